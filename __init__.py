@@ -1,0 +1,27 @@
+"""twinreel: contrastive video-text pretraining in JAX/Flax.
+
+Importing this package loads neither jax nor tensorflow; the public names below are imported on first use.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "twinreel.serve.encoder",
+    "Encoder": "twinreel.serve.encoder",
+    "load_config": "twinreel.configs.load",
+}
+
+__all__ = ["Encoder", "__version__", "load", "load_config"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'twinreel' has no attribute {name!r}; public names: {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Experiments as values: one file per experiment, each with `get_config(arg) -> ConfigDict`."""

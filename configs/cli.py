@@ -1,0 +1,63 @@
+"""The command line of every verb: one argparse parser whose errors name the nearest flag."""
+
+import argparse
+import re
+from typing import NoReturn
+
+from .errors import UserError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser for `twinreel VERB`; its help shows the description as written and all defaults."""
+
+    def __init__(self, *, verb: str, description: str):
+        super().__init__(
+            prog=f"twinreel {verb}",
+            description=description,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting, so that `__main__` prints every user error the same way."""
+        raise UserError(f"{message}\n  (twinreel {self.prog.split()[-1]} --help explains the flags)")
+
+    def parse(self, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Parse `argv`; return the namespace and the `--config.KEY=VALUE` overrides in their order.
+
+        Raises:
+          UserError: an unknown flag (names the nearest one), a missing one, or a value of the wrong type.
+        """
+        takes_config = any("--config" in action.option_strings for action in self._actions)
+        overrides = [a for a in argv if a.startswith("--config.")] if takes_config else []
+        args, rest = self.parse_known_args([a for a in argv if a not in overrides])
+        for token in rest:
+            if not token.startswith("-"):
+                self.error(f"unexpected argument {token!r}")
+            flag = token.split("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            hint = nearest(flag, known)
+            self.error(f"unknown flag {flag}" + (f"; did you mean {hint}?" if hint else ""))
+        return args, overrides
+
+    def add_config(self, *, default: str | None = None) -> None:
+        """Add `--config CONFIG` (file or shipped name, with `:args`) and the `--config.KEY=VALUE` overrides."""
+        self.add_argument(
+            "--config",
+            metavar="CONFIG",
+            default=default,
+            required=default is None,
+            help="a config file or the name of one that ships (demo, demo_classify, ...), with optional `:args`; "
+            "change any field with --config.KEY=VALUE, for example --config.data.batch_size=128",
+        )
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the description; appends the default to each flag's help."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        hidden = (None, argparse.SUPPRESS, False, True)
+        if action.default in hidden or action.required or re.search(r"%\(default\)", text):
+            return text
+        return text + " (default: %(default)s)"

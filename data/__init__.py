@@ -1,0 +1,1 @@
+"""Files to batches: manifests, decoding, records, order, preprocessing, tokenizers (never jax)."""

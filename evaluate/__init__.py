@@ -1,0 +1,1 @@
+"""Zero-shot retrieval: metrics, protocols, reports."""

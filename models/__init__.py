@@ -1,0 +1,1 @@
+"""Towers, heads and their layers in Flax NNX (never data, never tensorflow)."""

@@ -1,0 +1,1 @@
+"""Contrastive pretraining: the objective, the `pretrain` and `demo` verbs, the step benchmark."""

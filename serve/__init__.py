@@ -1,0 +1,1 @@
+"""Encode files and strings with a checkpoint."""

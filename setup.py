@@ -1,0 +1,11 @@
+"""Maps the import package `twinreel` to the repository root; everything else is in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+FOLDERS = ["configs", "data", "models", "losses", "engine", "pretrain", "finetune", "evaluate", "serve"]
+
+setup(
+    packages=["twinreel"] + [f"twinreel.{name}" for name in find_packages(".") if name.split(".")[0] in FOLDERS],
+    package_dir={"twinreel": "."},
+    package_data={"twinreel": ["py.typed"], "twinreel.evaluate": ["templates/*"]},
+)

@@ -1,0 +1,31 @@
+"""Shared set-up of all tests: eight fake CPU devices, strict promotion, the folder of real clips."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def strict_jax():
+    """Fail on implicit dtype and rank promotion."""
+    import jax
+
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def real_dir() -> Path:
+    """The folder of real clips (TWINREEL_REAL); tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("TWINREEL_REAL", ROOT.parent / "shared" / "real"))
+    if not (folder / "clips.jsonl").is_file():
+        pytest.skip(f"no real clips at {folder} (set TWINREEL_REAL)")
+    return folder
