@@ -1,0 +1,162 @@
+"""Transformer layers shared by all towers: pre-norm blocks, attention, MLP, pooling."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from ..configs.errors import UserError, unknown
+
+ACTIVATIONS = {
+    "gelu": lambda x: nnx.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * nnx.sigmoid(jnp.asarray(1.702, x.dtype) * x),
+    "relu": nnx.relu,
+    "squared_relu": lambda x: jnp.square(nnx.relu(x)),
+}
+"""gelu (tanh form; Hendrycks & Gimpel 2016), quick_gelu (CLIP), relu, squared_relu (So et al. 2021)."""
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+"""Compute types; parameters are float32 always."""
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """Return the compute dtype that a config names.
+
+    Raises:
+      UserError: the name is not in `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+    """Build a dense layer with float32 parameters, LeCun-normal kernel and zero bias."""
+    return nnx.Linear(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
+
+
+def layer_norm(width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Build a LayerNorm (Ba et al. 2016) whose statistics are float32."""
+    return nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
+
+
+def position_embedding(shape: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Param:
+    """Build learned positions, normal with standard deviation 0.02 (as ViT, Dosovitskiy et al. 2021)."""
+    return nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, jnp.float32))
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, *, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        if width % heads:
+            raise UserError(f"width={width} must divide by heads={heads}; set the tower's width to a multiple of it")
+        self.heads = heads
+        self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.out = linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None
+    ) -> Float[Array, "B L D"]:
+        """Attend over axis L; keys where `mask` is False are not seen."""
+        q, k, v = jnp.split(rearrange(self.qkv(x), "b l (k d) -> b l k d", k=3 * self.heads), 3, axis=2)
+        seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
+        with jax.numpy_dtype_promotion("standard"):  # in bfloat16 it softmaxes in float32 and mixes the two
+            y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,L,K,D/K]
+        return self.out(rearrange(y, "b l k d -> b l (k d)"))
+
+
+class Block(nnx.Module):
+    """A pre-norm transformer block: attention and MLP, each with dropout on its residual branch."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        mlp_ratio: float,
+        activation: str,
+        dropout: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        if activation not in ACTIVATIONS:
+            raise unknown("activation", activation, ACTIVATIONS)
+        self.activation = activation
+        self.norm1 = layer_norm(width, dtype=dtype, rngs=rngs)
+        self.attention = Attention(width, heads=heads, dtype=dtype, rngs=rngs)
+        self.norm2 = layer_norm(width, dtype=dtype, rngs=rngs)
+        hidden = int(width * mlp_ratio)
+        self.up = linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = linear(hidden, width, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Apply the block; without `rngs` dropout is off."""
+        off = rngs is None
+        x = x + self.dropout(self.attention(self.norm1(x), mask=mask), deterministic=off, rngs=rngs)
+        hidden = ACTIVATIONS[self.activation](self.up(self.norm2(x)))
+        return x + self.dropout(self.down(hidden), deterministic=off, rngs=rngs)
+
+
+class Blocks(nnx.Module):
+    """A stack of `depth` blocks and a final LayerNorm."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        activation: str,
+        dropout: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.layers = nnx.List(
+            [
+                Block(
+                    width,
+                    heads=heads,
+                    mlp_ratio=mlp_ratio,
+                    activation=activation,
+                    dropout=dropout,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                for _ in range(depth)
+            ]
+        )
+        self.norm = layer_norm(width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Apply all blocks and the final norm."""
+        for layer in self.layers:
+            x = layer(x, mask=mask, rngs=rngs)
+        return self.norm(x)
+
+
+def masked_mean(x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"]) -> Float[Array, "B D"]:
+    """Average axis L over the real tokens (rows without any give zeros)."""
+    weight = mask.astype(x.dtype)[:, :, None]  # [B,L,1]
+    return jnp.sum(x * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), jnp.ones((), x.dtype))
+
+
+def unit_rows(x: Float[Array, "B E"]) -> Float[Array, "B E"]:
+    """L2-normalise rows in float32; a zero row stays zero instead of becoming NaN."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-12))

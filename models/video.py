@@ -1,0 +1,100 @@
+"""The video tower: a spatial transformer on each frame, then a temporal one over frames."""
+
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ..configs.errors import UserError
+from .layers import Blocks, compute_dtype, linear, position_embedding
+from .shapes import FrameFeatures, Video
+
+
+class VideoTower(nnx.Module):
+    """Factorised video encoder (ViViT "model 2", Arnab et al. 2021): space first, then time.
+
+    A clip `[B,T,H,W,3]` is cut into tubelets of `tubelet` frames x `patch` x `patch` pixels. `depth` spatial blocks
+    see the N tokens of one tubelet in time; their mean is that time's token; `temporal_depth` blocks see the T/tubelet
+    time tokens, which is where the order of events is read.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        num_frames: int,
+        patch: int = 16,
+        tubelet: int = 1,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        temporal_depth: int = 4,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        """Build the tower.
+
+        Args:
+          image_size: side H = W of the square frames, pixels.
+          num_frames: frames T of a clip.
+          patch: patch side P, pixels; divides `image_size`.
+          tubelet: frames per token; divides `num_frames`.
+          width: D.
+          depth: spatial blocks.
+          heads: attention heads K of all blocks.
+          temporal_depth: temporal blocks; 0 gives a mean over frames that cannot see order.
+          mlp_ratio: hidden width of the MLPs / D.
+          activation: a name of `layers.ACTIVATIONS`.
+          dropout: rate on the residual branches.
+          dtype: compute dtype, float32 or bfloat16.
+          rngs: where the initial values come from.
+
+        Raises:
+          UserError: sizes that do not divide.
+        """
+        if image_size % patch:
+            raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
+        if num_frames % tubelet:
+            raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
+        kind = compute_dtype(dtype)
+        self.image_size, self.num_frames, self.patch, self.tubelet = image_size, num_frames, patch, tubelet
+        self.width, self.dtype = width, kind
+        block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "dtype": kind}
+        self.embed = linear(tubelet * patch * patch * 3, width, dtype=kind, rngs=rngs)
+        self.space_position = position_embedding(((image_size // patch) ** 2, width), rngs=rngs)
+        self.time_position = position_embedding((num_frames // tubelet, width), rngs=rngs)
+        self.space = Blocks(width, depth=depth, **block, rngs=rngs)
+        self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
+
+    def tokens(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B T N D"]:
+        """Encode each tubelet in time by itself: T is `num_frames / tubelet`, N the patches of a frame."""
+        self._check(video)
+        x = rearrange(
+            video, "b (t u) (h p) (w q) c -> (b t) (h w) (u p q c)", u=self.tubelet, p=self.patch, q=self.patch
+        )
+        x = x.astype(self.dtype) * jnp.asarray(2 / 255, self.dtype) - jnp.asarray(1, self.dtype)
+        x = self.embed(x) + self.space_position[...].astype(self.dtype)[None]  # [B*T,N,D]
+        x = self.space(x, rngs=rngs)
+        return rearrange(x, "(b t) n d -> b t n d", b=video.shape[0])
+
+    def features(self, video: Video, *, rngs: nnx.Rngs | None = None) -> FrameFeatures:
+        """Return one token per tubelet in time, each aware of all others: `[B, T/tubelet, D]`."""
+        x = jnp.mean(self.tokens(video, rngs=rngs), axis=2)  # [B,T,D]
+        return self.time(x + self.time_position[...].astype(self.dtype)[None], rngs=rngs)
+
+    def __call__(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B D"]:
+        """Encode clips, uint8 RGB 0..255; the mean over time of `features`."""
+        return jnp.mean(self.features(video, rngs=rngs), axis=1)
+
+    def _check(self, video: Video) -> None:
+        wanted = (self.num_frames, self.image_size, self.image_size, 3)
+        if video.shape[1:] != wanted:
+            raise UserError(
+                f"video of shape [B,T,H,W,C]={video.shape}, the tower wants [B,{','.join(map(str, wanted))}]; "
+                "make config.model.video.image_size, config.data.num_frames and the crop in config.data.*_video agree"
+            )
+        if video.dtype != jnp.uint8:
+            raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")

@@ -1,0 +1,152 @@
+"""Towers: shapes, unit rows, masks, order, an independent NumPy forward pass, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from twinreel.configs.errors import UserError
+from twinreel.models.dual import MAX_SCALE, build
+
+VIDEO = {"image_size": 16, "patch": 8, "width": 12, "depth": 1, "heads": 2, "temporal_depth": 1, "mlp_ratio": 2.0}
+TEXT = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0}
+
+
+def tiny(**changes):
+    video, text = VIDEO | changes.pop("video", {}), TEXT | changes.pop("text", {})
+    sizes = {"num_frames": 4, "context_length": 6, "vocab_size": 20} | changes
+    return build(video=video, text=text, embed_dim=10, rngs=nnx.Rngs(0), **sizes)
+
+
+def clips(*, rows=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (rows, 4, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tubelet", [1, 2])
+def test_embeddings_are_float32_unit_rows(dtype, tubelet):
+    model = tiny(video={"dtype": dtype, "tubelet": tubelet}, text={"dtype": dtype})
+    video = model.encode_video(jnp.asarray(clips()))
+    text = model.encode_text(jnp.ones((3, 6), jnp.int32), mask=jnp.ones((3, 6), bool))
+    for x in (video, text):
+        assert x.shape == (3, 10) and x.dtype == jnp.float32
+        np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-6)
+    assert model.video_features(jnp.asarray(clips())).shape == (3, 4 // tubelet, 12)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def norm(x, layer):
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return y * np.asarray(layer.scale[...], np.float64) + np.asarray(layer.bias[...], np.float64)
+
+
+def dense(x, layer):
+    bias = 0 if layer.bias is None else np.asarray(layer.bias[...], np.float64)
+    return x @ np.asarray(layer.kernel[...], np.float64) + bias
+
+
+def block_by_loops(x, block, *, heads):
+    """One pre-norm block on `[L,D]`, float64, head by head and query by query."""
+    length, width = x.shape
+    size = width // heads
+    q, k, v = np.split(dense(norm(x, block.norm1), block.attention.qkv), 3, axis=1)
+    out = np.zeros_like(x)
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        for i in range(length):
+            scores = np.array([q[i, part] @ k[j, part] / np.sqrt(size) for j in range(length)])
+            weights = np.exp(scores - scores.max())
+            out[i, part] = (weights / weights.sum()) @ v[:, part]
+    x = x + dense(out, block.attention.out)
+    hidden = dense(norm(x, block.norm2), block.up)
+    hidden = 0.5 * hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
+    return x + dense(hidden, block.down)
+
+
+def test_video_tower_equals_a_float64_loop():
+    model, video = tiny(), clips(rows=1)
+    tower = model.video
+    frames = []
+    for frame in video[0].astype(np.float64) * 2 / 255 - 1:
+        patches = [frame[y : y + 8, x : x + 8].reshape(-1) for y in (0, 8) for x in (0, 8)]
+        tokens = dense(np.stack(patches), tower.embed) + np.asarray(tower.space_position[...])
+        frames.append(norm(block_by_loops(tokens, tower.space.layers[0], heads=2), tower.space.norm).mean(0))
+    tokens = np.stack(frames) + np.asarray(tower.time_position[...])
+    time = norm(block_by_loops(tokens, tower.time.layers[0], heads=2), tower.time.norm)
+    wanted = dense(time.mean(0), model.video_projection)
+    got = model.encode_video(jnp.asarray(video))[0]
+    np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_text_tower_equals_a_float64_loop_over_the_real_tokens():
+    model = tiny()
+    ids, real = np.array([3, 7, 7, 1, 19, 0]), 4
+    tower = model.text
+    tokens = np.asarray(tower.embedding[...], np.float64)[ids[:real]] + np.asarray(tower.position[...])[:real]
+    out = norm(block_by_loops(tokens, tower.blocks.layers[0], heads=2), tower.blocks.norm).mean(0)
+    wanted = dense(out, model.text_projection)
+    mask = jnp.arange(6)[None] < real
+    got = model.encode_text(jnp.asarray(ids, jnp.int32)[None], mask=mask)[0]
+    np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_padding_does_not_matter_and_short_batches_fit():
+    model = tiny()
+    mask = jnp.asarray([[True] * 4 + [False] * 2])
+    a = model.encode_text(jnp.asarray([[1, 2, 3, 4, 5, 6]]), mask=mask)
+    b = model.encode_text(jnp.asarray([[1, 2, 3, 4, 9, 9]]), mask=mask)
+    c = model.encode_text(jnp.asarray([[1, 2, 3, 4]]), mask=jnp.ones((1, 4), bool))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+    np.testing.assert_allclose(a, c, atol=1e-6)
+
+
+@pytest.mark.parametrize(("temporal_depth", "same"), [(1, False), (0, True)])
+def test_order_of_frames_is_seen_by_temporal_blocks_only(temporal_depth, same):
+    model, video = tiny(video={"temporal_depth": temporal_depth}), clips()
+    if same:  # without temporal blocks and positions, a clip is a bag of frames
+        model.video.time_position[...] = jnp.zeros_like(model.video.time_position[...])
+    a, b = (model.encode_video(jnp.asarray(v)) for v in (video, video[:, ::-1].copy()))
+    assert np.allclose(a, b, atol=1e-5) == same
+
+
+def test_dropout_needs_rngs_and_differs_by_key():
+    model, video = tiny(video={"dropout": 0.5}), jnp.asarray(clips())
+    assert np.array_equal(model.encode_video(video), model.encode_video(video))
+    a, b = (model.encode_video(video, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+    assert not np.allclose(a, b)
+
+
+def test_scale_is_capped():
+    model = tiny()
+    assert float(model.scale) == pytest.approx(1 / 0.07, rel=1e-6)
+    model.log_scale[...] = jnp.float32(9.0)
+    assert float(model.scale) == pytest.approx(MAX_SCALE, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"video": {"patch": 7}}, r"image_size=16 must be a multiple of patch=7"),
+        ({"video": {"tubelet": 3}}, r"num_frames=4 must be a multiple of model\.video\.tubelet=3"),
+        ({"video": {"heads": 5}}, r"width=12 must divide by heads=5"),
+        ({"video": {"activation": "gelo"}}, r"activation 'gelo'; did you mean 'gelu'"),
+        ({"video": {"dtype": "bf16"}}, r"dtype 'bf16'"),
+        ({"video": {"widht": 12}}, r"config\.model\.video.*'widht'; did you mean 'width'"),
+        ({"text": {"dept": 1}}, r"config\.model\.text.*'dept'; did you mean 'depth'"),
+    ],
+)
+def test_bad_configs_name_the_field(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny(**changes)
+
+
+def test_bad_inputs_say_what_is_wanted():
+    model = tiny()
+    with pytest.raises(UserError, match=r"wants \[B,4,16,16,3\]"):
+        model.encode_video(jnp.zeros((1, 4, 8, 8, 3), jnp.uint8))
+    with pytest.raises(UserError, match="uint8"):
+        model.encode_video(jnp.zeros((1, 4, 16, 16, 3), jnp.float32))
+    with pytest.raises(UserError, match="context_length"):
+        model.encode_text(jnp.zeros((1, 7), jnp.int32), mask=jnp.ones((1, 7), bool))
