@@ -1,0 +1,250 @@
+"""`twinreel evaluate`: zero-shot retrieval of a checkpoint on a prepared split, or of saved embeddings."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs.cli import Parser
+from ..configs.errors import UserError
+
+if TYPE_CHECKING:
+    from .embed import Embeddings, Encoder
+
+DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
+
+  twinreel evaluate runs/demo --data runs/demo/data --split test --out runs/demo/report
+  twinreel evaluate --embeddings embeddings.npz            (prints the JSON, nothing else, on standard output)
+
+OUT receives index.html with its media/ (open it from disk), retrieval.json, and embeddings.npz, from which the second
+form makes the same JSON again (add --out, and --data for the pictures, to make the page again too).
+
+embeddings.npz of any origin: text [n,E], video [m,E], video_of_text int [n] (the row of each text's video). Rows are
+L2-normalised here. Ties are settled by expectation, with optimistic and pessimistic values beside."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = Parser(verb="evaluate", description=DESCRIPTION)
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="step folder, checkpoints folder or workdir"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `twinreel prepare` made")
+    parser.add_argument("--split", default="test", help="which split of it")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report; made if absent")
+    parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="measure these embeddings instead")
+    parser.add_argument("--captions", default="all", help="all captions of a clip as queries, or its first")
+    parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
+    parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
+    parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
+    args, _ = parser.parse(argv)
+    if args.embeddings:
+        return _from_embeddings(args)
+    for name in ("checkpoint", "data", "out"):
+        if getattr(args, name) is None:
+            flag = "CHECKPOINT" if name == "checkpoint" else f"--{name} DIR"
+            raise UserError(f"evaluate lacks {flag}; give CHECKPOINT --data DIR --out DIR, or --embeddings FILE.npz")
+    results = evaluate(
+        args.checkpoint,
+        data=args.data,
+        split=args.split,
+        out=args.out,
+        captions=args.captions,
+        batch_size=args.batch_size,
+        shuffle_seed=args.shuffle_seed,
+        allow_missing=args.allow_missing,
+    )
+    print_table(results)
+    print(f"report: {args.out / 'index.html'}")
+    return 0
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    data: Path,
+    out: Path,
+    split: str = "test",
+    captions: str = "all",
+    batch_size: int = 32,
+    shuffle_seed: int = 0,
+    allow_missing: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Embed a split with a checkpoint, measure retrieval, and write the report.
+
+    Args:
+      checkpoint: a step folder, a checkpoints folder or a workdir.
+      data: folder that `twinreel prepare` made.
+      out: receives `retrieval.json`, `embeddings.npz`, `index.html` and `media/`.
+      split: which split.
+      captions: "all" captions of each clip as queries, or the "first".
+      batch_size: clips embedded at a time.
+      shuffle_seed: seed of the frame order for the shuffled order twins; used where the split has groups.
+      allow_missing: measure although `prepare` rejected clips of the split.
+      progress: draw progress bars on standard error.
+
+    Returns:
+      The content of `retrieval.json`.
+
+    Raises:
+      UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
+    """
+    from ..data.records import Records
+    from .retrieval import split_coverage
+
+    records = Records(Path(data))
+    if split in records.splits:  # the quick refusals come before the checkpoint is read
+        split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
+    from ..engine import checkpoint as checkpoints
+    from ..serve.encoder import load
+
+    step_folder = checkpoints.resolve(Path(checkpoint))
+    encoder = load(step_folder)
+    found = embed_for_report(
+        encoder,
+        records=records,
+        split=split,
+        captions=captions,
+        batch_size=batch_size,
+        shuffle_seed=shuffle_seed,
+        allow_missing=allow_missing,
+        progress=progress,
+    )
+    found.protocol |= {
+        "checkpoint": str(checkpoint),
+        "step": encoder.meta.get("step"),
+        "seed": encoder.meta.get("seed"),
+    }
+    history = step_folder.parent.parent / "metrics.jsonl"
+    return write(found, out=Path(out), records=records, history=history if history.is_file() else None)
+
+
+def embed_for_report(
+    encoder: "Encoder",
+    *,
+    records: Any,
+    split: str,
+    captions: str = "all",
+    batch_size: int = 32,
+    shuffle_seed: int = 0,
+    allow_missing: bool = False,
+    progress: bool = True,
+) -> "Embeddings":
+    """Embed a split with everything that a report states: coverage, and shuffled clips where there are groups.
+
+    Arguments and errors as in `evaluate`.
+    """
+    from .embed import embed_split
+    from .retrieval import split_coverage
+
+    rows = records.rows(split) if split in records.splits else []
+    found = embed_split(
+        encoder,
+        records=records,
+        split=split,
+        captions=captions,
+        batch_size=batch_size,
+        shuffle_frames_seed=shuffle_seed if any(row.get("group") for row in rows) else None,
+        progress=progress,
+    )
+    found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=allow_missing)
+    prepared = json.loads((records.folder / "prepare.json").read_text())
+    found.protocol["source_sha256"] = prepared.get("source_sha256")
+    return found
+
+
+def measure(embeddings: "Embeddings") -> dict[str, Any]:
+    """Return the content of `retrieval.json` for embeddings; `order_twins` is there where the clips have twins."""
+    from .retrieval import retrieval_report
+    from .twins import order_twins
+
+    results = retrieval_report(
+        text=embeddings.text,
+        video=embeddings.video,
+        video_of_text=embeddings.video_of_text,
+        protocol=embeddings.protocol,
+        coverage=embeddings.coverage,
+    )
+    twins = order_twins(embeddings)
+    return results | ({"order_twins": twins} if twins["n"] else {})
+
+
+def write(embeddings: "Embeddings", *, out: Path, records: Any = None, history: Path | None = None) -> dict[str, Any]:
+    """Measure embeddings and write the whole report folder.
+
+    Args:
+      embeddings: of the split.
+      out: the folder; made if absent.
+      records: the opened `Records`, for the thumbnails; None for a page without them.
+      history: a `metrics.jsonl`, for the curves; None for a page without them.
+
+    Returns:
+      The content of `retrieval.json`.
+    """
+    from .report import write_report
+
+    results = measure(embeddings)
+    out.mkdir(parents=True, exist_ok=True)
+    embeddings.save(out / "embeddings.npz")
+    (out / "retrieval.json").write_text(to_json(results))
+    write_report(out, results=results, embeddings=embeddings, records=records, history=history)
+    return results
+
+
+def to_json(results: dict[str, Any]) -> str:
+    """Return the text of `retrieval.json`."""
+    return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _from_embeddings(args: Namespace) -> int:
+    """Measure saved embeddings; standard output gets the JSON and nothing else."""
+    from .embed import Embeddings
+
+    if args.checkpoint:
+        raise UserError(f"got both CHECKPOINT {args.checkpoint!r} and --embeddings; give one of them")
+    found = Embeddings.load(args.embeddings)
+    if args.out:
+        from ..data.records import Records
+
+        results = write(found, out=args.out, records=Records(args.data) if args.data else None)
+        print(f"report: {args.out / 'index.html'}", file=sys.stderr)
+    else:
+        results = measure(found)
+    sys.stdout.write(to_json(results))
+    return 0
+
+
+def print_table(results: dict[str, Any]) -> None:
+    """Print the figures of a report as one table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    protocol, coverage = results["protocol"], results["coverage"]
+    table = Table()
+    keys = ("R@1", "R@5", "R@10", "MdR", "MnR")
+    for name in ("", *keys):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, key in (("text to video", "text_to_video"), ("video to text", "video_to_text")):
+        block = results[key]
+        table.add_row(name, *(f"{block[k]:.1f}" for k in keys))
+        if block["optimistic"] != block["pessimistic"]:
+            for bound in ("optimistic", "pessimistic"):
+                table.add_row(f"  {bound}", *(f"{block[bound][k]:.1f}" for k in keys), style="dim")
+    console = Console()
+    console.print(
+        f"zero-shot retrieval, {protocol['dataset']} / {protocol['split']}: "
+        f"{protocol['texts']} texts, {protocol['videos']} videos"
+    )
+    console.print(table)
+    if protocol["videos_without_text"]:
+        console.print(f"{protocol['videos_without_text']} videos have no text: candidates only")
+    if coverage["missing"]:
+        console.print(f"coverage {100 * coverage['fraction']:.2f} %: {coverage['missing']} clips are missing")
+    if twins := results.get("order_twins"):
+        shuffled = twins["accuracy_shuffled"]
+        console.print(
+            f"order twins {twins['accuracy']:.1f} % of {twins['n']} captions (chance 50 %)"
+            + (f", frames shuffled {shuffled:.1f} %" if shuffled is not None else "")
+        )

@@ -1,0 +1,304 @@
+"""Retrieval metrics in pure NumPy: ranks and recalls whose ties are settled by expectation, not by the sorting routine.
+
+A query has `g` candidates strictly above its right one and `e` others equal to it. Over a uniformly random order of
+the tied ones, recall at K is `clip((K - g) / (e + 1), 0, 1)` and the rank is `1 + g + e / 2`. Optimistic values win
+every tie, pessimistic ones lose every tie.
+
+Scores are cosines in float64. Two measures keep ties from depending on the order in which a BLAS adds its products:
+equal rows of the gallery are scored once, and scores are rounded to multiples of 2^-40 (about 1e-12).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..configs.errors import UserError
+
+RECALL_AT = (1, 5, 10)
+TIE_RULE = (
+    "expectation over a uniformly random order of the tied: with g others strictly above and e others equal, "
+    "R@K counts clip((K - g) / (e + 1), 0, 1) and the rank is 1 + g + e/2; optimistic wins ties, pessimistic loses them"
+)
+SCORE = "cosine of L2-normalised rows in float64, rounded to multiples of 2^-40"
+
+_GRID = 2.0**40
+_CHUNK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """How each query's right candidate stands: `above` (g) and `equal` (e, itself not counted), both int64 [n].
+
+    >>> one = Ranks(above=np.array([2]), equal=np.array([1]))
+    >>> one.optimistic.tolist(), one.expected.tolist(), one.pessimistic.tolist()
+    ([3], [3.5], [4])
+    """
+
+    above: np.ndarray
+    equal: np.ndarray
+
+    @property
+    def expected(self) -> np.ndarray:
+        """Ranks from 1 in expectation over the order of the tied, float64 [n]."""
+        return 1 + self.above + self.equal / 2
+
+    @property
+    def optimistic(self) -> np.ndarray:
+        """Ranks from 1 where every tie is won, int64 [n]."""
+        return 1 + self.above
+
+    @property
+    def pessimistic(self) -> np.ndarray:
+        """Ranks from 1 where every tie is lost, int64 [n]."""
+        return 1 + self.above + self.equal
+
+
+def ranks(similarity: np.ndarray, *, positives: np.ndarray) -> Ranks:
+    """Count, for each query, the candidates above its right one and those equal to it.
+
+    Args:
+      similarity: float [n,m], the score of query i with candidate j.
+      positives: int [n], the right candidate of each query, in [0, m).
+
+    Raises:
+      UserError: a score that is not finite (its row and column are named) or a positive out of range.
+
+    The second query ties with two others; the third has one above and one equal:
+
+    >>> s = np.array([[0.9, 0.1, 0.2], [0.5, 0.5, 0.5], [0.7, 0.3, 0.3]])
+    >>> r = ranks(s, positives=np.array([0, 1, 2]))
+    >>> r.above.tolist(), r.equal.tolist(), r.expected.tolist()
+    ([0, 0, 1], [0, 2, 1], [1.0, 2.0, 2.5])
+    """
+    similarity = np.asarray(similarity)
+    if similarity.ndim != 2 or 0 in similarity.shape:
+        raise UserError(f"similarity has shape {similarity.shape}; wanted [queries, candidates], neither of them 0")
+    positives = check_index(positives, name="positives", length=len(similarity), limit=similarity.shape[1])
+    finite = np.isfinite(similarity)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise UserError(
+            f"similarity of query row {row} with candidate {column} is {similarity[row, column]}; wanted a finite "
+            "score: look for NaN or inf in that row's embedding"
+        )
+    right = np.take_along_axis(similarity, positives[:, None], axis=1)  # [n,1]
+    above = np.count_nonzero(similarity > right, axis=1)
+    equal = np.count_nonzero(similarity == right, axis=1) - 1
+    return Ranks(above=above.astype(np.int64), equal=equal.astype(np.int64))
+
+
+def recall_at(ranks: Ranks, *, k: int) -> float:
+    """Return R@K in percent, in expectation over the order of the tied.
+
+    Two queries: one is right alone at the top, one shares the top with one other, so it counts half at K = 1:
+
+    >>> recall_at(Ranks(above=np.array([0, 0]), equal=np.array([0, 1])), k=1)
+    75.0
+
+    Four queries whose four candidates all tie are at chance, 1/4:
+
+    >>> recall_at(Ranks(above=np.zeros(4), equal=np.full(4, 3)), k=1)
+    25.0
+    """
+    return 100 * float(np.clip((k - ranks.above) / (ranks.equal + 1), 0, 1).mean())
+
+
+def summary(ranks: Ranks) -> dict[str, Any]:
+    """Return the block of one direction: recalls in percent, median and mean rank, each with its two bounds.
+
+    Keys: `R@1, R@5, R@10, MdR, MnR`, the same five under `optimistic` and under `pessimistic`, and `n` (queries).
+
+    >>> block = summary(Ranks(above=np.array([0, 0, 4, 20]), equal=np.array([0, 1, 0, 0])))
+    >>> block["R@1"], block["R@5"], block["R@10"], block["MdR"], block["MnR"], block["n"]
+    (37.5, 75.0, 75.0, 3.25, 7.125, 4)
+    >>> block["optimistic"]["R@1"], block["pessimistic"]["R@1"]
+    (50.0, 25.0)
+    """
+    if not len(ranks.above):
+        raise UserError("there is no query to rank: the set of captions (or of videos with captions) is empty")
+    expected = {f"R@{k}": recall_at(ranks, k=k) for k in RECALL_AT} | _middle(ranks.expected)
+    return {
+        **expected,
+        "optimistic": _settled(ranks.optimistic),
+        "pessimistic": _settled(ranks.pessimistic),
+        "n": len(ranks.above),
+    }
+
+
+def _settled(rank: np.ndarray) -> dict[str, float]:
+    """The five figures of ranks [n] without ties."""
+    return {f"R@{k}": 100 * float((rank <= k).mean()) for k in RECALL_AT} | _middle(rank)
+
+
+def _middle(rank: np.ndarray) -> dict[str, float]:
+    return {"MdR": float(np.median(rank)), "MnR": float(rank.mean())}
+
+
+def text_to_video(
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, chunk_bytes: int = _CHUNK_BYTES
+) -> Ranks:
+    """Rank each caption's own video among all videos.
+
+    Args:
+      text: float [n,E], one row per caption; normalised here.
+      video: float [m,E], one row per video; normalised here.
+      video_of_text: int [n], each caption's video.
+      chunk_bytes: how much memory one block of scores may take; the [n,m] matrix never exists as a whole.
+
+    Raises:
+      UserError: wrong shapes, a row that is zero or not finite, an index out of range.
+
+    Two captions of video 0, one of video 1; videos 1 and 2 are equal, so the last caption ties:
+
+    >>> video = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> text = np.array([[3.0, 1.0], [1.0, 2.0], [0.0, 5.0]])
+    >>> text_to_video(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
+    [1.0, 3.0, 1.5]
+    """
+    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
+    gallery, copy_of = distinct_rows(video)
+    rows = [
+        ranks(cosine(text[block], gallery=gallery)[:, copy_of], positives=video_of_text[block])
+        for block in _blocks(len(text), columns=len(video), chunk_bytes=chunk_bytes)
+    ]
+    return _join(rows)
+
+
+def video_to_text(
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, chunk_bytes: int = _CHUNK_BYTES
+) -> Ranks:
+    """Rank each video among the videos by their captions: a video's score with another is the best of its captions.
+
+    Videos without a caption are neither queries nor candidates here (they remain candidates of text-to-video).
+    Arguments and errors as in `text_to_video`.
+
+    Returns:
+      Ranks of the videos that have captions, in the order of their index.
+
+    Video 0 finds its second caption best; video 1's best caption is one of video 0's:
+
+    >>> video = np.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> text = np.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
+    >>> video_to_text(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
+    [1.0, 2.0]
+    """
+    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
+    by_video = np.argsort(video_of_text, kind="stable")
+    captioned, starts = np.unique(video_of_text[by_video], return_index=True)
+    gallery, copy_of = distinct_rows(text[by_video])
+    rows = []
+    for block in _blocks(len(captioned), columns=len(text), chunk_bytes=chunk_bytes):
+        scores = cosine(video[captioned[block]], gallery=gallery)[:, copy_of]  # [c,n], captions by video
+        best = np.maximum.reduceat(scores, starts, axis=1)  # [c, videos with captions]
+        rows.append(ranks(best, positives=np.arange(len(captioned))[block]))
+    return _join(rows)
+
+
+def cosine(queries: np.ndarray, *, gallery: np.ndarray) -> np.ndarray:
+    """Return the scores float64 [n,m] of unit rows [n,E] with unit rows [m,E], rounded to multiples of 2^-40.
+
+    >>> cosine(np.array([[0.6, 0.8]]), gallery=np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])).round(6).tolist()
+    [[0.6, 0.8, 1.0]]
+    """
+    scores = queries @ gallery.T
+    scores *= _GRID
+    np.rint(scores, out=scores)
+    scores /= _GRID
+    return scores
+
+
+def paired_cosine(first: np.ndarray, *, second: np.ndarray) -> np.ndarray:
+    """Return the scores float64 [n] of unit rows [n,E] with the unit rows [n,E] at the same place, rounded alike.
+
+    >>> paired_cosine(np.array([[0.6, 0.8], [1.0, 0.0]]), second=np.array([[1.0, 0.0], [1.0, 0.0]])).round(6).tolist()
+    [0.6, 1.0]
+    """
+    return np.rint((first * second).sum(axis=1) * _GRID) / _GRID
+
+
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct rows in order of first appearance, and for each row its place among them.
+
+    >>> rows, place = distinct_rows(np.array([[1.0, 2.0], [0.0, 3.0], [1.0, 2.0]]))
+    >>> rows.tolist(), place.tolist()
+    ([[1.0, 2.0], [0.0, 3.0]], [0, 1, 0])
+    """
+    place: dict[bytes, int] = {}
+    # Adding 0.0 turns -0.0 into 0.0: the two are equal numbers with different bytes.
+    copy_of = np.array([place.setdefault(row.tobytes(), len(place)) for row in rows + 0.0])
+    first = np.unique(copy_of, return_index=True)[1]
+    return rows[first], copy_of
+
+
+def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
+    """Return `rows` [n,E] divided by their L2 norms, float64.
+
+    Raises:
+      UserError: not a [n,E] array of numbers, or a row that is zero or not finite (the first such row is named).
+
+    >>> unit_rows(np.array([[3.0, 4.0]]), name="video").tolist()
+    [[0.6, 0.8]]
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiu":
+        raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
+    # A contiguous float64 copy: each row's norm is then summed alike wherever it stands, so equal rows stay equal.
+    rows = np.ascontiguousarray(rows, dtype=np.float64)
+    norm = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    bad = np.flatnonzero(~(np.isfinite(norm[:, 0]) & (norm[:, 0] > 0)))
+    if len(bad):
+        what = "all zero" if norm[bad[0], 0] == 0 else "not finite (NaN or inf)"
+        raise UserError(
+            f"row {bad[0]} of {name!r} is {what} ({len(bad)} of {len(rows)} rows are zero or not finite); "
+            "an embedding must have a direction: encode that row again or leave it out"
+        )
+    return rows / norm
+
+
+def check_pair(
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return text and video as unit rows (float64) and `video_of_text` as int64, or raise a UserError.
+
+    >>> text, video, index = check_pair(np.array([[2.0, 0.0]]), video=np.array([[0.0, 5.0]]), video_of_text=[0])
+    >>> text.tolist(), video.tolist(), index.tolist()
+    ([[1.0, 0.0]], [[0.0, 1.0]], [0])
+    """
+    text, video = unit_rows(text, name="text"), unit_rows(video, name="video")
+    if text.shape[1] != video.shape[1]:
+        raise UserError(
+            f"'text' has width {text.shape[1]} and 'video' has width {video.shape[1]}; "
+            "both must come from one model's joint space"
+        )
+    index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
+    return text, video, index
+
+
+def check_index(index: np.ndarray, *, name: str, length: int, limit: int) -> np.ndarray:
+    """Return `index` as int64 [length] with values in [0, limit), or raise a UserError that names the bad entry.
+
+    >>> check_index([1, 0], name="video_of_text", length=2, limit=2).tolist()
+    [1, 0]
+    """
+    index = np.asarray(index)
+    if index.shape != (length,) or not np.issubdtype(index.dtype, np.integer):
+        raise UserError(f"{name!r} is {index.dtype} of shape {index.shape}; wanted integers of shape ({length},)")
+    bad = np.flatnonzero((index < 0) | (index >= limit))
+    if len(bad):
+        raise UserError(f"{name!r}[{bad[0]}] is {index[bad[0]]}; wanted an index from 0 to {limit - 1}")
+    return index.astype(np.int64)
+
+
+def _blocks(length: int, *, columns: int, chunk_bytes: int) -> Iterator[slice]:
+    """Cut `length` rows of `columns` float64 scores into slices of at most `chunk_bytes` (and at least one row)."""
+    rows = max(1, chunk_bytes // (8 * columns))
+    for start in range(0, length, rows):
+        yield slice(start, start + rows)
+
+
+def _join(parts: list[Ranks]) -> Ranks:
+    return Ranks(
+        above=np.concatenate([part.above for part in parts]), equal=np.concatenate([part.equal for part in parts])
+    )

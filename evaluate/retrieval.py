@@ -1,0 +1,164 @@
+"""Zero-shot retrieval between texts and videos: the report that `retrieval.json` holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..configs.errors import UserError
+from .metrics import SCORE, TIE_RULE, Ranks, check_index, distinct_rows, summary, text_to_video, video_to_text
+
+AGGREGATION = (
+    "each caption is its own query; video to text: a video's score with another is the maximum over that video's "
+    "captions, ranks are among videos"
+)
+_DESCRIBED = (
+    "dataset",
+    "split",
+    "source_sha256",
+    "fps",
+    "short_side",
+    "frames",
+    "sampling",
+    "preprocessing",
+    "text_cleaning",
+    "context_length",
+    "captions",
+    "texts_truncated",
+    "checkpoint",
+    "step",
+    "seed",
+)
+
+
+def retrieval_report(
+    *,
+    text: np.ndarray,
+    video: np.ndarray,
+    video_of_text: np.ndarray,
+    protocol: dict[str, Any] | None = None,
+    coverage: dict[str, Any] | None = None,
+    ranks: tuple[Ranks, Ranks] | None = None,
+) -> dict[str, Any]:
+    """Measure retrieval in both directions and put the protocol beside the figures.
+
+    Args:
+      text: float [n,E], one row per caption; normalised here.
+      video: float [m,E], one row per video; normalised here.
+      video_of_text: int [n], each caption's video; several captions per video are allowed.
+      protocol: how the embeddings were made; see `protocol_of`. What is not given is reported as null.
+      coverage: `coverage_of(...)`, or None where it is not known what should have been there.
+      ranks: `retrieval_ranks(...)` of the same arrays, where it is at hand already.
+
+    Returns:
+      JSON values: `protocol`, `text_to_video`, `video_to_text` (both as in `metrics.summary`), `coverage`.
+
+    Raises:
+      UserError: arrays that do not fit together, a zero or non-finite row, an unknown key in `protocol`.
+    """
+    ranks = ranks or retrieval_ranks(text=text, video=video, video_of_text=video_of_text)
+    index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
+    counts = {
+        "texts": len(text),
+        "distinct_texts": len(distinct_rows(np.asarray(text))[0]),
+        "videos": len(video),
+        "videos_without_text": len(video) - len(np.unique(index)),
+    }
+    return {
+        "protocol": protocol_of(**(protocol or {})) | counts,
+        "text_to_video": summary(ranks[0]),
+        "video_to_text": summary(ranks[1]),
+        "coverage": coverage or coverage_of(rows=None, rejects=[]),
+    }
+
+
+def retrieval_ranks(*, text: np.ndarray, video: np.ndarray, video_of_text: np.ndarray) -> tuple[Ranks, Ranks]:
+    """Return the ranks of text to video (one per caption) and of video to text (one per captioned video)."""
+    return (
+        text_to_video(text, video=video, video_of_text=video_of_text),
+        video_to_text(text, video=video, video_of_text=video_of_text),
+    )
+
+
+def protocol_of(**described: Any) -> dict[str, Any]:
+    """Return the protocol: the rules of this module, and what the caller says about data and model (else null).
+
+    Raises:
+      UserError: a key that no protocol has.
+    """
+    rules = {
+        "task": "zero-shot text-video retrieval, raw scores (no re-ranking)",
+        "text_aggregation": AGGREGATION,
+        "score": SCORE,
+        "ties": TIE_RULE,
+        "twinreel": __version__,
+    }
+    strange = sorted(described.keys() - set(_DESCRIBED) - rules.keys())
+    if strange:
+        raise UserError(f"protocol has no key {strange[0]!r}; its keys: {', '.join(_DESCRIBED)}")
+    return {key: described.get(key) for key in _DESCRIBED} | rules
+
+
+def coverage_of(*, rows: list[dict[str, Any]] | None, rejects: list[dict[str, Any]]) -> dict[str, Any]:
+    """Say how many of the clips that the split should hold are measured.
+
+    Args:
+      rows: the clips that are there (lines of `clips.jsonl`), or None where that is not known.
+      rejects: the clips that are not (lines of `rejects.jsonl`).
+
+    Returns:
+      `expected`, `found`, `missing` (numbers of clips), `fraction` (found / expected) and `missing_clips`
+      (`clip_id` and `reason` each); all null where `rows` is None.
+    """
+    if rows is None:
+        return dict.fromkeys(("expected", "found", "missing", "fraction", "missing_clips"))
+    return {
+        "expected": len(rows) + len(rejects),
+        "found": len(rows),
+        "missing": len(rejects),
+        "fraction": len(rows) / max(1, len(rows) + len(rejects)),
+        "missing_clips": [{"clip_id": line["clip_id"], "reason": line["reason"]} for line in rejects],
+    }
+
+
+def split_coverage(folder: Path, *, split: str, rows: list[dict[str, Any]], allow_missing: bool) -> dict[str, Any]:
+    """Read what `prepare` rejected of a split; refuse incomplete coverage unless it is allowed.
+
+    Raises:
+      UserError: clips are missing and `allow_missing` is False, or `rejects.jsonl` is missing, broken, or disagrees
+        with the counts of `prepare.json`.
+    """
+    path = folder / "rejects.jsonl"
+    counts = json.loads((folder / "prepare.json").read_text())["counts"].get(split, {})
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        rejects = [line for line in lines if line["split"] == split]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"cannot read {path}, which lists the clips that are missing: {error!r}; prepare again"
+        ) from error
+    if len(rejects) != counts.get("rejected", 0):
+        raise UserError(
+            f"{path} lists {len(rejects)} rejected clips of split {split!r}, prepare.json counts "
+            f"{counts.get('rejected', 0)}; the folder was changed by hand: prepare it again"
+        )
+    coverage = coverage_of(rows=rows, rejects=rejects)
+    if rejects and not allow_missing:
+        raise UserError(
+            f"split {split!r} covers {100 * coverage['fraction']:.2f} % of its clips: {len(rejects)} of "
+            f"{coverage['expected']} are missing (first: {rejects[0]['clip_id']}: {rejects[0]['reason']}; all in "
+            f"{path}). Mend those files and prepare again, or give --allow_missing to measure on the "
+            f"{len(rows)} that are there"
+        )
+    return coverage
+
+
+def headline(report: dict[str, Any], *, prefix: str = "") -> dict[str, float]:
+    """Return the figures of a report as flat metrics: `{prefix}t2v_R@1` and so on."""
+    return {
+        f"{prefix}{short}_{key}": report[long][key]
+        for short, long in (("t2v", "text_to_video"), ("v2t", "video_to_text"))
+        for key in ("R@1", "R@5", "R@10", "MdR", "MnR")
+    }

@@ -1,0 +1,223 @@
+"""Embedding a split of real records, with an encoder that is a few lines of NumPy."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from twinreel.configs.errors import UserError
+from twinreel.data import moving_shapes
+from twinreel.data.options import ClipData
+from twinreel.data.prepare import prepare
+from twinreel.data.records import Records
+from twinreel.evaluate import evaluate
+from twinreel.evaluate.embed import Embeddings, embed_split
+from twinreel.evaluate.pictures import clip_frames
+
+CLIPS = 12
+
+
+class Tokenizer:
+    """Each character is a token; spaces are none, so that texts of different spaces are equal."""
+
+    pad_id, vocab_size = 0, 128
+
+    def encode(self, strings, *, context_length):
+        ids = np.zeros((len(strings), context_length), np.int32)
+        for row, text in zip(ids, strings, strict=True):
+            tokens = [ord(c) for c in text if c != " "][:context_length]
+            row[: len(tokens)] = tokens
+        return ids, ids > 0, sum(len(text.replace(" ", "")) > context_length for text in strings)
+
+
+class Encoder:
+    """Brightness of the frames in their order, and sums of tokens; a little noise by the place in the batch."""
+
+    def __init__(self, **data):
+        self.tokenizer = Tokenizer()
+        self.data = ClipData(
+            dir="elsewhere", batch_size=4, num_frames=4, eval_video="resize_short(16)|center_crop(16)", **data
+        )
+        self.meta = {"step": 3, "seed": 0}
+        self.sizes = []
+
+    def embed_video_batch(self, video):
+        self.sizes.append(len(video))
+        assert video.shape[1:] == (4, 16, 16, 3)
+        assert video.dtype == np.uint8
+        means = video.astype(np.float64).mean(axis=(2, 3)).reshape(len(video), -1)
+        return (means + 1e-5 * np.arange(len(video))[:, None]).astype(np.float32)
+
+    def embed_text_batch(self, text, *, mask):
+        self.sizes.append(len(text))
+        assert (mask == (text > 0)).all()
+        found = np.stack([np.sin(np.arange(1, 13) * total) for total in text.sum(axis=1)])
+        return (found + 1e-5 * np.arange(len(text))[:, None]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve test clips, four of them twins; the last but one shows and says what the third does."""
+    source = tmp_path_factory.mktemp("shapes")
+    moving_shapes.write(source, train=2, val=2, test=CLIPS, size=32, fps=6, workers=1, progress=False)
+    lines = [json.loads(line) for line in (source / "manifest.jsonl").read_text().splitlines()]
+    test = [line for line in lines if line["split"] == "test"]
+    test[10] |= {"path": test[8]["path"], "captions": test[8]["captions"]}
+    test.append(test[0] | {"clip_id": "broken", "path": "broken.mp4", "meta": {}})
+    (source / "broken.mp4").write_bytes(b"no video")
+    (source / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in test))
+    out = source / "prepared"
+    prepare(source / "mine.jsonl", out=out, fps=6, short_side=32, audio=False, workers=1, max_bad_fraction=0.2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def records(folder):
+    return Records(folder)
+
+
+@pytest.fixture(scope="module")
+def found(records):
+    return embed_split(Encoder(), records=records, split="test", batch_size=5, shuffle_frames_seed=1, progress=False)
+
+
+def test_every_clip_and_caption_is_there_in_order(found, records):
+    rows = records.rows("test")
+    assert found.rows == rows
+    assert found.video.shape == (CLIPS, 12)
+    assert found.captions == [text for row in rows for text in row["captions"]]
+    assert [rows[clip]["clip_id"] for clip in found.video_of_text] == [
+        row["clip_id"] for row in rows for _ in row["captions"]
+    ]
+    assert (found.text.dtype, found.video.dtype) == (np.float32, np.float32)
+    for clip in range(CLIPS):  # the mean brightness of four frames, looked up by another way
+        jpegs, _ = clip_frames(records, split="test", index=clip)
+        assert found.video[clip].mean() == pytest.approx(mean_of(jpegs), abs=12)
+
+
+def mean_of(jpegs):
+    return np.mean([np.asarray(Image.open(io.BytesIO(jpeg))).mean() for jpeg in jpegs])
+
+
+def test_the_size_of_a_batch_does_not_matter(found, records):
+    encoder = Encoder()
+    other = embed_split(encoder, records=records, split="test", batch_size=32, progress=False)
+    assert set(encoder.sizes) == {32}
+    np.testing.assert_allclose(other.video, found.video, atol=1e-3)
+    np.testing.assert_allclose(other.text, found.text, atol=1e-3)
+    assert other.video_shuffled is None
+
+
+def test_equal_texts_and_equal_clips_get_one_embedding(found):
+    """The encoder gives each place in the batch other noise, as a device may in the last bit."""
+    assert (found.video[8] == found.video[10]).all()
+    texts = {}
+    for text, row in zip(found.captions, found.text, strict=True):
+        assert (texts.setdefault(text.replace(" ", ""), row) == row).all()
+    assert len(texts) < len(found.captions)
+
+
+def test_shuffled_clips_hold_the_same_frames_in_another_order(found):
+    frames, shuffled = (rows.reshape(CLIPS, 4, 3) for rows in (found.video, found.video_shuffled))
+    np.testing.assert_allclose(np.sort(frames, axis=1), np.sort(shuffled, axis=1), atol=1e-3)
+    assert np.abs(frames - shuffled).max() > 0.1
+
+
+def test_first_captions_cleaning_and_a_clip_without_caption(records, monkeypatch):
+    rows = [row | ({"captions": []} if row["index"] == CLIPS - 1 else {}) for row in records.rows("test")]
+    monkeypatch.setattr(records, "rows", lambda split: rows)
+    encoder = Encoder(text="strip_punctuation", context_length=8)
+    found = embed_split(encoder, records=records, split="test", captions="first", progress=False)
+    assert found.video_of_text.tolist() == list(range(CLIPS - 1))
+    assert found.protocol["texts_truncated"] == CLIPS - 1
+    assert found.protocol["text_cleaning"] == "strip_punctuation"
+    assert found.protocol["captions"] == "first"
+    assert found.protocol["fps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "tset"}, "unknown split 'tset'; did you mean 'test'"),
+        ({"captions": "frist"}, "unknown value of captions 'frist'; did you mean 'first'"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_wrong_arguments_are_named(records, change, message):
+    with pytest.raises(UserError, match=message):
+        embed_split(Encoder(), **{"records": records, "split": "test", "progress": False} | change)
+
+
+def test_a_split_without_captions_is_refused(records, monkeypatch):
+    rows = [row | {"captions": []} for row in records.rows("test")]
+    monkeypatch.setattr(records, "rows", lambda split: rows)
+    with pytest.raises(UserError, match="none of the 12 clips of the split has a caption"):
+        embed_split(Encoder(), records=records, split="test", progress=False)
+
+
+def test_saved_embeddings_come_back(found, tmp_path):
+    found.save(tmp_path / "e.npz")
+    again = Embeddings.load(tmp_path / "e.npz")
+    for name in ("text", "video", "video_of_text", "video_shuffled"):
+        assert (getattr(again, name) == getattr(found, name)).all()
+    for name in ("captions", "rows", "protocol", "coverage"):
+        assert getattr(again, name) == getattr(found, name)
+
+
+def test_missing_clips_are_refused_before_the_checkpoint_is_read(folder, tmp_path):
+    with pytest.raises(UserError, match=r"1 of 13 are missing .*broken.*--allow_missing"):
+        evaluate.main(["no_checkpoint", "--data", str(folder), "--out", str(tmp_path)])
+
+
+def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
+    checkpoint, serve = pytest.importorskip("twinreel.engine.checkpoint"), pytest.importorskip("twinreel.serve.encoder")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "kind": "train", "loss": 3.0}) + "\n")
+    monkeypatch.setattr(checkpoint, "resolve", lambda path: path / "checkpoints" / "3")
+    monkeypatch.setattr(serve, "load", lambda path: Encoder())
+    argv = [str(run), "--data", str(folder), "--out", str(tmp_path / "out"), "--allow_missing", "--batch_size", "5"]
+    assert evaluate.main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "coverage 92.31 %: 1 clips are missing" in printed
+    results = json.loads((tmp_path / "out" / "retrieval.json").read_text())
+    assert results["coverage"]["missing_clips"][0]["clip_id"] == "broken"
+    assert results["protocol"]["videos_without_text"] == 0
+    assert results["protocol"]["step"] == 3
+    assert results["protocol"]["dataset"] == "prepared"
+    assert len(results["protocol"]["source_sha256"]) == 64
+    assert results["order_twins"]["accuracy_shuffled"] is not None
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<h2>Training</h2>" in page
+    assert list((tmp_path / "out" / "media").glob("clip-*.webp"))
+
+    # The same page again from the embeddings, with the records for its pictures.
+    argv = [
+        "--embeddings",
+        str(tmp_path / "out" / "embeddings.npz"),
+        "--data",
+        str(folder),
+        "--out",
+        str(tmp_path / "b"),
+    ]
+    assert evaluate.main(argv) == 0
+    assert json.loads(capsys.readouterr().out) == results
+    assert {p.name for p in (tmp_path / "b" / "media").iterdir()} == {
+        p.name for p in (tmp_path / "out" / "media").iterdir()
+    }
+
+
+def test_clips_that_the_pipeline_loses_are_named(records, monkeypatch):
+    from twinreel.data import pipeline
+
+    batch = {"video": np.zeros((1, 4, 16, 16, 3), np.uint8), "valid": np.array([True]), "clip_index": np.array([0])}
+    monkeypatch.setattr(pipeline, "eval_batches", lambda *args, **kwargs: iter([batch]))
+    second = records.rows("test")[1]["clip_id"]
+    with pytest.raises(UserError, match=f"1 of the 12 clips .*first missing: '{second}'"):
+        embed_split(Encoder(), records=records, split="test", progress=False)
+
+
+def test_the_encoder_of_the_house_fits():
+    serve = pytest.importorskip("twinreel.serve.encoder")
+    assert {"embed_video_batch", "embed_text_batch"} <= set(vars(serve.Encoder))

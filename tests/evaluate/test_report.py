@@ -1,0 +1,220 @@
+"""The page: it stands alone, escapes what it shows, and its pictures are there and move."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from twinreel.evaluate import charts, evaluate, examples
+from twinreel.evaluate.embed import Embeddings
+from twinreel.evaluate.examples import pick_queries
+from twinreel.evaluate.metrics import Ranks
+from twinreel.evaluate.pictures import LONGEST_S, write_sheet, write_webp
+
+from .fakes import embeddings, frames, jpeg
+
+VOID = {"meta", "img", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Collects tags and links; fails on tags that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.links = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href", "srcset") and not value.startswith("#")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """A whole report of fakes: the folder and the text of its page."""
+    monkeypatch.setattr(examples, "clip_frames", frames)
+    history = tmp_path / "metrics.jsonl"
+    lines = [{"step": s, "kind": "train", "loss": 4 - s / 10, "scale": 14.0 + s} for s in range(0, 30, 5)]
+    lines += [{"step": s, "kind": "eval", "val/t2v_R@1": 10.0 + s} for s in (10, 20)]
+    history.write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 3')
+    out = tmp_path / "report"
+    evaluate.write(embeddings(noise=2.0), out=out, records=object(), history=history)
+    return out, (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_folder_is_whole(page):
+    out, text = page
+    parsed = Page(text)
+    assert {"index.html", "retrieval.json", "embeddings.npz", "media"} == {path.name for path in out.iterdir()}
+    local = [link for link in parsed.links if not link.startswith("data:image/png")]
+    assert local
+    assert all((out / link).is_file() for link in local)
+    assert {f"media/{path.name}" for path in (out / "media").iterdir()} <= set(local)
+    assert json.loads((out / "retrieval.json").read_text())["order_twins"]["n"] == 24
+
+
+def test_nothing_comes_from_the_network(page):
+    _, text = page
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert "http" not in without_names
+    assert "@import" not in without_names
+    assert "script" not in Page(text).tags
+
+
+def test_captions_are_escaped(page):
+    _, text = page
+    assert "caption 0 of &lt;clip&gt;" in text
+    assert "<clip>" not in text
+
+
+def test_every_section_is_there(page):
+    _, text = page
+    names = ("Retrieval", "Protocol", "Order twins", "What a caption finds", "Where it fails most")
+    for name in (*names, "Ranks and scores", "Training"):
+        assert f"<h2>{name}</h2>" in text
+    assert "Coverage 100 %" in text
+    assert "Unreadable lines of metrics.jsonl left out: 1." in text
+    assert text.count("<svg") == 5
+    assert len(set(re.findall(r'\bid="([^"]+)"', text))) == len(re.findall(r'\bid="([^"]+)"', text))
+
+
+def test_thumbnails_move(page):
+    out, _ = page
+    moving = [path for path in (out / "media").iterdir() if "sheet" not in path.name]
+    assert moving
+    with Image.open(moving[0]) as picture:
+        assert picture.n_frames == 8
+        assert picture.size == (64, 48)
+
+
+def test_the_same_report_is_the_same_bytes(page, tmp_path, monkeypatch):
+    out, text = page
+    evaluate.write(embeddings(noise=2.0), out=out, records=object(), history=tmp_path / "metrics.jsonl")
+    assert (out / "index.html").read_text(encoding="utf-8") == text
+
+
+def test_missing_clips_are_said(tmp_path):
+    fake = embeddings()
+    missing = [{"clip_id": "x<1>", "reason": "no such file"}]
+    fake.coverage = {"expected": 25, "found": 24, "missing": 1, "fraction": 0.96, "missing_clips": missing}
+    evaluate.write(fake, out=tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Coverage 96.00 %: 24 of 25 clips." in text
+    assert "x&lt;1&gt;" in text
+
+
+def test_coverage_never_rounds_up_to_whole():
+    from twinreel.evaluate.report import _exact
+
+    assert (_exact(100.0), _exact(99.9999), _exact(12.345)) == ("100", "99.99", "12.35")
+
+
+def test_arrays_alone_make_a_page_without_examples(tmp_path):
+    fake = embeddings()
+    bare = Embeddings(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)
+    evaluate.write(bare, out=tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    Page(text)
+    assert "What a caption finds" not in text
+    assert "Coverage unknown" in text
+
+
+def test_two_clips_are_enough_for_a_page(tmp_path):
+    evaluate.write(embeddings(videos=2, captions=1, groups=False), out=tmp_path)
+    Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+
+
+def test_queries_are_a_sample_and_the_worst_of_different_clips():
+    fake = embeddings(videos=5, captions=2)
+    fake.captions[6] = fake.captions[2]
+    fake.captions[8] = fake.captions[0]
+    ranks = Ranks(above=np.array([0, 0, 9, 8, 0, 3, 2, 1, 0, 0]), equal=np.zeros(10, int))
+    sampled, worst = pick_queries(ranks, embeddings=fake, seed=0)
+    assert worst == [2, 5, 7]  # neither 3, whose clip is shown already, nor 6, whose text is
+    assert sampled == [0, 1, 3, 4, 9]
+    assert pick_queries(ranks, embeddings=fake, seed=0) == (sampled, worst)
+
+
+def test_no_failures_no_worst():
+    ranks = Ranks(above=np.zeros(3, int), equal=np.zeros(3, int))
+    assert pick_queries(ranks, embeddings=embeddings(videos=3, captions=1), seed=0)[1] == []
+
+
+def durations(path):
+    with Image.open(path) as picture:
+        found = []
+        for k in range(picture.n_frames):
+            picture.seek(k)
+            picture.load()
+            found.append(picture.info["duration"])
+        return found
+
+
+def test_frames_stand_as_long_as_their_timestamps_say(tmp_path):
+    times = np.array([0.0, 0.5, 0.6, 1.6])
+    write_webp(tmp_path / "a.webp", jpegs=[jpeg(v) for v in (0, 80, 160, 240)], timestamps_s=times)
+    assert durations(tmp_path / "a.webp")[:3] == [500, 100, 1000]
+
+
+def test_long_clips_are_thinned_and_played_faster(tmp_path):
+    times = np.arange(100, dtype=np.float32)
+    write_webp(tmp_path / "a.webp", jpegs=[jpeg(2 * v) for v in range(100)], timestamps_s=times)
+    found = durations(tmp_path / "a.webp")
+    assert len(found) == 24
+    assert sum(found[:-1]) == pytest.approx(1000 * LONGEST_S, rel=0.01)
+
+
+def test_one_frame_is_a_picture(tmp_path):
+    write_webp(tmp_path / "a.webp", jpegs=[jpeg(9, size=(640, 480))], timestamps_s=np.zeros(1))
+    with Image.open(tmp_path / "a.webp") as picture:
+        assert picture.size == (192, 144)
+
+
+def test_sheets_show_the_order(tmp_path):
+    write_sheet(tmp_path / "s.webp", jpegs=[jpeg(40 * v) for v in range(6)], count=3, side=32)
+    with Image.open(tmp_path / "s.webp") as picture:
+        assert picture.size == (3 * 32 + 2, 24)
+        grey = np.asarray(picture.convert("L"), dtype=int)[12]
+    assert abs(grey[16] - 0) < 12
+    assert grey[16] < grey[33 + 16] < grey[66 + 16]
+    assert abs(grey[66 + 16] - 200) < 12
+
+
+def test_charts_are_well_formed_and_follow_the_page():
+    fake = embeddings(noise=2.0)
+    ranks = Ranks(above=np.arange(40), equal=np.arange(40) % 3)
+    drawn = [
+        charts.recall_curves(text_to_video=ranks, video_to_text=ranks, videos=60),
+        charts.rank_histogram(text_to_video=ranks, video_to_text=ranks),
+        charts.heat_map(fake.text[:24] @ fake.video.T),
+        charts.score_histogram(fake.text[:24] @ fake.video.T),
+        charts.training_curves([{"step": 1, "kind": "train", "loss": 2.0}, {"step": 2, "kind": "train", "loss": 1.0}]),
+    ]
+    for svg in drawn:
+        ET.fromstring(svg)
+        assert "var(--" in svg
+        assert "DejaVu" not in svg
+        assert not re.search(r"#0[1-5]0[1-5]0[1-5]", svg)
+    assert charts.training_curves([{"step": 1, "kind": "train", "lr": 2.0}]) == ""
+
+
+def test_a_resumed_run_shows_the_later_line():
+    lines = [{"step": 1, "kind": "train", "loss": 5.0}, {"step": 1, "kind": "train", "loss": 3.25}]
+    assert ">3.25<" in charts.training_curves(lines)
+
+
+def test_equal_scores_make_a_heat_map():
+    ET.fromstring(charts.heat_map(np.full((4, 4), 0.5)))
+    ET.fromstring(charts.score_histogram(np.full((4, 4), 0.5)))
