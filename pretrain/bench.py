@@ -1,0 +1,154 @@
+"""`twinreel bench step`: what one training step costs, on synthetic batches and without tensorflow."""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import ml_collections
+
+from ..configs.cli import Parser
+from ..configs.load import load_config
+from ..configs.section import section
+
+DESCRIPTION = """Measure the train step of a config on synthetic batches: no data set, no tensorflow.
+
+  twinreel bench step --config demo --steps 20
+  twinreel bench step --config demo --json --config.data.batch_size=256
+
+Prints clips/s, step time, the FLOPs of the compiled step, MFU (model FLOPs utilisation: FLOPs per second over the
+device's peak) where the peak is known, and peak memory. The step is the one that `pretrain` runs."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = Parser(verb="bench step", description=DESCRIPTION)
+    parser.add_config()
+    parser.add_argument("--steps", type=int, default=20, help="steps to time, after two that are not counted")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    args, overrides = parser.parse(argv)
+    if args.steps < 1:
+        parser.error(f"--steps={args.steps} must be at least 1")
+    result = bench_step(load_config(args.config, overrides=overrides), steps=args.steps, progress=not args.json)
+    print(json.dumps(result)) if args.json else _print_table(result)
+    return 0
+
+
+def bench_step(config: ml_collections.ConfigDict, *, steps: int, progress: bool = False) -> dict[str, Any]:
+    """Compile the config's train step and time it.
+
+    Args:
+      config: as for `pretrain`; nothing is read from `config.data.dir`.
+      steps: how many steps are timed, each by itself.
+      progress: draw a progress bar on standard error.
+
+    Returns:
+      JSON values: `step_time_s` (median) and `step_time_min_s` in seconds, `clips_per_s` and `frames_per_s` over all
+      devices, `flops_per_device` of one step, `flops_per_s_per_device`, `mfu` (0..1, None where the device's peak is
+      not known), `peak_bytes` per device as the compiler plans it, `device_peak_bytes` as the device counted it (None
+      on CPU), `compile_s`, and what was measured.
+    """
+    import jax
+    from rich.console import Console
+    from rich.progress import track
+
+    from ..data.options import ClipData
+    from ..data.synthetic import synthetic_batch
+    from ..engine.cost import mfu, step_cost
+    from ..engine.mesh import put_batch
+    from ..engine.optimizer import make_optimizer
+    from ..engine.options import TrainOptions
+    from ..engine.state import Blueprint
+    from ..engine.step import lower_step, stop_flags
+    from ..engine.train import create_mesh, create_rules
+    from .objective import Contrastive
+
+    data = section(ClipData, config.data, name="data")
+    objective = Contrastive(
+        model=config.model.to_dict(),
+        loss=config.loss.to_dict(),
+        num_frames=data.num_frames,
+        context_length=data.context_length,
+        vocab_size=data.vocab_size,
+    )
+    total = section(TrainOptions, config.train, name="train").steps
+    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
+    mesh = create_mesh(config)
+    host_batch = synthetic_batch(
+        0,
+        batch_size=data.batch_size,
+        num_frames=data.num_frames,
+        image_size=config.model.video.image_size,
+        context_length=data.context_length,
+        vocab_size=data.vocab_size,
+        seed=config.seed,
+        audio_samples=int(16_000 * data.audio_seconds),
+    )
+    with jax.set_mesh(mesh):
+        blueprint = Blueprint(
+            objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
+        )
+        batch = put_batch(host_batch, mesh=mesh)
+        start = time.perf_counter()
+        lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
+        compiled = lowered.compile()
+        compile_s = time.perf_counter() - start
+        state, go_on = blueprint.init(), stop_flags(mesh)[False]
+        parameters = sum(x.size for x in jax.tree.leaves((state.params, state.others)))
+        times = []
+        shown = Console(stderr=True, quiet=not progress)
+        for number in track(range(steps + 2), description="timing steps", console=shown):
+            start = time.perf_counter()
+            state, outputs = compiled(state, batch, go_on)
+            jax.block_until_ready(outputs)
+            if number >= 2:
+                times.append(time.perf_counter() - start)
+    cost = step_cost(lowered, compiled=compiled, devices=mesh.size)
+    device, seconds = mesh.devices.flat[0], statistics.median(times)
+    dtype = config.model.video.get("dtype", "float32")
+    return {
+        "device": device.device_kind,
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
+        "dtype": dtype,
+        "batch_size": data.batch_size,
+        "num_frames": data.num_frames,
+        "parameters": parameters,
+        "steps": steps,
+        "compile_s": compile_s,
+        "step_time_s": seconds,
+        "step_time_min_s": min(times),
+        "clips_per_s": data.batch_size / seconds,
+        "frames_per_s": data.batch_size * data.num_frames / seconds,
+        "flops_per_device": cost.flops,
+        "flops_are_lower_bound": cost.loops,
+        "flops_per_s_per_device": cost.flops / seconds if cost.flops else None,
+        "mfu": mfu(cost, seconds=seconds, device_kind=device.device_kind, dtype=dtype),
+        "peak_bytes": cost.peak_bytes,
+        "device_peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+    }
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"train step on {result['devices']} x {result['device']}", title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+
+    def row(name: str, value: float | None, form: str, *, unit: float = 1.0) -> None:
+        table.add_row(name, "not known" if value is None else form.format(value / unit))
+
+    row("parameters", result["parameters"], "{:,.0f}")
+    row("global batch, clips", result["batch_size"], "{:,.0f}")
+    row("step time, median", result["step_time_s"], "{:.1f} ms", unit=1e-3)
+    row("step time, least", result["step_time_min_s"], "{:.1f} ms", unit=1e-3)
+    row("clips/s", result["clips_per_s"], "{:,.1f}")
+    row("FLOPs of a step, per device", result["flops_per_device"], "{:,.2f} G", unit=1e9)
+    row("FLOP/s, per device", result["flops_per_s_per_device"], "{:,.1f} G", unit=1e9)
+    row("MFU", result["mfu"], "{:.1f} %", unit=1e-2)
+    row("peak memory, per device (compiler)", result["peak_bytes"], "{:,.0f} MiB", unit=2**20)
+    row("peak memory, per device (counted)", result["device_peak_bytes"], "{:,.0f} MiB", unit=2**20)
+    row("compile time", result["compile_s"], "{:.1f} s")
+    Console().print(table)

@@ -1,0 +1,157 @@
+"""`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_collections
+
+from ..configs.cli import Parser
+from ..configs.load import load_config
+from ..configs.section import section
+
+if TYPE_CHECKING:
+    from ..data.options import ClipData
+    from ..data.tokenizer import Tokenizer
+    from ..engine.train import TrainResult
+
+DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
+
+  twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
+
+The workdir holds everything of a run: config.json, tokenizer.model, metrics.jsonl, tensorboard/ and checkpoints/.
+Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
+the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
+
+On several hosts run the same command on each, with --coordinator HOST:PORT --num_processes P --process_id p (TPU pods
+and SLURM are recognised without them: give --distributed alone)."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = Parser(verb="pretrain", description=DESCRIPTION)
+    parser.add_config()
+    parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
+    parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
+    parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
+    parser.add_argument("--distributed", action="store_true", help="join the cluster that the environment describes")
+    parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0")
+    parser.add_argument("--num_processes", type=int, help="how many processes train together")
+    parser.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    args, overrides = parser.parse(argv)
+    if args.data:
+        overrides.append(f"data.dir={args.data}")
+    config = load_config(args.config, overrides=overrides)
+    if args.distributed or args.coordinator:
+        from ..engine.mesh import initialize_distributed
+
+        initialize_distributed(
+            coordinator=args.coordinator or None, num_processes=args.num_processes, process_id=args.process_id
+        )
+    result = pretrain(config, workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
+    print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
+    return 0
+
+
+def pretrain(
+    config: ml_collections.ConfigDict, *, workdir: Path, overwrite_config: bool = False
+) -> "TrainResult":
+    """Train a dual tower as `config` says; resume if `workdir` holds an unfinished run of it.
+
+    Args:
+      config: sections data, model, loss, optimizer, mesh, train, and seed.
+      workdir: folder of the run.
+      overwrite_config: go on although the workdir was started with another config.
+
+    Returns:
+      The engine's result: the trained model, its step and why the loop ended.
+    """
+    import jax
+
+    from ..data.options import ClipData
+    from ..data.pipeline import train_batches
+    from ..data.records import Records
+    from ..engine.train import train
+    from .objective import Contrastive
+
+    data = section(ClipData, config.data, name="data")
+    records = Records(Path(data.dir))
+    tokenizer = keep_tokenizer(data, workdir=workdir)
+    objective = Contrastive(
+        model=config.model.to_dict(),
+        loss=config.loss.to_dict(),
+        num_frames=data.num_frames,
+        context_length=data.context_length,
+        vocab_size=tokenizer.vocab_size,
+    )
+    meta = {
+        "objective": "contrastive",
+        "tokenizer": tokenizer.to_meta(),
+        "data": {"prepare": records.options, "name": Path(data.dir).name},
+    }
+
+    def batches(start_step: int) -> Any:
+        return train_batches(
+            data,
+            tokenizer=tokenizer,
+            seed=config.seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    return train(
+        objective=objective,
+        batches=batches,
+        workdir=workdir,
+        config=config,
+        meta=meta,
+        evaluate=retrieval_hook(data, tokenizer=tokenizer, records=records, meta=meta),
+        overwrite_config=overwrite_config,
+    )
+
+
+def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
+    """Return the run's tokenizer: `workdir/tokenizer.model` if the run has one, else made as `config.data` says.
+
+    It is kept in the workdir, so that a resumed run never depends on training it again.
+    """
+    from ..data.pipeline import make_tokenizer
+    from ..data.tokenizer import Tokenizer
+
+    kept = workdir / "tokenizer.model"
+    if kept.is_file():
+        return Tokenizer.load(kept)
+    tokenizer = make_tokenizer(data)
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    partial.write_bytes(tokenizer.model)
+    partial.rename(kept)
+    return tokenizer
+
+
+def retrieval_hook(
+    data: "ClipData", *, tokenizer: "Tokenizer", records: Any, meta: dict[str, Any]
+) -> Callable[[Any, int], dict[str, float]] | None:
+    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `config.data.eval_split`, or None without one.
+
+    Its values: `val/t2v_R@1`, `val/v2t_R@1` ... (percent, first caption of each clip), and `val/twins` (percent) where
+    the split has order twins.
+    """
+    if not data.eval_split or data.eval_split not in records.splits:
+        return None
+    from ..evaluate.embed import embed_split
+    from ..evaluate.evaluate import measure
+    from ..evaluate.retrieval import headline
+    from ..serve.encoder import Encoder
+
+    def evaluate(model: Any, step: int) -> dict[str, float]:
+        encoder = Encoder(model=model, tokenizer=tokenizer, data=data, meta=meta)
+        found = embed_split(encoder, records=records, split=data.eval_split, captions="first", progress=False)
+        results = measure(found)
+        twins = results.get("order_twins")
+        return headline(results, prefix="val/") | ({"val/twins": twins["accuracy"]} if twins else {})
+
+    return evaluate

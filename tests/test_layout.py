@@ -1,0 +1,110 @@
+"""The floors of the house: which folder may import which, and what may be imported at all (design, section 1)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOOR = {
+    "configs": 0,
+    "models": 1,
+    "losses": 1,
+    "data": 1,
+    "engine": 2,
+    "pretrain": 3,
+    "finetune": 3,
+    "evaluate": 3,
+    "serve": 3,
+}
+# Beside the floors below, on the same floor: who may import whom.
+SAME_FLOOR = {
+    ("pretrain", "evaluate"),
+    ("finetune", "evaluate"),
+    ("pretrain", "serve"),
+    ("evaluate", "serve"),
+    ("finetune", "serve"),
+}
+FORBIDDEN = {
+    "configs": {"jax", "flax", "tensorflow", "tensorflow_datasets", "absl"},
+    "data": {"jax", "flax", "optax", "absl"},
+    "models": {"tensorflow", "tensorflow_datasets", "av", "absl"},
+    "losses": {"tensorflow", "tensorflow_datasets", "av", "absl"},
+    "engine": {"tensorflow", "tensorflow_datasets", "av", "absl"},
+    "pretrain": {"tensorflow", "tensorflow_datasets", "av"},
+    "finetune": {"tensorflow", "tensorflow_datasets", "av"},
+    "evaluate": {"tensorflow", "tensorflow_datasets", "av"},
+    "serve": {"tensorflow", "tensorflow_datasets", "av"},
+}
+# The modules that pretraining on synthetic batches loads must do without tensorflow.
+WITHOUT_TENSORFLOW = {"options", "synthetic", "tokenizer", "manifest", "sources", "decode"}
+
+PACKAGE = sorted(p for folder in FLOOR for p in (ROOT / folder).rglob("*.py"))
+
+
+def arrows(path: Path) -> list[tuple[int, str, str]]:
+    """All imports of a file as (line, "relative" | "absolute", dotted name from the package root | as written)."""
+    found = []
+    here = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, "absolute", alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append((node.lineno, "absolute", node.module or ""))
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found += [(node.lineno, "relative", ".".join([*base, name])) for name in names]
+    return found
+
+
+def allowed(source: str, target: str) -> bool:
+    return source == target or FLOOR[target] < FLOOR[source] or (source, target) in SAME_FLOOR
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_keep_to_the_floors(path):
+    source = path.relative_to(ROOT).parts[0]
+    for line, kind, name in arrows(path):
+        first = name.split(".")[0]
+        where = f"{path.relative_to(ROOT)}:{line} imports {name}"
+        if kind == "relative":
+            assert first in FLOOR or first == "__version__", f"{where}: no such folder in the house"
+            assert first == "__version__" or allowed(source, first), f"{where}: {source} may not import {first}"
+        else:
+            assert first != "twinreel", f"{where}: imports inside the package are relative"
+            assert first not in FLOOR, f"{where}: a bare import of a folder makes a second module"
+            assert first not in FORBIDDEN[source], f"{where}: {source} may not use {first}"
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_TENSORFLOW))
+def test_light_data_modules_do_without_tensorflow(name):
+    for line, kind, target in arrows(ROOT / "data" / f"{name}.py"):
+        assert not target.startswith("tensorflow"), f"data/{name}.py:{line}"
+        if kind == "relative" and target.startswith("data."):
+            heavy = {"data.tf_cpu", "data.builder", "data.pipeline", "data.records", "data.preprocess", "data.pixels"}
+            assert target not in heavy, f"data/{name}.py:{line} imports {target}, which loads tensorflow"
+
+
+def test_the_check_itself_finds_a_wrong_arrow(tmp_path):
+    assert not allowed("models", "data")
+    assert not allowed("finetune", "pretrain") and not allowed("pretrain", "finetune")
+    assert not allowed("losses", "engine") and not allowed("evaluate", "pretrain")
+    assert allowed("engine", "losses") and allowed("pretrain", "evaluate")
+    inner = ROOT / "models" / "video.py"
+    assert ("relative", "configs.errors") in {(kind, name) for _, kind, name in arrows(inner)}
+
+
+def test_no_file_is_larger_than_a_room():
+    for path in [*PACKAGE, ROOT / "__init__.py", ROOT / "__main__.py"]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+
+
+def test_no_utils_anywhere():
+    assert not [p for p in PACKAGE if "util" in p.stem or "helper" in p.stem or "common" in p.stem]
+
+
+def test_nothing_loads_a_pickle():
+    for path in PACKAGE:
+        text = path.read_text(encoding="utf-8")
+        assert "import pickle" not in text and "allow_pickle=True" not in text, path
