@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -41,9 +42,27 @@ def layer_norm(width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm
     return nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
 
 
-def position_embedding(shape: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Param:
-    """Build learned positions, normal with standard deviation 0.02 (as ViT, Dosovitskiy et al. 2021)."""
-    return nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, jnp.float32))
+def position_embedding(*axes: int, width: int) -> nnx.Param:
+    """Build learned positions that start as sinusoids (Vaswani et al. 2017, section 3.5; 2-D: He et al. 2022, MAE).
+
+    Started as small noise they are lost beside the tokens, and a tower must first learn where and when things are
+    before it can learn what moves where; as sinusoids near positions look alike from the first step on.
+
+    Args:
+      *axes: length of each axis; the width is shared evenly among them.
+      width: D, a multiple of twice the number of axes.
+
+    Returns:
+      float32 `[prod(axes), width]`.
+    """
+    share = width // len(axes)
+    if share % 2 or share * len(axes) != width:
+        raise UserError(f"width={width} must be a multiple of {2 * len(axes)} for positions along {len(axes)} axes")
+    rates = 10_000.0 ** (-np.arange(share // 2) / max(share // 2, 1))
+    grids = np.meshgrid(*[np.arange(n) for n in axes], indexing="ij")
+    angles = [grid.reshape(-1, 1) * rates for grid in grids]
+    table = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+    return nnx.Param(jnp.asarray(table, jnp.float32))
 
 
 class Attention(nnx.Module):

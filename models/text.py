@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ..configs.errors import UserError
-from .layers import Blocks, compute_dtype, masked_mean, position_embedding
+from .layers import Blocks, compute_dtype, masked_mean
 from .shapes import Text, TextMask
 
 
@@ -43,7 +43,7 @@ class TextTower(nnx.Module):
         """
         self.context_length, self.width, self.dtype = context_length, width, compute_dtype(dtype)
         self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (vocab_size, width), jnp.float32))
-        self.position = position_embedding((context_length, width), rngs=rngs)
+        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (context_length, width), jnp.float32))
         self.blocks = Blocks(
             width,
             depth=depth,

@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ..configs.errors import UserError
-from .layers import Blocks, compute_dtype, linear, position_embedding
+from .layers import Blocks, compute_dtype, position_embedding
+from .patches import PatchEmbedding
 from .shapes import FrameFeatures, Video
 
 
@@ -24,6 +25,7 @@ class VideoTower(nnx.Module):
         image_size: int,
         num_frames: int,
         patch: int = 16,
+        stem: int = 0,
         tubelet: int = 1,
         width: int = 768,
         depth: int = 12,
@@ -41,6 +43,7 @@ class VideoTower(nnx.Module):
           image_size: side H = W of the square frames, pixels.
           num_frames: frames T of a clip.
           patch: patch side P, pixels; divides `image_size`.
+          stem: side of the cells, pixels, that `PatchEmbedding` embeds before the patch; divides `patch`; 0 = none.
           tubelet: frames per token; divides `num_frames`.
           width: D.
           depth: spatial blocks.
@@ -60,23 +63,21 @@ class VideoTower(nnx.Module):
         if num_frames % tubelet:
             raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
         kind = compute_dtype(dtype)
-        self.image_size, self.num_frames, self.patch, self.tubelet = image_size, num_frames, patch, tubelet
+        self.image_size, self.num_frames = image_size, num_frames
         self.width, self.dtype = width, kind
         block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "dtype": kind}
-        self.embed = linear(tubelet * patch * patch * 3, width, dtype=kind, rngs=rngs)
-        self.space_position = position_embedding(((image_size // patch) ** 2, width), rngs=rngs)
-        self.time_position = position_embedding((num_frames // tubelet, width), rngs=rngs)
+        self.embed = PatchEmbedding(
+            patch=patch, tubelet=tubelet, stem=stem, width=width, activation=activation, dtype=kind, rngs=rngs
+        )
+        self.space_position = position_embedding(image_size // patch, image_size // patch, width=width)
+        self.time_position = position_embedding(num_frames // tubelet, width=width)
         self.space = Blocks(width, depth=depth, **block, rngs=rngs)
         self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
 
     def tokens(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B T N D"]:
         """Encode each tubelet in time by itself: T is `num_frames / tubelet`, N the patches of a frame."""
         self._check(video)
-        x = rearrange(
-            video, "b (t u) (h p) (w q) c -> (b t) (h w) (u p q c)", u=self.tubelet, p=self.patch, q=self.patch
-        )
-        x = x.astype(self.dtype) * jnp.asarray(2 / 255, self.dtype) - jnp.asarray(1, self.dtype)
-        x = self.embed(x) + self.space_position[...].astype(self.dtype)[None]  # [B*T,N,D]
+        x = rearrange(self.embed(video), "b t n d -> (b t) n d") + self.space_position[...].astype(self.dtype)[None]
         x = self.space(x, rngs=rngs)
         return rearrange(x, "(b t) n d -> b t n d", b=video.shape[0])
 

@@ -71,7 +71,7 @@ def test_video_tower_equals_a_float64_loop():
     frames = []
     for frame in video[0].astype(np.float64) * 2 / 255 - 1:
         patches = [frame[y : y + 8, x : x + 8].reshape(-1) for y in (0, 8) for x in (0, 8)]
-        tokens = dense(np.stack(patches), tower.embed) + np.asarray(tower.space_position[...])
+        tokens = dense(np.stack(patches), tower.embed.out) + np.asarray(tower.space_position[...])
         frames.append(norm(block_by_loops(tokens, tower.space.layers[0], heads=2), tower.space.norm).mean(0))
     tokens = np.stack(frames) + np.asarray(tower.time_position[...])
     time = norm(block_by_loops(tokens, tower.time.layers[0], heads=2), tower.time.norm)

@@ -1,0 +1,44 @@
+# Two commands set everything up on a fresh machine (Python >= 3.11, make, git): `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test test-all lint format clean
+
+help:
+	@echo "make demo      install into .venv, make a data set, pretrain, report  (runs/demo/report/index.html)"
+	@echo "make test      lint, types and the tests (under 12 minutes on two cores)"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make lint      ruff and pyright only"
+	@echo "make format    let ruff rewrite the files"
+	@echo "make clean     remove .venv, runs/ and caches"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "twinreel needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/twinreel demo --workdir runs/demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache

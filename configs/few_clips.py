@@ -1,0 +1,58 @@
+"""A small dual tower at 64 pixels for a few hundred clips on a CPU: a first look at your own data in a few minutes.
+
+    twinreel prepare clips.jsonl --out data/few --fps 8 --short_side 72
+    twinreel pretrain --config few_clips --data data/few --workdir runs/few
+    twinreel evaluate runs/few --data data/few --split test --out runs/few/report
+
+LAB RECORD
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Return the config; it takes no argument."""
+    if arg:
+        raise TypeError("the few_clips config takes no argument")
+    c = ml_collections.ConfigDict()
+    c.seed = 0
+    c.data = {
+        "dir": "data/few",
+        "batch_size": 64,
+        "num_frames": 8,
+        "eval_split": "",
+        "train_sampling": "uniform_jitter",
+        "eval_sampling": "uniform",
+        "train_video": "random_resized_crop(64, min_scale=0.6)|flip_lr|color_jitter(0.3)",
+        "eval_video": "resize_short(64)|center_crop(64)",
+        "context_length": 40,
+        "vocab_size": 1000,
+    }
+    c.model = {
+        "embed_dim": 128,
+        "video": {
+            "image_size": 64,
+            "patch": 16,
+            "tubelet": 2,
+            "width": 128,
+            "depth": 3,
+            "heads": 4,
+            "temporal_depth": 2,
+            "mlp_ratio": 3.0,
+            "dropout": 0.1,
+        },
+        "text": {"width": 128, "depth": 2, "heads": 4, "mlp_ratio": 3.0, "dropout": 0.1},
+    }
+    c.loss = {"mask_same_text": True}
+    c.optimizer = {
+        "name": "adamw",
+        "lr": 5e-4,
+        "warmup_steps": 50,
+        "schedule": "cosine",
+        "weight_decay": 0.1,
+        "b2": 0.98,
+        "clip_norm": 1.0,
+    }
+    c.mesh = {"replica": -1, "fsdp": 1, "tensor": 1}
+    c.train = {"steps": 400, "log_every": 20, "checkpoint_every": 100}
+    return c

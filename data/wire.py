@@ -1,0 +1,89 @@
+"""What a decoding process and its parent say to each other: one line of JSON, then raw bytes.
+
+Not pickle: the process reads media files from anywhere, so the parent must not execute what it answers.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .decode import DecodedClip, DecodeError, DecodeOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One clip to decode; see `decode_clip`."""
+
+    path: Path
+    options: DecodeOptions
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+def send_job(pipe: BinaryIO, *, job: Job) -> None:
+    """Write a job."""
+    _send(pipe, header=dataclasses.asdict(job) | {"path": str(job.path)})
+
+
+def receive_job(pipe: BinaryIO) -> Job:
+    """Read a job; EOFError when there is none to come."""
+    header = _receive(pipe)
+    return Job(**header | {"path": Path(header["path"]), "options": DecodeOptions(**header["options"])})
+
+
+def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:
+    """Write a decoded clip, or why there is none."""
+    if isinstance(answer, DecodeError):
+        _send(pipe, header={"reason": answer.reason, "detail": answer.detail})
+        return
+    sound = b"" if answer.audio is None else answer.audio.astype("<i2").tobytes()
+    parts = [answer.timestamps_s.astype("<f4").tobytes(), sound, *answer.jpegs]
+    header = {key: getattr(answer, key) for key in ("height", "width", "duration_s", "notes")}
+    _send(pipe, header=header | {"has_audio": answer.audio is not None, "sizes": [len(part) for part in parts]})
+    for part in parts:
+        pipe.write(part)
+    pipe.flush()
+
+
+def receive_answer(pipe: BinaryIO) -> DecodedClip | DecodeError:
+    """Read an answer.
+
+    Raises:
+      EOFError: the process ended before the answer did.
+      ValueError: what came is no answer.
+    """
+    header = _receive(pipe)
+    if "reason" in header:
+        return DecodeError(header["reason"], header["detail"])
+    stamps, sound, *jpegs = [_exactly(pipe, size=size) for size in header["sizes"]]
+    return DecodedClip(
+        jpegs=jpegs,
+        timestamps_s=np.frombuffer(stamps, "<f4").copy(),
+        height=header["height"],
+        width=header["width"],
+        audio=np.frombuffer(sound, "<i2").copy() if header["has_audio"] else None,
+        duration_s=header["duration_s"],
+        notes=tuple(header["notes"]),
+    )
+
+
+def _send(pipe: BinaryIO, *, header: dict[str, Any]) -> None:
+    pipe.write(json.dumps(header).encode() + b"\n")
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO) -> dict[str, Any]:
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    return json.loads(line)
+
+
+def _exactly(pipe: BinaryIO, *, size: int) -> bytes:
+    part = pipe.read(size)
+    if len(part) < size:
+        raise EOFError
+    return part

@@ -1,0 +1,120 @@
+"""Decoding in several processes, results in the order of the jobs; a decoder that crashes costs one clip only."""
+
+import collections
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterable
+
+from .decode import DecodedClip, DecodeError, decode_clip
+from .wire import Job, receive_answer, receive_job, send_answer, send_job
+
+__all__ = ["Job", "decode_in_order", "serve"]
+
+_AHEAD = 4  # jobs per worker that are decoded or waiting ahead of the one whose turn it is; bounds the memory
+
+
+def decode_in_order(jobs: Iterable[Job | DecodeError], *, workers: int) -> Generator[DecodedClip | DecodeError]:
+    """Decode the jobs in `workers` processes; yield one result per job, in the order of the jobs.
+
+    The processes import neither tensorflow nor the caller's main module. A job that is a DecodeError already is handed
+    through. If a process dies, its clip's result says so and another process takes its place.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    local, started = threading.local(), list[_Worker]()
+
+    def run(job: Job | DecodeError) -> DecodedClip | DecodeError:
+        if isinstance(job, DecodeError):
+            return job
+        if not hasattr(local, "worker"):
+            local.worker = _Worker()
+            started.append(local.worker)
+        return local.worker.run(job)
+
+    jobs = iter(jobs)
+    waiting = collections.deque(pool.submit(run, job) for job in itertools.islice(jobs, _AHEAD * workers))
+    try:
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(run, job) for job in itertools.islice(jobs, 1))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
+        for worker in started:
+            worker.kill()
+        pool.shutdown()
+        for worker in started:
+            worker.close()
+
+
+class _Worker:
+    """A decoding process that answers one job at a time over its standard input and output."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, job: Job) -> DecodedClip | DecodeError:
+        """Have the process decode a clip; start one if there is none."""
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            send_job(process.stdin, job=job)
+            return receive_answer(process.stdout)
+        except (EOFError, BrokenPipeError, ValueError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)  # so that the status is its own, not that of our kill
+            self.kill()
+            self.close()
+            return DecodeError("the decoder crashed", _how(process.returncode))
+
+    def kill(self) -> None:
+        """End the process at once, whatever it is doing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Let go of the process and its pipes."""
+        process, self._process = self._process, None
+        for pipe in (process.stdin, process.stdout) if process is not None else ():
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # what was still to be sent has no reader any more
+                    pipe.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # Not multiprocessing: its processes import the caller's main module, and with it often tensorflow and jax.
+        command = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        one_thread_each = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | one_thread_each,
+        )
+
+
+def serve() -> None:
+    """Answer jobs from standard input on standard output until the input ends (the main of a decoding process)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the answers
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            send_answer(answers, answer=_answer(receive_job(sys.stdin.buffer)))
+
+
+def _answer(job: Job) -> DecodedClip | DecodeError:
+    try:
+        return decode_clip(job.path, options=job.options, start_s=job.start_s, end_s=job.end_s)
+    except DecodeError as error:
+        return error
+
+
+def _how(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

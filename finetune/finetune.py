@@ -1,0 +1,231 @@
+"""`twinreel finetune`: train a downstream head, and the towers if wished, from a pretrained checkpoint."""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_collections
+
+from .. import __version__
+from ..configs.cli import Parser
+from ..configs.errors import UserError
+from ..configs.load import load_config
+from ..configs.section import section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flax import nnx
+
+    from .task import Setting, Task
+    from .transfer import Transfer
+
+DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
+
+  twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/motions
+  twinreel finetune --config demo_classify:linear --init runs/mine --data data/mine --workdir runs/fights \\
+      --config.task.labels='("fight","no fight")' --config.task.train_towers=True
+
+--init begins a new run at step 0 with the checkpoint's towers; a table says what came of every group of parameters.
+What the config leaves open (frames, sampling, crops, the tower's sizes) and the tokenizer come from the checkpoint.
+The workdir then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and report/ (index.html, JSON, picture).
+Stop it in any way and run the same command again: it goes on where it was."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = Parser(verb="finetune", description=DESCRIPTION)
+    parser.add_config()
+    parser.add_argument("--init", required=True, help="the checkpoint to begin with: a workdir or a checkpoint in it")
+    parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
+    parser.add_argument("--data", default="", help="prepared data set; default config.data.dir, else the checkpoint's")
+    parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
+    args, overrides = parser.parse(argv)
+    config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
+    finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
+    return 0
+
+
+def finetune(
+    config: ml_collections.ConfigDict, *, init: Path, workdir: Path, overwrite_config: bool = False
+) -> dict[str, Any] | None:
+    """Fine-tune a checkpoint for the task of `config.task`; resume if `workdir` holds an unfinished run of it.
+
+    Args:
+      config: sections task, data, model, optimizer, mesh, train, and seed; None = as in the checkpoint.
+      init: the pretrained checkpoint; a step folder, a checkpoints folder or a workdir.
+      workdir: folder of this run.
+      overwrite_config: go on although the workdir was started with another config.
+
+    Returns:
+      The report (see the task), or None if the run was terminated before its end.
+
+    Raises:
+      UserError: no such task or checkpoint, a checkpoint that does not fit (with a table), data that do not fit.
+    """
+    import jax
+
+    from ..engine.train import train
+    from .inherit import complete
+    from .task import check_config, make_task
+
+    check_config(config.to_dict())
+    say = _say if jax.process_index() == 0 else _silent
+    origin = starting_point(init, workdir=workdir)
+    whole = complete(config.to_dict(), meta=origin["meta"], init={"checkpoint": origin["checkpoint"]})
+    setting = make_setting(whole, meta=origin["meta"], say=say)
+    task = make_task(setting)
+    weights = Weights(Path(origin["checkpoint"]), task=task)
+    if not has_checkpoint(workdir):
+        task.batches(0)  # not read from: a fault in the data shows before the workdir is taken for this config
+        say(weights.plan.table())
+    result = train(
+        objective=task.objective,
+        batches=task.batches,
+        workdir=workdir,
+        config=ml_collections.ConfigDict(settle(whole, task=task)),
+        meta={
+            **task.meta(),
+            "tokenizer": setting.tokenizer.to_meta(),
+            "data": {"prepare": setting.records.options, "name": setting.records.folder.resolve().name},
+            "init": origin,
+        },
+        evaluate=task.evaluate if task.metric else None,
+        initialize=weights.fill,
+        overwrite_config=overwrite_config,
+    )
+    if result.reason == "terminated":
+        say(f"stopped at step {result.step}; the same command goes on from there")
+        return None
+    step = use_best(result.model, best=result.best, last=result.step)
+    protocol = {"init": origin["checkpoint"], "ended": result.reason, "steps": result.step, "checkpoint_step": step}
+    return task.report(result.model, out=workdir / "report", protocol={"twinreel": __version__, **protocol})
+
+
+def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable[[Any], None]") -> "Setting":
+    """Open the data, the tokenizer and the devices of a run; warn where clips are shown unlike in pretraining.
+
+    Args:
+      config: the completed config.
+      meta: the checkpoint's meta.
+      say: prints a line for the user.
+    """
+    from ..data.options import ClipData
+    from ..data.records import Records
+    from ..data.tokenizer import Tokenizer
+    from ..engine.mesh import make_mesh
+    from .inherit import mismatches
+    from .task import Setting
+
+    data = section(ClipData, config["data"], name="data")
+    records = Records(Path(data.dir))
+    for warning in mismatches(config, meta=meta, prepare=records.options):
+        say(f"warning: {warning}")
+    return Setting(
+        config=config,
+        data=data,
+        records=records,
+        tokenizer=Tokenizer.from_meta(meta["tokenizer"]),
+        mesh=section(make_mesh, config["mesh"], name="mesh"),
+        say=say,
+    )
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Tell whether a run has begun in `workdir`, so that it will be resumed."""
+    from ..engine.checkpoint import FOLDER, steps_in
+
+    return bool(steps_in(workdir / FOLDER))
+
+
+def starting_point(init: Path, *, workdir: Path) -> dict[str, Any]:
+    """Return the checkpoint to begin with and what is needed of its meta: {"checkpoint", "meta"}.
+
+    For a run that has begun in `workdir` this is the one that it began with, which its own checkpoints remember: the
+    pretraining in `init` may have gone on, or cleared it away.
+
+    Raises:
+      UserError: no readable checkpoint.
+    """
+    from ..engine import checkpoint
+
+    if has_checkpoint(workdir):
+        own = checkpoint.read_meta(workdir)
+        origin = own.get("init")
+        if origin is not None and Path(origin["checkpoint"]).is_relative_to(init.absolute()):
+            return origin
+    start = checkpoint.resolve(init)
+    meta = checkpoint.read_meta(start)
+    for key in ("config", "tokenizer"):
+        if key not in meta:
+            raise UserError(
+                f"the meta of {start} has no {key!r}, so its towers cannot be built; give a checkpoint of "
+                "`twinreel pretrain`"
+            )
+    return {
+        "checkpoint": str(start),
+        "meta": {key: meta[key] for key in ("config", "tokenizer", "data") if key in meta},
+    }
+
+
+class Weights:
+    """The parameters that a task takes over from a checkpoint; read when they are first needed."""
+
+    def __init__(self, checkpoint: Path, *, task: "Task"):
+        self._checkpoint, self._task = checkpoint, task
+
+    @functools.cached_property
+    def plan(self) -> "Transfer":
+        """What comes of each parameter.
+
+        Raises:
+          UserError: parameters that do not fit, with a table.
+        """
+        from flax import nnx
+
+        from ..engine.checkpoint import read_params
+        from .transfer import init_from, shapes
+
+        model = nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0)))
+        return init_from(
+            read_params(self._checkpoint), target=shapes(model), parts=self._task.parts, name=str(self._checkpoint)
+        )
+
+    def fill(self, model: "nnx.Module") -> None:
+        """Fill the task's parts of a fresh model, in place."""
+        from .transfer import fill
+
+        fill(model, values=self.plan.values)
+
+
+def settle(config: dict[str, Any], *, task: "Task") -> dict[str, Any]:
+    """Return the config with what the data decided: the task's own settings, and how the best checkpoint is chosen.
+
+    Without validation clips there is no early stopping and no best checkpoint.
+    """
+    train = dict(config["train"])
+    if not task.metric:
+        train |= {"best_metric": "", "patience": 0, "eval_every": 0}
+    elif not train.get("best_metric"):
+        train |= {"best_metric": task.metric, "best_mode": "max"}
+    return {**config, "task": task.settled(), "train": train}
+
+
+def use_best(model: "nnx.Module", *, best: dict[str, Any] | None, last: int) -> int:
+    """Fill `model` with the best checkpoint's parameters, in place; return its step, or `last` without one."""
+    from ..engine.checkpoint import restore_model
+
+    if best is None or best["checkpoint"] is None:
+        return last
+    restore_model(best["checkpoint"], model=model)
+    return best["step"]
+
+
+def _say(what: Any) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(what)
+
+
+def _silent(what: Any) -> None:
+    del what

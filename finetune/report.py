@@ -1,0 +1,173 @@
+"""The classification report: its figures, the confusion-matrix picture, and the files."""
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configs.errors import UserError
+from .page import page_of
+
+NORMAL_95 = 1.959964
+"""Quantile of the standard normal distribution for a two-sided 95 % interval."""
+
+
+def classification_report(
+    probability: np.ndarray, *, label: np.ndarray, labels: Sequence[str], clip_ids: Sequence[str]
+) -> dict[str, Any]:
+    """Measure a classifier on the clips of a split.
+
+    Args:
+      probability: float [n,classes], rows sum to 1.
+      label: int [n], the true class of each clip.
+      labels: names of the classes.
+      clip_ids: names of the n clips.
+
+    Returns:
+      JSON values, all shares in percent: `n`; `accuracy` with its 95 % Wilson interval (Wilson 1927); `top5_accuracy`
+      where there are more than five classes; `balanced_accuracy` (mean recall of the classes that occur); `majority`
+      (accuracy of always naming the most frequent class) and `chance`; `macro` and `weighted` means of precision,
+      recall and F1; `per_class` with `precision`, `recall`, `f1` and `support`; `confusion` (rows: true class,
+      columns: predicted class, counts); `clips`, each with its prediction; `mistakes`, the surest ones first.
+
+    Raises:
+      UserError: there is no clip to measure.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    if not len(label):
+        raise UserError(
+            "there is no clip with one of the labels to measure; set config.task.test_split or config.task.labels"
+        )
+    classes = np.arange(len(labels))
+    predicted = probability.argmax(axis=1)
+    scores = precision_recall_fscore_support(label, predicted, labels=classes, zero_division=0)  # pyright: ignore[reportArgumentType]
+    precision, recall, f1, support = (np.asarray(column) for column in scores)
+    occurs = support > 0
+    right = int((predicted == label).sum())
+    clips = _predictions(probability, label=label, labels=labels, clip_ids=clip_ids)
+    return {
+        "n": len(label),
+        "accuracy": 100.0 * right / len(label),
+        "accuracy_interval_95": wilson_interval(right, n=len(label)),
+        **({"top5_accuracy": _top5(probability, label=label)} if len(labels) > 5 else {}),
+        "balanced_accuracy": 100.0 * float(recall[occurs].mean()),
+        "majority": 100.0 * int(support.max()) / len(label),
+        "chance": 100.0 / len(labels),
+        "macro": _means(precision[occurs], recall=recall[occurs], f1=f1[occurs]),
+        "weighted": _means(precision, recall=recall, f1=f1, weights=support),
+        "per_class": {
+            name: {
+                "precision": 100.0 * float(precision[i]),
+                "recall": 100.0 * float(recall[i]),
+                "f1": 100.0 * float(f1[i]),
+                "support": int(support[i]),
+            }
+            for i, name in enumerate(labels)
+        },
+        "confusion": confusion_matrix(label, predicted, labels=classes).tolist(),
+        "clips": clips,
+        "mistakes": sorted(
+            (clip for clip in clips if clip["label"] != clip["predicted"]), key=lambda clip: -clip["probability"]
+        ),
+    }
+
+
+def _predictions(
+    probability: np.ndarray, *, label: np.ndarray, labels: Sequence[str], clip_ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One JSON value per clip: its name, true and predicted class, and how sure the classifier is, in percent."""
+    return [
+        {
+            "clip_id": clip_id,
+            "label": labels[true],
+            "predicted": labels[row.argmax()],
+            "probability": round(100.0 * float(row.max()), 2),
+        }
+        for clip_id, true, row in zip(clip_ids, label, probability, strict=True)
+    ]
+
+
+def wilson_interval(right: int, *, n: int) -> list[float]:
+    """Return the 95 % Wilson score interval of `right` out of `n`, in percent.
+
+    >>> [round(bound, 1) for bound in wilson_interval(32, n=40)]
+    [65.2, 89.5]
+    """
+    z, share = NORMAL_95, right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return [100.0 * max(0.0, middle - half), 100.0 * min(1.0, middle + half)]
+
+
+def confusion_picture(confusion: Sequence[Sequence[int]], *, labels: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix to a PNG: colour is the share of the true class, the figures are counts.
+
+    Args:
+      confusion: counts, rows are true classes, columns predicted ones.
+      labels: names of the classes.
+      path: file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(confusion, np.float64)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    side = min(3.0 + 0.55 * len(labels), 16.0)
+    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.046)
+    if len(labels) <= 60:
+        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(labels)), labels)
+    if len(labels) <= 25:
+        for (row, column), value in np.ndenumerate(counts):
+            colour = "white" if share[row, column] > 0.6 else "#222222"
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+    with warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; the page and the JSON have it right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=120)
+
+
+def write_report(
+    report: dict[str, Any], *, out: Path, title: str, protocol: dict[str, Any], pictures: dict[str, str] | None = None
+) -> Path:
+    """Write `classification.json`, `confusion.png` and `index.html`; the folder opens from disk without a network.
+
+    Args:
+      report: what `classification_report` returned.
+      out: folder, made if absent.
+      title: heading of the page.
+      protocol: how the figures were made; goes into the JSON and onto the page.
+      pictures: clip_id -> file beside the page that shows the clip, for some of the mistakes.
+
+    Returns:
+      The page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    whole = {"protocol": {**protocol, "unit": "percent"}, **report}
+    (out / "classification.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    confusion_picture(report["confusion"], labels=list(report["per_class"]), path=out / "confusion.png")
+    page = out / "index.html"
+    page.write_text(page_of(report, title=title, protocol=protocol, pictures=pictures or {}), encoding="utf-8")
+    return page
+
+
+def _means(
+    precision: np.ndarray, *, recall: np.ndarray, f1: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, float]:
+    named = {"precision": precision, "recall": recall, "f1": f1}
+    return {name: 100.0 * float(np.average(values, weights=weights)) for name, values in named.items()}
+
+
+def _top5(probability: np.ndarray, *, label: np.ndarray) -> float:
+    own = np.take_along_axis(probability, label[:, None], axis=1)
+    return 100.0 * float(((probability > own).sum(axis=1) < 5).mean())

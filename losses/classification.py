@@ -1,0 +1,34 @@
+"""Softmax cross-entropy over classes."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def softmax_cross_entropy(
+    *,
+    logits: Float[Array, "B classes"],
+    label: Int[Array, "B"],
+    valid: Bool[Array, "B"] | None = None,
+    label_smoothing: float = 0.0,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Compute the cross-entropy of class scores with smoothed labels (Szegedy et al. 2016, section 7).
+
+    Args:
+      logits: scores, any range.
+      label: the index of each row's class; rows with a negative one are left out as if not valid.
+      valid: rows that take part. None = all.
+      label_smoothing: share of the target that is spread evenly over all classes, 0..1.
+
+    Returns:
+      The loss in nats (float32 mean over the rows that take part) and the metric `accuracy` (share of them whose own
+      class scores highest, the first one of equals; 0..1). Both are 0 if no row takes part.
+    """
+    taken = label >= 0 if valid is None else valid & (label >= 0)
+    own = jnp.where(taken, label, 0)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=1)  # [B,classes]
+    right = jnp.take_along_axis(log_p, own[:, None], axis=1)[:, 0]  # [B]
+    per_row = -(1.0 - label_smoothing) * right - label_smoothing * jnp.mean(log_p, axis=1)
+    weight = taken.astype(jnp.float32) / jnp.maximum(jnp.sum(taken, dtype=jnp.float32), 1.0)
+    hit = (jnp.argmax(logits, axis=1) == own).astype(jnp.float32)
+    return jnp.sum(weight * per_row), {"accuracy": jnp.sum(weight * hit)}

@@ -1,0 +1,275 @@
+"""Fine-tuning from files to the report, on clips whose class is their colour."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import av
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from twinreel.configs.errors import UserError
+from twinreel.configs.load import load_config
+from twinreel.data.manifest import read_manifest, write_manifest
+from twinreel.data.prepare import prepare
+from twinreel.data.tokenizer import Tokenizer
+from twinreel.engine.checkpoint import read_meta, read_params
+from twinreel.engine.train import train
+from twinreel.finetune.finetune import finetune, main, starting_point
+from twinreel.models.dual import build
+
+COLOURS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (220, 30, 20)}
+
+CHECKPOINT = {
+    "seed": 0,
+    "data": {
+        "batch_size": 8,
+        "num_frames": 4,
+        "eval_split": "",
+        "train_video": "random_crop(16)",
+        "eval_video": "center_crop(16)",
+        "context_length": 8,
+    },
+    "model": {
+        "embed_dim": 4,
+        "video": {"image_size": 16, "patch": 8, "width": 16, "depth": 1, "heads": 2, "temporal_depth": 0},
+        "text": {"width": 4, "depth": 0, "heads": 1},
+    },
+    "optimizer": {"lr": 1e-3},
+    "mesh": {},
+    "train": {"steps": 1},
+}
+
+SHORT = [
+    "--config.data.batch_size=8",
+    "--config.train.steps=40",
+    "--config.train.eval_every=10",
+    "--config.train.checkpoint_every=20",
+    "--config.optimizer.lr=0.01",
+    "--config.optimizer.warmup_steps=5",
+]
+
+
+def write_clip(path: Path, *, colour: tuple[int, int, int], seed: int) -> None:
+    """Write six noisy frames of one colour as H.264 in MP4."""
+    rng = np.random.default_rng(seed)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 24, 20, "yuv420p"
+        for _ in range(6):
+            picture = np.clip(np.array(colour) + rng.normal(0, 40, (20, 24, 1)) + rng.normal(0, 15, 3), 0, 255)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")))
+        file.mux(stream.encode())
+
+
+class ScaleOnly:
+    """Makes a dual tower with random weights and trains its temperature alone: a checkpoint of pretraining, quickly."""
+
+    trainable = ("^log_scale$",)
+
+    def init(self, rngs):
+        sizes = {"num_frames": 4, "context_length": 8, "vocab_size": 300}
+        return build(**CHECKPOINT["model"], **sizes, rngs=rngs)
+
+    def loss(self, model, batch, *, rngs):
+        del batch, rngs
+        return model.log_scale[...] * jnp.float32(0), {}
+
+
+def write_checkpoint(workdir: Path, *, data: Path) -> None:
+    """Write a checkpoint as `twinreel pretrain` does."""
+    config = ml_collections.ConfigDict(CHECKPOINT)
+    config.data.dir = str(data)
+    tokenizer = Tokenizer.train(["a red clip", "a blue clip", "a green clip"], vocab_size=300)
+    prepared = json.loads((data / "prepare.json").read_text())["options"]
+    train(
+        objective=ScaleOnly(),
+        batches=lambda _: itertools.repeat({"valid": np.ones(8, bool)}),
+        workdir=workdir,
+        config=config,
+        meta={"objective": "contrastive", "tokenizer": tokenizer.to_meta(), "data": {"prepare": prepared}},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A prepared data set `data`, with one clip of a class that is too rare, and the checkpoint `pretrained`."""
+    root = tmp_path_factory.mktemp("finetune")
+    lines = ["path,caption,split,label"]
+    for split, count in {"train": 12, "val": 4, "test": 6}.items():
+        for i in range(count):
+            for label, colour in COLOURS.items():
+                name = f"{split}_{label}_{i}.mp4"
+                write_clip(root / name, colour=colour, seed=len(lines))
+                lines.append(f"{name},a {label} clip,{split},{label}")
+    write_clip(root / "rare.mp4", colour=(128, 128, 128), seed=0)
+    lines.append("rare.mp4,one of a kind,train,rare")
+    (root / "clips.csv").write_text("\n".join(lines) + "\n")
+    prepare(root / "clips.csv", out=root / "data", fps=0, short_side=20, audio=False, workers=1)
+    write_checkpoint(root / "pretrained", data=root / "data")
+    return root
+
+
+@pytest.fixture(scope="module")
+def tuned(folder) -> Path:
+    """The workdir of a finished run."""
+    arguments = ["--config", "demo_classify", "--init", str(folder / "pretrained"), "--workdir", str(folder / "tuned")]
+    assert main([*arguments, "--config.task.heads=2", *SHORT]) == 0
+    return folder / "tuned"
+
+
+def test_report_beats_chance(tuned):
+    report = json.loads((tuned / "report" / "classification.json").read_text())
+    assert report["chance"] == pytest.approx(100 / 3)
+    assert report["n"] == 18
+    assert report["accuracy"] >= 80.0
+    assert list(report["per_class"]) == ["blue", "green", "red"]
+    assert np.array(report["confusion"]).sum() == 18
+    assert report["protocol"]["split"] == "test"
+    assert report["protocol"]["trained"] == ["^head/"]
+
+
+def test_best_checkpoint_is_the_one_reported(tuned):
+    report = json.loads((tuned / "report" / "classification.json").read_text())
+    lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [(line["val/accuracy"], -line["step"]) for line in lines if line["kind"] == "eval"]
+    assert report["protocol"]["checkpoint_step"] == -max(evaluations)[1]
+    assert "split 'val' (12 clips)" in report["protocol"]["checkpoint_chosen_by"]
+
+
+def test_page_opens_from_disk(tuned):
+    page = (tuned / "report" / "index.html").read_text()
+    for source in re.findall(r'src="([^"]+)"', page):
+        assert (tuned / "report" / source).is_file()
+    assert "http" not in page
+
+
+def test_checkpoint_holds_labels_and_frozen_towers(tuned, folder):
+    meta = read_meta(tuned)
+    assert meta["objective"] == "classify"
+    assert meta["labels"] == ["blue", "green", "red"]
+    assert meta["config"]["data"]["num_frames"] == 4
+    assert meta["tokenizer"]["kind"] == "sentencepiece"
+    before, after = read_params(folder / "pretrained"), read_params(tuned)
+    for path, value in after.items():
+        if path.startswith("video/"):
+            np.testing.assert_array_equal(value, before[path])
+    assert np.abs(after["head/scores/kernel"]).sum() > 0
+
+
+def test_the_same_command_goes_on(tuned, folder, capsys):
+    before = (tuned / "metrics.jsonl").read_text()
+    arguments = ["--config", "demo_classify", "--init", str(folder / "pretrained"), "--workdir", str(tuned)]
+    assert main([*arguments, "--config.task.heads=2", *SHORT]) == 0
+    assert (tuned / "metrics.jsonl").read_text() == before
+    assert "parameters: checkpoint and new model" not in capsys.readouterr().err
+
+
+def test_a_run_remembers_where_it_began(tuned, folder):
+    began = starting_point(folder / "pretrained", workdir=folder / "new")
+    assert began["checkpoint"] == str(folder / "pretrained" / "checkpoints" / "1")
+    assert starting_point(folder / "pretrained", workdir=tuned) == read_meta(tuned)["init"] == began
+    with pytest.raises(UserError, match="no checkpoint at"):
+        starting_point(folder / "elsewhere", workdir=tuned)
+
+
+def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
+    config = load_config(
+        "demo_classify:linear",
+        overrides=[
+            *SHORT,
+            "--config.train.steps=2",
+            "--config.train.eval_every=2",
+            "--config.optimizer.warmup_steps=1",
+            "--config.data.eval_split=none_such",
+            "--config.data.num_frames=3",
+            "--config.task.train_towers=True",
+            "--config.task.labels=('red','blue')",
+        ],
+    )
+    report = finetune(config, init=folder / "pretrained" / "checkpoints", workdir=folder / "open")
+    said = capsys.readouterr().err
+    assert "config.data.num_frames=3, but the checkpoint was pretrained with 4" in said
+    assert re.search(r"video/time_position\W+resized\W+1\W+48\W+4 x 16 -> 3 x 16", said)
+    assert re.search(r"text/embedding\W+unused", said)
+    assert "there is no usable split 'none_such'" in said
+    assert "24 of 37 clips carry one of them (12 to 12 a class), 13 are left out" in said
+    assert report is not None
+    assert report["n"] == 12 and list(report["per_class"]) == ["red", "blue"]
+    assert "held out of split 'train'" in report["protocol"]["checkpoint_chosen_by"]
+    before, after = read_params(folder / "pretrained"), read_params(folder / "open")
+    assert np.abs(before["video/embed/kernel"] - after["video/embed/kernel"]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("--config.task.labels=('red','bleu')", "did you mean 'blue'"),
+        ("--config.task.test_split=tset", "did you mean 'test'"),
+        ("--config.task.head=atentive", "did you mean 'attentive'"),
+        ("--config.task.dropout=1.5", "config.task.dropout must be at least 0 and below 1"),
+        ("--config.data.batch_size=7", "batch_size=7 must divide"),
+        ("--config.data.batch_size=64", "batch_size=64 is larger than the split, which has 37 clips"),
+        ("--config.data.train_video=random_crop(99)", "random_crop"),
+        ("--config.task.lables=()", "did you mean 'task.labels'"),
+    ],
+)
+def test_mistakes_are_named_before_the_workdir_is_taken(folder, override, wanted):
+    with pytest.raises(UserError, match=wanted):
+        config = load_config("demo_classify", overrides=[*SHORT, "--config.task.heads=2", override])
+        finetune(config, init=folder / "pretrained", workdir=folder / "refused")
+    assert not (folder / "refused").exists()
+
+
+def test_nothing_to_report_on(folder):
+    overrides = [*SHORT, "--config.task.heads=2", "--config.task.test_split=", "--config.task.holdout=0"]
+    config = load_config("demo_classify", overrides=[*overrides, "--config.data.eval_split="])
+    with pytest.raises(UserError, match=r"no clip to report on: config\.task\.test_split='' has none"):
+        finetune(config, init=folder / "pretrained", workdir=folder / "refused")
+
+
+def test_checkpoint_of_another_architecture(folder, tmp_path):
+    file = tmp_path / "wide.py"
+    file.write_text(
+        "from twinreel.configs.demo_classify import get_config as shipped\n"
+        "def get_config():\n    c = shipped()\n    c.model.video.width = 32\n    return c\n"
+    )
+    with pytest.raises(UserError) as raised:
+        finetune(load_config(str(file), overrides=SHORT), init=folder / "pretrained", workdir=folder / "refused")
+    lines = str(raised.value).splitlines()
+    assert any("video/embed/kernel" in line and "192" in line and "16" in line and "32" in line for line in lines)
+    assert not (folder / "refused").exists()
+
+
+@pytest.mark.real
+def test_labels_of_the_real_clips(folder, real_dir, tmp_path):
+    wanted = {("train", "fight"): 6, ("train", "no fight"): 6, ("test", "fight"): 2, ("test", "no fight"): 2}
+    kept = []
+    for clip in read_manifest(real_dir / "clips.jsonl"):
+        key = (clip.split, clip.labels[0] if clip.labels else "")
+        if wanted.get(key, 0):
+            wanted[key] -= 1
+            kept.append(clip)
+    (tmp_path / "clips").symlink_to(real_dir / "clips")
+    write_manifest(tmp_path / "some.jsonl", clips=kept)
+    prepare(tmp_path / "some.jsonl", out=tmp_path / "data", fps=4, short_side=24, audio=False)
+    report = finetune(
+        load_config(
+            "demo_classify",
+            overrides=[
+                *SHORT,
+                f"--config.data.dir={tmp_path / 'data'}",
+                "--config.task.labels=('fight','no fight')",
+                "--config.task.heads=2",
+                "--config.train.steps=4",
+                "--config.optimizer.warmup_steps=1",
+            ],
+        ),
+        init=folder / "pretrained",
+        workdir=tmp_path / "run",
+    )
+    assert report is not None
+    assert report["n"] == 4 and report["chance"] == 50.0
+    assert {row["support"] for row in report["per_class"].values()} == {2}

@@ -1,0 +1,214 @@
+"""Files to retrieval table: pretrain, resume, several processes, evaluate, load, encode."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import twinreel
+from twinreel.configs.errors import UserError
+from twinreel.configs.load import load_config
+from twinreel.engine import checkpoint
+from twinreel.pretrain.pretrain import pretrain
+
+
+def parameters(workdir, step=None):
+    path = workdir / "checkpoints" / str(step) if step else workdir
+    return checkpoint.read_params(checkpoint.resolve(path))
+
+
+def lines(workdir, kind="train"):
+    text = (workdir / "metrics.jsonl").read_text()
+    return [line for line in map(json.loads, text.splitlines()) if line["kind"] == kind]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_overrides):
+    """The workdir of an undisturbed run of six steps."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    result = pretrain(load_config("demo", overrides=tiny_overrides), workdir=workdir)
+    assert result.step == 6 and result.reason == "done"
+    return workdir
+
+
+def test_metrics_hold_what_a_person_watches(trained):
+    train, evals = lines(trained), lines(trained, "eval")
+    assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
+    wanted = {"loss", "scale", "lr", "grad_norm", "clips_per_s", "step_time_s", "data_wait", "memory_gb", "accuracy_t2v"}
+    assert wanted <= set(train[-1]) and all(np.isfinite(line["loss"]) for line in train)
+    assert [line["step"] for line in evals] == [3, 6]
+    assert {"val/t2v_R@1", "val/v2t_R@1", "val/twins"} <= set(evals[-1])
+    assert list((trained / "tensorboard").glob("events*"))
+
+
+def test_three_steps_and_three_more_are_bit_equal_to_six(trained, tiny_overrides, tmp_path):
+    half = load_config("demo", overrides=tiny_overrides)
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from twinreel.configs.load import load_config
+from twinreel.engine import run
+from twinreel.pretrain.pretrain import pretrain
+between = run.Run.between_steps
+def stop(self, state, *, outputs, step):
+    between(self, state, outputs=outputs, step=step)
+    if step == 5:
+        self._checkpoints.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+run.Run.between_steps = stop
+pretrain(load_config("demo", overrides={tiny_overrides!r}), workdir=Path({str(tmp_path / "run")!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(8))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) == [3]
+    result = pretrain(half, workdir=tmp_path / "run")
+    assert result.step == 6
+    whole, resumed = parameters(trained), parameters(tmp_path / "run")
+    assert whole.keys() == resumed.keys() and len(whole) > 20
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
+    assert [(a["step"], a["loss"]) for a in lines(trained)] == [(a["step"], a["loss"]) for a in lines(tmp_path / "run")]
+
+
+def environment(devices):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def start(workdir, *, overrides, devices, extra=()):
+    command = [sys.executable, "-m", "twinreel", "pretrain", "--config", "demo", "--workdir", str(workdir), *extra]
+    return subprocess.Popen(
+        [*command, *(f"--config.{item}" for item in overrides)],
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=workdir.parent,
+    )
+
+
+def test_two_processes_of_two_devices_agree_with_one_of_four(tiny_overrides, tmp_path):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    cluster = ["--coordinator", f"localhost:{port}", "--num_processes", "2"]
+    runs = [start(tmp_path / "one", overrides=tiny_overrides, devices=4)]
+    for i in range(2):
+        extra = [*cluster, "--process_id", str(i)]
+        runs.append(start(tmp_path / "two", overrides=tiny_overrides, devices=2, extra=extra))
+    for process in runs:
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, out
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert [line["step"] for line in two] == [line["step"] for line in one] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose([a["loss"] for a in two], [a["loss"] for a in one], rtol=2e-5)
+    np.testing.assert_allclose([a["grad_norm"] for a in two], [a["grad_norm"] for a in one], rtol=1e-3)
+
+
+def test_sigterm_saves_and_exits_0(tiny_overrides, tmp_path):
+    process = start(tmp_path / "run", overrides=[*tiny_overrides, "train.steps=100000", "train.eval_every=0"], devices=1)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 4):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    saved = int(checkpoint.resolve(tmp_path / "run").name)
+    assert saved >= 4 and "terminated" in out and f"step {saved}" in out
+
+
+def test_the_checkpoint_alone_encodes_files_and_strings(trained, tiny_data):
+    from twinreel.data.pipeline import eval_batches
+    from twinreel.data.records import Records
+
+    encoder = twinreel.load(trained)
+    rows = Records(tiny_data).rows("test")
+    videos = tiny_data.parent / "videos"
+    paths = {json.loads(line)["clip_id"]: json.loads(line)["path"] for line in (videos / "manifest.jsonl").open()}
+    files = [videos / paths[row["clip_id"]] for row in rows]
+    video = encoder.encode_video(files)
+    text = encoder.encode_text([row["captions"][0] for row in rows])
+    assert video.shape == text.shape == (8, 8) and video.dtype == text.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(video, axis=1), 1, rtol=1e-5)
+    # The same clips through records, JPEG and tf.data: the sampling and the pixels must be the same.
+    batch = next(iter(eval_batches(encoder.data, tokenizer=encoder.tokenizer, split="test", batch_size=8)))
+    np.testing.assert_allclose(video, encoder.embed_video_batch(batch["video"]), atol=1e-5)
+    np.testing.assert_allclose(text, encoder.embed_text_batch(batch["text"], mask=batch["text_mask"]), atol=1e-5)
+
+
+def test_evaluate_writes_the_report_and_embeddings_give_the_same_json(trained, tiny_data, tmp_path, capsys):
+    from twinreel.evaluate.evaluate import main
+
+    out = tmp_path / "report"
+    assert main([str(trained), "--data", str(tiny_data), "--split", "test", "--out", str(out)]) == 0
+    report = json.loads((out / "retrieval.json").read_text())
+    assert report["text_to_video"]["n"] >= 8 and report["protocol"]["split"] == "test"
+    assert report["protocol"]["step"] == 6, "the report names the step of its checkpoint"
+    assert report["coverage"]["fraction"] == 1.0 and report["order_twins"]["n"] > 0
+    assert (out / "index.html").is_file()
+    capsys.readouterr()
+    assert main(["--embeddings", str(out / "embeddings.npz")]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["text_to_video"] == report["text_to_video"] and again["video_to_text"] == report["video_to_text"]
+
+
+def test_a_long_an_empty_and_a_chinese_caption_are_encoded(trained):
+    rows = twinreel.load(trained).encode_text(["word " * 10_000, "", "一个红色的方块向左滑动"])
+    assert rows.shape == (3, 8) and np.all(np.isfinite(rows))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+
+
+def test_another_config_is_refused_with_the_difference(trained, tiny_overrides):
+    with pytest.raises(UserError, match=r"optimizer\.lr"):
+        pretrain(load_config("demo", overrides=[*tiny_overrides, "optimizer.lr=0.5"]), workdir=trained)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_with_a_table(trained):
+    encoder = twinreel.load(trained)
+    from twinreel.models.dual import build
+
+    wrong = encoder.meta["config"]["model"] | {"embed_dim": 12}
+    sizes = {"num_frames": 8, "context_length": 24, "vocab_size": encoder.tokenizer.vocab_size}
+    model = build(**wrong, **sizes, rngs=nnx.Rngs(0))
+    with pytest.raises(UserError, match=r"video_projection/kernel.*16.*8"):
+        checkpoint.restore_model(checkpoint.resolve(trained), model=model)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.dir=/nowhere/at/all", "does not exist"),
+        ("data.batch_size=12", r"config\.data\.batch_size"),
+        ("data.batch_size=64", "batch_size"),
+        ("data.train_video=random_crop(40)", r"image_size"),
+        ("model.video.patch=11", r"image_size=48 must be a multiple of patch=11"),
+    ],
+)
+def test_bad_configs_are_refused_before_training(tiny_overrides, tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        pretrain(load_config("demo", overrides=[*tiny_overrides, override]), workdir=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists() or not any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_bench_step_measures_without_tensorflow(tiny_overrides):
+    code = (
+        "import sys, json; from twinreel.pretrain.bench import main;"
+        f"main(['--config', 'demo', '--steps', '2', '--json'] + ['--config.' + o for o in {tiny_overrides!r}]);"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(1))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["clips_per_s"] == pytest.approx(8 / result["step_time_s"])
+    assert result["flops_per_device"] > 1e6 and result["peak_bytes"] > 0 and result["mfu"] is None
+    assert jax.devices()[0].platform == "cpu"
