@@ -29,9 +29,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     c.model = dict(
         embed_dim=128,
-        video=dict(
-            image_size=48, patch=12, tubelet=2, width=128, depth=2, heads=4, temporal_depth=2, mlp_ratio=3.0
-        ),
+        video=dict(image_size=48, patch=12, tubelet=2, width=128, depth=2, heads=4, temporal_depth=2, mlp_ratio=3.0),
         text=dict(width=128, depth=2, heads=4, mlp_ratio=3.0),
     )
     c.loss = dict(mask_same_text=True)

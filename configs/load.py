@@ -6,11 +6,17 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
 from .errors import UserError, nearest, unknown
+
+# A config in signatures. To the type checker its fields can be anything: `section` checks them at run time.
+if TYPE_CHECKING:
+    Config = Any
+else:
+    Config = ml_collections.ConfigDict
 
 _HERE = Path(__file__).parent
 _NOT_EXPERIMENTS = {"__init__", "cli", "errors", "load"}
@@ -21,7 +27,7 @@ def shipped() -> list[str]:
     return sorted(p.stem for p in _HERE.glob("*.py") if p.stem not in _NOT_EXPERIMENTS)
 
 
-def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> ml_collections.ConfigDict:
+def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Load a config and apply overrides.
 
     Args:
@@ -109,7 +115,7 @@ def flatten(config: ml_collections.ConfigDict | dict[str, Any], *, prefix: str =
     return leaves
 
 
-def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_json(config: Config) -> dict[str, Any]:
     """Return the config as a plain nested dict of JSON values (tuples become lists)."""
     return json.loads(config.to_json())
 

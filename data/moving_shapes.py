@@ -41,7 +41,7 @@ from .shapes_render import (
     render_tone,
 )
 
-VERSION = 1  # raise it when the same seed gives other clips
+VERSION = 2
 _TRIPLE_SHARE = 0.15  # of the groups that have three events
 _SECONDS = {2: (1.2, 1.5), 3: (0.85, 1.0)}  # shortest and longest event, by number of events
 _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions

@@ -18,7 +18,7 @@ COLOURS = {  # sRGB, chosen far apart after 4:2:0 chroma subsampling
     "pink": (255, 105, 200),
     "white": (245, 245, 245),
 }
-RADII = {"small": 0.135, "large": 0.235}  # of the picture's side
+RADII = {"small": 0.16, "large": 0.26}  # of the picture's side
 TEXTURES = ("plain", "striped", "dotted")
 MOTIONS = ("slides left", "slides right", "falls", "rises", "turns", "grows", "shrinks", "fades")
 PITCHES = {"low": (220.0, 440.0), "high": (1200.0, 2400.0)}  # Hz, the lower and the upper end of a glide
@@ -26,7 +26,7 @@ TONE_MOTIONS = ("rises", "falls", "beeps", "stays")
 
 _DIRECTIONS = {"slides left": (-1, 0), "slides right": (1, 0), "falls": (0, 1), "rises": (0, -1)}  # x right, y down
 _SCALES = {"grows": (0.35, 1.2), "shrinks": (1.2, 0.3)}
-_TEXTURE_PERIOD = 0.09  # of the picture's side
+_TEXTURE_PERIOD = 0.11  # of the picture's side
 _DARKENING = 0.75  # of the colour's light, in stripes and dots
 _RIM = 0.02  # of the picture's side: the outline stays free of stripes and dots, so that the shape can be seen
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterable
+from typing import BinaryIO, cast
 
 from .decode import DecodedClip, DecodeError, decode_clip
 from .wire import Job, receive_answer, receive_job, send_answer, send_job
@@ -62,10 +63,10 @@ class _Worker:
     def run(self, job: Job) -> DecodedClip | DecodeError:
         """Have the process decode a clip; start one if there is none."""
         process = self._process = self._process or self._start()
-        assert process.stdin is not None and process.stdout is not None
+        to, of = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
         try:
-            send_job(process.stdin, job=job)
-            return receive_answer(process.stdout)
+            send_job(to, job=job)
+            return receive_answer(of)
         except (EOFError, BrokenPipeError, ValueError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)  # so that the status is its own, not that of our kill

@@ -75,9 +75,7 @@ class Attention(nnx.Module):
         self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.out = linear(width, width, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None
-    ) -> Float[Array, "B L D"]:
+    def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
         """Attend over axis L; keys where `mask` is False are not seen."""
         q, k, v = jnp.split(rearrange(self.qkv(x), "b l (k d) -> b l k d", k=3 * self.heads), 3, axis=2)
         seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]

@@ -5,10 +5,8 @@ import statistics
 import time
 from typing import Any
 
-import ml_collections
-
 from ..configs.cli import Parser
-from ..configs.load import load_config
+from ..configs.load import Config, load_config
 from ..configs.section import section
 
 DESCRIPTION = """Measure the train step of a config on synthetic batches: no data set, no tensorflow.
@@ -34,7 +32,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def bench_step(config: ml_collections.ConfigDict, *, steps: int, progress: bool = False) -> dict[str, Any]:
+def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[str, Any]:
     """Compile the config's train step and time it.
 
     Args:

@@ -4,13 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ml_collections
-
 from ..configs.cli import Parser
-from ..configs.load import load_config
+from ..configs.load import Config, load_config
 from ..configs.section import section
 
-DESCRIPTION = """Make a data set of moving shapes, pretrain on it, and report zero-shot retrieval: about four minutes on two cores.
+DESCRIPTION = """Make a data set of moving shapes, pretrain on it, and report zero-shot retrieval, in a few minutes.
+
+About four minutes on two CPU cores.
 
   twinreel demo --workdir runs/demo
 
@@ -19,8 +19,8 @@ DESCRIPTION = """Make a data set of moving shapes, pretrain on it, and report ze
   3. trains a small video tower and text tower with InfoNCE            (twinreel pretrain)
   4. measures retrieval on clips that it never saw, writes a report    (twinreel evaluate)
 
-The workdir then holds videos/, moving_shapes/ (records), pretrain/ (checkpoints, metrics) and report/index.html, which opens from disk.
-Stop it at any time and run it again: each stage goes on where it was."""
+The workdir then holds videos/, moving_shapes/ (records), pretrain/ (checkpoints, metrics) and report/index.html, a page
+that opens from disk. Stop it at any time and run it again: each stage goes on where it was."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def demo(config: ml_collections.ConfigDict, *, workdir: Path) -> dict[str, Any]:
+def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     """Run the four stages and print one table at the end.
 
     Args:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ml_collections
-
 from ..configs.cli import Parser
-from ..configs.load import load_config
+from ..configs.load import Config, load_config
 from ..configs.section import section
 
 if TYPE_CHECKING:
@@ -55,9 +53,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def pretrain(
-    config: ml_collections.ConfigDict, *, workdir: Path, overwrite_config: bool = False
-) -> "TrainResult":
+def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -> "TrainResult":
     """Train a dual tower as `config` says; resume if `workdir` holds an unfinished run of it.
 
     Args:
@@ -135,7 +131,7 @@ def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
 def retrieval_hook(
     data: "ClipData", *, tokenizer: "Tokenizer", records: Any, meta: dict[str, Any]
 ) -> Callable[[Any, int], dict[str, float]] | None:
-    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `config.data.eval_split`, or None without one.
+    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `data.eval_split`; None without one.
 
     Its values: `val/t2v_R@1`, `val/v2t_R@1` ... (percent, first caption of each clip), and `val/twins` (percent) where
     the split has order twins.

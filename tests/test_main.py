@@ -26,7 +26,9 @@ def test_version(capsys):
     assert run("--version", capsys=capsys)[:2] == (0, f"twinreel {__version__}\n")
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("pretain", "pretrain"), ("evalute", "evaluate"), ("finetun", "finetune")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("pretain", "pretrain"), ("evalute", "evaluate"), ("finetun", "finetune")]
+)
 def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
     status, _, err = run(typed, capsys=capsys)
     assert status == 2 and f"did you mean '{meant}'" in err

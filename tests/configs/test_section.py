@@ -2,6 +2,7 @@ import dataclasses
 
 import ml_collections
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.configs.section import section
 

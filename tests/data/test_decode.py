@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
+
 from twinreel.data.decode import DecodeError, DecodeOptions, decode_clip, read_rgb
 from twinreel.data.pictures import InOrder, Sampler
 from twinreel.data.workers import Job, decode_in_order
@@ -243,6 +244,35 @@ def test_late_short_and_missing_sound(tmp_path, media):
     assert loud[-1] == pytest.approx(24_000, abs=1100)  # AAC codes blocks of 1024 samples
     assert decode_clip(path, options=DecodeOptions(), end_s=0.5).audio is None
     assert decode_clip(media.write(tmp_path / "mute.mp4", media.grey(1, 2)), options=DecodeOptions()).audio is None
+
+
+def remux(path, out, change):
+    """Copy a file packet by packet; `change(packet)` for each packet of the sound, dropped where it returns False."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        streams = {stream: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None and (packet.stream.type == "video" or change(packet) is not False):
+                packet.stream = streams[packet.stream]
+                target.mux(packet)
+    return out
+
+
+def test_sound_with_a_gap_and_sound_without_useful_stamps(tmp_path, media):
+    path = media.write(tmp_path / "a.mp4", media.grey(*LEVELS[:16]), sound=media.tone(2.0))
+    whole = decode_clip(path, options=DecodeOptions()).audio
+
+    gap = remux(path, tmp_path / "gap.mkv", lambda packet: not 0.5 < packet.pts * packet.time_base < 1.5)
+    audio = decode_clip(gap, options=DecodeOptions()).audio
+    assert audio.shape == whole.shape
+    assert np.abs(audio[10_500:23_500].astype(int)).max() < 10  # silence where packets are missing
+    np.testing.assert_array_equal(audio[25_600:31_000], whole[25_600:31_000])  # and what follows is in its place
+
+    def stuck(packet):
+        packet.pts = packet.dts = 0
+
+    audio = decode_clip(remux(path, tmp_path / "stuck.mp4", stuck), options=DecodeOptions()).audio
+    assert loudest_hertz(audio) == pytest.approx(440, abs=2)
+    assert np.abs(audio[6000:-6000].astype(int)).max() == pytest.approx(16384, rel=0.05)
 
 
 # --- what cannot be used ---

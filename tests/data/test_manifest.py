@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.data.manifest import Clip, read_manifest, write_manifest
 

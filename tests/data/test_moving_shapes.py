@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
 from twinreel.configs.errors import UserError
 from twinreel.data import moving_shapes
 from twinreel.data.manifest import read_manifest

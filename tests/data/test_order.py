@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.data.order import make_order, unit_table
 from twinreel.data.tf_cpu import tf

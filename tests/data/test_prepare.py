@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from rich.console import Console
+
 from twinreel.__main__ import main as twinreel
 from twinreel.configs.errors import UserError
 from twinreel.data.decode import DecodeOptions, decode_clip

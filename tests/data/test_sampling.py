@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.data.sampling import SAMPLERS, sample_frames
 from twinreel.data.tf_cpu import tf
@@ -45,5 +46,5 @@ def test_short_clips_repeat_all_their_frames_in_order(name):
 
 
 def test_unknown_sampler_names_the_nearest():
-    with pytest.raises(UserError, match="'uniform_jiter'.*did you mean 'uniform_jitter'.*first, middle"):
+    with pytest.raises(UserError, match=r"'uniform_jiter'.*did you mean 'uniform_jitter'.*first, middle"):
         sample_frames("uniform_jiter", num_available=tf.constant(3), num_frames=8, uniforms=tf.zeros([8]))

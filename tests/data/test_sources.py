@@ -3,6 +3,7 @@
 import collections
 
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.sources import assign_splits, clean_captions, hashed_split, read_source

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sentencepiece
+
 from twinreel.configs.errors import UserError
 from twinreel.data.tokenizer import Tokenizer
 

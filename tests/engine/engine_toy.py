@@ -71,7 +71,7 @@ def config(**changes) -> ml_collections.ConfigDict:
     """A config of the loop's sections; `changes` are dotted keys with "__" for the dot."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.optimizer = {"lr": 0.05, "warmup_steps": 2, "weight_decay": 0.01, "clip_norm": 1.0}
+    c.optimizer = {"lr": 0.05, "warmup_steps": 2, "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "rsqrt"}
     c.mesh = {"replica": -1}
     c.train = {"steps": 12, "log_every": 2, "checkpoint_every": 4}
     with c.unlocked():

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from engine_toy import batch_of, batches
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.batches import Prefetcher
 from twinreel.engine.mesh import make_mesh

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from engine_toy import ToyObjective
 from flax import nnx
+
 from twinreel.configs.errors import UserError
 from twinreel.engine import checkpoint
 from twinreel.engine.checkpoint import Checkpoints, read_meta, read_params, resolve, restore_model
@@ -105,6 +106,11 @@ def test_the_best_is_remembered_over_a_restart(tmp_path):
         checkpoints.restore()
         checkpoints.save(at(state, 4), step=4, meta=META, score=0.7)
     assert checkpoint.steps_in(tmp_path) == [1, 4]
+    with Checkpoints(tmp_path, abstract=blueprint.abstract, keep_last=1, best_metric="another") as checkpoints:
+        checkpoints.restore()
+        checkpoints.save(at(state, 5), step=5, meta=META, score=0.1)
+        checkpoints.save(at(state, 6), step=6, meta=META)
+    assert checkpoint.steps_in(tmp_path) == [5, 6]
 
 
 @pytest.mark.parametrize("how", DAMAGES)

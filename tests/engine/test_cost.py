@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine_toy import BATCH, FEATURES, ToyObjective, batch_of
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.cost import mfu, peak_flops, step_cost
 from twinreel.engine.mesh import make_mesh

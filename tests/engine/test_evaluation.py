@@ -1,4 +1,5 @@
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.evaluation import Evaluations
 from twinreel.engine.options import TrainOptions
@@ -30,6 +31,7 @@ def test_best_and_patience():
     assert not evaluations.exhausted
     assert not evaluations.run(None, step=10)[1]
     assert evaluations.exhausted
+    assert evaluations.score(10) is None  # nan
     assert evaluations.best == {"metric": "score", "value": 0.5, "step": 6}
 
 
@@ -48,6 +50,8 @@ def test_a_resumed_run_goes_on_counting():
     second.run(None, step=9)
     assert second.exhausted
     assert second.best["value"] == 0.5
+    other = Evaluations(values([0.3]), options=options(best_metric="other"), meta={"evaluations": first.to_meta()})
+    assert other.best is None
 
 
 def test_an_unknown_best_metric_is_named():

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.mesh import check_batch_size, initialize_distributed, make_mesh, put_batch
 

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from twinreel.engine.metrics import History, Monitor, drop_after, memory_gb
 from twinreel.engine.terminal import Terminal
 

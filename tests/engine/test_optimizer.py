@@ -3,6 +3,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.configs.section import section
 from twinreel.engine.optimizer import make_optimizer, make_schedule

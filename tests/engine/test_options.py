@@ -1,4 +1,5 @@
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.configs.section import section
 from twinreel.engine.options import TrainOptions

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.mesh import make_mesh
 from twinreel.engine.sharding import make_rules, param_shardings

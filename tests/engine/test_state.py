@@ -5,6 +5,7 @@ import pytest
 from engine_toy import ToyObjective
 from flax import nnx
 from jax.sharding import PartitionSpec
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.mesh import make_mesh
 from twinreel.engine.optimizer import make_optimizer
@@ -99,3 +100,5 @@ def test_random_streams_are_not_state_and_follow_the_key():
     draws = [plan.model(state, key=plan.step_key(jnp.int32(step))).dropout(x) for step in (1, 1, 2)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.array_equal(draws[0], draws[2])
+    other = blueprint(StreamsObjective(), seed=4)
+    assert not np.array_equal(draws[0], other.model(state, key=other.step_key(jnp.int32(1))).dropout(x))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from engine_toy import ToyObjective, batch_of
 from flax import nnx
+
 from twinreel.engine.mesh import make_mesh, put_batch
 from twinreel.engine.optimizer import make_optimizer
 from twinreel.engine.sharding import make_rules

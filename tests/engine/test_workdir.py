@@ -2,6 +2,7 @@ import json
 
 import pytest
 from engine_toy import config
+
 from twinreel.configs.errors import UserError
 from twinreel.engine.workdir import check_workdir, claim_workdir, load_config_of
 

@@ -27,6 +27,7 @@ def main() -> int:
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
     import engine_toy as toy
     import jax
+
     from twinreel.configs.errors import UserError
     from twinreel.engine.mesh import initialize_distributed
     from twinreel.engine.train import train

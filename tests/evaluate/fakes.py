@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 from PIL import Image
+
 from twinreel.evaluate.embed import Embeddings
 
 

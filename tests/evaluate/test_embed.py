@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+
 from twinreel.configs.errors import UserError
 from twinreel.data import moving_shapes
 from twinreel.data.options import ClipData

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+
 from twinreel.evaluate import charts, evaluate, examples
 from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.examples import pick_queries

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.retrieval import coverage_of, headline, retrieval_report, split_coverage

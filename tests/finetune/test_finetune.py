@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
 from twinreel.data.manifest import read_manifest, write_manifest

@@ -1,6 +1,7 @@
 """What a fine-tuning config takes from its checkpoint."""
 
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
 from twinreel.finetune.inherit import complete, mismatches

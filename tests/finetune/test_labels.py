@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from twinreel.configs.errors import UserError
 from twinreel.finetune.labels import hold_out, label_set, subset
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from rich.console import Console
+
 from twinreel.configs.errors import UserError
 from twinreel.finetune.transfer import fill, init_from, resize_grid, resize_time, shapes
 from twinreel.models.dual import build

@@ -19,14 +19,10 @@ def reference(video, text, scale, valid, not_negative):
     total = 0.0
     for i in rows:
         own = scale * float(video[i] @ text[i])
-        for other in (lambda j: video[i] @ text[j], lambda j: video[j] @ text[i]):
-            terms = []
-            for j in rows:
-                forward = other(0) == video[i] @ text[0]
-                excluded = not_negative[i, j] if forward else not_negative[j, i]
-                if j == i or not excluded:
-                    terms.append(scale * float(other(j)))
-            total += 0.5 * (np.log(np.sum(np.exp(terms))) - own)
+        to_text = [scale * float(video[i] @ text[j]) for j in rows if j == i or not not_negative[i, j]]
+        to_video = [scale * float(video[j] @ text[i]) for j in rows if j == i or not not_negative[j, i]]
+        for scores in (to_text, to_video):
+            total += 0.5 * (np.log(np.sum(np.exp(scores))) - own)
     return total / max(len(rows), 1)
 
 

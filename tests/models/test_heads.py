@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+
 from twinreel.configs.errors import UserError
 from twinreel.models.heads import AttentiveHead, LinearHead, build_classifier
 

@@ -42,7 +42,17 @@ def trained(tmp_path_factory, tiny_overrides):
 def test_metrics_hold_what_a_person_watches(trained):
     train, evals = lines(trained), lines(trained, "eval")
     assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
-    wanted = {"loss", "scale", "lr", "grad_norm", "clips_per_s", "step_time_s", "data_wait", "memory_gb", "accuracy_t2v"}
+    wanted = {
+        "loss",
+        "scale",
+        "lr",
+        "grad_norm",
+        "clips_per_s",
+        "step_time_s",
+        "data_wait",
+        "memory_gb",
+        "accuracy_t2v",
+    }
     assert wanted <= set(train[-1]) and all(np.isfinite(line["loss"]) for line in train)
     assert [line["step"] for line in evals] == [3, 6]
     assert {"val/t2v_R@1", "val/v2t_R@1", "val/twins"} <= set(evals[-1])
@@ -114,7 +124,9 @@ def test_two_processes_of_two_devices_agree_with_one_of_four(tiny_overrides, tmp
 
 
 def test_sigterm_saves_and_exits_0(tiny_overrides, tmp_path):
-    process = start(tmp_path / "run", overrides=[*tiny_overrides, "train.steps=100000", "train.eval_every=0"], devices=1)
+    process = start(
+        tmp_path / "run", overrides=[*tiny_overrides, "train.steps=100000", "train.eval_every=0"], devices=1
+    )
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (metrics.is_file() and metrics.read_text().count("\n") >= 4):

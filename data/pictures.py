@@ -1,0 +1,242 @@
+"""The pictures of a media file: which stream, in which order and at what times, which are kept, how they are scaled."""
+
+import collections
+import heapq
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from .sound import seconds
+
+_REORDER = 4  # frames held back to bring their stamps into order; a packed B-frame needs 1
+_JUMP_S = 1.0  # a step back of more than this starts a new time line (joined recordings): not disorder
+_SLACK_S = 1e-3  # containers round stamps to a millisecond; a frame that comes this late is still in time
+_LONGEST_FRAME_S = 10.0  # stated durations beyond this are not believed
+
+
+class DecodeError(Exception):
+    """A clip that cannot be used; `reason` is short and the same for all clips with the same trouble."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+def open_media(path: Path) -> Any:
+    """Open a local media file for reading; bytes in its metadata that are not UTF-8 are tolerated.
+
+    Raises:
+      DecodeError: it is not a media file.
+    """
+    try:
+        # Only the file protocol: a playlist must not make the decoder open something else.
+        return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except FFmpegError as error:
+        raise DecodeError("cannot be opened", error.strerror or str(error)) from error
+
+
+def video_stream(container: Any) -> Any:
+    """Return the main video stream; cover art of a sound file is none.
+
+    Raises:
+      DecodeError: no video stream, or no decoder for it.
+    """
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = "cover art only" if container.streams.video else "sound only" if container.streams.audio else ""
+        raise DecodeError("no video stream", kinds)
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise DecodeError("no decoder for the video stream")
+    stream.thread_count = 1  # clips are decoded side by side in processes; threads inside each would only compete
+    return stream
+
+
+def frame_interval(stream: Any) -> float:
+    """Return the nominal time from frame to frame in seconds; 1/25 where the stream states nothing credible."""
+    for rate in (stream.guessed_rate, stream.average_rate):
+        if rate and 0.05 <= rate <= 1000:
+            return float(1 / rate)
+    return 1 / 25
+
+
+class InOrder:
+    """Gives frames their times, which then only increase, holding a few frames back.
+
+    Decoders put frames out in order of presentation, whatever the stamps say. So where stamps go backwards a little, it
+    is the stamps that are sorted, not the frames. A step back of more than a second goes on from the newest time; a
+    frame without a stamp follows the one before it by the nominal interval; a frame that would be on display for no
+    time at all (same stamp as the one before) is left out.
+    """
+
+    def __init__(self, interval: float):
+        self._interval = interval
+        self._frames: collections.deque[Any] = collections.deque()
+        self._stamps: list[float] = []  # a heap
+        self._shift = 0.0
+        self._newest: float | None = None
+        self._last: float | None = None
+
+    def push(self, frame: Any) -> Iterator[tuple[float, Any]]:
+        """Take the decoder's next frame; yield `(seconds of the file's time line, frame)` of those that are settled."""
+        following = 0.0 if self._newest is None else self._newest + self._interval
+        if frame.pts is None or frame.time_base is None:
+            time = following
+        else:
+            time = seconds(frame.pts, frame.time_base) + self._shift
+            if self._newest is not None and time < self._newest - _JUMP_S:
+                self._shift += following - time
+                time = following
+        self._newest = time if self._newest is None else max(self._newest, time)
+        heapq.heappush(self._stamps, time)
+        self._frames.append(frame)
+        if len(self._frames) > _REORDER:
+            yield from self._pop()
+
+    def flush(self) -> Iterator[tuple[float, Any]]:
+        """Yield the frames that are still held back."""
+        while self._frames:
+            yield from self._pop()
+
+    def _pop(self) -> Iterator[tuple[float, Any]]:
+        time, frame = heapq.heappop(self._stamps), self._frames.popleft()
+        if self._last is None or time > self._last:
+            self._last = time
+            yield time, frame
+
+
+class Sampler:
+    """Chooses the frames to keep from a stream of frames in order of time.
+
+    At `fps`, the frame on display at each k/fps is kept, once; without, every frame that is on display within the
+    window. Times are seconds from the window's start; a frame that came before it and is still on display has time 0.
+
+    Attributes:
+      end: end of the window, None = end of the pictures.
+      past_end: whether a frame at or after `end` has come, so that no further one is needed.
+      seen: number of frames pushed.
+    """
+
+    def __init__(self, *, fps: float | None, end: float | None):
+        self._step = 1 / fps if fps else None
+        self.end = end
+        self.past_end = False
+        self.seen = 0
+        self._next = 0  # index of the next grid point
+        self._held: tuple[float, Any] | None = None
+        self._delta = 0.0
+        self._kept_any = False
+
+    def push(self, time: float, frame: Any) -> tuple[float, Any] | None:
+        """Take the next frame; return the one before it if that is to be kept."""
+        self.seen += 1
+        kept = self._keep(until=time)
+        self._delta = 0.0 if self._held is None else time - self._held[0]
+        self._held = (time, frame)
+        self.past_end = self.end is not None and time >= self.end - _SLACK_S
+        return kept
+
+    def finish(self, interval: float) -> tuple[tuple[float, Any] | None, float]:
+        """Return the last frame if it is to be kept, and the end of the clip in seconds from the window's start.
+
+        Args:
+          interval: nominal frame interval in seconds, for a last frame that states no duration of its own.
+
+        Raises:
+          DecodeError: no frame at all, or none within the window.
+        """
+        if self._held is None:
+            raise DecodeError("no frame could be decoded")
+        time, frame = self._held
+        stated = seconds(frame.duration, frame.time_base) if frame.duration and frame.time_base else 0.0
+        shown = stated if 0 < stated <= _LONGEST_FRAME_S else self._delta or interval
+        pictures_end = time + shown
+        end = pictures_end if self.end is None else min(self.end, pictures_end)
+        if end <= 0:
+            raise DecodeError("window starts after the last picture", f"pictures end {-end:.2f} s before it")
+        kept = self._keep(until=pictures_end)
+        if kept is None and not self._kept_any:  # shorter than the slack
+            kept = (max(time, 0.0), frame)
+        return kept, end
+
+    def _keep(self, *, until: float) -> tuple[float, Any] | None:
+        if self._held is None or until <= _SLACK_S:
+            return None
+        time, frame = self._held
+        until = until if self.end is None else min(until, self.end)
+        if time >= until - _SLACK_S:
+            return None
+        if self._step is not None:
+            if self._next * self._step >= until - _SLACK_S:
+                return None
+            while self._next * self._step < until - _SLACK_S:
+                self._next += 1
+        self._kept_any = True
+        return max(time, 0.0), frame
+
+
+class Scaler:
+    """Turns frames into RGB pictures as a player shows them: square pixels, upright, short side at most `short_side`.
+
+    Scaling is by area (bicubic where a side grows because pixels are not square). Pictures are never enlarged. All
+    pictures get the size of the first, also if the stream changes its size on the way. Colours are converted with the
+    matrix and range that the frame states, to 8 bits; HDR is not tone-mapped.
+    """
+
+    def __init__(self, *, short_side: int, sample_aspect: float):
+        self._short_side = short_side
+        self._aspect = sample_aspect if 0.1 <= sample_aspect <= 10 else 1.0
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        self._turn = (False, False, False)
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        """Return uint8 [H,W,3]."""
+        if self._size is None:
+            self._size = self._target(frame.width, frame.height)
+            self._turn = orientation(frame)
+        width, height = self._size
+        grows = width > frame.width or height > frame.height
+        rgb = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation=Interpolation.BICUBIC if grows else Interpolation.AREA,
+            threads=1,
+        ).to_ndarray()
+        transposed, flip_x, flip_y = self._turn
+        if transposed:
+            rgb = rgb.transpose(1, 0, 2)
+        return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+
+    def _target(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after scaling and before turning."""
+        shown = (width * self._aspect, float(height))
+        scale = min(1.0, self._short_side / min(shown)) if self._short_side else 1.0
+        return max(1, round(shown[0] * scale)), max(1, round(shown[1] * scale))
+
+
+def orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """Return how the frame's display matrix turns it: (transpose, then flip x, flip y), in steps of 90 degrees."""
+    try:
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+        a, b, _, c, d = (
+            np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist() if matrix is not None else (1, 0, 0, 0, 1)
+        )
+    except ValueError:  # side data of a kind that this PyAV has no name for; the angle can be asked for all the same
+        angle = np.deg2rad(frame.rotation)
+        a, b, c, d = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+    # A point (x, y) is shown at (a x + c y, b x + d y); y points down.
+    return (False, a < 0, d < 0) if abs(a) >= abs(b) else (True, c < 0, b < 0)

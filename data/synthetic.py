@@ -1,0 +1,94 @@
+"""Random batches with the keys, shapes and dtypes of the real ones, for benchmarks, tests, planning. No tensorflow."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+PAD_ID, BOS_ID, EOS_ID = 0, 2, 3  # as in data/tokenizer.py, which is not imported: sentencepiece may be absent
+
+
+def synthetic_batch(
+    k: int,
+    *,
+    batch_size: int,
+    num_frames: int,
+    image_size: int,
+    context_length: int,
+    vocab_size: int,
+    seed: int,
+    audio_samples: int = 0,
+) -> dict[str, np.ndarray]:
+    """Make batch number `k`, a pure function of `(seed, k)`.
+
+    Args:
+      k: the number of the batch, from 0.
+      batch_size: clips b.
+      num_frames: frames T of a clip.
+      image_size: height and width in pixels.
+      context_length: text tokens L, at least 3.
+      vocab_size: ids lie in `[4, vocab_size)` between begin (2) and end (3).
+      seed: any non-negative integer.
+      audio_samples: samples S of sound at 16 kHz; 0 leaves out the audio keys.
+
+    Returns:
+      The batch of design §2.4: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
+      `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`.
+    """
+    rng = np.random.default_rng((seed, k))
+    b, length = batch_size, context_length
+    pieces = rng.integers(1, length - 1, size=(b, 1))  # between begin and end, so that each row has its own length
+    position = np.arange(length)[None, :]
+    text = rng.integers(4, vocab_size, size=(b, length))
+    text = np.where(position <= pieces, text, np.where(position == pieces + 1, EOS_ID, PAD_ID))
+    text[:, 0] = BOS_ID
+    batch = {
+        "video": _pixels(rng, (b, num_frames, image_size, image_size, 3)),
+        "text": text.astype(np.int32),
+        "text_mask": position <= pieces + 1,
+        "valid": np.ones(b, bool),
+        "clip_index": k * b + np.arange(b, dtype=np.int64),
+        "caption_index": np.zeros(b, np.int32),
+    }
+    if audio_samples:
+        batch["audio"] = rng.integers(-(2**15), 2**15, size=(b, audio_samples), dtype=np.int16)
+        batch["audio_mask"] = np.ones(b, bool)
+    return batch
+
+
+def synthetic_batches(
+    *,
+    batch_size: int,
+    num_frames: int,
+    image_size: int,
+    context_length: int,
+    vocab_size: int,
+    seed: int,
+    audio_samples: int = 0,
+    start_step: int = 0,
+    distinct: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield batches `start_step, start_step + 1, ...` without end; see `synthetic_batch` for the arguments.
+
+    Only `distinct` batches are made and then repeated in turn, so that a benchmark of the step measures the step.
+    """
+    made: dict[int, dict[str, np.ndarray]] = {}
+    k = start_step
+    while True:
+        slot = k % distinct
+        if slot not in made:
+            made[slot] = synthetic_batch(
+                slot,
+                batch_size=batch_size,
+                num_frames=num_frames,
+                image_size=image_size,
+                context_length=context_length,
+                vocab_size=vocab_size,
+                seed=seed,
+                audio_samples=audio_samples,
+            )
+        yield dict(made[slot])
+        k += 1
+
+
+def _pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.frombuffer(rng.bytes(int(np.prod(shape))), np.uint8).reshape(shape).copy()

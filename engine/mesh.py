@@ -1,0 +1,132 @@
+"""The device mesh, the batch's place on it, and the start of several processes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ..configs.errors import UserError
+
+AXES = ("replica", "fsdp", "tensor")
+BATCH_AXES = ("replica", "fsdp")
+_WIDE = {"int64": "int32", "uint64": "int32", "float64": "float32"}
+
+
+def initialize_distributed(
+    *, coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Join the processes of one run; call it before anything else touches jax.
+
+    Args:
+      coordinator: "host:port" of process 0; None = all three values come from the cluster (TPU pod, Slurm, Kubernetes,
+        Open MPI) by jax's own detection.
+      num_processes: how many processes there are.
+      process_id: which one this is, from 0.
+
+    Raises:
+      UserError: only some of the three are given, they contradict each other, or no cluster was recognised.
+    """
+    # Gloo carries collectives between CPU processes; the setting means nothing to TPU and GPU.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    missing = [flag for flag, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise UserError(
+            f"{', '.join(flag for flag in given if flag not in missing)} needs {' and '.join(missing)} as well"
+        )
+    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
+        raise UserError(f"--process_id must be from 0 to {num_processes - 1} (--num_processes - 1), got {process_id}")
+    try:
+        jax.distributed.initialize(coordinator, num_processes=num_processes, process_id=process_id)
+    except ValueError as error:
+        raise UserError(
+            f"jax could not join the processes: {error}; outside a cluster that jax recognises give "
+            "--coordinator HOST:PORT --num_processes P --process_id p"
+        ) from error
+
+
+def make_mesh(*, replica: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arrange the devices in a mesh with axes replica, fsdp and tensor.
+
+    Args:
+      replica: data-parallel copies of the parameters; -1 = as many as there are devices for.
+      fsdp: over how many devices parameters may be split (by rule, see `engine.sharding`); the batch is split over
+        replica x fsdp.
+      tensor: devices that share one row of the batch; they must belong to one process.
+      devices: jax devices, or descriptions of a topology that is not here; default all devices of the run.
+
+    Returns:
+      A Mesh whose axes are all of type Auto.
+
+    Raises:
+      UserError: the product does not give the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = {"replica": replica, "fsdp": fsdp, "tensor": tensor}
+    for axis, size in sizes.items():
+        if size < 1 and not (axis == "replica" and size == -1):
+            raise UserError(f"config.mesh.{axis} must be at least 1, got {size}")
+    if replica == -1:
+        sizes["replica"] = max(1, len(devices) // (fsdp * tensor))
+    if math.prod(sizes.values()) != len(devices):
+        raise UserError(
+            f"config.mesh: {' x '.join(f'{axis}={size}' for axis, size in sizes.items())} makes "
+            f"{math.prod(sizes.values())} devices, but there are {len(devices)}; "
+            "set config.mesh.replica to -1 and let fsdp x tensor divide the number of devices"
+        )
+    local = len(devices) // jax.process_count()
+    if local % tensor:
+        raise UserError(
+            f"config.mesh.tensor={tensor} must divide the {local} devices of a process: the processes read different "
+            "rows of the batch"
+        )
+    # Auto, on purpose: the compiler propagates shardings from the parameters and the batch. jax.make_mesh defaults
+    # to Explicit, under which every reshape in every tower would have to state its sharding.
+    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of every array of a batch: rows over replica x fsdp."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def check_batch_size(batch_size: int, *, mesh: Mesh, field: str = "config.data.batch_size") -> None:
+    """Raise UserError unless the global batch size divides by the devices of the batch axes."""
+    ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch_size < 1 or batch_size % ways:
+        raise UserError(
+            f"batch_size={batch_size} must divide by the {ways} devices of mesh axes 'replica' x 'fsdp'; "
+            f"set {field} to a multiple of {ways}"
+        )
+
+
+def put_batch(batch: dict[str, np.ndarray], *, mesh: Mesh) -> dict[str, jax.Array]:
+    """Put this process's rows of a batch on its devices; returns global arrays with rows over replica x fsdp.
+
+    64-bit integers and floats become 32-bit, as on the devices there are no others.
+
+    Raises:
+      UserError: the number of rows does not divide by the devices of the batch axes.
+      OverflowError: an integer does not fit in 32 bits.
+    """
+    rows = len(next(iter(batch.values())))
+    check_batch_size(rows * jax.process_count(), mesh=mesh)
+    sharding = batch_sharding(mesh)
+    return {key: jax.make_array_from_process_local_data(sharding, _narrow(key, value)) for key, value in batch.items()}
+
+
+def device_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that a batch array has on the devices: of 32 bits where it has 64."""
+    return np.dtype(_WIDE.get(np.dtype(dtype).name, dtype))
+
+
+def _narrow(key: str, value: np.ndarray) -> np.ndarray:
+    value = np.asarray(value)
+    if value.dtype in (np.int64, np.uint64):
+        limit = np.iinfo(np.int32)
+        if value.size and (value.max() > limit.max or value.min() < limit.min):
+            raise OverflowError(f"batch[{key!r}] holds {value.min()} to {value.max()}, which does not fit in int32")
+    return value.astype(device_dtype(value.dtype), copy=False)

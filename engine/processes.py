@@ -1,0 +1,23 @@
+"""What the processes of a run must agree on."""
+
+import jax
+import numpy as np
+
+
+def everywhere(holds: bool) -> bool:
+    """Return whether `holds` is True on all processes; all must call it."""
+    if jax.process_count() == 1:
+        return holds
+    from jax.experimental import multihost_utils
+
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(holds))))
+
+
+def of_the_first(values: dict[str, float]) -> dict[str, float]:
+    """Return the values that process 0 has; all must call it, with the same names."""
+    if jax.process_count() == 1 or not values:
+        return values
+    from jax.experimental import multihost_utils
+
+    agreed = multihost_utils.broadcast_one_to_all(np.asarray(list(values.values()), np.float32))
+    return dict(zip(values, map(float, agreed), strict=True))

@@ -1,0 +1,145 @@
+"""The one train loop."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from ..configs.load import flatten
+from ..configs.section import section
+from .batches import Prefetcher
+from .checkpoint import FOLDER, Checkpoints
+from .evaluation import Evaluate, Evaluations
+from .mesh import check_batch_size, make_mesh
+from .metrics import History
+from .objective import Objective
+from .optimizer import make_optimizer
+from .options import TrainOptions
+from .profile import Profile
+from .run import Run, TrainingDiverged, TrainResult, complete_meta
+from .sharding import REPLICATED, Rules, make_rules
+from .signals import StopRequest
+from .state import Blueprint, TrainState
+from .step import compile_step, stop_flags
+from .terminal import Terminal
+from .workdir import check_workdir, claim_workdir
+
+__all__ = ["Objective", "TrainResult", "TrainingDiverged", "create_mesh", "create_rules", "train"]
+
+
+def train(
+    *,
+    objective: Objective,
+    batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    meta: dict[str, Any],
+    evaluate: Evaluate | None = None,
+    initialize: Callable[[nnx.Module], None] | None = None,
+    overwrite_config: bool = False,
+) -> TrainResult:
+    """Train until config.train.steps, going on from what `workdir` holds of the run.
+
+    Args:
+      objective: the model and its loss.
+      batches: step -> endless iterator of this process's rows of the global batches from that step on (NumPy).
+      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json.
+      config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
+      meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
+      evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
+      initialize: fills parameters of a fresh model in place, from another checkpoint say; not called on a resume.
+      overwrite_config: go on in a workdir that belongs to another config.
+
+    Raises:
+      UserError: a mistake in the config, a workdir of another config, a checkpoint that does not fit, a failed save.
+      TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
+    """
+    options = section(TrainOptions, config.train, name="train")
+    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
+    mesh, rules = create_mesh(config), create_rules(config)
+    seed = cast(int, config.seed)
+    changed = check_workdir(workdir, config=config, overwrite=overwrite_config)
+    with contextlib.ExitStack() as stack:
+        use = stack.enter_context
+        use(jax.set_mesh(mesh))
+        stop = use(StopRequest())
+        terminal = use(create_terminal(options, changed=changed))
+        blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
+        checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
+        with terminal.working("building the model"):
+            state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)
+        if step:
+            terminal.say(f"resuming from the checkpoint of step {step} in {workdir}")
+        evaluations = Evaluations(evaluate, options=options, meta=saved)
+        run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
+                  terminal=terminal, meta=complete_meta(meta, config=config))  # fmt: skip
+        if not run.over(step):
+            stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
+            with terminal.working("reading the first batch and compiling the step"):
+                take_step = compile_step(stream.peek(), objective=objective, optimizer=optimizer, blueprint=blueprint)
+            flags = stop_flags(mesh)
+            claim_workdir(workdir, config=config)
+            use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
+            profile = use(Profile(workdir, options=options))
+        while not run.over(step):
+            profile.before(step, settle=run.settle)
+            state, outputs = take_step(state, stream.next(), flags[stop.requested])
+            step += 1
+            run.between_steps(state, outputs=outputs, step=step)
+        return run.result(state, step=step)
+
+
+def create_mesh(config: ml_collections.ConfigDict) -> Mesh:
+    """Build the mesh of section `mesh`; a config.data.batch_size that does not divide is refused before any reading."""
+    mesh = section(make_mesh, config.mesh, name="mesh")
+    batch_size = flatten(config).get("data.batch_size")
+    if batch_size is not None:
+        check_batch_size(batch_size, mesh=mesh)
+    return mesh
+
+
+def create_rules(config: ml_collections.ConfigDict) -> Rules:
+    """Return the sharding rules of section `sharding`; without one every device holds all parameters."""
+    return section(make_rules, config.sharding, name="sharding") if "sharding" in config else REPLICATED
+
+
+def create_terminal(options: TrainOptions, *, changed: list[str]) -> Terminal:
+    """Return what shows the run to a person; it begins with the config fields that changed since the last start."""
+    terminal = Terminal(steps=options.steps, quiet=jax.process_index() != 0)
+    if changed:
+        terminal.say("this workdir goes on with a changed config (was -> now):\n  " + "\n  ".join(changed))
+    return terminal
+
+
+def create_checkpoints(
+    workdir: Path, *, options: TrainOptions, blueprint: Blueprint, terminal: Terminal
+) -> Checkpoints:
+    """Open the checkpoints of a run; unreadable ones are named on the terminal."""
+    return Checkpoints(
+        workdir / FOLDER,
+        abstract=blueprint.abstract,
+        keep_last=options.keep_last,
+        keep_best=options.keep_best,
+        best_metric=options.best_metric,
+        best_mode=options.best_mode,
+        warn=lambda text: terminal.say(f"warning: {text}"),
+    )
+
+
+def create_state(
+    blueprint: Blueprint, *, checkpoints: Checkpoints, initialize: Callable[[nnx.Module], None] | None = None
+) -> tuple[TrainState, int, dict[str, Any]]:
+    """Return (state, step, meta) of the newest readable checkpoint, or (fresh state, 0, {})."""
+    state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
+    return state, int(state.step), meta
+
+
+def create_history(workdir: Path, *, step: int) -> History:
+    """Open metrics.jsonl and tensorboard/ behind `step`, on the first process only."""
+    return History(workdir, start_step=step, write=jax.process_index() == 0)
