@@ -19,7 +19,7 @@ else:
     Config = ml_collections.ConfigDict
 
 _HERE = Path(__file__).parent
-_NOT_EXPERIMENTS = {"__init__", "cli", "errors", "load"}
+_NOT_EXPERIMENTS = {"__init__", "cli", "errors", "load", "section"}
 
 
 def shipped() -> list[str]:

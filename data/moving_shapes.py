@@ -331,5 +331,6 @@ def _encode_tone(tone: Tone, *, seconds: float) -> tuple[tuple[int, bytes], ...]
     encoder.options = {"aac_coder": "fast"}
     block = av.AudioFrame.from_ndarray(render_tone(tone, seconds=seconds)[None], format="s16", layout="mono")
     block.sample_rate = SAMPLE_RATE
+    block.pts, block.time_base = 0, Fraction(1, SAMPLE_RATE)  # without them every packet is stamped 0
     packets = [*encoder.encode(block), *encoder.encode(None)]
     return tuple((int(packet.pts or 0), bytes(packet)) for packet in packets)

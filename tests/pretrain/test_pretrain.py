@@ -140,13 +140,14 @@ def test_sigterm_saves_and_exits_0(tiny_overrides, tmp_path):
 
 
 def test_the_checkpoint_alone_encodes_files_and_strings(trained, tiny_data):
+    from twinreel.data.manifest import read_manifest
     from twinreel.data.pipeline import eval_batches
     from twinreel.data.records import Records
 
     encoder = twinreel.load(trained)
     rows = Records(tiny_data).rows("test")
     videos = tiny_data.parent / "videos"
-    paths = {json.loads(line)["clip_id"]: json.loads(line)["path"] for line in (videos / "manifest.jsonl").open()}
+    paths = {clip.clip_id: clip.path for clip in read_manifest(videos / "manifest.jsonl")}
     files = [videos / paths[row["clip_id"]] for row in rows]
     video = encoder.encode_video(files)
     text = encoder.encode_text([row["captions"][0] for row in rows])
