@@ -2,9 +2,7 @@
 
 import concurrent.futures
 import dataclasses
-import itertools
 import json
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,6 @@ memory, in as many threads. The two are measured in turns, in one process, so th
 `ratio` is the pipeline's share of the raw rate.
 """
 _ROUNDS = 4
-_SEED = 0
 _RAW_FRAMES = 2048  # JPEG files held in memory for the raw rate
 
 
@@ -96,7 +93,7 @@ def measure(
     if seconds <= 0 or threads < 0:
         raise UserError(f"--seconds={seconds} must be above 0 and --threads={threads} at least 0")
     from .options import ClipData
-    from .pipeline import make_tokenizer, train_batches
+    from .pipeline import cores, make_tokenizer, train_batches
     from .records import Records
 
     rows = Records(folder).rows(split)
@@ -107,10 +104,10 @@ def measure(
         num_frames=num_frames,
         train_split=split,
         train_video=video or f"random_crop({min(224, side)})|flip_lr",
-        num_threads=threads or len(os.sched_getaffinity(0)),
+        num_threads=threads or cores(),
     )
-    batches = train_batches(data, tokenizer=make_tokenizer(data), seed=_SEED, start_step=0)
-    jpegs = _jpegs(data, limit=_RAW_FRAMES)
+    batches = train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
+    jpegs = _jpegs(batches, limit=_RAW_FRAMES)
     clock = _Clock(data, batches=batches, jpegs=jpegs, seconds=seconds / _ROUNDS)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True)
@@ -180,25 +177,14 @@ def _decode_raw(jpegs: Sequence[bytes], *, threads: int, until: float) -> int:
         return sum(pool.map(work, range(threads)))
 
 
-def _jpegs(data: "ClipData", *, limit: int) -> list[bytes]:
+def _jpegs(batches: "Batches", *, limit: int) -> list[bytes]:
     """The first JPEG files that the pipeline decodes."""
-    from . import clip_graph
-    from .order import make_order
-    from .records import Records
-    from .tf_cpu import tf
-
-    graph, records = clip_graph.ClipGraph.of(data, train=True), Records(data.dir)
-    groups = [row["group"] for row in records.rows(data.train_split)]
-    order = make_order(groups, group_size=1, batch_size=data.batch_size, seed=_SEED)
     files: list[bytes] = []
-    for k in itertools.count():
-        rows = order.rows(tf.constant(k, tf.int64))
-        for i, serialized in enumerate(records.read(data.train_split, rows.record.numpy().tolist())):
-            uniforms = clip_graph.uniforms_of(seed=_SEED, epoch=rows.epoch[i], record=rows.record[i], count=graph.draws)
-            files += graph.drawn_jpegs(tf.constant(serialized), uniforms=uniforms).numpy().tolist()
-            if len(files) >= limit:
-                return files
-    raise AssertionError("the order has no end")
+    for clip in batches.encoded_frames():
+        files += clip
+        if len(files) >= limit:
+            break
+    return files
 
 
 def _wait_until_idle(*, at_most: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""The tensorflow graph from one serialized record to the pixels and the sound of a batch row."""
+"""The tensorflow graph of a clip: frames drawn, then decoded and transformed; sound cut to its length."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,11 +6,9 @@ from collections.abc import Callable
 from ..configs.errors import UserError
 from .options import ClipData
 from .preprocess import VideoTransform, parse_video
-from .records import parse_example
-from .sampling import RANDOM, check_sampler, sample_frames
+from .records import SAMPLE_RATE
+from .sampling import RANDOM, Drawn, check_sampler, sample_frames
 from .tf_cpu import tf
-
-SAMPLE_RATE = 16_000  # Hz, of the sound in the records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +48,11 @@ class ClipGraph:
                 f"num_frames={data.num_frames} must be at least 1 and audio_seconds={data.audio_seconds} at least 0; "
                 "set config.data.num_frames and config.data.audio_seconds"
             )
+        if data.num_threads < 0 or data.prefetch < 0:
+            raise UserError(
+                f"num_threads={data.num_threads} and prefetch={data.prefetch} must be at least 0; "
+                "set config.data.num_threads and config.data.prefetch"
+            )
         if not train and graph.transform.draws:
             raise UserError(
                 f"{field}={declared!r} is random, which an evaluation must not be; use resize and center_crop"
@@ -68,59 +71,37 @@ class ClipGraph:
         drawn = tf.cast(uniforms[self.num_frames] * tf.cast(count, tf.float32), tf.int32)
         return tf.minimum(drawn, count - 1)
 
-    def row(
-        self, serialized: tf.Tensor, *, uniforms: tf.Tensor, order: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
-        """Return `video` uint8 [T,H,W,3] and, with sound, `audio` int16 [S], `audio_mask` bool of a record.
+    def draw(self, *, num_available: tf.Tensor, uniforms: tf.Tensor) -> Drawn:
+        """Draw the T frames of a clip that has `num_available` (int32 scalar)."""
+        return sample_frames(
+            self.sampling,
+            num_available=num_available,
+            num_frames=self.num_frames,
+            uniforms=uniforms[: self.num_frames],
+        )
 
-        Args:
-          serialized: string scalar.
-          uniforms: float32 [draws], random numbers in [0, 1).
-          order: int32 [T], a permutation of the drawn frames; None leaves them in order.
-        """
-        parsed = parse_example(serialized)
-        jpegs, start = self._draw(parsed["frames"], uniforms=uniforms, order=order)
-        made = {"video": self._pixels(jpegs, height=parsed["height"], width=parsed["width"], uniforms=uniforms)}
-        if self.audio_samples:
-            sound = tf.io.decode_raw(parsed["audio"], tf.int16)
-            start = tf.cast(tf.round(parsed["timestamps_s"][start] * SAMPLE_RATE), tf.int32)
-            sound = sound[start : start + self.audio_samples]
-            made["audio"] = tf.ensure_shape(
-                tf.pad(sound, [[0, self.audio_samples - tf.size(sound)]]), [self.audio_samples]
-            )
-            made["audio_mask"] = parsed["has_audio"] & (tf.size(sound) > 0)
-        return made
+    def pixels(self, jpegs: tf.Tensor, *, height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
+        """Return uint8 [T,H,W,3] of the drawn JPEG files, string [T], of `height` x `width` pixels (int32 scalars)."""
+        # One node per frame: a loop inside the graph would cost more than it saves, T is small.
+        frames = tf.unstack(jpegs, num=self.num_frames)
+        return self.transform(frames, height=height, width=width, uniforms=uniforms[self.num_frames + 1 :])
 
-    def drawn_jpegs(self, serialized: tf.Tensor, *, uniforms: tf.Tensor) -> tf.Tensor:
-        """Return the JPEG files, string [T], that `row` would decode."""
-        return self._draw(parse_example(serialized)["frames"], uniforms=uniforms, order=None)[0]
+    def sound(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return `audio` int16 [S], zeros where `raw` (little-endian int16) ends sooner, and `audio_mask` bool."""
+        samples = tf.io.decode_raw(raw, tf.int16)[: self.audio_samples]
+        padded = tf.pad(samples, [[0, self.audio_samples - tf.size(samples)]])
+        return {"audio": tf.ensure_shape(padded, [self.audio_samples]), "audio_mask": tf.size(samples) > 0}
 
     def frames_function(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
         """Return the graph (JPEGs string [n], height, width int32) -> uint8 [T,H,W,3] of a deterministic transform."""
 
         def frames(jpegs: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
             uniforms = tf.zeros([self.draws])
-            drawn, _ = self._draw(jpegs, uniforms=uniforms, order=None)
-            return self._pixels(drawn, height=height, width=width, uniforms=uniforms)
+            drawn = self.draw(num_available=tf.size(jpegs), uniforms=uniforms)
+            return self.pixels(tf.gather(jpegs, drawn.frames), height=height, width=width, uniforms=uniforms)
 
         side = tf.TensorSpec([], tf.int32)
         return tf.function(frames, input_signature=[tf.TensorSpec([None], tf.string), side, side])
-
-    def _draw(self, jpegs: tf.Tensor, *, uniforms: tf.Tensor, order: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the T drawn JPEGs, and the index of the frame with which the time window starts."""
-        drawn = sample_frames(
-            self.sampling,
-            num_available=tf.size(jpegs),
-            num_frames=self.num_frames,
-            uniforms=uniforms[: self.num_frames],
-        )
-        indices = drawn.frames if order is None else tf.gather(drawn.frames, order)
-        return tf.gather(jpegs, indices), drawn.window_start
-
-    def _pixels(self, jpegs: tf.Tensor, *, height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-        # One node per frame: a loop inside the graph would cost more than it saves, T is small.
-        frames = tf.unstack(jpegs, num=self.num_frames)
-        return self.transform(frames, height=height, width=width, uniforms=uniforms[self.num_frames + 1 :])
 
 
 def uniforms_of(*, seed: int, epoch: tf.Tensor, record: tf.Tensor, count: int) -> tf.Tensor:
@@ -130,7 +111,7 @@ def uniforms_of(*, seed: int, epoch: tf.Tensor, record: tf.Tensor, count: int) -
       seed: of the run, 0 to 2**31 - 1.
       epoch: int64 scalar.
       record: int64 scalar.
-      count: how many; the first ones do not depend on it.
+      count: how many.
     """
     key = tf.stack([tf.constant(seed << 32, tf.int64) + epoch, record])
     return tf.random.stateless_uniform([count], seed=key, alg="philox")

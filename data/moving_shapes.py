@@ -41,8 +41,8 @@ from .shapes_render import (
     render_tone,
 )
 
-VERSION = 2
-_TRIPLE_SHARE = 0.15  # of the groups that have three events
+VERSION = 3
+_TRIPLE_SHARE = 0.45  # of the groups that have three events
 _SECONDS = {2: (1.2, 1.5), 3: (0.85, 1.0)}  # shortest and longest event, by number of events
 _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions
 # One thread and no CPU-bound short cuts: without `cpu-independent`, a few files in a hundred differ from run to run

@@ -5,7 +5,7 @@ import functools
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,14 +14,39 @@ from .captions import TokenizedCaptions
 from .clip_graph import ClipGraph, uniforms_of
 from .options import ClipData
 from .order import Rows, make_order
-from .records import Records, damaged_record, parse_example
+from .records import Records, damaged_record, parse_example, pick
 from .text import text_cleaner
 from .tf_cpu import keep_freed_memory, tf
 from .tokenizer import Tokenizer
 
-__all__ = ["Batches", "ClipData", "encode_frames", "eval_batches", "make_tokenizer", "train_batches"]
+__all__ = ["Batches", "ClipData", "cores", "encode_frames", "eval_batches", "make_tokenizer", "train_batches"]
 
 _READ_AT_ONCE = 32  # records per call into Python; more would only take memory
+_as_is = tf.autograph.experimental.do_not_convert  # the functions are graphs already: tracing takes half the time
+
+
+class _Facts(NamedTuple):
+    """What clips.jsonl says of a record, int32 scalars; height and width in pixels."""
+
+    num_captions: tf.Tensor
+    num_frames: tf.Tensor
+    height: tf.Tensor
+    width: tf.Tensor
+
+
+class _Chosen(NamedTuple):
+    """All that is random about a row, drawn before anything is read.
+
+    `record` int64, `first` bool (see `Rows`), `caption` int32 (-1 = none), `frames` int32 [T], `window_start` int32 (a
+    frame), `uniforms` float32 [draws].
+    """
+
+    record: tf.Tensor
+    first: tf.Tensor
+    caption: tf.Tensor
+    frames: tf.Tensor
+    window_start: tf.Tensor
+    uniforms: tf.Tensor
 
 
 def train_batches(
@@ -69,15 +94,17 @@ def train_batches(
     )
     rows = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max).map(order.rows)
 
-    def row(serialized: tf.Tensor, this: Rows) -> dict[str, tf.Tensor]:
+    def choose(this: Rows) -> _Chosen:
+        facts = split.facts(this.record)
         uniforms = uniforms_of(seed=seed, epoch=this.epoch, record=this.record, count=graph.draws)
-        caption = graph.choose_caption(uniforms, count=split.caption_count(this.record))
-        made = graph.row(serialized, uniforms=uniforms)
-        return made | {"clip_index": this.record, "caption_index": caption, "valid": this.first}
+        drawn = graph.draw(num_available=facts.num_frames, uniforms=uniforms)
+        caption = graph.choose_caption(uniforms, count=facts.num_captions)
+        return _Chosen(this.record, this.first, caption, drawn.frames, drawn.window_start, uniforms)
 
     return Batches(
         split,
-        dataset=split.dataset(rows, row=row, batch_size=order.num_rows),
+        encoded=split.encoded(rows, choose=choose),
+        batch_size=order.num_rows,
         labels=split.labels(label_names),
         records_of=lambda k: order.rows(tf.constant(start_step + k, tf.int64)).record.numpy(),
     )
@@ -117,21 +144,24 @@ def eval_batches(
     indices = tf.data.Dataset.range(len(opened.rows)).batch(_READ_AT_ONCE)
     rows = indices.map(lambda i: Rows(record=i, epoch=tf.zeros_like(i), first=tf.ones_like(i, tf.bool)))
 
-    def row(serialized: tf.Tensor, this: Rows) -> dict[str, tf.Tensor]:
-        order = None
+    def choose(this: Rows) -> _Chosen:
+        facts = opened.facts(this.record)
+        uniforms = tf.zeros([graph.draws])
+        drawn = graph.draw(num_available=facts.num_frames, uniforms=uniforms)
+        frames = drawn.frames
         if shuffle_frames_seed is not None:
-            seed = tf.stack([tf.constant(shuffle_frames_seed, tf.int64), this.record])
-            order = tf.random.experimental.stateless_shuffle(tf.range(graph.num_frames), seed=seed)  # pyright: ignore
-        caption = tf.minimum(opened.caption_count(this.record), 1) - 1
-        made = graph.row(serialized, uniforms=tf.zeros([graph.draws]), order=order)
-        return made | {"clip_index": this.record, "caption_index": caption, "valid": this.first}
+            key = tf.stack([tf.constant(shuffle_frames_seed, tf.int64), this.record])
+            frames = tf.random.experimental.stateless_shuffle(frames, seed=key)  # pyright: ignore
+        caption = tf.minimum(facts.num_captions, 1) - 1
+        return _Chosen(this.record, this.first, caption, frames, drawn.window_start, uniforms)
 
     return Batches(
         opened,
-        dataset=opened.dataset(rows, row=row, batch_size=batch_size),
+        encoded=opened.encoded(rows, choose=choose),
+        batch_size=batch_size,
         labels=opened.labels(label_names),
         records_of=lambda k: np.arange(k * batch_size, min((k + 1) * batch_size, len(opened.rows))),
-        pad_to=batch_size,
+        pad=True,
     )
 
 
@@ -179,13 +209,17 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self,
         split: "_Split",
         *,
-        dataset: tf.data.Dataset,
+        encoded: tf.data.Dataset,
+        batch_size: int,
         labels: np.ndarray | None,
         records_of: Callable[[int], np.ndarray],
-        pad_to: int = 0,
+        pad: bool = False,
     ):
         self.captions = split.captions
-        self._split, self._labels, self._records_of, self._pad_to = split, labels, records_of, pad_to
+        self._split, self._labels, self._records_of = split, labels, records_of
+        self._pad_to = batch_size if pad else 0
+        self._encoded = encoded
+        dataset = split.decoded(encoded, batch_size=batch_size)
         self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
         self._given = 0
         _OPEN.add(self)
@@ -193,6 +227,11 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     def close(self) -> None:
         """Stop reading ahead and give the buffers back; there is no next batch."""
         self._iterator = None
+
+    def encoded_frames(self) -> Iterator[list[bytes]]:
+        """Yield the T JPEG files of each clip from the first batch on, undecoded: for measurements."""
+        for jpegs, _, _ in self._encoded.as_numpy_iterator():
+            yield jpegs.tolist()
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._iterator is None:
@@ -246,11 +285,16 @@ class _Split:
         self.captions = TokenizedCaptions(
             self.rows, tokenizer=tokenizer, context_length=data.context_length, clean=text_cleaner(data.text)
         )
-        self._counts = tf.constant(self.captions.counts)
+        facts = [
+            (count, row["num_frames"], row["height"], row["width"])
+            for count, row in zip(self.captions.counts, self.rows, strict=True)
+        ]
+        # Eager, so that tf.data takes the table as an input; a constant would be copied into each graph.
+        self._facts = tf.constant(np.asarray(facts, np.int32))
 
-    def caption_count(self, record: tf.Tensor) -> tf.Tensor:
-        """Return how many captions a record has, int32, in a graph."""
-        return tf.gather(self._counts, record)
+    def facts(self, record: tf.Tensor) -> _Facts:
+        """Look a record (int64 scalar) up, in a graph."""
+        return _Facts(*tf.unstack(tf.gather(self._facts, record), num=4))
 
     def labels(self, names: Sequence[str] | None) -> np.ndarray | None:
         """Return int32 [n]: the place of each record's first label in `names`, -1 if it is not there."""
@@ -259,25 +303,22 @@ class _Split:
         place = {name: i for i, name in enumerate(names)}
         return np.array([place.get(row["labels"][0], -1) if row["labels"] else -1 for row in self.rows], np.int32)
 
-    def dataset(
-        self, rows: tf.data.Dataset, *, row: Callable[..., dict[str, tf.Tensor]], batch_size: int
-    ) -> tf.data.Dataset:
-        """Read, decode and batch.
+    def encoded(self, rows: tf.data.Dataset, *, choose: Callable[[Rows], _Chosen]) -> tf.data.Dataset:
+        """Return a data set of clips: (T drawn JPEG files, raw sound, what was chosen).
 
         Args:
-          rows: a data set of `Rows`, in batches of any size.
-          row: (serialized record, its `Rows` element) -> one row of the batch.
-          batch_size: rows of a batch.
+          rows: `Rows`, in batches of any size.
+          choose: draws everything random of one row.
         """
+        # One call into Python for many records. The next ones are read while the present ones are decoded.
+        chosen = rows.unbatch().map(_as_is(choose), name="choose").batch(_READ_AT_ONCE)
+        return chosen.map(_as_is(self._read), name="read").prefetch(1).unbatch()
+
+    def decoded(self, encoded: tf.data.Dataset, *, batch_size: int) -> tf.data.Dataset:
+        """Decode and transform the clips and make batches of them."""
         keep_freed_memory()
-        threads = self._data.num_threads or _cores()
-        as_is = (
-            tf.autograph.experimental.do_not_convert
-        )  # the functions are graphs already: tracing takes half the time
-        dataset = rows.rebatch(_READ_AT_ONCE).map(as_is(self._read), name="read")
-        # The next records are read while the present ones are decoded.
-        dataset = dataset.prefetch(1).unbatch()
-        dataset = dataset.map(as_is(row), num_parallel_calls=threads, deterministic=True, name="decode")
+        threads = self._data.num_threads or cores()
+        dataset = encoded.map(_as_is(self._decode), num_parallel_calls=threads, deterministic=True, name="decode")
         dataset = dataset.batch(batch_size).prefetch(self._data.prefetch)
         options = tf.data.Options()
         options.deterministic = True
@@ -286,6 +327,25 @@ class _Split:
         options.threading.max_intra_op_parallelism = 1
         return dataset.with_options(options)
 
+    def _read(self, chosen: _Chosen) -> tuple[tf.Tensor, tf.Tensor, _Chosen]:
+        where = [chosen.record, chosen.frames, chosen.window_start]
+        jpegs, sound = tf.numpy_function(self._read_now, where, [tf.string, tf.string])
+        return tf.ensure_shape(jpegs, [None, self._graph.num_frames]), tf.ensure_shape(sound, [None]), chosen
+
+    def _read_now(self, record: np.ndarray, frames: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        jpegs, sound = np.empty(frames.shape, object), np.empty(len(record), object)
+        for i, serialized in enumerate(self._records.read(self._name, record.tolist())):
+            jpegs[i], sound[i] = pick(
+                serialized, frames=frames[i].tolist(), window_start=int(start[i]), samples=self._graph.audio_samples
+            )
+        return jpegs, sound
+
+    def _decode(self, jpegs: tf.Tensor, sound: tf.Tensor, chosen: _Chosen) -> dict[str, tf.Tensor]:
+        facts = self.facts(chosen.record)
+        video = self._graph.pixels(jpegs, height=facts.height, width=facts.width, uniforms=chosen.uniforms)
+        row = {"video": video, "valid": chosen.first, "clip_index": chosen.record, "caption_index": chosen.caption}
+        return row | (self._graph.sound(sound) if self._graph.audio_samples else {})
+
     def check_record(self, index: int) -> None:
         """Read, parse and decode all of a record.
 
@@ -293,21 +353,17 @@ class _Split:
           UserError: it is damaged; split and index are named.
         """
         [serialized] = self._records.read(self._name, [index])
+        row = self.rows[index]
+        size = [row["height"], row["width"], 3]
         try:
-            parsed = parse_example(tf.constant(serialized))
-            size = [int(parsed["height"]), int(parsed["width"]), 3]
-            for jpeg in parsed["frames"]:
+            frames = parse_example(tf.constant(serialized))["frames"]
+            if len(frames) != row["num_frames"]:
+                raise damaged_record(self._name, index, f"{len(frames)} frames instead of {row['num_frames']}")
+            for jpeg in frames:
                 if (got := tf.io.decode_jpeg(jpeg, channels=3).shape.as_list()) != size:
-                    raise damaged_record(self._name, index, f"a frame of {got[0]} x {got[1]} instead of {size[:2]}")
+                    raise damaged_record(self._name, index, f"a frame of {got[:2]} instead of {size[:2]} pixels")
         except tf.errors.OpError as error:
             raise damaged_record(self._name, index, error.message.splitlines()[0]) from error
-
-    def _read(self, rows: Rows) -> tuple[tf.Tensor, Rows]:
-        [serialized] = tf.numpy_function(self._read_now, [rows.record], [tf.string])
-        return tf.ensure_shape(serialized, [None]), rows
-
-    def _read_now(self, indices: np.ndarray) -> np.ndarray:
-        return np.array(self._records.read(self._name, indices.tolist()), dtype=object)
 
 
 def _pad(batch: dict[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
@@ -322,5 +378,6 @@ def _pad(batch: dict[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
     return padded
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from .tf_cpu import tf
 
 NAME = "twinreel_clips"
 RECORDS_VERSION = "1.0.0"
+SAMPLE_RATE = 16_000  # Hz, of the sound
 _FEATURES = {
     "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
     "timestamps_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
@@ -160,6 +161,32 @@ def damaged_record(split: str, index: int, reason: str) -> UserError:
         f"record {index} of split {split!r} is damaged ({reason}); "
         "run `twinreel prepare` again (line `index` of clips.jsonl says which clip it is)"
     )
+
+
+def pick(serialized: bytes, *, frames: Sequence[int], window_start: int, samples: int) -> tuple[list[bytes], bytes]:
+    """Take the chosen frames, and a stretch of sound, out of a record.
+
+    Args:
+      serialized: the record.
+      frames: T indices of frames.
+      window_start: index of the frame with whose time the sound begins.
+      samples: how many samples of sound at most; 0 = none.
+
+    Returns:
+      T JPEG files; little-endian int16 samples, b"" where there is no sound from that time on.
+
+    Raises:
+      google.protobuf.message.DecodeError, IndexError: the record is damaged.
+    """
+    # The protobuf library refers to the record's bytes; tf.io.parse_example would copy all frames, drawn or not.
+    feature = tf.train.Example.FromString(serialized).features.feature
+    stored = feature["frames"].bytes_list.value
+    jpegs = [stored[i] for i in frames]
+    if not samples:
+        return jpegs, b""
+    start = round(feature["timestamps_s"].float_list.value[window_start] * SAMPLE_RATE)
+    [sound] = feature["audio"].bytes_list.value
+    return jpegs, sound[2 * start : 2 * (start + samples)]
 
 
 def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:

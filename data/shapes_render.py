@@ -15,7 +15,10 @@ COLOURS = {  # sRGB, chosen far apart after 4:2:0 chroma subsampling
     "green": (35, 175, 55),
     "cyan": (60, 220, 230),
     "blue": (45, 75, 240),
+    "purple": (140, 50, 225),
     "pink": (255, 105, 200),
+    "brown": (150, 85, 35),
+    "grey": (145, 145, 150),
     "white": (245, 245, 245),
 }
 RADII = {"small": 0.16, "large": 0.26}  # of the picture's side

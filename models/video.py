@@ -1,21 +1,31 @@
 """The video tower: a spatial transformer on each frame, then a temporal one over frames."""
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ..configs.errors import UserError
+from ..configs.errors import UserError, unknown
 from .layers import Blocks, compute_dtype, position_embedding
 from .patches import PatchEmbedding
 from .shapes import FrameFeatures, Video
+
+
+POOLS = ("mean", "depthwise")
+
+
+def depthwise_weights(places: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:
+    """Build the weights `[N,D]` of depthwise pooling: the mean, and noise that keeps the variance of one token."""
+    noise = jax.random.normal(rngs.params(), (places, width), jnp.float32)
+    return nnx.Param(1 / places + noise / places**0.5)
 
 
 class VideoTower(nnx.Module):
     """Factorised video encoder (ViViT "model 2", Arnab et al. 2021): space first, then time.
 
     A clip `[B,T,H,W,3]` is cut into tubelets of `tubelet` frames x `patch` x `patch` pixels. `depth` spatial blocks
-    see the N tokens of one tubelet in time; their mean is that time's token; `temporal_depth` blocks see the T/tubelet
+    see the N tokens of one tubelet in time, which are pooled into that time's token; `temporal_depth` blocks see the T/tubelet
     time tokens, which is where the order of events is read.
     """
 
@@ -31,6 +41,7 @@ class VideoTower(nnx.Module):
         depth: int = 12,
         heads: int = 12,
         temporal_depth: int = 4,
+        pool: str = "mean",
         mlp_ratio: float = 4.0,
         activation: str = "gelu",
         dropout: float = 0.0,
@@ -49,6 +60,8 @@ class VideoTower(nnx.Module):
           depth: spatial blocks.
           heads: attention heads K of all blocks.
           temporal_depth: temporal blocks; 0 gives a mean over frames that cannot see order.
+          pool: how a frame's N tokens become one: "mean", or "depthwise", a weight for each place and channel (global
+            depthwise convolution, Chen et al. 2018, MobileFaceNets), which keeps where things are and so what moves.
           mlp_ratio: hidden width of the MLPs / D.
           activation: a name of `layers.ACTIVATIONS`.
           dropout: rate on the residual branches.
@@ -72,6 +85,10 @@ class VideoTower(nnx.Module):
         self.space_position = position_embedding(image_size // patch, image_size // patch, width=width)
         self.time_position = position_embedding(num_frames // tubelet, width=width)
         self.space = Blocks(width, depth=depth, **block, rngs=rngs)
+        places = (image_size // patch) ** 2
+        if pool not in POOLS:
+            raise unknown("config.model.video.pool", pool, POOLS)
+        self.pool = depthwise_weights(places, width=width, rngs=rngs) if pool == "depthwise" else None
         self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
 
     def tokens(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B T N D"]:
@@ -83,7 +100,8 @@ class VideoTower(nnx.Module):
 
     def features(self, video: Video, *, rngs: nnx.Rngs | None = None) -> FrameFeatures:
         """Return one token per tubelet in time, each aware of all others: `[B, T/tubelet, D]`."""
-        x = jnp.mean(self.tokens(video, rngs=rngs), axis=2)  # [B,T,D]
+        x = self.tokens(video, rngs=rngs)  # [B,T,N,D]
+        x = jnp.mean(x, axis=2) if self.pool is None else jnp.sum(x * self.pool[...].astype(x.dtype)[None, None], axis=2)
         return self.time(x + self.time_position[...].astype(self.dtype)[None], rngs=rngs)
 
     def __call__(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B D"]:

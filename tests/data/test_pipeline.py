@@ -303,6 +303,8 @@ def test_truncated_captions_are_counted(options, tokenizer):
         ({"train_video": "random_corp(32)"}, "did you mean 'random_crop'"),
         ({"train_sampling": "unifrom"}, r"config\.data\.train_sampling.*did you mean 'uniform'"),
         ({"num_frames": 0}, r"config\.data\.num_frames"),
+        ({"num_threads": -1}, r"config\.data\.num_threads"),
+        ({"context_length": 1}, r"config\.data\.context_length"),
         ({"text": "lowercase"}, r"config\.data\.text"),
         ({"dir": "/no/such/folder"}, "does not exist; make it with `twinreel prepare"),
     ],
