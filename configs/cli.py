@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that `__main__` prints every user error the same way."""
-        raise UserError(f"{message}\n  (twinreel {self.prog.split()[-1]} --help explains the flags)")
+        raise UserError(f"{message}\n  ({self.prog} --help explains the flags)")
 
     def parse(self, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         """Parse `argv`; return the namespace and the `--config.KEY=VALUE` overrides in their order.
@@ -30,15 +30,19 @@ class Parser(argparse.ArgumentParser):
         """
         takes_config = any("--config" in action.option_strings for action in self._actions)
         overrides = [a for a in argv if a.startswith("--config.")] if takes_config else []
-        args, rest = self.parse_known_args([a for a in argv if a not in overrides])
-        for token in rest:
-            if not token.startswith("-"):
-                self.error(f"unexpected argument {token!r}")
-            flag = token.split("=")[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            hint = nearest(flag, known)
-            self.error(f"unknown flag {flag}" + (f"; did you mean {hint}?" if hint else ""))
+        argv = [a for a in argv if a not in overrides]
+        self._check_flags(argv)  # first: a misspelt flag would otherwise be reported as a missing one
+        args, rest = self.parse_known_args(argv)
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}")
         return args, overrides
+
+    def _check_flags(self, argv: list[str]) -> None:
+        known = [option for action in self._actions for option in action.option_strings]
+        for flag in (token.split("=")[0] for token in argv if token.startswith("--") and token != "--"):
+            if flag not in known:
+                hint = nearest(flag, known)
+                self.error(f"unknown flag {flag}" + (f"; did you mean {hint}?" if hint else ""))
 
     def add_config(self, *, default: str | None = None) -> None:
         """Add `--config CONFIG` (file or shipped name, with `:args`) and the `--config.KEY=VALUE` overrides."""

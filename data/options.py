@@ -17,7 +17,7 @@ class ClipData:
       eval_sampling: the same for evaluation.
       train_video: preprocessing for training, see `preprocess.OPS`; ends in square frames.
       eval_video: the same for evaluation.
-      text: text cleaning, see `preprocess.TEXT_OPS`; "" for none.
+      text: text cleaning, see `text.TEXT_OPS`; "" for none.
       context_length: tokens L of a text, begin and end included; longer ones are cut and counted.
       audio_seconds: seconds of sound in a batch; 0 for a batch without sound.
       group_size: clips of one record `group` that stay together in one global batch (hard negatives).

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..configs.errors import UserError, unknown
 from ..configs.section import section
-from .layers import layer_norm, linear, masked_mean
+from .layers import LayerNorm, linear, masked_mean
 from .shapes import Video
 from .video import VideoTower
 
@@ -68,11 +68,11 @@ class AttentiveHead(nnx.Module):
             )
         self.heads = heads
         self.query = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, width), jnp.float32))
-        self.norm_tokens = layer_norm(width, dtype=jnp.float32, rngs=rngs)
+        self.norm_tokens = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
         self.project_query = linear(width, width, dtype=jnp.float32, rngs=rngs)
         self.project_key_value = linear(width, 2 * width, dtype=jnp.float32, rngs=rngs)
         self.out = linear(width, width, dtype=jnp.float32, rngs=rngs)
-        self.norm_pooled = layer_norm(width, dtype=jnp.float32, rngs=rngs)
+        self.norm_pooled = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         self.scores = _scores(width, num_classes, rngs=rngs)
 

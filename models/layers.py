@@ -37,9 +37,16 @@ def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, b
     return nnx.Linear(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
 
 
-def layer_norm(width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Build a LayerNorm (Ba et al. 2016) whose statistics are float32."""
-    return nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm (Ba et al. 2016) that computes in float32 whatever it is given, and gives back the compute dtype."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        super().__init__(width, epsilon=1e-5, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs)
+        self.compute_dtype = dtype
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Normalise the last axis."""
+        return super().__call__(x.astype(jnp.float32)).astype(self.compute_dtype)
 
 
 def position_embedding(*axes: int, width: int) -> nnx.Param:
@@ -101,9 +108,9 @@ class Block(nnx.Module):
         if activation not in ACTIVATIONS:
             raise unknown("activation", activation, ACTIVATIONS)
         self.activation = activation
-        self.norm1 = layer_norm(width, dtype=dtype, rngs=rngs)
+        self.norm1 = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.attention = Attention(width, heads=heads, dtype=dtype, rngs=rngs)
-        self.norm2 = layer_norm(width, dtype=dtype, rngs=rngs)
+        self.norm2 = LayerNorm(width, dtype=dtype, rngs=rngs)
         hidden = int(width * mlp_ratio)
         self.up = linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = linear(hidden, width, dtype=dtype, rngs=rngs)
@@ -152,7 +159,7 @@ class Blocks(nnx.Module):
                 for _ in range(depth)
             ]
         )
-        self.norm = layer_norm(width, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ..configs.errors import UserError
-from .layers import ACTIVATIONS, layer_norm, linear
+from .layers import ACTIVATIONS, LayerNorm, linear
 from .shapes import Video
 
 
@@ -35,7 +35,7 @@ class PatchEmbedding(nnx.Module):
         self.cell = stem or patch
         pixels = tubelet * self.cell**2 * 3
         self.stem = linear(pixels, width // 2, dtype=dtype, rngs=rngs) if stem else None
-        self.norm = layer_norm(width // 2, dtype=dtype, rngs=rngs) if stem else None
+        self.norm = LayerNorm(width // 2, dtype=dtype, rngs=rngs) if stem else None
         cells = (patch // self.cell) ** 2
         self.out = linear(cells * (width // 2) if stem else pixels, width, dtype=dtype, rngs=rngs)
 

@@ -11,7 +11,6 @@ from .layers import Blocks, compute_dtype, position_embedding
 from .patches import PatchEmbedding
 from .shapes import FrameFeatures, Video
 
-
 POOLS = ("mean", "depthwise")
 
 
@@ -25,8 +24,8 @@ class VideoTower(nnx.Module):
     """Factorised video encoder (ViViT "model 2", Arnab et al. 2021): space first, then time.
 
     A clip `[B,T,H,W,3]` is cut into tubelets of `tubelet` frames x `patch` x `patch` pixels. `depth` spatial blocks
-    see the N tokens of one tubelet in time, which are pooled into that time's token; `temporal_depth` blocks see the T/tubelet
-    time tokens, which is where the order of events is read.
+    see the N tokens of one tubelet in time, which are pooled into that time's token; `temporal_depth` blocks see the
+    T/tubelet time tokens, which is where the order of events is read.
     """
 
     def __init__(
@@ -101,7 +100,11 @@ class VideoTower(nnx.Module):
     def features(self, video: Video, *, rngs: nnx.Rngs | None = None) -> FrameFeatures:
         """Return one token per tubelet in time, each aware of all others: `[B, T/tubelet, D]`."""
         x = self.tokens(video, rngs=rngs)  # [B,T,N,D]
-        x = jnp.mean(x, axis=2) if self.pool is None else jnp.sum(x * self.pool[...].astype(x.dtype)[None, None], axis=2)
+        x = (
+            jnp.mean(x, axis=2)
+            if self.pool is None
+            else jnp.sum(x * self.pool[...].astype(x.dtype)[None, None], axis=2)
+        )
         return self.time(x + self.time_position[...].astype(self.dtype)[None], rngs=rngs)
 
     def __call__(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B D"]:

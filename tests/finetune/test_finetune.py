@@ -201,7 +201,7 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
     assert report["n"] == 12 and list(report["per_class"]) == ["red", "blue"]
     assert "held out of split 'train'" in report["protocol"]["checkpoint_chosen_by"]
     before, after = read_params(folder / "pretrained"), read_params(folder / "open")
-    assert np.abs(before["video/embed/kernel"] - after["video/embed/kernel"]).max() > 0
+    assert np.abs(before["video/embed/out/kernel"] - after["video/embed/out/kernel"]).max() > 0
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_checkpoint_of_another_architecture(folder, tmp_path):
     with pytest.raises(UserError) as raised:
         finetune(load_config(str(file), overrides=SHORT), init=folder / "pretrained", workdir=folder / "refused")
     lines = str(raised.value).splitlines()
-    assert any("video/embed/kernel" in line and "192" in line and "16" in line and "32" in line for line in lines)
+    assert any("video/embed/out/kernel" in line and "192" in line and "16" in line and "32" in line for line in lines)
     assert not (folder / "refused").exists()
 
 

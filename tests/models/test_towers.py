@@ -61,23 +61,46 @@ def block_by_loops(x, block, *, heads):
             out[i, part] = (weights / weights.sum()) @ v[:, part]
     x = x + dense(out, block.attention.out)
     hidden = dense(norm(x, block.norm2), block.up)
-    hidden = 0.5 * hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
-    return x + dense(hidden, block.down)
+    return x + dense(gelu(hidden), block.down)
 
 
-def test_video_tower_equals_a_float64_loop():
-    model, video = tiny(), clips(rows=1)
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def patch_by_loops(pixels, embed, *, stem):
+    """One 8 x 8 patch of one frame, float64: as it is, or cell by cell."""
+    if not stem:
+        return dense(pixels.reshape(-1), embed.out)
+    cells = [pixels[y : y + stem, x : x + stem].reshape(-1) for y in range(0, 8, stem) for x in range(0, 8, stem)]
+    return dense(np.concatenate([gelu(norm(dense(cell, embed.stem), embed.norm)) for cell in cells]), embed.out)
+
+
+@pytest.mark.parametrize("options", [{}, {"stem": 4}, {"stem": 2, "pool": "depthwise"}], ids=str)
+def test_video_tower_equals_a_float64_loop(options):
+    model, video = tiny(video=options), clips(rows=1)
     tower = model.video
     frames = []
     for frame in video[0].astype(np.float64) * 2 / 255 - 1:
-        patches = [frame[y : y + 8, x : x + 8].reshape(-1) for y in (0, 8) for x in (0, 8)]
-        tokens = dense(np.stack(patches), tower.embed.out) + np.asarray(tower.space_position[...])
-        frames.append(norm(block_by_loops(tokens, tower.space.layers[0], heads=2), tower.space.norm).mean(0))
+        patches = [frame[y : y + 8, x : x + 8] for y in (0, 8) for x in (0, 8)]
+        embedded = [patch_by_loops(p, tower.embed, stem=options.get("stem", 0)) for p in patches]
+        tokens = np.stack(embedded) + np.asarray(tower.space_position[...])
+        tokens = norm(block_by_loops(tokens, tower.space.layers[0], heads=2), tower.space.norm)
+        frames.append(tokens.mean(0) if tower.pool is None else (tokens * np.asarray(tower.pool[...])).sum(0))
     tokens = np.stack(frames) + np.asarray(tower.time_position[...])
     time = norm(block_by_loops(tokens, tower.time.layers[0], heads=2), tower.time.norm)
     wanted = dense(time.mean(0), model.video_projection)
     got = model.encode_video(jnp.asarray(video))[0]
     np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_positions_start_as_sinusoids():
+    tower = tiny().video
+    for place, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        rates = [1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3)]
+        wave = [f(n * r) for n in (row, column) for f in (np.sin, np.cos) for r in rates]
+        np.testing.assert_allclose(tower.space_position[...][place], wave, atol=1e-6)
+    assert tower.time_position[...].shape == (4, 12)
 
 
 def test_text_tower_equals_a_float64_loop_over_the_real_tokens():
@@ -129,6 +152,9 @@ def test_scale_is_capped():
     ("changes", "message"),
     [
         ({"video": {"patch": 7}}, r"image_size=16 must be a multiple of patch=7"),
+        ({"video": {"stem": 3}}, r"patch=8 must be a multiple of stem=3"),
+        ({"video": {"pool": "max"}}, r"pool 'max' \(known: depthwise, mean\)"),
+        ({"video": {"width": 14}}, r"width=14 must be a multiple of 4"),
         ({"video": {"tubelet": 3}}, r"num_frames=4 must be a multiple of model\.video\.tubelet=3"),
         ({"video": {"heads": 5}}, r"width=12 must divide by heads=5"),
         ({"video": {"activation": "gelo"}}, r"activation 'gelo'; did you mean 'gelu'"),
