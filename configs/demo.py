@@ -1,6 +1,24 @@
 """moving_shapes at 48 pixels, 8 frames: a dual tower that two CPU cores train in about two minutes.
 
-LAB RECORD
+Source: factorised video encoder (Arnab et al. 2021, ViViT model 2), InfoNCE (Radford et al. 2021, CLIP). Both order twins
+of a pair are in the same batch (`group_size=2`), as hard negatives.
+
+    twinreel demo --workdir runs/demo --seed 0
+
+LAB RECORD (two CPU cores of a shared server, jax 0.10.2, float32; 480 steps of 64 clips, 1.2 M parameters; seconds with
+other programs running on the same cores, which cost seed 0 most):
+
+    seed   t2v R@1   v2t R@1   t2v R@5   order twins   frames shuffled   seconds in all (training)
+    0      65.0      64.0      99.0      97.6          50.0              279 (214)
+    1      61.0      61.8      99.0      97.2          48.8              222 (172)
+    2      64.0      60.6      98.8      96.0          51.6              232 (172)
+
+    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent).
+
+What was learned on the way (an in-memory prototype, one seed each, so small differences mean nothing): positions that
+start as sinusoids brought the order twins from 69 to 96 % at step 250; without them a learning rate of 2e-3 or 4e-3 is
+worse than 1e-3. At this length the towers read colour, order, size and texture; shape and motion are near chance among
+what they still confuse. Look-alike pairs with the same colours in one batch did not change that within 300 steps.
 """
 
 import ml_collections

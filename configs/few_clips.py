@@ -54,5 +54,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "clip_norm": 1.0,
     }
     c.mesh = {"replica": -1, "fsdp": 1, "tensor": 1}
-    c.train = {"steps": 400, "log_every": 20, "checkpoint_every": 100}
+    c.train = {"steps": 200, "log_every": 20, "checkpoint_every": 100}
     return c
