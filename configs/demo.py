@@ -1,7 +1,7 @@
 """moving_shapes at 48 pixels, 8 frames: a dual tower that two CPU cores train in about two minutes.
 
-Source: factorised video encoder (Arnab et al. 2021, ViViT model 2), InfoNCE (Radford et al. 2021, CLIP). Both order twins
-of a pair are in the same batch (`group_size=2`), as hard negatives.
+Source: factorised video encoder (Arnab et al. 2021, ViViT model 2), InfoNCE (Radford et al. 2021, CLIP). Both order
+twins of a pair are in the same batch (`group_size=2`), as hard negatives.
 
     twinreel demo --workdir runs/demo --seed 0
 
