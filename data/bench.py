@@ -109,11 +109,7 @@ def measure(
     batches = train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
     jpegs = _jpegs(batches, limit=_RAW_FRAMES)
     clock = _Clock(data, batches=batches, jpegs=jpegs, seconds=seconds / _ROUNDS)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar:
-        for _ in bar.track(range(_ROUNDS), description="measuring"):
-            clock.one_round()
+    _run(clock)
     pipeline, raw = clock.clips / clock.pipeline_s, clock.raw_frames / clock.raw_s
     return {
         "clips_per_s": pipeline,
@@ -129,6 +125,13 @@ def measure(
         "jpeg_bytes": sum(map(len, jpegs)) / len(jpegs),
         "clips": len(rows),
     }
+
+
+def _run(clock: "_Clock") -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        for _ in bar.track(range(_ROUNDS), description="measuring"):
+            clock.one_round()
 
 
 @dataclasses.dataclass

@@ -1,13 +1,17 @@
 """`twinreel bench step`: what one training step costs, on synthetic batches and without tensorflow."""
 
+import dataclasses
 import json
 import statistics
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..configs.cli import Parser
 from ..configs.load import Config, load_config
 from ..configs.section import section
+
+if TYPE_CHECKING:
+    from ..data.options import ClipData
 
 DESCRIPTION = """Measure the train step of a config on synthetic batches: no data set, no tensorflow.
 
@@ -47,73 +51,26 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
       on CPU), `compile_s`, and what was measured.
     """
     import jax
-    from rich.console import Console
-    from rich.progress import track
 
     from ..data.options import ClipData
-    from ..data.synthetic import synthetic_batch
     from ..engine.cost import mfu, step_cost
-    from ..engine.mesh import put_batch
-    from ..engine.optimizer import make_optimizer
-    from ..engine.options import TrainOptions
-    from ..engine.state import Blueprint
-    from ..engine.step import lower_step, stop_flags
-    from ..engine.train import create_mesh, create_rules
-    from .objective import Contrastive
 
     data = section(ClipData, config.data, name="data")
-    objective = Contrastive(
-        model=config.model.to_dict(),
-        loss=config.loss.to_dict(),
-        num_frames=data.num_frames,
-        context_length=data.context_length,
-        vocab_size=data.vocab_size,
-    )
-    total = section(TrainOptions, config.train, name="train").steps
-    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
-    mesh = create_mesh(config)
-    host_batch = synthetic_batch(
-        0,
-        batch_size=data.batch_size,
-        num_frames=data.num_frames,
-        image_size=config.model.video.image_size,
-        context_length=data.context_length,
-        vocab_size=data.vocab_size,
-        seed=config.seed,
-        audio_samples=int(16_000 * data.audio_seconds),
-    )
-    with jax.set_mesh(mesh):
-        blueprint = Blueprint(
-            objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
-        )
-        batch = put_batch(host_batch, mesh=mesh)
-        start = time.perf_counter()
-        lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
-        compiled = lowered.compile()
-        compile_s = time.perf_counter() - start
-        state, go_on = blueprint.init(), stop_flags(mesh)[False]
-        parameters = sum(x.size for x in jax.tree.leaves((state.params, state.others)))
-        times = []
-        shown = Console(stderr=True, quiet=not progress)
-        for number in track(range(steps + 2), description="timing steps", console=shown):
-            start = time.perf_counter()
-            state, outputs = compiled(state, batch, go_on)
-            jax.block_until_ready(outputs)
-            if number >= 2:
-                times.append(time.perf_counter() - start)
-    cost = step_cost(lowered, compiled=compiled, devices=mesh.size)
-    device, seconds = mesh.devices.flat[0], statistics.median(times)
+    bench = _compile(config, data=data)
+    times = _time(bench, steps=steps, progress=progress)
+    cost = step_cost(bench.lowered, compiled=bench.compiled, devices=bench.mesh.size)
+    device, seconds = bench.mesh.devices.flat[0], statistics.median(times)
     dtype = config.model.video.get("dtype", "float32")
     return {
         "device": device.device_kind,
-        "devices": mesh.size,
-        "mesh": dict(mesh.shape),
+        "devices": bench.mesh.size,
+        "mesh": dict(bench.mesh.shape),
         "dtype": dtype,
         "batch_size": data.batch_size,
         "num_frames": data.num_frames,
-        "parameters": parameters,
+        "parameters": sum(x.size for x in jax.tree.leaves((bench.state.params, bench.state.others))),
         "steps": steps,
-        "compile_s": compile_s,
+        "compile_s": bench.compile_s,
         "step_time_s": seconds,
         "step_time_min_s": min(times),
         "clips_per_s": data.batch_size / seconds,
@@ -125,6 +82,92 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
         "peak_bytes": cost.peak_bytes,
         "device_peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
     }
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Bench:
+    """A compiled step and what it is called with."""
+
+    mesh: Any
+    lowered: Any
+    compiled: Any
+    compile_s: float
+    state: Any
+    batch: Any
+    go_on: Any
+
+
+def _compile(config: Config, *, data: "ClipData") -> _Bench:
+    """Compile the step that `engine.train` would, for one synthetic batch."""
+    import jax
+
+    from ..engine.mesh import put_batch
+    from ..engine.optimizer import make_optimizer
+    from ..engine.options import TrainOptions
+    from ..engine.state import Blueprint
+    from ..engine.step import lower_step, stop_flags
+    from ..engine.train import create_mesh, create_rules
+    from .objective import Contrastive
+
+    objective = Contrastive(
+        model=config.model.to_dict(),
+        loss=config.loss.to_dict(),
+        num_frames=data.num_frames,
+        context_length=data.context_length,
+        vocab_size=data.vocab_size,
+    )
+    total = section(TrainOptions, config.train, name="train").steps
+    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
+    mesh = create_mesh(config)
+    with jax.set_mesh(mesh):
+        blueprint = Blueprint(
+            objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
+        )
+        batch = put_batch(_synthetic(config, data=data), mesh=mesh)
+        start = time.perf_counter()
+        lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
+        compiled = lowered.compile()
+        return _Bench(
+            mesh=mesh,
+            lowered=lowered,
+            compiled=compiled,
+            compile_s=time.perf_counter() - start,
+            state=blueprint.init(),
+            batch=batch,
+            go_on=stop_flags(mesh)[False],
+        )
+
+
+def _synthetic(config: Config, *, data: "ClipData") -> dict[str, Any]:
+    from ..data.synthetic import synthetic_batch
+
+    return synthetic_batch(
+        0,
+        batch_size=data.batch_size,
+        num_frames=data.num_frames,
+        image_size=config.model.video.image_size,
+        context_length=data.context_length,
+        vocab_size=data.vocab_size,
+        seed=config.seed,
+        audio_samples=int(16_000 * data.audio_seconds),
+    )
+
+
+def _time(bench: _Bench, *, steps: int, progress: bool) -> list[float]:
+    """Run the step; return the seconds of each of `steps` calls, after two that do not count."""
+    import jax
+    from rich.console import Console
+    from rich.progress import track
+
+    times = []
+    shown = Console(stderr=True, quiet=not progress)
+    for number in track(range(steps + 2), description="timing steps", console=shown):
+        start = time.perf_counter()
+        bench.state, outputs = bench.compiled(bench.state, bench.batch, bench.go_on)
+        jax.block_until_ready(outputs)
+        if number >= 2:
+            times.append(time.perf_counter() - start)
+    return times
 
 
 def _print_table(result: dict[str, Any]) -> None:
