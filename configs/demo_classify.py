@@ -1,10 +1,10 @@
-"""Which motion comes first: eight classes of moving_shapes, an attentive head on the demo's frozen video tower.
+"""Which colour comes first: eleven classes of moving_shapes, an attentive head on the demo's frozen video tower.
 
 Lab record
   Sources: attentional pooling of CoCa (Yu et al. 2022, arXiv:2205.01917) as VideoPrism's classifiers use it (Zhao et
     al. 2024, arXiv:2402.13217); the linear probe of CLIP (Radford et al. 2021, arXiv:2103.00020).
-  Command: twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/motions
-    Not yet run on the checkpoint of a whole `twinreel demo`.
+  Command: twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/first_colour
+    RECORD
   Real clips, 160 train (27 of them held out) and 40 test, fight / no fight, 64 px at 4 frames a second; --init was a
     checkpoint of 100 steps of config `demo` on 256 moving_shapes clips, so the towers knew next to nothing:
     twinreel finetune --config demo_classify --init PRE --data DIR --workdir OUT --config.data.batch_size=32
@@ -65,5 +65,5 @@ def get_config(arg: str = "attentive") -> ml_collections.ConfigDict:
         name="adamw", lr=1e-3, warmup_steps=50, schedule="cosine", weight_decay=0.01, b2=0.999, clip_norm=1.0
     )
     c.mesh = dict(replica=-1, fsdp=1, tensor=1)
-    c.train = dict(steps=1000, log_every=20, eval_every=50, checkpoint_every=100, keep_last=2, keep_best=1, patience=8)
+    c.train = dict(steps=400, log_every=20, eval_every=50, checkpoint_every=100, keep_last=2, keep_best=1, patience=8)
     return c

@@ -41,7 +41,7 @@ from .shapes_render import (
     render_tone,
 )
 
-VERSION = 3
+VERSION = 4
 _TRIPLE_SHARE = 0.45  # of the groups that have three events
 _SECONDS = {2: (1.2, 1.5), 3: (0.85, 1.0)}  # shortest and longest event, by number of events
 _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions
@@ -190,7 +190,7 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _clip(job: Job, *, fps: float) -> Clip:
-    """Return the manifest's line for one clip; its label is what the first event does."""
+    """Return the manifest's line for one clip; its label is the colour of the first event, which takes time to tell."""
     starts = np.cumsum([0, *(event.frames for event in job.events)]) / fps
     events = [
         {key: value for key, value in asdict(event).items() if key not in ("frames", "seed")}
@@ -206,7 +206,7 @@ def _clip(job: Job, *, fps: float) -> Clip:
         split=job.split,
         start_s=None,
         end_s=None,
-        labels=(job.events[0].motion,),
+        labels=(job.events[0].colour,),
         transcript="",
         meta=meta,
     )

@@ -258,7 +258,7 @@ def test_first_captions_of_the_test_clips_are_all_different(jobs):
 def test_manifest_tells_label_events_and_tone(folder, clips):
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     for line, clip in zip(lines, clips, strict=True):
-        assert line["labels"] == [line["meta"]["events"][0]["motion"]] == list(clip.labels)
+        assert line["labels"] == [line["meta"]["events"][0]["colour"]] == list(clip.labels)
         assert set(line["meta"]["tone"]) == {"pitch", "motion"}
         assert ("group" in line["meta"]) == line["clip_id"].endswith(("a", "b"))
 
