@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
 
-  twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/motions
+  twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/first_colour
   twinreel finetune --config demo_classify:linear --init runs/mine --data data/mine --workdir runs/fights \\
       --config.task.labels='("fight","no fight")' --config.task.train_towers=True
 
