@@ -4,7 +4,8 @@ Lab record
   Sources: attentional pooling of CoCa (Yu et al. 2022, arXiv:2205.01917) as VideoPrism's classifiers use it (Zhao et
     al. 2024, arXiv:2402.13217); the linear probe of CLIP (Radford et al. 2021, arXiv:2103.00020).
   Command: twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/first_colour
-    RECORD
+    Seed 0 of the demo, frozen tower, 400 steps, 42 s on two CPU cores: test accuracy 99.0 % (95 % interval 97.7 to
+    99.6; chance 9.1 %). The first motion, as label, came to 16.0 % (chance 12.5 %): these towers do not tell it.
   Real clips, 160 train (27 of them held out) and 40 test, fight / no fight, 64 px at 4 frames a second; --init was a
     checkpoint of 100 steps of config `demo` on 256 moving_shapes clips, so the towers knew next to nothing:
     twinreel finetune --config demo_classify --init PRE --data DIR --workdir OUT --config.data.batch_size=32
