@@ -177,7 +177,8 @@ def training_curves(history: list[dict[str, Any]]) -> str:
 def _curve(axes: Axes, *, title: str, points: dict[int, float], colour: str) -> None:
     few = {"marker": "o", "markersize": 3.5} if len(points) <= 30 else {}
     axes.plot(list(points), list(points.values()), color=colour, **few)
-    axes.set(title=title, xlabel="step", ylim=(0, None))
+    top = max(points.values())  # with room above, or a flat curve lies on the frame
+    axes.set(title=title, xlabel="step", ylim=(0, 1.1 * top if top > 0 else None))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.grid(axis="y")
     axes.set_title(f"{list(points.values())[-1]:.3g}", loc="right", color=_MUTED)
