@@ -134,7 +134,9 @@ def test_arrays_alone_make_a_page_without_examples(tmp_path):
 
 def test_two_clips_are_enough_for_a_page(tmp_path):
     evaluate.write(embeddings(videos=2, captions=1, groups=False), out=tmp_path)
-    Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    Page(text)  # raises on tags that do not close
+    assert "2 captions against 2 clips" in text
 
 
 def test_queries_are_a_sample_and_the_worst_of_different_clips():
@@ -217,5 +219,5 @@ def test_a_resumed_run_shows_the_later_line():
 
 
 def test_equal_scores_make_a_heat_map():
-    ET.fromstring(charts.heat_map(np.full((4, 4), 0.5)))
-    ET.fromstring(charts.score_histogram(np.full((4, 4), 0.5)))
+    for drawn in (charts.heat_map(np.full((4, 4), 0.5)), charts.score_histogram(np.full((4, 4), 0.5))):
+        assert ET.fromstring(drawn).tag.endswith("svg")
