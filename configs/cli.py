@@ -5,6 +5,7 @@ import re
 from typing import NoReturn
 
 from .errors import UserError, nearest
+from .load import shipped
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
             metavar="CONFIG",
             default=default,
             required=default is None,
-            help="a config file or the name of one that ships (demo, demo_classify, ...), with optional `:args`; "
+            help=f"a config file or the name of one that ships ({', '.join(shipped())}), with optional `:args`; "
             "change any field with --config.KEY=VALUE, for example --config.data.batch_size=128",
         )
 
@@ -61,7 +62,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""
-        hidden = (None, argparse.SUPPRESS, False, True)
+        hidden = (None, "", argparse.SUPPRESS, False, True)
         if action.default in hidden or action.required or re.search(r"%\(default\)", text):
             return text
         return text + " (default: %(default)s)"
