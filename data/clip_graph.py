@@ -6,7 +6,6 @@ from collections.abc import Callable
 from ..configs.errors import UserError
 from .options import ClipData
 from .preprocess import VideoTransform, parse_video
-from .records import SAMPLE_RATE
 from .sampling import RANDOM, Drawn, check_sampler, sample_frames
 from .tf_cpu import tf
 
@@ -41,7 +40,7 @@ class ClipGraph:
             transform=parse_video(declared, field=field),
             sampling=check_sampler(sampling, field=f"config.data.{which}_sampling"),
             num_frames=data.num_frames,
-            audio_samples=round(SAMPLE_RATE * data.audio_seconds),
+            audio_samples=data.audio_samples,
         )
         if data.num_frames < 1 or data.audio_seconds < 0:
             raise UserError(

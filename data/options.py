@@ -2,6 +2,8 @@
 
 import dataclasses
 
+SAMPLE_RATE = 16_000  # Hz, of the sound in records and batches
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipData:
@@ -44,3 +46,8 @@ class ClipData:
     vocab_size: int = 8000
     num_threads: int = 0
     prefetch: int = 2
+
+    @property
+    def audio_samples(self) -> int:
+        """Samples S of sound in a row of a batch; 0 for none."""
+        return round(SAMPLE_RATE * self.audio_seconds)

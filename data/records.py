@@ -11,11 +11,11 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader
 
 from ..configs.errors import UserError, unknown
+from .options import SAMPLE_RATE
 from .tf_cpu import tf
 
 NAME = "twinreel_clips"
 RECORDS_VERSION = "1.0.0"
-SAMPLE_RATE = 16_000  # Hz, of the sound
 _FEATURES = {
     "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
     "timestamps_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),

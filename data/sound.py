@@ -11,7 +11,8 @@ from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
 from av.filter import Graph
 
-SAMPLE_RATE = 16_000  # Hz
+from .options import SAMPLE_RATE
+
 _TOLERANCE_S = 0.1  # stamps that stray by less are rounding or drift, by more a gap (or an overlap)
 _BATCH_S = 1.0  # sound is resampled in pieces of this length: codec frames are so short that the calls would dominate
 

@@ -149,7 +149,7 @@ def _synthetic(config: Config, *, data: "ClipData") -> dict[str, Any]:
         context_length=data.context_length,
         vocab_size=data.vocab_size,
         seed=config.seed,
-        audio_samples=int(16_000 * data.audio_seconds),
+        audio_samples=data.audio_samples,
     )
 
 
