@@ -8,13 +8,13 @@ from .configs.errors import UserError, unknown
 
 VERBS = {
     "demo": ("pretrain.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
-    "prepare": ("data.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
+    "prepare": ("data.prepare.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with InfoNCE"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("serve.encode", "embed media files or strings with a checkpoint"),
     "bench step": ("pretrain.bench", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
-    "bench data": ("data.bench", "measure the input pipeline beside the raw JPEG decoding rate"),
+    "bench data": ("data.batches.bench", "measure the input pipeline beside the raw JPEG decoding rate"),
 }
 
 

@@ -17,9 +17,9 @@ from ..configs.errors import UserError, unknown
 from .metrics import check_pair
 
 if TYPE_CHECKING:
+    from ..data.batches.records import Records
     from ..data.options import ClipData
-    from ..data.records import Records
-    from ..data.tokenizer import Tokenizer
+    from ..data.text.tokenizer import Tokenizer
 
 CAPTIONS = ("all", "first")
 
@@ -237,7 +237,7 @@ def _embed_texts(
     encoder: Encoder, texts: list[str], *, data: "ClipData", batch_size: int, progress: bool
 ) -> tuple[np.ndarray, int]:
     """Return float32 [n,E] and how many texts were longer than the context."""
-    from ..data.text import text_cleaner
+    from ..data.text.clean import text_cleaner
 
     cleaned = list(map(text_cleaner(data.text), texts))
     ids, mask, truncated = encoder.tokenizer.encode(cleaned, context_length=data.context_length)
@@ -264,7 +264,7 @@ def _embed_videos(
     progress: bool,
 ) -> np.ndarray:
     """Return float32 [m,E] in record order."""
-    from ..data.pipeline import eval_batches
+    from ..data.batches.pipeline import eval_batches
 
     batches = eval_batches(
         data,

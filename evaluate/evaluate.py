@@ -91,7 +91,7 @@ def evaluate(
     Raises:
       UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
     """
-    from ..data.records import Records
+    from ..data.batches.records import Records
     from .retrieval import split_coverage
 
     records = Records(Path(data))
@@ -206,7 +206,7 @@ def _from_embeddings(args: Namespace) -> int:
         raise UserError(f"got both CHECKPOINT {args.checkpoint!r} and --embeddings; give one of them")
     found = Embeddings.load(args.embeddings)
     if args.out:
-        from ..data.records import Records
+        from ..data.batches.records import Records
 
         results = write(found, out=args.out, records=Records(args.data) if args.data else None)
         print(f"report: {args.out / 'index.html'}", file=sys.stderr)

@@ -12,7 +12,7 @@ from .pictures import clip_frames, write_sheet, write_webp
 from .twins import twin_pairs
 
 if TYPE_CHECKING:
-    from ..data.records import Records
+    from ..data.batches.records import Records
 
 _TOP = 5
 _SAMPLED, _WORST, _TWINS = 6, 4, 3

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from ..data.records import Records
+    from ..data.batches.records import Records
 
 LONGEST_S = 6.0
 _MAX_FRAMES = 24
@@ -17,7 +17,7 @@ _LAST_FRAME_MS = 700
 
 def clip_frames(records: "Records", *, split: str, index: int) -> tuple[list[bytes], np.ndarray]:
     """Return the JPEG bytes of a record's frames and their times, float32 [frames], seconds from the clip's start."""
-    from ..data.records import parse_example
+    from ..data.batches.records import parse_example
 
     serialized: Any = records.read(split, [index])[0]
     example = parse_example(serialized)

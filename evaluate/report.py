@@ -16,7 +16,7 @@ from .retrieval import retrieval_ranks
 from .twins import CHANCE
 
 if TYPE_CHECKING:
-    from ..data.records import Records
+    from ..data.batches.records import Records
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KEYS = (*(f"R@{k}" for k in RECALL_AT), "MdR", "MnR")

@@ -144,7 +144,7 @@ class Classify:
 
     def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Return this process's rows of the train batches, `video`, `label`, `valid`, `clip_index`, without end."""
-        from ..data.pipeline import train_batches
+        from ..data.batches.pipeline import train_batches
 
         return self.train.attach(
             train_batches(
@@ -177,7 +177,7 @@ class Classify:
         Returns:
           probability float64 [n,classes], label int32 [n] and clip_index int64 [n], in record order.
         """
-        from ..data.pipeline import eval_batches
+        from ..data.batches.pipeline import eval_batches
 
         data = self._setting.data
         graph, state = nnx.split(model)

@@ -110,9 +110,9 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
       meta: the checkpoint's meta.
       say: prints a line for the user.
     """
+    from ..data.batches.records import Records
     from ..data.options import ClipData
-    from ..data.records import Records
-    from ..data.tokenizer import Tokenizer
+    from ..data.text.tokenizer import Tokenizer
     from ..engine.mesh import make_mesh
     from .inherit import mismatches
     from .task import Setting

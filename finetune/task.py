@@ -14,9 +14,9 @@ from ..configs.errors import UserError, unknown
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from ..data.batches.records import Records
     from ..data.options import ClipData
-    from ..data.records import Records
-    from ..data.tokenizer import Tokenizer
+    from ..data.text.tokenizer import Tokenizer
     from ..engine.objective import Objective
 
 TASKS = {

@@ -139,7 +139,7 @@ def _compile(config: Config, *, data: "ClipData") -> _Bench:
 
 
 def _synthetic(config: Config, *, data: "ClipData") -> dict[str, Any]:
-    from ..data.synthetic import synthetic_batch
+    from ..data.batches.synthetic import synthetic_batch
 
     return synthetic_batch(
         0,

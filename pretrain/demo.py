@@ -41,7 +41,7 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
 
     Args:
       config: as for `pretrain`, with the sections `shapes` (arguments of `moving_shapes.write`) and `prepare`
-        (arguments of `data.prepare.prepare`) beside; `config.data.dir` is where the records go.
+        (arguments of `data.prepare.prepare.prepare`) beside; `config.data.dir` is where the records go.
       workdir: receives videos/, pretrain/ and report/.
 
     Returns:
@@ -49,8 +49,8 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     """
     from rich.console import Console
 
-    from ..data import moving_shapes
-    from ..data.prepare import prepare
+    from ..data.prepare.prepare import prepare
+    from ..data.shapes import moving_shapes
     from ..evaluate.evaluate import evaluate, print_table
     from .pretrain import pretrain
 

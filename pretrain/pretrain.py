@@ -12,7 +12,7 @@ from ..configs.section import section
 
 if TYPE_CHECKING:
     from ..data.options import ClipData
-    from ..data.tokenizer import Tokenizer
+    from ..data.text.tokenizer import Tokenizer
     from ..engine.train import TrainResult
 
 DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
@@ -66,9 +66,9 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
     """
     import jax
 
+    from ..data.batches.pipeline import train_batches
+    from ..data.batches.records import Records
     from ..data.options import ClipData
-    from ..data.pipeline import train_batches
-    from ..data.records import Records
     from ..engine.train import train
     from .objective import Contrastive
 
@@ -114,8 +114,8 @@ def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
 
     It is kept in the workdir, so that a resumed run never depends on training it again.
     """
-    from ..data.pipeline import make_tokenizer
-    from ..data.tokenizer import Tokenizer
+    from ..data.batches.pipeline import make_tokenizer
+    from ..data.text.tokenizer import Tokenizer
 
     kept = workdir / "tokenizer.model"
     if kept.is_file():

@@ -14,8 +14,8 @@ from flax import nnx
 from ..configs.errors import UserError
 from ..configs.section import section
 from ..data.options import ClipData
-from ..data.text import text_cleaner
-from ..data.tokenizer import Tokenizer
+from ..data.text.clean import text_cleaner
+from ..data.text.tokenizer import Tokenizer
 from ..engine import checkpoint
 from ..models.dual import DualTower, build
 
@@ -103,8 +103,8 @@ class Encoder:
         return _joined(parts, rows=len(paths), width=self.model.embed_dim)
 
     def _frames(self, path: Path) -> np.ndarray:
-        from ..data.decode import DecodeError, DecodeOptions, decode_clip
-        from ..data.pipeline import encode_frames
+        from ..data.batches.pipeline import encode_frames
+        from ..data.media.decode import DecodeError, DecodeOptions, decode_clip
 
         prepared = self.meta["data"]["prepare"]
         fields = {field.name for field in dataclasses.fields(DecodeOptions)}

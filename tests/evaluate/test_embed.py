@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from twinreel.configs.errors import UserError
-from twinreel.data import moving_shapes
+from twinreel.data.batches.records import Records
 from twinreel.data.options import ClipData
-from twinreel.data.prepare import prepare
-from twinreel.data.records import Records
+from twinreel.data.prepare.prepare import prepare
+from twinreel.data.shapes import moving_shapes
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Embeddings, embed_split
 from twinreel.evaluate.pictures import clip_frames
@@ -210,7 +210,7 @@ def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_clips_that_the_pipeline_loses_are_named(records, monkeypatch):
-    from twinreel.data import pipeline
+    from twinreel.data.batches import pipeline
 
     batch = {"video": np.zeros((1, 4, 16, 16, 3), np.uint8), "valid": np.array([True]), "clip_index": np.array([0])}
     monkeypatch.setattr(pipeline, "eval_batches", lambda *args, **kwargs: iter([batch]))

@@ -14,8 +14,8 @@ import pytest
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
 from twinreel.data.manifest import read_manifest, write_manifest
-from twinreel.data.prepare import prepare
-from twinreel.data.tokenizer import Tokenizer
+from twinreel.data.prepare.prepare import prepare
+from twinreel.data.text.tokenizer import Tokenizer
 from twinreel.engine.checkpoint import read_meta, read_params
 from twinreel.engine.train import train
 from twinreel.finetune.finetune import finetune, main, starting_point

@@ -140,9 +140,9 @@ def test_sigterm_saves_and_exits_0(tiny_overrides, tmp_path):
 
 
 def test_the_checkpoint_alone_encodes_files_and_strings(trained, tiny_data):
+    from twinreel.data.batches.pipeline import eval_batches
+    from twinreel.data.batches.records import Records
     from twinreel.data.manifest import read_manifest
-    from twinreel.data.pipeline import eval_batches
-    from twinreel.data.records import Records
 
     encoder = twinreel.load(trained)
     rows = Records(tiny_data).rows("test")

@@ -1,0 +1,1 @@
+"""Records to batches: the order, the draws, the tf.data graph."""

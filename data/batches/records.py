@@ -1,0 +1,206 @@
+"""Random access to the records of a folder that `twinreel prepare` made."""
+
+import bisect
+import itertools
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader
+
+from ...configs.errors import UserError, unknown
+from ..options import SAMPLE_RATE
+from ..tf_cpu import tf
+
+NAME = "twinreel_clips"
+RECORDS_VERSION = "1.0.0"
+_FEATURES = {
+    "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+    "timestamps_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+    "height": tf.io.FixedLenFeature([], tf.int64),
+    "width": tf.io.FixedLenFeature([], tf.int64),
+    "audio": tf.io.FixedLenFeature([], tf.string),
+    "has_audio": tf.io.FixedLenFeature([], tf.int64),
+}
+_READER = "readahead_buffer_size:0,max_parallelism:0"  # for random access; without it each reader holds 16 MB
+
+
+class Records:
+    """An opened prepared folder.
+
+    Attributes:
+      folder: the folder.
+      splits: number of records by split.
+      options: what `twinreel prepare` was told (fps, short_side, jpeg_quality, audio ...).
+    """
+
+    def __init__(self, folder: Path | str):
+        """Open a folder.
+
+        Raises:
+          UserError: it does not exist, is empty or unfinished, or its parts do not fit each other.
+        """
+        self.folder = Path(folder)
+        prepared = self._prepared()
+        self.options: dict[str, Any] = prepared["options"]
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        with (self.folder / "clips.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                self._rows.setdefault(row["split"], []).append(row)
+        self.splits = {split: len(rows) for split, rows in self._rows.items()}
+        self._shards = self._read_shards()
+
+    def rows(self, split: str) -> list[dict[str, Any]]:
+        """Return the lines of clips.jsonl of a split, in record order.
+
+        Raises:
+          UserError: there is no such split.
+        """
+        self._check_split(split)
+        return self._rows[split]
+
+    def read(self, split: str, indices: Sequence[int]) -> list[bytes]:
+        """Read serialized records (`tf.train.Example`) by their index in the split; any thread may call.
+
+        Raises:
+          UserError: there is no such split, or a record is damaged (split and index are named).
+          IndexError: an index is out of range.
+        """
+        self._check_split(split)
+        shards = self._shards[split]
+        return [shards.read(int(index)) for index in indices]
+
+    def _check_split(self, split: str) -> None:
+        if split not in self.splits:
+            raise unknown(f"split in {str(self.folder)!r}:", split, self.splits)
+
+    def _prepared(self) -> dict[str, Any]:
+        folder = str(self.folder)
+        remedy = f"make it with `twinreel prepare SOURCE --out {folder}`, or set config.data.dir to a prepared folder"
+        if not self.folder.is_dir():
+            raise UserError(f"data folder {folder!r} does not exist; {remedy}")
+        if not any(self.folder.iterdir()):
+            raise UserError(f"data folder {folder!r} is empty; {remedy}")
+        file = self.folder / "prepare.json"
+        if not file.is_file():
+            raise UserError(
+                f"data folder {folder!r} has no prepare.json: it is not prepared, or the build was cut short; {remedy}"
+            )
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{str(file)!r} cannot be read ({error}); {remedy}") from error
+
+    def _read_shards(self) -> dict[str, "_Shards"]:
+        """Find the shards of each split; TFDS's dataset_info.json says how many records each has."""
+        home = self.folder / NAME / RECORDS_VERSION
+        try:
+            info = json.loads((home / "dataset_info.json").read_text(encoding="utf-8"))
+            features = json.loads((home / "features.json").read_text(encoding="utf-8"))
+            present = set(features["featuresDict"]["features"])
+        except (OSError, json.JSONDecodeError, KeyError) as error:
+            raise self._damaged(f"{error}") from error
+        if missing := sorted(set(_FEATURES) - present):
+            raise self._damaged(f"its records have no {', '.join(missing)}")
+        shards = {}
+        for split in info.get("splits", []):
+            name, lengths = split["name"], [int(n) for n in split["shardLengths"]]
+            paths = [home / f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
+            if absent := [path.name for path in paths if not path.is_file()]:
+                raise self._damaged(f"the shard {absent[0]} is missing")
+            shards[name] = _Shards(paths, lengths=lengths, split=name)
+        counted = {name: shard.size for name, shard in shards.items()}
+        if counted != self.splits:
+            raise self._damaged(f"clips.jsonl lists {self.splits}, the shards hold {counted}")
+        return shards
+
+    def _damaged(self, what: str) -> UserError:
+        return UserError(
+            f"data folder {str(self.folder)!r} is damaged or of another version: {what}; "
+            "remove it and run `twinreel prepare` again"
+        )
+
+
+class _Shards:
+    """The shards of one split; readers are opened at first use and shared by all threads."""
+
+    def __init__(self, paths: list[Path], *, lengths: list[int], split: str):
+        self._paths, self._split = paths, split
+        self._ends = list(itertools.accumulate(lengths))
+        self.size = self._ends[-1] if self._ends else 0
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> bytes:
+        if not 0 <= index < self.size:
+            raise IndexError(f"record {index} of split {self._split!r}, which has {self.size}")
+        shard = bisect.bisect_right(self._ends, index)
+        begin = self._ends[shard - 1] if shard else 0
+        try:
+            return self._reader(shard).read([index - begin])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise damaged_record(self._split, index, f"{self._paths[shard].name}: {error}") from error
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader = self._readers.get(shard)
+        if reader is None:
+            with self._lock:
+                reader = self._readers.get(shard)
+                if reader is None:
+                    reader = ArrayRecordReader(str(self._paths[shard]), options=_READER)
+                    self._readers[shard] = reader
+        return reader
+
+
+def damaged_record(split: str, index: int, reason: str) -> UserError:
+    """Build the error for a record that cannot be read, parsed or decoded."""
+    return UserError(
+        f"record {index} of split {split!r} is damaged ({reason}); "
+        "run `twinreel prepare` again (line `index` of clips.jsonl says which clip it is)"
+    )
+
+
+def pick(serialized: bytes, *, frames: Sequence[int], window_start: int, samples: int) -> tuple[list[bytes], bytes]:
+    """Take the chosen frames, and a stretch of sound, out of a record.
+
+    Args:
+      serialized: the record.
+      frames: T indices of frames.
+      window_start: index of the frame with whose time the sound begins.
+      samples: how many samples of sound at most; 0 = none.
+
+    Returns:
+      T JPEG files; little-endian int16 samples, b"" where there is no sound from that time on.
+
+    Raises:
+      google.protobuf.message.DecodeError, IndexError: the record is damaged.
+    """
+    # The protobuf library refers to the record's bytes; tf.io.parse_example would copy all frames, drawn or not.
+    feature = tf.train.Example.FromString(serialized).features.feature
+    stored = feature["frames"].bytes_list.value
+    jpegs = [stored[i] for i in frames]
+    if not samples:
+        return jpegs, b""
+    start = round(feature["timestamps_s"].float_list.value[window_start] * SAMPLE_RATE)
+    [sound] = feature["audio"].bytes_list.value
+    return jpegs, sound[2 * start : 2 * (start + samples)]
+
+
+def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Parse a record inside a tf.data graph.
+
+    Args:
+      serialized: string scalar.
+
+    Returns:
+      `frames` string [n] JPEG files, `timestamps_s` float32 [n] seconds from the clip's start, `height` and `width`
+      int32 pixels, `audio` string scalar (little-endian int16 samples, 16 kHz mono), `has_audio` bool.
+    """
+    parsed = tf.io.parse_single_example(serialized, _FEATURES)
+    parsed["height"] = tf.cast(parsed["height"], tf.int32)
+    parsed["width"] = tf.cast(parsed["width"], tf.int32)
+    parsed["has_audio"] = parsed["has_audio"] > 0
+    return parsed

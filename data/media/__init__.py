@@ -1,0 +1,1 @@
+"""Media files to frames, times and sound (PyAV), in processes of their own."""

@@ -1,0 +1,1 @@
+"""Clips to records on disk: `prepare` and what stands around it."""

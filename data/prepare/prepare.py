@@ -1,0 +1,318 @@
+"""`twinreel prepare`: decode the videos of a manifest, a CSV or a folder once, into record shards."""
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich.markup
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from ...configs.cli import Parser
+from ...configs.errors import UserError, unknown
+from ...configs.load import difference
+from ..manifest import Clip, to_json, write_whole
+from ..media.decode import DecodeOptions
+from ..sources.read import clean_captions, read_source
+
+if TYPE_CHECKING:  # at run time it would load tensorflow
+    from .builder import Summary
+
+FORMAT = 1  # of the prepared folder
+_COMPARED = ("version", "options", "source_sha256")
+_BUILDING = ".building"  # where a build is made before it is renamed
+_EXAMPLES = 3  # rejected clips named per reason
+
+_DESCRIPTION = """\
+Decode videos once into record shards that training reads.
+
+SOURCE is one of
+  a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known,
+                start_s, end_s, labels[], transcript, meta{}; paths are relative to the manifest
+  a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and
+                window are several captions of one clip; other columns are kept as meta
+  a folder      each video with a .txt beside it that has one caption per line; or, if no video has one, class
+                folders: the folder's name is the label, and the caption. Top folders train, val, test are splits
+
+Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 % to test, by a hash of the path (or
+of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
+
+A clip that cannot be used (no such file, not decodable, no caption and no label) is listed in OUT/rejects.jsonl with
+its reason. The same command on a finished OUT does nothing; interrupted, it starts again.
+"""
+
+
+def prepare(
+    source: Path | str,
+    *,
+    out: Path | str,
+    fps: float | None = 8.0,
+    short_side: int = 256,
+    jpeg_quality: int = 92,
+    audio: bool = True,
+    max_seconds: float = 600.0,
+    splits: Sequence[str] = (),
+    workers: int = 0,
+    max_bad_fraction: float = 0.05,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Decode the clips of a source into the folder `out`, unless that has been done.
+
+    Args:
+      source: manifest (.jsonl), CSV or folder; see `read_source`.
+      out: the folder to make.
+      fps: frames per second to keep; 0 or None = every frame.
+      short_side: pixels of the frames' shorter side, 0 = as in the file; smaller pictures are not enlarged.
+      jpeg_quality: 1 to 100.
+      audio: whether to keep the sound (16 kHz mono).
+      max_seconds: longest clip that is accepted, in seconds.
+      splits: the splits to prepare; () = all.
+      workers: decoding processes; 0 = one per core.
+      max_bad_fraction: share of the clips, 0 to 1, that may turn out unusable before the build fails.
+      overwrite: replace what an earlier run with other options left in `out`.
+      console: where the tables go; None = standard output.
+
+    Returns:
+      What is written to `out/prepare.json`: options, counts per split, bytes, reasons of rejection.
+
+    Raises:
+      UserError: a fault in the source or the options, another result in `out`, or too many unusable clips.
+    """
+    source, out, console = Path(source), Path(out), console or Console()
+    options = DecodeOptions(
+        fps=float(fps or 0), short_side=short_side, jpeg_quality=jpeg_quality, audio=audio, max_seconds=max_seconds
+    )
+    _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction)
+    root, clips = read_source(source)
+    clips, dropped, from_labels = clean_captions(_choose(clips, splits))
+    _check_captions(clips, source=source)
+    wanted = {
+        "version": FORMAT,
+        "options": dataclasses.asdict(options) | {"splits": sorted({clip.split for clip in clips})},
+        "source": source.name,
+        "source_sha256": source_hash(clips, root=root),
+        "captions": {"empty_dropped": dropped, "from_labels": from_labels},
+    }
+    with _only_one(out):
+        done = _finished(out, wanted, overwrite=overwrite)
+        if done is not None:
+            console.print(f"{out} is prepared already ({_total(done)} clips, {decimal(done['bytes'])}); nothing to do")
+            return done
+        settings = {"options": options, "workers": workers or _cores(), "max_bad_fraction": max_bad_fraction}
+        return _build(clips, root=root, out=out, wanted=wanted, console=console, settings=settings)
+
+
+def _build(
+    clips: list[Clip], *, root: Path, out: Path, wanted: dict[str, Any], console: Console, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Build the folder, write prepare.json last, print what was found."""
+    from . import builder  # here, because it loads tensorflow: --help and faults in the source do not wait for it
+
+    builder.remove(out)
+    try:
+        summary = builder.build(clips, root=root, out=out, **settings)
+    except builder.TooManyRejects as error:
+        _print_rejects(console, error.summary)
+        raise
+    report = wanted | {
+        "counts": summary.counts(),
+        "bytes": summary.bytes,
+        "rejected": dict(summary.reasons.most_common()),
+        "notes": dict(summary.notes.most_common()),
+    }
+    write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
+    _print_found(console, summary, report, out=out)
+    _print_rejects(console, summary)
+    return report
+
+
+def _check_captions(clips: list[Clip], *, source: Path) -> None:
+    """Refuse a source that has no text at all: decoding it would only list every clip as rejected."""
+    if not any(clip.captions for clip in clips):
+        raise UserError(
+            f"none of the {len(clips)} clips of {str(source)!r} has a caption or a label; fill in captions or labels. "
+            "In a folder: put a .txt with captions beside each video, or the videos into class folders"
+        )
+
+
+def _choose(clips: list[Clip], splits: Sequence[str]) -> list[Clip]:
+    known = {clip.split for clip in clips}
+    for split in splits:
+        if split not in known:
+            raise unknown("split (--splits)", split, known)
+    return [clip for clip in clips if clip.split in splits] if splits else clips
+
+
+def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: float) -> None:
+    """Refuse values that make no sense, by the name of the flag."""
+    for name, value, good, wanted in (
+        ("fps", options.fps, 0 <= (options.fps or 0) <= 1000, "0 (every frame) or frames per second up to 1000"),
+        (
+            "short_side",
+            options.short_side,
+            0 <= options.short_side <= 16384,
+            "0 (as in the file) or pixels up to 16384",
+        ),
+        ("jpeg_quality", options.jpeg_quality, 1 <= options.jpeg_quality <= 100, "1 to 100"),
+        ("max_seconds", options.max_seconds, options.max_seconds > 0, "more than 0 seconds"),
+        ("workers", workers, 0 <= workers <= 1024, "0 (one per core) or a number of processes up to 1024"),
+        ("max_bad_fraction", max_bad_fraction, 0 <= max_bad_fraction <= 1, "a share from 0 to 1"),
+    ):
+        if not good:
+            raise UserError(f"--{name} is {value}, wanted {wanted}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Make the folder and keep a second prepare out of it for the time being."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {str(out)!r} is a file; give a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise UserError(f"another prepare is writing to {str(out)!r}; wait for it, or give another --out") from None
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
+def _finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """Return what `out` holds if that is what is wanted; None if it has to be (re)made.
+
+    Raises:
+      UserError: it holds something else.
+    """
+    file = out / "prepare.json"
+    if not file.is_file():
+        strange = sorted({path.name for path in out.iterdir()} - {"rejects.jsonl"})
+        if strange and not (out / _BUILDING).is_dir():  # a build that was interrupted leaves this folder
+            raise UserError(
+                f"--out {str(out)!r} holds something else ({', '.join(strange[:3])}, ...) and no prepare.json; "
+                "give an empty or new folder"
+            )
+        return None
+    try:
+        done = json.loads(file.read_text(encoding="utf-8"))
+        changes = difference(*({key: config[key] for key in _COMPARED} for config in (done, wanted)))
+        size = sum(path.stat().st_size for path in out.glob("*/*/*.array_record*"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not from twinreel prepare ({error!r}); give another --out") from error
+    if overwrite and changes:
+        return None
+    if changes:
+        raise UserError(
+            f"{str(out)!r} was prepared with other options or from another source:\n  "
+            + "\n  ".join(changes)
+            + "\ngive another --out, or --overwrite to replace it"
+        )
+    return done if size == done["bytes"] else None
+
+
+def source_hash(clips: Sequence[Clip], *, root: Path) -> str:
+    """Return the SHA-256 (hex) of the clips' manifest lines and of the sizes of their files."""
+    digest = hashlib.sha256()
+    sizes: dict[str, int] = {}
+    for clip in clips:
+        if clip.path not in sizes:
+            try:
+                sizes[clip.path] = (root / clip.path).stat().st_size
+            except OSError:
+                sizes[clip.path] = -1
+        digest.update(json.dumps([to_json(clip), sizes[clip.path]], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def main(argv: list[str]) -> int:
+    """Run `twinreel prepare SOURCE --out DIR [flags]`."""
+    parser = Parser(verb="prepare", description=_DESCRIPTION)
+    parser.add_argument("source", metavar="SOURCE", help="a manifest (.jsonl), a .csv or a folder of videos")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
+    parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
+    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100")
+    parser.add_argument(
+        "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
+    )
+    parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
+    parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
+    parser.add_argument("--workers", type=int, default=0, help="decoding processes; 0 = one per core")
+    parser.add_argument("--max_bad_fraction", type=float, default=0.05, help="share of clips that may be unusable")
+    parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
+    args, _ = parser.parse(argv)
+    fields: dict[str, Any] = vars(args)
+    fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
+    prepare(fields.pop("source"), **fields)
+    return 0
+
+
+def _total(report: dict[str, Any]) -> int:
+    return sum(count["clips"] for count in report["counts"].values())
+
+
+def _print_found(console: Console, summary: "Summary", report: dict[str, Any], *, out: Path) -> None:
+    """Print clips, captions, duration and sound of each split, and the size of the whole."""
+    table = Table(title=f"prepared: {out}", title_justify="left")
+    for name in ("split", "clips", "rejected", "captions", "frames", "duration", "with sound"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split, count in report["counts"].items():
+        rows = [row for row in summary.rows if row["split"] == split]
+        table.add_row(
+            split,
+            f"{count['clips']:,}",
+            f"{count['rejected']:,}",
+            f"{sum(len(row['captions']) for row in rows):,}",
+            f"{sum(row['num_frames'] for row in rows):,}",
+            _duration(sum(row["duration_s"] for row in rows)),
+            f"{100 * sum(row['has_audio'] for row in rows) / max(1, len(rows)):.0f} %",
+        )
+    console.print(table)
+    per_clip = report["bytes"] / max(1, _total(report))
+    console.print(f"size: {decimal(report['bytes'])}, {decimal(round(per_clip))} per clip")
+    texts = report["captions"]
+    for count, what in (
+        (texts["empty_dropped"], "empty captions dropped"),
+        (texts["from_labels"], "clips without a caption have their label as caption"),
+        *((count, f"clips: {note}") for note, count in report["notes"].items()),
+    ):
+        if count:
+            console.print(f"{count:,} {what}", style="yellow")
+
+
+def _print_rejects(console: Console, summary: "Summary") -> None:
+    """Print how many clips were rejected for each reason, with the first few of them."""
+    if not summary.rejects:
+        return
+    table = Table(title="rejected (all of them: rejects.jsonl)", title_justify="left")
+    for name in ("reason", "clips", "for example"):
+        table.add_column(name, justify="right" if name == "clips" else "left", overflow="fold")
+    for reason, count in summary.reasons.most_common():
+        lines = [line for line in summary.rejects if line["reason"].split(": ")[0] == reason]
+        table.add_row(reason, f"{count:,}", "\n".join(_example(line, reason) for line in lines[:_EXAMPLES]))
+    console.print(table)
+
+
+def _example(line: dict[str, Any], reason: str) -> str:
+    detail = line["reason"].removeprefix(reason).removeprefix(": ")
+    return rich.markup.escape(line["path"] + (f" ({detail})" if detail else ""))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""The data set that the demo makes: moving shapes with captions."""

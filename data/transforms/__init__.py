@@ -1,0 +1,1 @@
+"""Preprocessing declared as a string."""
