@@ -13,18 +13,37 @@ from ..configs.errors import UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """What is said, or happens, in a stretch of time.
+
+    Attributes:
+      start_s: seconds from the first picture of the file (in a record: from the clip's start).
+      end_s: the same, exclusive.
+      text: unchanged as given.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip:
     """One clip: a media file or a window of it, with its texts.
 
     Attributes:
       clip_id: unique name of the clip within its manifest.
-      path: the media file, relative to the manifest's folder, with forward slashes.
+      path: the media file, relative to the manifest's folder, with forward slashes; `ARCHIVE.tar::MEMBER` names a
+        member of a tar archive; "" for a clip that has precomputed features only.
       captions: texts of the clip, unchanged as given (UTF-8, any length).
       split: `train`, `val`, `test`, … (lower case letters, digits, `_`); "" where the source names none.
       start_s: start of the window in seconds from the first picture of the file; None = from the first picture.
       end_s: end of the window in seconds (exclusive); None = to the last picture.
       labels: class names, the first one is the main one.
       transcript: what is said in the clip, "" where unknown.
+      sentences: the same with times, in order of `start_s`; those outside the window are left out of the record.
+      features: precomputed features by modality (`rgb`, `audio`, ...): a `.npy` file each, [n,D] in order of time,
+        relative to the manifest; as `path`, it may be a member of a tar archive.
       meta: anything else (JSON values); `meta["group"]` names clips that belong together, such as order twins.
     """
 
@@ -36,6 +55,8 @@ class Clip:
     end_s: float | None = None
     labels: tuple[str, ...] = ()
     transcript: str = ""
+    sentences: tuple[Sentence, ...] = ()
+    features: dict[str, str] = dataclasses.field(default_factory=dict)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -124,6 +145,8 @@ def to_json(clip: Clip) -> dict[str, Any]:
         "end_s": clip.end_s,
         "labels": list(clip.labels),
         "transcript": clip.transcript,
+        "sentences": [dataclasses.asdict(sentence) for sentence in clip.sentences],
+        "features": clip.features,
         "meta": clip.meta,
     }
     always = {"clip_id", "path", "captions"}
@@ -185,15 +208,19 @@ def _checked(fields: dict[str, Any]) -> Clip:
         _problem("meta", meta, "a JSON object")
     if not isinstance(meta.get("group") or "", str):
         _problem("meta.group", meta["group"], "a string: the name of the group of clips")
+    features = _features(fields)
+    wanted = "" if features else "the media file, relative to the manifest"
     return Clip(
         clip_id=_string(fields, "clip_id", required="a unique name of the clip"),
-        path=_string(fields, "path", required="the media file, relative to the manifest"),
+        path=_string(fields, "path", required=wanted),
         captions=_strings(fields, "captions"),
         split=split,
         start_s=start,
         end_s=end,
         labels=_strings(fields, "labels"),
         transcript=_string(fields, "transcript"),
+        sentences=_sentences(fields),
+        features=features,
         meta=meta,
     )
 
@@ -220,6 +247,34 @@ def _strings(fields: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         _problem(name, value, f'a list of strings, as "{name}": ["..."]')
     return tuple(_encodable(name, item) for item in value)
+
+
+def _sentences(fields: dict[str, Any]) -> tuple[Sentence, ...]:
+    value = fields.get("sentences")
+    if value is None:
+        return ()
+    wanted = 'a list of objects, as "sentences": [{"start_s": 0.5, "end_s": 2.0, "text": "..."}]'
+    if not isinstance(value, list):
+        _problem("sentences", value, wanted)
+    made = []
+    for item in value:
+        if not isinstance(item, dict) or set(item) != {"start_s", "end_s", "text"}:
+            _problem("sentences", item, wanted)
+        start, end = _seconds(item, "start_s"), _seconds(item, "end_s")
+        if start is None or end is None or end <= start:
+            _problem("sentences", item, "a start_s, and an end_s after it")
+        made.append(Sentence(start_s=start, end_s=end, text=_string(item, "text", required="what is said")))
+    return tuple(sorted(made, key=lambda sentence: sentence.start_s))
+
+
+def _features(fields: dict[str, Any]) -> dict[str, str]:
+    value = {} if fields.get("features") is None else fields["features"]
+    if not isinstance(value, dict):
+        _problem("features", value, 'an object from modality to .npy file, as "features": {"rgb": "a.npy"}')
+    for name, path in value.items():
+        if not _SPLIT.fullmatch(name) or not isinstance(path, str) or not path:
+            _problem("features", value, "a name of lower case letters, digits and _ and a path for each modality")
+    return {name: _encodable("features", path) for name, path in value.items()}
 
 
 def _encodable(name: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import itertools
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -256,9 +257,15 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def _explain(self, error: Exception) -> Exception:
         """Find the record over which the batch failed: read, parse and decode them one by one."""
-        for index in self._records_of(self._given).tolist():
-            self._split.check_record(index)
-        return error
+        rows, ahead = 0, _READ_AT_ONCE * 2  # records are read ahead of the batch that is being made
+        for k in itertools.count(self._given):
+            indices = self._records_of(k).tolist()
+            for index in indices:
+                self._split.check_record(index)
+            rows += len(indices)
+            if not indices or rows > ahead:
+                return error
+        raise AssertionError
 
 
 _OPEN: "weakref.WeakSet[Batches]" = weakref.WeakSet()

@@ -15,7 +15,7 @@ from ..options import SAMPLE_RATE
 from ..tf_cpu import tf
 
 NAME = "twinreel_clips"
-RECORDS_VERSION = "1.0.0"
+RECORDS_VERSION = "2.0.0"
 _FEATURES = {
     "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
     "timestamps_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),

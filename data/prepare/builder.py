@@ -1,6 +1,6 @@
 """Clips to ArrayRecord shards: the TFDS builder, fed by decoding processes, and the folder that it leaves.
 
-    DIR/twinreel_clips/1.0.0/   dataset_info.json, features.json, twinreel_clips-<split>.array_record-0000i-of-0000n
+    DIR/twinreel_clips/2.0.0/   dataset_info.json, features.json, twinreel_clips-<split>.array_record-0000i-of-0000n
     DIR/clips.jsonl             one line per record, in record order within each split
     DIR/rejects.jsonl           one line per clip that could not be used, with the reason
 
@@ -30,7 +30,7 @@ from ..media.workers import Job, decode_in_order
 from ..tf_cpu import tf
 
 NAME = "twinreel_clips"
-RECORDS_VERSION = "1.0.0"
+RECORDS_VERSION = "2.0.0"
 BUILDING = ".building"  # prepare.py knows it too: its presence tells an interrupted build
 RESULTS = (NAME, "clips.jsonl", "rejects.jsonl")  # what a build leaves, beside prepare.json
 _ENOUGH = 20  # rejects to have seen before a hopeless build is broken off: one run should show most of what is wrong
@@ -80,7 +80,7 @@ class TwinreelClips(tfds.core.GeneratorBasedBuilder):
     """Prepared clips: JPEG frames with times, 16 kHz sound, texts; records stand in the order of the manifest."""
 
     VERSION = tfds.core.Version(RECORDS_VERSION)
-    RELEASE_NOTES = {RECORDS_VERSION: "First layout."}  # noqa: RUF012  (TFDS's own convention)
+    RELEASE_NOTES = {RECORDS_VERSION: "Sentences with times, and precomputed features."}  # noqa: RUF012  (TFDS's own convention)
     # Checksums of downloads: there are none. TFDS would look for them beside this module, by way of the package
     # importlib_resources, which it does not install on the Pythons that we support.
     url_infos = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
@@ -146,6 +146,9 @@ def features() -> tfds.features.FeaturesDict:
             "captions": tfds.features.Sequence(tf.string),
             "labels": tfds.features.Sequence(tf.string),
             "transcript": tf.string,
+            "sentences": tf.string,
+            "feature_names": tfds.features.Sequence(tf.string),
+            "feature_data": tfds.features.Sequence(tf.string),
             "group": tf.string,
             "start_s": tf.float32,
             "end_s": tf.float32,
@@ -158,8 +161,9 @@ def example(clip: Clip, decoded: DecodedClip) -> dict[str, Any]:
     """Return the features of one record.
 
     `frames` n JPEG files; `timestamps_s` [n] seconds from the clip's start; `height`, `width` pixels of the frames;
-    `audio` little-endian int16 samples, 16 kHz mono, b"" without sound; `start_s`, `end_s` the window in the file;
-    `meta` JSON.
+    `audio` little-endian int16 samples, 16 kHz mono, b"" without sound; `sentences` JSON, see `sentences`;
+    `feature_names`, `feature_data` precomputed features by modality, a `.npy` file each; `start_s`, `end_s` the window
+    in the file; `meta` JSON.
     """
     start = clip.start_s or 0.0
     return {
@@ -173,11 +177,28 @@ def example(clip: Clip, decoded: DecodedClip) -> dict[str, Any]:
         "captions": list(clip.captions),
         "labels": list(clip.labels),
         "transcript": clip.transcript,
+        "sentences": json.dumps(sentences(clip, duration_s=decoded.duration_s), ensure_ascii=False),
+        "feature_names": [],
+        "feature_data": [],
         "group": clip.group,
         "start_s": start,
         "end_s": start + decoded.duration_s,
         "meta": json.dumps(clip.meta, ensure_ascii=False, sort_keys=True),
     }
+
+
+def sentences(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
+    """Return the sentences that overlap the clip's window, cut to it: `start_s`, `end_s` from its start, `text`."""
+    start = clip.start_s or 0.0
+    return [
+        {
+            "start_s": round(max(sentence.start_s - start, 0.0), 4),
+            "end_s": round(min(sentence.end_s - start, duration_s), 4),
+            "text": sentence.text,
+        }
+        for sentence in clip.sentences
+        if sentence.start_s - start < duration_s and sentence.end_s > start
+    ]
 
 
 def build(
@@ -298,6 +319,9 @@ def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
         "clip_id": clip.clip_id,
         "captions": list(clip.captions),
         "labels": list(clip.labels),
+        "transcript": clip.transcript,
+        "sentences": sentences(clip, duration_s=decoded.duration_s),
+        "features": {},  # {name: [n, D]}
         "group": clip.group or None,
         "duration_s": round(decoded.duration_s, 4),
         "num_frames": len(decoded.jpegs),

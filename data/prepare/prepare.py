@@ -26,7 +26,7 @@ from ..sources.read import clean_captions, read_source
 if TYPE_CHECKING:  # at run time it would load tensorflow
     from .builder import Summary
 
-FORMAT = 1  # of the prepared folder
+FORMAT = 2  # of the prepared folder
 _COMPARED = ("version", "options", "source_sha256")
 _BUILDING = ".building"  # where a build is made before it is renamed
 _EXAMPLES = 3  # rejected clips named per reason

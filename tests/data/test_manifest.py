@@ -5,7 +5,7 @@ import json
 import pytest
 
 from twinreel.configs.errors import UserError
-from twinreel.data.manifest import Clip, read_manifest, write_manifest
+from twinreel.data.manifest import Clip, Sentence, read_manifest, write_manifest
 
 GOOD = {"clip_id": "a", "path": "v/a.mp4", "captions": ["a dog runs"], "split": "train"}
 
@@ -26,9 +26,12 @@ def test_round_trip_keeps_every_field_and_every_text(tmp_path):
             end_s=2.5,
             labels=("run", "dog"),
             transcript="good dog",
+            sentences=(Sentence(start_s=0.0, end_s=1.5, text="good"), Sentence(start_s=1.0, end_s=3.0, text="dog")),
+            features={"rgb": "f/a.npy"},
             meta={"group": "pair7", "n": [1, {"x": None}]},
         ),
         Clip(clip_id="b", path="b.mp4"),
+        Clip(clip_id="c", path="", features={"audio": "c.npy"}),
     ]
     write_manifest(tmp_path / "new" / "m.jsonl", clips=clips)
     assert read_manifest(tmp_path / "new" / "m.jsonl") == clips
@@ -75,6 +78,11 @@ def test_byte_order_mark_windows_line_ends_and_blank_lines_are_no_fault(tmp_path
         ({**GOOD, "start_s": -1}, ["field 'start_s'", "-1", "0 or more"]),
         ({**GOOD, "start_s": True}, ["field 'start_s'", "True"]),
         ({**GOOD, "start_s": 2, "end_s": 2}, ["field 'end_s'", "after start_s=2"]),
+        ({**GOOD, "sentences": ["so"]}, ["field 'sentences'", "'so'", "start_s"]),
+        ({**GOOD, "sentences": [{"start_s": 2, "end_s": 1, "text": "so"}]}, ["field 'sentences'", "end_s after it"]),
+        ({**GOOD, "sentences": [{"start_s": 0, "end_s": 1, "text": ""}]}, ["field 'text'", "what is said"]),
+        ({**GOOD, "features": "a.npy"}, ["field 'features'", "'a.npy'", "modality"]),
+        ({**GOOD, "features": {"RGB": "a.npy"}}, ["field 'features'", "lower case"]),
         ({**GOOD, "meta": []}, ["field 'meta'", "[]", "JSON object"]),
         ({**GOOD, "meta": {"group": 7}}, ["field 'meta.group'", "7"]),
         ({**GOOD, "captions": ["\ud800"]}, ["field 'captions'", "surrogate"]),

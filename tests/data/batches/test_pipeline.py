@@ -107,7 +107,7 @@ def stored_frames(folder: Path, split: str) -> list[list[np.ndarray]]:
     """Every record's frames, read by TFDS's own reader of the folder and decoded by simplejpeg."""
     import tensorflow_datasets as tfds
 
-    records = tfds.builder_from_directory(folder / "twinreel_clips" / "1.0.0").as_data_source(split)
+    records = tfds.builder_from_directory(folder / "twinreel_clips" / "2.0.0").as_data_source(split)
     return [[simplejpeg.decode_jpeg(frame) for frame in record["frames"]] for record in records]
 
 
@@ -326,8 +326,8 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
         Records(tmp_path / "empty")
     for name, message in (
         ("prepare.json", "cut short"),
-        ("twinreel_clips/1.0.0/features.json", "damaged"),
-        ("twinreel_clips/1.0.0/twinreel_clips-test.array_record-00000-of-00001", "shard .* is missing"),
+        ("twinreel_clips/2.0.0/features.json", "damaged"),
+        ("twinreel_clips/2.0.0/twinreel_clips-test.array_record-00000-of-00001", "shard .* is missing"),
     ):
         broken = tmp_path / name.replace("/", "_")
         shutil.copytree(folder, broken)
@@ -343,7 +343,7 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
 
 def test_a_damaged_shard_is_named(options, folder, tokenizer, tmp_path):
     broken = shutil.copytree(folder, tmp_path / "broken")
-    shard = broken / "twinreel_clips/1.0.0/twinreel_clips-test.array_record-00000-of-00001"
+    shard = broken / "twinreel_clips/2.0.0/twinreel_clips-test.array_record-00000-of-00001"
     content = bytearray(shard.read_bytes())
     used = len(content.rstrip(b"\0"))
     content[used // 3 : used // 3 + 64] = b"\xaa" * 64

@@ -40,7 +40,7 @@ def records(out, split):
     from array_record.python import array_record_module
 
     serialized = []
-    for path in sorted((out / "twinreel_clips" / "1.0.0").glob(f"twinreel_clips-{split}.array_record*")):
+    for path in sorted((out / "twinreel_clips" / "2.0.0").glob(f"twinreel_clips-{split}.array_record*")):
         reader = array_record_module.ArrayRecordReader(str(path))
         serialized += reader.read_all()
         reader.close()
@@ -113,6 +113,7 @@ def test_folder(prepared):
     ]
     assert rows[1] == {
         **{"split": "train", "index": 1, "clip_id": "clip1", "captions": ["caption 1"], "labels": ["run", "dog"]},
+        **{"transcript": "good dog", "sentences": [], "features": {}},
         **{"group": "pair", "duration_s": 2.0, "num_frames": 8, "has_audio": True, "height": 24, "width": 36},
     }
     assert rows[0]["group"] is None
@@ -151,7 +152,7 @@ def test_records_hold_what_the_decoder_gives(source, prepared):
 def test_tfds_reads_the_folder(prepared):
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(prepared[0] / "twinreel_clips" / "1.0.0")
+    builder = tfds.builder_from_directory(prepared[0] / "twinreel_clips" / "2.0.0")
     assert builder.info.splits["train"].num_examples == 7
     assert builder.info.disable_shuffling
     data = builder.as_data_source("train")
