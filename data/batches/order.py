@@ -1,34 +1,40 @@
 """Which record stands where: arithmetic on the step number, without state (design, section 2.3).
 
-Row n of a run -> unit n // g, member n % g -> epoch and slot of the unit -> by a stateless permutation of the epoch
-(`tf.random.experimental.index_shuffle`) the unit -> the record. So a run resumes at any step at no cost, and any number
-of processes sees the same global batches.
+Row n of a run -> unit n // g, member n % g -> the mixture says which source the unit belongs to, and how many of the
+source's units came before -> epoch and slot -> by a stateless permutation of the epoch
+(`tf.random.experimental.index_shuffle`) the unit of the source -> the record. So a run resumes at any step at no cost,
+and any number of processes sees the same global batches.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...configs.errors import UserError, unknown
 from ..tf_cpu import tf
+from .mixture import Mixture
 
 MAX_SEED = 2**31 - 1
+MIX_BY = ("row", "batch")
+_GOLDEN = 0x9E3779B9  # odd: sources get different seeds; index_shuffle looks at the low 32 bits of each number only
 
 
 class Rows(NamedTuple):
-    """Rows of one global batch.
+    """Rows of a batch.
 
     Attributes:
+      source: int32 [b], place of the source in the mixture.
       record: int64 [b], index of the record in its split.
-      epoch: int64 [b].
+      epoch: int64 [b], of the source.
       first: bool [b], False where an earlier row of the same global batch holds the same record.
     """
 
-    record: tf.Tensor
-    epoch: tf.Tensor
-    first: tf.Tensor
+    source: np.ndarray
+    record: np.ndarray
+    epoch: np.ndarray
+    first: np.ndarray
 
 
 def unit_table(groups: Sequence[str | None], *, group_size: int) -> np.ndarray:
@@ -67,73 +73,115 @@ def unit_table(groups: Sequence[str | None], *, group_size: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Order:
-    """The endless, shuffled order of a split's records.
+    """The endless, shuffled order of the records of one or several sources.
 
     Attributes:
-      units: int64 [U,g], see `unit_table`; eager, so that tf.data takes it as an input, not as a constant of the graph.
+      names: of the sources.
+      units: int64 [U,g] of each source, see `unit_table`.
+      mixture: which source a place belongs to.
       batch_size: rows B of a global batch.
       seed: of the run, 0 to 2**31 - 1.
-      first_row: of the global batch, where this process begins.
-      num_rows: rows b of this process.
+      by_batch: whether all rows of a batch are of one source; else sources are mixed within a batch.
     """
 
-    units: tf.Tensor
+    names: tuple[str, ...]
+    units: tuple[np.ndarray, ...]
+    mixture: Mixture
     batch_size: int
     seed: int
-    first_row: int
-    num_rows: int
+    by_batch: bool
 
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return cast(tuple[int, int], tuple(self.units.shape))
+    def rows(self, k: int) -> Rows:
+        """Return the rows of global batch `k`, counted from 0."""
+        group_size = self.units[0].shape[1]
+        unit, member = np.divmod(np.arange(self.batch_size, dtype=np.int64), group_size)
+        source, ordinal = self._places(k, unit)
+        record, epoch = np.empty(self.batch_size, np.int64), np.empty(self.batch_size, np.int64)
+        for i in np.unique(source):
+            here = source == i
+            epoch[here], slot = np.divmod(ordinal[here], len(self.units[i]))
+            record[here] = self.units[i][self._permuted(slot, epoch=epoch[here], source=i), member[here]]
+        _, name = np.unique(np.stack([source, record]), axis=1, return_inverse=True)
+        first = np.zeros(self.batch_size, bool)
+        first[np.unique(name, return_index=True)[1]] = True
+        return Rows(source, record, epoch, first)
 
-    def rows(self, k: tf.Tensor) -> Rows:
-        """Return this process's rows of global batch `k` (int64 scalar, from 0)."""
-        num_units, group_size = self._shape
-        position = tf.cast(k, tf.int64) * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
-        unit = position // group_size
-        epoch, slot = unit // num_units, unit % num_units
-        # B <= records <= U g, so a batch meets two epochs at most (index_shuffle takes no seed per element: TF 2.21
-        # pads such seeds along the wrong axis).
-        earlier, later = (self._permuted(slot, epoch=epoch[0] + i) for i in range(2))
-        shuffled = tf.where(epoch == epoch[0], earlier, later)
-        record = shuffled
-        if group_size > 1:
-            record = tf.gather_nd(self.units, tf.stack([shuffled, position % group_size], axis=1))
-        _, name = tf.unique(record, out_idx=tf.int64)
-        row = tf.range(self.batch_size, dtype=tf.int64)
-        first = tf.gather(tf.math.unsorted_segment_min(row, name, self.batch_size), name) == row
-        part = slice(self.first_row, self.first_row + self.num_rows)
-        return Rows(record[part], epoch[part], first[part])
+    def epochs(self, k: int) -> dict[str, float]:
+        """Return how often each source has been gone through before global batch `k`."""
+        units = self.batch_size // self.units[0].shape[1]
+        done = self.mixture.before(k) * units if self.by_batch else self.mixture.before(k * units)
+        return {name: int(n) / len(u) for name, n, u in zip(self.names, done, self.units, strict=True)}
 
-    def _permuted(self, slot: tf.Tensor, *, epoch: tf.Tensor) -> tf.Tensor:
-        seed = tf.stack([tf.constant(self.seed, tf.int64), epoch])
-        last = self._shape[0] - 1
-        return tf.random.experimental.index_shuffle(slot, seed=seed, max_index=last)  # pyright: ignore
+    def _places(self, k: int, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return source int32 [b], and the number of the source's earlier units int64 [b], of units of batch `k`."""
+        units = int(unit[-1]) + 1
+        if not self.by_batch:
+            return self.mixture.at(k * units + unit)
+        source, earlier = self.mixture.at(np.full(len(unit), k, np.int64))
+        return source, earlier * units + unit
+
+    def _permuted(self, slot: np.ndarray, *, epoch: np.ndarray, source: int) -> np.ndarray:
+        """Shuffle slots int64 [m] within the epoch int64 [m] of each (index_shuffle takes one seed for all)."""
+        last = len(self.units[source]) - 1
+        shuffled = np.empty_like(slot)
+        for e in np.unique(epoch):
+            here = epoch == e
+            seed = np.array([(self.seed + int(source) * _GOLDEN) % 2**32, e], np.int64)
+            shuffled[here] = tf.random.experimental.index_shuffle(slot[here], seed=seed, max_index=last)  # pyright: ignore
+        return shuffled
 
 
 def make_order(
-    groups: Sequence[str | None],
+    groups: Mapping[str, Sequence[str | None]],
     *,
+    shares: Mapping[str, float],
     group_size: int,
     batch_size: int,
     seed: int,
-    process_index: int = 0,
+    mix_by: str = "row",
     process_count: int = 1,
 ) -> Order:
     """Check the sizes and build the order.
 
     Args:
-      groups: the group of each record of the split, None or "" for none.
+      groups: by source, the group of each record of its split, None or "" for none.
+      shares: share of each source, summing to 1 (see `mixture.shares`).
       group_size: members of a group that stay together in a global batch.
       batch_size: rows of the global batch; process p of P reads rows p * B / P to (p + 1) * B / P.
       seed: of the run.
-      process_index: p.
+      mix_by: "row" mixes sources within a batch, "batch" takes each batch from one source.
       process_count: P.
 
     Raises:
-      UserError: sizes that do not divide, a batch that is larger than the split, or a seed out of range.
+      UserError: sizes that do not divide, a batch that is larger than a source, or a seed out of range.
     """
+    if mix_by not in MIX_BY:
+        raise unknown("value of config.data.mix_by:", mix_by, MIX_BY)
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed={seed} is out of range; set config.seed to 0 ... {MAX_SEED}")
+    _check_batch(batch_size, group_size=group_size, process_count=process_count)
+    for name, members in groups.items():
+        rows = batch_size * (shares[name] if mix_by == "row" else 1.0)
+        if rows > len(members):
+            of = f" of source {name!r}" if len(groups) > 1 else ""
+            share = f" (its share is {rows:,.1f} rows)" if rows != batch_size else ""
+            raise UserError(
+                f"batch_size={batch_size}{share} is larger than the split{of}, which has {len(members)} clips: a batch "
+                f"would hold the same clip twice; set config.data.batch_size to "
+                f"{_fitting(int(batch_size * len(members) / rows), group_size)} or less"
+                + (", or give the source less weight" if share else "")
+            )
+    return Order(
+        names=tuple(groups),
+        units=tuple(unit_table(members, group_size=group_size) for members in groups.values()),
+        mixture=Mixture.of([shares[name] for name in groups], names=tuple(groups)),
+        batch_size=batch_size,
+        seed=seed,
+        by_batch=mix_by == "batch",
+    )
+
+
+def _check_batch(batch_size: int, *, group_size: int, process_count: int) -> None:
     if batch_size < 1 or group_size < 1:
         raise UserError(
             f"batch_size={batch_size} and group_size={group_size} must be at least 1; "
@@ -149,22 +197,11 @@ def make_order(
             f"batch_size={batch_size} must divide by the {process_count} processes; "
             f"set config.data.batch_size to {_next_multiple(batch_size, process_count)}"
         )
-    if batch_size > len(groups):
-        raise UserError(
-            f"batch_size={batch_size} is larger than the split, which has {len(groups)} clips: a batch would hold the "
-            f"same clip twice; set config.data.batch_size to {len(groups)} or less"
-        )
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed={seed} is out of range; set config.seed to 0 ... {MAX_SEED}")
-    rows = batch_size // process_count
-    return Order(
-        units=tf.constant(unit_table(groups, group_size=group_size)),
-        batch_size=batch_size,
-        seed=seed,
-        first_row=process_index * rows,
-        num_rows=rows,
-    )
 
 
 def _next_multiple(value: int, divisor: int) -> int:
     return -(-value // divisor) * divisor
+
+
+def _fitting(value: int, divisor: int) -> int:
+    return max(value // divisor, 1) * divisor

@@ -3,51 +3,25 @@
 import atexit
 import functools
 import itertools
-import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ...configs.errors import UserError, unknown
+from ...configs.errors import UserError
 from ..options import ClipData
 from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
-from ..tf_cpu import keep_freed_memory, tf
-from .captions import TokenizedCaptions
-from .clip_graph import ClipGraph, uniforms_of
-from .order import Rows, make_order
-from .records import Records, damaged_record, parse_example, pick
+from ..tf_cpu import tf
+from .clip_graph import ClipGraph
+from .flow import ENDLESS, READ_AT_ONCE, Flow, cores
+from .mixture import shares
+from .order import Order, Rows, make_order
+from .reading import Reader, Source, open_sources
+from .texts import Chosen, Texts, let_each_stand_once, texts_of
 
 __all__ = ["Batches", "ClipData", "cores", "encode_frames", "eval_batches", "make_tokenizer", "train_batches"]
-
-_READ_AT_ONCE = 32  # records per call into Python; more would only take memory
-_as_is = tf.autograph.experimental.do_not_convert  # the functions are graphs already: tracing takes half the time
-
-
-class _Facts(NamedTuple):
-    """What clips.jsonl says of a record, int32 scalars; height and width in pixels."""
-
-    num_captions: tf.Tensor
-    num_frames: tf.Tensor
-    height: tf.Tensor
-    width: tf.Tensor
-
-
-class _Chosen(NamedTuple):
-    """All that is random about a row, drawn before anything is read.
-
-    `record` int64, `first` bool (see `Rows`), `caption` int32 (-1 = none), `frames` int32 [T], `window_start` int32 (a
-    frame), `uniforms` float32 [draws].
-    """
-
-    record: tf.Tensor
-    first: tf.Tensor
-    caption: tf.Tensor
-    frames: tf.Tensor
-    window_start: tf.Tensor
-    uniforms: tf.Tensor
 
 
 def train_batches(
@@ -59,6 +33,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     label_names: Sequence[str] | None = None,
+    only: Sequence[int] | None = None,
 ) -> "Batches":
     """Yield this process's rows of the global batches `start_step`, `start_step + 1`, ... without end.
 
@@ -74,40 +49,47 @@ def train_batches(
       process_count: P.
       label_names: gives the batch a `label`: the place of the record's first label in this list; -1 (and not valid) if
         it is not in it.
+      only: the records that take part, where not all do (one source).
 
     Returns:
       An iterator of batches: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
-      `clip_index int64 [b]` (record in the split), `caption_index int32 [b]` (-1 = the record has none), with
-      `audio_seconds` also `audio int16 [b,S]`, `audio_mask bool [b]`, with `label_names` also `label int32 [b]`.
+      `clip_index int64 [b]` (record in its split), `caption_index int32 [b]` (-1 = the record has none), with
+      `audio_seconds` also `audio int16 [b,S]`, `audio_mask bool [b]`, with `label_names` also `label int32 [b]`, with
+      a mixture `source int32 [b]`, with `features` also `features_NAME float32 [b,n,D]`, `features_NAME_mask bool
+      [b,n]`; with `captions_per_clip` C the texts are [b,C,L] and `caption_index` [b,C].
 
     Raises:
-      UserError: a fault in the folder or the options, before any record is read; or a damaged record.
+      UserError: a fault in the folder or the options, before any record is read; or too many damaged records.
     """
     graph = ClipGraph.of(data, train=True)
-    split = _Split(data, split=data.train_split, field="config.data.train_split", tokenizer=tokenizer, graph=graph)
-    order = make_order(
-        [row["group"] for row in split.rows],
-        group_size=data.group_size,
-        batch_size=data.batch_size,
-        seed=seed,
-        process_index=process_index,
-        process_count=process_count,
-    )
-    rows = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max).map(order.rows)
+    sources = open_sources(data)
+    texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=seed)
+    order = _order(data, sources, seed=seed, process_count=process_count, only=only)
+    table = None if only is None else np.asarray(only, np.int64)
+    share = order.batch_size // process_count
+    part = slice(process_index * share, (process_index + 1) * share)
 
-    def choose(this: Rows) -> _Chosen:
-        facts = split.facts(this.record)
-        uniforms = uniforms_of(seed=seed, epoch=this.epoch, record=this.record, count=graph.draws)
-        drawn = graph.draw(num_available=facts.num_frames, uniforms=uniforms)
-        caption = graph.choose_caption(uniforms, count=facts.num_captions)
-        return _Chosen(this.record, this.first, caption, drawn.frames, drawn.window_start, uniforms)
+    def rows(k: int) -> tuple[Rows, np.ndarray]:
+        found = order.rows(k)
+        if table is not None:
+            found = found._replace(record=table[found.record])
+        mine = Rows(*(column[part] for column in found))
+        if not data.unique_captions:
+            return mine, texts.choose(mine.source, record=mine.record, epoch=mine.epoch)
+        captions = texts.choose(found.source, record=found.record, epoch=found.epoch)
+        captions = np.where(found.first[:, None], captions, -1)
+        return mine, let_each_stand_once(texts, source=found.source, record=found.record, caption=captions)[part]
 
     return Batches(
-        split,
-        encoded=split.encoded(rows, choose=choose),
-        batch_size=order.num_rows,
-        labels=split.labels(label_names),
-        records_of=lambda k: order.rows(tf.constant(start_step + k, tf.int64)).record.numpy(),
+        rows=rows,
+        steps=(start_step, ENDLESS),
+        graph=graph,
+        reader=Reader(sources, data=data, graph=graph, seed=seed),
+        texts=texts,
+        data=data,
+        labels=_labels(sources, label_names),
+        batch_size=share,
+        facts=_facts(order, start_step=start_step) if data.mixture else None,
     )
 
 
@@ -119,6 +101,7 @@ def eval_batches(
     batch_size: int,
     shuffle_frames_seed: int | None = None,
     label_names: Sequence[str] | None = None,
+    only: Sequence[int] | None = None,
 ) -> "Batches":
     """Yield every clip of a split once, in record order, with the `eval_*` options and its first caption.
 
@@ -131,9 +114,10 @@ def eval_batches(
       batch_size: rows of a batch.
       shuffle_frames_seed: permute the T frames of each clip, at random but the same at every call with this seed.
       label_names: as in `train_batches`.
+      only: the records that take part, rising; None = all.
 
     Returns:
-      An iterator of batches as in `train_batches`.
+      An iterator of batches as in `train_batches`; with `eval_clips` V above 1 `video` is [b,V,T,H,W,3].
 
     Raises:
       UserError: a fault in the folder or the options, before any record is read; or a damaged record.
@@ -141,27 +125,26 @@ def eval_batches(
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be at least 1")
     graph = ClipGraph.of(data, train=False)
-    opened = _Split(data, split=split, field="split", tokenizer=tokenizer, graph=graph)
-    indices = tf.data.Dataset.range(len(opened.rows)).batch(_READ_AT_ONCE)
-    rows = indices.map(lambda i: Rows(record=i, epoch=tf.zeros_like(i), first=tf.ones_like(i, tf.bool)))
+    sources = [Source(data.dir, split=split, field="split")]
+    texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=-1)
+    records = np.arange(len(sources[0].rows)) if only is None else np.asarray(only, np.int64)
 
-    def choose(this: Rows) -> _Chosen:
-        facts = opened.facts(this.record)
-        uniforms = tf.zeros([graph.draws])
-        drawn = graph.draw(num_available=facts.num_frames, uniforms=uniforms)
-        frames = drawn.frames
-        if shuffle_frames_seed is not None:
-            key = tf.stack([tf.constant(shuffle_frames_seed, tf.int64), this.record])
-            frames = tf.random.experimental.stateless_shuffle(frames, seed=key)  # pyright: ignore
-        caption = tf.minimum(facts.num_captions, 1) - 1
-        return _Chosen(this.record, this.first, caption, frames, drawn.window_start, uniforms)
+    def rows(k: int) -> tuple[Rows, np.ndarray]:
+        record = records[k * batch_size : (k + 1) * batch_size]
+        same = {"source": np.zeros(len(record), np.int32), "epoch": np.zeros(len(record), np.int64)}
+        found = Rows(record=record, first=np.ones(len(record), bool), **same)
+        return found, texts.choose(found.source, record=found.record, epoch=found.epoch)
 
     return Batches(
-        opened,
-        encoded=opened.encoded(rows, choose=choose),
+        rows=rows,
+        steps=(0, -(-len(records) // batch_size)),
+        graph=graph,
+        reader=Reader(sources, data=data, graph=graph, seed=-1),
+        texts=texts,
+        data=data,
+        labels=_labels(sources, label_names),
         batch_size=batch_size,
-        labels=opened.labels(label_names),
-        records_of=lambda k: np.arange(k * batch_size, min((k + 1) * batch_size, len(opened.rows))),
+        shuffle_frames_seed=shuffle_frames_seed,
         pad=True,
     )
 
@@ -171,30 +154,43 @@ def make_tokenizer(data: ClipData) -> Tokenizer:
     if data.tokenizer != "train":
         return Tokenizer.load(data.tokenizer)
     clean = text_cleaner(data.text)
-    rows = Records(data.dir).rows(data.train_split)
-    return Tokenizer.train((clean(c) for row in rows for c in row["captions"]), vocab_size=data.vocab_size)
+    texts = (text for source in open_sources(data) for row in source.rows for text in texts_of(row, data.text_from))
+    return Tokenizer.train(map(clean, texts), vocab_size=data.vocab_size)
 
 
 def encode_frames(data: ClipData, clip: Any) -> np.ndarray:
     """Draw, decode and transform the frames of one decoded clip exactly as evaluation does.
 
     Args:
-      data: `eval_sampling`, `eval_video` and `num_frames` apply.
-      clip: a `decode.DecodedClip`: JPEG frames and their height and width.
+      data: `eval_sampling`, `eval_video`, `window_seconds`, `eval_clips` and `num_frames` apply.
+      clip: a `decode.DecodedClip`: JPEG frames with their times, height, width and the clip's duration.
 
     Returns:
-      uint8 [T,H,W,3].
+      uint8 [T,H,W,3]; with `eval_clips` V above 1 [V,T,H,W,3].
 
     Raises:
       UserError: the frames are too small for a crop.
     """
-    graph, function = _frames_function(data)
+    picture = ("num_frames", "eval_sampling", "eval_video", "window_seconds", "eval_clips")
+    graph, function = _frames_function(*(getattr(data, name) for name in picture))
     graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
-    return function(tf.constant(clip.jpegs), tf.constant(clip.height), tf.constant(clip.width)).numpy()
+    drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=np.zeros(graph.draws))
+    jpegs = [clip.jpegs[i] for i in drawn.frames]
+    return function(tf.constant(jpegs), tf.constant(clip.height), tf.constant(clip.width)).numpy()
 
 
 @functools.lru_cache(maxsize=8)
-def _frames_function(data: ClipData) -> tuple[ClipGraph, Callable[..., tf.Tensor]]:
+def _frames_function(
+    num_frames: int, eval_sampling: str, eval_video: str, window_seconds: float, eval_clips: int
+) -> tuple[ClipGraph, Callable[..., tf.Tensor]]:
+    data = ClipData(
+        batch_size=1,
+        num_frames=num_frames,
+        eval_sampling=eval_sampling,
+        eval_video=eval_video,
+        window_seconds=window_seconds,
+        eval_clips=eval_clips,
+    )
     graph = ClipGraph.of(data, train=False)
     return graph, graph.frames_function()
 
@@ -203,24 +199,47 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     """An iterator of batches.
 
     Attributes:
-      captions: the tokenized captions of the split; `captions.truncated` of `captions.total` were cut.
+      texts: the texts of the split; `texts.truncated` of `texts.total` are cut.
     """
 
     def __init__(
         self,
-        split: "_Split",
         *,
-        encoded: tf.data.Dataset,
+        rows: Callable[[int], tuple[Rows, np.ndarray]],
+        steps: tuple[int, int],
+        graph: ClipGraph,
+        reader: Reader,
+        texts: Texts,
+        data: ClipData,
+        labels: Sequence[np.ndarray] | None,
         batch_size: int,
-        labels: np.ndarray | None,
-        records_of: Callable[[int], np.ndarray],
+        shuffle_frames_seed: int | None = None,
+        facts: Callable[[int], dict[str, float]] | None = None,
         pad: bool = False,
     ):
-        self.captions = split.captions
-        self._split, self._labels, self._records_of = split, labels, records_of
+        """Begin to read ahead.
+
+        Args:
+          rows: k -> the rows of batch k, and the numbers int32 [b,C] of their captions.
+          steps: the first k, and the one after the last.
+          graph: decodes and transforms clips.
+          reader: reads rows.
+          texts: gives them texts.
+          data: `config.data`.
+          labels: by source, int32 [n], the class of each record, -1 = none; None for batches without labels.
+          batch_size: rows of a batch.
+          shuffle_frames_seed: see `eval_batches`.
+          facts: number of batches given -> what is worth logging.
+          pad: whether the last batch is filled up.
+        """
+        self.texts = texts
+        self._reader, self._data, self._labels, self._facts = reader, data, labels, facts
         self._pad_to = batch_size if pad else 0
-        self._encoded = encoded
-        dataset = split.decoded(encoded, batch_size=batch_size)
+        self._flow = Flow(
+            reader, graph=graph, data=data, rows=rows, steps=steps, shuffle_frames_seed=shuffle_frames_seed
+        )
+        self._rows, self._first = rows, steps[0]
+        dataset = self._flow.decoded(batch_size=batch_size)
         self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
         self._given = 0
         _OPEN.add(self)
@@ -229,10 +248,15 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """Stop reading ahead and give the buffers back; there is no next batch."""
         self._iterator = None
 
+    def facts(self) -> dict[str, float]:
+        """Return what is worth logging after the batches given so far: epochs of each source, damaged records."""
+        found = self._facts(self._given) if self._facts else {}
+        return found | ({"damaged_records": float(len(self._reader.bad))} if self._reader.bad else {})
+
     def encoded_frames(self) -> Iterator[list[bytes]]:
         """Yield the T JPEG files of each clip from the first batch on, undecoded: for measurements."""
-        for jpegs, _, _ in self._encoded.as_numpy_iterator():
-            yield jpegs.tolist()
+        for row in self._flow.encoded().as_numpy_iterator():
+            yield row["jpegs"].tolist()
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._iterator is None:
@@ -240,32 +264,37 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         try:
             batch: dict[str, np.ndarray] = next(self._iterator)
         except tf.errors.OpError as error:
-            raise self._explain(error) from error
+            raise self._flow.error or self._explain(error) from error
         self._given += 1
-        return _pad(self._with_text(batch), size=self._pad_to)
-
-    def _with_text(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Add text and label, and take the validity of both into account."""
-        record, caption = batch["clip_index"], batch["caption_index"]
-        batch["text"], batch["text_mask"] = self.captions.lookup(record, caption)
-        if self._labels is None:
-            batch["valid"] = batch["valid"] & (caption >= 0)
-        else:
-            batch["label"] = self._labels[record]
-            batch["valid"] = batch["valid"] & (batch["label"] >= 0)
-        return batch
+        return _pad(self._finished(batch), size=self._pad_to)
 
     def _explain(self, error: Exception) -> Exception:
-        """Find the record over which the batch failed: read, parse and decode them one by one."""
-        rows, ahead = 0, _READ_AT_ONCE * 2  # records are read ahead of the batch that is being made
-        for k in itertools.count(self._given):
-            indices = self._records_of(k).tolist()
-            for index in indices:
-                self._split.check_record(index)
-            rows += len(indices)
-            if not indices or rows > ahead:
+        """Find the record whose frames cannot be decoded: some rows are ahead of the batch that is being made."""
+        ahead = 0
+        for k in itertools.count(self._first + self._given):
+            rows, _ = self._rows(k)
+            for source, record in zip(rows.source.tolist(), rows.record.tolist(), strict=True):
+                if (fault := self._reader.fault(source, record)) is not None:
+                    return fault
+            ahead += len(rows.record)
+            if ahead > 2 * READ_AT_ONCE or not len(rows.record):
                 return error
         raise AssertionError
+
+    def _finished(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Add text and label, and take the validity of both into account."""
+        source, epoch, window = batch.pop("source"), batch.pop("epoch"), batch.pop("window")
+        record, caption = batch["clip_index"], batch.pop("caption")
+        batch |= self.texts.encode(Chosen(source=source, record=record, epoch=epoch, caption=caption, window=window))
+        if self._data.mixture:
+            batch["source"] = source
+        if self._labels is None:
+            index = batch["caption_index"]
+            batch["valid"] = batch["valid"] & ((index if index.ndim == 1 else index[:, 0]) >= 0)
+        else:
+            batch["label"] = np.array([self._labels[s][r] for s, r in zip(source, record, strict=True)], np.int32)
+            batch["valid"] = batch["valid"] & (batch["label"] >= 0)
+        return batch
 
 
 _OPEN: "weakref.WeakSet[Batches]" = weakref.WeakSet()
@@ -278,99 +307,41 @@ def _close_all() -> None:
         batches.close()
 
 
-class _Split:
-    """An opened split and what its batches are made of."""
+def _order(
+    data: ClipData, sources: Sequence[Source], *, seed: int, process_count: int, only: Sequence[int] | None
+) -> Order:
+    """Build the order of the rows of one or several sources."""
+    if only is not None and len(sources) > 1:
+        raise UserError("`only` chooses records of one source; config.data.mixture names several")
+    groups = {source.name: [row["group"] for row in source.rows] for source in sources}
+    if only is not None:
+        groups = {name: [members[i] for i in only] for name, members in groups.items()}
+    weights = {name: data.mixture[name].get("weight") if data.mixture else None for name in groups}
+    sizes = {name: len(members) for name, members in groups.items()}
+    return make_order(
+        groups,
+        shares=shares(sizes, weights=weights, temperature=data.temperature),
+        group_size=data.group_size,
+        batch_size=data.batch_size,
+        seed=seed,
+        mix_by=data.mix_by,
+        process_count=process_count,
+    )
 
-    def __init__(self, data: ClipData, *, split: str, field: str, tokenizer: Tokenizer, graph: ClipGraph):
-        self._records, self._name, self._data, self._graph = Records(data.dir), split, data, graph
-        if split not in self._records.splits:
-            raise unknown(f"split ({field}) in {data.dir!r}:", split, self._records.splits)
-        self.rows = self._records.rows(split)
-        sizes = {(row["height"], row["width"]): row["clip_id"] for row in self.rows}
-        for (height, width), clip_id in sorted(sizes.items()):
-            graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
-        self.captions = TokenizedCaptions(
-            self.rows, tokenizer=tokenizer, context_length=data.context_length, clean=text_cleaner(data.text)
-        )
-        facts = [
-            (count, row["num_frames"], row["height"], row["width"])
-            for count, row in zip(self.captions.counts, self.rows, strict=True)
-        ]
-        # Eager, so that tf.data takes the table as an input; a constant would be copied into each graph.
-        self._facts = tf.constant(np.asarray(facts, np.int32))
 
-    def facts(self, record: tf.Tensor) -> _Facts:
-        """Look a record (int64 scalar) up, in a graph."""
-        return _Facts(*tf.unstack(tf.gather(self._facts, record), num=4))
+def _facts(order: Order, *, start_step: int) -> Callable[[int], dict[str, float]]:
+    return lambda given: {f"epoch/{name}": epochs for name, epochs in order.epochs(start_step + given).items()}
 
-    def labels(self, names: Sequence[str] | None) -> np.ndarray | None:
-        """Return int32 [n]: the place of each record's first label in `names`, -1 if it is not there."""
-        if names is None:
-            return None
-        place = {name: i for i, name in enumerate(names)}
-        return np.array([place.get(row["labels"][0], -1) if row["labels"] else -1 for row in self.rows], np.int32)
 
-    def encoded(self, rows: tf.data.Dataset, *, choose: Callable[[Rows], _Chosen]) -> tf.data.Dataset:
-        """Return a data set of clips: (T drawn JPEG files, raw sound, what was chosen).
-
-        Args:
-          rows: `Rows`, in batches of any size.
-          choose: draws everything random of one row.
-        """
-        # One call into Python for many records. The next ones are read while the present ones are decoded.
-        chosen = rows.unbatch().map(_as_is(choose), name="choose").batch(_READ_AT_ONCE)
-        return chosen.map(_as_is(self._read), name="read").prefetch(1).unbatch()
-
-    def decoded(self, encoded: tf.data.Dataset, *, batch_size: int) -> tf.data.Dataset:
-        """Decode and transform the clips and make batches of them."""
-        keep_freed_memory()
-        threads = self._data.num_threads or cores()
-        dataset = encoded.map(_as_is(self._decode), num_parallel_calls=threads, deterministic=True, name="decode")
-        dataset = dataset.batch(batch_size).prefetch(self._data.prefetch)
-        options = tf.data.Options()
-        options.deterministic = True
-        options.autotune.enabled = False  # the sizes are known: as many decoders as cores, each with one thread
-        options.threading.private_threadpool_size = threads
-        options.threading.max_intra_op_parallelism = 1
-        return dataset.with_options(options)
-
-    def _read(self, chosen: _Chosen) -> tuple[tf.Tensor, tf.Tensor, _Chosen]:
-        where = [chosen.record, chosen.frames, chosen.window_start]
-        jpegs, sound = tf.numpy_function(self._read_now, where, [tf.string, tf.string])
-        return tf.ensure_shape(jpegs, [None, self._graph.num_frames]), tf.ensure_shape(sound, [None]), chosen
-
-    def _read_now(self, record: np.ndarray, frames: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        jpegs, sound = np.empty(frames.shape, object), np.empty(len(record), object)
-        for i, serialized in enumerate(self._records.read(self._name, record.tolist())):
-            jpegs[i], sound[i] = pick(
-                serialized, frames=frames[i].tolist(), window_start=int(start[i]), samples=self._graph.audio_samples
-            )
-        return jpegs, sound
-
-    def _decode(self, jpegs: tf.Tensor, sound: tf.Tensor, chosen: _Chosen) -> dict[str, tf.Tensor]:
-        facts = self.facts(chosen.record)
-        video = self._graph.pixels(jpegs, height=facts.height, width=facts.width, uniforms=chosen.uniforms)
-        row = {"video": video, "valid": chosen.first, "clip_index": chosen.record, "caption_index": chosen.caption}
-        return row | (self._graph.sound(sound) if self._graph.audio_samples else {})
-
-    def check_record(self, index: int) -> None:
-        """Read, parse and decode all of a record.
-
-        Raises:
-          UserError: it is damaged; split and index are named.
-        """
-        [serialized] = self._records.read(self._name, [index])
-        row = self.rows[index]
-        size = [row["height"], row["width"], 3]
-        try:
-            frames = parse_example(tf.constant(serialized))["frames"]
-            if len(frames) != row["num_frames"]:
-                raise damaged_record(self._name, index, f"{len(frames)} frames instead of {row['num_frames']}")
-            for jpeg in frames:
-                if (got := tf.io.decode_jpeg(jpeg, channels=3).shape.as_list()) != size:
-                    raise damaged_record(self._name, index, f"a frame of {got[:2]} instead of {size[:2]} pixels")
-        except tf.errors.OpError as error:
-            raise damaged_record(self._name, index, error.message.splitlines()[0]) from error
+def _labels(sources: Sequence[Source], names: Sequence[str] | None) -> list[np.ndarray] | None:
+    """Return by source int32 [n]: the place of each record's first label in `names`, -1 if it is not there."""
+    if names is None:
+        return None
+    place = {name: i for i, name in enumerate(names)}
+    return [
+        np.array([place.get(row["labels"][0], -1) if row["labels"] else -1 for row in source.rows], np.int32)
+        for source in sources
+    ]
 
 
 def _pad(batch: dict[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
@@ -383,8 +354,3 @@ def _pad(batch: dict[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
     for key in ("text", "text_mask"):
         padded[key][-missing:] = batch[key][-1]
     return padded
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

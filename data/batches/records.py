@@ -1,6 +1,7 @@
 """Random access to the records of a folder that `twinreel prepare` made."""
 
 import bisect
+import io
 import itertools
 import json
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from ...configs.errors import UserError, unknown
@@ -163,30 +165,42 @@ def damaged_record(split: str, index: int, reason: str) -> UserError:
     )
 
 
-def pick(serialized: bytes, *, frames: Sequence[int], window_start: int, samples: int) -> tuple[list[bytes], bytes]:
-    """Take the chosen frames, and a stretch of sound, out of a record.
+class Record:
+    """A parsed record, whose parts are taken out one by one: frames that are not drawn are never copied."""
 
-    Args:
-      serialized: the record.
-      frames: T indices of frames.
-      window_start: index of the frame with whose time the sound begins.
-      samples: how many samples of sound at most; 0 = none.
+    def __init__(self, serialized: bytes):
+        """Parse.
 
-    Returns:
-      T JPEG files; little-endian int16 samples, b"" where there is no sound from that time on.
+        Raises:
+          google.protobuf.message.DecodeError: the bytes are no record.
+        """
+        # The protobuf library refers to the record's bytes; tf.io.parse_example would copy all frames, drawn or not.
+        self._feature = tf.train.Example.FromString(serialized).features.feature
 
-    Raises:
-      google.protobuf.message.DecodeError, IndexError: the record is damaged.
-    """
-    # The protobuf library refers to the record's bytes; tf.io.parse_example would copy all frames, drawn or not.
-    feature = tf.train.Example.FromString(serialized).features.feature
-    stored = feature["frames"].bytes_list.value
-    jpegs = [stored[i] for i in frames]
-    if not samples:
-        return jpegs, b""
-    start = round(feature["timestamps_s"].float_list.value[window_start] * SAMPLE_RATE)
-    [sound] = feature["audio"].bytes_list.value
-    return jpegs, sound[2 * start : 2 * (start + samples)]
+    @property
+    def timestamps_s(self) -> np.ndarray:
+        """When each frame begins, float32 [n], seconds from the clip's start."""
+        return np.asarray(self._feature["timestamps_s"].float_list.value, np.float32)
+
+    def frames(self, indices: Sequence[int]) -> list[bytes]:
+        """Return the JPEG files of frames by their index; IndexError where there is none."""
+        stored = self._feature["frames"].bytes_list.value
+        return [stored[i] for i in indices]
+
+    def sound(self, *, start_s: float, end_s: float, samples: int) -> np.ndarray:
+        """Return at most `samples` of the sound between two times (seconds), int16 [s]; [0] where there is none."""
+        [raw] = self._feature["audio"].bytes_list.value
+        start = round(start_s * SAMPLE_RATE)
+        end = min(start + samples, max(round(end_s * SAMPLE_RATE), start))
+        return np.frombuffer(raw[2 * start : 2 * end], "<i2")
+
+    def features(self, name: str) -> np.ndarray | None:
+        """Return the precomputed features of a modality, [n,D] as stored, or None."""
+        names = [part.decode() for part in self._feature["feature_names"].bytes_list.value]
+        if name not in names:
+            return None
+        stored = self._feature["feature_data"].bytes_list.value[names.index(name)]
+        return np.load(io.BytesIO(stored), allow_pickle=False)
 
 
 def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -1,85 +1,238 @@
-"""Which T of a clip's n frames are used: samplers, drawn before any frame is decoded."""
+"""Which T of a clip's frames are used: time windows and samplers, drawn before any frame is decoded. No tensorflow.
 
-from collections.abc import Callable
-from typing import NamedTuple
+The same code draws for training, evaluation and `encode`. Times are seconds from the clip's start; the frame "at" a
+time is the one on display then.
+"""
 
-from ...configs.errors import unknown
-from ..tf_cpu import tf
+import dataclasses
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ...configs.errors import UserError
+from ..transforms.declare import parse
+
+_SLACK_S = 1e-4  # stamps are float32: a frame that begins this late is still at its time
 
 
 class Drawn(NamedTuple):
-    """What a sampler drew: frame indices int32 [T], and the index of the frame with which the time window starts."""
+    """What was drawn: frame indices int64 [T], never falling, and the window in seconds that they stand for."""
 
-    frames: tf.Tensor
-    window_start: tf.Tensor
-
-
-Sampler = Callable[..., Drawn]
+    frames: np.ndarray
+    start_s: float
+    end_s: float
 
 
-def sample_frames(name: str, *, num_available: tf.Tensor, num_frames: int, uniforms: tf.Tensor) -> Drawn:
-    """Draw T frame indices of a clip, never falling in time.
+class Sampler(Protocol):
+    """Draws T frames; its arguments are its fields.
 
-    A clip of n <= T frames gives the same with every sampler: all its frames in order, repeated as evenly as possible.
+    Attributes:
+      random: whether it uses its random numbers.
+    """
+
+    random: bool
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw from frames that begin at `times` float64 [n], with T numbers in [0, 1)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """The frame at the middle of each of T equal segments (TSN, arXiv:1608.00859, at test time)."""
+
+    random = False
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw."""
+        del uniforms
+        middles = (np.arange(num_frames) + 0.5) * (duration_s / num_frames)
+        return Drawn(_at(times, middles), 0.0, duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class UniformJitter:
+    """The frame at a random time of each of T equal segments (TSN, arXiv:1608.00859, in training)."""
+
+    random = True
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw."""
+        if len(times) <= num_frames:  # all there is, evenly: jitter would only drop some
+            return Uniform()(times, duration_s=duration_s, num_frames=num_frames, uniforms=uniforms)
+        within = (np.arange(num_frames) + uniforms.astype(np.float64)) * (duration_s / num_frames)
+        return Drawn(_at(times, within, slack=0.0), 0.0, duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dense:
+    """T frames of the record, `stride` apart; `place` says where they begin."""
+
+    stride: int = 1
+    random = False
+
+    def __post_init__(self):
+        if isinstance(self.stride, int) and self.stride < 1:
+            raise ValueError(f"stride must be at least 1, got {self.stride}")
+
+    def start(self, room: int, *, uniform: float) -> int:
+        """Return the first frame, 0 to `room`."""
+        raise NotImplementedError
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw; a clip with too few frames gives all of them, evenly."""
+        span = (num_frames - 1) * self.stride + 1
+        if len(times) <= span:
+            return Uniform()(times, duration_s=duration_s, num_frames=num_frames, uniforms=uniforms)
+        first = self.start(len(times) - span, uniform=float(uniforms[0]))
+        frames = first + self.stride * np.arange(num_frames)
+        after = frames[-1] + 1
+        return Drawn(frames, float(times[first]), float(times[after]) if after < len(times) else duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(_Dense):
+    """T frames, `stride` apart, from a random place."""
+
+    random = True
+
+    def start(self, room: int, *, uniform: float) -> int:
+        """Return a random one."""
+        return min(int(uniform * (room + 1)), room)
+
+
+@dataclasses.dataclass(frozen=True)
+class First(_Dense):
+    """The first T frames, `stride` apart."""
+
+    def start(self, room: int, *, uniform: float) -> int:
+        """Return 0."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Middle(_Dense):
+    """T frames, `stride` apart, from the middle."""
+
+    def start(self, room: int, *, uniform: float) -> int:
+        """Return half the room."""
+        return room // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fps:
+    """T frames at a fixed rate in 1/s, by time; after the end of a shorter clip its last frame stays."""
+
+    rate: float
+    random = False
+
+    def __post_init__(self):
+        if isinstance(self.rate, (int, float)) and not 0 < self.rate <= 1000:
+            raise ValueError(f"rate must be above 0 and at most 1000 frames per second, got {self.rate}")
+
+    def start(self, room: float, *, uniform: float) -> float:
+        """Return where the window begins, 0 to `room` seconds."""
+        raise NotImplementedError
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw: the frame at the middle of each 1/rate of the window."""
+        span = num_frames / self.rate
+        begin = self.start(max(duration_s - span, 0.0), uniform=float(uniforms[0]))
+        frames = _at(times, begin + (np.arange(num_frames) + 0.5) / self.rate)
+        return Drawn(frames, begin, min(begin + span, duration_s))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fps(_Fps):
+    """T frames at `rate` per second, from a random time."""
+
+    random = True
+
+    def start(self, room: float, *, uniform: float) -> float:
+        """Return a random one."""
+        return uniform * room
+
+
+@dataclasses.dataclass(frozen=True)
+class FpsFirst(_Fps):
+    """T frames at `rate` per second, from the clip's start."""
+
+    def start(self, room: float, *, uniform: float) -> float:
+        """Return 0."""
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class FpsMiddle(_Fps):
+    """T frames at `rate` per second, from the clip's middle."""
+
+    def start(self, room: float, *, uniform: float) -> float:
+        """Return half the room."""
+        return room / 2
+
+
+SAMPLERS: dict[str, type] = {
+    "uniform": Uniform,
+    "uniform_jitter": UniformJitter,
+    "dense": Dense,
+    "first": First,
+    "middle": Middle,
+    "fps": Fps,
+    "fps_first": FpsFirst,
+    "fps_middle": FpsMiddle,
+}
+
+
+def parse_sampler(declared: str, *, field: str) -> Sampler:
+    """Parse a sampler such as `"uniform"`, `"dense(2)"` or `"fps(4)"`.
 
     Args:
-      name: a name of `SAMPLERS`.
-      num_available: int32 scalar n, at least 1.
+      declared: one of `SAMPLERS`, with its arguments.
+      field: the config field that holds the string, named in errors.
+
+    Raises:
+      UserError: an unknown name, or arguments that do not fit.
+    """
+    made: list[Any] = parse(declared, table=SAMPLERS, field=field)
+    if len(made) != 1:
+        raise UserError(f"{field}={declared!r} must name one sampler; known: {', '.join(SAMPLERS)}")
+    return made[0]
+
+
+def window_of(*, duration_s: float, seconds: float, place: float) -> tuple[float, float]:
+    """Return start and end of a window of `seconds` (0 or more than there are = all) at `place` 0 ... 1 of the room."""
+    if not 0 < seconds < duration_s:
+        return 0.0, duration_s
+    start = place * (duration_s - seconds)
+    return start, start + seconds
+
+
+def sample_window(
+    sampler: Sampler,
+    *,
+    times: np.ndarray,
+    window: tuple[float, float],
+    num_frames: int,
+    uniforms: np.ndarray,
+) -> Drawn:
+    """Draw T frames of those that are on display within a window.
+
+    Args:
+      sampler: from `parse_sampler`.
+      times: float [n], when each frame of the clip begins, rising from about 0; n at least 1.
+      window: start and end in seconds.
       num_frames: T.
-      uniforms: float32 [T], random numbers in [0, 1); deterministic samplers ignore them.
-
-    Raises:
-      UserError: no such sampler.
+      uniforms: float32 [T], random numbers in [0, 1); a sampler that is not random ignores them.
     """
-    sampler = SAMPLERS[check_sampler(name, field="sampling")]
-    drawn = sampler(num_available, num_frames=num_frames, uniforms=uniforms)
-    few = num_available <= num_frames
-    spread = uniform(num_available, num_frames=num_frames, uniforms=uniforms)
-    return Drawn(tf.where(few, spread.frames, drawn.frames), tf.where(few, spread.window_start, drawn.window_start))
+    start, end = window
+    times = np.asarray(times, np.float64)
+    low = int(_at(times, np.array([start]))[0])
+    high = max(low + 1, int(np.searchsorted(times, end - _SLACK_S, side="left")))
+    inner = np.maximum(times[low:high] - start, 0.0)
+    drawn = sampler(inner, duration_s=end - start, num_frames=num_frames, uniforms=uniforms)
+    return Drawn(drawn.frames + low, start + drawn.start_s, start + drawn.end_s)
 
 
-def check_sampler(name: str, *, field: str) -> str:
-    """Return `name`, a sampler's.
-
-    Raises:
-      UserError: there is none of that name; `field` is the config field that is named.
-    """
-    if name not in SAMPLERS:
-        raise unknown(f"sampler in {field}:", name, SAMPLERS)
-    return name
-
-
-def uniform(n: tf.Tensor, *, num_frames: int, uniforms: tf.Tensor) -> Drawn:
-    """Take the middle frame of each of T equal segments of the clip (TSN, arXiv:1608.00859, at test time)."""
-    del uniforms
-    twice = 2 * tf.range(num_frames, dtype=tf.int32) + 1
-    return Drawn(twice * n // (2 * num_frames), tf.constant(0))  # floor((i + 1/2) n / T), in whole numbers
-
-
-def uniform_jitter(n: tf.Tensor, *, num_frames: int, uniforms: tf.Tensor) -> Drawn:
-    """Take a random frame of each of T equal segments of the clip (TSN, arXiv:1608.00859, in training)."""
-    place = tf.range(num_frames, dtype=tf.float64) + tf.cast(uniforms, tf.float64)  # float32 would reach i + 1
-    drawn = tf.cast(place * tf.cast(n, tf.float64) / num_frames, tf.int32)
-    return Drawn(tf.minimum(drawn, n - 1), tf.constant(0))
-
-
-def first(n: tf.Tensor, *, num_frames: int, uniforms: tf.Tensor) -> Drawn:
-    """Take the first T frames, one after the other."""
-    del n, uniforms
-    return Drawn(tf.range(num_frames, dtype=tf.int32), tf.constant(0))
-
-
-def middle(n: tf.Tensor, *, num_frames: int, uniforms: tf.Tensor) -> Drawn:
-    """Take T frames, one after the other, from the middle of the clip."""
-    del uniforms
-    start = (n - num_frames) // 2
-    return Drawn(start + tf.range(num_frames, dtype=tf.int32), start)
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "uniform": uniform,
-    "uniform_jitter": uniform_jitter,
-    "first": first,
-    "middle": middle,
-}
-RANDOM = {"uniform_jitter"}  # the samplers that use their random numbers
+def _at(times: np.ndarray, wanted: np.ndarray, *, slack: float = _SLACK_S) -> np.ndarray:
+    """Index int64 [m] of the frame on display at each of the times `wanted` [m]; the first one before it begins."""
+    return np.maximum(np.searchsorted(times, wanted + slack, side="right") - 1, 0)

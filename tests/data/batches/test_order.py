@@ -7,14 +7,14 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.data.batches.order import make_order, unit_table
-from twinreel.data.tf_cpu import tf
 
 NO_GROUPS = [None] * 103
 
 
 def batches(groups, *, count, start=0, **sizes):
-    order = make_order(groups, **({"group_size": 1, "seed": 7} | sizes))
-    return [[part.numpy() for part in order.rows(tf.constant(k, tf.int64))] for k in range(start, start + count)]
+    """(record, epoch, first) of `count` batches of one source."""
+    order = make_order({"only": groups}, shares={"only": 1.0}, **({"group_size": 1, "seed": 7} | sizes))
+    return [order.rows(k)[1:] for k in range(start, start + count)]
 
 
 def epochs(groups, *, units, group_size, **sizes):
@@ -40,18 +40,6 @@ def test_seeds_differ_and_a_seed_repeats():
     for a, b, c in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         assert (a[0] != c[0]).any()
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_read_consecutive_parts_of_the_same_global_batches(processes):
-    whole = batches(NO_GROUPS, count=9, batch_size=16)
-    parts = [
-        batches(NO_GROUPS, count=9, batch_size=16, process_index=p, process_count=processes) for p in range(processes)
-    ]
-    for k, batch in enumerate(whole):
-        for field in range(3):
-            together = np.concatenate([part[k][field] for part in parts])
-            np.testing.assert_array_equal(together, batch[field])
 
 
 def test_an_order_is_uniform():
@@ -109,4 +97,4 @@ def test_groups_stay_together_and_all_records_are_seen():
 )
 def test_sizes_that_do_not_fit(sizes, message):
     with pytest.raises(UserError, match=message):
-        make_order(NO_GROUPS, **({"group_size": 1, "seed": 0} | sizes))
+        make_order({"only": NO_GROUPS}, shares={"only": 1.0}, **({"group_size": 1, "seed": 0} | sizes))

@@ -7,22 +7,34 @@ import numpy as np
 import pytest
 
 from twinreel.configs.errors import UserError
-from twinreel.data.batches.sampling import SAMPLERS, sample_frames
-from twinreel.data.tf_cpu import tf
+from twinreel.data.batches.sampling import SAMPLERS, parse_sampler, sample_window, window_of
 
 LENGTHS = [1, 2, 3, 7, 8, 9, 16, 17, 100, 4999]
+FPS = 8  # a power of two: the times are exact
 
 
-def reference(name: str, n: int, t: int, uniforms: np.ndarray) -> tuple[list[int], int]:
+def draw(name, *, n, t, uniforms=None, window=None, fps=FPS):
+    times = np.arange(n) / fps
+    uniforms = np.zeros(t, np.float32) if uniforms is None else uniforms
+    sampler = parse_sampler(name, field="config.data.train_sampling")
+    return sample_window(sampler, times=times, window=window or (0.0, n / fps), num_frames=t, uniforms=uniforms)
+
+
+def evenly(n: int, t: int) -> list[int]:
+    return [math.floor((Fraction(i) + Fraction(1, 2)) * n / t) for i in range(t)]
+
+
+def reference(name: str, n: int, t: int, uniforms: np.ndarray) -> tuple[list[int], float]:
+    """Frames and start of the window in seconds."""
     if n <= t or name == "uniform":
-        return [math.floor((Fraction(i) + Fraction(1, 2)) * n / t) for i in range(t)], 0
+        return evenly(n, t), 0.0
     if name == "uniform_jitter":
-        return [math.floor((i + Fraction(float(u))) * n / t) for i, u in enumerate(uniforms)], 0
-    start = {"first": 0, "middle": (n - t) // 2}[name]
-    return list(range(start, start + t)), start
+        return [math.floor((i + Fraction(float(u))) * n / t) for i, u in enumerate(uniforms)], 0.0
+    start = {"first": 0, "middle": (n - t) // 2, "dense": min(math.floor(float(uniforms[0]) * (n - t + 1)), n - t)}
+    return list(range(start[name], start[name] + t)), start[name] / FPS
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("name", ["uniform", "uniform_jitter", "first", "middle", "dense"])
 @pytest.mark.parametrize("t", [1, 5, 8])
 def test_against_reference(name, t):
     rng = np.random.default_rng(0)
@@ -30,21 +42,86 @@ def test_against_reference(name, t):
     for n in LENGTHS:
         for uniforms in [*extremes, *rng.random((3, t))]:
             uniforms = uniforms.astype(np.float32)
-            drawn = sample_frames(
-                name, num_available=tf.constant(n), num_frames=t, uniforms=tf.constant(uniforms, tf.float32)
-            )
+            drawn = draw(name, n=n, t=t, uniforms=uniforms)
             frames, start = reference(name, n, t, uniforms)
-            assert drawn.frames.numpy().tolist() == frames, (n, uniforms)
-            assert drawn.window_start.numpy() == start
+            assert drawn.frames.tolist() == frames, (n, uniforms)
+            assert drawn.start_s == start
             assert min(frames) >= 0 and max(frames) < n and frames == sorted(frames)
+            assert drawn.end_s == (start + t / FPS if name in ("first", "middle", "dense") and n > t else n / FPS)
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("name", ["uniform", "uniform_jitter", "dense", "first", "middle"])
 def test_short_clips_repeat_all_their_frames_in_order(name):
-    drawn = sample_frames(name, num_available=tf.constant(3), num_frames=8, uniforms=tf.fill([8], 0.9))
-    assert drawn.frames.numpy().tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert draw(name, n=3, t=8, uniforms=np.full(8, 0.9, np.float32)).frames.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
 
 
-def test_unknown_sampler_names_the_nearest():
-    with pytest.raises(UserError, match=r"'uniform_jiter'.*did you mean 'uniform_jitter'.*first, middle"):
-        sample_frames("uniform_jiter", num_available=tf.constant(3), num_frames=8, uniforms=tf.zeros([8]))
+def test_strides():
+    assert draw("first(3)", n=20, t=4).frames.tolist() == [0, 3, 6, 9]
+    assert draw("middle(3)", n=20, t=4).frames.tolist() == [5, 8, 11, 14]
+    assert draw("dense(3)", n=20, t=4, uniforms=np.full(4, 0.999, np.float32)).frames.tolist() == [10, 13, 16, 19]
+    assert draw("dense(3)", n=10, t=4).frames.tolist() == evenly(10, 4), "no room: all there is, evenly"
+
+
+@pytest.mark.parametrize("rate", [0.7, 2.0, 3.3])
+@pytest.mark.parametrize("name", ["fps", "fps_first", "fps_middle"])
+def test_a_fixed_rate_takes_the_frame_on_display(name, rate):
+    """Irregular times; the frame on display is looked for by a loop."""
+    rng = np.random.default_rng(3)
+    times = np.cumsum(rng.uniform(0.02, 0.4, 60)) - 0.02
+    duration, t = float(times[-1] + 0.2), 5
+    sampler = parse_sampler(f"{name}({rate})", field="f")
+    for u in (0.0, 0.37, 0.99):
+        uniforms = np.full(t, u, np.float32)
+        drawn = sample_window(sampler, times=times, window=(0.0, duration), num_frames=t, uniforms=uniforms)
+        room = max(duration - t / rate, 0)
+        begin = {"fps": float(uniforms[0]) * room, "fps_first": 0.0, "fps_middle": room / 2}[name]
+        for i, frame in enumerate(drawn.frames):
+            at = begin + (i + 0.5) / rate
+            shown = [k for k, time in enumerate(times) if time <= at + 1e-4]
+            assert frame == (shown[-1] if shown else 0)
+        assert drawn.start_s == pytest.approx(begin)
+        assert drawn.end_s == pytest.approx(min(begin + t / rate, duration))
+
+
+def test_a_window_cuts_before_the_sampler_draws():
+    drawn = draw("uniform", n=80, t=4, window=(2.0, 4.0))  # frames 16 to 31
+    assert drawn.frames.tolist() == [16 + k for k in evenly(16, 4)]
+    assert (drawn.start_s, drawn.end_s) == (2.0, 4.0)
+    drawn = draw("first", n=80, t=4, window=(2.06, 4.0))
+    assert drawn.frames.tolist() == [16, 17, 18, 19], "the frame on display at the window's start belongs to it"
+    assert draw("uniform", n=80, t=2, window=(9.99, 10.0)).frames.tolist() == [79, 79]
+
+
+def test_windows():
+    assert window_of(duration_s=10.0, seconds=0.0, place=0.3) == (0.0, 10.0)
+    assert window_of(duration_s=10.0, seconds=12.0, place=0.3) == (0.0, 10.0)
+    assert window_of(duration_s=10.0, seconds=4.0, place=0.5) == (3.0, 7.0)
+    assert window_of(duration_s=10.0, seconds=4.0, place=1.0) == (6.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("uniform_jiter", r"'uniform_jiter'.*did you mean 'uniform_jitter'"),
+        ("dense(0)", r"dense\(stride: int=1\): stride must be at least 1"),
+        ("fps", r"fps\(rate: float\)"),
+        ("fps(-1)", r"rate must be above 0"),
+        ("uniform|first", r"must name one sampler"),
+        ("", r"must name one sampler"),
+    ],
+)
+def test_bad_declarations(declared, message):
+    with pytest.raises(UserError, match=message):
+        parse_sampler(declared, field="config.data.train_sampling")
+
+
+def test_every_sampler_says_whether_it_is_random():
+    times = np.arange(100) / FPS
+    for name in SAMPLERS:
+        sampler = parse_sampler(f"{name}(2.0)" if name.startswith("fps") else name, field="f")
+        drawn = set()
+        for uniform in (0.0, 0.3, 0.9):
+            uniforms = np.full(4, uniform, np.float32)
+            found = sample_window(sampler, times=times, window=(0.0, 12.5), num_frames=4, uniforms=uniforms)
+            drawn.add(tuple(found.frames.tolist()))
+        assert (len(drawn) > 1) == sampler.random, name

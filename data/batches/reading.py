@@ -1,0 +1,279 @@
+"""Rows to encoded clips: what is random about a row is drawn, then its record is read and the drawn parts taken out."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from ...configs.errors import UserError, unknown
+from ..options import ClipData
+from ..tf_cpu import tf
+from . import draws
+from .clip_graph import ClipGraph
+from .records import Record, Records, damaged_record
+
+
+class Source:
+    """An opened split of a prepared folder.
+
+    Attributes:
+      name: of the source, for messages.
+      records: the folder.
+      split: the split's name.
+      rows: its lines of clips.jsonl.
+    """
+
+    def __init__(self, folder: str, *, split: str, field: str, name: str = ""):
+        """Open.
+
+        Raises:
+          UserError: the folder cannot be opened, or has no such split; `field` names the config field of the split.
+        """
+        self.records = Records(folder)
+        self.name = name or self.records.folder.name
+        if split not in self.records.splits:
+            raise unknown(f"split ({field}) in {folder!r}:", split, self.records.splits)
+        self.split = split
+        self.rows = self.records.rows(split)
+
+
+def open_sources(data: ClipData) -> list[Source]:
+    """Open what `config.data` trains on: the folder `dir`, or those of the mixture.
+
+    Raises:
+      UserError: neither or a fault in one of them; a field of a source that does not exist.
+    """
+    if not data.mixture:
+        if not data.dir:
+            raise UserError("config.data.dir is empty; set it to a folder that `twinreel prepare` made (--data DIR)")
+        return [Source(data.dir, split=data.train_split, field="config.data.train_split")]
+    found = []
+    for name, given in data.mixture.items():
+        where = f"config.data.mixture.{name}"
+        for key in given if isinstance(given, Mapping) else ():
+            if key not in ("dir", "weight", "split"):
+                raise unknown(f"field of {where}", key, ("dir", "weight", "split"))
+        if not isinstance(given, Mapping) or not given.get("dir"):
+            raise UserError(f'{where} is {given!r}, wanted a section with dir, as {{"dir": "data/{name}"}}')
+        found.append(
+            Source(given["dir"], split=given.get("split", data.train_split), field=f"{where}.split", name=name)
+        )
+    return found
+
+
+class Wanted(NamedTuple):
+    """Rows of a batch to read: `source` int32 [r], `record` int64 [r], `epoch` int64 [r]."""
+
+    source: np.ndarray
+    record: np.ndarray
+    epoch: np.ndarray
+
+
+class Read(NamedTuple):
+    """What was read of r rows.
+
+    Attributes:
+      jpegs: object [r,V*T], the drawn frames' JPEG files; b"" where `ok` is False.
+      height: int32 [r], pixels of these frames.
+      width: int32 [r].
+      uniforms: float32 [r,D], numbers in [0, 1) for the transforms.
+      window: float32 [r,2], start and end of the (first) window in seconds.
+      ok: bool [r], False where the record is damaged.
+      audio: int16 [r,S].
+      audio_mask: bool [r], whether there is sound in the window.
+    """
+
+    jpegs: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    uniforms: np.ndarray
+    window: np.ndarray
+    ok: np.ndarray
+    audio: np.ndarray
+    audio_mask: np.ndarray
+
+
+class Reader:
+    """Reads rows; safe to call from several threads.
+
+    Attributes:
+      bad: what is wrong with each damaged record met so far, by (source, record).
+    """
+
+    def __init__(self, sources: Sequence[Source], *, data: ClipData, graph: ClipGraph, seed: int):
+        """Check that the frames fit the transforms.
+
+        Args:
+          sources: what is read.
+          data: `config.data`.
+          graph: how clips become arrays.
+          seed: of the run; -1 = evaluation, where nothing is random.
+
+        Raises:
+          UserError: frames that are too small, features that a source does not have, or of different widths.
+        """
+        self.bad: dict[tuple[int, int], str] = {}
+        self._sources, self._data, self._graph, self._seed = sources, data, graph, seed
+        self._widths = {name: _feature_width(name, sources) for name in data.features}
+        self._lock = threading.Lock()
+        for source in sources if graph.num_frames else ():
+            sizes = {(row["height"], row["width"]): row["clip_id"] for row in source.rows}
+            for (height, width), clip_id in sorted(sizes.items()):
+                graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
+
+    def read(self, wanted: Wanted, *, shuffle_frames_seed: int | None = None) -> tuple[Read, dict[str, np.ndarray]]:
+        """Draw and read rows.
+
+        Returns:
+          The rows, and their precomputed features: `features_NAME` float32 [r,n,D] and `features_NAME_mask` bool [r,n].
+        """
+        r, frames = len(wanted.record), self._graph.num_frames * self._graph.windows
+        jpegs = np.full((r, frames), b"", object)
+        out = Read(
+            jpegs=jpegs,
+            height=np.ones(r, np.int32),
+            width=np.ones(r, np.int32),
+            uniforms=np.zeros((r, self._graph.draws), np.float32),
+            window=np.zeros((r, 2), np.float32),
+            ok=np.zeros(r, bool),
+            audio=np.zeros((r, self._graph.audio_samples), np.int16),
+            audio_mask=np.zeros(r, bool),
+        )
+        features = self._no_features(r)
+        for i in range(r):
+            source, record, epoch = (int(part[i]) for part in wanted)
+            try:
+                self._row(out, features, i, source=source, record=record, epoch=epoch, shuffle=shuffle_frames_seed)
+            except (UserError, DecodeError, IndexError, ValueError) as error:
+                self.reject(source, record, reason=error)
+        return out, features
+
+    def width(self, name: str) -> int:
+        """Return D of a modality of `config.data.features`."""
+        return self._widths[name]
+
+    def fault(self, source: int, record: int) -> UserError | None:
+        """Read, parse and decode all of a record; return what is wrong with it."""
+        whose = self._sources[source]
+        row = whose.rows[record]
+        size = [row["height"], row["width"], 3]
+        try:
+            parsed = Record(whose.records.read(whose.split, [record])[0])
+            for jpeg in parsed.frames(range(row["num_frames"])):
+                if (got := tf.io.decode_jpeg(jpeg, channels=3).shape.as_list()) != size:
+                    return damaged_record(whose.split, record, f"a frame of {got[:2]} instead of {size[:2]} pixels")
+        except UserError as error:
+            return error
+        except tf.errors.OpError as error:
+            return damaged_record(whose.split, record, error.message.splitlines()[0])
+        except (DecodeError, IndexError) as error:
+            return damaged_record(whose.split, record, str(error))
+        return None
+
+    def reject(self, source: int, record: int, *, reason: Exception) -> None:
+        """Count a damaged record.
+
+        Raises:
+          UserError: more than `max_bad_fraction` of the source's records are damaged; names the newest one.
+        """
+        whose = self._sources[source]
+        error = reason if isinstance(reason, UserError) else damaged_record(whose.split, record, str(reason))
+        with self._lock:
+            self.bad[source, record] = str(error)
+            count = sum(s == source for s, _ in self.bad)
+        limit = self._data.max_bad_fraction
+        if count > limit * len(whose.rows):
+            raise UserError(
+                f"{error} [{count} of the {len(whose.rows)} clips of {whose.name!r} are damaged, more than "
+                f"config.data.max_bad_fraction={limit:g} allows]"
+            ) from reason
+
+    def _row(
+        self,
+        out: Read,
+        features: dict[str, np.ndarray],
+        i: int,
+        *,
+        source: int,
+        record: int,
+        epoch: int,
+        shuffle: int | None,
+    ) -> None:
+        """Fill row i."""
+        whose, graph = self._sources[source], self._graph
+        row = whose.rows[record]
+        parsed = Record(whose.records.read(whose.split, [record])[0])
+        if self._seed >= 0:
+            out.uniforms[i] = draws.uniforms(
+                seed=self._seed, epoch=epoch, source=source, record=record, count=graph.draws
+            )
+        [(start, end), *_] = graph.windows_of(row["duration_s"], uniform=float(out.uniforms[i, graph.num_frames]))
+        if graph.num_frames:
+            times = parsed.timestamps_s
+            if len(times) != row["num_frames"]:
+                raise ValueError(f"{len(times)} frames instead of {row['num_frames']}")
+            frames, start, end = graph.draw(times=times, duration_s=row["duration_s"], uniforms=out.uniforms[i])
+            if shuffle is not None:
+                frames = _shuffled(frames.reshape(graph.windows, -1), key=(shuffle, record))
+            out.jpegs[i] = parsed.frames(frames.tolist())
+            out.height[i], out.width[i] = row["height"], row["width"]
+        out.window[i] = start, end
+        if graph.audio_samples:
+            sound = parsed.sound(start_s=start, end_s=end, samples=graph.audio_samples)
+            out.audio[i, : len(sound)] = sound
+            out.audio_mask[i] = len(sound) > 0
+        for name in self._data.features:
+            _fill_features(features, name, i, stored=parsed.features(name), share=(start, end, row["duration_s"]))
+        out.ok[i] = True
+
+    def _no_features(self, r: int) -> dict[str, np.ndarray]:
+        empty: dict[str, np.ndarray] = {}
+        for name, n in self._data.features.items():
+            empty[f"features_{name}"] = np.zeros((r, n, self._widths[name]), np.float32)
+            empty[f"features_{name}_mask"] = np.zeros((r, n), bool)
+        return empty
+
+
+def _shuffled(frames: np.ndarray, *, key: tuple[int, int]) -> np.ndarray:
+    """Put the frames [V,T] of each window in a random order; the same one for the same key."""
+    generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+    return generator.permuted(frames, axis=1).reshape(-1)
+
+
+def _fill_features(
+    features: dict[str, np.ndarray], name: str, i: int, *, stored: np.ndarray | None, share: tuple[float, float, float]
+) -> None:
+    """Put the features within the window into row i, evenly chosen where they are too many."""
+    if stored is None:
+        return
+    start, end, duration = share
+    n = len(stored)
+    low = min(int(start / duration * n), n - 1) if duration > 0 else 0
+    high = max(low + 1, int(np.ceil(end / duration * n))) if duration > 0 else n
+    part = stored[low:high]
+    room = features[f"features_{name}"].shape[1]
+    if len(part) > room:
+        part = part[((np.arange(room) + 0.5) * len(part) / room).astype(int)]
+    features[f"features_{name}"][i, : len(part)] = part
+    features[f"features_{name}_mask"][i, : len(part)] = True
+
+
+def _feature_width(name: str, sources: Sequence[Source]) -> int:
+    """Return D of a modality, the same in all clips that have it."""
+    widths: dict[int, Any] = {}
+    for source in sources:
+        for row in source.rows:
+            if name in row["features"]:
+                widths.setdefault(row["features"][name][1], row["clip_id"])
+    if not widths:
+        known = sorted({known for source in sources for row in source.rows[:1000] for known in row["features"]})
+        raise unknown("modality in config.data.features:", name, known)
+    if len(widths) > 1:
+        (a, first), (b, second) = list(widths.items())[:2]
+        raise UserError(
+            f"features {name!r} have {a} columns in clip {first!r} and {b} in clip {second!r}; "
+            "prepare clips of one width, or leave the modality out of config.data.features"
+        )
+    return next(iter(widths))

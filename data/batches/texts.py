@@ -1,0 +1,208 @@
+"""Which text a row of a batch gets, and its token ids: captions, transcript, prompts. No tensorflow."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...configs.errors import UserError, unknown
+from ..options import ClipData
+from ..text.clean import text_cleaner
+from ..text.tokenizer import Tokenizer
+from .draws import below, numbers
+
+TEXT_FROM = ("captions", "sentences", "transcript")
+_COUNTED = 200_000  # texts whose length is looked at before training; more are thinned evenly
+_CAPTION, _PROMPT = 1, 2  # what a number is drawn for
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Whose text is wanted, for each row of a batch.
+
+    Attributes:
+      source: int32 [b].
+      record: int64 [b].
+      epoch: int64 [b].
+      caption: int32 [b,C], numbers of the record's captions; -1 = none.
+      window: float32 [b,2], start and end of the time window in seconds from the clip's start.
+    """
+
+    source: np.ndarray
+    record: np.ndarray
+    epoch: np.ndarray
+    caption: np.ndarray
+    window: np.ndarray
+
+
+class Texts:
+    """The texts of one or several sources.
+
+    Attributes:
+      total: number of texts whose length was looked at (all, or an even sample of very many).
+      truncated: how many of them are longer than the context and will be cut.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[dict[str, Any]]], *, data: ClipData, tokenizer: Tokenizer, seed: int):
+        """Check the options and count what will be cut.
+
+        Args:
+          rows: the lines of clips.jsonl of each source.
+          data: `config.data`.
+          tokenizer: turns strings into ids.
+          seed: of the run; -1 = evaluation: first caption, first sentence, no prompt.
+
+        Raises:
+          UserError: options that do not fit, or a prompt without {}.
+        """
+        _check(data)
+        self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
+        self._clean = text_cleaner(data.text)
+        self._counts = [np.array([len(row["captions"]) for row in part], np.int32) for part in rows]
+        self.total, self.truncated = self._count_truncated()
+
+    def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        """Return int32 [b,C]: numbers of different captions of each row's record, -1 where there are no more."""
+        wanted = self._data.captions_per_clip
+        count = np.empty(len(record), np.int32)
+        for i in np.unique(source):
+            count[source == i] = self._counts[i][record[source == i]]
+        if self._seed < 0:
+            first = np.zeros(len(record), np.int32)
+        else:
+            first = below(count, self._numbers(source, record=record, epoch=epoch, what=_CAPTION))
+        # Candidates follow the drawn one, round the record's list.
+        place = np.arange(wanted, dtype=np.int32)
+        after = (first[:, None] + place) % np.maximum(count, 1)[:, None]
+        return np.where(place < count[:, None], after, -1).astype(np.int32)
+
+    def count(self, source: int, *, record: int) -> int:
+        """Return how many captions a record has."""
+        return int(self._counts[source][record])
+
+    def identity(self, source: int, *, record: int, caption: int) -> bytes:
+        """Return what two captions share if they are equal after cleaning."""
+        text = self._clean(self._rows[source][record]["captions"][caption])
+        return hashlib.blake2b(text.encode(), digest_size=12).digest()
+
+    def encode(self, chosen: Chosen) -> dict[str, np.ndarray]:
+        """Return the texts of a batch as ids.
+
+        Returns:
+          `text int32 [b,L]`, `text_mask bool [b,L]` (with `captions_per_clip` C above 1: [b,C,L]) and `caption_index
+          int32 [b]` or [b,C]: the number of the caption or sentence, 0 for a whole transcript, -1 = there is none; its
+          text is the empty one.
+        """
+        picked = [self._pick(chosen, i) for i in range(len(chosen.record))]
+        index = np.array([[number for number, _ in texts] for texts in picked], np.int32)
+        strings = [text for texts in picked for _, text in texts]
+        prompts = self._prompts(chosen)
+        strings = [prompts[i // index.shape[1]](self._clean(text)) if text else "" for i, text in enumerate(strings)]
+        ids, mask, _ = self._tokenizer.encode(strings, context_length=self._data.context_length)
+        shape = (*index.shape, self._data.context_length)
+        ids, mask = ids.reshape(shape), mask.reshape(shape)
+        if self._data.captions_per_clip == 1:
+            ids, mask, index = ids[:, 0], mask[:, 0], index[:, 0]
+        return {"text": ids, "text_mask": mask, "caption_index": index}
+
+    def _pick(self, chosen: Chosen, i: int) -> list[tuple[int, str]]:
+        """Return (number, text) of each of the C texts of row i; (-1, "") where there is none."""
+        row = self._rows[chosen.source[i]][chosen.record[i]]
+        if self._data.text_from == "captions":
+            return [(int(c), row["captions"][c] if c >= 0 else "") for c in chosen.caption[i]]
+        start, end = chosen.window[i].tolist()
+        said = [
+            (number, sentence["text"])
+            for number, sentence in enumerate(row["sentences"])
+            if sentence["start_s"] < end and sentence["end_s"] > start
+        ]
+        if not row["sentences"] and row["transcript"]:
+            said = [(0, row["transcript"])]
+        if not said:
+            return [(-1, "")]
+        if self._data.text_from == "transcript":
+            return [(0, " ".join(text for _, text in said))]
+        if self._seed < 0:
+            return [said[0]]
+        one = {name: getattr(chosen, name)[i : i + 1] for name in ("source", "record", "epoch")}
+        return [said[int(below(np.array([len(said)]), self._numbers(**one, what=_CAPTION))[0])]]
+
+    def _prompts(self, chosen: Chosen) -> list[Callable[[str], str]]:
+        templates = self._data.prompts
+        if not templates or self._seed < 0:
+            return [str] * len(chosen.record)
+        drawn = self._numbers(chosen.source, record=chosen.record, epoch=chosen.epoch, what=_PROMPT)
+        number = below(np.full(len(drawn), len(templates)), drawn)
+        return [functools.partial(_fill, templates[n]) for n in number]
+
+    def _numbers(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray, what: int) -> np.ndarray:
+        return numbers(seed=self._seed, epoch=epoch, source=source, record=record, what=what)
+
+    def _count_truncated(self) -> tuple[int, int]:
+        texts = [text for rows in self._rows for row in rows for text in texts_of(row, self._data.text_from)]
+        texts = texts[:: -(-len(texts) // _COUNTED) or 1]
+        longest = max(self._data.prompts, key=len, default="{}")
+        strings = [_fill(longest, self._clean(text)) for text in texts]
+        return len(texts), self._tokenizer.encode(strings, context_length=self._data.context_length)[2]
+
+
+def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray, caption: np.ndarray) -> np.ndarray:
+    """Choose other captions where one stands in an earlier row of the global batch already.
+
+    Args:
+      texts: knows when two captions are equal.
+      source: int32 [B].
+      record: int64 [B].
+      caption: int32 [B,1], the captions drawn, -1 = none.
+
+    Returns:
+      int32 [B,1]: the first caption after the drawn one, round the record's list, that no earlier row has; -1 where
+      there is none: such a row is not valid.
+    """
+    taken: set[bytes] = set()
+    chosen = caption.copy()
+    for i, (s, r, drawn) in enumerate(zip(source.tolist(), record.tolist(), caption[:, 0].tolist(), strict=True)):
+        count = texts.count(s, record=r)
+        chosen[i, 0] = -1
+        for number in [(drawn + j) % count for j in range(count)] if drawn >= 0 else []:
+            identity = texts.identity(s, record=r, caption=number)
+            if identity not in taken:
+                taken.add(identity)
+                chosen[i, 0] = number
+                break
+    return chosen
+
+
+def _fill(template: str, text: str) -> str:
+    return template.replace("{}", text)
+
+
+def texts_of(row: dict[str, Any], text_from: str) -> list[str]:
+    """Return all texts that a line of clips.jsonl can give, for a value of `config.data.text_from`."""
+    if text_from == "captions":
+        return row["captions"]
+    said = [sentence["text"] for sentence in row["sentences"]] or [row["transcript"]]
+    return said if text_from == "sentences" else [" ".join(said)]
+
+
+def _check(data: ClipData) -> None:
+    if data.text_from not in TEXT_FROM:
+        raise unknown("value of config.data.text_from:", data.text_from, TEXT_FROM)
+    for prompt in data.prompts:
+        if prompt.count("{}") != 1:
+            raise UserError(f"config.data.prompts: {prompt!r} must have one {{}} where the text goes")
+    if data.captions_per_clip < 1:
+        raise UserError(
+            f"captions_per_clip={data.captions_per_clip} must be at least 1; set config.data.captions_per_clip"
+        )
+    for field, on in (("captions_per_clip", data.captions_per_clip > 1), ("unique_captions", data.unique_captions)):
+        if on and data.text_from != "captions":
+            raise UserError(
+                f"config.data.{field}={getattr(data, field)} needs config.data.text_from='captions', "
+                f"got {data.text_from!r}"
+            )
+    if data.unique_captions and data.captions_per_clip > 1:
+        raise UserError("config.data.unique_captions needs config.data.captions_per_clip=1: several candidates overlap")
