@@ -66,6 +66,11 @@ class Prefetcher:
         """Return `clip_index` of this process's first rows of global batch `step` ([] if the batch names none)."""
         return self._rows.get(step, [])
 
+    def facts(self, step: int) -> dict[str, float]:
+        """Return what the source of the batches wants logged when `step` steps are done ({} if it has no `facts`)."""
+        facts = getattr(self._source, "facts", None)
+        return facts(step) if facts is not None else {}
+
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()

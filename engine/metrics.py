@@ -175,6 +175,7 @@ class Monitor:
             "step_time_s": seconds / steps,
             "data_wait": min(1.0, waited / seconds),
             "memory_gb": memory_gb(),
+            **self._stream.facts(flying.step),
         }
         self._window_start, self._window_step, self._window_wait = done, flying.step, flying.waited_s
         self._history.write(values, step=flying.step, kind="train")

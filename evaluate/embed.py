@@ -37,6 +37,11 @@ class Encoder(Protocol):
         """The tokenizer of the checkpoint."""
         ...
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the checkpoint says of itself."""
+        ...
+
     def embed_video_batch(self, video: np.ndarray) -> np.ndarray:
         """Embed preprocessed frames, uint8 [b,T,H,W,3]."""
         ...

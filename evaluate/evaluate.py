@@ -136,10 +136,21 @@ def embed_for_report(
 
     Arguments and errors as in `evaluate`.
     """
+    from ..data.batches.mismatch import record_mismatches
     from .embed import embed_split
     from .retrieval import split_coverage
 
     rows = records.rows(split) if split in records.splits else []
+    trained = encoder.meta.get("data", {}).get("prepare", {})
+    warnings = record_mismatches(
+        trained=trained,
+        prepared=records.options,
+        rows=rows,
+        num_frames=encoder.data.num_frames,
+        sound=encoder.data.audio_seconds > 0,
+    )
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     found = embed_split(
         encoder,
         records=records,
@@ -152,6 +163,7 @@ def embed_for_report(
     found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=allow_missing)
     prepared = json.loads((records.folder / "prepare.json").read_text())
     found.protocol["source_sha256"] = prepared.get("source_sha256")
+    found.protocol["warnings"] = warnings
     return found
 
 

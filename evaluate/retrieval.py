@@ -30,6 +30,7 @@ _DESCRIBED = (
     "checkpoint",
     "step",
     "seed",
+    "warnings",
 )
 
 

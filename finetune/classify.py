@@ -155,6 +155,7 @@ class Classify:
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
                 label_names=self.labels,
+                only=self.train.indices,
             )
         )
 
@@ -188,11 +189,11 @@ class Classify:
             split=clips.split,
             batch_size=data.batch_size,
             label_names=self.labels,
+            only=clips.indices,
         )
         for batch in clips.attach(batches):
-            if batch["valid"].any():
-                scores = np.asarray(_scores(graph, self._setting.mesh, state, batch["video"]))
-                parts.append([part[batch["valid"]] for part in (scores, batch["label"], batch["clip_index"])])
+            scores = np.asarray(_scores(graph, self._setting.mesh, state, batch["video"]))
+            parts.append([part[batch["valid"]] for part in (scores, batch["label"], batch["clip_index"])])
         logits, label, index = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(index, kind="stable")
         return _softmax(logits[order]), label[order], index[order]

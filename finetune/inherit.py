@@ -1,7 +1,9 @@
 """Complete a fine-tuning config from its checkpoint, and warn where the two look at clips differently."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ..data.batches.mismatch import record_mismatches
 
 Config = Mapping[str, Any]
 """A whole config as nested dicts."""
@@ -22,13 +24,16 @@ def complete(config: Config, *, meta: Mapping[str, Any], init: Mapping[str, Any]
     return {**config, **inherited, "init": dict(init)}
 
 
-def mismatches(config: Config, *, meta: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[str]:
+def mismatches(
+    config: Config, *, meta: Mapping[str, Any], prepare: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
     """Return one sentence per way in which this run shows clips to the towers unlike before, or trains unlike it tests.
 
     Args:
       config: the completed config.
       meta: the checkpoint's meta.
       prepare: options of the prepared data set (`prepare.json`).
+      rows: lines of clips.jsonl of the train split.
     """
     data, before = config["data"], meta["config"].get("data", {})
     found = [
@@ -42,14 +47,13 @@ def mismatches(config: Config, *, meta: Mapping[str, Any], prepare: Mapping[str,
             f"config.data.train_sampling={samplers[0]!r} but eval_sampling={samplers[1]!r}: "
             "clips are trained and evaluated at different rates or spans"
         )
-    fps = meta.get("data", {}).get("prepare", {}).get("fps")
-    consecutive = any(_family(sampler) != "uniform" for sampler in samplers if sampler)
-    if consecutive and (fps or 0) != (prepare.get("fps") or 0):  # samplers that span the clip do not depend on it
-        found.append(
-            f"these records hold {_rate(prepare.get('fps'))}, the checkpoint was pretrained on {_rate(fps)} "
-            "(`twinreel prepare --fps`)"
-        )
-    return found
+    return found + record_mismatches(
+        trained=meta.get("data", {}).get("prepare", {}),
+        prepared=prepare,
+        rows=rows,
+        num_frames=data.get("num_frames", 0),
+        sound=bool(data.get("audio_seconds")),
+    )
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,9 +73,6 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _family(sampler: str) -> str:
-    """`uniform_jitter` and `uniform` look at a clip in the same way: they share the part before the first `_`."""
-    return sampler.split("_")[0].split("(")[0]
-
-
-def _rate(fps: float | None) -> str:
-    return f"{fps:g} frames a second" if fps else "every frame of the file"
+    """Samplers of one family look at a clip alike: `uniform` and `uniform_jitter`, `dense(2)` and `middle`."""
+    name = sampler.split("_")[0].split("(")[0]
+    return "dense" if name in ("first", "middle") else name

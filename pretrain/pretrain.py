@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.cli import Parser
+from ..configs.errors import unknown
 from ..configs.load import Config, load_config
 from ..configs.section import section
 
@@ -73,7 +74,7 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
     from .objective import Contrastive
 
     data = section(ClipData, config.data, name="data")
-    records = Records(Path(data.dir))
+    records = Records(Path(evaluated_folder(data)))
     tokenizer = keep_tokenizer(data, workdir=workdir)
     objective = Contrastive(
         model=config.model.to_dict(),
@@ -85,11 +86,11 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
     meta = {
         "objective": "contrastive",
         "tokenizer": tokenizer.to_meta(),
-        "data": {"prepare": records.options, "name": Path(data.dir).name},
+        "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.mixture)},
     }
 
     def batches(start_step: int) -> Any:
-        return train_batches(
+        stream = train_batches(
             data,
             tokenizer=tokenizer,
             seed=config.seed,
@@ -97,6 +98,14 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        if stream.texts.truncated and jax.process_index() == 0:
+            share = 100 * stream.texts.truncated / stream.texts.total
+            print(
+                f"{share:.1f} % of {stream.texts.total:,} texts are longer than context_length={data.context_length} "
+                f"tokens and are cut (config.data.context_length)",
+                file=sys.stderr,
+            )
+        return stream
 
     return train(
         objective=objective,
@@ -107,6 +116,13 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
         evaluate=retrieval_hook(data, tokenizer=tokenizer, records=records, meta=meta),
         overwrite_config=overwrite_config,
     )
+
+
+def evaluated_folder(data: "ClipData") -> str:
+    """Return the prepared folder whose `eval_split` is evaluated on: `data.dir`, or else the mixture's first."""
+    if data.dir or not data.mixture:
+        return data.dir
+    return next(iter(data.mixture.values()))["dir"]
 
 
 def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
@@ -131,13 +147,16 @@ def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
 def retrieval_hook(
     data: "ClipData", *, tokenizer: "Tokenizer", records: Any, meta: dict[str, Any]
 ) -> Callable[[Any, int], dict[str, float]] | None:
-    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `data.eval_split`; None without one.
+    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `data.eval_split`; None if that is "".
 
     Its values: `val/t2v_R@1`, `val/v2t_R@1` ... (percent, first caption of each clip), and `val/twins` (percent) where
     the split has order twins.
     """
-    if not data.eval_split or data.eval_split not in records.splits:
+    if not data.eval_split:
         return None
+    if data.eval_split not in records.splits:
+        hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
+        raise unknown("split of config.data.eval_split" + hint + ":", data.eval_split, records.splits)
     from ..evaluate.embed import embed_split
     from ..evaluate.evaluate import measure
     from ..evaluate.retrieval import headline

@@ -33,7 +33,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     label_names: Sequence[str] | None = None,
-    only: Sequence[int] | None = None,
+    only: np.ndarray | None = None,
 ) -> "Batches":
     """Yield this process's rows of the global batches `start_step`, `start_step + 1`, ... without end.
 
@@ -49,7 +49,7 @@ def train_batches(
       process_count: P.
       label_names: gives the batch a `label`: the place of the record's first label in this list; -1 (and not valid) if
         it is not in it.
-      only: the records that take part, where not all do (one source).
+      only: int [m], the records that take part, where not all do (one source).
 
     Returns:
       An iterator of batches: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
@@ -89,7 +89,9 @@ def train_batches(
         data=data,
         labels=_labels(sources, label_names),
         batch_size=share,
-        facts=_facts(order, start_step=start_step) if data.mixture else None,
+        facts=lambda step: {
+            f"epoch/{name}" if data.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
+        },
     )
 
 
@@ -101,7 +103,7 @@ def eval_batches(
     batch_size: int,
     shuffle_frames_seed: int | None = None,
     label_names: Sequence[str] | None = None,
-    only: Sequence[int] | None = None,
+    only: np.ndarray | None = None,
 ) -> "Batches":
     """Yield every clip of a split once, in record order, with the `eval_*` options and its first caption.
 
@@ -114,7 +116,7 @@ def eval_batches(
       batch_size: rows of a batch.
       shuffle_frames_seed: permute the T frames of each clip, at random but the same at every call with this seed.
       label_names: as in `train_batches`.
-      only: the records that take part, rising; None = all.
+      only: int [m], the records that take part, rising; None = all.
 
     Returns:
       An iterator of batches as in `train_batches`; with `eval_clips` V above 1 `video` is [b,V,T,H,W,3].
@@ -229,7 +231,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           labels: by source, int32 [n], the class of each record, -1 = none; None for batches without labels.
           batch_size: rows of a batch.
           shuffle_frames_seed: see `eval_batches`.
-          facts: number of batches given -> what is worth logging.
+          facts: step -> what is worth logging.
           pad: whether the last batch is filled up.
         """
         self.texts = texts
@@ -248,9 +250,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """Stop reading ahead and give the buffers back; there is no next batch."""
         self._iterator = None
 
-    def facts(self) -> dict[str, float]:
-        """Return what is worth logging after the batches given so far: epochs of each source, damaged records."""
-        found = self._facts(self._given) if self._facts else {}
+    def facts(self, step: int) -> dict[str, float]:
+        """Return what is worth logging when `step` batches of the run are done: epochs of each source, damage met."""
+        found = self._facts(step) if self._facts else {}
         return found | ({"damaged_records": float(len(self._reader.bad))} if self._reader.bad else {})
 
     def encoded_frames(self) -> Iterator[list[bytes]]:
@@ -308,7 +310,7 @@ def _close_all() -> None:
 
 
 def _order(
-    data: ClipData, sources: Sequence[Source], *, seed: int, process_count: int, only: Sequence[int] | None
+    data: ClipData, sources: Sequence[Source], *, seed: int, process_count: int, only: np.ndarray | None
 ) -> Order:
     """Build the order of the rows of one or several sources."""
     if only is not None and len(sources) > 1:
@@ -327,10 +329,6 @@ def _order(
         mix_by=data.mix_by,
         process_count=process_count,
     )
-
-
-def _facts(order: Order, *, start_step: int) -> Callable[[int], dict[str, float]]:
-    return lambda given: {f"epoch/{name}": epochs for name, epochs in order.epochs(start_step + given).items()}
 
 
 def _labels(sources: Sequence[Source], names: Sequence[str] | None) -> list[np.ndarray] | None:

@@ -212,7 +212,7 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
         ("--config.task.head=atentive", "did you mean 'attentive'"),
         ("--config.task.dropout=1.5", "config.task.dropout must be at least 0 and below 1"),
         ("--config.data.batch_size=7", "batch_size=7 must divide"),
-        ("--config.data.batch_size=64", "batch_size=64 is larger than the split, which has 37 clips"),
+        ("--config.data.batch_size=64", "batch_size=64 is larger than the split, which has 36 clips"),
         ("--config.data.train_video=random_crop(99)", "random_crop"),
         ("--config.task.lables=()", "did you mean 'task.labels'"),
     ],

@@ -50,7 +50,7 @@ def test_each_mismatch_is_named():
     assert "num_frames=4" in found[0] and "with 8" in found[0]
     assert "train_sampling='window'" in found[1]
     assert "'window' but eval_sampling='uniform'" in found[2]
-    assert "every frame of the file" in found[3] and "8 frames a second" in found[3]
+    assert "every frame" in found[3] and "8 frames/s" in found[3]
 
 
 def test_config_without_a_task():
