@@ -1,7 +1,9 @@
 """Annotation files read with care: found by name, UTF-8, and every fault named by file, line or key, and value."""
 
+import contextlib
 import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -206,6 +208,10 @@ def expect(value: Any, kind: type[Kind], *, what: str, where: str) -> Kind:
       UserError: it is not.
     """
     good = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if good and kind is float:
+        with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+            value = float(value)
+        good = isinstance(value, float) and math.isfinite(value)
     if not good:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
@@ -219,10 +225,11 @@ def number(text: str, *, what: str, where: str) -> float:
     Raises:
       UserError: it spells none.
     """
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{where}: {what} is {text!r}, wanted a number, as 12.5") from None
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if math.isfinite(value):
+            return value
+    raise UserError(f"{where}: {what} is {text!r}, wanted a number, as 12.5")
 
 
 def whole(text: str, *, what: str, where: str) -> int:
@@ -232,6 +239,6 @@ def whole(text: str, *, what: str, where: str) -> int:
       UserError: it spells none.
     """
     value = number(text, what=what, where=where)
-    if not value.is_integer():  # neither fraction nor infinity nor nan
+    if not value.is_integer():
         raise UserError(f"{where}: {what} is {text!r}, wanted a whole number, as 12")
     return int(value)

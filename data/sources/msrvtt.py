@@ -114,22 +114,22 @@ SOURCES = (
     Source(
         name="msrvtt",
         title="MSR-VTT: 10,000 web clips of 10 to 30 s, 20 captions each",
-        layout=(
-            "MSRVTT_JSFUSION_test.csv          1ka: key,vid_key,video_id,sentence\n"
-            "MSRVTT_train.9k.csv or .7k.csv    1ka: video_id\n"
-            "MSRVTT_data.json                  {videos: [...], sentences: [{video_id, caption, sen_id}]}; or the owners'\n"
-            "                                  train_val_videodatainfo.json and test_videodatainfo.json; or MSR_VTT.json\n"
-            "train_list_miech.txt, test_list_miech.txt                       1kb: one video_id per line\n"
-            "train_list_full.txt, val_list_full.txt, test_list_full.txt      full; or the splits in `videos`\n"
-            "For the 1ka test split alone the first file is enough."
-        ),
-        videos="video0.mp4 ... video9999.mp4, any suffix",
+        layout="""\
+MSRVTT_JSFUSION_test.csv         1ka: key,vid_key,video_id,sentence
+MSRVTT_train.9k.csv or .7k.csv   1ka: video_id
+MSRVTT_data.json                 {videos: [...], sentences: [{video_id, caption, sen_id}]}; or the owners'
+                                 train_val_videodatainfo.json and test_videodatainfo.json; or MSR_VTT.json
+train_list_miech.txt, test_list_miech.txt   1kb: one video_id per line
+train_list_full.txt, val_list_full.txt, test_list_full.txt   full: likewise; or the splits that `videos` names
+For the test split of 1ka alone the first file is enough.""",
+        videos="video0.mp4 ... video9999.mp4",
         published_at="https://www.microsoft.com/en-us/research/publication/"
         "msr-vtt-a-large-video-description-dataset-for-bridging-video-and-language/",
         licence="research use; the videos belong to their uploaders",
         notes=(
-            "1ka gives each test clip the one caption of the JSFusion list: 1,000 captions, 995 of them distinct. full and "
-            "1kb keep all captions in order; some papers measure 1k-B with the first caption only (`evaluate` can)."
+            "1ka gives each test clip the one caption of the JSFusion list: 1,000 captions, 995 of them distinct. full "
+            "and 1kb keep all captions in order; some papers measure 1k-B with the first caption only (evaluate "
+            "--captions first)."
         ),
         options=(
             Option(name="variant", default="1ka", choices=("1ka", "1kb", "full"), help="test set"),

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from ...configs.errors import UserError
@@ -71,7 +70,7 @@ class Annotations:
         return dict(counts)
 
     def deviations(self) -> list[str]:
-        """Say where the counts differ from the protocol's, one sentence each; a split that was not read is no deviation."""
+        """Say where the counts differ from the protocol's, a sentence each; a split that was not read is left out."""
         counted = self.counted()
         return [
             f"{what}: the files have {counted[what]:,}, the protocol says {expected:,}"
