@@ -137,7 +137,7 @@ def embed_for_report(
     Arguments and errors as in `evaluate`.
     """
     from .embed import embed_split
-    from .retrieval import split_coverage
+    from .retrieval import split_coverage, test_set
 
     rows = records.rows(split) if split in records.splits else []
     found = embed_split(
@@ -152,6 +152,7 @@ def embed_for_report(
     found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=allow_missing)
     prepared = json.loads((records.folder / "prepare.json").read_text())
     found.protocol["source_sha256"] = prepared.get("source_sha256")
+    found.protocol |= test_set(prepared, split=split)
     return found
 
 
@@ -240,6 +241,10 @@ def print_table(results: dict[str, Any]) -> None:
     console.print(table)
     if protocol["videos_without_text"]:
         console.print(f"{protocol['videos_without_text']} videos have no text: candidates only")
+    if protocol.get("benchmark"):
+        console.print(
+            f"benchmark {protocol['benchmark']}, subset id {str(protocol['subset_id'])[:16]}", highlight=False
+        )
     if coverage["missing"]:
         console.print(f"coverage {100 * coverage['fraction']:.2f} %: {coverage['missing']} clips are missing")
     if twins := results.get("order_twins"):

@@ -167,8 +167,8 @@ SOURCES = (
         name="ucf101",
         title="UCF101: 13,320 YouTube clips of 101 actions, three folds",
         layout="""\
-classInd.txt                        `1 ApplyEyeMakeup` per line
-trainlist01.txt, testlist01.txt     `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1` per line (fold 1; 02, 03 likewise)""",
+classInd.txt                      `1 ApplyEyeMakeup` per line
+trainlist01.txt, testlist01.txt   `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1` per line (fold 1; 02, 03 likewise)""",
         videos="v_ApplyEyeMakeup_g08_c01.avi, in a folder per class or not",
         published_at="https://www.crcv.ucf.edu/data/UCF101.php",
         licence="research use; the videos belong to their uploaders",

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from ...configs.errors import UserError
 
@@ -208,15 +208,16 @@ def expect(value: Any, kind: type[Kind], *, what: str, where: str) -> Kind:
       UserError: it is not.
     """
     good = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    made: Any = value
     if good and kind is float:
         with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
-            value = float(value)
-        good = isinstance(value, float) and math.isfinite(value)
+            made = float(made)
+        good = isinstance(made, float) and math.isfinite(made)
     if not good:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         raise UserError(f"{where}: {what} is {shown}, wanted {_KINDS[kind]}")
-    return value
+    return cast(Kind, made)
 
 
 def number(text: str, *, what: str, where: str) -> float:

@@ -133,8 +133,8 @@ video_ids.txt      optional: the videos to use, one id per line""",
         licence="research use; the videos belong to their uploaders",
         notes=(
             "A clip per piece of speech, at least --min_seconds long. Its captions are candidates, the nearest in time "
-            "first, for the MIL-NCE loss; `sentences` holds what is said within the clip. All clips are of split train. "
-            "The whole file is held in memory: cut it into parts with video_ids.txt."
+            "first, for the MIL-NCE loss; `sentences` holds what is said within the clip. All clips are of split "
+            "train. The whole file is held in memory: cut it into parts with video_ids.txt."
         ),
         options=(
             Option(name="candidates", default=5, help="captions of a clip: its own speech and the nearest around it"),

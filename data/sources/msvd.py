@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ...configs.errors import UserError
 from ..manifest import Clip
@@ -62,7 +63,7 @@ def _captions(files: Folder, found: Annotations) -> tuple[Path, dict[str, list[s
     files.lacks(*_JSON, *_CORPUS)
 
 
-def _joined(text: object) -> object:
+def _joined(text: Any) -> Any:
     """A caption given as a list of words is joined; anything else is for the check of the clip."""
     return " ".join(text) if isinstance(text, list) and all(isinstance(word, str) for word in text) else text
 
