@@ -1,6 +1,8 @@
 """HowTo100M: narrated videos; around each piece of recognised speech a clip, with the nearest pieces as candidates."""
 
+import bisect
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,24 @@ def read_howto100m(folder: Path, *, candidates: int = 5, min_seconds: float = 5.
             found.notes[f"videos of {listed.name if listed else path.name} without speech in {path.name}"] += 1
             continue
         speech = _speech(videos[video], found, where=where)
-        for index in range(len(speech)):
-            _add(found, video, speech, index, candidates=candidates, min_seconds=min_seconds, where=where)
+        starts = [piece.start_s for piece in speech]
+        reach = list(itertools.accumulate((piece.end_s for piece in speech), max))
+        for index, piece in enumerate(speech):
+            start, end = _window(piece, min_seconds=min_seconds)
+            # What is said within the window lies between these two: both lists are in order of time.
+            near = speech[bisect.bisect_right(reach, start) : bisect.bisect_left(starts, end)]
+            order = nearest_in_time(speech, index=index, count=candidates)
+            fields = {
+                "clip_id": f"{video}#{index}",
+                "path": video,
+                "captions": [speech[other].text for other in order],
+                "split": "train",
+                "start_s": start,
+                "end_s": end,
+                "sentences": [dataclasses.asdict(other) for other in near if other.end_s > start],
+                "meta": {"video": video},
+            }
+            found.add(fields, where=where)
     return found
 
 
@@ -70,27 +88,12 @@ def _speech(record: Any, found: Annotations, *, where: str) -> list[_Speech]:
     return sorted(made, key=lambda piece: piece.start_s)
 
 
-def _add(
-    found: Annotations,
-    video: str,
-    speech: Sequence[_Speech],
-    index: int,
-    *,
-    candidates: int,
-    min_seconds: float,
-    where: str,
-) -> None:
-    piece = speech[index]
-    start, end = piece.start_s, piece.end_s
-    if end - start < min_seconds:
-        start = max(0.0, (start + end - min_seconds) / 2)
-        end = start + min_seconds
-    order = nearest_in_time(speech, index=index, count=candidates)
-    near = speech[min(order) : max(order) + 1]
-    sentences = [dataclasses.asdict(other) for other in near if other.start_s < end and other.end_s > start]
-    fields: dict[str, Any] = {"clip_id": f"{video}#{index}", "path": video, "split": "train"}
-    fields |= {"start_s": round(start, 3), "end_s": round(end, 3), "sentences": sentences, "meta": {"video": video}}
-    found.add(fields | {"captions": [speech[other].text for other in order]}, where=where)
+def _window(piece: _Speech, *, min_seconds: float) -> tuple[float, float]:
+    """The clip around a piece of speech: its own time, widened around its middle if that is too short."""
+    if piece.end_s - piece.start_s >= min_seconds:
+        return piece.start_s, piece.end_s
+    start = max(0.0, (piece.start_s + piece.end_s - min_seconds) / 2)
+    return round(start, 3), round(start + min_seconds, 3)
 
 
 def nearest_in_time(speech: Sequence[Any], *, index: int, count: int) -> list[int]:

@@ -22,8 +22,8 @@ def read_something(folder: Path) -> Annotations:
       UserError: files that are missing or at fault, or a template that labels.json does not have.
     """
     files, found = Folder(folder), Annotations(expected=dict(_COUNTS))
-    path = files.require("labels.json", "something-something-v2-labels.json")
-    classes = set(read_json(path, kind=dict))
+    labels = files.require("labels.json", "something-something-v2-labels.json")
+    classes = set(read_json(labels, kind=dict))
     for split, name in _FILES.items():
         path = files.find(f"{name}.json", f"something-something-v2-{name}.json")
         answers = _answers(files) if split == "test" else {}
@@ -35,7 +35,7 @@ def read_something(folder: Path) -> Annotations:
             fields = _fields(record, answers=answers, where=where)
             label = fields["labels"][0]
             if label not in classes:
-                raise UserError(f"{where}: label {label!r} does not stand in the labels file; are both of one release?")
+                raise UserError(f"{where}: label {label!r} does not stand in {labels}; are both of one release?")
             found.add(fields | {"split": split}, where=where)
     if not found.clips:
         files.lacks("train.json", "validation.json")

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -52,6 +53,10 @@ class Annotations:
           UserError: a field of the wrong kind, or a clip_id that is there already; names place, field and value.
         """
         clip = make_clip(fields, where=where)
+        try:
+            json.dumps(clip.meta, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise UserError(f"{where}: {clip.meta} cannot be written as JSON ({error}); mend the values") from error
         if clip.clip_id in self._places:
             raise UserError(
                 f"{where}: clip {clip.clip_id!r} stands in {self._places[clip.clip_id]} already; "
