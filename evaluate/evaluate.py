@@ -137,7 +137,7 @@ def embed_for_report(
     Arguments and errors as in `evaluate`.
     """
     from .embed import embed_split
-    from .retrieval import split_coverage, test_set
+    from .retrieval import name_test_set, split_coverage
 
     rows = records.rows(split) if split in records.splits else []
     found = embed_split(
@@ -152,7 +152,7 @@ def embed_for_report(
     found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=allow_missing)
     prepared = json.loads((records.folder / "prepare.json").read_text())
     found.protocol["source_sha256"] = prepared.get("source_sha256")
-    found.protocol |= test_set(prepared, split=split)
+    found.protocol |= name_test_set(prepared, split=split)
     return found
 
 

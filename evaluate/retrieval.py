@@ -103,7 +103,7 @@ def protocol_of(**described: Any) -> dict[str, Any]:
     return {key: described.get(key) for key in _DESCRIBED} | rules
 
 
-def test_set(prepared: dict[str, Any], *, split: str) -> dict[str, Any]:
+def name_test_set(prepared: dict[str, Any], *, split: str) -> dict[str, Any]:
     """Name the test set of a prepared benchmark.
 
     Args:

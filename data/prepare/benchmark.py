@@ -58,7 +58,8 @@ def prepare_benchmark(
         raise UserError(f"--min_coverage is {min_coverage}, wanted a share from 0 to 1")
     source, console = get_source(name), console or Console()
     chosen = source.settings(options or {})
-    found = source.read(Path(annotations), **chosen)
+    with Console(stderr=True).status(f"reading the annotation files of {name}"):
+        found = source.read(Path(annotations), **chosen)
     clips = _choose(found, splits)
     located = _locate(source, clips, folder=Path(videos))
     coverage = {

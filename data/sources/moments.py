@@ -7,7 +7,7 @@ from typing import Any
 
 from ...configs.errors import UserError
 from ..manifest import Clip
-from .files import Folder, expect, member, number, parse_json, read_lines
+from .files import Folder, expect, member, number, parse_json, read_lines, read_table
 from .source import Annotations, Source
 from .windows import cut_from, mended, trimmed_name
 
@@ -35,6 +35,7 @@ def read_charades_sta(folder: Path) -> Annotations:
             found.notes[f"split {split} left out, because --annotations has no {name}"] += 1
             continue
         found.expected[f"{split} clips"] = count
+        durations = _durations(files, f"Charades_v1_{split}.csv")
         seen: collections.Counter[str] = collections.Counter()
         for where, line in read_lines(path):
             head, marks, query = line.partition("##")
@@ -42,16 +43,23 @@ def read_charades_sta(folder: Path) -> Annotations:
             if not marks or len(parts) != 3:
                 raise UserError(f"{where}: is {line!r}, wanted `VIDEO START END##sentence`")
             start, end = (number(text, what="a time", where=where) for text in parts[1:])
-            window = mended(start, end, duration_s=None, found=found)
+            video = parts[0]
+            window = mended(start, end, duration_s=durations.get(video), found=found)
             if window is None:
                 continue
-            video = parts[0]
             fields = {"clip_id": f"{video}#{seen[video]}", "path": video, "captions": [query.strip()], "split": split}
             seen[video] += 1
             found.add(fields | {"meta": {"video": video, "moments": [list(window)]}}, where=where)
     if not found.clips:
         files.lacks(*(name for _, name in _CHARADES.values()))
     return found
+
+
+def _durations(files: Folder, name: str) -> dict[str, float]:
+    """The videos' lengths in seconds, from the owners' table of Charades; {} where it is not there."""
+    path = files.find(name)
+    rows = read_table(path, columns=["id", "length"]) if path else ()
+    return {row["id"].strip(): number(row["length"], what="length", where=where) for where, row in rows}
 
 
 def read_qvhighlights(folder: Path) -> Annotations:
@@ -121,13 +129,16 @@ SOURCES = (
     Source(
         name="charades_sta",
         title="Charades-STA: 16,128 sentences with the moment that each means, in 6,670 home videos",
-        layout="charades_sta_train.txt, charades_sta_test.txt   `VIDEO START END##sentence` per line; one is enough",
+        layout="""\
+charades_sta_train.txt, charades_sta_test.txt   `VIDEO START END##sentence` per line; one is enough
+Charades_v1_train.csv, Charades_v1_test.csv     optional: columns id, length, ...; moments are cut there""",
         videos="VIDEO.mp4 (Charades, any size)",
         published_at="https://github.com/jiyanggao/TALL",
         licence="annotations: see the owners' repository; the videos: Charades, non-commercial use",
         notes=(
             "A clip per sentence, of the whole video: meta.moments holds [[start, end]] in seconds. Moments that run "
-            "backwards in the published file are turned round, and those without length left out; both are counted."
+            "backwards in the published file are turned round, those after the video's end cut, and those without "
+            "length left out; all are counted."
         ),
         read=read_charades_sta,
     ),

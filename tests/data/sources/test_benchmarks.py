@@ -296,6 +296,13 @@ def test_charades_sta_mends_moments_that_run_backwards(read):
     assert found.notes["windows without length left out"] == 1
 
 
+def test_charades_sta_cuts_moments_at_the_end_where_the_lengths_are_there(read):
+    lengths = {"Charades_v1_train.csv": 'id,subject,script,length\nA1,X,"a, b",8.25\n'}
+    found = read("charades_sta", lengths)
+    assert [clip.meta["moments"] for clip in found.clips] == [[[2.0, 8.25]], [[4.0, 8.25]]]
+    assert found.notes["windows cut at the end of the video"] == 2
+
+
 def test_qvhighlights(read):
     found = read("qvhighlights")
     assert [(clip.clip_id, clip.split) for clip in found.clips] == [
