@@ -138,7 +138,7 @@ def embed_for_report(
     """
     from ..data.batches.mismatch import record_mismatches
     from .embed import embed_split
-    from .retrieval import split_coverage
+    from .retrieval import name_test_set, split_coverage
 
     rows = records.rows(split) if split in records.splits else []
     trained = encoder.meta.get("data", {}).get("prepare", {})
@@ -164,6 +164,7 @@ def embed_for_report(
     prepared = json.loads((records.folder / "prepare.json").read_text())
     found.protocol["source_sha256"] = prepared.get("source_sha256")
     found.protocol["warnings"] = warnings
+    found.protocol |= name_test_set(prepared, split=split)
     return found
 
 
@@ -252,6 +253,10 @@ def print_table(results: dict[str, Any]) -> None:
     console.print(table)
     if protocol["videos_without_text"]:
         console.print(f"{protocol['videos_without_text']} videos have no text: candidates only")
+    if protocol.get("benchmark"):
+        console.print(
+            f"benchmark {protocol['benchmark']}, subset id {str(protocol['subset_id'])[:16]}", highlight=False
+        )
     if coverage["missing"]:
         console.print(f"coverage {100 * coverage['fraction']:.2f} %: {coverage['missing']} clips are missing")
     if twins := results.get("order_twins"):

@@ -18,6 +18,8 @@ _DESCRIBED = (
     "dataset",
     "split",
     "source_sha256",
+    "benchmark",
+    "subset_id",
     "fps",
     "short_side",
     "frames",
@@ -100,6 +102,24 @@ def protocol_of(**described: Any) -> dict[str, Any]:
     if strange:
         raise UserError(f"protocol has no key {strange[0]!r}; its keys: {', '.join(_DESCRIBED)}")
     return {key: described.get(key) for key in _DESCRIBED} | rules
+
+
+def name_test_set(prepared: dict[str, Any], *, split: str) -> dict[str, Any]:
+    """Name the test set of a prepared benchmark.
+
+    Args:
+      prepared: the content of `prepare.json`.
+      split: the split measured.
+
+    Returns:
+      `benchmark`, its name with variant, and `subset_id`, the SHA-256 of the ids of the clips that are there: two
+      figures with one subset id are measured on the same clips. Both null for a folder that is no benchmark.
+    """
+    about = prepared.get("benchmark")
+    if about is None:
+        return {"benchmark": None, "subset_id": None}
+    name = " ".join([about["name"], *(f"{key}={value}" for key, value in about["options"].items())])
+    return {"benchmark": name, "subset_id": prepared["coverage"].get(split, {}).get("prepared_ids_sha256")}
 
 
 def coverage_of(*, rows: list[dict[str, Any]] | None, rejects: list[dict[str, Any]]) -> dict[str, Any]:

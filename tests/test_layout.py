@@ -38,6 +38,7 @@ FORBIDDEN = {
 }
 # The modules that pretraining on synthetic batches loads must do without tensorflow.
 WITHOUT_TENSORFLOW = {"options", "manifest", "batches/synthetic", "text/tokenizer", "sources/read", "media/decode"}
+WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos"}
 # Rooms inside data/: each imports only what stands before it. Files that lie in data/ itself are below all of them.
 DATA_ROOMS = ["transforms", "text", "media", "sources", "prepare", "batches", "shapes"]
 

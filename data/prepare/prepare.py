@@ -41,6 +41,8 @@ SOURCE is one of
                 window are several captions of one clip; other columns are kept as meta
   a folder      each video with a .txt beside it that has one caption per line; or, if no video has one, class
                 folders: the folder's name is the label, and the caption. Top folders train, val, test are splits
+  a benchmark   NAME --annotations DIR --videos DIR: its owners' own files; --list names the benchmarks,
+                NAME --help explains one. Missing videos are counted: OUT/prepare.json has each split's coverage
 
 Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 % to test, by a hash of the path (or
 of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
@@ -63,6 +65,7 @@ def prepare(
     workers: int = 0,
     max_bad_fraction: float = 0.05,
     overwrite: bool = False,
+    found: tuple[Path, list[Clip]] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Decode the clips of a source into the folder `out`, unless that has been done.
@@ -79,6 +82,7 @@ def prepare(
       workers: decoding processes; 0 = one per core.
       max_bad_fraction: share of the clips, 0 to 1, that may turn out unusable before the build fails.
       overwrite: replace what an earlier run with other options left in `out`.
+      found: the folder of the videos and the clips, where they have been read already; `source` is then only a name.
       console: where the tables go; None = standard output.
 
     Returns:
@@ -92,7 +96,7 @@ def prepare(
         fps=float(fps or 0), short_side=short_side, jpeg_quality=jpeg_quality, audio=audio, max_seconds=max_seconds
     )
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction)
-    root, clips = read_source(source)
+    root, clips = found or read_source(source)
     clips, dropped, from_labels = clean_captions(_choose(clips, splits))
     _check_captions(clips, source=source)
     wanted = {
@@ -241,8 +245,12 @@ def source_hash(clips: Sequence[Clip], *, root: Path) -> str:
 
 def main(argv: list[str]) -> int:
     """Run `twinreel prepare SOURCE --out DIR [flags]`."""
+    from . import benchmark
+
     parser = Parser(verb="prepare", description=_DESCRIPTION)
-    parser.add_argument("source", metavar="SOURCE", help="a manifest (.jsonl), a .csv or a folder of videos")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a manifest (.jsonl), a .csv, a folder of videos, or a benchmark"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
     parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
@@ -255,10 +263,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=0, help="decoding processes; 0 = one per core")
     parser.add_argument("--max_bad_fraction", type=float, default=0.05, help="share of clips that may be unusable")
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
+    benchmark.add_flags(parser)
+    if benchmark.explained(argv):
+        return 0
     args, _ = parser.parse(argv)
     fields: dict[str, Any] = vars(args)
     fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
-    prepare(fields.pop("source"), **fields)
+    named = benchmark.take_flags(fields)
+    if named is None:
+        prepare(fields.pop("source"), **fields)
+    else:
+        benchmark.prepare_benchmark(fields.pop("source"), **named, **fields)
     return 0
 
 

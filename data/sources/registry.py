@@ -1,0 +1,45 @@
+"""All benchmarks that `prepare` knows by name. A new one: write `data/sources/NAME.py`, add its SOURCES here."""
+
+from ...configs.errors import unknown
+from . import (
+    actions,
+    activitynet,
+    didemo,
+    howto100m,
+    lsmdc,
+    moments,
+    msrvtt,
+    msvd,
+    something,
+    vatex,
+    youcook2,
+)
+from .source import Source
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        *msrvtt.SOURCES,
+        *msvd.SOURCES,
+        *didemo.SOURCES,
+        *activitynet.SOURCES,
+        *lsmdc.SOURCES,
+        *vatex.SOURCES,
+        *youcook2.SOURCES,
+        *howto100m.SOURCES,
+        *actions.SOURCES,
+        *something.SOURCES,
+        *moments.SOURCES,
+    )
+}
+
+
+def get_source(name: str) -> Source:
+    """Return the source of that name.
+
+    Raises:
+      UserError: there is none; names the nearest.
+    """
+    if name not in SOURCES:
+        raise unknown("benchmark", name, SOURCES)
+    return SOURCES[name]

@@ -1,0 +1,150 @@
+"""Small annotation files in the documented format of each benchmark."""
+
+import json
+
+import pytest
+
+_CAPTIONS = [f"caption {n}" for n in range(10)]
+_VATEX = [{"videoID": f"-a_b{n}_000012_000022", "enCap": _CAPTIONS, "chCap": ["一只狗"] * 10} for n in range(4)]
+_MSRVTT = {
+    "info": {},
+    "videos": [
+        {"video_id": f"video{n}", "split": ("train", "validate", "test")[n % 3], "start time": 1.0, "end time": 9.5}
+        for n in range(6)
+    ],
+    "sentences": [{"video_id": f"video{n}", "caption": f"{n}: {k}", "sen_id": k} for k in (1, 0) for n in range(6)],
+}
+_SOMETHING = {
+    "id": "7",
+    "label": "holding a potato next to a cup",
+    "template": "Holding [something] next to [something]",
+    "placeholders": ["a potato", "a cup"],
+}
+
+FILES = {
+    "msrvtt": {
+        "MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\nret0,msr5,video5,a dog runs\n",
+        "MSRVTT_train.9k.csv": "video_id\nvideo0\nvideo3\n",
+        "MSRVTT_train.7k.csv": "video_id\nvideo3\n",
+        "MSRVTT_data.json": json.dumps(_MSRVTT),
+        "train_list_miech.txt": "video1\nvideo2\n",
+        "test_list_miech.txt": "video4\n",
+    },
+    "msvd": {
+        "train_list.txt": "-a_b_5_15\n",
+        "val_list.txt": "c_1_9\n",
+        "test_list.txt": "d_0_4\n",
+        "captions_msvd.json": json.dumps(
+            {"-a_b_5_15": ["a dog", "a dog runs"], "c_1_9": [["a", "cat"]], "d_0_4": ["x"]}
+        ),
+        "youtube_mapping.txt": "-a_b_5_15 vid1\n",
+    },
+    "didemo": {
+        "test_data.json": json.dumps(
+            [
+                {"video": "u_1.mov", "description": "First.", "times": [[0, 0]], "annotation_id": 1},
+                {"video": "u_2.", "description": "other", "times": [[0, 1]], "annotation_id": 2},
+                {"video": "u_1.mov", "description": "then this", "times": [[3, 4]], "annotation_id": 3},
+                {"video": "u_3.avi", "description": "not on the list", "times": [[3, 4]], "annotation_id": 4},
+            ]
+        ),
+        "test_list.txt": "u_2.\nu_1.mov\n",
+    },
+    "activitynet": {
+        "train.json": json.dumps(
+            {
+                "v_a": {
+                    "duration": 20.0,
+                    "timestamps": [[0, 5.5], [12.0, 25.0], [9.0, 6.0], [20.0, 22.0]],
+                    "sentences": ["One.", " Two.", "Three.", "Four."],
+                }
+            }
+        )
+    },
+    "lsmdc": {
+        "LSMDC16_annos_training.csv": "m_00.00.01.000-00.00.02.000\t00.00.01.000\t00.00.02.000\t00.00.00.500\t"
+        "00.00.02.500\tSOMEONE looks up.\n" * 1 + "m_00.00.01.000-00.00.02.000\t1\t2\t3\t4\tHe smiles.\n",
+        "LSMDC16_challenge_1000_publictect.csv": "n_00.00.32.161-00.00.35.402\t1\t2\t3\t4\tA door, opens.\n",
+    },
+    "vatex": {
+        "vatex_training_v1.0.json": json.dumps(_VATEX[:1]),
+        "vatex_validation_v1.0.json": json.dumps(_VATEX[1:]),
+        "val_list.txt": "-a_b2_000012_000022\n",
+        "test_list.txt": "-a_b3_000012_000022\n-a_b1_000012_000022\n",
+    },
+    "youcook2": {"validation_youcook.csv": 'end,start,task,text,video_id\n60,47,226,"pick, the ends",xH_r\n'},
+    "howto100m": {
+        "raw_caption.json": json.dumps(
+            {
+                "v_1": {
+                    "start": [0.0, 4.0, 10.0, 11.0, 40.0],
+                    "end": [3.0, 9.0, 11.0, 14.0, 50.0],
+                    "text": ["a", "b", "c", "d", "e"],
+                }
+            }
+        )
+    },
+    "kinetics400": {
+        "kinetics_400_train.csv": "label,youtube_id,time_start,time_end,split,is_cc\n"
+        'abseiling,-a_b,12,22,train,0\n"eating, fast",c,0,10,train,1\nabseiling,-a_b,12,22,train,0\n',
+        "kinetics_400_val.csv": "label,youtube_id,time_start,time_end,split,is_cc\nzumba,d,0,10,val,0\n",
+        "kinetics_400_test.csv": "youtube_id,time_start,time_end,split\ne,0,10,test\n",
+    },
+    "ucf101": {
+        "classInd.txt": "1 ApplyEyeMakeup\r\n2 YoYo\r\n",
+        "trainlist02.txt": "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\nYoYo/v_YoYo_g01_c01.avi 2\n",
+        "testlist02.txt": "YoYo/v_YoYo_g02_c03.avi\n",
+        "trainlist01.txt": "YoYo/v_YoYo_g01_c01.avi 2\n",
+        "testlist01.txt": "YoYo/v_YoYo_g09_c01.avi\n",
+    },
+    "hmdb51": {
+        "brush_hair_test_split1.txt": "a_b.avi 1 \n#20_c.avi 2 \nd.avi 0 \n",
+        "shoot_bow_test_split1.txt": "a_b.avi 2 \n",
+        "shoot_bow_test_split3.txt": "a_b.avi 1 \n",
+    },
+    "something_v2": {
+        "something-something-v2-labels.json": json.dumps({"Holding something next to something": "0"}),
+        "something-something-v2-validation.json": json.dumps([_SOMETHING]),
+        "something-something-v2-test.json": json.dumps([{"id": "9"}]),
+        "test-answers.csv": "9;Holding something next to something\n",
+    },
+    "charades_sta": {"charades_sta_train.txt": "A1 2.0 9.5##person sits.\nA1 9.0 4.0##person runs.\nA1 3 3##none\n"},
+    "qvhighlights": {
+        "highlight_val_release.jsonl": json.dumps(
+            {
+                "qid": 5,
+                "query": "A dog",
+                "duration": 150,
+                "vid": "x_y_60.0_210.0",
+                "relevant_windows": [[0, 4], [10, 12]],
+                "relevant_clip_ids": [0, 1, 5],
+                "saliency_scores": [[1, 2, 3], [4, 4, 4], [0, 1, 2]],
+            }
+        ),
+        "highlight_test_release.jsonl": '{"qid": 6, "query": "A cat", "duration": 126, "vid": "z_0.0_126.0"}\n',
+    },
+}
+FILES["kinetics600"] = FILES["kinetics700"] = FILES["kinetics400"]
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """Write the files of a benchmark to a folder; `changed` replaces the text of files, None leaves one out."""
+
+    def write(name, changed=None):
+        folder = tmp_path / "annotations"
+        folder.mkdir(exist_ok=True)
+        for file, text in {**FILES[name], **(changed or {})}.items():
+            if text is None:
+                (folder / file).unlink(missing_ok=True)
+            else:
+                (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def benchmark_files():
+    """The texts of the files by benchmark and name."""
+    return FILES
