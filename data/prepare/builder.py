@@ -123,8 +123,8 @@ def serialize(fields: dict[str, Any]) -> bytes:
 
 
 @functools.cache
-def _specs() -> dict[str, tf.TensorSpec]:
-    return dict(features().get_tensor_spec())
+def _specs() -> Any:
+    return features().get_tensor_spec()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -153,6 +153,10 @@ class Workplace:
         """Return whether there is a book of the shard: quick, for watching others at work."""
         return self._book(shard).is_file()
 
+    def drop(self, shard: Shard) -> None:
+        """Remove the book of a shard, which is then to be made again."""
+        self._book(shard).unlink(missing_ok=True)
+
     def clear(self, shards: Iterable[Shard], *, also: Iterable[str] = ()) -> None:
         """Remove all files but those of these shards and those named."""
         kept = {path.name for shard in shards for path in (self.records(shard), self._book(shard))} | set(also)
