@@ -12,9 +12,8 @@ from etils import epath
 
 from ...configs.errors import UserError
 from ..manifest import write_jsonl, write_whole
+from .layout import NAMES
 from .shards import Book, Shard, Workplace, writing
-
-NAMES = "names.json"  # in the workplace: where each record file has been moved to
 
 
 def assemble(

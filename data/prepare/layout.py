@@ -6,3 +6,4 @@ FORMAT = 3  # of the folder
 RESULTS = (NAME, "clips.jsonl", "rejects.jsonl")  # what a build leaves, beside prepare.json, which vouches for it
 BUILDING = ".building"  # where the shards are made: its presence tells a build that is not at its end
 SETTINGS = "build.json"  # in there: what the build was begun with
+NAMES = "names.json"  # in there: where the finished shards have been moved to
