@@ -1,135 +1,35 @@
-"""Clips to ArrayRecord shards: the TFDS builder, fed by decoding processes, and the folder that it leaves.
+"""Clips to a folder of ArrayRecord shards that TFDS reads, fed by decoding processes or by a fleet of Beam workers.
 
     DIR/twinreel_clips/2.0.0/   dataset_info.json, features.json, twinreel_clips-<split>.array_record-0000i-of-0000n
     DIR/clips.jsonl             one line per record, in record order within each split
     DIR/rejects.jsonl           one line per clip that could not be used, with the reason
 
-Everything is written to `DIR/.building` first and renamed when it is whole.
+While it is made, shards lie in `DIR/.building`, each finished for good (shards.py), so that a build that is interrupted
+goes on where it was. TFDS's GeneratorBasedBuilder cannot do that: it holds all records back until the last clip is
+decoded, and draws the borders of the shards by their bytes, which are known only then. So the shards are written here,
+with TFDS's features and format, and its metadata by its own `write_metadata` (assemble.py).
 """
 
-import collections
 import contextlib
 import dataclasses
-import io
+import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
-from tensorflow_datasets.core.writer import ExampleWriter
 
 from ...configs.errors import UserError
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
 from ..media.workers import Job, decode_in_order
 from ..tf_cpu import tf
-
-NAME = "twinreel_clips"
-RECORDS_VERSION = "2.0.0"
-BUILDING = ".building"  # prepare.py knows it too: its presence tells an interrupted build
-RESULTS = (NAME, "clips.jsonl", "rejects.jsonl")  # what a build leaves, beside prepare.json
-_ENOUGH = 20  # rejects to have seen before a hopeless build is broken off: one run should show most of what is wrong
-
-
-@dataclasses.dataclass(kw_only=True)
-class Summary:
-    """What a build found, filled while it runs.
-
-    Attributes:
-      total: clips given.
-      rows: lines of clips.jsonl.
-      rejects: lines of rejects.jsonl.
-      reasons: rejected clips by reason.
-      notes: clips by what was left out of them (`DecodedClip.notes`).
-      bytes: size of the shards.
-    """
-
-    total: int
-    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    rejects: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    bytes: int = 0
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return `{split: {"clips": n, "rejected": m}}`."""
-        splits = dict.fromkeys([line["split"] for line in self.rows + self.rejects])
-        return {
-            split: {
-                "clips": sum(line["split"] == split for line in self.rows),
-                "rejected": sum(line["split"] == split for line in self.rejects),
-            }
-            for split in splits
-        }
-
-
-class TooManyRejects(UserError):
-    """More clips than allowed could not be used; `summary` lists them."""
-
-    def __init__(self, message: str, summary: Summary):
-        super().__init__(message)
-        self.summary = summary
-
-
-class TwinreelClips(tfds.core.GeneratorBasedBuilder):
-    """Prepared clips: JPEG frames with times, 16 kHz sound, texts; records stand in the order of the manifest."""
-
-    VERSION = tfds.core.Version(RECORDS_VERSION)
-    RELEASE_NOTES = {RECORDS_VERSION: "Sentences with times, and precomputed features."}  # noqa: RUF012  (TFDS's own convention)
-    # Checksums of downloads: there are none. TFDS would look for them beside this module, by way of the package
-    # importlib_resources, which it does not install on the Pythons that we support.
-    url_infos = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
-
-    def __init__(self, *, examples: dict[str, Iterator[dict[str, Any]]], sizes: dict[str, int], **kwargs: Any):
-        """Make the builder.
-
-        Args:
-          examples: features of each split's records, in order.
-          sizes: an upper bound of the number of records per split.
-          **kwargs: `data_dir`, `file_format` of TFDS.
-        """
-        self._examples, self._sizes = examples, sizes
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Clips prepared by twinreel: JPEG frames with timestamps, 16 kHz mono sound, captions, labels.",
-            features=features(),
-            disable_shuffling=True,
-        )
-
-    def _example_writer(self) -> ExampleWriter:
-        assert self.info.file_format is not None
-        return _SameBytesWriter(file_format=self.info.file_format)
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in self._examples}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        # TFDS sorts large splits by key in 1000 buckets of the 128-bit key range and holds one bucket in memory at a
-        # time. Keys spread over the range keep the order, and the buckets small.
-        stride = 2**128 // (self._sizes[split] + 1)
-        for index, example in enumerate(self._examples[split]):
-            yield index * stride, example
-
-
-class _SameBytesWriter(ExampleWriter):
-    """Writes each record with its features in a fixed order; protobuf's own order changes from process to process."""
-
-    def write(self, path: Any, examples: Any) -> Any:
-        """Write `(key, serialized tf.train.Example)` pairs to one shard."""
-        return super().write(path, ((key, _canonical(record)) for key, record in examples))
-
-
-def _canonical(record: bytes) -> bytes:
-    return tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+from .assemble import assemble, take_back
+from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
+from .shards import Book, Shard, Workplace, plan
+from .summary import SplitCount, Summary, check, progress_bar
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -201,109 +101,176 @@ def sentences(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
     ]
 
 
+def serialize(fields: dict[str, Any]) -> bytes:
+    """Return the record of the features that `example` returns, as TFDS serializes them (tf.train.Example).
+
+    Written here for its speed, and because protobuf's own order of the features changes from process to process.
+    """
+    specs = _specs()
+    if fields.keys() != specs.keys():
+        raise KeyError(f"features of records: {sorted(specs)}, got {sorted(fields)}")
+    made = {}
+    for name, value in fields.items():
+        values = value if specs[name].shape.rank else [value]
+        if specs[name].dtype == tf.string:
+            encoded = [item.encode() if isinstance(item, str) else item for item in values]
+            made[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+        elif specs[name].dtype.is_floating:
+            made[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        else:
+            made[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=list(map(int, values))))
+    return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString(deterministic=True)
+
+
+@functools.cache
+def _specs() -> Any:
+    return features().get_tensor_spec()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Crew:
+    """Makes shards: decodes their clips and puts records and books into the workplace.
+
+    Attributes:
+      work: where the shards are put.
+      root: folder to which the clips' paths are relative.
+      options: what to keep of each clip.
+      workers: decoding processes.
+    """
+
+    work: Workplace
+    root: Path
+    options: DecodeOptions
+    workers: int
+
+    def make(self, shards: Sequence[Shard], *, advance: Callable[[], None]) -> Generator[Book]:
+        """Make the shards one after another and yield their books; `advance` is called after each clip."""
+        jobs = (_job(clip, root=self.root, options=self.options) for shard in shards for clip in shard.clips)
+        with contextlib.closing(decode_in_order(jobs, workers=self.workers)) as results:
+            for shard in shards:
+                book = Book(key=shard.key)
+                self.work.put(shard, book=book, records=_records(shard, results, book, advance))
+                yield book
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """The Beam runner that makes the shards: its name, and its options as on a command line (`--name=value`)."""
+
+    runner: str
+    options: tuple[str, ...] = ()
+
+
 def build(
-    clips: Sequence[Clip], *, root: Path, out: Path, options: DecodeOptions, workers: int, max_bad_fraction: float
+    clips: Sequence[Clip],
+    *,
+    sizes: Mapping[str, int],
+    root: Path,
+    out: Path,
+    options: DecodeOptions,
+    workers: int,
+    max_bad_fraction: float,
+    shard_clips: int = 0,
+    fleet: Fleet | None = None,
 ) -> Summary:
-    """Decode the clips and write their records to `out`.
+    """Decode the clips and write their records to `out`; what an interrupted build has finished is not made again.
 
     Args:
       clips: clips with a split each; those without a caption are rejected.
+      sizes: bytes of the file at each clip's path: a file that has changed is known by them.
       root: folder to which their paths are relative.
-      out: folder for the result, which appears whole or not at all (`rejects.jsonl` excepted).
+      out: folder for the result.
       options: what to keep of each clip.
-      workers: decoding processes.
+      workers: decoding processes (of each shard that the fleet makes at a time).
       max_bad_fraction: share of all clips that may be rejected.
+      shard_clips: clips of a shard; 0 = `clips_per_shard`.
+      fleet: who makes the shards; None = this process and its decoding processes.
 
     Raises:
       TooManyRejects: more than `max_bad_fraction` of the clips were rejected; rejects.jsonl lists them.
-      UserError: no clip of some split can be used.
+      UserError: no clip of some split can be used, or the disk cannot be written to. What is finished is kept.
     """
-    by_split: dict[str, list[Clip]] = {}
-    for clip in clips:
-        by_split.setdefault(clip.split, []).append(clip)
-    temporary = out / BUILDING
-    shutil.rmtree(temporary, ignore_errors=True)
-    summary = Summary(total=len(clips))
+    work = Workplace(out / BUILDING)
+    take_back(work, out=out)
+    _remove(out, names=RESULTS)
+    settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
+    shards = plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
+    work.clear(shards, also=[SETTINGS])
+    summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
+    crew = Crew(work=work, root=root, options=options, workers=workers)
     try:
-        with _progress() as progress:
-            task = progress.add_task("decoding", total=len(clips))
-            jobs = (_job(clip, root=root, options=options) for split in by_split for clip in by_split[split])
-            with contextlib.closing(decode_in_order(jobs, workers=workers)) as results:
-                step = _Step(results, summary, max_bad_fraction, lambda: progress.advance(task))
-                examples = {split: step.examples(by_split[split]) for split in by_split}
-                _write(examples, sizes={split: len(by_split[split]) for split in by_split}, data_dir=temporary)
-        shards = (temporary / NAME / RECORDS_VERSION).glob("*.array_record*")
-        summary.bytes = sum(path.stat().st_size for path in shards)
-        write_jsonl(temporary / "clips.jsonl", lines=summary.rows)
-        write_jsonl(temporary / "rejects.jsonl", lines=summary.rejects)
-        _install(temporary, out)
+        _make_all(shards, crew=crew, fleet=fleet, summary=summary, max_bad_fraction=max_bad_fraction)
+        summary.shards = assemble(shards, work=work, out=out, name=NAME, version=RECORDS_VERSION, features=features())
     except UserError:
-        write_jsonl(out / "rejects.jsonl", lines=summary.rejects)
+        with contextlib.suppress(OSError):  # a full disk may be what the error is about
+            write_jsonl(out / "rejects.jsonl", lines=summary.rejects)
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return summary
 
 
-def remove(out: Path) -> None:
+def begin(out: Path) -> None:
     """Remove what an earlier build left in `out`, whole or not; prepare.json, which vouches for the rest, first."""
-    for name in ("prepare.json", *RESULTS, BUILDING):
-        path = out / name
+    (out / "prepare.json").unlink(missing_ok=True)
+    (out / BUILDING).mkdir(exist_ok=True)  # if the rest is cut short, this tells whose it was
+    _remove(out, names=RESULTS)
+    _remove(out / BUILDING, names=[path.name for path in (out / BUILDING).iterdir()])
+
+
+def end(out: Path) -> None:
+    """Remove the folder in which the shards were made: the build is whole."""
+    shutil.rmtree(out / BUILDING, ignore_errors=True)
+
+
+def _remove(folder: Path, *, names: Sequence[str]) -> None:
+    for path in (folder / name for name in names):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
 
-@dataclasses.dataclass
-class _Step:
-    """Pairs clips with their decoded results, in order, and keeps the books."""
+def _make_all(
+    shards: Sequence[Shard], *, crew: Crew, fleet: Fleet | None, summary: Summary, max_bad_fraction: float
+) -> None:
+    """Make the shards that are not finished, and fill the summary."""
+    todo = []
+    for shard in shards:
+        if (book := crew.work.book(shard)) is None:
+            todo.append(shard)
+        else:
+            summary.add(book)
+    with progress_bar() as progress:
+        if summary.seen:
+            progress.console.print(f"going on: {summary.seen:,} of {summary.total:,} clips are done")
+        task = progress.add_task("decoding", total=summary.total, completed=summary.seen)
+        if fleet is None:
+            books = crew.make(todo, advance=lambda: progress.advance(task))
+        else:
+            from . import beam  # here, because not everyone has Beam
 
-    results: Iterator[DecodedClip | DecodeError]
-    summary: Summary
-    max_bad_fraction: float
-    advance: Callable[[], None]
+            books = beam.make(todo, crew=crew, fleet=fleet, advance=lambda count: progress.advance(task, count))
+        with contextlib.closing(books):
+            for book in books:
+                summary.add(book)
+                check(summary, max_bad_fraction=max_bad_fraction)
+    check(summary, max_bad_fraction=max_bad_fraction, least=0)
 
-    def examples(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
-        """Yield the features of the clips of one split that can be used."""
-        index = 0
-        for clip in clips:
-            decoded = next(self.results)
-            self.advance()
-            if isinstance(decoded, DecodeError):
-                self._reject(clip, decoded)
-                continue
-            self.summary.rows.append(_row(clip, decoded, index=index))
-            self.summary.notes.update(decoded.notes)
-            yield example(clip, decoded)
-            index += 1
-        if index == 0 or len(self.summary.rows) + len(self.summary.rejects) == self.summary.total:
-            self._check(least=0)
-        if index == 0:
-            split = clips[0].split
-            raise UserError(
-                f"none of the {len(clips)} clips of split {split!r} can be used (rejects.jsonl says why); "
-                "mend them, or leave the split out with --splits"
-            )
 
-    def _reject(self, clip: Clip, error: DecodeError) -> None:
-        line = {"clip_id": clip.clip_id, "path": clip.path, "split": clip.split, "reason": str(error)}
-        self.summary.rejects.append(line)
-        self.summary.reasons[error.reason] += 1
-        self._check(least=_ENOUGH)
-
-    def _check(self, *, least: int) -> None:
-        rejected, total = len(self.summary.rejects), self.summary.total
-        if rejected <= self.max_bad_fraction * total or rejected < least:
-            return
-        seen = rejected + len(self.summary.rows)
-        stopped = f" (stopped after {seen} of {total})" if seen < total else ""
-        raise TooManyRejects(
-            f"{rejected} of {total} clips cannot be used{stopped}, more than "
-            f"max_bad_fraction={self.max_bad_fraction:g} allows; rejects.jsonl lists them with their reasons. "
-            "Mend or remove them, or raise --max_bad_fraction",
-            self.summary,
-        )
+def _records(
+    shard: Shard, results: Iterator[DecodedClip | DecodeError], book: Book, advance: Callable[[], None]
+) -> Iterator[bytes]:
+    """Yield the records of a shard and keep its book."""
+    for clip in shard.clips:
+        decoded = next(results)
+        advance()
+        if isinstance(decoded, DecodeError):
+            line = {"clip_id": clip.clip_id, "path": clip.path, "split": clip.split, "reason": str(decoded)}
+            book.rejects.append(line)
+            book.reasons[decoded.reason] += 1
+            continue
+        book.rows.append(_row(clip, decoded, index=len(book.rows)))
+        book.notes.update(decoded.notes)
+        yield serialize(example(clip, decoded))
 
 
 def _job(clip: Clip, *, root: Path, options: DecodeOptions) -> Job | DecodeError:
@@ -329,41 +296,3 @@ def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
         "height": decoded.height,
         "width": decoded.width,
     }
-
-
-def _write(examples: dict[str, Iterator[dict[str, Any]]], *, sizes: dict[str, int], data_dir: Path) -> None:
-    """Have TFDS write the shards and its metadata."""
-    tfds.disable_progress_bar()  # ours counts clips and knows how many there are
-    builder = TwinreelClips(examples=examples, sizes=sizes, data_dir=data_dir, file_format="array_record")
-    config = tfds.download.DownloadConfig(try_download_gcs=False)
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download, and there is none
-        builder.download_and_prepare(download_dir=data_dir / "downloads", download_config=config)
-
-
-def _install(temporary: Path, out: Path) -> None:
-    """Move a whole result into its place, over what an interrupted build may have left there."""
-    for name in RESULTS:
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
-    for name in RESULTS:
-        (temporary / name).replace(out / name)
-
-
-class _Rate(ProgressColumn):
-    """Clips per second."""
-
-    def render(self, task: Any) -> Text:
-        """Return the rate as text."""
-        return Text(f"{task.finished_speed or task.speed or 0.0:.1f} clips/s", style="cyan")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TextColumn("time left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

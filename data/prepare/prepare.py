@@ -1,13 +1,12 @@
 """`twinreel prepare`: decode the videos of a manifest, a CSV or a folder once, into record shards."""
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
-import hashlib
+import importlib.util
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,15 @@ from rich.table import Table
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
-from ...configs.load import difference
-from ..manifest import Clip, to_json, write_whole
+from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
 from ..sources.read import clean_captions, read_source
+from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
+from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
 
 if TYPE_CHECKING:  # at run time it would load tensorflow
-    from .builder import Summary
+    from .summary import Summary
 
-FORMAT = 2  # of the prepared folder
-_COMPARED = ("version", "options", "source_sha256")
-_BUILDING = ".building"  # where a build is made before it is renamed
 _EXAMPLES = 3  # rejected clips named per reason
 
 _DESCRIPTION = """\
@@ -48,7 +45,11 @@ Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 
 of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
 
 A clip that cannot be used (no such file, not decodable, no caption and no label) is listed in OUT/rejects.jsonl with
-its reason. The same command on a finished OUT does nothing; interrupted, it starts again.
+its reason. The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
+If the source has changed meanwhile, the shards whose clips have changed are made again.
+
+On a fleet:  twinreel prepare SOURCE --out DIR --beam_runner DataflowRunner --beam_options project=P,region=R,...
+Apache Beam's workers then make the shards, the same to the last byte; they must reach SOURCE and OUT by the same paths.
 """
 
 
@@ -64,6 +65,9 @@ def prepare(
     splits: Sequence[str] = (),
     workers: int = 0,
     max_bad_fraction: float = 0.05,
+    shard_clips: int = 0,
+    beam_runner: str = "",
+    beam_options: Sequence[str] = (),
     overwrite: bool = False,
     found: tuple[Path, list[Clip]] | None = None,
     console: Console | None = None,
@@ -79,9 +83,12 @@ def prepare(
       audio: whether to keep the sound (16 kHz mono).
       max_seconds: longest clip that is accepted, in seconds.
       splits: the splits to prepare; () = all.
-      workers: decoding processes; 0 = one per core.
+      workers: decoding processes; 0 = one per core; with Beam: of each shard that is being made, 0 = one.
       max_bad_fraction: share of the clips, 0 to 1, that may turn out unusable before the build fails.
-      overwrite: replace what an earlier run with other options left in `out`.
+      shard_clips: clips of a shard, the unit in which an interrupted build goes on; 0 = 64 to 1024, by their number.
+      beam_runner: name of the Apache Beam runner that makes the shards; "" = this machine, without Beam.
+      beam_options: the runner's options, `name=value` or `name`.
+      overwrite: replace what an earlier run with other options left in `out`, whole or not.
       found: the folder of the videos and the clips, where they have been read already; `source` is then only a name.
       console: where the tables go; None = standard output.
 
@@ -95,45 +102,78 @@ def prepare(
     options = DecodeOptions(
         fps=float(fps or 0), short_side=short_side, jpeg_quality=jpeg_quality, audio=audio, max_seconds=max_seconds
     )
-    _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction)
+    _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
+    _check_beam(beam_runner, beam_options)
     root, clips = found or read_source(source)
     clips, dropped, from_labels = clean_captions(_choose(clips, splits))
     _check_captions(clips, source=source)
+    sizes = file_sizes(clips, root=root)
     wanted = {
         "version": FORMAT,
+        "records_version": RECORDS_VERSION,
         "options": dataclasses.asdict(options) | {"splits": sorted({clip.split for clip in clips})},
+        "shard_clips": shard_clips,
         "source": source.name,
-        "source_sha256": source_hash(clips, root=root),
+        "source_sha256": source_hash(clips, sizes=sizes),
         "captions": {"empty_dropped": dropped, "from_labels": from_labels},
     }
-    with _only_one(out):
-        done = _finished(out, wanted, overwrite=overwrite)
+    with only_one(out):
+        done = finished(out, wanted, overwrite=overwrite)
         if done is not None:
             console.print(f"{out} is prepared already ({_total(done)} clips, {decimal(done['bytes'])}); nothing to do")
+            shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
             return done
-        settings = {"options": options, "workers": workers or _cores(), "max_bad_fraction": max_bad_fraction}
-        return _build(clips, root=root, out=out, wanted=wanted, console=console, settings=settings)
+        settings = {
+            "sizes": sizes,
+            "options": options,
+            "workers": workers or (1 if beam_runner else cores()),
+            "max_bad_fraction": max_bad_fraction,
+            "shard_clips": shard_clips,
+        }
+        fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
+        begun = goes_on(out, wanted, overwrite=overwrite, console=console)
+        return _build(
+            clips, root=root, out=out, wanted=wanted, console=console, settings=settings, fleet=fleet, begun=begun
+        )
 
 
 def _build(
-    clips: list[Clip], *, root: Path, out: Path, wanted: dict[str, Any], console: Console, settings: dict[str, Any]
+    clips: list[Clip],
+    *,
+    root: Path,
+    out: Path,
+    wanted: dict[str, Any],
+    console: Console,
+    settings: dict[str, Any],
+    fleet: tuple[str, tuple[str, ...]] | None,
+    begun: bool,
 ) -> dict[str, Any]:
     """Build the folder, write prepare.json last, print what was found."""
     from . import builder  # here, because it loads tensorflow: --help and faults in the source do not wait for it
+    from .shards import writing
+    from .summary import TooManyRejects
 
-    builder.remove(out)
+    if not begun:
+        builder.begin(out)
+    with writing(out / BUILDING / SETTINGS):
+        told = {key: wanted[key] for key in COMPARED}
+        write_whole(out / BUILDING / SETTINGS, parts=[json.dumps(told, indent=2), "\n"])
+    runner = builder.Fleet(runner=fleet[0], options=fleet[1]) if fleet else None
     try:
-        summary = builder.build(clips, root=root, out=out, **settings)
-    except builder.TooManyRejects as error:
+        summary = builder.build(clips, root=root, out=out, fleet=runner, **settings)
+    except TooManyRejects as error:
         _print_rejects(console, error.summary)
         raise
     report = wanted | {
         "counts": summary.counts(),
         "bytes": summary.bytes,
+        "shards": summary.shards,
         "rejected": dict(summary.reasons.most_common()),
         "notes": dict(summary.notes.most_common()),
     }
-    write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
+    with writing(out / "prepare.json"):
+        write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
+    builder.end(out)
     _print_found(console, summary, report, out=out)
     _print_rejects(console, summary)
     return report
@@ -156,7 +196,7 @@ def _choose(clips: list[Clip], splits: Sequence[str]) -> list[Clip]:
     return [clip for clip in clips if clip.split in splits] if splits else clips
 
 
-def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: float) -> None:
+def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: float, shard_clips: int) -> None:
     """Refuse values that make no sense, by the name of the flag."""
     for name, value, good, wanted in (
         ("fps", options.fps, 0 <= (options.fps or 0) <= 1000, "0 (every frame) or frames per second up to 1000"),
@@ -170,77 +210,22 @@ def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: fl
         ("max_seconds", options.max_seconds, options.max_seconds > 0, "more than 0 seconds"),
         ("workers", workers, 0 <= workers <= 1024, "0 (one per core) or a number of processes up to 1024"),
         ("max_bad_fraction", max_bad_fraction, 0 <= max_bad_fraction <= 1, "a share from 0 to 1"),
+        ("shard_clips", shard_clips, shard_clips >= 0, "0 (by the number of clips) or a number of clips"),
     ):
         if not good:
             raise UserError(f"--{name} is {value}, wanted {wanted}")
 
 
-def _cores() -> int:
+def _check_beam(runner: str, options: Sequence[str]) -> None:
+    if options and not runner:
+        raise UserError(f"--beam_options {','.join(options)} has no --beam_runner; name one, as DirectRunner")
+    if runner and importlib.util.find_spec("apache_beam") is None:
+        raise UserError(f"--beam_runner {runner} needs Apache Beam: pip install 'twinreel[beam]'")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Make the folder and keep a second prepare out of it for the time being."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {str(out)!r} is a file; give a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise UserError(f"another prepare is writing to {str(out)!r}; wait for it, or give another --out") from None
-    try:
-        yield
-    finally:
-        os.close(folder)
-
-
-def _finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
-    """Return what `out` holds if that is what is wanted; None if it has to be (re)made.
-
-    Raises:
-      UserError: it holds something else.
-    """
-    file = out / "prepare.json"
-    if not file.is_file():
-        strange = sorted({path.name for path in out.iterdir()} - {"rejects.jsonl"})
-        if strange and not (out / _BUILDING).is_dir():  # a build that was interrupted leaves this folder
-            raise UserError(
-                f"--out {str(out)!r} holds something else ({', '.join(strange[:3])}, ...) and no prepare.json; "
-                "give an empty or new folder"
-            )
-        return None
-    try:
-        done = json.loads(file.read_text(encoding="utf-8"))
-        changes = difference(*({key: config[key] for key in _COMPARED} for config in (done, wanted)))
-        size = sum(path.stat().st_size for path in out.glob("*/*/*.array_record*"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not from twinreel prepare ({error!r}); give another --out") from error
-    if overwrite and changes:
-        return None
-    if changes:
-        raise UserError(
-            f"{str(out)!r} was prepared with other options or from another source:\n  "
-            + "\n  ".join(changes)
-            + "\ngive another --out, or --overwrite to replace it"
-        )
-    return done if size == done["bytes"] else None
-
-
-def source_hash(clips: Sequence[Clip], *, root: Path) -> str:
-    """Return the SHA-256 (hex) of the clips' manifest lines and of the sizes of their files."""
-    digest = hashlib.sha256()
-    sizes: dict[str, int] = {}
-    for clip in clips:
-        if clip.path not in sizes:
-            try:
-                sizes[clip.path] = (root / clip.path).stat().st_size
-            except OSError:
-                sizes[clip.path] = -1
-        digest.update(json.dumps([to_json(clip), sizes[clip.path]], sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def main(argv: list[str]) -> int:
@@ -260,8 +245,32 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
     parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
-    parser.add_argument("--workers", type=int, default=0, help="decoding processes; 0 = one per core")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="decoding processes; 0 = one per core (with Beam: per shard in work, 0 = one)",
+    )
     parser.add_argument("--max_bad_fraction", type=float, default=0.05, help="share of clips that may be unusable")
+    parser.add_argument(
+        "--shard_clips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="clips of a shard, the unit in which an interrupted build goes on; 0 = 64 to 1024, by their number",
+    )
+    parser.add_argument(
+        "--beam_runner",
+        default="",
+        metavar="NAME",
+        help="make the shards on Apache Beam: DirectRunner ...",
+    )
+    parser.add_argument(
+        "--beam_options",
+        action="append",
+        metavar="K=V,...",
+        help="the runner's own options, passed on as --K=V; may be given several times",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
     benchmark.add_flags(parser)
     if benchmark.explained(argv):
@@ -269,6 +278,7 @@ def main(argv: list[str]) -> int:
     args, _ = parser.parse(argv)
     fields: dict[str, Any] = vars(args)
     fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
+    fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
     named = benchmark.take_flags(fields)
     if named is None:
         prepare(fields.pop("source"), **fields)
@@ -287,15 +297,15 @@ def _print_found(console: Console, summary: "Summary", report: dict[str, Any], *
     for name in ("split", "clips", "rejected", "captions", "frames", "duration", "with sound"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, count in report["counts"].items():
-        rows = [row for row in summary.rows if row["split"] == split]
+        found = summary.splits[split]
         table.add_row(
             split,
             f"{count['clips']:,}",
             f"{count['rejected']:,}",
-            f"{sum(len(row['captions']) for row in rows):,}",
-            f"{sum(row['num_frames'] for row in rows):,}",
-            _duration(sum(row["duration_s"] for row in rows)),
-            f"{100 * sum(row['has_audio'] for row in rows) / max(1, len(rows)):.0f} %",
+            f"{found.captions:,}",
+            f"{found.frames:,}",
+            _duration(found.seconds),
+            f"{100 * found.with_sound / max(1, found.clips):.0f} %",
         )
     console.print(table)
     per_clip = report["bytes"] / max(1, _total(report))

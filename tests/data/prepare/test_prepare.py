@@ -244,9 +244,9 @@ def test_folder_of_something_else_is_left_alone(source, tmp_path):
 
 
 def test_two_runs_at_once(source, tmp_path):
-    from twinreel.data.prepare.prepare import _only_one
+    from twinreel.data.prepare.folder import only_one
 
-    with _only_one(tmp_path / "set"), pytest.raises(UserError, match="another prepare is writing"):
+    with only_one(tmp_path / "set"), pytest.raises(UserError, match="another prepare is writing"):
         run(source[0], tmp_path / "set")
 
 
@@ -284,14 +284,15 @@ def test_too_many_bad_clips_fail(mixed, tmp_path):
         run(mixed, tmp_path / "set", max_bad_fraction=0.4)
     assert "rejects.jsonl" in str(error.value)
     assert "--max_bad_fraction" in str(error.value)
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["rejects.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == [".building", "rejects.jsonl"]
     assert len(lines(tmp_path / "set" / "rejects.jsonl")) == 3
-    run(mixed, tmp_path / "set", max_bad_fraction=0.5)  # goes on from there
+    report, _ = run(mixed, tmp_path / "set", max_bad_fraction=0.5)  # goes on from there
+    assert report["rejected"] == {"file does not exist": 1, "cannot be opened": 1, "no caption": 1}
 
 
 def test_hopeless_build_is_broken_off(tmp_path):
     (tmp_path / "m.csv").write_text("path,caption\n" + "".join(f"{n}.mp4,x\n" for n in range(1000)))
-    with pytest.raises(UserError, match=r"51 of 1000 clips cannot be used \(stopped after 51 of 1000\)"):
+    with pytest.raises(UserError, match=r"64 of 1000 clips cannot be used \(stopped after 64 of 1000\)"):
         run(tmp_path / "m.csv", tmp_path / "set")
 
 

@@ -1,0 +1,150 @@
+"""Finished shards to a prepared folder: final names, TFDS's metadata, clips.jsonl, rejects.jsonl."""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from etils import epath
+
+from ...configs.errors import UserError
+from ..manifest import write_jsonl, write_whole
+from .layout import NAMES
+from .shards import Book, Shard, Workplace, writing
+
+
+def assemble(
+    shards: Sequence[Shard],
+    *,
+    work: Workplace,
+    out: Path,
+    name: str,
+    version: str,
+    features: tfds.features.FeaturesDict,
+) -> list[dict[str, Any]]:
+    """Move the finished shards to their final place in `out` and write what describes them.
+
+    Shards without a record are left out of the numbering. A build that is killed here goes on, see `take_back`.
+
+    Args:
+      shards: all of the build, finished.
+      work: where they are.
+      out: the prepared folder.
+      name: of the TFDS data set.
+      version: likewise.
+      features: of a record.
+
+    Returns:
+      Per record file: `name`, `split`, `records`, `bytes`, `sha256`.
+
+    Raises:
+      UserError: a split has no record, or the disk cannot be written to.
+    """
+    home = out / name / version
+    files = _numbered(shards, work=work, name=name)
+    names = {file["name"]: work.records(shard).name for shard, file in files}
+    with writing(home):
+        home.mkdir(parents=True)
+        write_whole(work.folder / NAMES, parts=[json.dumps({"folder": f"{name}/{version}", "names": names})])
+        for shard, file in files:
+            work.records(shard).replace(home / file["name"])
+    listed = [file for _, file in files]
+    with writing(home / "dataset_info.json"):
+        _describe(home, files=listed, version=version, features=features)
+    with writing(out / "clips.jsonl"):
+        write_jsonl(out / "clips.jsonl", lines=_rows(shards, work=work))
+    with writing(out / "rejects.jsonl"):
+        write_jsonl(out / "rejects.jsonl", lines=rejects(shards, work=work))
+    return listed
+
+
+def take_back(work: Workplace, *, out: Path) -> None:
+    """Undo the moves of an `assemble` that did not come to its end."""
+    try:
+        moved = json.loads((work.folder / NAMES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for final, name in moved["names"].items():
+        with contextlib.suppress(FileNotFoundError):  # not moved yet
+            (out / moved["folder"] / final).replace(work.folder / name)
+    (work.folder / NAMES).unlink()
+
+
+def rejects(shards: Sequence[Shard], *, work: Workplace) -> Iterator[dict[str, Any]]:
+    """Yield the lines of rejects.jsonl of those shards that are finished, in the order of the clips."""
+    for shard in shards:
+        if (book := _read(work, shard)) is not None:
+            yield from book.rejects
+
+
+def _rows(shards: Sequence[Shard], *, work: Workplace) -> Iterator[dict[str, Any]]:
+    """Yield the lines of clips.jsonl; `index` counts the records of the split."""
+    index = dict.fromkeys([shard.split for shard in shards], 0)
+    for shard in shards:
+        book = _read(work, shard)
+        assert book is not None, shard.name
+        for row in book.rows:
+            yield row | {"index": index[shard.split]}
+            index[shard.split] += 1
+
+
+def _numbered(shards: Sequence[Shard], *, work: Workplace, name: str) -> list[tuple[Shard, dict[str, Any]]]:
+    """Give the shards that have records their final names, by split."""
+    by_split: dict[str, list[tuple[Shard, Book]]] = {shard.split: [] for shard in shards}
+    for shard in shards:
+        book = _read(work, shard)
+        assert book is not None, shard.name
+        if book.rows:
+            by_split[shard.split].append((shard, book))
+    files = []
+    for split, members in by_split.items():
+        if not members:
+            count = sum(len(shard.clips) for shard in shards if shard.split == split)
+            raise UserError(
+                f"none of the {count} clips of split {split!r} can be used (rejects.jsonl says why); "
+                "mend them, or leave the split out with --splits"
+            )
+        for number, (shard, book) in enumerate(members):
+            file = {
+                "name": f"{name}-{split}.array_record-{number:05d}-of-{len(members):05d}",
+                "split": split,
+                "records": len(book.rows),
+                "bytes": book.bytes,
+                "sha256": book.sha256,
+            }
+            files.append((shard, file))
+    return files
+
+
+def _read(work: Workplace, shard: Shard) -> Book | None:
+    return work.book(shard, moved=True)
+
+
+def _describe(home: Path, *, files: Sequence[dict[str, Any]], version: str, features: Any) -> None:
+    """Have TFDS write its metadata: dataset_info.json and features.json."""
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=epath.Path(home), dataset_name=files[0]["name"].split("-")[0], filetype_suffix="array_record"
+    )
+    splits = []
+    for split in dict.fromkeys(file["split"] for file in files):
+        members = [file for file in files if file["split"] == split]
+        info = tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[file["records"] for file in members],
+            num_bytes=sum(file["bytes"] for file in members),
+            filename_template=template.replace(split=split),
+        )
+        splits.append(info)
+    with contextlib.redirect_stdout(io.StringIO()):  # what TFDS would say is for notebooks
+        tfds.folder_dataset.write_metadata(
+            data_dir=home,
+            features=features,
+            split_infos=splits,
+            version=version,
+            check_data=False,  # it would read with tf.data, which cannot read ArrayRecord
+            description="Clips prepared by twinreel: JPEG frames with timestamps, 16 kHz mono sound, captions, labels.",
+            disable_shuffling=True,
+        )

@@ -1,0 +1,148 @@
+"""Shards made on Apache Beam: one element of the pipeline is one shard, and what a worker does is what `prepare` does.
+
+The workers put the shards into the build's own folder, so they must reach it, and the videos, by the same paths as the
+launching machine (a shared file system). An element is a place in `plan.jsonl`, not the clips themselves: runners limit
+the size of a job's description. Each worker decodes in processes of its own, as `prepare` does: a decoder that crashes
+takes no worker with it.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam
+from apache_beam.metrics.metric import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from ...configs.errors import UserError
+from ..manifest import make_clip, to_json
+from ..media.decode import DecodeOptions
+from .builder import Crew, Fleet
+from .shards import Book, Shard, Workplace, writing
+
+PLAN = "plan.jsonl"
+_LOOK_S = 1.0  # how often the progress bar looks for new shards
+# What goes by the name DirectRunner first tries Prism, a program that it would have to download.
+_LOCAL = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+def make(
+    shards: Sequence[Shard], *, crew: Crew, fleet: Fleet, advance: Callable[[int], None]
+) -> Generator[Book, None, None]:
+    """Have the fleet make the shards; yield their books when it is done.
+
+    Args:
+      shards: those to make.
+      crew: how each worker makes a shard.
+      fleet: runner and options.
+      advance: called with the number of clips whenever shards are finished.
+
+    Raises:
+      UserError: there is no such runner, it does not take these options, or it failed. What is finished is kept.
+    """
+    if not shards:
+        return
+    for shard in shards:
+        crew.work.drop(shard)
+    settings = {
+        "folder": str(crew.work.folder.absolute()),
+        "root": str(crew.root.absolute()),
+        "options": dataclasses.asdict(crew.options),
+        "workers": crew.workers,
+    }
+    with _failing(fleet):
+        pipeline = apache_beam.Pipeline(runner=_runner(fleet.runner), options=_options(fleet))
+        _ = (
+            pipeline
+            | "Shards" >> apache_beam.Create(_write_plan(shards, work=crew.work))
+            | "Spread" >> apache_beam.Reshuffle()
+            | "Make" >> apache_beam.Map(make_one, **settings)
+        )
+        _run(pipeline, lambda waiting: _finished(waiting, work=crew.work, advance=advance), shards)
+    for shard in shards:
+        book = crew.work.book(shard)
+        if book is None:
+            raise UserError(
+                f"the Beam runner {fleet.runner!r} ended, and shard {shard.name} is not in {str(crew.work.folder)!r}; "
+                "its workers must reach --out by the same path as this machine. Run the same command again to go on"
+            )
+        yield book
+
+
+def make_one(place: int, *, folder: str, root: str, options: dict[str, Any], workers: int) -> int:
+    """Make the shard whose line begins at byte `place` of the plan (on a worker); return the number of its clips."""
+    work = Workplace(Path(folder))
+    with (work.folder / PLAN).open("rb") as file:
+        file.seek(place)
+        line = json.loads(file.readline())
+    clips = [make_clip(fields, where=f"{PLAN}, byte {place}") for fields in line["clips"]]
+    shard = Shard(split=line["split"], number=line["number"], clips=clips, key=line["key"])
+    if work.book(shard) is None:  # a runner may ask twice
+        crew = Crew(work=work, root=Path(root), options=DecodeOptions(**options), workers=workers)
+        for _ in crew.make([shard], advance=Metrics.counter("twinreel", "clips").inc):
+            pass
+    return len(clips)
+
+
+def _write_plan(shards: Sequence[Shard], *, work: Workplace) -> list[int]:
+    """Write the shards to plan.jsonl; return where each line begins."""
+    places = []
+    with writing(work.folder / PLAN), (work.folder / PLAN).open("wb") as file:
+        for shard in shards:
+            places.append(file.tell())
+            line = {"split": shard.split, "number": shard.number, "key": shard.key}
+            file.write(json.dumps(line | {"clips": [to_json(clip) for clip in shard.clips]}).encode() + b"\n")
+    return places
+
+
+def _run(pipeline: apache_beam.Pipeline, look: Callable[[list[Shard]], list[Shard]], waiting: Sequence[Shard]) -> None:
+    """Run the pipeline to its end, and look after the shards meanwhile."""
+    waiting = list(waiting)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(lambda: pipeline.run().wait_until_finish())
+        while not concurrent.futures.wait([ended], timeout=_LOOK_S).done:
+            waiting = look(waiting)
+        look(waiting)
+        state = ended.result()
+    if state != PipelineState.DONE:
+        raise RuntimeError(f"it ended in the state {state}")
+
+
+def _finished(waiting: Sequence[Shard], *, work: Workplace, advance: Callable[[int], None]) -> list[Shard]:
+    """Report the shards that are finished by now; return the others."""
+    still = []
+    for shard in waiting:
+        if work.has(shard):
+            advance(len(shard.clips))
+        else:
+            still.append(shard)
+    return still
+
+
+def _runner(name: str) -> Any:
+    return _LOCAL if name.lower() in ("direct", "directrunner") else name
+
+
+def _options(fleet: Fleet) -> PipelineOptions:
+    # Not checked by name: an option may be known to the runner's own service only. Beam warns of what it does not use.
+    return PipelineOptions([f"--{option.removeprefix('--')}" for option in fleet.options])
+
+
+@contextlib.contextmanager
+def _failing(fleet: Fleet) -> Iterator[None]:
+    """Turn what a runner raises into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # runners raise anything; Beam's option parser exits
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise UserError(
+            f"the Beam runner {fleet.runner!r} failed: {lines[-1]}; what is finished is kept: "
+            "mend --beam_runner or --beam_options, or what the runner complains of, and run the same command again"
+        ) from error

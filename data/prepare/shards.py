@@ -1,0 +1,240 @@
+"""The units of work of a build: runs of consecutive clips, each with one record file, finished one by one.
+
+Where the borders lie is arithmetic over the list of clips. So the files do not depend on who made them, in which order,
+or how often the build was interrupted. While a build lasts, its folder holds for each finished unit
+
+    NAME.array_record   the records
+    NAME.json           its book (`Book`), written last: where it stands and fits, the unit is finished
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from ...configs.errors import UserError
+from ..manifest import Clip, to_json
+
+# One record per chunk, for random access. ArrayRecord's default level of compression takes three times as long as this
+# one to make files 4 % smaller (JPEG does not get smaller, sound does), and reads more slowly.
+_WRITER = "group_size:1,zstd:1"
+_LEAST, _MOST = 64, 1024  # clips of a shard
+_SHARDS = 1024  # per split, as long as no shard needs more than _MOST clips: a reader holds all of them open
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One unit of work.
+
+    Attributes:
+      split: of all its clips.
+      number: its place among the shards of the split, from 0.
+      clips: consecutive clips of the split, at least one.
+      key: SHA-256 of all that its records are made from: clips, sizes of their files, options.
+    """
+
+    split: str
+    number: int
+    clips: Sequence[Clip]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The name of its files while the build lasts."""
+        return f"{self.split}-{self.number:05d}"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Book:
+    """What was found in the clips of a shard.
+
+    Attributes:
+      key: of the shard.
+      bytes: size of the record file; 0 if there is none, because no clip could be used.
+      sha256: of the record file, hex; "" if there is none.
+      rows: lines of clips.jsonl; `index` counts from the shard's first record.
+      rejects: lines of rejects.jsonl.
+      reasons: rejected clips by reason.
+      notes: clips by what was left out of them.
+    """
+
+    key: str
+    bytes: int = 0
+    sha256: str = ""
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rejects: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+
+def clips_per_shard(count: int) -> int:
+    """Return how many clips a shard of a split of `count` clips gets: 64, more where there would be too many shards."""
+    return min(max(_LEAST, -(-count // _SHARDS)), _MOST)
+
+
+def plan(
+    clips: Sequence[Clip], *, sizes: Mapping[str, int], settings: Mapping[str, Any], shard_clips: int = 0
+) -> list[Shard]:
+    """Divide the clips into shards, split by split, in the order of the clips.
+
+    Args:
+      clips: with a split each.
+      sizes: bytes of the file at each clip's path.
+      settings: all else that the records depend on (JSON values).
+      shard_clips: clips of a shard; 0 = `clips_per_shard`.
+    """
+    by_split: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_split.setdefault(clip.split, []).append(clip)
+    shards = []
+    for split, members in by_split.items():
+        each = shard_clips or clips_per_shard(len(members))
+        for number, first in enumerate(range(0, len(members), each)):
+            part = members[first : first + each]
+            key = _key(part, sizes=sizes, settings=settings)
+            shards.append(Shard(split=split, number=number, clips=part, key=key))
+    return shards
+
+
+def _key(clips: Sequence[Clip], *, sizes: Mapping[str, int], settings: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for clip in clips:
+        digest.update(json.dumps([to_json(clip), sizes[clip.path]], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Workplace:
+    """The folder in which the shards of a build are made; any number of processes may put shards there at once."""
+
+    folder: Path
+
+    def records(self, shard: Shard) -> Path:
+        """Return where the record file of a shard is put."""
+        return self.folder / f"{shard.name}.array_record"
+
+    def put(self, shard: Shard, *, book: Book, records: Iterable[bytes]) -> None:
+        """Write the records of a shard, then its book, which is filled while the records are made.
+
+        Raises:
+          UserError: the disk is full, or cannot be written to.
+        """
+        path = self.records(shard)
+        book.bytes, book.sha256 = write_records(path, records=records)
+        if not book.bytes:
+            path.unlink(missing_ok=True)  # what other options may have left
+        with _new_file(self._book(shard)) as temporary, writing(temporary):
+            temporary.write_text(json.dumps(vars(book), ensure_ascii=False), encoding="utf-8")
+            _sync(temporary)
+
+    def book(self, shard: Shard, *, moved: bool = False) -> Book | None:
+        """Return the book of a shard that is finished, None if it is to be made (again).
+
+        `moved`: the record file may stand elsewhere by now, and is not looked at.
+        """
+        try:
+            fields = json.loads(self._book(shard).read_text(encoding="utf-8"))
+            book = Book(**fields)
+            book.reasons, book.notes = collections.Counter(book.reasons), collections.Counter(book.notes)
+            size = self.records(shard).stat().st_size if book.bytes and not moved else book.bytes
+        except (OSError, ValueError, TypeError):
+            return None
+        return book if book.key == shard.key and size == book.bytes else None
+
+    def has(self, shard: Shard) -> bool:
+        """Return whether there is a book of the shard: quick, for watching others at work."""
+        return self._book(shard).is_file()
+
+    def drop(self, shard: Shard) -> None:
+        """Remove the book of a shard, which is then to be made again."""
+        self._book(shard).unlink(missing_ok=True)
+
+    def clear(self, shards: Iterable[Shard], *, also: Iterable[str] = ()) -> None:
+        """Remove all files but those of these shards and those named."""
+        kept = {path.name for shard in shards for path in (self.records(shard), self._book(shard))} | set(also)
+        for path in self.folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+    def _book(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.name}.json"
+
+
+def write_records(path: Path, *, records: Iterable[bytes]) -> tuple[int, str]:
+    """Write an ArrayRecord file, whole or not at all; none if there is no record.
+
+    Returns:
+      Size in bytes and SHA-256 (hex) of the file; `(0, "")` if there is none.
+
+    Raises:
+      UserError: the disk is full, or cannot be written to.
+    """
+    with _new_file(path) as temporary:
+        writer, count = None, 0
+        try:
+            for record in records:
+                with writing(path):
+                    writer = writer or ArrayRecordWriter(str(temporary), _WRITER)
+                    writer.write(record)
+                count += 1
+            if writer is None:
+                return 0, ""
+            with writing(path):
+                writer.close()
+                _check_whole(temporary, count=count)
+                _sync(temporary)
+                with temporary.open("rb") as file:
+                    return temporary.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        except BaseException:
+            if writer is not None:
+                with contextlib.suppress(RuntimeError):  # it would say once more what was wrong
+                    writer.close()
+            raise
+
+
+def _check_whole(path: Path, *, count: int) -> None:
+    reader = ArrayRecordReader(str(path), options="readahead_buffer_size:0,max_parallelism:0")
+    try:
+        if reader.num_records() != count:
+            raise OSError(f"{reader.num_records()} records are there of the {count} that were written")
+    finally:
+        reader.close()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a UserError that says how to go on."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
+        what = error.strerror or str(error) if isinstance(error, OSError) else str(error).split(";")[0]
+        raise UserError(
+            f"cannot write {path.name} in {str(path.parent)!r}: {what}; what is finished is kept: "
+            "make room (or mend what is wrong with the disk) and run the same command again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of `path` afterwards if there is a file, and no error."""
+    # No two attempts share a path: a fleet may make a shard twice.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        if temporary.is_file():
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,131 @@
+"""What a build has found so far, whether it is worth going on, and the progress bar."""
+
+import collections
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ...configs.errors import UserError
+from .shards import Book
+
+_ENOUGH = 20  # rejects to have seen before a hopeless build is broken off: one run should show most of what is wrong
+
+
+@dataclasses.dataclass
+class SplitCount:
+    """What a split came to: clips used and rejected, captions, frames, seconds, clips with sound."""
+
+    clips: int = 0
+    rejected: int = 0
+    captions: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    with_sound: int = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a line of clips.jsonl."""
+        self.clips += 1
+        self.captions += len(row["captions"])
+        self.frames += row["num_frames"]
+        self.seconds += row["duration_s"]
+        self.with_sound += row["has_audio"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Summary:
+    """What a build found, filled while it runs.
+
+    Attributes:
+      total: clips given.
+      splits: counts by split.
+      rejects: lines of rejects.jsonl.
+      reasons: rejected clips by reason.
+      notes: clips by what was left out of them (`DecodedClip.notes`).
+      shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`.
+    """
+
+    total: int
+    splits: dict[str, SplitCount] = dataclasses.field(default_factory=dict)
+    rejects: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    shards: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the shards."""
+        return sum(shard["bytes"] for shard in self.shards)
+
+    @property
+    def seen(self) -> int:
+        """Clips that were used or rejected."""
+        return sum(count.clips + count.rejected for count in self.splits.values())
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return `{split: {"clips": n, "rejected": m}}`."""
+        return {split: {"clips": count.clips, "rejected": count.rejected} for split, count in self.splits.items()}
+
+    def add(self, book: Book) -> None:
+        """Count what was found in a shard."""
+        for row in book.rows:
+            self.splits[row["split"]].add(row)
+        for line in book.rejects:
+            self.splits[line["split"]].rejected += 1
+        self.rejects += book.rejects
+        self.reasons.update(book.reasons)
+        self.notes.update(book.notes)
+
+
+class TooManyRejects(UserError):
+    """More clips than allowed could not be used; `summary` lists them."""
+
+    def __init__(self, message: str, summary: Summary):
+        super().__init__(message)
+        self.summary = summary
+
+
+def check(summary: Summary, *, max_bad_fraction: float, least: int = _ENOUGH) -> None:
+    """Break a build off whose rejects are too many already.
+
+    Args:
+      summary: of the clips seen so far.
+      max_bad_fraction: share of all clips that may be rejected.
+      least: rejects below which it is too early to tell.
+
+    Raises:
+      TooManyRejects: that is so.
+    """
+    rejected, total = len(summary.rejects), summary.total
+    if rejected <= max_bad_fraction * total or rejected < least:
+        return
+    stopped = f" (stopped after {summary.seen} of {total})" if summary.seen < total else ""
+    raise TooManyRejects(
+        f"{rejected} of {total} clips cannot be used{stopped}, more than "
+        f"max_bad_fraction={max_bad_fraction:g} allows; rejects.jsonl lists them with their reasons. "
+        "Mend or remove them, or raise --max_bad_fraction; what is finished is kept",
+        summary,
+    )
+
+
+class _Rate(ProgressColumn):
+    """Clips per second."""
+
+    def render(self, task: Any) -> Text:
+        """Return the rate as text."""
+        return Text(f"{task.finished_speed or task.speed or 0.0:.1f} clips/s", style="cyan")
+
+
+def progress_bar() -> Progress:
+    """Return a bar with clips per second and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
