@@ -91,7 +91,7 @@ class Colours:
 
     def __init__(self, frame: Any):
         transfer, primaries = int(frame.color_trc), int(frame.color_primaries)
-        self._hdr = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}.get(transfer, "")
+        self._hdr = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}.get(transfer, "")
         self.is_bt2020 = bool(self._hdr) and int(frame.colorspace) == 2
         if primaries not in _PRIMARIES:
             primaries = ColorPrimaries.BT2020 if self._hdr else ColorPrimaries.BT709

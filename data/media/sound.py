@@ -113,6 +113,8 @@ class Sound:
             frames = packet.decode()
         except EndOfFile:
             return
+        except MemoryError:  # which is an FFmpegError too
+            raise
         except FFmpegError:
             self.broken += 1
             return

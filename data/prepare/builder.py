@@ -26,7 +26,7 @@ from tensorflow_datasets.core.writer import ExampleWriter
 from ...configs.errors import UserError
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
-from ..media.workers import Job, decode_in_order
+from ..media.workers import Job, Limits, decode_in_order
 from ..tf_cpu import tf
 
 NAME = "twinreel_clips"
@@ -202,7 +202,14 @@ def sentences(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
 
 
 def build(
-    clips: Sequence[Clip], *, root: Path, out: Path, options: DecodeOptions, workers: int, max_bad_fraction: float
+    clips: Sequence[Clip],
+    *,
+    root: Path,
+    out: Path,
+    options: DecodeOptions,
+    limits: Limits,
+    workers: int,
+    max_bad_fraction: float,
 ) -> Summary:
     """Decode the clips and write their records to `out`.
 
@@ -211,6 +218,7 @@ def build(
       root: folder to which their paths are relative.
       out: folder for the result, which appears whole or not at all (`rejects.jsonl` excepted).
       options: what to keep of each clip.
+      limits: what a clip may cost.
       workers: decoding processes.
       max_bad_fraction: share of all clips that may be rejected.
 
@@ -228,7 +236,7 @@ def build(
         with _progress() as progress:
             task = progress.add_task("decoding", total=len(clips))
             jobs = (_job(clip, root=root, options=options) for split in by_split for clip in by_split[split])
-            with contextlib.closing(decode_in_order(jobs, workers=workers)) as results:
+            with contextlib.closing(decode_in_order(jobs, workers=workers, limits=limits)) as results:
                 step = _Step(results, summary, max_bad_fraction, lambda: progress.advance(task))
                 examples = {split: step.examples(by_split[split]) for split in by_split}
                 _write(examples, sizes={split: len(by_split[split]) for split in by_split}, data_dir=temporary)
@@ -326,6 +334,7 @@ def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
         "duration_s": round(decoded.duration_s, 4),
         "num_frames": len(decoded.jpegs),
         "has_audio": decoded.audio is not None,
+        "silent": decoded.silent,
         "height": decoded.height,
         "width": decoded.width,
     }

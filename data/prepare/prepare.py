@@ -21,6 +21,7 @@ from ...configs.errors import UserError, unknown
 from ...configs.load import difference
 from ..manifest import Clip, to_json, write_whole
 from ..media.decode import DecodeOptions
+from ..media.limits import Limits, check_limits
 from ..sources.read import clean_captions, read_source
 
 if TYPE_CHECKING:  # at run time it would load tensorflow
@@ -59,9 +60,12 @@ def prepare(
     jpeg_quality: int = 92,
     audio: bool = True,
     max_seconds: float = 600.0,
+    max_pixels: int = 2**26,
     splits: Sequence[str] = (),
     workers: int = 0,
     max_bad_fraction: float = 0.05,
+    clip_timeout: float = 60.0,
+    clip_memory_gb: float = 4.0,
     overwrite: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -75,9 +79,12 @@ def prepare(
       jpeg_quality: 1 to 100.
       audio: whether to keep the sound (16 kHz mono).
       max_seconds: longest clip that is accepted, in seconds.
+      max_pixels: largest picture (width * height in the file) that is accepted.
       splits: the splits to prepare; () = all.
       workers: decoding processes; 0 = one per core.
       max_bad_fraction: share of the clips, 0 to 1, that may turn out unusable before the build fails.
+      clip_timeout: seconds that one second of a clip may take to decode; 0 = no limit.
+      clip_memory_gb: memory of a decoding process in GB; 0 = no limit.
       overwrite: replace what an earlier run with other options left in `out`.
       console: where the tables go; None = standard output.
 
@@ -89,9 +96,15 @@ def prepare(
     """
     source, out, console = Path(source), Path(out), console or Console()
     options = DecodeOptions(
-        fps=float(fps or 0), short_side=short_side, jpeg_quality=jpeg_quality, audio=audio, max_seconds=max_seconds
+        fps=float(fps or 0),
+        short_side=short_side,
+        jpeg_quality=jpeg_quality,
+        audio=audio,
+        max_seconds=max_seconds,
+        max_pixels=max_pixels,
     )
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction)
+    check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
     root, clips = read_source(source)
     clips, dropped, from_labels = clean_captions(_choose(clips, splits))
     _check_captions(clips, source=source)
@@ -107,7 +120,12 @@ def prepare(
         if done is not None:
             console.print(f"{out} is prepared already ({_total(done)} clips, {decimal(done['bytes'])}); nothing to do")
             return done
-        settings = {"options": options, "workers": workers or _cores(), "max_bad_fraction": max_bad_fraction}
+        settings = {
+            "options": options,
+            "limits": Limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb),
+            "workers": workers or _cores(),
+            "max_bad_fraction": max_bad_fraction,
+        }
         return _build(clips, root=root, out=out, wanted=wanted, console=console, settings=settings)
 
 
@@ -164,6 +182,7 @@ def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: fl
         ),
         ("jpeg_quality", options.jpeg_quality, 1 <= options.jpeg_quality <= 100, "1 to 100"),
         ("max_seconds", options.max_seconds, options.max_seconds > 0, "more than 0 seconds"),
+        ("max_pixels", options.max_pixels, options.max_pixels > 0, "1 or more pixels"),
         ("workers", workers, 0 <= workers <= 1024, "0 (one per core) or a number of processes up to 1024"),
         ("max_bad_fraction", max_bad_fraction, 0 <= max_bad_fraction <= 1, "a share from 0 to 1"),
     ):
@@ -251,9 +270,16 @@ def main(argv: list[str]) -> int:
         "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
     )
     parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
+    parser.add_argument("--max_pixels", type=int, default=2**26, help="largest picture (width * height) accepted")
     parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
     parser.add_argument("--workers", type=int, default=0, help="decoding processes; 0 = one per core")
     parser.add_argument("--max_bad_fraction", type=float, default=0.05, help="share of clips that may be unusable")
+    parser.add_argument(
+        "--clip_timeout", type=float, default=60.0, help="seconds that one second of a clip may take; 0 = no limit"
+    )
+    parser.add_argument(
+        "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
     args, _ = parser.parse(argv)
     fields: dict[str, Any] = vars(args)
