@@ -199,7 +199,8 @@ class Sampler:
             raise DecodeError("no frame could be decoded")
         time, frame = self._held
         stated = seconds(frame.duration, frame.time_base) if frame.duration and frame.time_base else 0.0
-        shown = stated if 0 < stated <= _LONGEST_FRAME_S else self._delta or interval
+        # A duration of one tick of a millisecond clock is no duration: the file does not know it.
+        shown = stated if _SLACK_S < stated <= _LONGEST_FRAME_S else self._delta or interval
         pictures_end = time + shown
         end = pictures_end if self.end is None else min(self.end, pictures_end)
         if end <= 0:
@@ -210,12 +211,12 @@ class Sampler:
         return kept, end
 
     def _keep(self, *, until: float) -> tuple[float, Any] | None:
-        if self._held is None or until <= _SLACK_S:
+        if self._held is None:
             return None
         time, frame = self._held
+        if (time < 0 and until <= _SLACK_S) or (self.end is not None and time >= self.end - _SLACK_S):
+            return None  # not on display within the window, but for the rounding of stamps
         until = until if self.end is None else min(until, self.end)
-        if time >= until - _SLACK_S:
-            return None
         if self._step is not None:
             if self._next * self._step >= until - _SLACK_S:
                 return None
