@@ -1,7 +1,7 @@
 """One media file, or a window of it, to JPEG frames with their times and 16 kHz mono sound (PyAV, simplejpeg)."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import simplejpeg
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError, InvalidDataError
 
-from .pictures import DecodeError, InOrder, Sampler, Scaler, frame_interval, open_media, video_stream
-from .sound import Sound, seconds
+from .pictures import DecodeError, InOrder, Sampler, explain, frame_interval, open_media, video_stream
+from .scale import Scaler
+from .sound import Sound, is_silent, seconds, sound_stream
+from .stills import SHOWN_S, is_still, read_still
 
 __all__ = ["DecodeError", "DecodeOptions", "DecodedClip", "decode_clip", "read_rgb"]
 
@@ -20,6 +22,7 @@ _BEFORE_S = 1.0  # how much earlier to seek: some containers index decoding time
 _LATE_S = 5.0  # how far behind the pictures the sound may lie in the file
 _CUT_SHORT = 0.9  # pictures that end before this share of the stated duration are worth a note
 _MAX_BROKEN = 0.5  # a clip with a larger share of broken packets is not used
+_VAGUE = ("no frame could be decoded", "too many broken packets", "cannot be decoded")  # the decoder's log may say more
 
 
 class _SeekMissed(Exception):
@@ -36,6 +39,7 @@ class DecodeOptions:
       jpeg_quality: 1 to 100 (libjpeg scale, chroma 4:2:0).
       audio: whether the sound is kept.
       max_seconds: longest clip (or window) that is accepted, in seconds; bounds the memory of one clip.
+      max_pixels: largest picture (width * height in the file) that is accepted.
     """
 
     fps: float | None = 8.0
@@ -43,6 +47,7 @@ class DecodeOptions:
     jpeg_quality: int = 92
     audio: bool = True
     max_seconds: float = 600.0
+    max_pixels: int = 2**26  # 8192 x 8192; 8K video has half of it
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -54,9 +59,11 @@ class DecodedClip:
       timestamps_s: float32 [n], seconds from the clip's start, increasing.
       height: of the JPEG frames, in pixels, upright and with square pixels.
       width: likewise.
-      audio: int16 [S] at 16 kHz, mono, S = duration_s * 16000: silence where the track has nothing; None = no sound.
+      audio: int16 [S] at 16 kHz, mono, S = duration_s * 16000: silence where the track has nothing; None = no sound,
+        or nothing but silence.
       duration_s: length of the clip in seconds, the last frame's own duration included.
       notes: what was left out on the way, in words that are the same for all clips with the same trouble.
+      silent: whether there is a sound track, but with nothing to hear in it.
     """
 
     jpegs: list[bytes]
@@ -66,27 +73,35 @@ class DecodedClip:
     audio: np.ndarray | None
     duration_s: float
     notes: tuple[str, ...] = ()
+    silent: bool = False
 
 
 def decode_clip(
-    path: Path, *, options: DecodeOptions, start_s: float | None = None, end_s: float | None = None
+    path: Path,
+    *,
+    options: DecodeOptions,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> DecodedClip:
     """Decode a media file, or the window `[start_s, end_s)` of it.
 
     Time is presentation time, counted from the file's first picture. At `fps`, the frame on display at each multiple
     of 1/fps from the clip's start is kept, once, with its own time stamp. Frames are streamed: memory holds a few raw
-    frames, the JPEGs and the sound.
+    frames, the JPEGs and the sound. A picture (JPEG, PNG, WebP, BMP) is a clip of one frame that lasts 1/25 s.
 
     Args:
-      path: a file with a video stream (cover art of a sound file does not count).
+      path: a file with a video stream (cover art of a sound file does not count), or a picture.
       options: what to keep.
       start_s: start of the window in seconds; None = 0.
       end_s: end of the window in seconds, exclusive; None = end of the pictures.
+      progress: called with the time of each decoded frame, in seconds from the window's start (negative before it).
 
     Raises:
       DecodeError: the clip cannot be used; `reason` says why.
+      MemoryError: there is not enough for it.
     """
-    reader = _Reader(Path(path), options=options, start_s=start_s, end_s=end_s)
+    reader = _Reader(Path(path), options=options, start_s=start_s, end_s=end_s, progress=progress)
     jpegs: list[bytes] = []
     times: list[float] = []
     height = width = 0
@@ -102,6 +117,7 @@ def decode_clip(
         audio=reader.audio,
         duration_s=reader.duration_s,
         notes=tuple(reader.notes),
+        silent=reader.silent,
     )
 
 
@@ -124,13 +140,22 @@ def _encode(rgb: np.ndarray, *, quality: int) -> bytes:
 
 
 class _Reader:
-    """Iterates over the kept frames of one clip; afterwards `audio`, `duration_s` and `notes` are set."""
+    """Iterates over the kept frames of one clip; afterwards `audio`, `silent`, `duration_s` and `notes` are set."""
 
-    def __init__(self, path: Path, *, options: DecodeOptions, start_s: float | None, end_s: float | None):
-        self._path, self._options = path, options
+    def __init__(
+        self,
+        path: Path,
+        *,
+        options: DecodeOptions,
+        start_s: float | None,
+        end_s: float | None,
+        progress: Callable[[float], object] | None = None,
+    ):
+        self._path, self._options, self._progress = path, options, progress
         self._start, self._end = start_s or 0.0, end_s
         self._packets = self._broken = 0
         self.audio: np.ndarray | None = None
+        self.silent = False
         self.duration_s = 0.0
         self.notes: list[str] = []
 
@@ -143,13 +168,24 @@ class _Reader:
         if self._end is not None and self._end - self._start > self._options.max_seconds:
             raise self._too_long()
         try:
-            yield from self._frames()
-        except DecodeError:
+            yield from self._still() if is_still(self._path) else self._frames()
+        except (DecodeError, MemoryError) as error:
+            if isinstance(error, DecodeError) and error.reason in _VAGUE:
+                raise explain(self._path, error=error) from error
             raise
         except FFmpegError as error:
-            raise DecodeError("cannot be decoded", error.strerror or str(error)) from error
+            raise explain(self._path, error=DecodeError("cannot be decoded", error.strerror or str(error))) from error
         except Exception as error:  # a broken file may upset any layer of the decoder, and must not end the build
             raise DecodeError("decoder failed", f"{type(error).__name__}: {error}") from error
+
+    def _still(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Read a picture as one frame on display for a moment."""
+        if self._start >= SHOWN_S:
+            raise DecodeError("window starts after the last picture", "the file is a single picture")
+        rgb, notes = read_still(self._path, short_side=self._options.short_side, max_pixels=self._options.max_pixels)
+        self.notes = list(notes)
+        self.duration_s = min(SHOWN_S, self._end or SHOWN_S) - self._start
+        yield 0.0, rgb
 
     def _frames(self) -> Iterator[tuple[float, np.ndarray]]:
         origin = self._first_stamp() if self._start > _SEEK_S else None
@@ -164,7 +200,7 @@ class _Reader:
     def _first_stamp(self) -> float | None:
         """Time stamp of the file's first picture in seconds; None where seeking by stamps makes no sense."""
         with open_media(self._path) as container:
-            video = video_stream(container)
+            video = video_stream(container, max_pixels=self._options.max_pixels)
             order = InOrder(frame_interval(video))
             for packet in container.demux(video):
                 for frame in self._decode(packet):
@@ -179,19 +215,26 @@ class _Reader:
         self._packets = self._broken = 0
         self.notes = []
         with open_media(self._path) as container:
-            video = video_stream(container)
-            sound = self._sound(container)
-            scaler = Scaler(short_side=self._options.short_side, sample_aspect=float(video.sample_aspect_ratio or 1))
+            video = video_stream(container, max_pixels=self._options.max_pixels)
+            order = InOrder(frame_interval(video))
+            sound = self._sound(container, order)
+            scaler = Scaler(
+                short_side=self._options.short_side,
+                sample_aspect=float(video.sample_aspect_ratio or 1),
+                max_pixels=self._options.max_pixels,
+            )
             sampler = Sampler(fps=self._options.fps, end=None if self._end is None else self._end - self._start)
             sought = origin is not None
             if origin is not None:
                 container.seek(int((origin + self._start - _BEFORE_S) * 1e6), backward=True)
-            for time, frame in self._in_order(container, video, sound, sampler):
+            for time, frame in self._in_order(container, video, sound, sampler, order):
                 if origin is None:
                     origin = time
                 if sound is not None and sampler.seen == 0:
                     sound.keep_between(origin + self._start, origin + self._start + self._longest())
                 time -= origin + self._start
+                if self._progress is not None:
+                    self._progress(time)
                 if sampler.seen == 0 and sought and time > 1e-6:
                     raise _SeekMissed
                 if time > self._options.max_seconds:
@@ -204,17 +247,20 @@ class _Reader:
             if kept is not None:
                 yield kept[0], scaler(kept[1])
             if sound is not None and origin is not None:
-                self.audio = sound.samples(start=origin + self._start, duration_s=self.duration_s)
+                self._take(sound.samples(start=origin + self._start, duration_s=self.duration_s))
             self._report(video, sound)
+            if scaler.note:
+                self.notes.append(scaler.note)
 
     def _in_order(
-        self, container: Any, video: Any, sound: Sound | None, sampler: Sampler
+        self, container: Any, video: Any, sound: Sound | None, sampler: Sampler, order: InOrder
     ) -> Iterator[tuple[float, Any]]:
         """Yield `(file time, frame)` in order of time and feed `sound`, until both have reached the window's end."""
-        order = InOrder(frame_interval(video))
         last = 0.0  # file time of the newest frame
         for packet in container.demux([video] if sound is None else [video, sound.stream]):
-            if sampler.past_end and (sound is None or sound.until > last or _stamp(packet) > last + _LATE_S):
+            if sampler.past_end and (
+                sound is None or sound.until > last or _stamp(packet) + order.shifts[-1] > last + _LATE_S
+            ):
                 return
             if packet.stream is not video:
                 assert sound is not None
@@ -238,14 +284,18 @@ class _Reader:
             self._broken += 1
             return []
 
-    def _sound(self, container: Any) -> Sound | None:
-        stream = container.streams.best("audio") if self._options.audio else None
-        if stream is None:
+    def _sound(self, container: Any, order: InOrder) -> Sound | None:
+        if not self._options.audio:
             return None
-        if stream.codec_context is None:
-            self.notes.append("no decoder for the sound")
-            return None
-        return Sound(stream)
+        stream, note = sound_stream(container)
+        self.notes += [note] if note else []
+        return None if stream is None else Sound(stream, shifts=order.shifts)
+
+    def _take(self, samples: np.ndarray | None) -> None:
+        """Keep the sound of the window, unless there is nothing to hear in it."""
+        self.silent = samples is not None and is_silent(samples)
+        self.audio = None if self.silent else samples
+        self.notes += ["silent sound track left out"] if self.silent else []
 
     def _longest(self) -> float:
         return self._options.max_seconds if self._end is None else self._end - self._start

@@ -1,23 +1,25 @@
-"""The pictures of a media file: which stream, in which order and at what times, which are kept, how they are scaled."""
+"""The pictures of a media file: which stream, in which order and at what times, which are kept."""
 
 import collections
+import contextlib
 import heapq
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
+import av.logging
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from .sound import seconds
 
 _REORDER = 4  # frames held back to bring their stamps into order; a packed B-frame needs 1
 _JUMP_S = 1.0  # a step back of more than this starts a new time line (joined recordings): not disorder
 _SLACK_S = 1e-3  # containers round stamps to a millisecond; a frame that comes this late is still in time
+_LONGEST_SIDE = 65_500  # of a JPEG (libjpeg)
+_REFUSED = re.compile(r"Picture size (\d+)x(\d+) is invalid")
 _LONGEST_FRAME_S = 10.0  # stated durations beyond this are not believed
 
 
@@ -45,22 +47,57 @@ def open_media(path: Path) -> Any:
         raise DecodeError("cannot be opened", error.strerror or str(error)) from error
 
 
-def video_stream(container: Any) -> Any:
+def video_stream(container: Any, *, max_pixels: int) -> Any:
     """Return the main video stream; cover art of a sound file is none.
 
     Raises:
-      DecodeError: no video stream, or no decoder for it.
+      DecodeError: no video stream, no decoder for it, or pictures of more than `max_pixels`.
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        kinds = "cover art only" if container.streams.video else "sound only" if container.streams.audio else ""
+        others = "sound only" if container.streams.audio else "nothing to show or to hear in it"
+        kinds = "cover art only" if container.streams.video else others
         raise DecodeError("no video stream", kinds)
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:
         raise DecodeError("no decoder for the video stream")
+    check_size(stream.codec_context.width, stream.codec_context.height, max_pixels=max_pixels)
+    # Pictures may also grow on the way. Twice, because decoders round sizes up to whole blocks.
+    stream.codec_context.options = {"max_pixels": str(2 * max_pixels)}
     stream.thread_count = 1  # clips are decoded side by side in processes; threads inside each would only compete
     return stream
+
+
+def check_size(width: int, height: int, *, max_pixels: int) -> None:
+    """Refuse pictures that would take too much memory, before there is any memory for them.
+
+    Raises:
+      DecodeError: more than `max_pixels` pixels, or a side that JPEG has no number for.
+    """
+    if width * height > max_pixels:
+        raise DecodeError(f"pictures larger than max_pixels={max_pixels}", f"{width} x {height} pixels")
+    if max(width, height) > _LONGEST_SIDE:
+        raise DecodeError(f"pictures with a side of more than {_LONGEST_SIDE} pixels", f"{width} x {height} pixels")
+
+
+def explain(path: Path, *, error: DecodeError) -> DecodeError:
+    """Return an error that says more, where the decoder's log does: sizes that it refuses leave no other trace."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with (
+            av.logging.Capture() as lines,
+            contextlib.suppress(DecodeError, FFmpegError),
+            open_media(path) as container,
+        ):
+            next(container.decode(video=0), None)
+    finally:
+        av.logging.set_level(level)
+    for _, _, line in lines:
+        if (size := _REFUSED.search(line)) is not None and size[1] != "0":
+            return DecodeError("pictures larger than any decoder takes", f"{size[1]} x {size[2]} pixels")
+    return error
 
 
 def frame_interval(stream: Any) -> float:
@@ -78,13 +115,16 @@ class InOrder:
     is the stamps that are sorted, not the frames. A step back of more than a second goes on from the newest time; a
     frame without a stamp follows the one before it by the nominal interval; a frame that would be on display for no
     time at all (same stamp as the one before) is left out.
+
+    Attributes:
+      shifts: what was added to the stamps in seconds: at first 0, then one more value for each new time line.
     """
 
     def __init__(self, interval: float):
         self._interval = interval
         self._frames: collections.deque[Any] = collections.deque()
         self._stamps: list[float] = []  # a heap
-        self._shift = 0.0
+        self.shifts = [0.0]
         self._newest: float | None = None
         self._last: float | None = None
 
@@ -94,9 +134,9 @@ class InOrder:
         if frame.pts is None or frame.time_base is None:
             time = following
         else:
-            time = seconds(frame.pts, frame.time_base) + self._shift
+            time = seconds(frame.pts, frame.time_base) + self.shifts[-1]
             if self._newest is not None and time < self._newest - _JUMP_S:
-                self._shift += following - time
+                self.shifts.append(self.shifts[-1] + following - time)
                 time = following
         self._newest = time if self._newest is None else max(self._newest, time)
         heapq.heappush(self._stamps, time)
@@ -157,10 +197,11 @@ class Sampler:
           DecodeError: no frame at all, or none within the window.
         """
         if self._held is None:
-            raise DecodeError("no frame could be decoded")
+            raise DecodeError("no frame could be decoded", "the pictures are damaged, encrypted or cut off")
         time, frame = self._held
         stated = seconds(frame.duration, frame.time_base) if frame.duration and frame.time_base else 0.0
-        shown = stated if 0 < stated <= _LONGEST_FRAME_S else self._delta or interval
+        # A duration of one tick of a millisecond clock is no duration: the file does not know it.
+        shown = stated if _SLACK_S < stated <= _LONGEST_FRAME_S else self._delta or interval
         pictures_end = time + shown
         end = pictures_end if self.end is None else min(self.end, pictures_end)
         if end <= 0:
@@ -171,12 +212,12 @@ class Sampler:
         return kept, end
 
     def _keep(self, *, until: float) -> tuple[float, Any] | None:
-        if self._held is None or until <= _SLACK_S:
+        if self._held is None:
             return None
         time, frame = self._held
+        if (time < 0 and until <= _SLACK_S) or (self.end is not None and time >= self.end - _SLACK_S):
+            return None  # not on display within the window, but for the rounding of stamps
         until = until if self.end is None else min(until, self.end)
-        if time >= until - _SLACK_S:
-            return None
         if self._step is not None:
             if self._next * self._step >= until - _SLACK_S:
                 return None
@@ -184,59 +225,3 @@ class Sampler:
                 self._next += 1
         self._kept_any = True
         return max(time, 0.0), frame
-
-
-class Scaler:
-    """Turns frames into RGB pictures as a player shows them: square pixels, upright, short side at most `short_side`.
-
-    Scaling is by area (bicubic where a side grows because pixels are not square). Pictures are never enlarged. All
-    pictures get the size of the first, also if the stream changes its size on the way. Colours are converted with the
-    matrix and range that the frame states, to 8 bits; HDR is not tone-mapped.
-    """
-
-    def __init__(self, *, short_side: int, sample_aspect: float):
-        self._short_side = short_side
-        self._aspect = sample_aspect if 0.1 <= sample_aspect <= 10 else 1.0
-        self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
-        self._turn = (False, False, False)
-
-    def __call__(self, frame: Any) -> np.ndarray:
-        """Return uint8 [H,W,3]."""
-        if self._size is None:
-            self._size = self._target(frame.width, frame.height)
-            self._turn = orientation(frame)
-        width, height = self._size
-        grows = width > frame.width or height > frame.height
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            interpolation=Interpolation.BICUBIC if grows else Interpolation.AREA,
-            threads=1,
-        ).to_ndarray()
-        transposed, flip_x, flip_y = self._turn
-        if transposed:
-            rgb = rgb.transpose(1, 0, 2)
-        return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-
-    def _target(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after scaling and before turning."""
-        shown = (width * self._aspect, float(height))
-        scale = min(1.0, self._short_side / min(shown)) if self._short_side else 1.0
-        return max(1, round(shown[0] * scale)), max(1, round(shown[1] * scale))
-
-
-def orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Return how the frame's display matrix turns it: (transpose, then flip x, flip y), in steps of 90 degrees."""
-    try:
-        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-        a, b, _, c, d = (
-            np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist() if matrix is not None else (1, 0, 0, 0, 1)
-        )
-    except ValueError:  # side data of a kind that this PyAV has no name for; the angle can be asked for all the same
-        angle = np.deg2rad(frame.rotation)
-        a, b, c, d = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-    # A point (x, y) is shown at (a x + c y, b x + d y); y points down.
-    return (False, a < 0, d < 0) if abs(a) >= abs(b) else (True, c < 0, b < 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -10,10 +11,14 @@ from av.audio.fifo import AudioFifo
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
 from av.filter import Graph
+from av.stream import Disposition
 
 from ..options import SAMPLE_RATE
 
 _TOLERANCE_S = 0.1  # stamps that stray by less are rounding or drift, by more a gap (or an overlap)
+_JUMP_S = 1.0  # a step back of more than this starts a new time line, as it does for the pictures
+_SILENT = 8  # of 32768 (-72 dBFS): a track without any louder sample is silent, give or take the noise of rounding
+_ASIDE = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
 _BATCH_S = 1.0  # sound is resampled in pieces of this length: codec frames are so short that the calls would dominate
 
 
@@ -23,13 +28,14 @@ class _Run:
 
     source: tuple[str, str, int]  # sample format, channel layout, rate in Hz
     start: float | None  # file time of its first sample in seconds
+    line: int  # number of the time line that `start` belongs to
     newest: float | None = None  # the last time stamp that advanced
     samples_in: int = 0  # at the source's rate
     chunks: list[np.ndarray] = dataclasses.field(default_factory=list)  # int16 [n], 16 kHz
 
-    def takes(self, source: tuple[str, str, int], time: float | None, count: int) -> bool:
-        """Whether a frame of that format, time stamp and number of samples is the next piece; if so, count it in."""
-        if source != self.source:
+    def takes(self, source: tuple[str, str, int], time: float | None, line: int, count: int) -> bool:
+        """Whether a frame of that format, time stamp, time line and size is the next piece; if so, count it in."""
+        if source != self.source or line != self.line:
             return False
         stuck = time is None or (self.newest is not None and time <= self.newest)  # says nothing about the place
         if time is not None and not stuck and self.start is not None:
@@ -41,6 +47,32 @@ class _Run:
         return True
 
 
+def sound_stream(container: Any) -> tuple[Any, str]:
+    """Return the main sound track, None if there is none to decode, and a note on the choice.
+
+    Commentaries, audio descriptions and the like come last, whatever their flags; then counts the default flag, then
+    what libavformat thinks best (channels, bit rate), then the order in the file.
+    """
+    tracks = list(container.streams.audio)
+    good = [track for track in tracks if track.codec_context is not None]
+    if not good:
+        return None, "no decoder for the sound" if tracks else ""
+    best = container.streams.best("audio")
+    good.sort(
+        key=lambda track: (
+            bool(track.disposition & _ASIDE),
+            not track.disposition & Disposition.default,
+            best is None or track.index != best.index,
+        )
+    )
+    return good[0], "several sound tracks, the main one taken" if len(tracks) > 1 else ""
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Return whether sound, int16 [S], has nothing to hear in it."""
+    return not len(samples) or (int(samples.max()) <= _SILENT and int(samples.min()) >= -_SILENT)
+
+
 class Sound:
     """Collects one sound track while a file is read, and cuts the clip's window out of it.
 
@@ -48,10 +80,22 @@ class Sound:
       stream: the PyAV stream whose packets are to be pushed.
       broken: number of packets that did not decode.
       until: file time of the end of what was collected, in seconds.
+
+    Time is file time in seconds, as `InOrder` counts it.
     """
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: Any, *, shifts: Sequence[float] = (0.0,)):
+        """Make the collector.
+
+        Args:
+          stream: the PyAV stream whose packets are to be pushed.
+          shifts: what is added to the stamps of each time line of the pictures (`InOrder.shifts`), growing as they are
+            read: where stamps start again, the sound's go with the pictures'.
+        """
         self.stream = stream
+        self._shifts = shifts
+        self._line = 0
+        self._newest: float | None = None  # stamp of the time line, not shifted
         self.broken = 0
         self.until = float("-inf")
         self._wanted = (float("-inf"), float("inf"))
@@ -69,6 +113,8 @@ class Sound:
             frames = packet.decode()
         except EndOfFile:
             return
+        except MemoryError:  # which is an FFmpegError too
+            raise
         except FFmpegError:
             self.broken += 1
             return
@@ -90,8 +136,8 @@ class Sound:
         out = np.zeros(round(duration_s * SAMPLE_RATE), dtype=np.int16)
         position, heard = 0, False
         for run in self._runs:
-            if run.start is not None:
-                position = round((run.start - start) * SAMPLE_RATE)
+            if run.start is not None and run.line < len(self._shifts):  # else it follows what came before it
+                position = round((run.start + self._shifts[run.line] - start) * SAMPLE_RATE)
             for chunk in run.chunks:
                 first, last = max(position, 0), min(position + len(chunk), len(out))
                 if first < last:
@@ -104,17 +150,25 @@ class Sound:
         rate, count = frame.sample_rate, frame.samples
         time = None if frame.pts is None or frame.time_base is None else seconds(frame.pts, frame.time_base)
         if time is not None:
-            self.until = time + count / rate
-            if self.until < self._wanted[0] or time > self._wanted[1]:
+            if self._newest is not None and time < self._newest - _JUMP_S:
+                self._line += 1
+            self._newest = time
+            shifted = time + self._shift(self._line)
+            self.until = shifted + count / rate
+            # Sound of a new time line may come before its first picture: its place is not known yet, so it is kept.
+            if self._line < len(self._shifts) and not self._wanted[0] - count / rate <= shifted <= self._wanted[1]:
                 return
         source = (frame.format.name, frame.layout.name, rate)
-        if not self._runs or not self._runs[-1].takes(source, time, count):
+        if not self._runs or not self._runs[-1].takes(source, time, self._line, count):
             self._end_run()
-            self._runs.append(_Run(source, time, time, count))
+            self._runs.append(_Run(source, time, self._line, time, count))
         frame.pts = None  # the run has the time; the buffer would insist on stamps that are exact to the sample
         self._fifo.write(frame)
         if self._fifo.samples >= _BATCH_S * rate:
             self._resample(self._fifo.read())
+
+    def _shift(self, line: int) -> float:
+        return self._shifts[min(line, len(self._shifts) - 1)]
 
     def _end_run(self) -> None:
         """Take what is still in the buffers into the last run."""

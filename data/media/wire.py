@@ -41,7 +41,7 @@ def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:
         return
     sound = b"" if answer.audio is None else answer.audio.astype("<i2").tobytes()
     parts = [answer.timestamps_s.astype("<f4").tobytes(), sound, *answer.jpegs]
-    header = {key: getattr(answer, key) for key in ("height", "width", "duration_s", "notes")}
+    header = {key: getattr(answer, key) for key in ("height", "width", "duration_s", "notes", "silent")}
     _send(pipe, header=header | {"has_audio": answer.audio is not None, "sizes": [len(part) for part in parts]})
     for part in parts:
         pipe.write(part)
@@ -67,6 +67,7 @@ def receive_answer(pipe: BinaryIO) -> DecodedClip | DecodeError:
         audio=np.frombuffer(sound, "<i2").copy() if header["has_audio"] else None,
         duration_s=header["duration_s"],
         notes=tuple(header["notes"]),
+        silent=header["silent"],
     )
 
 

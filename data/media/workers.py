@@ -13,19 +13,24 @@ from collections.abc import Generator, Iterable
 from typing import BinaryIO, cast
 
 from .decode import DecodedClip, DecodeError, decode_clip
+from .limits import Alarm, Limits, confine
 from .wire import Job, receive_answer, receive_job, send_answer, send_job
 
-__all__ = ["Job", "decode_in_order", "serve"]
+__all__ = ["Job", "Limits", "decode_in_order", "serve"]
 
 _AHEAD = 4  # jobs per worker that are decoded or waiting ahead of the one whose turn it is; bounds the memory
 
 
-def decode_in_order(jobs: Iterable[Job | DecodeError], *, workers: int) -> Generator[DecodedClip | DecodeError]:
+def decode_in_order(
+    jobs: Iterable[Job | DecodeError], *, workers: int, limits: Limits | None = None
+) -> Generator[DecodedClip | DecodeError]:
     """Decode the jobs in `workers` processes; yield one result per job, in the order of the jobs.
 
     The processes import neither tensorflow nor the caller's main module. A job that is a DecodeError already is handed
-    through. If a process dies, its clip's result says so and another process takes its place.
+    through. If a process dies, its clip's result says so and another process takes its place; so it goes with a clip
+    that breaks the limits (None = the default ones).
     """
+    limits = limits or Limits()
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
     local, started = threading.local(), list[_Worker]()
 
@@ -33,7 +38,7 @@ def decode_in_order(jobs: Iterable[Job | DecodeError], *, workers: int) -> Gener
         if isinstance(job, DecodeError):
             return job
         if not hasattr(local, "worker"):
-            local.worker = _Worker()
+            local.worker = _Worker(limits)
             started.append(local.worker)
         return local.worker.run(job)
 
@@ -57,7 +62,9 @@ def decode_in_order(jobs: Iterable[Job | DecodeError], *, workers: int) -> Gener
 class _Worker:
     """A decoding process that answers one job at a time over its standard input and output."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._done = 0  # clips that the process has decoded
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, job: Job) -> DecodedClip | DecodeError:
@@ -66,13 +73,20 @@ class _Worker:
         to, of = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
         try:
             send_job(to, job=job)
-            return receive_answer(of)
+            answer = receive_answer(of)
         except (EOFError, BrokenPipeError, ValueError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)  # so that the status is its own, not that of our kill
             self.kill()
             self.close()
+            if process.returncode == -signal.SIGALRM:
+                return DecodeError(self._limits.timeout_reason())
             return DecodeError("the decoder crashed", _how(process.returncode))
+        self._done += 1
+        if self._done == self._limits.recycle_after or _reason(answer) == self._limits.memory_reason():
+            self.kill()
+            self.close()
+        return answer
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
@@ -90,7 +104,9 @@ class _Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Not multiprocessing: its processes import the caller's main module, and with it often tensorflow and jax.
-        command = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        self._done = 0
+        limits = f"timeout={self._limits.clip_timeout!r}, memory_gb={self._limits.clip_memory_gb!r}"
+        command = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({limits})"
         one_thread_each = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         return subprocess.Popen(
             [sys.executable, "-c", command],
@@ -100,21 +116,37 @@ class _Worker:
         )
 
 
-def serve() -> None:
-    """Answer jobs from standard input on standard output until the input ends (the main of a decoding process)."""
+def serve(*, timeout: float, memory_gb: float) -> None:
+    """Answer jobs from standard input on standard output until the input ends (the main of a decoding process).
+
+    Args:
+      timeout: see `Limits.clip_timeout`.
+      memory_gb: see `Limits.clip_memory_gb`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
+    confine(memory_gb=memory_gb)
+    limits = Limits(clip_timeout=timeout, clip_memory_gb=memory_gb)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            send_answer(answers, answer=_answer(receive_job(sys.stdin.buffer)))
+            send_answer(answers, answer=_answer(receive_job(sys.stdin.buffer), limits))
 
 
-def _answer(job: Job) -> DecodedClip | DecodeError:
+def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
     try:
-        return decode_clip(job.path, options=job.options, start_s=job.start_s, end_s=job.end_s)
+        with Alarm(limits.clip_timeout) as alarm:
+            return decode_clip(
+                job.path, options=job.options, start_s=job.start_s, end_s=job.end_s, progress=alarm.progress
+            )
     except DecodeError as error:
         return error
+    except MemoryError:
+        return DecodeError(limits.memory_reason())
+
+
+def _reason(answer: DecodedClip | DecodeError) -> str:
+    return answer.reason if isinstance(answer, DecodeError) else ""
 
 
 def _how(status: int) -> str:

@@ -22,6 +22,7 @@ from apache_beam.runners.runner import PipelineState
 from ...configs.errors import UserError
 from ..manifest import make_clip, to_json
 from ..media.decode import DecodeOptions
+from ..media.limits import Limits
 from .builder import Crew, Fleet
 from .shards import Book, Shard, Workplace, writing
 
@@ -53,6 +54,7 @@ def make(
         "folder": str(crew.work.folder.absolute()),
         "root": str(crew.root.absolute()),
         "options": dataclasses.asdict(crew.options),
+        "limits": dataclasses.asdict(crew.limits),
         "workers": crew.workers,
     }
     with _failing(fleet):
@@ -74,7 +76,9 @@ def make(
         yield book
 
 
-def make_one(place: int, *, folder: str, root: str, options: dict[str, Any], workers: int) -> int:
+def make_one(
+    place: int, *, folder: str, root: str, options: dict[str, Any], limits: dict[str, Any], workers: int
+) -> int:
     """Make the shard whose line begins at byte `place` of the plan (on a worker); return the number of its clips."""
     work = Workplace(Path(folder))
     with (work.folder / PLAN).open("rb") as file:
@@ -83,7 +87,8 @@ def make_one(place: int, *, folder: str, root: str, options: dict[str, Any], wor
     clips = [make_clip(fields, where=f"{PLAN}, byte {place}") for fields in line["clips"]]
     shard = Shard(split=line["split"], number=line["number"], clips=clips, key=line["key"])
     if work.book(shard) is None:  # a runner may ask twice
-        crew = Crew(work=work, root=Path(root), options=DecodeOptions(**options), workers=workers)
+        limited = {"options": DecodeOptions(**options), "limits": Limits(**limits)}
+        crew = Crew(work=work, root=Path(root), workers=workers, **limited)
         for _ in crew.make([shard], advance=Metrics.counter("twinreel", "clips").inc):
             pass
     return len(clips)

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 from ...configs.errors import UserError
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
-from ..media.workers import Job, decode_in_order
+from ..media.workers import Job, Limits, decode_in_order
 from ..tf_cpu import tf
 from .assemble import assemble, take_back
 from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
@@ -135,18 +135,20 @@ class Crew:
       work: where the shards are put.
       root: folder to which the clips' paths are relative.
       options: what to keep of each clip.
+      limits: what a clip may cost.
       workers: decoding processes.
     """
 
     work: Workplace
     root: Path
     options: DecodeOptions
+    limits: Limits
     workers: int
 
     def make(self, shards: Sequence[Shard], *, advance: Callable[[], None]) -> Generator[Book]:
         """Make the shards one after another and yield their books; `advance` is called after each clip."""
         jobs = (_job(clip, root=self.root, options=self.options) for shard in shards for clip in shard.clips)
-        with contextlib.closing(decode_in_order(jobs, workers=self.workers)) as results:
+        with contextlib.closing(decode_in_order(jobs, workers=self.workers, limits=self.limits)) as results:
             for shard in shards:
                 book = Book(key=shard.key)
                 self.work.put(shard, book=book, records=_records(shard, results, book, advance))
@@ -168,6 +170,7 @@ def build(
     root: Path,
     out: Path,
     options: DecodeOptions,
+    limits: Limits,
     workers: int,
     max_bad_fraction: float,
     shard_clips: int = 0,
@@ -181,6 +184,7 @@ def build(
       root: folder to which their paths are relative.
       out: folder for the result.
       options: what to keep of each clip.
+      limits: what a clip may cost.
       workers: decoding processes (of each shard that the fleet makes at a time).
       max_bad_fraction: share of all clips that may be rejected.
       shard_clips: clips of a shard; 0 = `clips_per_shard`.
@@ -197,7 +201,7 @@ def build(
     shards = plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
     work.clear(shards, also=[SETTINGS])
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
-    crew = Crew(work=work, root=root, options=options, workers=workers)
+    crew = Crew(work=work, root=root, options=options, limits=limits, workers=workers)
     try:
         _make_all(shards, crew=crew, fleet=fleet, summary=summary, max_bad_fraction=max_bad_fraction)
         summary.shards = assemble(shards, work=work, out=out, name=NAME, version=RECORDS_VERSION, features=features())
@@ -293,6 +297,7 @@ def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
         "duration_s": round(decoded.duration_s, 4),
         "num_frames": len(decoded.jpegs),
         "has_audio": decoded.audio is not None,
+        "silent": decoded.silent,
         "height": decoded.height,
         "width": decoded.width,
     }

@@ -19,6 +19,7 @@ from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
 from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
+from ..media.limits import Limits, check_limits
 from ..sources.read import clean_captions, read_source
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
 from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
@@ -62,12 +63,15 @@ def prepare(
     jpeg_quality: int = 92,
     audio: bool = True,
     max_seconds: float = 600.0,
+    max_pixels: int = 2**26,
     splits: Sequence[str] = (),
     workers: int = 0,
     max_bad_fraction: float = 0.05,
     shard_clips: int = 0,
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
+    clip_timeout: float = 60.0,
+    clip_memory_gb: float = 4.0,
     overwrite: bool = False,
     found: tuple[Path, list[Clip]] | None = None,
     console: Console | None = None,
@@ -82,9 +86,12 @@ def prepare(
       jpeg_quality: 1 to 100.
       audio: whether to keep the sound (16 kHz mono).
       max_seconds: longest clip that is accepted, in seconds.
+      max_pixels: largest picture (width * height in the file) that is accepted.
       splits: the splits to prepare; () = all.
       workers: decoding processes; 0 = one per core; with Beam: of each shard that is being made, 0 = one.
       max_bad_fraction: share of the clips, 0 to 1, that may turn out unusable before the build fails.
+      clip_timeout: seconds that one second of a clip may take to decode; 0 = no limit.
+      clip_memory_gb: memory of a decoding process in GB; 0 = no limit.
       shard_clips: clips of a shard, the unit in which an interrupted build goes on; 0 = 64 to 1024, by their number.
       beam_runner: name of the Apache Beam runner that makes the shards; "" = this machine, without Beam.
       beam_options: the runner's options, `name=value` or `name`.
@@ -100,9 +107,15 @@ def prepare(
     """
     source, out, console = Path(source), Path(out), console or Console()
     options = DecodeOptions(
-        fps=float(fps or 0), short_side=short_side, jpeg_quality=jpeg_quality, audio=audio, max_seconds=max_seconds
+        fps=float(fps or 0),
+        short_side=short_side,
+        jpeg_quality=jpeg_quality,
+        audio=audio,
+        max_seconds=max_seconds,
+        max_pixels=max_pixels,
     )
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
+    check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
     _check_beam(beam_runner, beam_options)
     root, clips = found or read_source(source)
     clips, dropped, from_labels = clean_captions(_choose(clips, splits))
@@ -126,6 +139,7 @@ def prepare(
         settings = {
             "sizes": sizes,
             "options": options,
+            "limits": Limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb),
             "workers": workers or (1 if beam_runner else cores()),
             "max_bad_fraction": max_bad_fraction,
             "shard_clips": shard_clips,
@@ -208,6 +222,7 @@ def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: fl
         ),
         ("jpeg_quality", options.jpeg_quality, 1 <= options.jpeg_quality <= 100, "1 to 100"),
         ("max_seconds", options.max_seconds, options.max_seconds > 0, "more than 0 seconds"),
+        ("max_pixels", options.max_pixels, options.max_pixels > 0, "1 or more pixels"),
         ("workers", workers, 0 <= workers <= 1024, "0 (one per core) or a number of processes up to 1024"),
         ("max_bad_fraction", max_bad_fraction, 0 <= max_bad_fraction <= 1, "a share from 0 to 1"),
         ("shard_clips", shard_clips, shard_clips >= 0, "0 (by the number of clips) or a number of clips"),
@@ -244,6 +259,7 @@ def main(argv: list[str]) -> int:
         "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
     )
     parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
+    parser.add_argument("--max_pixels", type=int, default=2**26, help="largest picture (width * height) accepted")
     parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
     parser.add_argument(
         "--workers",
@@ -270,6 +286,12 @@ def main(argv: list[str]) -> int:
         action="append",
         metavar="K=V,...",
         help="the runner's own options, passed on as --K=V; may be given several times",
+    )
+    parser.add_argument(
+        "--clip_timeout", type=float, default=60.0, help="seconds that one second of a clip may take; 0 = no limit"
+    )
+    parser.add_argument(
+        "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
     benchmark.add_flags(parser)

@@ -99,7 +99,7 @@ def test_folder(prepared):
     assert json.loads((out / "prepare.json").read_text(encoding="utf-8")) == report
     assert report["counts"] == {"train": {"clips": 7, "rejected": 0}, "test": {"clips": 2, "rejected": 0}}
     assert report["options"] == {
-        **{"fps": 4.0, "short_side": 24, "jpeg_quality": 92, "audio": True, "max_seconds": 600.0},
+        **{"fps": 4.0, "short_side": 24, "jpeg_quality": 92, "audio": True, "max_seconds": 600.0, "max_pixels": 2**26},
         "splits": ["test", "train"],
     }
     assert report["bytes"] == sum(map(len, shards(out).values()))
@@ -113,7 +113,7 @@ def test_folder(prepared):
     ]
     assert rows[1] == {
         **{"split": "train", "index": 1, "clip_id": "clip1", "captions": ["caption 1"], "labels": ["run", "dog"]},
-        **{"transcript": "good dog", "sentences": [], "features": {}},
+        **{"transcript": "good dog", "sentences": [], "features": {}, "silent": False},
         **{"group": "pair", "duration_s": 2.0, "num_frames": 8, "has_audio": True, "height": 24, "width": 36},
     }
     assert rows[0]["group"] is None

@@ -1,0 +1,105 @@
+"""Single pictures (JPEG, PNG, WebP, BMP) as clips of one frame (Pillow): upright, 8-bit sRGB, alpha on white."""
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from .pictures import DecodeError, check_size
+
+SHOWN_S = 1 / 25  # how long a picture lasts as a clip: what libavformat takes for a series of pictures without a rate
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_HEAD = 4096  # bytes that tell what a file is
+_SEVERAL = (".mjpeg", ".mjpg")  # JPEGs one after the other: a film
+
+
+def is_still(path: Path) -> bool:
+    """Return whether a file is a picture, by its first bytes; an animated PNG is a film (libavformat reads it)."""
+    with _open(path) as file:
+        head = file.read(_HEAD)
+    if head.startswith(b"\xff\xd8\xff"):
+        return not str(path).lower().endswith(_SEVERAL)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"acTL" not in head.split(b"IDAT")[0]
+    if head.startswith(b"BM"):
+        return str(path).lower().endswith(".bmp")
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+
+
+def read_still(path: Path, *, short_side: int, max_pixels: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a picture.
+
+    Args:
+      path: the file.
+      short_side: pixels of the shorter side, 0 = as in the file; smaller pictures are not enlarged.
+      max_pixels: larger pictures are refused before there is memory for them.
+
+    Returns:
+      uint8 [H,W,3], and notes on what was left out.
+
+    Raises:
+      DecodeError: it cannot be used.
+    """
+    with _open(path) as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is told just below
+                picture = Image.open(file, formats=_FORMATS)
+            check_size(*picture.size, max_pixels=max_pixels)
+            with picture:
+                notes = ("animated picture, only its first frame taken",) if _moves(picture) else ()
+                rgb, note = _to_rgb(ImageOps.exif_transpose(picture))
+                return np.asarray(_scale(rgb, short_side=short_side)), notes + ((note,) if note else ())
+        except (DecodeError, MemoryError):
+            raise
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+", str(error))
+            raise DecodeError(
+                f"pictures larger than max_pixels={max_pixels}", f"{pixels[0] if pixels else '?'} pixels"
+            ) from error
+        except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error …
+            raise DecodeError("picture cannot be decoded", " ".join(str(error).split())[:100]) from error
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _moves(picture: Image.Image) -> bool:
+    return picture.format in ("WEBP", "PNG") and getattr(picture, "n_frames", 1) > 1
+
+
+def _to_rgb(picture: Image.Image) -> tuple[Image.Image, str]:
+    """Return the picture as 8-bit sRGB, and a note where its colour profile could not be used."""
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip or cut it
+        grey = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB"), ""
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    profile, note = picture.info.get("icc_profile"), ""
+    if picture.mode not in ("RGB", "L", "CMYK"):
+        picture = picture.convert("RGB")
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            picture = converted or picture
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            note = "colour profile of a picture left out"
+    picture = picture.convert("RGB")
+    if alpha is not None:
+        white = Image.new("RGB", picture.size, (255, 255, 255))
+        picture = Image.composite(picture, white, alpha)
+    return picture, note
+
+
+def _scale(picture: Image.Image, *, short_side: int) -> Image.Image:
+    """Scale by area, as the frames of a film."""
+    shorter = min(picture.size)
+    if not short_side or shorter <= short_side:
+        return picture
+    width, height = (max(1, round(side * short_side / shorter)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BOX)
