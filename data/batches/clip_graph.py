@@ -1,4 +1,4 @@
-"""How a clip becomes arrays: its frames drawn in NumPy, then decoded and transformed in a tensorflow graph."""
+"""How a clip becomes arrays: its frames drawn, then decoded and transformed, in NumPy; and the nodes of the graph."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,8 +8,9 @@ import numpy as np
 from ...configs.errors import UserError
 from ..options import ClipData
 from ..tf_cpu import tf
+from ..transforms.decode_rows import decode_rows
 from ..transforms.preprocess import VideoTransform, parse_video
-from .sampling import Drawn, Sampler, parse_sampler, sample_window, window_of
+from .sampling import Drawn, Sampler, frames_within, parse_sampler, sample_window, window_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class ClipGraph:
         ):
             if getattr(data, name) < least:
                 raise UserError(f"{name}={getattr(data, name)} must be at least {least}; set config.data.{name}")
+        if train and graph.transform.views > 1:
+            raise UserError(f"{field}={declared!r} makes several views, which are for evaluation; use random_crop(n)")
         if not train and graph.transform.draws:
             raise UserError(
                 f"{field}={declared!r} is random, which an evaluation must not be; use resize and center_crop"
@@ -84,16 +87,18 @@ class ClipGraph:
           int64 [V*T] indices, and the first window in seconds.
         """
         parts = [
-            sample_window(
-                self.sampler,
-                times=times,
-                window=window,
-                num_frames=self.num_frames,
-                uniforms=uniforms[: self.num_frames],
-            )
+            self._draw_window(times, window=window, uniforms=uniforms)
             for window in self.windows_of(duration_s, uniform=float(uniforms[self.num_frames]))
         ]
         return Drawn(np.concatenate([part.frames for part in parts]), parts[0].start_s, parts[0].end_s)
+
+    def _draw_window(self, times: np.ndarray, *, window: tuple[float, float], uniforms: np.ndarray) -> Drawn:
+        """Draw T frames, then move them as the transform's operations in time say, within the window."""
+        own, moving = uniforms[: self.num_frames], uniforms[self.num_frames + 1 :]
+        drawn = sample_window(self.sampler, times=times, window=window, num_frames=self.num_frames, uniforms=own)
+        low, high = frames_within(times, window=window)
+        moved = self.transform.times(drawn.frames - low, num_available=high - low, uniforms=moving)
+        return drawn._replace(frames=moved + low)
 
     def windows_of(self, duration_s: float, *, uniform: float) -> list[tuple[float, float]]:
         """Return start and end of the V windows of a clip, in seconds; `uniform` places the one of training."""
@@ -109,15 +114,38 @@ class ClipGraph:
 
         With V windows: string [V*T] to [V,T,H,W,3].
         """
-        # One node per frame: a loop inside the graph would cost more than it saves, T is small.
-        frames = tf.unstack(jpegs, num=self.windows * self.num_frames)
-        video = self.transform(frames, height=height, width=width, uniforms=uniforms[self.num_frames + 1 :])
-        return tf.reshape(video, self.shape)
+        rows = (jpegs[None], tf.reshape(height, [1]), tf.reshape(width, [1]), uniforms[None])
+        return self.pixels_of_rows(*rows, threads=1)[0]
+
+    def pixels_of_rows(
+        self, jpegs: tf.Tensor, height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor, *, threads: int
+    ) -> tf.Tensor:
+        """Decode and transform r rows in so many threads, straight into the batch.
+
+        Args:
+          jpegs: drawn JPEG files, string [r,V*T]; a row whose first is empty becomes black.
+          height: of a row's pictures, pixels, int32 [r].
+          width: likewise.
+          uniforms: float32 [r,draws].
+          threads: how many work at once.
+
+        Returns:
+          uint8 [r,T,H,W,3], with V windows [r,V,T,H,W,3].
+        """
+
+        def decode(jpegs: np.ndarray, height: np.ndarray, width: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+            mine = uniforms[:, self.num_frames + 1 :]
+            sizes = {"heights": height, "widths": width}
+            return decode_rows(self.transform, jpegs=jpegs, **sizes, uniforms=mine, threads=threads)
+
+        rows = tf.numpy_function(decode, [jpegs, height, width, uniforms], tf.uint8)
+        return tf.reshape(rows, [-1, *self.shape])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of a clip's video."""
-        several = (self.windows,) if self.windows > 1 else ()
+        """The shape of a clip's video; the views, and within them the windows, share one axis."""
+        views = self.windows * self.transform.views
+        several = (views,) if views > 1 else ()
         return (*several, self.num_frames, self.transform.height, self.transform.width, 3)
 
     def frames_function(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:

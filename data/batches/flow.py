@@ -64,15 +64,14 @@ class Flow:
     def decoded(self, *, batch_size: int) -> tf.data.Dataset:
         """Decode and transform the clips and make batches of them."""
         keep_freed_memory()
-        threads = self._data.num_threads or cores()
-        dataset = self.encoded().map(
-            _as_is(self._decode), num_parallel_calls=threads, deterministic=True, name="decode"
-        )
-        dataset = dataset.batch(batch_size).prefetch(self._data.prefetch)
+        dataset = self.encoded().batch(batch_size)
+        # Two batches at once: while the last clips of one are decoded, no thread waits for the next.
+        dataset = dataset.map(_as_is(self._decode), num_parallel_calls=2, deterministic=True, name="decode")
+        dataset = dataset.prefetch(self._data.prefetch)
         options = tf.data.Options()
         options.deterministic = True
-        options.autotune.enabled = False  # the sizes are known: as many decoders as cores, each with one thread
-        options.threading.private_threadpool_size = threads
+        options.autotune.enabled = False  # the sizes are known
+        options.threading.private_threadpool_size = 4  # these only wait for the decoding threads
         options.threading.max_intra_op_parallelism = 1
         return dataset.with_options(options)
 
@@ -119,15 +118,13 @@ class Flow:
         return [found[name] for name in self._columns]
 
     def _decode(self, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Decode and transform the clips of a batch."""
         ok, uniforms = row.pop("ok"), row.pop("uniforms")
         row = row | {"valid": row["valid"] & ok}
         if self._graph.num_frames:
-            jpegs, height, width = row.pop("jpegs"), row.pop("height"), row.pop("width")
-            row["video"] = tf.cond(
-                ok,
-                lambda: self._graph.pixels(jpegs, height=height, width=width, uniforms=uniforms),
-                lambda: tf.zeros(self._graph.shape, tf.uint8),
-            )
+            threads = self._data.num_threads or cores()
+            files = (row.pop("jpegs"), row.pop("height"), row.pop("width"), uniforms)
+            row["video"] = self._graph.pixels_of_rows(*files, threads=threads)
         return row
 
     def _guarded(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
