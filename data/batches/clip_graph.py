@@ -1,14 +1,12 @@
-"""How a clip becomes arrays: its frames drawn, then decoded and transformed, in NumPy; and the nodes of the graph."""
+"""How a clip becomes arrays: its frames drawn, then decoded and transformed, in NumPy. No tensorflow."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...configs.errors import UserError
 from ..options import ClipData
-from ..tf_cpu import tf
-from ..transforms.decode_rows import decode_rows
 from ..transforms.preprocess import VideoTransform, parse_video
 from .sampling import Drawn, Sampler, frames_within, parse_sampler, sample_window, window_of
 
@@ -109,37 +107,29 @@ class ClipGraph:
         places = [v / (self.windows - 1) for v in range(self.windows)]
         return [window_of(duration_s=duration_s, seconds=seconds, place=place) for place in places]
 
-    def pixels(self, jpegs: tf.Tensor, *, height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-        """Return uint8 [T,H,W,3] of the drawn JPEG files, string [T], of `height` x `width` pixels (int32 scalars).
-
-        With V windows: string [V*T] to [V,T,H,W,3].
-        """
-        rows = (jpegs[None], tf.reshape(height, [1]), tf.reshape(width, [1]), uniforms[None])
-        return self.pixels_of_rows(*rows, threads=1)[0]
-
-    def pixels_of_rows(
-        self, jpegs: tf.Tensor, height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor, *, threads: int
-    ) -> tf.Tensor:
-        """Decode and transform r rows in so many threads, straight into the batch.
+    def decode(
+        self, jpegs: Sequence[bytes], *, height: int, width: int, uniforms: np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Decode and transform the drawn frames of a clip.
 
         Args:
-          jpegs: drawn JPEG files, string [r,V*T]; a row whose first is empty becomes black.
-          height: of a row's pictures, pixels, int32 [r].
+          jpegs: V*T files.
+          height: of the pictures, pixels.
           width: likewise.
-          uniforms: float32 [r,draws].
-          threads: how many work at once.
+          uniforms: float32 [draws], those with which the frames were drawn.
+          out: where the result goes, uint8 [*shape], contiguous; None = a new array.
 
         Returns:
-          uint8 [r,T,H,W,3], with V windows [r,V,T,H,W,3].
+          uint8 [T,H,W,3]; with V windows, or views, [V,T,H,W,3].
+
+        Raises:
+          ValueError: a JPEG file is damaged or has another size.
         """
-
-        def decode(jpegs: np.ndarray, height: np.ndarray, width: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-            mine = uniforms[:, self.num_frames + 1 :]
-            sizes = {"heights": height, "widths": width}
-            return decode_rows(self.transform, jpegs=jpegs, **sizes, uniforms=mine, threads=threads)
-
-        rows = tf.numpy_function(decode, [jpegs, height, width, uniforms], tf.uint8)
-        return tf.reshape(rows, [-1, *self.shape])
+        out = np.empty(self.shape, np.uint8) if out is None else out
+        size = {"height": height, "width": width}
+        into = out.reshape(self.transform.shape(len(jpegs)))
+        self.transform(jpegs, **size, uniforms=uniforms[self.num_frames + 1 :], out=into)
+        return out
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,12 +137,3 @@ class ClipGraph:
         views = self.windows * self.transform.views
         several = (views,) if views > 1 else ()
         return (*several, self.num_frames, self.transform.height, self.transform.width, 3)
-
-    def frames_function(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Return the graph (drawn JPEGs string [V*T], height, width int32) -> uint8 of a deterministic transform."""
-
-        def frames(jpegs: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-            return self.pixels(jpegs, height=height, width=width, uniforms=tf.zeros([self.draws]))
-
-        side = tf.TensorSpec([], tf.int32)
-        return tf.function(frames, input_signature=[tf.TensorSpec([None], tf.string), side, side])

@@ -9,7 +9,6 @@ from google.protobuf.message import DecodeError
 
 from ...configs.errors import UserError, unknown
 from ..options import ClipData
-from ..transforms.frames import decode_jpeg
 from . import draws
 from .clip_graph import ClipGraph
 from .records import Record, Records, damaged_record
@@ -153,20 +152,6 @@ class Reader:
     def width(self, name: str) -> int:
         """Return D of a modality of `config.data.features`."""
         return self._widths[name]
-
-    def fault(self, source: int, record: int) -> UserError | None:
-        """Read, parse and decode all of a record; return what is wrong with it."""
-        whose = self._sources[source]
-        row = whose.rows[record]
-        try:
-            parsed = Record(whose.records.read(whose.split, [record])[0])
-            for jpeg in parsed.frames(range(row["num_frames"])):
-                decode_jpeg(jpeg, height=row["height"], width=row["width"])
-        except UserError as error:
-            return error
-        except (DecodeError, IndexError, ValueError) as error:
-            return damaged_record(whose.split, record, str(error))
-        return None
 
     def reject(self, source: int, record: int, *, reason: Exception) -> None:
         """Count a damaged record.

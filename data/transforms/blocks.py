@@ -1,4 +1,4 @@
-"""Memory for batches that is used again: a batch in fresh pages costs more page faults than its pixels cost to write."""
+"""Memory for batches that is used again: page faults of fresh memory cost more than to write the pixels."""
 
 import mmap
 import threading
@@ -6,6 +6,7 @@ import weakref
 
 import numpy as np
 
+_SMALL = 2**16  # bytes, below which the C library's memory is as good
 _SPARE = 4  # blocks that are kept while nobody uses them
 
 
@@ -17,9 +18,10 @@ class Blocks:
         self._spare: list[mmap.mmap] = []
         self._lock = threading.Lock()
 
-    def array(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Return uint8 [*shape], not initialised, aligned to a page."""
-        size = max(1, int(np.prod(shape, dtype=np.int64)))
+    def array(self, size: int) -> np.ndarray:
+        """Return uint8 [size], not initialised; larger ones are aligned to a page."""
+        if size < _SMALL:
+            return np.empty(size, np.uint8)
         with self._lock:
             place = next((i for i, block in enumerate(self._spare) if len(block) == size), None)
             block = self._spare.pop(place) if place is not None else None
@@ -30,7 +32,7 @@ class Blocks:
         # Every array that looks into the block refers to `whole`, at whatever remove: it goes last.
         whole = np.frombuffer(block, np.uint8)
         weakref.finalize(whole, self._take_back, block).atexit = False
-        return whole[: size if shape else 1].reshape(shape)
+        return whole
 
     def _take_back(self, block: mmap.mmap) -> None:
         with self._lock:

@@ -1,7 +1,10 @@
-"""Decodes and transforms the clips of a batch in threads, straight into its array: nothing is stacked or copied."""
+"""The threads that decode, and the batches that they write into: nothing is stacked or copied afterwards."""
 
 import concurrent.futures
 import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,11 +28,11 @@ def decode_rows(
 
     Args:
       transform: what is done to each.
-      jpegs: JPEG files, object [r,T] of bytes; a row whose first is empty (there is no clip) becomes black.
+      jpegs: JPEG files, object [r,T] of bytes.
       heights: of the clips' JPEG pictures, pixels, int [r].
       widths: likewise.
       uniforms: float32 [r,draws], random numbers in [0, 1).
-      threads: how many work at once; all calls with the same number share them.
+      threads: how many work at once.
 
     Returns:
       uint8 [r,T,H,W,3], or [r,V,T,H,W,3] where the transform gives V > 1 views of a clip.
@@ -37,19 +40,35 @@ def decode_rows(
     Raises:
       ValueError: a JPEG file is damaged or has another size.
     """
-    shape = (len(jpegs), *transform.shape(jpegs.shape[1]))
-    rows = _BLOCKS.array(shape)  # aligned: tensorflow takes such memory over as a tensor, and copies any other
+    rows = new_batch((len(jpegs), *transform.shape(jpegs.shape[1])), dtype=np.uint8)
 
     def one(row: int) -> None:
-        if not jpegs[row, 0]:
-            rows[row] = 0
-            return
         size = {"height": int(heights[row]), "width": int(widths[row])}
         transform(jpegs[row].tolist(), **size, uniforms=uniforms[row], out=rows[row])
 
-    for _ in _pool(threads).map(one, range(len(jpegs))):
-        pass
+    in_threads(one, count=len(jpegs), threads=threads)
     return rows
+
+
+def in_threads(function: Callable[[int], None], *, count: int, threads: int) -> None:
+    """Call `function(0)` ... `function(count - 1)`, `threads` at once; raises what the first of them raises.
+
+    All callers with the same number of threads share them.
+    """
+    futures = [_pool(threads).submit(function, i) for i in range(count)]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        concurrent.futures.wait(futures)  # none writes into the batch any more
+
+
+def new_batch(shape: tuple[int, ...], *, dtype: Any) -> np.ndarray:
+    """Return an array, not initialised, that tensorflow takes over as a tensor without a copy; memory is used again."""
+    dtype = np.dtype(dtype)
+    return _BLOCKS.array(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 @functools.cache
