@@ -1,15 +1,14 @@
-"""How a clip becomes arrays: its frames drawn in NumPy, then decoded and transformed in a tensorflow graph."""
+"""How a clip becomes arrays: its frames drawn, then decoded and transformed, in NumPy. No tensorflow."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...configs.errors import UserError
 from ..options import ClipData
-from ..tf_cpu import tf
 from ..transforms.preprocess import VideoTransform, parse_video
-from .sampling import Drawn, Sampler, parse_sampler, sample_window, window_of
+from .sampling import Drawn, Sampler, frames_within, parse_sampler, sample_window, window_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +58,8 @@ class ClipGraph:
         ):
             if getattr(data, name) < least:
                 raise UserError(f"{name}={getattr(data, name)} must be at least {least}; set config.data.{name}")
+        if train and graph.transform.views > 1:
+            raise UserError(f"{field}={declared!r} makes several views, which are for evaluation; use random_crop(n)")
         if not train and graph.transform.draws:
             raise UserError(
                 f"{field}={declared!r} is random, which an evaluation must not be; use resize and center_crop"
@@ -84,16 +85,18 @@ class ClipGraph:
           int64 [V*T] indices, and the first window in seconds.
         """
         parts = [
-            sample_window(
-                self.sampler,
-                times=times,
-                window=window,
-                num_frames=self.num_frames,
-                uniforms=uniforms[: self.num_frames],
-            )
+            self._draw_window(times, window=window, uniforms=uniforms)
             for window in self.windows_of(duration_s, uniform=float(uniforms[self.num_frames]))
         ]
         return Drawn(np.concatenate([part.frames for part in parts]), parts[0].start_s, parts[0].end_s)
+
+    def _draw_window(self, times: np.ndarray, *, window: tuple[float, float], uniforms: np.ndarray) -> Drawn:
+        """Draw T frames, then move them as the transform's operations in time say, within the window."""
+        own, moving = uniforms[: self.num_frames], uniforms[self.num_frames + 1 :]
+        drawn = sample_window(self.sampler, times=times, window=window, num_frames=self.num_frames, uniforms=own)
+        low, high = frames_within(times, window=window)
+        moved = self.transform.times(drawn.frames - low, num_available=high - low, uniforms=moving)
+        return drawn._replace(frames=moved + low)
 
     def windows_of(self, duration_s: float, *, uniform: float) -> list[tuple[float, float]]:
         """Return start and end of the V windows of a clip, in seconds; `uniform` places the one of training."""
@@ -104,27 +107,33 @@ class ClipGraph:
         places = [v / (self.windows - 1) for v in range(self.windows)]
         return [window_of(duration_s=duration_s, seconds=seconds, place=place) for place in places]
 
-    def pixels(self, jpegs: tf.Tensor, *, height: tf.Tensor, width: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-        """Return uint8 [T,H,W,3] of the drawn JPEG files, string [T], of `height` x `width` pixels (int32 scalars).
+    def decode(
+        self, jpegs: Sequence[bytes], *, height: int, width: int, uniforms: np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Decode and transform the drawn frames of a clip.
 
-        With V windows: string [V*T] to [V,T,H,W,3].
+        Args:
+          jpegs: V*T files.
+          height: of the pictures, pixels.
+          width: likewise.
+          uniforms: float32 [draws], those with which the frames were drawn.
+          out: where the result goes, uint8 [*shape], contiguous; None = a new array.
+
+        Returns:
+          uint8 [T,H,W,3]; with V windows, or views, [V,T,H,W,3].
+
+        Raises:
+          ValueError: a JPEG file is damaged or has another size.
         """
-        # One node per frame: a loop inside the graph would cost more than it saves, T is small.
-        frames = tf.unstack(jpegs, num=self.windows * self.num_frames)
-        video = self.transform(frames, height=height, width=width, uniforms=uniforms[self.num_frames + 1 :])
-        return tf.reshape(video, self.shape)
+        out = np.empty(self.shape, np.uint8) if out is None else out
+        size = {"height": height, "width": width}
+        into = out.reshape(self.transform.shape(len(jpegs)))
+        self.transform(jpegs, **size, uniforms=uniforms[self.num_frames + 1 :], out=into)
+        return out
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of a clip's video."""
-        several = (self.windows,) if self.windows > 1 else ()
+        """The shape of a clip's video; the views, and within them the windows, share one axis."""
+        views = self.windows * self.transform.views
+        several = (views,) if views > 1 else ()
         return (*several, self.num_frames, self.transform.height, self.transform.width, 3)
-
-    def frames_function(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Return the graph (drawn JPEGs string [V*T], height, width int32) -> uint8 of a deterministic transform."""
-
-        def frames(jpegs: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-            return self.pixels(jpegs, height=height, width=width, uniforms=tf.zeros([self.draws]))
-
-        side = tf.TensorSpec([], tf.int32)
-        return tf.function(frames, input_signature=[tf.TensorSpec([None], tf.string), side, side])

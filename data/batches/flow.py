@@ -1,7 +1,7 @@
-"""The tf.data graph from step numbers to batches: rows, encoded clips, decoded clips."""
+"""From step numbers to batches: rows, then clips that are read, decoded and transformed, each row by one thread."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,18 +9,13 @@ import numpy as np
 from ...configs.errors import UserError
 from ..options import ClipData
 from ..tf_cpu import keep_freed_memory, tf
+from ..transforms.decode_rows import in_threads, new_batch
 from .clip_graph import ClipGraph
 from .order import Rows
 from .reading import Reader, Wanted
 
-READ_AT_ONCE = 32  # records per call into Python; more would only take memory
 ENDLESS = int(np.iinfo(np.int64).max)
 _ROW = {"source": tf.int32, "clip_index": tf.int64, "epoch": tf.int64, "valid": tf.bool, "caption": tf.int32}
-_READ = {
-    **{"window": tf.float32, "uniforms": tf.float32, "ok": tf.bool},
-    **{"jpegs": tf.string, "height": tf.int32, "width": tf.int32},
-    **{"audio": tf.int16, "audio_mask": tf.bool},
-}
 _as_is = tf.autograph.experimental.do_not_convert  # the functions are graphs already: tracing takes half the time
 
 
@@ -54,25 +49,27 @@ class Flow:
         self.error: UserError | None = None
         self._reader, self._graph, self._data = reader, graph, data
         self._rows, self._steps, self._shuffle = rows, steps, shuffle_frames_seed
+        self._threads = data.num_threads or cores()
 
-    def encoded(self) -> tf.data.Dataset:
-        """Return a data set of rows as dicts: the fields of `Rows` and `Read`, the caption and the features."""
-        rows = tf.data.Dataset.range(*self._steps).map(_as_is(self._rows_of), name="rows").unbatch()
-        # One call into Python for many records. The next ones are read while the present ones are decoded.
-        return rows.batch(READ_AT_ONCE).map(_as_is(self._read), name="read").prefetch(1).unbatch()
+    def encoded(self) -> Iterator[np.ndarray]:
+        """Yield the drawn JPEG files of each row, object [V*T] of bytes, undecoded; a damaged row is left out."""
+        for k in range(*self._steps):
+            rows, _ = self._rows(k)
+            wanted = Wanted(source=rows.source, record=rows.record, epoch=rows.epoch)
+            read, _ = self._reader.read(wanted, shuffle_frames_seed=self._shuffle)
+            yield from read.jpegs[read.ok]
 
-    def decoded(self, *, batch_size: int) -> tf.data.Dataset:
-        """Decode and transform the clips and make batches of them."""
+    def decoded(self) -> tf.data.Dataset:
+        """Return a data set of batches as dicts: the fields of `Rows`, the window, video, sound and features."""
         keep_freed_memory()
-        threads = self._data.num_threads or cores()
-        dataset = self.encoded().map(
-            _as_is(self._decode), num_parallel_calls=threads, deterministic=True, name="decode"
-        )
-        dataset = dataset.batch(batch_size).prefetch(self._data.prefetch)
+        dataset = tf.data.Dataset.range(*self._steps).map(_as_is(self._rows_of), name="rows")
+        # Two batches at once: while the last clips of one are decoded, no thread waits for the next.
+        dataset = dataset.map(_as_is(self._clips_of), num_parallel_calls=2, deterministic=True, name="clips")
+        dataset = dataset.prefetch(self._data.prefetch)
         options = tf.data.Options()
         options.deterministic = True
-        options.autotune.enabled = False  # the sizes are known: as many decoders as cores, each with one thread
-        options.threading.private_threadpool_size = threads
+        options.autotune.enabled = False  # the sizes are known
+        options.threading.private_threadpool_size = 4  # these only wait for the threads that decode
         options.threading.max_intra_op_parallelism = 1
         return dataset.with_options(options)
 
@@ -88,47 +85,56 @@ class Flow:
         return [rows.source, rows.record, rows.epoch, rows.first, caption]
 
     @property
-    def _columns(self) -> dict[str, tuple[tf.DType, list[int]]]:
-        """Type and shape per row of what is read. Not what has no elements: such tensors crash `unbatch` (TF 2.21)."""
+    def _columns(self) -> dict[str, tuple[Any, list[int]]]:
+        """NumPy type and shape per row of what is read and decoded."""
         graph = self._graph
-        shapes = {
-            "jpegs": [graph.windows * graph.num_frames],
-            "uniforms": [graph.draws],
-            "window": [2],
-            "audio": [graph.audio_samples],
-        }
-        left_out = [] if graph.num_frames else ["jpegs", "height", "width"]
-        left_out += [] if graph.audio_samples else ["audio", "audio_mask"]
-        columns = {name: (dtype, shapes.get(name, [])) for name, dtype in _READ.items() if name not in left_out}
+        columns: dict[str, tuple[Any, list[int]]] = {"window": (np.float32, [2]), "ok": (np.bool_, [])}
+        if graph.num_frames:
+            columns["video"] = (np.uint8, list(graph.shape))
+        if graph.audio_samples:
+            columns |= {"audio": (np.int16, [graph.audio_samples]), "audio_mask": (np.bool_, [])}
         for name, n in self._data.features.items():
-            columns[f"features_{name}"] = (tf.float32, [n, self._reader.width(name)])
-            columns[f"features_{name}_mask"] = (tf.bool, [n])
+            columns[f"features_{name}"] = (np.float32, [n, self._reader.width(name)])
+            columns[f"features_{name}_mask"] = (np.bool_, [n])
         return columns
 
-    def _read(self, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _clips_of(self, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         columns = self._columns
-        types = [dtype for dtype, _ in columns.values()]
-        read = tf.numpy_function(self._read_now, [row["source"], row["clip_index"], row["epoch"]], types)
-        for column, (_, shape) in zip(read, columns.values(), strict=True):
+        types = [tf.as_dtype(dtype) for dtype, _ in columns.values()]
+        made = tf.numpy_function(self._clips_now, [row["source"], row["clip_index"], row["epoch"]], types)
+        for column, (_, shape) in zip(made, columns.values(), strict=True):
             column.set_shape([None, *shape])
-        return row | dict(zip(columns, read, strict=True))
+        batch = row | dict(zip(columns, made, strict=True))
+        return batch | {"valid": batch["valid"] & batch.pop("ok")}
 
-    def _read_now(self, *wanted: np.ndarray) -> list[np.ndarray]:
-        read, features = self._guarded(self._reader.read, Wanted(*wanted), shuffle_frames_seed=self._shuffle)
+    def _clips_now(self, *wanted: np.ndarray) -> list[np.ndarray]:
+        return self._guarded(self._clips, Wanted(*wanted))
+
+    def _clips(self, wanted: Wanted) -> list[np.ndarray]:
+        """Read, decode and transform the rows, each in one of the threads; it does not matter in which."""
+        count = len(wanted.record)
+        batch = {name: new_batch((count, *shape), dtype=dtype) for name, (dtype, shape) in self._columns.items()}
+        in_threads(lambda i: self._clip(wanted, i, batch=batch), count=count, threads=self._threads)
+        return list(batch.values())
+
+    def _clip(self, wanted: Wanted, i: int, *, batch: dict[str, np.ndarray]) -> None:
+        """Fill row i."""
+        mine = Wanted(*(column[i : i + 1] for column in wanted))
+        read, features = self._reader.read(mine, shuffle_frames_seed=self._shuffle)
         found = read._asdict() | features
-        return [found[name] for name in self._columns]
-
-    def _decode(self, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        ok, uniforms = row.pop("ok"), row.pop("uniforms")
-        row = row | {"valid": row["valid"] & ok}
-        if self._graph.num_frames:
-            jpegs, height, width = row.pop("jpegs"), row.pop("height"), row.pop("width")
-            row["video"] = tf.cond(
-                ok,
-                lambda: self._graph.pixels(jpegs, height=height, width=width, uniforms=uniforms),
-                lambda: tf.zeros(self._graph.shape, tf.uint8),
-            )
-        return row
+        for name in batch.keys() - {"video"}:
+            batch[name][i] = found[name][0]
+        if "video" not in batch:
+            return
+        if batch["ok"][i]:
+            size = {"height": int(read.height[0]), "width": int(read.width[0])}
+            try:
+                self._graph.decode(read.jpegs[0], **size, uniforms=read.uniforms[0], out=batch["video"][i])
+            except ValueError as error:
+                self._reader.reject(int(mine.source[0]), int(mine.record[0]), reason=error)
+                batch["ok"][i] = False
+        if not batch["ok"][i]:
+            batch["video"][i] = 0
 
     def _guarded(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call; tf.data would turn the error into text, so keep it."""

@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
 from ..tf_cpu import tf
 from .clip_graph import ClipGraph
-from .flow import ENDLESS, READ_AT_ONCE, Flow, cores
+from .flow import ENDLESS, Flow, cores
 from .mixture import shares
 from .order import Order, Rows, make_order
 from .reading import Reader, Source, open_sources
@@ -174,17 +173,17 @@ def encode_frames(data: ClipData, clip: Any) -> np.ndarray:
       UserError: the frames are too small for a crop.
     """
     picture = ("num_frames", "eval_sampling", "eval_video", "window_seconds", "eval_clips")
-    graph, function = _frames_function(*(getattr(data, name) for name in picture))
+    graph = _frames_graph(*(getattr(data, name) for name in picture))
     graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
-    drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=np.zeros(graph.draws))
-    jpegs = [clip.jpegs[i] for i in drawn.frames]
-    return function(tf.constant(jpegs), tf.constant(clip.height), tf.constant(clip.width)).numpy()
+    uniforms = np.zeros(graph.draws, np.float32)
+    drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=uniforms)
+    return graph.decode([clip.jpegs[i] for i in drawn.frames], height=clip.height, width=clip.width, uniforms=uniforms)
 
 
 @functools.lru_cache(maxsize=8)
-def _frames_function(
+def _frames_graph(
     num_frames: int, eval_sampling: str, eval_video: str, window_seconds: float, eval_clips: int
-) -> tuple[ClipGraph, Callable[..., tf.Tensor]]:
+) -> ClipGraph:
     data = ClipData(
         batch_size=1,
         num_frames=num_frames,
@@ -193,8 +192,7 @@ def _frames_function(
         window_seconds=window_seconds,
         eval_clips=eval_clips,
     )
-    graph = ClipGraph.of(data, train=False)
-    return graph, graph.frames_function()
+    return ClipGraph.of(data, train=False)
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -240,8 +238,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self._flow = Flow(
             reader, graph=graph, data=data, rows=rows, steps=steps, shuffle_frames_seed=shuffle_frames_seed
         )
-        self._rows, self._first = rows, steps[0]
-        dataset = self._flow.decoded(batch_size=batch_size)
+        dataset = self._flow.decoded()
         self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
         self._given = 0
         _OPEN.add(self)
@@ -257,8 +254,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def encoded_frames(self) -> Iterator[list[bytes]]:
         """Yield the T JPEG files of each clip from the first batch on, undecoded: for measurements."""
-        for row in self._flow.encoded().as_numpy_iterator():
-            yield row["jpegs"].tolist()
+        for jpegs in self._flow.encoded():
+            yield jpegs.tolist()
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._iterator is None:
@@ -266,22 +263,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         try:
             batch: dict[str, np.ndarray] = next(self._iterator)
         except tf.errors.OpError as error:
-            raise self._flow.error or self._explain(error) from error
+            raise self._flow.error or error from error
         self._given += 1
         return _pad(self._finished(batch), size=self._pad_to)
-
-    def _explain(self, error: Exception) -> Exception:
-        """Find the record whose frames cannot be decoded: some rows are ahead of the batch that is being made."""
-        ahead = 0
-        for k in itertools.count(self._first + self._given):
-            rows, _ = self._rows(k)
-            for source, record in zip(rows.source.tolist(), rows.record.tolist(), strict=True):
-                if (fault := self._reader.fault(source, record)) is not None:
-                    return fault
-            ahead += len(rows.record)
-            if ahead > 2 * READ_AT_ONCE or not len(rows.record):
-                return error
-        raise AssertionError
 
     def _finished(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add text and label, and take the validity of both into account."""

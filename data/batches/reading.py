@@ -9,7 +9,6 @@ from google.protobuf.message import DecodeError
 
 from ...configs.errors import UserError, unknown
 from ..options import ClipData
-from ..tf_cpu import tf
 from . import draws
 from .clip_graph import ClipGraph
 from .records import Record, Records, damaged_record
@@ -153,24 +152,6 @@ class Reader:
     def width(self, name: str) -> int:
         """Return D of a modality of `config.data.features`."""
         return self._widths[name]
-
-    def fault(self, source: int, record: int) -> UserError | None:
-        """Read, parse and decode all of a record; return what is wrong with it."""
-        whose = self._sources[source]
-        row = whose.rows[record]
-        size = [row["height"], row["width"], 3]
-        try:
-            parsed = Record(whose.records.read(whose.split, [record])[0])
-            for jpeg in parsed.frames(range(row["num_frames"])):
-                if (got := tf.io.decode_jpeg(jpeg, channels=3).shape.as_list()) != size:
-                    return damaged_record(whose.split, record, f"a frame of {got[:2]} instead of {size[:2]} pixels")
-        except UserError as error:
-            return error
-        except tf.errors.OpError as error:
-            return damaged_record(whose.split, record, error.message.splitlines()[0])
-        except (DecodeError, IndexError) as error:
-            return damaged_record(whose.split, record, str(error))
-        return None
 
     def reject(self, source: int, record: int, *, reason: Exception) -> None:
         """Count a damaged record.

@@ -226,11 +226,17 @@ def sample_window(
     """
     start, end = window
     times = np.asarray(times, np.float64)
-    low = int(_at(times, np.array([start]))[0])
-    high = max(low + 1, int(np.searchsorted(times, end - _SLACK_S, side="left")))
+    low, high = frames_within(times, window=window)
     inner = np.maximum(times[low:high] - start, 0.0)
     drawn = sampler(inner, duration_s=end - start, num_frames=num_frames, uniforms=uniforms)
     return Drawn(drawn.frames + low, start + drawn.start_s, start + drawn.end_s)
+
+
+def frames_within(times: np.ndarray, *, window: tuple[float, float]) -> tuple[int, int]:
+    """Return the first frame on display within a window, and the one after the last."""
+    times = np.asarray(times, np.float64)
+    low = int(_at(times, np.array([window[0]]))[0])
+    return low, max(low + 1, int(np.searchsorted(times, window[1] - _SLACK_S, side="left")))
 
 
 def _at(times: np.ndarray, wanted: np.ndarray, *, slack: float = _SLACK_S) -> np.ndarray:
