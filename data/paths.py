@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 
 from ..configs.errors import UserError
 from . import remote
+from .remote import NoSuchFile
 from .tars import Slice, TarError, members
 
 PathLike = str | os.PathLike[str]
@@ -191,7 +192,7 @@ def _located(member: Member) -> tuple[int, int]:
     if member.offset is None or member.size is None:
         places = _index(member.archive)
         if member.name not in places:
-            raise UserError(f"archive {member.archive!r} has no member {member.name!r}; mend the path, or the archive")
+            raise NoSuchFile(f"archive {member.archive!r} has no member {member.name!r}; mend the path, or the archive")
         return places[member.name]
     end = member.offset + member.size
     if end > (whole := size(member.archive)):
@@ -228,8 +229,9 @@ def _read_index(archive: str, state: str) -> dict[str, tuple[int, int]]:
 
 
 def _cannot(path: PathLike, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return NoSuchFile(f"{os.fspath(path)!r} does not exist; check the path")
     what = {
-        FileNotFoundError: "does not exist; check the path",
         PermissionError: "may not be read; check its permissions",
         IsADirectoryError: "is a folder, wanted a file",
         NotADirectoryError: "is no folder",

@@ -12,6 +12,11 @@ from typing import Any, BinaryIO, cast
 from ..configs.errors import UserError
 from .tars import Slice
 
+
+class NoSuchFile(UserError):
+    """A file that does not exist; another one than the many that cannot be reached."""
+
+
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> extra of twinreel that brings its package
 _WHOLE = 64 * 2**20  # files and members up to this size are fetched in one request
 _BLOCK = 4 * 2**20  # bytes of one request where a file is read in parts
@@ -190,7 +195,7 @@ def told(url: str) -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise UserError(f"{url!r} does not exist (bucket or file); check the URL") from error
+        raise NoSuchFile(f"{url!r} does not exist (bucket or file); check the URL") from error
     except PermissionError as error:
         raise UserError(
             f"{url!r} may not be read or written ({error}); check the credentials and the rights"

@@ -10,7 +10,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 BLOCK = 512  # bytes; all parts of an archive are multiples of it
 LONGEST_NAME = 4096  # bytes of a member's name
@@ -89,13 +89,14 @@ class Slice(io.RawIOBase):
         """Return the place."""
         return self._at
 
-    def readinto(self, buffer, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         """Read into a buffer; return the number of bytes."""
-        count = max(0, min(len(buffer), self._size - self._at))
+        view = memoryview(buffer)
+        count = max(0, min(len(view), self._size - self._at))
         with self._lock:
             self._file.seek(self._offset + self._at)
             data = self._file.read(count)
-        buffer[: len(data)] = data
+        view[: len(data)] = data
         self._at += len(data)
         return len(data)
 
