@@ -96,13 +96,13 @@ def join(root: PathLike, path: PathLike) -> str:
     return f"{root.rstrip('/')}/{path}"
 
 
-def parent(path: PathLike) -> str:
+def folder_of(path: PathLike) -> str:
     """Return the folder of a file, "." for a bare name."""
     path = os.fspath(path)
     return path.rpartition("/")[0] if is_remote(path) else str(Path(path).parent)
 
 
-def name(path: PathLike) -> str:
+def file_name(path: PathLike) -> str:
     """Return the last part of a path or URL; of a member, of its name in the archive."""
     path = os.fspath(path).rstrip("/")
     member = member_of(path)

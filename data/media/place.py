@@ -78,7 +78,7 @@ def open_elsewhere(path: paths.PathLike) -> Any:
     Raises:
       DecodeError: there is none, or it is not a media file.
     """
-    file = _Named(open_bytes(path), suffix=PurePosixPath(paths.name(path)).suffix)
+    file = _Named(open_bytes(path), suffix=PurePosixPath(paths.file_name(path)).suffix)
     try:
         return av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"})
     except FFmpegError as error:
