@@ -174,6 +174,13 @@ def listing(folder: PathLike, *, suffix: str) -> list[str]:
     return [str(path) for path in entries if path.name.lower().endswith(suffix) and path.is_file()]
 
 
+def cache_folder(given: str = "") -> Path:
+    """Return the folder for copies of remote data: the one given, or `twinreel` in the user's cache folder."""
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twinreel"
+
+
 def pin(path: PathLike) -> str:
     """Return the path with the place of a member in it, so that whoever opens it need not look it up again.
 

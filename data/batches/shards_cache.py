@@ -15,9 +15,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -26,7 +26,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from ...configs.errors import UserError
 from .. import remote
 from ..manifest import write_whole
-from ..paths import PathLike, file_name, is_remote, open_binary
+from ..paths import PathLike, cache_folder, file_name, is_remote, open_binary
 
 NOTE = ".remote.json"
 _AT_A_TIME = 8  # shards
@@ -56,7 +56,6 @@ class Mirror:
         self._cache = cache_folder(cache_dir) / "prepared"
         self._limit = cache_gb * _GB
         self._sizes: dict[str, int] = {}
-        self._use: IO[bytes] | None = None
         self.url, self.folder = "", Path(folder)
         if is_remote(folder):
             self.url = os.fspath(folder).rstrip("/")
@@ -130,8 +129,9 @@ class Mirror:
 
     def _hold(self, folder: Path) -> None:
         """Mark the copy as in use for as long as this process lives."""
-        self._use = (folder.parent / ".use").open("ab")
-        fcntl.flock(self._use, fcntl.LOCK_SH)
+        use = os.open(folder.parent / ".use", os.O_RDWR | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, use)
+        fcntl.flock(use, fcntl.LOCK_SH)
         folder.mkdir(parents=True, exist_ok=True)  # it may have been removed while we waited
 
     def _relative(self, path: Path) -> str:
@@ -143,7 +143,7 @@ class Mirror:
         except FileNotFoundError:
             return False
 
-    def _fetch(self, path: Path, advance) -> None:  # noqa: ANN001
+    def _fetch(self, path: Path, advance: Callable[[int], None]) -> None:
         """Fetch a shard, unless another process or thread has done it meanwhile."""
         size = self._sizes[self._relative(path)]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,9 +169,10 @@ class Mirror:
                 if folder != self.folder and _remove(folder):
                     taken[folder] = 0
             if sum(taken.values()) + need > self._limit:
+                in_use = decimal(sum(taken.values()))
                 raise UserError(
                     f"{self.url!r} needs {decimal(need)} more in {str(self._cache)!r}, where copies in use take "
-                    f"{decimal(sum(taken.values()))} of config.data.cache_gb={self._limit / _GB:g}; raise it, or set it to 0"
+                    f"{in_use} of config.data.cache_gb={self._limit / _GB:g}; raise it, or set it to 0"
                 )
         free = shutil.disk_usage(self._cache).free
         if need > free:
@@ -179,13 +180,6 @@ class Mirror:
                 f"{self.url!r} needs {decimal(need)} in {str(self._cache)!r}, whose disk has {decimal(free)} left; "
                 "set config.data.cache_dir to a folder on a larger disk"
             )
-
-
-def cache_folder(given: str = "") -> Path:
-    """Return the folder for copies of remote data: the one given, or `twinreel` in the user's cache folder."""
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twinreel"
 
 
 @contextlib.contextmanager
