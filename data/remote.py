@@ -23,6 +23,7 @@ _BLOCK = 4 * 2**20  # bytes of one request where a file is read in parts
 _HEADERS = 256 * 2**10  # the same where only headers are read: what lies between them is sought over
 _PIECE = 8 * 2**20  # bytes between two reports of progress
 _TRIES = 3  # of a transfer that breaks off
+_WAIT_S = 0.5  # before the second of them; twice as long before the third
 
 
 def open_file(url: str) -> BinaryIO:
@@ -130,30 +131,40 @@ def download(url: str, *, to: Path, size: int, advance: Callable[[int], None] = 
     """
     part = to.with_name(f".{to.name}.part")
     for attempt in range(_TRIES):
-        got = 0
+        time.sleep(attempt * _WAIT_S)
+        try:
+            got = _copy(url, part, advance=advance)
+        except UserError as error:
+            if attempt == _TRIES - 1 or isinstance(error.__cause__, FileNotFoundError | PermissionError | ImportError):
+                raise
+            continue
+        if got == size:
+            part.replace(to)
+            return
+    part.unlink(missing_ok=True)
+    raise UserError(
+        f"{url!r} gave {got:,} bytes, wanted {size:,}, in each of {_TRIES} attempts; "
+        "it was cut short or is being written: check it, then run again"
+    )
+
+
+def _copy(url: str, part: Path, *, advance: Callable[[int], None]) -> int:
+    """Write what is behind a URL to a file; return how much came. On a fault, progress is taken back."""
+    got = 0
+    try:
         with told(url):
             system, path = _system(url)
-            with (
-                contextlib.suppress(EOFError),
-                part.open("wb") as file,
-                system.open(path, "rb", block_size=_PIECE) as far,
-            ):
+            with part.open("wb") as file, system.open(path, "rb", block_size=_PIECE, cache_type="readahead") as far:
                 while piece := far.read(_PIECE):
                     file.write(piece)
                     got += len(piece)
                     advance(len(piece))
                 file.flush()
                 os.fsync(file.fileno())
-        if got == size:
-            part.replace(to)
-            return
+    except UserError:
         advance(-got)
-        time.sleep(attempt * 0.5)
-    part.unlink(missing_ok=True)
-    raise UserError(
-        f"{url!r} broke off: {got:,} of {size:,} bytes came, in each of {_TRIES} attempts; "
-        "check the connection and that the file is not being written, then run again"
-    )
+        raise
+    return got
 
 
 def upload(path: Path, *, url: str) -> None:

@@ -16,8 +16,15 @@ BLOCK = 512  # bytes; all parts of an archive are multiples of it
 LONGEST_NAME = 4096  # bytes of a member's name
 _LONGEST_PAX = 2**20  # bytes of one extended header
 _AFTER_END = 2**20  # bytes looked at behind the end mark
-_FILE = b"0\07"  # types of members with contents that can be read in place
-_WITHOUT_DATA = b"123456"  # types behind whose header no contents stand, whatever the size says
+_FILE = (b"0", b"\0", b"7")  # types of members with contents that can be read in place
+_WITHOUT_DATA = (
+    b"1",
+    b"2",
+    b"3",
+    b"4",
+    b"5",
+    b"6",
+)  # types behind whose header no contents stand, whatever the size says
 _REFUSED = {
     **{b"1": "is a hard link", b"2": "is a symbolic link", b"3": "is a device", b"4": "is a device"},
     **{b"6": "is a pipe", b"S": "is a sparse file"},
