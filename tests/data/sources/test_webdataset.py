@@ -1,4 +1,4 @@
-"""WebDataset archives: layout of video2dataset and img2dataset, patterns, faults, splits; records equal the folder's."""
+"""WebDataset archives: the layout of video2dataset and img2dataset, patterns, faults, splits, records."""
 
 import gzip
 import io
