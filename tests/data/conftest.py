@@ -92,8 +92,9 @@ def s3_server():
 
 
 @pytest.fixture
-def s3(s3_server, request):
-    """An S3 folder of the test's own, as a URL."""
+def s3(s3_server, request, tmp_path, monkeypatch):
+    """An S3 folder of the test's own, as a URL; local copies go to `tmp_path / "cache"`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return f"s3://bucket/{request.node.name.replace('[', '-').rstrip(']')}"
 
 
