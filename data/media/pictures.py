@@ -73,7 +73,7 @@ def check_size(width: int, height: int, *, max_pixels: int) -> None:
         raise DecodeError(f"pictures with a side of more than {_LONGEST_SIDE} pixels", f"{width} x {height} pixels")
 
 
-def explain(path: Path, *, error: DecodeError) -> DecodeError:
+def explain(path: PathLike, *, error: DecodeError) -> DecodeError:
     """Return an error that says more, where the decoder's log does: sizes that it refuses leave no other trace."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
