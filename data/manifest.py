@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..configs.errors import UserError, nearest
+from .paths import PathLike, exists, open_binary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Clip:
       sentences: the same with times, in order of `start_s`; those outside the window are left out of the record.
       features: precomputed features by modality (`rgb`, `audio`, ...): a `.npy` file each, [n,D] in order of time,
         relative to the manifest; as `path`, it may be a member of a tar archive.
-      meta: anything else (JSON values); `meta["group"]` names clips that belong together, such as order twins.
+      meta: anything else (JSON values); `meta["group"]` names clips that belong together, such as order twins;
+        `meta["refused"]` says why a clip that its source lists cannot be used: it is rejected for that reason.
     """
 
     clip_id: str
@@ -65,6 +67,7 @@ class Clip:
         return self.meta.get("group") or ""
 
 
+REFUSED = "refused"  # key in `Clip.meta`: why a clip that a source has found must not be used
 FIELDS = tuple(field.name for field in dataclasses.fields(Clip))
 _SPLIT = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -73,7 +76,7 @@ class _Problem(Exception):
     """What is wrong with one field: (field, value, what is wanted)."""
 
 
-def read_manifest(path: Path) -> list[Clip]:
+def read_manifest(path: PathLike) -> list[Clip]:
     """Read a manifest, in the order of its lines; blank lines are skipped.
 
     Args:
@@ -86,12 +89,12 @@ def read_manifest(path: Path) -> list[Clip]:
       UserError: no such file, no clip in it, a line that is not a clip, or a clip_id that comes twice. The message
         names file, line, field, value and remedy.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"manifest {str(path)!r} does not exist; give the path of a .jsonl file")
+    path = os.fspath(path)
+    if not exists(path):
+        raise UserError(f"manifest {path!r} does not exist; give the path of a .jsonl file")
     clips: list[Clip] = []
     line_of: dict[str, int] = {}
-    with path.open("rb") as lines:
+    with open_binary(path) as lines:
         for number, raw in enumerate(lines, start=1):
             line = _text(raw.removeprefix(b"\xef\xbb\xbf"), path=path, number=number)
             if not line.strip():
@@ -105,7 +108,7 @@ def read_manifest(path: Path) -> list[Clip]:
             line_of[clip.clip_id] = number
             clips.append(clip)
     if not clips:
-        raise UserError(f"manifest {str(path)!r} has no clip; write one JSON object per line")
+        raise UserError(f"manifest {path!r} has no clip; write one JSON object per line")
     return clips
 
 
@@ -153,14 +156,14 @@ def to_json(clip: Clip) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key in always or value not in ("", [], {}, None)}
 
 
-def _text(raw: bytes, *, path: Path, number: int) -> str:
+def _text(raw: bytes, *, path: str, number: int) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line {number}: is not UTF-8 ({error.reason}); save the file as UTF-8") from error
 
 
-def _clip(line: str, *, path: Path, number: int) -> Clip:
+def _clip(line: str, *, path: str, number: int) -> Clip:
     where = f"{path}, line {number}"
     try:
         fields = json.loads(line)

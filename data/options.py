@@ -13,8 +13,8 @@ class ClipData:
 
     Attributes:
       batch_size: rows of the global batch, over all processes.
-      dir: folder that `twinreel prepare` made. With a mixture: the one whose `eval_split` is evaluated on during
-        training ("" = the mixture's first).
+      dir: folder that `twinreel prepare` made, or its URL. With a mixture: the one whose `eval_split` is evaluated on
+        during training ("" = the mixture's first).
       mixture: several folders to train on instead of one: `{name: {"dir": ..., "weight": ..., "split": ...}}`; weight
         and split (default: `train_split`) may be left out.
       temperature: shares of a mixture without weights are proportional to `clips ** (1 / temperature)`.
@@ -46,6 +46,9 @@ class ClipData:
       vocab_size: the largest vocabulary when it is trained.
       num_threads: threads for decoding; 0 for one per core.
       prefetch: batches made ahead.
+      cache_dir: folder for local copies of what lies behind a URL (`dir=s3://bucket/prepared`); "" = `twinreel` in the
+        user's cache folder. Not used for local folders.
+      cache_gb: gigabytes that all copies in it may take, those unused for longest making room; 0 = no limit.
     """
 
     batch_size: int
@@ -76,6 +79,8 @@ class ClipData:
     vocab_size: int = 8000
     num_threads: int = 0
     prefetch: int = 2
+    cache_dir: str = ""
+    cache_gb: float = 0.0
 
     @property
     def audio_samples(self) -> int:

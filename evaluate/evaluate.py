@@ -94,7 +94,7 @@ def evaluate(
     from ..data.batches.records import Records
     from .retrieval import split_coverage
 
-    records = Records(Path(data))
+    records = Records(data)
     if split in records.splits:  # the quick refusals come before the checkpoint is read
         split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
     from ..engine import checkpoint as checkpoints

@@ -126,7 +126,7 @@ def eval_batches(
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be at least 1")
     graph = ClipGraph.of(data, train=False)
-    sources = [Source(data.dir, split=split, field="split")]
+    sources = [Source(data.dir, split=split, field="split", data=data)]
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=-1)
     records = np.arange(len(sources[0].rows)) if only is None else np.asarray(only, np.int64)
 

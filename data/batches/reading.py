@@ -24,16 +24,17 @@ class Source:
       rows: its lines of clips.jsonl.
     """
 
-    def __init__(self, folder: str, *, split: str, field: str, name: str = ""):
-        """Open.
+    def __init__(self, folder: str, *, split: str, field: str, data: ClipData, name: str = ""):
+        """Open; fetch the split's shards, if the folder lies behind a URL.
 
         Raises:
           UserError: the folder cannot be opened, or has no such split; `field` names the config field of the split.
         """
-        self.records = Records(folder)
+        self.records = Records(folder, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
         self.name = name or self.records.folder.name
         if split not in self.records.splits:
             raise unknown(f"split ({field}) in {folder!r}:", split, self.records.splits)
+        self.records.fetch(split)  # all at once: a random order needs all of them within a few batches
         self.split = split
         self.rows = self.records.rows(split)
 
@@ -47,7 +48,7 @@ def open_sources(data: ClipData) -> list[Source]:
     if not data.mixture:
         if not data.dir:
             raise UserError("config.data.dir is empty; set it to a folder that `twinreel prepare` made (--data DIR)")
-        return [Source(data.dir, split=data.train_split, field="config.data.train_split")]
+        return [Source(data.dir, split=data.train_split, field="config.data.train_split", data=data)]
     found = []
     for name, given in data.mixture.items():
         where = f"config.data.mixture.{name}"
@@ -57,7 +58,9 @@ def open_sources(data: ClipData) -> list[Source]:
         if not isinstance(given, Mapping) or not given.get("dir"):
             raise UserError(f'{where} is {given!r}, wanted a section with dir, as {{"dir": "data/{name}"}}')
         found.append(
-            Source(given["dir"], split=given.get("split", data.train_split), field=f"{where}.split", name=name)
+            Source(
+                given["dir"], split=given.get("split", data.train_split), field=f"{where}.split", data=data, name=name
+            )
         )
     return found
 

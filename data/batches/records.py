@@ -14,7 +14,9 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from ...configs.errors import UserError, unknown
 from ..options import SAMPLE_RATE
+from ..paths import PathLike
 from ..tf_cpu import tf
+from .shards_cache import Mirror
 
 NAME = "twinreel_clips"
 RECORDS_VERSION = "2.0.0"
@@ -33,18 +35,24 @@ class Records:
     """An opened prepared folder.
 
     Attributes:
-      folder: the folder.
+      folder: the folder; of one behind a URL, its local copy.
       splits: number of records by split.
       options: what `twinreel prepare` was told (fps, short_side, jpeg_quality, audio ...).
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: PathLike, *, cache_dir: str = "", cache_gb: float = 0.0):
         """Open a folder.
+
+        Args:
+          folder: local, or a URL; see `shards_cache.Mirror`, also for the other two.
+          cache_dir: folder for local copies of remote data; "" = in the user's cache folder.
+          cache_gb: gigabytes that these may take; 0 = no limit.
 
         Raises:
           UserError: it does not exist, is empty or unfinished, or its parts do not fit each other.
         """
-        self.folder = Path(folder)
+        self._mirror = Mirror(folder, cache_dir=cache_dir, cache_gb=cache_gb)
+        self.folder = self._mirror.folder
         prepared = self._prepared()
         self.options: dict[str, Any] = prepared["options"]
         self._rows: dict[str, list[dict[str, Any]]] = {}
@@ -74,6 +82,15 @@ class Records:
         self._check_split(split)
         shards = self._shards[split]
         return [shards.read(int(index)) for index in indices]
+
+    def fetch(self, split: str) -> None:
+        """Fetch all shards of a split that are not on the local disk yet; without it, each is at its first use.
+
+        Raises:
+          UserError: there is no such split, one cannot be fetched, or there is no room.
+        """
+        self._check_split(split)
+        self._mirror.fetch(self._shards[split].paths)
 
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
@@ -111,9 +128,9 @@ class Records:
         for split in info.get("splits", []):
             name, lengths = split["name"], [int(n) for n in split["shardLengths"]]
             paths = [home / f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
-            if absent := [path.name for path in paths if not path.is_file()]:
+            if absent := [path.name for path in paths if not self._mirror.has(path)]:
                 raise self._damaged(f"the shard {absent[0]} is missing")
-            shards[name] = _Shards(paths, lengths=lengths, split=name)
+            shards[name] = _Shards(paths, lengths=lengths, split=name, mirror=self._mirror)
         counted = {name: shard.size for name, shard in shards.items()}
         if counted != self.splits:
             raise self._damaged(f"clips.jsonl lists {self.splits}, the shards hold {counted}")
@@ -129,8 +146,8 @@ class Records:
 class _Shards:
     """The shards of one split; readers are opened at first use and shared by all threads."""
 
-    def __init__(self, paths: list[Path], *, lengths: list[int], split: str):
-        self._paths, self._split = paths, split
+    def __init__(self, paths: list[Path], *, lengths: list[int], split: str, mirror: Mirror):
+        self.paths, self._split, self._mirror = paths, split, mirror
         self._ends = list(itertools.accumulate(lengths))
         self.size = self._ends[-1] if self._ends else 0
         self._readers: dict[int, ArrayRecordReader] = {}
@@ -144,7 +161,7 @@ class _Shards:
         try:
             return self._reader(shard).read([index - begin])[0]
         except (RuntimeError, ValueError, IndexError) as error:
-            raise damaged_record(self._split, index, f"{self._paths[shard].name}: {error}") from error
+            raise damaged_record(self._split, index, f"{self.paths[shard].name}: {error}") from error
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         reader = self._readers.get(shard)
@@ -152,7 +169,8 @@ class _Shards:
             with self._lock:
                 reader = self._readers.get(shard)
                 if reader is None:
-                    reader = ArrayRecordReader(str(self._paths[shard]), options=_READER)
+                    self._mirror.fetch([self.paths[shard]])
+                    reader = ArrayRecordReader(str(self.paths[shard]), options=_READER)
                     self._readers[shard] = reader
         return reader
 

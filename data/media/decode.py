@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ import simplejpeg
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError, InvalidDataError
 
-from .pictures import DecodeError, InOrder, Sampler, explain, frame_interval, open_media, video_stream
+from ..paths import PathLike
+from .pictures import InOrder, Sampler, explain, frame_interval, open_media, video_stream
+from .place import DecodeError, check_local
 from .scale import Scaler
 from .sound import Sound, is_silent, seconds, sound_stream
 from .stills import SHOWN_S, is_still, read_still
@@ -77,7 +78,7 @@ class DecodedClip:
 
 
 def decode_clip(
-    path: Path,
+    path: PathLike,
     *,
     options: DecodeOptions,
     start_s: float | None = None,
@@ -91,7 +92,8 @@ def decode_clip(
     frames, the JPEGs and the sound. A picture (JPEG, PNG, WebP, BMP) is a clip of one frame that lasts 1/25 s.
 
     Args:
-      path: a file with a video stream (cover art of a sound file does not count), or a picture.
+      path: a file with a video stream (cover art of a sound file does not count), or a picture; local, behind a URL,
+        or in a tar archive (see `data/paths.py`).
       options: what to keep.
       start_s: start of the window in seconds; None = 0.
       end_s: end of the window in seconds, exclusive; None = end of the pictures.
@@ -101,7 +103,7 @@ def decode_clip(
       DecodeError: the clip cannot be used; `reason` says why.
       MemoryError: there is not enough for it.
     """
-    reader = _Reader(Path(path), options=options, start_s=start_s, end_s=end_s, progress=progress)
+    reader = _Reader(path, options=options, start_s=start_s, end_s=end_s, progress=progress)
     jpegs: list[bytes] = []
     times: list[float] = []
     height = width = 0
@@ -122,14 +124,14 @@ def decode_clip(
 
 
 def read_rgb(
-    path: Path, *, options: DecodeOptions, start_s: float | None = None, end_s: float | None = None
+    path: PathLike, *, options: DecodeOptions, start_s: float | None = None, end_s: float | None = None
 ) -> list[tuple[float, np.ndarray]]:
     """Return what `decode_clip` would compress: `(seconds from the clip's start, uint8 [H,W,3])` of each kept frame.
 
     Raises:
       DecodeError: the clip cannot be used.
     """
-    return list(_Reader(Path(path), options=options, start_s=start_s, end_s=end_s))
+    return list(_Reader(path, options=options, start_s=start_s, end_s=end_s))
 
 
 def _encode(rgb: np.ndarray, *, quality: int) -> bytes:
@@ -144,7 +146,7 @@ class _Reader:
 
     def __init__(
         self,
-        path: Path,
+        path: PathLike,
         *,
         options: DecodeOptions,
         start_s: float | None,
@@ -161,10 +163,7 @@ class _Reader:
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield `(time, rgb)`; whatever goes wrong becomes a DecodeError."""
-        if not self._path.is_file():
-            raise DecodeError("file does not exist")
-        if self._path.stat().st_size == 0:
-            raise DecodeError("file is empty")
+        check_local(self._path)
         if self._end is not None and self._end - self._start > self._options.max_seconds:
             raise self._too_long()
         try:

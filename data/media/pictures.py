@@ -5,7 +5,6 @@ import contextlib
 import heapq
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import av
@@ -13,6 +12,8 @@ import av.logging
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from ..paths import PathLike, is_plain
+from .place import DecodeError, open_elsewhere
 from .sound import seconds
 
 _REORDER = 4  # frames held back to bring their stamps into order; a packed B-frame needs 1
@@ -23,23 +24,14 @@ _REFUSED = re.compile(r"Picture size (\d+)x(\d+) is invalid")
 _LONGEST_FRAME_S = 10.0  # stated durations beyond this are not believed
 
 
-class DecodeError(Exception):
-    """A clip that cannot be used; `reason` is short and the same for all clips with the same trouble."""
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}" if self.detail else self.reason
-
-
-def open_media(path: Path) -> Any:
-    """Open a local media file for reading; bytes in its metadata that are not UTF-8 are tolerated.
+def open_media(path: PathLike) -> Any:
+    """Open a media file for reading; bytes in its metadata that are not UTF-8 are tolerated.
 
     Raises:
       DecodeError: it is not a media file.
     """
+    if not is_plain(path):
+        return open_elsewhere(path)
     try:
         # Only the file protocol: a playlist must not make the decoder open something else.
         return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
@@ -81,7 +73,7 @@ def check_size(width: int, height: int, *, max_pixels: int) -> None:
         raise DecodeError(f"pictures with a side of more than {_LONGEST_SIDE} pixels", f"{width} x {height} pixels")
 
 
-def explain(path: Path, *, error: DecodeError) -> DecodeError:
+def explain(path: PathLike, *, error: DecodeError) -> DecodeError:
     """Return an error that says more, where the decoder's log does: sizes that it refuses leave no other trace."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)

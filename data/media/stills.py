@@ -3,13 +3,13 @@
 import io
 import re
 import warnings
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from .pictures import DecodeError, check_size
+from ..paths import PathLike
+from .pictures import check_size
+from .place import DecodeError, open_bytes
 
 SHOWN_S = 1 / 25  # how long a picture lasts as a clip: what libavformat takes for a series of pictures without a rate
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -17,9 +17,9 @@ _HEAD = 4096  # bytes that tell what a file is
 _SEVERAL = (".mjpeg", ".mjpg")  # JPEGs one after the other: a film
 
 
-def is_still(path: Path) -> bool:
+def is_still(path: PathLike) -> bool:
     """Return whether a file is a picture, by its first bytes; an animated PNG is a film (libavformat reads it)."""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         head = file.read(_HEAD)
     if head.startswith(b"\xff\xd8\xff"):
         return not str(path).lower().endswith(_SEVERAL)
@@ -30,7 +30,7 @@ def is_still(path: Path) -> bool:
     return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
-def read_still(path: Path, *, short_side: int, max_pixels: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_still(path: PathLike, *, short_side: int, max_pixels: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read a picture.
 
     Args:
@@ -44,7 +44,7 @@ def read_still(path: Path, *, short_side: int, max_pixels: int) -> tuple[np.ndar
     Raises:
       DecodeError: it cannot be used.
     """
-    with _open(path) as file:
+    with open_bytes(path) as file:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is told just below
@@ -63,10 +63,6 @@ def read_still(path: Path, *, short_side: int, max_pixels: int) -> tuple[np.ndar
             ) from error
         except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error …
             raise DecodeError("picture cannot be decoded", " ".join(str(error).split())[:100]) from error
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
 
 
 def _moves(picture: Image.Image) -> bool:

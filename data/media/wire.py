@@ -5,11 +5,12 @@ Not pickle: the process reads media files from anywhere, so the parent must not 
 
 import dataclasses
 import json
-from pathlib import Path
+import os
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..paths import PathLike
 from .decode import DecodedClip, DecodeError, DecodeOptions
 
 
@@ -17,7 +18,7 @@ from .decode import DecodedClip, DecodeError, DecodeOptions
 class Job:
     """One clip to decode; see `decode_clip`."""
 
-    path: Path
+    path: PathLike
     options: DecodeOptions
     start_s: float | None = None
     end_s: float | None = None
@@ -25,13 +26,14 @@ class Job:
 
 def send_job(pipe: BinaryIO, *, job: Job) -> None:
     """Write a job."""
-    _send(pipe, header=dataclasses.asdict(job) | {"path": str(job.path)})
+    _send(pipe, header=dataclasses.asdict(job) | {"path": os.fspath(job.path)})
 
 
 def receive_job(pipe: BinaryIO) -> Job:
     """Read a job; EOFError when there is none to come."""
     header = _receive(pipe)
-    return Job(**header | {"path": Path(header["path"]), "options": DecodeOptions(**header["options"])})
+    fields: dict[str, Any] = header | {"options": DecodeOptions(**header["options"])}
+    return Job(**fields)
 
 
 def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:

@@ -5,12 +5,15 @@ import csv
 import dataclasses
 import difflib
 import hashlib
+import io
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...configs.errors import UserError
 from ..manifest import Clip, make_clip, read_manifest
+from ..paths import PathLike, file_name, folder_of, is_remote, open_binary
 
 SPLITS = ("train", "val", "test")
 VIDEO_SUFFIXES = frozenset(
@@ -20,18 +23,22 @@ VIDEO_SUFFIXES = frozenset(
         *("mp4", "mpeg", "mpg", "mts", "mxf", "nut", "ogm", "ogv", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COLUMNS = ("path", "caption", "start_s", "end_s", "split", "label")
 _LONGEST_FIELD = 64 * 2**20  # bytes of one CSV field; Python's default of 128 KiB is short for a long transcript
 
 
-def read_source(source: Path) -> tuple[Path, list[Clip]]:
-    """Read a manifest, a CSV or a folder.
+def read_source(source: PathLike) -> tuple[PathLike, list[Clip]]:
+    """Read a manifest, a CSV, a folder, or WebDataset archives.
 
     - `.jsonl`: a manifest (see `data/manifest.py`).
     - `.csv` (or `.tsv`): columns `path,caption[,start_s,end_s,split,label]`; further columns become `meta`. Rows of the
       same path and window are captions of one clip.
     - a folder: each video with a `.txt` beside it that has one caption per line; or, if no video has one, class folders
       whose name is the label. Folders `train`, `val`, `test` at the top are splits.
+    - `.tar`: a WebDataset archive, a pattern of them, or a folder that has nothing but such (see `webdataset`).
+
+    Manifests, CSV files and archives may lie behind a URL.
 
     Where no clip has a split, 80 % go to train, 10 % to val and 10 % to test by a hash of the clip's group or else of
     its path, so that windows of one file and members of one group share a split.
@@ -42,6 +49,12 @@ def read_source(source: Path) -> tuple[Path, list[Clip]]:
     Raises:
       UserError: the source does not exist, holds no clip, or has a fault (names place, value and remedy).
     """
+    if is_archive(source) or (is_remote(source) and not _suffix(source)):
+        from .webdataset import read  # here, because that module imports this one
+
+        return read(os.fspath(source))
+    if is_remote(source):
+        return folder_of(source), assign_splits(_read_list(source), where=str(source))
     source = Path(source)
     if source.is_dir():
         root, clips = source, _read_folder(source)
@@ -49,15 +62,37 @@ def read_source(source: Path) -> tuple[Path, list[Clip]]:
         raise UserError(
             f"source {str(source)!r} does not exist; give a manifest (.jsonl), a .csv or a folder of videos"
         )
-    elif source.suffix.lower() in (".csv", ".tsv"):
-        root, clips = source.parent, _read_csv(source)
-    elif source.suffix.lower() in (".jsonl", ".ndjson"):
-        root, clips = source.parent, read_manifest(source)
     else:
-        raise UserError(
-            f"source {str(source)!r} is of no known kind; give a manifest (.jsonl), a .csv or a folder of videos"
-        )
+        root, clips = source.parent, _read_list(source)
     return root, assign_splits(clips, where=str(source))
+
+
+def is_archive(source: PathLike) -> bool:
+    """Whether a source is meant as WebDataset archives: a name (or pattern of names) of archives, or a folder of them.
+
+    A folder is, if it has archives right inside and no video.
+    """
+    if str(source).lower().endswith(ARCHIVES):
+        return True
+    if is_remote(source) or not Path(source).is_dir():
+        return False
+    suffixes = {entry.suffix.lower() for entry in Path(source).iterdir()}
+    return ".tar" in suffixes and not suffixes & (VIDEO_SUFFIXES | {".jsonl", ".csv", ".tsv"})
+
+
+def _read_list(source: PathLike) -> list[Clip]:
+    if _suffix(source) in (".csv", ".tsv"):
+        return _read_csv(source)
+    if _suffix(source) in (".jsonl", ".ndjson"):
+        return read_manifest(source)
+    raise UserError(
+        f"source {str(source)!r} is of no known kind; "
+        "give a manifest (.jsonl), a .csv, a folder of videos or .tar archives"
+    )
+
+
+def _suffix(source: PathLike) -> str:
+    return PurePosixPath(file_name(source)).suffix.lower()
 
 
 def assign_splits(clips: list[Clip], *, where: str) -> list[Clip]:
@@ -114,7 +149,7 @@ def label_caption(label: str) -> str:
 # --- CSV ---
 
 
-def _read_csv(path: Path) -> list[Clip]:
+def _read_csv(path: PathLike) -> list[Clip]:
     """Read `path,caption[,start_s,end_s,split,label]`; rows of one path and window are captions of one clip."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for where, row in _csv_rows(path):
@@ -137,12 +172,12 @@ def _read_csv(path: Path) -> list[Clip]:
     ]
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _csv_rows(path: PathLike) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield `(place, row)` with the column names stripped and in lower case."""
     csv.field_size_limit(_LONGEST_FIELD)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        with io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t" if _suffix(path) == ".tsv" else ",", strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
             _check_header(header, path=path)
             for row in reader:
@@ -161,7 +196,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise UserError(f"{path}: is not a CSV file that can be read ({error})") from error
 
 
-def _check_header(header: list[str], *, path: Path) -> None:
+def _check_header(header: list[str], *, path: PathLike) -> None:
     found = ", ".join(header) or "none"
     for column in ("path", "caption"):
         if column not in header:

@@ -72,3 +72,42 @@ def media():
     from types import SimpleNamespace
 
     return SimpleNamespace(grey=grey, tone=tone, write=write_media)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A local S3 server with a bucket `bucket`; the environment lets every S3 client find it."""
+    import fsspec
+
+    from .object_store import DUMMY, Server
+
+    server = Server()
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in DUMMY.items():
+            patch.setenv(key, value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server, request, tmp_path, monkeypatch):
+    """An S3 folder of the test's own, as a URL; local copies go to `tmp_path / "cache"`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return f"s3://bucket/{request.node.name.replace('[', '-').rstrip(']')}"
+
+
+@pytest.fixture
+def s3_proxy(s3_server, monkeypatch):
+    """A proxy before the S3 server that the test can make fail; S3 clients of this process use it."""
+    import s3fs
+
+    from .object_store import Proxy
+
+    proxy = Proxy(s3_server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield proxy
+    s3fs.S3FileSystem.clear_instance_cache()
+    proxy.close()

@@ -1,0 +1,111 @@
+"""`prepare --out URL`: the folder is built on the local disk, then sent; prepare.json, which vouches for it, goes last.
+
+Killed at any moment, the same command goes on: what is built stays in the local folder, what was sent is noted there.
+Whoever reads the URL meanwhile finds no prepare.json, and so no half of a folder.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ...configs.errors import UserError
+from ...configs.load import difference
+from .. import remote
+from ..manifest import write_whole
+from ..paths import file_name, open_binary
+
+_VOUCHER = "prepare.json"
+_SENT = ".sent.json"  # in the local folder: size and time of each file that has arrived
+_OURS = ("twinreel_clips/", "clips.jsonl", "rejects.jsonl")  # what an earlier build may have left behind the URL
+
+
+def staging_folder(url: str, *, cache: Path) -> Path:
+    """Return the local folder in which what belongs behind a URL is built."""
+    return cache / "staging" / hashlib.sha256(url.encode()).hexdigest()[:16] / file_name(url)
+
+
+def finished(url: str, wanted: dict[str, Any], *, compared: tuple[str, ...], overwrite: bool) -> dict[str, Any] | None:
+    """Return the prepare.json behind a URL if what is there is wanted and whole; None if it has to be made.
+
+    Raises:
+      UserError: something else is there, or it cannot be reached.
+    """
+    if not remote.is_file(f"{url}/{_VOUCHER}"):
+        strange = [name for name in remote.walk(url) if not name.startswith(_OURS)]
+        if strange:
+            raise UserError(
+                f"--out {url!r} holds something else ({', '.join(sorted(strange)[:3])}, ...) and no {_VOUCHER}; "
+                "give an empty or new folder"
+            )
+        return None
+    try:
+        with open_binary(f"{url}/{_VOUCHER}") as file:
+            done = json.loads(file.read())
+        changes = difference(*({key: config[key] for key in compared if key in config} for config in (done, wanted)))
+        size = sum(size for name, size in remote.walk(url).items() if ".array_record" in name)
+        whole = size == done["bytes"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{url}/{_VOUCHER} is not from twinreel prepare ({error!r}); give another --out") from error
+    if changes and not overwrite:
+        raise UserError(
+            f"{url!r} was prepared with other options or from another source:\n  "
+            + "\n  ".join(changes)
+            + "\ngive another --out, or --overwrite to replace it"
+        )
+    return done if whole and not changes else None
+
+
+def send(folder: Path, *, url: str) -> None:
+    """Send a built folder to a URL and remove it here; what an interrupted run has sent is not sent again.
+
+    Raises:
+      UserError: the URL cannot be written to.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {name: path for name, path in files.items() if not name.startswith(".")}
+    voucher = files.pop(_VOUCHER)
+    sent = _sent(folder)
+    there = remote.walk(url)
+    remote.delete(f"{url}/{_VOUCHER}")
+    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=sum(path.stat().st_size for path in files.values()))
+        for name, path in files.items():
+            state = [path.stat().st_size, path.stat().st_mtime_ns]
+            if sent.get(name) != state or there.get(name) != state[0]:
+                remote.upload(path, url=f"{url}/{name}")
+                sent[name] = state
+                write_whole(folder / _SENT, parts=[json.dumps(sent)])
+            progress.advance(task, state[0])
+    for name in there:
+        if name.startswith(_OURS) and name not in files:
+            remote.delete(f"{url}/{name}")
+    remote.upload(voucher, url=f"{url}/{_VOUCHER}")
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def rejects_sent(folder: Path, *, url: str) -> Iterator[None]:
+    """Send rejects.jsonl where a build fails for what is listed in it."""
+    try:
+        yield
+    except UserError:
+        if url and (folder / "rejects.jsonl").is_file():
+            remote.upload(folder / "rejects.jsonl", url=f"{url}/rejects.jsonl")
+        raise
+
+
+def _sent(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / _SENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

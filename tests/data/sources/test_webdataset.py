@@ -1,0 +1,476 @@
+"""WebDataset archives: the layout of video2dataset and img2dataset, patterns, faults, splits, records."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import tarfile
+
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from twinreel.__main__ import main as twinreel
+from twinreel.configs.errors import UserError
+from twinreel.data import paths
+from twinreel.data.manifest import Sentence, read_manifest
+from twinreel.data.prepare.prepare import prepare
+from twinreel.data.sources import sidecars
+from twinreel.data.sources.read import hashed_split, read_source
+from twinreel.data.sources.webdataset import expand, read, scan
+
+
+def pack(path, files):
+    """Write an archive of `{name: bytes, str or dict}` with tarfile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as out:
+        for name, contents in files.items() if isinstance(files, dict) else files:
+            data = json.dumps(contents, indent=4) if isinstance(contents, dict) else contents
+            data = data.encode() if isinstance(data, str) else data
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return path
+
+
+def clips_of(source):
+    printed = io.StringIO()
+    root, clips = read(str(source), console=Console(file=printed, width=200))
+    return root, {clip.clip_id: clip for clip in clips}, printed.getvalue()
+
+
+def refused(path, files):
+    _, clips, _ = clips_of(pack(path, files))
+    return {name: clip.meta["refused"] for name, clip in clips.items() if "refused" in clip.meta}
+
+
+META = {"url": "https://x.org/1", "caption": "a dog runs", "key": "0000001", "status": "success", "error_message": None}
+
+
+# --- layout ---
+
+
+def test_sample_as_video2dataset_writes_it(tmp_path):
+    json_text = META | {
+        "width": 640,
+        "similarity": 0.31,
+        "clips": [["00:00:10.000", "00:00:14.500"]],
+        "bad": float("nan"),
+    }
+    json_text["clip_subtitles"] = [
+        {"start": "00:00:09.000", "end": "00:00:11.500", "lines": {"de": ["Hallo"], "en": ["Hello", "there"]}},
+        {"start": "00:00:12.000", "end": "00:00:15.000", "lines": {"en": [" dog "]}},
+        {"start": "00:00:13.000", "end": "00:00:13.000", "lines": {"en": ["no time"]}},
+    ]
+    pack(tmp_path / "00000.tar", {"0000001.mp4": b"MEDIA", "0000001.txt": "a dog runs", "0000001.json": json_text})
+    root, clips, printed = clips_of(tmp_path / "00000.tar")
+    [clip] = clips.values()
+    assert clip.clip_id == "0000001" and clip.captions == ("a dog runs",)
+    with paths.open_binary(paths.join(root, clip.path)) as file:
+        assert file.read() == b"MEDIA"
+    assert clip.path == "00000.tar::512+5::0000001.mp4"
+    assert clip.sentences == (
+        Sentence(start_s=0.0, end_s=1.5, text="Hello there"),
+        Sentence(start_s=2.0, end_s=4.5, text="dog"),
+    )
+    assert clip.transcript == "Hello there dog"
+    assert clip.meta == {"url": "https://x.org/1", "width": 640, "similarity": 0.31, "cut_from_s": [10.0, 14.5]}
+    assert clip.split == hashed_split("https://x.org/1")
+    assert "1 lines of subtitles with impossible times left out" in printed
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {
+            "yt_meta_dict": {
+                "info": {},
+                "subtitles": {"en": [{"start": "00:00:01.000", "end": "0:02.5", "lines": ["hi"]}]},
+            }
+        },
+        {"yt_meta_dict": {"subtitles": [{"start": 1, "end": 2.5, "lines": ["hi"]}]}},
+        {"whisper_transcript": {"segments": [{"start": 1.0, "end": 2.5, "text": " hi"}], "language": "en"}},
+        {"clip_subtitles": [{"start": "00:00:01,000", "end": "00:00:02,500", "line": "hi"}]},
+    ],
+)
+def test_what_is_said_in_all_forms(tmp_path, said):
+    pack(tmp_path / "a.tar", {"k.mp4": b"1", "k.txt": "c", "k.json": said})
+    [clip] = clips_of(tmp_path / "a.tar")[1].values()
+    assert clip.sentences == (Sentence(start_s=1.0, end_s=2.5, text="hi"),)
+
+
+def test_captions_labels_and_features(tmp_path):
+    files = {
+        "d/k.mp4": b"1",
+        "d/k.txt": "\ufeff one \n",
+        "d/k.json": {"caption": "one", "captions": ["two", 3, ""], "label": 7},
+        "d/k.cls": "5",
+        "d/k.rgb.npy": b"F",
+        "d/k.m4a": b"S",
+        "d/k.xyz": b"?",
+        "README": b"r",
+    }
+    _, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
+    clip = clips["d/k"]
+    assert clip.captions == ("one", "two") and clip.labels == ("5", "7")
+    assert list(clip.features) == ["rgb"] and clip.features["rgb"].endswith("+1::d/k.rgb.npy")
+    for remark in ("1 sound in files of its own", "kind .xyz", "without a suffix"):
+        assert remark in printed
+
+
+def test_picture_is_a_clip_and_a_video_goes_before_it(tmp_path):
+    files = {"p.JPG": b"1", "p.txt": "p", "v.jpg": b"2", "v.mp4": b"3", "v.txt": "v", "w.webm": b"4", "w.png": b"5"}
+    _, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
+    assert [clip.path.rpartition("::")[2] for clip in clips.values()] == ["p.JPG", "v.mp4", "w.webm"]
+    assert "1 pictures beside a video left out" in printed and "1 further media of one sample left out" in printed
+
+
+def test_members_of_a_sample_need_not_stand_together(tmp_path):
+    files = {"a.mp4": b"1", "b.mp4": b"2", "a.txt": "A", "b.txt": "B"}
+    _, clips, _ = clips_of(pack(tmp_path / "a.tar", files))
+    assert {name: clip.captions for name, clip in clips.items()} == {"a": ("A",), "b": ("B",)}
+
+
+# --- several archives ---
+
+
+def test_patterns(tmp_path):
+    assert expand("s/{008..010}-{a,b}.tar") == [f"s/{n}-{x}.tar" for n in ("008", "009", "010") for x in "ab"]
+    for name in ("x-1.tar", "x-2.tar", "y.tar", "z.txt"):
+        (tmp_path / name).touch()
+    assert expand(f"{tmp_path}/x-*.tar") == [f"{tmp_path}/x-1.tar", f"{tmp_path}/x-2.tar"]
+    assert expand(str(tmp_path)) == [f"{tmp_path}/{name}.tar" for name in ("x-1", "x-2", "y")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("s/{1..3.tar", "is no pattern"),
+        ("s/{a}.tar", "is no pattern"),
+        ("s/{9..1}.tar", "runs backwards"),
+        ("s/{0..999999999}.tar", "more than 1,000,000 archives"),
+        ("nowhere/*.tar", "does not exist"),
+    ],
+)
+def test_faulty_patterns(pattern, says):
+    with pytest.raises(UserError, match=says):
+        expand(pattern)
+
+
+def test_keys_that_start_anew_in_each_archive(tmp_path):
+    for part in ("one", "two"):
+        pack(tmp_path / part / "0.tar", {"000.mp4": part, "000.txt": part, f"{part}.mp4": b"", f"{part}.txt": "x"})
+    root, clips, _ = clips_of(f"{tmp_path}/{{one,two}}/0.tar")
+    assert sorted(clips) == ["one", "one/0/000", "two", "two/0/000"] and root == str(tmp_path)
+    assert clips["two/0/000"].path == "two/0.tar::512+3::000.mp4"
+    with pytest.raises(UserError, match=r"names the archive of sample .* twice"):
+        clips_of(f"{tmp_path}/{{one,one}}/0.tar")
+
+
+def test_splits_by_name_or_by_video(tmp_path):
+    for part in ("train", "validation", "test"):
+        pack(tmp_path / f"x-{part}-000.tar", {f"{part}.mp4": b"1", f"{part}.txt": "x"})
+    splits = {name: clip.split for name, clip in clips_of(tmp_path)[1].items()}
+    assert splits == {"train": "train", "validation": "val", "test": "test"}
+    windows = {f"{video:04d}_{window:05d}.mp4": b"1" for video in range(40) for window in range(3)}
+    _, clips, _ = clips_of(pack(tmp_path / "h" / "0.tar", windows))
+    of_video = {}
+    for name, clip in clips.items():
+        of_video.setdefault(name[:4], set()).add(clip.split)
+    assert all(len(found) == 1 for found in of_video.values()) and set.union(*of_video.values()) == {
+        "train",
+        "val",
+        "test",
+    }
+    pack(tmp_path / "mixed" / "train-0.tar", {"a.mp4": b"1"})
+    pack(tmp_path / "mixed" / "other.tar", {"b.mp4": b"1"})
+    with pytest.raises(UserError, match="1 of 2 clips have no split"):
+        clips_of(tmp_path / "mixed")
+
+
+# --- faults ---
+
+
+def test_faulty_samples_are_refused_with_their_reason_and_the_others_kept(tmp_path):
+    files = [
+        ("good.mp4", b"1"),
+        ("good.txt", "fine"),
+        ("latin.mp4", b"1"),
+        ("latin.txt", "caf\xe9".encode("latin-1")),
+        ("broken.mp4", b"1"),
+        ("broken.json", "{'caption': 1}"),
+        ("list.mp4", b"1"),
+        ("list.json", "[1]"),
+        ("deep.mp4", b"1"),
+        ("deep.json", "[" * 100_000),
+        ("half.mp4", b"1"),
+        ("half.json", '{"caption": "\\ud800"}'),
+        ("huge.mp4", b"1"),
+        ("huge.json", '{"n": ' + "9" * 5000 + "}"),
+        ("long.mp4", b"1"),
+        ("long.txt", b"x" * (sidecars.LONGEST_TEXT + 1)),
+        ("twice.mp4", b"1"),
+        ("twice.mp4", b"2"),
+        ("failed.json", META | {"status": "failed_to_download"}),
+        ("alone.txt", "text only"),
+        ("../up.mp4", b"1"),
+        ("/abs.mp4", b"1"),
+    ]
+    found = refused(tmp_path / "a.tar", files)
+    assert found == {
+        "latin": "text cannot be used: not UTF-8 (unexpected end of data at byte 3)",
+        "broken": found["broken"],
+        "list": "text cannot be used: list, wanted a JSON object",
+        "deep": found["deep"],
+        "half": found["half"],
+        "huge": found["huge"],
+        "long": "text is too long: 'long.txt' (1,048,577 bytes, at most 1,048,576)",
+        "twice": "member comes twice: 'twice.mp4'",
+        "failed": "no media in the archive: status 'failed_to_download'",
+        "alone": "no media in the archive",
+        "../up": "member has a name with '..' in it: '../up.mp4'",
+        "/abs": "member has an absolute name: '/abs.mp4'",
+    }
+    for name, part in (("broken", "property name"), ("deep", "recursion"), ("half", "surrogate"), ("huge", "JSON")):
+        assert found[name].startswith("text cannot be used") and part in found[name]
+
+
+def test_links_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as out:
+        for name, kind in (("a.mp4", tarfile.SYMTYPE), ("b.mp4", tarfile.LNKTYPE), ("c.txt", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/hostname"
+            out.addfile(info)
+        out.addfile(tarfile.TarInfo("c.mp4"))
+    _, clips, _ = clips_of(tmp_path / "a.tar")
+    assert {name: clip.meta["refused"].partition(":")[0] for name, clip in clips.items()} == {
+        "a": "member is a symbolic link",
+        "b": "member is a hard link",
+        "c": "member is a symbolic link",
+    }
+
+
+def test_archive_cut_short_keeps_what_came_before(tmp_path):
+    path = pack(tmp_path / "00007.tar", {"a.mp4": b"1", "a.txt": "A", "b.mp4": b"2" * 3000, "b.txt": "B"})
+    os.truncate(path, 3000)
+    _, clips, _ = clips_of(path)
+    assert clips["a"].captions == ("A",)
+    assert clips["00007.tar@2048"].meta["refused"] == (
+        "archive is damaged: cut short: member 'b.mp4' needs 3,000 bytes, of which 440 are there, at byte 2,048"
+    )
+
+
+def test_archives_that_cannot_be_read_at_all(tmp_path):
+    whole = pack(tmp_path / "a.tar", {"a.mp4": b"1"}).read_bytes()
+    (tmp_path / "z.tar").write_bytes(gzip.compress(whole + os.urandom(600)))
+    with pytest.raises(UserError, match=r"z\.tar': the archive is compressed \(gzip\), which cannot be read in place"):
+        clips_of(tmp_path / "z.tar")
+    (tmp_path / "b.tar").write_bytes(os.urandom(2000))
+    with pytest.raises(UserError, match=r"b\.tar': no tar archive"):
+        clips_of(tmp_path / "b.tar")
+    with pytest.raises(UserError, match="does not exist"):
+        clips_of(tmp_path / "none.tar")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"has no \.tar"):
+        expand(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="hold no sample"):
+        clips_of(pack(tmp_path / "n.tar", {"README": b"1"}))
+
+
+WHOLE = io.BytesIO()
+with tarfile.open(fileobj=WHOLE, mode="w", format=tarfile.PAX_FORMAT) as _out:
+    for _name, _data in (
+        ("k.mp4", b"m" * 600),
+        ("k.json", json.dumps(META | {"clips": [[1, 2]], "clip_subtitles": [{"start": 1, "end": 2, "lines": ["x"]}]})),
+        ("é" * 80 + ".txt", "caption"),
+        ("l.jpg", b"1"),
+        ("l.txt", "l"),
+    ):
+        _bytes = _data.encode() if isinstance(_data, str) else _data
+        _info = tarfile.TarInfo(_name)
+        _info.size = len(_bytes)
+        _out.addfile(_info, io.BytesIO(_bytes))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 9000), st.binary(min_size=1, max_size=12)), max_size=5),
+    cut=st.integers(0, 12_000),
+)
+@example(edits=[], cut=511)
+@example(edits=[(1536 + 124, b"\x80")], cut=12_000)
+def test_any_archive_gives_clips_or_an_error_to_read(tmp_path, edits, cut):
+    data = bytearray(WHOLE.getvalue())
+    for at, new in edits:
+        data[at : at + len(new)] = new
+    (tmp_path / "f.tar").write_bytes(data[:cut])
+    try:
+        shard = scan(str(tmp_path / "f.tar"))
+        _, clips, _ = clips_of(tmp_path / "f.tar")
+    except UserError:
+        return
+    assert len(clips) == len(shard.samples) + len(shard.faults)
+    for clip in clips.values():
+        json.dumps(clip.meta, allow_nan=False)
+        if "refused" not in clip.meta and clip.path:
+            assert paths.size(tmp_path / clip.path) >= 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["start", "end", "lines", "text", "en", "segments", "subtitles"]), inner, max_size=4
+            )
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from(
+        ["clips", "clip_subtitles", "yt_meta_dict", "whisper_transcript", "caption", "captions", "label", "url"]
+    ),
+)
+def test_any_json_gives_fields_of_the_right_kind(value, name):
+    fields = sidecars.json_fields(json.dumps({name: value}).encode())
+    lines, bad = sidecars.sentences(fields)
+    assert bad >= 0 and all(0 <= line["start_s"] < line["end_s"] and line["text"] for line in lines)
+    assert all(isinstance(caption, str) and caption for caption in sidecars.captions("", fields))
+    assert all(isinstance(label, str) and label for label in sidecars.labels("", fields))
+    json.dumps(sidecars.meta(fields), allow_nan=False)
+    assert isinstance(sidecars.video_key("k", fields), str)
+
+
+# --- to records ---
+
+
+def built(source, out, **options):
+    """Prepare; return the records' files, the rows without what names their place, prepare.json, what was printed."""
+    printed = io.StringIO()
+    console = Console(file=printed, width=300)
+    settings = {"fps": 4, "short_side": 24, "workers": 2, "max_bad_fraction": 0.5, "console": console}
+    report = prepare(source, out=out, **settings | options)
+    shards = {path.name: path.read_bytes() for path in (out / "twinreel_clips").rglob("*.array_record*")}
+    return shards, (out / "clips.jsonl").read_text(), report, printed.getvalue()
+
+
+def test_records_equal_those_of_the_same_files_in_a_folder(tmp_path, media):
+    rng = np.random.default_rng(0)
+    (tmp_path / "v").mkdir()
+    names = [f"v/{index}" for index in range(6)]
+    for index, name in enumerate(names):
+        frames = [rng.integers(0, 255, (32, 48, 3), dtype=np.uint8) for _ in range(8)]
+        sound = media.tone(1.0, hertz=300) if index % 2 and index < 5 else None
+        media.write(tmp_path / f"{name}.{'webm' if index == 5 else 'mp4'}", frames, **_codec(index), sound=sound)
+        (tmp_path / f"{name}.txt").write_text(f"caption {index}")
+    rows = [
+        {"clip_id": name, "path": f"{name}.{'webm' if name == 'v/5' else 'mp4'}", "captions": [f"caption {name[2:]}"]}
+        for name in names
+    ]
+    (tmp_path / "m.jsonl").write_text(
+        "\n".join(json.dumps(row | {"split": hashed_split(row["clip_id"])}) for row in rows)
+    )
+    (tmp_path / "t").mkdir()
+    subprocess.run(["tar", "-cf", str(tmp_path / "t" / "0.tar"), "--sort=name", "v"], cwd=tmp_path, check=True)
+    folder = built(tmp_path / "m.jsonl", tmp_path / "a")
+    tars = built(f"{tmp_path}/t/{{0..0}}.tar", tmp_path / "b")
+    assert folder[0] == tars[0] and folder[1] == tars[1] and len(folder[0]) > 0
+
+
+def _codec(index):
+    return {"codec": "libvpx-vp9"} if index == 5 else {}
+
+
+def test_rejects_of_an_archive_are_listed_and_counted(tmp_path, media):
+    frames = media.grey(*range(10, 90, 10))
+    data = media.write(tmp_path / "x.mp4", frames).read_bytes()
+    files = {f"{n:03d}_00000.mp4": data for n in range(3)} | {f"{n:03d}_00000.txt": "grey" for n in range(3)}
+    files |= {
+        "100.mp4": b"no media at all",
+        "100.txt": "x",
+        "101.json": META | {"status": "failed"},
+        "train/../x.mp4": b"",
+    }
+    pack(tmp_path / "train-0.tar", files)
+    _, _, report, printed = built(tmp_path / "train-0.tar", tmp_path / "out")
+    assert report["counts"] == {"train": {"clips": 3, "rejected": 3}}
+    assert report["rejected"] == {
+        "cannot be opened": 1,
+        "no media in the archive": 1,
+        "member has a name with '..' in it": 1,
+    }
+    rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert [line["path"].split("::")[-1] for line in rejects] == ["100.mp4", "train-0.tar", "train-0.tar"]
+    assert "status 'failed'" in printed
+    with pytest.raises(UserError, match="3 of 6 clips cannot be used"):
+        built(tmp_path / "train-0.tar", tmp_path / "out2", max_bad_fraction=0.2)
+
+
+def test_one_manifest_may_name_members(tmp_path, media):
+    data = media.write(tmp_path / "x.mp4", media.grey(*range(10, 90, 10))).read_bytes()
+    pack(tmp_path / "0.tar", {"one.mp4": data, "two.mp4": data[:100]})
+    rows = [
+        {"clip_id": name, "path": f"0.tar::{name}.mp4", "captions": ["x"], "split": "train"}
+        for name in ("one", "two", "three")
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    _, _, report, _ = built(tmp_path / "m.jsonl", tmp_path / "out", max_bad_fraction=0.7)
+    assert report["counts"]["train"]["clips"] == 1
+    assert report["rejected"] == {"cannot be opened": 1, "file does not exist": 1}
+
+
+def test_command_line(tmp_path, media, capsys):
+    data = media.write(tmp_path / "x.mp4", media.grey(*range(10, 90, 10))).read_bytes()
+    pack(tmp_path / "s" / "train-0.tar", {"k.mp4": data, "k.txt": "grey"})
+    flags = ["--short_side", "24", "--workers", "1"]
+    assert (
+        twinreel(
+            ["prepare", "webdataset", "--shards", f"{tmp_path}/s/train-{{0..0}}.tar", "--out", f"{tmp_path}/a", *flags]
+        )
+        == 0
+    )
+    assert twinreel(["prepare", f"{tmp_path}/s", "--out", f"{tmp_path}/b", *flags]) == 0
+    a, b = ((tmp_path / out / "clips.jsonl").read_text() for out in ("a", "b"))
+    assert a == b and json.loads(a)["captions"] == ["grey"]
+    capsys.readouterr()
+    assert twinreel(["prepare", "webdataset", "--out", f"{tmp_path}/c"]) == 2
+    assert "--shards" in capsys.readouterr().err
+
+
+def test_archives_on_s3(tmp_path, media, s3):
+    data = media.write(tmp_path / "x.mp4", media.grey(*range(10, 90, 10))).read_bytes()
+    for part in range(3):
+        path = pack(tmp_path / f"train-{part}.tar", {f"{part}.mp4": data, f"{part}.txt": f"grey {part}"})
+        with fsspec.open(f"{s3}/shards/train-{part}.tar", "wb") as file:
+            file.write(path.read_bytes())
+    here = built(f"{tmp_path}/train-{{0..2}}.tar", tmp_path / "a")
+    for source in (f"{s3}/shards/train-{{0..2}}.tar", f"{s3}/shards"):
+        root, clips = read_source(source)
+        assert root == f"{s3}/shards" and len(clips) == 3
+    there = built(f"{s3}/shards", tmp_path / "b")
+    assert here[:2] == there[:2]
+
+
+@pytest.mark.real
+def test_real_clips_in_archives_give_the_same_records(tmp_path, real_dir):
+    clips = [clip for clip in read_manifest(real_dir / "clips.jsonl") if clip.captions][::40]
+    for part in range(2):
+        files = {}
+        for clip in clips[part::2]:
+            files[f"{clip.clip_id}.mp4"] = (real_dir / clip.path).read_bytes()
+            files[f"{clip.clip_id}.json"] = {"caption": clip.captions[0], "url": clip.path}
+        pack(tmp_path / f"{part}.tar", files)
+    rows = [
+        {"clip_id": clip.clip_id, "path": str(real_dir / clip.path), "captions": clip.captions[:1]}
+        | {"split": hashed_split(clip.path), "meta": {"url": clip.path}}
+        for clip in clips[0::2] + clips[1::2]
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder = built(tmp_path / "m.jsonl", tmp_path / "a", fps=2, short_side=64)
+    tars = built(f"{tmp_path}/{{0..1}}.tar", tmp_path / "b", fps=2, short_side=64)
+    assert folder[:2] == tars[:2] and len(clips) > 10
