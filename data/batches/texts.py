@@ -147,6 +147,7 @@ class Texts:
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
         longest = max(self._data.prompts, key=len, default="{}")
         strings = [_fill(longest, self._clean(text)) for text in texts]
+        self._tokenizer.encode([""], context_length=self._data.context_length)  # refuses one that is too short
         lengths = self._tokenizer.lengths(strings)
         return len(texts), int((lengths > self._data.context_length).sum()), int(lengths.max(initial=0))
 
