@@ -112,7 +112,7 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
     """
     from ..data.batches.records import Records
     from ..data.options import ClipData
-    from ..data.text.tokenizer import Tokenizer
+    from ..data.text.tokenizer import tokenizer_from_meta
     from ..engine.mesh import make_mesh
     from .inherit import mismatches
     from .task import Setting
@@ -126,7 +126,7 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
         config=config,
         data=data,
         records=records,
-        tokenizer=Tokenizer.from_meta(meta["tokenizer"]),
+        tokenizer=tokenizer_from_meta(meta["tokenizer"]),
         mesh=section(make_mesh, config["mesh"], name="mesh"),
         say=say,
     )

@@ -1,5 +1,6 @@
 """`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from ..configs.load import Config, load_config
 from ..configs.section import section
 
 if TYPE_CHECKING:
+    from ..data.batches.texts import Texts
     from ..data.options import ClipData
     from ..data.text.tokenizer import Tokenizer
     from ..engine.train import TrainResult
@@ -20,7 +22,7 @@ DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared
 
   twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
 
-The workdir holds everything of a run: config.json, tokenizer.model, metrics.jsonl, tensorboard/ and checkpoints/.
+The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics.jsonl, tensorboard/ and checkpoints/.
 Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
 the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
 
@@ -98,13 +100,8 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        if stream.texts.truncated and jax.process_index() == 0:
-            share = 100 * stream.texts.truncated / stream.texts.total
-            print(
-                f"{share:.1f} % of {stream.texts.total:,} texts are longer than context_length={data.context_length} "
-                f"tokens and are cut (config.data.context_length)",
-                file=sys.stderr,
-            )
+        if jax.process_index() == 0:
+            say_truncated(stream.texts, context_length=data.context_length)
         return stream
 
     return train(
@@ -125,21 +122,34 @@ def evaluated_folder(data: "ClipData") -> str:
     return next(iter(data.mixture.values()))["dir"]
 
 
-def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
-    """Return the run's tokenizer: `workdir/tokenizer.model` if the run has one, else made as `config.data` says.
+def say_truncated(texts: "Texts", *, context_length: int) -> None:
+    """Say on standard error how many texts the context cuts, and how long the longest is."""
+    from ..data.text.lengths import truncation_note
 
-    It is kept in the workdir, so that a resumed run never depends on training it again.
+    note = truncation_note(
+        truncated=texts.truncated, total=texts.total, longest=texts.longest, context_length=context_length
+    )
+    if note:
+        print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
+
+
+def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
+    """Return the run's tokenizer: the one in `workdir` if the run has one, else made as `config.data` says.
+
+    It is kept in `tokenizer.meta.json`, so that a resumed run never depends on training or finding it again.
     """
     from ..data.batches.pipeline import make_tokenizer
-    from ..data.text.tokenizer import Tokenizer
+    from ..data.text.tokenizer import load_tokenizer, tokenizer_from_meta
 
-    kept = workdir / "tokenizer.model"
+    kept, old = workdir / "tokenizer.meta.json", workdir / "tokenizer.model"
     if kept.is_file():
-        return Tokenizer.load(kept)
+        return tokenizer_from_meta(json.loads(kept.read_text(encoding="utf-8")))
+    if old.is_file():  # of a run that the first version started
+        return load_tokenizer(old)
     tokenizer = make_tokenizer(data)
     workdir.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f"{kept.name}.{os.getpid()}")
-    partial.write_bytes(tokenizer.model)
+    partial.write_text(json.dumps(tokenizer.to_meta()), encoding="utf-8")
     partial.rename(kept)
     return tokenizer
 

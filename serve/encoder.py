@@ -15,7 +15,7 @@ from ..configs.errors import UserError
 from ..configs.section import section
 from ..data.options import ClipData
 from ..data.text.clean import text_cleaner
-from ..data.text.tokenizer import Tokenizer
+from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
 from ..engine import checkpoint
 from ..models.dual import DualTower, build
 
@@ -137,7 +137,7 @@ def load(path: str | Path) -> Encoder:
             f"{step_folder} is a checkpoint of objective {meta.get('objective')!r}, encoding wants 'contrastive'; "
             "give the checkpoint of a `twinreel pretrain` run"
         )
-    tokenizer = Tokenizer.from_meta(meta["tokenizer"])
+    tokenizer = tokenizer_from_meta(meta["tokenizer"])
     data = section(ClipData, meta["config"]["data"], name="data")
     model = section(
         build,

@@ -11,7 +11,8 @@ import numpy as np
 from ...configs.errors import UserError
 from ..options import ClipData
 from ..text.clean import text_cleaner
-from ..text.tokenizer import Tokenizer
+from ..text.pieces import SentencePieceTokenizer
+from ..text.tokenizer import Tokenizer, load_tokenizer
 from ..tf_cpu import tf
 from .clip_graph import ClipGraph
 from .flow import ENDLESS, Flow, cores
@@ -153,10 +154,10 @@ def eval_batches(
 def make_tokenizer(data: ClipData) -> Tokenizer:
     """Make the tokenizer that `config.data.tokenizer` names: train it on the train captions, or load its file."""
     if data.tokenizer != "train":
-        return Tokenizer.load(data.tokenizer)
+        return load_tokenizer(data.tokenizer)
     clean = text_cleaner(data.text)
     texts = (text for source in open_sources(data) for row in source.rows for text in texts_of(row, data.text_from))
-    return Tokenizer.train(map(clean, texts), vocab_size=data.vocab_size)
+    return SentencePieceTokenizer.train(map(clean, texts), vocab_size=data.vocab_size)
 
 
 def encode_frames(data: ClipData, clip: Any) -> np.ndarray:

@@ -209,7 +209,8 @@ class Reader:
             out.audio[i, : len(sound)] = sound
             out.audio_mask[i] = len(sound) > 0
         for name in self._data.features:
-            _fill_features(features, name, i, stored=parsed.features(name), share=(start, end, row["duration_s"]))
+            share = (start, end, row["duration_s"])
+            _fill_features(features, name, i, stored=_real(parsed.features(name), name, row), share=share)
         out.ok[i] = True
 
     def _no_features(self, r: int) -> dict[str, np.ndarray]:
@@ -224,6 +225,15 @@ def _shuffled(frames: np.ndarray, *, key: tuple[int, int]) -> np.ndarray:
     """Put the frames [V,T] of each window in a random order; the same one for the same key."""
     generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
     return generator.permuted(frames, axis=1).reshape(-1)
+
+
+def _real(stored: np.ndarray | None, name: str, row: dict[str, Any]) -> np.ndarray | None:
+    """Return features as numbers: those that are stored in 8 bits stand for `byte * scale + offset`."""
+    pair = row.get("features_scale", {}).get(name)  # the first version of clips.jsonl has none
+    if stored is None or pair is None:
+        return stored
+    scale, offset = (np.float32(value) for value in pair)
+    return stored * scale + offset
 
 
 def _fill_features(

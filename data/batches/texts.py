@@ -44,6 +44,7 @@ class Texts:
     Attributes:
       total: number of texts whose length was looked at (all, or an even sample of very many).
       truncated: how many of them are longer than the context and will be cut.
+      longest: tokens of the longest of them.
     """
 
     def __init__(self, rows: Sequence[Sequence[dict[str, Any]]], *, data: ClipData, tokenizer: Tokenizer, seed: int):
@@ -62,7 +63,7 @@ class Texts:
         self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
         self._clean = text_cleaner(data.text)
         self._counts = [np.array([len(row["captions"]) for row in part], np.int32) for part in rows]
-        self.total, self.truncated = self._count_truncated()
+        self.total, self.truncated, self.longest = self._count_truncated()
 
     def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Return int32 [b,C]: numbers of different captions of each row's record, -1 where there are no more."""
@@ -141,12 +142,14 @@ class Texts:
     def _numbers(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray, what: int) -> np.ndarray:
         return numbers(seed=self._seed, epoch=epoch, source=source, record=record, what=what)
 
-    def _count_truncated(self) -> tuple[int, int]:
+    def _count_truncated(self) -> tuple[int, int, int]:
         texts = [text for rows in self._rows for row in rows for text in texts_of(row, self._data.text_from)]
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
         longest = max(self._data.prompts, key=len, default="{}")
         strings = [_fill(longest, self._clean(text)) for text in texts]
-        return len(texts), self._tokenizer.encode(strings, context_length=self._data.context_length)[2]
+        self._tokenizer.encode([""], context_length=self._data.context_length)  # refuses one that is too short
+        lengths = self._tokenizer.lengths(strings)
+        return len(texts), int((lengths > self._data.context_length).sum()), int(lengths.max(initial=0))
 
 
 def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray, caption: np.ndarray) -> np.ndarray:

@@ -22,11 +22,11 @@ _AHEAD = 4  # jobs per worker that are decoded or waiting ahead of the one whose
 
 
 def decode_in_order(
-    jobs: Iterable[Job | DecodeError], *, workers: int, limits: Limits | None = None
+    jobs: Iterable[Job | DecodedClip | DecodeError], *, workers: int, limits: Limits | None = None
 ) -> Generator[DecodedClip | DecodeError]:
     """Decode the jobs in `workers` processes; yield one result per job, in the order of the jobs.
 
-    The processes import neither tensorflow nor the caller's main module. A job that is a DecodeError already is handed
+    The processes import neither tensorflow nor the caller's main module. A job that is a result already is handed
     through. If a process dies, its clip's result says so and another process takes its place; so it goes with a clip
     that breaks the limits (None = the default ones).
     """
@@ -34,8 +34,8 @@ def decode_in_order(
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
     local, started = threading.local(), list[_Worker]()
 
-    def run(job: Job | DecodeError) -> DecodedClip | DecodeError:
-        if isinstance(job, DecodeError):
+    def run(job: Job | DecodedClip | DecodeError) -> DecodedClip | DecodeError:
+        if not isinstance(job, Job):
             return job
         if not hasattr(local, "worker"):
             local.worker = _Worker(limits)

@@ -27,6 +27,7 @@ from ..media.decode import DecodedClip, DecodeError, DecodeOptions
 from ..media.workers import Job, Limits, decode_in_order
 from ..tf_cpu import tf
 from .assemble import assemble, take_back
+from .features import Features, add_features, no_video
 from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
 from .shards import Book, Shard, Workplace, plan
 from .summary import SplitCount, Summary, check, progress_bar
@@ -57,13 +58,14 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
-def example(clip: Clip, decoded: DecodedClip) -> dict[str, Any]:
+def example(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features]) -> dict[str, Any]:
     """Return the features of one record.
 
     `frames` n JPEG files; `timestamps_s` [n] seconds from the clip's start; `height`, `width` pixels of the frames;
     `audio` little-endian int16 samples, 16 kHz mono, b"" without sound; `sentences` JSON, see `sentences`;
-    `feature_names`, `feature_data` precomputed features by modality, a `.npy` file each; `start_s`, `end_s` the window
-    in the file; `meta` JSON.
+    `feature_names`, `feature_data` precomputed features by modality, a `.npy` file each ([n,D] float32, float16 or
+    uint8; of uint8, value = byte * scale + offset, as `features_scale` of `meta` and of the line of clips.jsonl say);
+    `start_s`, `end_s` the window in the file; `meta` JSON. A clip without video has no frames, height and width 0.
     """
     start = clip.start_s or 0.0
     return {
@@ -78,8 +80,8 @@ def example(clip: Clip, decoded: DecodedClip) -> dict[str, Any]:
         "labels": list(clip.labels),
         "transcript": clip.transcript,
         "sentences": json.dumps(sentences(clip, duration_s=decoded.duration_s), ensure_ascii=False),
-        "feature_names": [],
-        "feature_data": [],
+        "feature_names": list(stored),
+        "feature_data": [part.npy for part in stored.values()],
         "group": clip.group,
         "start_s": start,
         "end_s": start + decoded.duration_s,
@@ -151,7 +153,7 @@ class Crew:
         with contextlib.closing(decode_in_order(jobs, workers=self.workers, limits=self.limits)) as results:
             for shard in shards:
                 book = Book(key=shard.key)
-                self.work.put(shard, book=book, records=_records(shard, results, book, advance))
+                self.work.put(shard, book=book, records=_records(shard, results, book, advance, root=self.root))
                 yield book
 
 
@@ -261,29 +263,36 @@ def _make_all(
 
 
 def _records(
-    shard: Shard, results: Iterator[DecodedClip | DecodeError], book: Book, advance: Callable[[], None]
+    shard: Shard,
+    results: Iterator[DecodedClip | DecodeError],
+    book: Book,
+    advance: Callable[[], None],
+    *,
+    root: Path,
 ) -> Iterator[bytes]:
     """Yield the records of a shard and keep its book."""
     for clip in shard.clips:
-        decoded = next(results)
+        decoded, stored = add_features(clip, next(results), root=root)
         advance()
         if isinstance(decoded, DecodeError):
             line = {"clip_id": clip.clip_id, "path": clip.path, "split": clip.split, "reason": str(decoded)}
             book.rejects.append(line)
             book.reasons[decoded.reason] += 1
             continue
-        book.rows.append(_row(clip, decoded, index=len(book.rows)))
+        book.rows.append(_row(clip, decoded, stored=stored, index=len(book.rows)))
         book.notes.update(decoded.notes)
-        yield serialize(example(clip, decoded))
+        yield serialize(example(clip, decoded, stored=stored))
 
 
-def _job(clip: Clip, *, root: Path, options: DecodeOptions) -> Job | DecodeError:
+def _job(clip: Clip, *, root: Path, options: DecodeOptions) -> Job | DecodedClip | DecodeError:
     if not clip.captions:
         return DecodeError("no caption")
+    if not clip.path:
+        return no_video()
     return Job(path=root / clip.path, options=options, start_s=clip.start_s, end_s=clip.end_s)
 
 
-def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
+def _row(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features], index: int) -> dict[str, Any]:
     return {
         "split": clip.split,
         "index": index,
@@ -292,7 +301,8 @@ def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
         "labels": list(clip.labels),
         "transcript": clip.transcript,
         "sentences": sentences(clip, duration_s=decoded.duration_s),
-        "features": {},  # {name: [n, D]}
+        "features": {name: list(part.shape) for name, part in stored.items()},
+        "features_scale": {name: list(part.scale) for name, part in stored.items() if part.scale},
         "group": clip.group or None,
         "duration_s": round(decoded.duration_s, 4),
         "num_frames": len(decoded.jpegs),

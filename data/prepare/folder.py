@@ -97,20 +97,26 @@ def goes_on(out: Path, wanted: dict[str, Any], *, overwrite: bool, console: Cons
 
 
 def file_sizes(clips: Sequence[Clip], *, root: Path) -> dict[str, int]:
-    """Return the size in bytes of the file at each clip's path; -1 where there is none."""
-    sizes: dict[str, int] = {}
-    for clip in clips:
-        if clip.path not in sizes:
+    """Return the size in bytes of the file at each path of the clips; -1 where there is none."""
+    sizes: dict[str, int] = {"": -1}
+    for path in (path for clip in clips for path in (clip.path, *clip.features.values())):
+        if path not in sizes:
+            file = path.partition("::")[0]  # a record inside a file changes with the file
             try:
-                sizes[clip.path] = (root / clip.path).stat().st_size
+                sizes[path] = (root / file).stat().st_size
             except OSError:
-                sizes[clip.path] = -1
+                sizes[path] = -1
     return sizes
+
+
+def sizes_of(clip: Clip, sizes: Mapping[str, int]) -> list[int]:
+    """Return the sizes of the files of a clip: of its video, then of its features."""
+    return [sizes[clip.path], *(sizes[path] for path in clip.features.values())]
 
 
 def source_hash(clips: Sequence[Clip], *, sizes: Mapping[str, int]) -> str:
     """Return the SHA-256 (hex) of the clips' manifest lines and of the sizes of their files (`file_sizes`)."""
     digest = hashlib.sha256()
     for clip in clips:
-        digest.update(json.dumps([to_json(clip), sizes[clip.path]], sort_keys=True).encode())
+        digest.update(json.dumps([to_json(clip), *sizes_of(clip, sizes)], sort_keys=True).encode())
     return digest.hexdigest()

@@ -22,6 +22,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from ...configs.errors import UserError
 from ..manifest import Clip, to_json
+from .folder import sizes_of
 
 # One record per chunk, for random access. ArrayRecord's default level of compression takes three times as long as this
 # one to make files 4 % smaller (JPEG does not get smaller, sound does), and reads more slowly.
@@ -107,7 +108,7 @@ def plan(
 def _key(clips: Sequence[Clip], *, sizes: Mapping[str, int], settings: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for clip in clips:
-        digest.update(json.dumps([to_json(clip), sizes[clip.path]], sort_keys=True).encode())
+        digest.update(json.dumps([to_json(clip), *sizes_of(clip, sizes)], sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -24,6 +24,8 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+# What becomes a clip of one frame (media/stills.py).
+PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
 _COLUMNS = ("path", "caption", "start_s", "end_s", "split", "label")
 _LONGEST_FIELD = 64 * 2**20  # bytes of one CSV field; Python's default of 128 KiB is short for a long transcript
 
@@ -34,8 +36,8 @@ def read_source(source: PathLike) -> tuple[PathLike, list[Clip]]:
     - `.jsonl`: a manifest (see `data/manifest.py`).
     - `.csv` (or `.tsv`): columns `path,caption[,start_s,end_s,split,label]`; further columns become `meta`. Rows of the
       same path and window are captions of one clip.
-    - a folder: each video with a `.txt` beside it that has one caption per line; or, if no video has one, class folders
-      whose name is the label. Folders `train`, `val`, `test` at the top are splits.
+    - a folder: each video or picture with a `.txt` beside it that has one caption per line; or, if none has one, class
+      folders whose name is the label. Folders `train`, `val`, `test` at the top are splits.
     - `.tar`: a WebDataset archive, a pattern of them, or a folder that has nothing but such (see `webdataset`).
 
     Manifests, CSV files and archives may lie behind a URL.
@@ -251,14 +253,17 @@ def _read_folder(folder: Path) -> list[Clip]:
     videos = [
         path.relative_to(folder)
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in VIDEO_SUFFIXES
+        if path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not videos:
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".jsonl", ".csv", ".tsv"))
         hint = f"; it has {', '.join(lists)}: give that file instead" if lists else ""
-        raise UserError(f"folder {str(folder)!r} has no video (looked for {', '.join(sorted(VIDEO_SUFFIXES))}){hint}")
+        raise UserError(
+            f"folder {str(folder)!r} has no video and no picture (looked for "
+            f"{', '.join(sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES))}){hint}"
+        )
     splits = _folder_splits(folder, videos)
     captioned = any((folder / video).with_suffix(".txt").is_file() for video in videos)
     names = _clip_ids((video.as_posix(), "") for video in videos)

@@ -6,6 +6,7 @@ from . import (
     activitynet,
     didemo,
     howto100m,
+    images,
     lsmdc,
     moments,
     msrvtt,
@@ -13,6 +14,7 @@ from . import (
     something,
     vatex,
     youcook2,
+    youtube8m,
 )
 from .source import Source
 
@@ -30,6 +32,8 @@ SOURCES: dict[str, Source] = {
         *actions.SOURCES,
         *something.SOURCES,
         *moments.SOURCES,
+        *images.SOURCES,
+        *youtube8m.SOURCES,
     )
 }
 

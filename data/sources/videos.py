@@ -71,6 +71,10 @@ def locate(
                 index.setdefault(key, []).append(path)
     present, missing, several = [], [], 0
     for clip, *others in forms:
+        if not clip.path:  # features only, whose files the source has seen where it names them
+            files_of = {path.partition("::")[0] for path in clip.features.values()}
+            (present if all((folder / path).is_file() for path in files_of) else missing).append(clip)
+            continue
         for form in (clip, *others):
             if found := _matches(form.path, index):
                 present.append(dataclasses.replace(form, path=found[0]))

@@ -1,10 +1,28 @@
-"""Text cleaning, declared as a string (`"lower|strip_punctuation"`) and applied before tokenizing. No tensorflow."""
+"""Text cleaning, declared as a string (`"fix_unicode|lower"`) and applied before tokenizing. No tensorflow.
+
+What public models did to their captions, as declarations:
+
+    CLIP (OpenAI), open_clip "lower"       fix_unicode|unescape_html|collapse_spaces|lower
+    SigLIP                                 canonicalize
+    SigLIP 2                               lower
+    big_vision, open_clip "canonicalize"   underscores_to_spaces|canonicalize
+    InternVideo2, VindLU (`pre_text`)      pre_text
+"""
 
 import dataclasses
+import html
+import re
+import string
 import unicodedata
 from collections.abc import Callable
 
+from ...configs.errors import UserError
 from ..transforms.declare import parse
+
+_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
+_LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
+_PRE_TEXT_DROPPED = re.compile(r"""[,.'!?"()*#:;~]""")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +53,142 @@ class CollapseSpaces:
         return " ".join(text.split())
 
 
+@dataclasses.dataclass(frozen=True)
+class FixUnicode:
+    """Mend text decoded with the wrong encoding (`cafÃ©`), curly quotes, ligatures, full width: ftfy.fix_text."""
+
+    def __post_init__(self) -> None:
+        try:
+            import ftfy  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                "text cleaning 'fix_unicode' needs ftfy, which is not installed: pip install ftfy"
+            ) from error
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        import ftfy
+
+        return ftfy.fix_text(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nfc:
+    """Compose characters (Unicode NFC): e + combining acute becomes é."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return unicodedata.normalize("NFC", text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nfkc:
+    """Compose characters and replace compatible forms (Unicode NFKC): full width, ligatures, superscripts."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return unicodedata.normalize("NFKC", text)
+
+
+@dataclasses.dataclass(frozen=True)
+class StripControl:
+    """Drop control and format characters (Cc, Cf), but not white space nor the joiners of emoji and scripts."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return "".join(c for c in text if c in "\t\n\r\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+@dataclasses.dataclass(frozen=True)
+class UnescapeHtml:
+    """Replace HTML character references (`&amp;`, `&#39;`), also those that were escaped twice (`&amp;amp;`)."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return html.unescape(html.unescape(text)).strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class StripHtml:
+    """Put a space in the place of each HTML tag and comment; `a < b` is left alone. References: `unescape_html`."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return " ".join(_TAG.sub(" ", text).split())
+
+
+@dataclasses.dataclass(frozen=True)
+class StripLinks:
+    """Drop links (`https://...`, `www...`)."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return " ".join(_LINK.sub(" ", text).split())
+
+
+@dataclasses.dataclass(frozen=True)
+class UnderscoresToSpaces:
+    """Put a space in the place of each underscore."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return text.replace("_", " ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Canonicalize:
+    """Lower case, drop ASCII punctuation, collapse white space: as SigLIP's tokenizer class (Zhai et al. 2023)."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return " ".join(text.lower().translate(_ASCII_PUNCTUATION).split())
+
+
+@dataclasses.dataclass(frozen=True)
+class PreText:
+    """Clean as the ALBEF family does, InternVideo2 among them (`pre_text`).
+
+    Lower case; drop `, . ' ! ? " ( ) * # : ; ~`; spaces for `-` and `/`; `person` for `<person>`; collapse white space.
+    """
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        text = _PRE_TEXT_DROPPED.sub("", text.lower())
+        text = text.replace("-", " ").replace("/", " ").replace("<person>", "person")
+        return re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxWords:
+    """Keep the first n words."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n, int) and self.n < 1:
+            raise ValueError("n must be at least 1")
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return " ".join(text.split()[: self.n])
+
+
 TEXT_OPS: dict[str, type] = {
+    "canonicalize": Canonicalize,
     "collapse_spaces": CollapseSpaces,
+    "collapse_whitespace": CollapseSpaces,
+    "fix_unicode": FixUnicode,
     "lower": Lower,
+    "max_words": MaxWords,
+    "nfc": Nfc,
+    "nfkc": Nfkc,
+    "pre_text": PreText,
+    "strip_control": StripControl,
+    "strip_html": StripHtml,
+    "strip_links": StripLinks,
     "strip_punctuation": StripPunctuation,
+    "underscores_to_spaces": UnderscoresToSpaces,
+    "unescape_html": UnescapeHtml,
 }
 
 
@@ -49,7 +199,7 @@ def text_cleaner(declared: str, *, field: str = "config.data.text") -> Callable[
     'a dog running'
 
     Raises:
-      UserError: an unknown operation, or wrong arguments.
+      UserError: an unknown operation, wrong arguments, or a library that an operation needs is not installed.
     """
     operations = parse(declared, table=TEXT_OPS, field=field)
 

@@ -15,7 +15,7 @@ from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
 from twinreel.data.manifest import read_manifest, write_manifest
 from twinreel.data.prepare.prepare import prepare
-from twinreel.data.text.tokenizer import Tokenizer
+from twinreel.data.text.pieces import SentencePieceTokenizer
 from twinreel.engine.checkpoint import read_meta, read_params
 from twinreel.engine.train import train
 from twinreel.finetune.finetune import finetune, main, starting_point
@@ -83,7 +83,7 @@ def write_checkpoint(workdir: Path, *, data: Path) -> None:
     """Write a checkpoint as `twinreel pretrain` does."""
     config = ml_collections.ConfigDict(CHECKPOINT)
     config.data.dir = str(data)
-    tokenizer = Tokenizer.train(["a red clip", "a blue clip", "a green clip"], vocab_size=300)
+    tokenizer = SentencePieceTokenizer.train(["a red clip", "a blue clip", "a green clip"], vocab_size=300)
     prepared = json.loads((data / "prepare.json").read_text())["options"]
     train(
         objective=ScaleOnly(),

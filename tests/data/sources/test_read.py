@@ -152,7 +152,7 @@ def test_video_outside_the_split_folders(tmp_path):
 def test_missing_and_empty_sources(tmp_path):
     with pytest.raises(UserError, match="does not exist; give a manifest"):
         read_source(tmp_path / "none")
-    with pytest.raises(UserError, match=r"has no video \(looked for"):
+    with pytest.raises(UserError, match=r"has no video and no picture \(looked for"):
         read_source(tmp_path)
     touch(tmp_path, "clips.jsonl")
     with pytest.raises(UserError, match=r"it has clips\.jsonl: give that file instead"):

@@ -1,102 +1,201 @@
-"""Token ids against SentencePiece's own processor, with the texts that break tokenizers."""
+"""How tokenizers are named, found and refused; lengths and truncation against loops."""
+
+import json
+import shutil
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
+import tokenizers
 
 from twinreel.configs.errors import UserError
-from twinreel.data.text.tokenizer import Tokenizer
+from twinreel.data.text.clean import text_cleaner
+from twinreel.data.text.hf import HfTokenizer
+from twinreel.data.text.lengths import token_lengths, truncation_note
+from twinreel.data.text.pieces import SentencePieceTokenizer
+from twinreel.data.text.tokenizer import load_tokenizer, tokenizer_from_meta
 
-CAPTIONS = [
-    f"a {size} {colour} {shape} {verb} to the {side}"
-    for size in ("small", "large")
-    for colour in ("red", "green", "blue")
-    for shape in ("square", "disc", "star")
-    for verb in ("slides", "falls", "turns")
-    for side in ("left", "right")
-]
+GOLDEN = Path(__file__).parents[2] / "golden" / "tokenizers"
+TEXTS = ["", "a dog", "a man runs across the street " * 5, "a café owner"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(CAPTIONS, vocab_size=400)
+def copy(name: str, to: Path) -> Path:
+    return Path(shutil.copytree(GOLDEN / name, to / name))
 
 
-def test_encode_is_begin_pieces_end_padding(tokenizer):
-    reference = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
-    ids, mask, truncated = tokenizer.encode(CAPTIONS[:5], context_length=40)
-    assert ids.shape == mask.shape == (5, 40) and ids.dtype == np.int32 and mask.dtype == bool and truncated == 0
-    for row, caption in enumerate(CAPTIONS[:5]):
-        want = reference.encode(caption, add_bos=True, add_eos=True)
-        assert ids[row].tolist() == want + [0] * (40 - len(want))
-        assert mask[row].sum() == len(want)
+@pytest.mark.parametrize("name,kind", [("clip_slow", HfTokenizer), ("t5_slow", SentencePieceTokenizer)])
+def test_a_folder_and_the_file_in_it_name_the_same(name, kind, tmp_path):
+    assert isinstance(load_tokenizer(GOLDEN / name), kind)
+    one, other = load_tokenizer(GOLDEN / "clip_fast"), load_tokenizer(GOLDEN / "clip_fast" / "tokenizer.json")
+    np.testing.assert_array_equal(*(t.encode(TEXTS, context_length=9)[0] for t in (one, other)))
 
 
-def test_training_twice_gives_equal_bytes(tokenizer):
-    assert Tokenizer.train(iter(CAPTIONS), vocab_size=400).model == tokenizer.model
-    assert tokenizer.vocab_size <= 400
+def test_a_bare_model_file_goes_by_its_own_tokens():
+    tokenizer = load_tokenizer(GOLDEN / "gemma_slow" / "tokenizer.model")
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (2, 1, 0)
+    family = load_tokenizer(GOLDEN / "gemma_slow")
+    assert (family.bos_id, family.eos_id) == (2, -1), "Gemma's class adds no end token"
 
 
-@pytest.mark.parametrize("text", ["a small red square", "一只狗在草地上奔跑", "naïve café 🎥", "emoji 👩‍🚀 only"])
-def test_round_trip_of_unseen_scripts_by_byte_fallback(tokenizer, text):
-    ids, _, truncated = tokenizer.encode([text], context_length=128)
-    assert truncated == 0
-    assert tokenizer.decode(ids[0]) == text
-    assert 1 not in ids[0], "byte fallback leaves no unknown token"
+def test_settings_of_the_folder_count(tmp_path):
+    folder = copy("gemma_slow", tmp_path)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "GemmaTokenizerFast", "add_bos_token": False, "add_eos_token": True})
+    )
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (-1, 1)
+    folder = copy("bert_slow", tmp_path)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    cased, uncased = load_tokenizer(folder), load_tokenizer(GOLDEN / "bert_slow")
+    assert cased.encode(["A"], context_length=9)[0].tolist() != uncased.encode(["A"], context_length=9)[0].tolist()
+    folder = copy("clip_fast", tmp_path)
+    (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": "!"}}))
+    (folder / "tokenizer_config.json").unlink()
+    assert load_tokenizer(folder).pad_id == json.loads((GOLDEN / "clip_slow/vocab.json").read_text())["!"]
 
 
-def test_empty_caption_is_begin_and_end(tokenizer):
-    ids, mask, truncated = tokenizer.encode(["", "a red star"], context_length=16)
-    assert ids[0].tolist() == [tokenizer.bos_id, tokenizer.eos_id] + [0] * 14
-    assert mask[0].sum() == 2 and truncated == 0
+def test_the_hub_is_asked_for_tokenizer_files_only(monkeypatch):
+    asked = []
+
+    def snapshot_download(repository, *, allow_patterns):
+        asked.append((repository, allow_patterns))
+        return str(GOLDEN / "bert_fast")
+
+    hub = types.SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", hub)
+    assert load_tokenizer("hf://someone/something").vocab_size == load_tokenizer(GOLDEN / "bert_fast").vocab_size
+    assert asked[0][0] == "someone/something" and "tokenizer.json" in asked[0][1]
+    assert not any(pattern.endswith((".bin", ".safetensors", "*")) for pattern in asked[0][1])
+    with pytest.raises(UserError, match="hf://ORGANISATION/NAME"):
+        load_tokenizer("hf://something")
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    hub.snapshot_download = offline
+    with pytest.raises(UserError, match="no network"):
+        load_tokenizer("hf://someone/something")
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
+        load_tokenizer("hf://someone/something")
 
 
-def test_caption_of_ten_thousand_words_is_cut_and_counted(tokenizer):
-    ids, mask, truncated = tokenizer.encode(["red " * 10_000, "a star", "red " * 10_000], context_length=24)
-    assert truncated == 2
-    assert mask[0].all() and ids[0, 0] == tokenizer.bos_id and ids[0, -1] == tokenizer.eos_id
-    assert not mask[1].all()
+def spoil(folder: Path, how: str) -> Path:
+    """Make a folder with a fault."""
+    folder.mkdir()
+    name, text = {
+        "empty": ("readme.txt", "nothing"),
+        "not json": ("tokenizer.json", "{"),
+        "no tokenizer": ("tokenizer.json", '{"a": 1}'),
+        "not clip": ("vocab.json", '{"a": 0}'),
+        "no specials": ("vocab.txt", "a\nb\n"),
+        "not utf-8": ("vocab.txt", "caf\udce9"),
+    }[how]
+    (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    return folder
 
 
-def test_long_captions_still_train():
-    long = Tokenizer.train(["red square " * 10_000], vocab_size=400)
-    assert long.decode(long.encode(["red square"], context_length=32)[0][0]) == "red square"
+@pytest.mark.parametrize(
+    "how,match",
+    [
+        ("empty", "no tokenizer that twinreel knows"),
+        ("not json", "no tokenizer.json"),
+        ("no tokenizer", "no tokenizer.json"),
+        ("not clip", "it is not CLIP's"),
+        ("no specials", r"no special token '\[UNK\]'"),
+        ("not utf-8", "not UTF-8"),
+    ],
+)
+def test_faulty_folders_are_named(how, match, tmp_path):
+    with pytest.raises(UserError, match=match):
+        load_tokenizer(spoil(tmp_path / "t", how))
 
 
-@pytest.mark.parametrize("captions", [["x"], ["", "a"], ["一"], ["a b c\nd e"]])
-def test_tiny_corpora_train(captions):
-    tiny = Tokenizer.train(captions, vocab_size=1000)
-    text = "hello there"
-    assert tiny.decode(tiny.encode([text], context_length=64)[0][0]) == text
+def test_other_faults_are_named(tmp_path):
+    folder = copy("t5_slow", tmp_path)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    with pytest.raises(UserError, match=r"LlamaTokenizer.*T5"):
+        load_tokenizer(folder)
+    folder = copy("clip_slow", tmp_path)
+    (folder / "added_tokens.json").write_text('{"<new>": 900}')
+    with pytest.raises(UserError, match="adds 1 tokens"):
+        load_tokenizer(folder)
+    (folder / "added_tokens.json").unlink()
+    (folder / "merges.txt").write_text("abc\n")
+    with pytest.raises(UserError, match="no merge of two pieces"):
+        load_tokenizer(folder)
+    with pytest.raises(UserError, match=r"does not exist.*hf://"):
+        load_tokenizer(tmp_path / "none")
+    with pytest.raises(UserError, match="'bert'"):
+        tokenizer_from_meta({"kind": "bert"})
+    bare = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    with pytest.raises(UserError, match="no special token before or after"):
+        HfTokenizer(bare.to_str())
 
 
-def test_more_characters_than_places_are_spelled_in_bytes():
-    captions = ["".join(chr(0x4E00 + i + j) for j in range(20)) for i in range(0, 2000, 20)]
-    chinese = Tokenizer.train(captions, vocab_size=400)
-    assert chinese.vocab_size <= 400
-    assert chinese.decode(chinese.encode([captions[-1]], context_length=128)[0][0]) == captions[-1]
+def test_a_checkpoint_of_the_first_version_still_loads():
+    meta = load_tokenizer(GOLDEN / "gemma_slow" / "tokenizer.model").to_meta()
+    old = {"kind": "sentencepiece", "model_base64": meta["model_base64"]}
+    assert tokenizer_from_meta(old).to_meta() == meta
 
 
-def test_meta_and_file_round_trip(tokenizer, tmp_path):
-    path = tmp_path / "captions.model"
-    path.write_bytes(tokenizer.model)
-    for other in (Tokenizer.from_meta(tokenizer.to_meta()), Tokenizer.load(path)):
-        assert other.model == tokenizer.model
-        np.testing.assert_array_equal(
-            other.encode(CAPTIONS, context_length=20)[0], tokenizer.encode(CAPTIONS, context_length=20)[0]
-        )
+@pytest.mark.parametrize("name", ["clip_fast", "siglip"])
+def test_half_a_surrogate_pair_is_refused_and_a_whole_one_made_of_two_texts_is_not(name):
+    tokenizer = load_tokenizer(GOLDEN / name)
+    for texts in (["fine", "half \ud83d"], ["\ud83d", "\udc36"]):
+        with pytest.raises(UserError, match="surrogate"):
+            tokenizer.encode(texts, context_length=9)
 
 
-def test_errors_name_what_to_change(tokenizer, tmp_path):
-    with pytest.raises(UserError, match=r"config\.data\.vocab_size"):
-        Tokenizer.train(CAPTIONS, vocab_size=100)
-    with pytest.raises(UserError, match="every caption is empty"):
-        Tokenizer.train(["", "  "], vocab_size=1000)
-    with pytest.raises(UserError, match="does not exist"):
-        Tokenizer.load(tmp_path / "none.model")
-    with pytest.raises(UserError, match="no SentencePiece model"):
-        Tokenizer.from_model(b"not a model")
+@pytest.mark.parametrize("name", ["clip_fast", "bert_slow", "gemma_slow", "t5_fast"])
+def test_no_texts_and_too_short_a_context(name):
+    tokenizer = load_tokenizer(GOLDEN / name)
+    ids, mask, truncated = tokenizer.encode([], context_length=9)
+    assert ids.shape == mask.shape == (0, 9) and truncated == 0 and tokenizer.lengths([]).shape == (0,)
     with pytest.raises(UserError, match=r"config\.data\.context_length"):
         tokenizer.encode(["a"], context_length=1)
-    with pytest.raises(UserError, match="'bert'"):
-        Tokenizer.from_meta({"kind": "bert"})
+    ids, mask, truncated = tokenizer.encode(["a dog", ""], context_length=2)
+    assert truncated == 1 and mask[0].all()
+
+
+def test_a_template_with_several_tokens_around_keeps_them_all():
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[B]": 1, "[C]": 2, "[E]": 3}))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[B] [C] $A [E]", special_tokens=[("[B]", 1), ("[C]", 2), ("[E]", 3)]
+    )
+    backend.add_special_tokens(["[B]", "[C]", "[E]"])
+    tokenizer = HfTokenizer(backend.to_str())
+    ids, mask, truncated = tokenizer.encode(["a a a", ""], context_length=4)
+    assert ids.tolist() == [[1, 2, 0, 3], [1, 2, 3, 3]] and mask.sum() == 7 and truncated == 1
+    assert tokenizer.decode(ids[0]) == "a"
+    with pytest.raises(UserError, match="3 or more"):
+        tokenizer.encode(["a"], context_length=2)
+
+
+@pytest.mark.parametrize("name", ["clip_fast", "t5_slow"])
+def test_token_lengths_against_a_loop(name):
+    tokenizer = load_tokenizer(GOLDEN / name)
+    clean = text_cleaner("lower")
+    captions = [text.upper() for text in TEXTS * 3] + ["word " * 40]
+    each = [int(tokenizer.encode([clean(c)], context_length=500)[1].sum()) for c in captions]
+    found = token_lengths(iter(captions), tokenizer=tokenizer, clean=clean)
+    assert found.total == len(captions) and found.longest == max(each) and found.mean == pytest.approx(np.mean(each))
+    for context in range(2, max(each) + 2):
+        assert found.truncated(context) == sum(n > context for n in each)
+        assert found.truncated(context) == tokenizer.encode(list(map(clean, captions)), context_length=context)[2]
+    for share in (0.1, 0.5, 0.8, 1.0):
+        least = found.covering(share)
+        assert sum(n <= least for n in each) >= share * len(each) > sum(n <= least - 1 for n in each)
+    rows = found.histogram(bins=7)
+    assert sum(n for _, _, n in rows) == len(captions) and len(rows) <= 7
+    assert all(n == sum(a <= e <= b for e in each) for a, b, n in rows)
+    assert token_lengths([], tokenizer=tokenizer, clean=clean).longest == 0
+
+
+def test_truncation_note_says_share_and_longest():
+    note = truncation_note(truncated=1, total=8, longest=1234, context_length=8)
+    assert "1 of 8 texts (12.5 %)" in note and note.endswith("has 1,234")
+    assert truncation_note(truncated=0, total=4, longest=3, context_length=8) == ""

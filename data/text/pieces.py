@@ -1,0 +1,194 @@
+"""Strings to token ids by SentencePiece: trained on the captions at hand, or a `.model` file. No tensorflow."""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from ...configs.errors import UserError
+from .rows import check_room, check_texts, padded
+
+KIND = "sentencepiece"  # in the meta of a checkpoint
+
+_PAD = 0
+_SPECIALS = 4  # pad, unknown, begin, end
+_BYTES = 256
+_MAX_SENTENCES = 500_000  # more captions than this are thinned evenly: the vocabulary does not change, the time does
+_MAX_WORDS = 256  # longer captions are cut into several sentences, because the trainer drops sentences above 4 KB
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece model that wraps strings in begin and end tokens and pads them to a common length.
+
+    Control tokens such as `</s>` are never read from a text: SentencePiece spells them as the characters they are.
+
+    Attributes:
+      model: the bytes of the `.model` file.
+      bos_id: the token before each text, -1 if there is none.
+      eos_id: the token after each text, -1 if there is none.
+      pad_id: what fills the rows.
+      vocab_size: V, pieces of the model.
+    """
+
+    def __init__(
+        self, model: bytes, *, add_bos: bool | None = None, add_eos: bool = True, pad_id: int | None = None
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+          model: the bytes of a SentencePiece `.model` file.
+          add_bos: whether a begin token stands before each text; None = where the model has one.
+          add_eos: whether an end token stands after each text.
+          pad_id: what fills the rows; None = the model's padding token, or 0 where it has none.
+
+        Raises:
+          UserError: the bytes are no SentencePiece model, or it lacks the token that is to be added.
+        """
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise UserError(
+                f"these {len(model)} bytes are no SentencePiece model ({error}); "
+                "set config.data.tokenizer to a .model file, or to 'train'"
+            ) from error
+        self.model = model
+        self._processor = processor
+        self.vocab_size: int = processor.GetPieceSize()
+        add_bos = processor.bos_id() >= 0 if add_bos is None else add_bos
+        self.bos_id: int = processor.bos_id() if add_bos else -1
+        self.eos_id: int = processor.eos_id() if add_eos else -1
+        self.pad_id: int = max(processor.pad_id(), 0) if pad_id is None else pad_id
+        for name, wanted, found in (("begin", add_bos, self.bos_id), ("end", add_eos, self.eos_id)):
+            if wanted and found < 0:
+                flag = {"begin": "bos_id", "end": "eos_id"}[name]
+                raise UserError(
+                    f"the SentencePiece model has no {name} token ({flag} is -1); train it with --{flag}, "
+                    "or set config.data.tokenizer='train'"
+                )
+
+    @classmethod
+    def train(cls, captions: Iterable[str], *, vocab_size: int) -> "SentencePieceTokenizer":
+        """Train byte-pair encoding (Sennrich et al. 2016) with byte fallback; equal captions give equal bytes.
+
+        Args:
+          captions: the texts, in any script; what their vocabulary cannot spell becomes UTF-8 byte tokens.
+          vocab_size: the largest size; a small corpus gets a smaller one.
+
+        Raises:
+          UserError: there is no text at all, or `vocab_size` has no room for the bytes and a few characters.
+        """
+        sentences = _sentences(captions)
+        if not sentences:
+            raise UserError(
+                "there is no caption to train a tokenizer on: every caption is empty; "
+                "give captions, or set config.data.tokenizer to a SentencePiece .model file"
+            )
+        room = vocab_size - _SPECIALS - _BYTES
+        if room < 32:
+            raise UserError(
+                f"vocab_size={vocab_size} is too small: {_SPECIALS} special and {_BYTES} byte tokens leave {room} "
+                f"pieces, at least 32 are wanted; set config.data.vocab_size to {_SPECIALS + _BYTES + 32} or more"
+            )
+        out = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(_without_rare(sentences, room=room)),
+            model_writer=out,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            character_coverage=1.0,
+            pad_id=_PAD,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            num_threads=1,  # more threads sum the counts in another order: not the same bytes
+            minloglevel=2,
+        )
+        return cls(out.getvalue())
+
+    def encode(self, strings: Sequence[str], *, context_length: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Turn strings into padded rows of ids: begin, pieces, end, padding.
+
+        Args:
+          strings: n texts; an empty one gives begin and end alone.
+          context_length: the width L of the rows, at least 2. A longer text loses its last pieces, never its end token.
+
+        Returns:
+          ids int32 [n,L], mask bool [n,L] (True = real), and the number of texts that were cut.
+        """
+        check_room(context_length, around=len(self._begin) + len(self._end))
+        room = context_length - len(self._begin) - len(self._end)
+        pieces = self._pieces(strings)
+        rows = [[*self._begin, *text[:room], *self._end] for text in pieces]
+        ids, mask = padded(rows, context_length=context_length, pad_id=self.pad_id)
+        return ids, mask, sum(len(text) > room for text in pieces)
+
+    def lengths(self, strings: Sequence[str]) -> np.ndarray:
+        """Return the number of tokens of each text with begin and end, uncut, int64 [n]."""
+        around = len(self._begin) + len(self._end)
+        return np.array([len(text) + around for text in self._pieces(strings)], np.int64)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Turn one row of ids back into text; padding, begin and end are left out."""
+        special = {self.pad_id, self._processor.pad_id(), self._processor.bos_id(), self._processor.eos_id()}
+        return self._processor.DecodeIds([int(i) for i in ids if int(i) not in special])
+
+    def id_of(self, piece: str) -> int | None:
+        """Return the id of a piece by its name, None if the model lacks it."""
+        found = self._processor.PieceToId(piece)
+        return found if self._processor.IdToPiece(found) == piece else None
+
+    def to_meta(self) -> dict[str, Any]:
+        """Return the tokenizer as a JSON value, as a checkpoint holds it."""
+        return {
+            "kind": KIND,
+            "model_base64": base64.b64encode(self.model).decode("ascii"),
+            "add_bos": self.bos_id >= 0,
+            "add_eos": self.eos_id >= 0,
+            "pad_id": self.pad_id,
+        }
+
+    @classmethod
+    def from_meta(cls, meta: dict[str, Any]) -> "SentencePieceTokenizer":
+        """Build from what `to_meta` gave, in this version or in the first, which wrote `kind` and the model alone."""
+        layout = {name: meta[name] for name in ("add_bos", "add_eos", "pad_id") if name in meta}
+        return cls(base64.b64decode(meta["model_base64"]), **layout)
+
+    @property
+    def _begin(self) -> list[int]:
+        return [self.bos_id] if self.bos_id >= 0 else []
+
+    @property
+    def _end(self) -> list[int]:
+        return [self.eos_id] if self.eos_id >= 0 else []
+
+    def _pieces(self, strings: Sequence[str]) -> list[list[int]]:
+        texts = check_texts(strings)
+        return self._processor.EncodeAsIds(texts) if texts else []
+
+
+def _sentences(captions: Iterable[str]) -> list[str]:
+    """Captions as the trainer takes them: one line each, none empty, none too long, not too many."""
+    words = [caption.split() for caption in captions]
+    lines = [" ".join(w[i : i + _MAX_WORDS]) for w in words for i in range(0, len(w), _MAX_WORDS)]
+    step = -(-len(lines) // _MAX_SENTENCES) if lines else 1
+    return lines[::step]
+
+
+def _without_rare(sentences: list[str], *, room: int) -> list[str]:
+    """Drop characters until the distinct ones fill at most half of `room`, so that pieces longer than one get the rest.
+
+    A caption set in Chinese or with emoji can hold more distinct characters than the vocabulary has places, which the
+    trainer refuses; the rare ones are spelled in bytes instead.
+    """
+    counts = Counter("".join(sentences))
+    kept = {character for character, _ in counts.most_common(room // 2)} | {" "}
+    if len(counts) <= len(kept):
+        return sentences
+    return ["".join(c if c in kept else " " for c in sentence) for sentence in sentences]
