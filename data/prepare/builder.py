@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from rich.progress import Progress
 
 from ...configs.errors import UserError
 from ..manifest import Clip, write_jsonl
@@ -172,6 +173,7 @@ def build(
     max_bad_fraction: float,
     shard_clips: int = 0,
     fleet: Fleet | None = None,
+    progress: bool = True,
 ) -> Summary:
     """Decode the clips and write their records to `out`; what an interrupted build has finished is not made again.
 
@@ -185,6 +187,7 @@ def build(
       max_bad_fraction: share of all clips that may be rejected.
       shard_clips: clips of a shard; 0 = `clips_per_shard`.
       fleet: who makes the shards; None = this process and its decoding processes.
+      progress: whether to show a progress bar.
 
     Raises:
       TooManyRejects: more than `max_bad_fraction` of the clips were rejected; rejects.jsonl lists them.
@@ -199,7 +202,9 @@ def build(
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
     crew = Crew(work=work, root=root, options=options, workers=workers)
     try:
-        _make_all(shards, crew=crew, fleet=fleet, summary=summary, max_bad_fraction=max_bad_fraction)
+        with progress_bar(shown=progress) as bar:
+            _make_all(shards, crew=crew, fleet=fleet, summary=summary, bar=bar, max_bad_fraction=max_bad_fraction)
+        check(summary, max_bad_fraction=max_bad_fraction, least=0)
         summary.shards = assemble(shards, work=work, out=out, name=NAME, version=RECORDS_VERSION, features=features())
     except UserError:
         with contextlib.suppress(OSError):  # a full disk may be what the error is about
@@ -230,7 +235,13 @@ def _remove(folder: Path, *, names: Sequence[str]) -> None:
 
 
 def _make_all(
-    shards: Sequence[Shard], *, crew: Crew, fleet: Fleet | None, summary: Summary, max_bad_fraction: float
+    shards: Sequence[Shard],
+    *,
+    crew: Crew,
+    fleet: Fleet | None,
+    summary: Summary,
+    bar: Progress,
+    max_bad_fraction: float,
 ) -> None:
     """Make the shards that are not finished, and fill the summary."""
     todo = []
@@ -239,21 +250,19 @@ def _make_all(
             todo.append(shard)
         else:
             summary.add(book)
-    with progress_bar() as progress:
-        if summary.seen:
-            progress.console.print(f"going on: {summary.seen:,} of {summary.total:,} clips are done")
-        task = progress.add_task("decoding", total=summary.total, completed=summary.seen)
-        if fleet is None:
-            books = crew.make(todo, advance=lambda: progress.advance(task))
-        else:
-            from . import beam  # here, because not everyone has Beam
+    if summary.seen:
+        bar.console.print(f"going on: {summary.seen:,} of {summary.total:,} clips are done")
+    task = bar.add_task("decoding", total=summary.total, completed=summary.seen)
+    if fleet is None:
+        books = crew.make(todo, advance=lambda: bar.advance(task))
+    else:
+        from . import beam  # here, because not everyone has Beam
 
-            books = beam.make(todo, crew=crew, fleet=fleet, advance=lambda count: progress.advance(task, count))
-        with contextlib.closing(books):
-            for book in books:
-                summary.add(book)
-                check(summary, max_bad_fraction=max_bad_fraction)
-    check(summary, max_bad_fraction=max_bad_fraction, least=0)
+        books = beam.make(todo, crew=crew, fleet=fleet, advance=lambda count: bar.advance(task, count))
+    with contextlib.closing(books):
+        for book in books:
+            summary.add(book)
+            check(summary, max_bad_fraction=max_bad_fraction)
 
 
 def _records(
