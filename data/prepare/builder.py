@@ -26,7 +26,7 @@ from ...configs.errors import UserError
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
 from ..media.workers import Job, decode_in_order
-from ..tf_cpu import tf
+from ..tf_cpu import keep_freed_memory, tf
 from .assemble import assemble, take_back
 from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
 from .shards import Book, Shard, Workplace, plan
@@ -146,6 +146,7 @@ class Crew:
 
     def make(self, shards: Sequence[Shard], *, advance: Callable[[], None]) -> Generator[Book]:
         """Make the shards one after another and yield their books; `advance` is called after each clip."""
+        keep_freed_memory()  # blocks of records come and go: fresh pages for each would take a third of the time here
         jobs = (_job(clip, root=self.root, options=self.options) for shard in shards for clip in shard.clips)
         with contextlib.closing(decode_in_order(jobs, workers=self.workers)) as results:
             for shard in shards:

@@ -3,12 +3,9 @@
 import hashlib
 import io
 import json
-import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -298,20 +295,16 @@ def test_full_disk(source, undisturbed, begun, decoded):
 
 
 def test_second_prepare_is_locked_out(source, tmp_path):
-    """While the first is at work in another process."""
-    command = [sys.executable, "-m", "twinreel", "prepare", str(source[0]), "--out", str(tmp_path / "set"), *FLAGS]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        limit = time.monotonic() + 120
-        while not (tmp_path / "set" / BUILDING).exists():
-            assert process.poll() is None and time.monotonic() < limit
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGSTOP)
+    """As long as another process holds the folder, and no longer, however that process ends."""
+    hold = "import sys, pathlib; from twinreel.data.prepare.folder import only_one\n"
+    hold += "with only_one(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(tmp_path / "set")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="another prepare is writing to"):
             run(source[0], tmp_path / "set")
-    finally:
         process.kill()
-        process.wait()
+    run(source[0], tmp_path / "set")
 
 
 # --- Beam ---
