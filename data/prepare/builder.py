@@ -197,8 +197,7 @@ def build(
     work = Workplace(out / BUILDING)
     take_back(work, out=out)
     _remove(out, names=RESULTS)
-    settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
-    shards = plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
+    shards = plan_build(clips, sizes=sizes, options=options, shard_clips=shard_clips)
     work.clear(shards, also=[SETTINGS])
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
     crew = Crew(work=work, root=root, options=options, workers=workers)
@@ -212,6 +211,14 @@ def build(
             write_jsonl(out / "rejects.jsonl", lines=summary.rejects)
         raise
     return summary
+
+
+def plan_build(
+    clips: Sequence[Clip], *, sizes: Mapping[str, int], options: DecodeOptions, shard_clips: int = 0
+) -> list[Shard]:
+    """Return the shards of a build; for the arguments see `build`."""
+    settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
+    return plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
 
 
 def begin(out: Path) -> None:

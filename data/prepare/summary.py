@@ -44,7 +44,7 @@ class Summary:
       rejects: lines of rejects.jsonl.
       reasons: rejected clips by reason.
       notes: clips by what was left out of them (`DecodedClip.notes`).
-      shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`.
+      shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`, `notes`.
     """
 
     total: int
