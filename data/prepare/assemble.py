@@ -38,7 +38,7 @@ def assemble(
       features: of a record.
 
     Returns:
-      Per record file: `name`, `split`, `records`, `bytes`, `sha256`.
+      Per record file: `name`, `split`, `records`, `bytes`, `sha256`, `notes`.
 
     Raises:
       UserError: a split has no record, or the disk cannot be written to.
@@ -114,6 +114,7 @@ def _numbered(shards: Sequence[Shard], *, work: Workplace, name: str) -> list[tu
                 "records": len(book.rows),
                 "bytes": book.bytes,
                 "sha256": book.sha256,
+                "notes": dict(sorted(book.notes.items())),
             }
             files.append((shard, file))
     return files

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from rich.progress import Progress
 
 from ...configs.errors import UserError
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
 from ..media.workers import Job, Limits, decode_in_order
-from ..tf_cpu import tf
+from ..tf_cpu import keep_freed_memory, tf
 from .assemble import assemble, take_back
 from .features import Features, add_features, no_video
 from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
@@ -149,6 +150,7 @@ class Crew:
 
     def make(self, shards: Sequence[Shard], *, advance: Callable[[], None]) -> Generator[Book]:
         """Make the shards one after another and yield their books; `advance` is called after each clip."""
+        keep_freed_memory()  # blocks of records come and go: fresh pages for each would take a third of the time here
         jobs = (_job(clip, root=self.root, options=self.options) for shard in shards for clip in shard.clips)
         with contextlib.closing(decode_in_order(jobs, workers=self.workers, limits=self.limits)) as results:
             for shard in shards:
@@ -177,6 +179,7 @@ def build(
     max_bad_fraction: float,
     shard_clips: int = 0,
     fleet: Fleet | None = None,
+    progress: bool = True,
 ) -> Summary:
     """Decode the clips and write their records to `out`; what an interrupted build has finished is not made again.
 
@@ -191,6 +194,7 @@ def build(
       max_bad_fraction: share of all clips that may be rejected.
       shard_clips: clips of a shard; 0 = `clips_per_shard`.
       fleet: who makes the shards; None = this process and its decoding processes.
+      progress: whether to show a progress bar.
 
     Raises:
       TooManyRejects: more than `max_bad_fraction` of the clips were rejected; rejects.jsonl lists them.
@@ -199,19 +203,28 @@ def build(
     work = Workplace(out / BUILDING)
     take_back(work, out=out)
     _remove(out, names=RESULTS)
-    settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
-    shards = plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
+    shards = plan_build(clips, sizes=sizes, options=options, shard_clips=shard_clips)
     work.clear(shards, also=[SETTINGS])
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
     crew = Crew(work=work, root=root, options=options, limits=limits, workers=workers)
     try:
-        _make_all(shards, crew=crew, fleet=fleet, summary=summary, max_bad_fraction=max_bad_fraction)
+        with progress_bar(shown=progress) as bar:
+            _make_all(shards, crew=crew, fleet=fleet, summary=summary, bar=bar, max_bad_fraction=max_bad_fraction)
+        check(summary, max_bad_fraction=max_bad_fraction, least=0)
         summary.shards = assemble(shards, work=work, out=out, name=NAME, version=RECORDS_VERSION, features=features())
     except UserError:
         with contextlib.suppress(OSError):  # a full disk may be what the error is about
             write_jsonl(out / "rejects.jsonl", lines=summary.rejects)
         raise
     return summary
+
+
+def plan_build(
+    clips: Sequence[Clip], *, sizes: Mapping[str, int], options: DecodeOptions, shard_clips: int = 0
+) -> list[Shard]:
+    """Return the shards of a build; for the arguments see `build`."""
+    settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
+    return plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
 
 
 def begin(out: Path) -> None:
@@ -236,7 +249,13 @@ def _remove(folder: Path, *, names: Sequence[str]) -> None:
 
 
 def _make_all(
-    shards: Sequence[Shard], *, crew: Crew, fleet: Fleet | None, summary: Summary, max_bad_fraction: float
+    shards: Sequence[Shard],
+    *,
+    crew: Crew,
+    fleet: Fleet | None,
+    summary: Summary,
+    bar: Progress,
+    max_bad_fraction: float,
 ) -> None:
     """Make the shards that are not finished, and fill the summary."""
     todo = []
@@ -245,21 +264,19 @@ def _make_all(
             todo.append(shard)
         else:
             summary.add(book)
-    with progress_bar() as progress:
-        if summary.seen:
-            progress.console.print(f"going on: {summary.seen:,} of {summary.total:,} clips are done")
-        task = progress.add_task("decoding", total=summary.total, completed=summary.seen)
-        if fleet is None:
-            books = crew.make(todo, advance=lambda: progress.advance(task))
-        else:
-            from . import beam  # here, because not everyone has Beam
+    if summary.seen:
+        bar.console.print(f"going on: {summary.seen:,} of {summary.total:,} clips are done")
+    task = bar.add_task("decoding", total=summary.total, completed=summary.seen)
+    if fleet is None:
+        books = crew.make(todo, advance=lambda: bar.advance(task))
+    else:
+        from . import beam  # here, because not everyone has Beam
 
-            books = beam.make(todo, crew=crew, fleet=fleet, advance=lambda count: progress.advance(task, count))
-        with contextlib.closing(books):
-            for book in books:
-                summary.add(book)
-                check(summary, max_bad_fraction=max_bad_fraction)
-    check(summary, max_bad_fraction=max_bad_fraction, least=0)
+        books = beam.make(todo, crew=crew, fleet=fleet, advance=lambda count: bar.advance(task, count))
+    with contextlib.closing(books):
+        for book in books:
+            summary.add(book)
+            check(summary, max_bad_fraction=max_bad_fraction)
 
 
 def _records(

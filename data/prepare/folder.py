@@ -56,8 +56,8 @@ def finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str,
     try:
         done = json.loads(file.read_text(encoding="utf-8"))
         changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
-        size = sum(path.stat().st_size for path in out.glob("*/*/*.array_record*"))
-        whole = size == done["bytes"]
+        sizes = {path.name: path.stat().st_size for path in out.glob("*/*/*.array_record*")}
+        whole = changes or sizes == {shard["name"]: shard["bytes"] for shard in done["shards"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not from twinreel prepare ({error!r}); give another --out") from error
     if overwrite and changes:

@@ -164,13 +164,20 @@ def _build(
 ) -> dict[str, Any]:
     """Build the folder, write prepare.json last, print what was found."""
     from . import builder  # here, because it loads tensorflow: --help and faults in the source do not wait for it
+    from .mend import mend
     from .shards import writing
     from .summary import TooManyRejects
 
+    told = {key: wanted[key] for key in COMPARED}
     if not begun:
-        builder.begin(out)
+        planned = {key: settings[key] for key in ("sizes", "options", "shard_clips")}
+        with writing(out / BUILDING):
+            damaged = mend(out, shards=builder.plan_build(clips, **planned), told=told)
+        if damaged:
+            console.print(f"damaged, made again: {', '.join(damaged[:3])}{' ...' * (len(damaged) > 3)}", style="yellow")
+        else:
+            builder.begin(out)
     with writing(out / BUILDING / SETTINGS):
-        told = {key: wanted[key] for key in COMPARED}
         write_whole(out / BUILDING / SETTINGS, parts=[json.dumps(told, indent=2), "\n"])
     runner = builder.Fleet(runner=fleet[0], options=fleet[1]) if fleet else None
     try:

@@ -132,6 +132,14 @@ class Workplace:
         book.bytes, book.sha256 = write_records(path, records=records)
         if not book.bytes:
             path.unlink(missing_ok=True)  # what other options may have left
+        self.write(shard, book=book)
+
+    def write(self, shard: Shard, *, book: Book) -> None:
+        """Write the book of a shard, which is finished with it.
+
+        Raises:
+          UserError: the disk is full, or cannot be written to.
+        """
         with _new_file(self._book(shard)) as temporary, writing(temporary):
             temporary.write_text(json.dumps(vars(book), ensure_ascii=False), encoding="utf-8")
             _sync(temporary)

@@ -44,7 +44,7 @@ class Summary:
       rejects: lines of rejects.jsonl.
       reasons: rejected clips by reason.
       notes: clips by what was left out of them (`DecodedClip.notes`).
-      shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`.
+      shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`, `notes`.
     """
 
     total: int
@@ -118,7 +118,7 @@ class _Rate(ProgressColumn):
         return Text(f"{task.finished_speed or task.speed or 0.0:.1f} clips/s", style="cyan")
 
 
-def progress_bar() -> Progress:
+def progress_bar(*, shown: bool = True) -> Progress:
     """Return a bar with clips per second and the time left."""
     return Progress(
         TextColumn("{task.description}"),
@@ -128,4 +128,5 @@ def progress_bar() -> Progress:
         TextColumn("time left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=not shown,
     )

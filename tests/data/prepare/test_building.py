@@ -3,12 +3,9 @@
 import hashlib
 import io
 import json
-import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -270,6 +267,33 @@ def test_damaged_shard_is_made_again(source, undisturbed, begun, decoded, harm):
     assert tree(begun) == undisturbed[0]
 
 
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_lost_shard_of_a_finished_folder_is_all_that_is_made(source, undisturbed, decoded, tmp_path, harm):
+    out = tmp_path / "set"
+    run(source[0], out)
+    file = out / "twinreel_clips" / "2.0.0" / "twinreel_clips-train.array_record-00001-of-00002"
+    if harm == "cut":
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        file.unlink()
+    decoded.clear()
+    report, printed = run(source[0], out)
+    assert "damaged, made again: twinreel_clips-train.array_record-00001-of-00002" in printed
+    assert decoded.total() == 4
+    assert (report, tree(out)) == (undisturbed[1], undisturbed[0])
+
+
+def test_folder_whose_lists_are_lost_too_is_made_anew(source, undisturbed, decoded, tmp_path):
+    out = tmp_path / "set"
+    run(source[0], out)
+    next(out.rglob("*train.array_record-00001*")).unlink()
+    (out / "clips.jsonl").write_text("".join((out / "clips.jsonl").read_text().splitlines(keepends=True)[1:]))
+    decoded.clear()
+    run(source[0], out)
+    assert decoded.total() == 19
+    assert tree(out) == undisturbed[0]
+
+
 def test_too_many_rejects_keep_what_is_finished(source, undisturbed, decoded, tmp_path):
     with pytest.raises(UserError, match=r"5 of 19 clips cannot be used, .* what is finished is kept"):
         run(source[0], tmp_path, max_bad_fraction=0.1)
@@ -298,20 +322,16 @@ def test_full_disk(source, undisturbed, begun, decoded):
 
 
 def test_second_prepare_is_locked_out(source, tmp_path):
-    """While the first is at work in another process."""
-    command = [sys.executable, "-m", "twinreel", "prepare", str(source[0]), "--out", str(tmp_path / "set"), *FLAGS]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        limit = time.monotonic() + 120
-        while not (tmp_path / "set" / BUILDING).exists():
-            assert process.poll() is None and time.monotonic() < limit
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGSTOP)
+    """As long as another process holds the folder, and no longer, however that process ends."""
+    hold = "import sys, pathlib; from twinreel.data.prepare.folder import only_one\n"
+    hold += "with only_one(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(tmp_path / "set")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="another prepare is writing to"):
             run(source[0], tmp_path / "set")
-    finally:
         process.kill()
-        process.wait()
+    run(source[0], tmp_path / "set")
 
 
 # --- Beam ---
