@@ -10,6 +10,7 @@ import simplejpeg
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError, InvalidDataError
 
+from .fingerprint import Fingerprint
 from .pictures import DecodeError, InOrder, Sampler, Scaler, frame_interval, open_media, video_stream
 from .sound import Sound, seconds
 
@@ -57,6 +58,8 @@ class DecodedClip:
       audio: int16 [S] at 16 kHz, mono, S = duration_s * 16000: silence where the track has nothing; None = no sound.
       duration_s: length of the clip in seconds, the last frame's own duration included.
       notes: what was left out on the way, in words that are the same for all clips with the same trouble.
+      source: what the file's pictures are: `codec`, `height`, `width` as coded, `fps` on average (None = not stated).
+      fingerprint: what the clip is recognised by; None until a decoding process has filled it in.
     """
 
     jpegs: list[bytes]
@@ -66,6 +69,8 @@ class DecodedClip:
     audio: np.ndarray | None
     duration_s: float
     notes: tuple[str, ...] = ()
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
 
 
 def decode_clip(
@@ -102,6 +107,7 @@ def decode_clip(
         audio=reader.audio,
         duration_s=reader.duration_s,
         notes=tuple(reader.notes),
+        source=reader.source,
     )
 
 
@@ -133,6 +139,7 @@ class _Reader:
         self.audio: np.ndarray | None = None
         self.duration_s = 0.0
         self.notes: list[str] = []
+        self.source: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield `(time, rgb)`; whatever goes wrong becomes a DecodeError."""
@@ -180,6 +187,7 @@ class _Reader:
         self.notes = []
         with open_media(self._path) as container:
             video = video_stream(container)
+            self.source = _described(video)
             sound = self._sound(container)
             scaler = Scaler(short_side=self._options.short_side, sample_aspect=float(video.sample_aspect_ratio or 1))
             sampler = Sampler(fps=self._options.fps, end=None if self._end is None else self._end - self._start)
@@ -266,6 +274,13 @@ class _Reader:
     def _too_long(self) -> DecodeError:
         limit = self._options.max_seconds
         return DecodeError(f"longer than max_seconds={limit:g}", "cut it into windows with start_s and end_s")
+
+
+def _described(video: Any) -> dict[str, Any]:
+    """What `DecodedClip.source` says of a stream."""
+    coded, rate = video.codec_context, video.average_rate
+    fps = round(float(rate), 3) if rate else None
+    return {"codec": coded.name, "height": coded.height, "width": coded.width, "fps": fps}
 
 
 def _stamp(packet: Any) -> float:

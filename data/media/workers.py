@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable
 from typing import BinaryIO, cast
 
 from .decode import DecodedClip, DecodeError, decode_clip
+from .fingerprint import fingerprint
 from .wire import Job, receive_answer, receive_job, send_answer, send_job
 
 __all__ = ["Job", "decode_in_order", "serve"]
@@ -112,7 +113,10 @@ def serve() -> None:
 
 def _answer(job: Job) -> DecodedClip | DecodeError:
     try:
-        return decode_clip(job.path, options=job.options, start_s=job.start_s, end_s=job.end_s)
+        clip = decode_clip(job.path, options=job.options, start_s=job.start_s, end_s=job.end_s)
+        times, end = clip.timestamps_s, clip.duration_s
+        clip.fingerprint = fingerprint(clip.jpegs, timestamps_s=times, duration_s=end, audio=clip.audio)
+        return clip
     except DecodeError as error:
         return error
 

@@ -295,4 +295,6 @@ def _row(clip: Clip, decoded: DecodedClip, *, index: int) -> dict[str, Any]:
         "has_audio": decoded.audio is not None,
         "height": decoded.height,
         "width": decoded.width,
+        "source": decoded.source,
+        **({} if decoded.fingerprint is None else dataclasses.asdict(decoded.fingerprint)),
     }
