@@ -21,6 +21,7 @@ import numpy as np
 from ..media.fingerprint import FRAMES
 
 TRAIN = "train"
+MODES = ("report", "drop", "keep")  # what is done about them, see settle.Treatment
 _PICTURES, _MOTION, _STILL, _BEST = 10.0, 10.0, 4.0, 2  # bits
 _ONE_MOVES = 2  # pictures
 _SECONDS, _SHARE = 0.5, 0.1  # of the length
@@ -86,7 +87,7 @@ class Duplicates:
             if (other := first[node]) != row:
                 found.append(self._pair(other, row, 0.0))
         for (a, b), distance in zip(self.edges.tolist(), self.distances.tolist(), strict=True):
-            found.append(self._pair(*sorted((first[a], first[b])), distance))
+            found.append(self._pair(min(first[a], first[b]), max(first[a], first[b]), distance))
         return sorted(found, key=lambda pair: (pair.second, pair.first))
 
     def leaks(self) -> list[Pair]:
@@ -101,7 +102,7 @@ class Duplicates:
                        if other in trained]  # fmt: skip
             if choices:
                 distance, train = min(choices)
-                found.append(self._pair(*sorted((train, row)), distance))
+                found.append(self._pair(min(train, row), max(train, row), distance))
         return found
 
     def to_drop(self) -> dict[int, int]:
@@ -229,9 +230,7 @@ def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a - b) <= np.maximum(_SECONDS, _SHARE * np.maximum(a, b))
 
 
-def _together(
-    part: np.ndarray, there: np.ndarray, seconds: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+def _together(part: np.ndarray, there: np.ndarray, seconds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """Yield pairs of clips with the same part of a hash and alike lengths, and how many pairs were left out."""
     members = np.flatnonzero(there)
     members = members[np.lexsort((seconds[members], part[members]))]
