@@ -327,7 +327,9 @@ def test_keep_does_not_look(source, tmp_path):
 
 
 def test_fail_on_leak(source, reported, tmp_path):
-    with pytest.raises(UserError, match=r"(?s)1 clips of other splits.*test t is nearly the same as train c.*--dup") as e:
+    with pytest.raises(
+        UserError, match=r"(?s)1 clips of other splits.*test t is nearly the same as train c.*--dup"
+    ) as e:
         run(source, tmp_path / "set", fail_on_leak=True)
     assert "duplicates.jsonl" in str(e.value)
     assert not (tmp_path / "set" / "prepare.json").exists()
