@@ -10,6 +10,7 @@ from av.error import EOFError as EndOfFile
 from av.error import FFmpegError, InvalidDataError
 
 from ..paths import PathLike
+from .fingerprint import Fingerprint
 from .pictures import InOrder, Sampler, explain, frame_interval, open_media, video_stream
 from .place import DecodeError, check_local
 from .scale import Scaler
@@ -65,6 +66,8 @@ class DecodedClip:
       duration_s: length of the clip in seconds, the last frame's own duration included.
       notes: what was left out on the way, in words that are the same for all clips with the same trouble.
       silent: whether there is a sound track, but with nothing to hear in it.
+      source: what the file's pictures are: `codec`, `height`, `width` as coded, `fps` on average (None = not stated).
+      fingerprint: what the clip is recognised by; None until a decoding process has filled it in.
     """
 
     jpegs: list[bytes]
@@ -75,6 +78,8 @@ class DecodedClip:
     duration_s: float
     notes: tuple[str, ...] = ()
     silent: bool = False
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
 
 
 def decode_clip(
@@ -120,6 +125,7 @@ def decode_clip(
         duration_s=reader.duration_s,
         notes=tuple(reader.notes),
         silent=reader.silent,
+        source=reader.source,
     )
 
 
@@ -160,6 +166,7 @@ class _Reader:
         self.silent = False
         self.duration_s = 0.0
         self.notes: list[str] = []
+        self.source: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield `(time, rgb)`; whatever goes wrong becomes a DecodeError."""
@@ -215,6 +222,7 @@ class _Reader:
         self.notes = []
         with open_media(self._path) as container:
             video = video_stream(container, max_pixels=self._options.max_pixels)
+            self.source = _described(video)
             order = InOrder(frame_interval(video))
             sound = self._sound(container, order)
             scaler = Scaler(
@@ -315,6 +323,13 @@ class _Reader:
     def _too_long(self) -> DecodeError:
         limit = self._options.max_seconds
         return DecodeError(f"longer than max_seconds={limit:g}", "cut it into windows with start_s and end_s")
+
+
+def _described(video: Any) -> dict[str, Any]:
+    """What `DecodedClip.source` says of a stream."""
+    coded, rate = video.codec_context, video.average_rate
+    fps = round(float(rate), 3) if rate else None
+    return {"codec": coded.name, "height": coded.height, "width": coded.width, "fps": fps}
 
 
 def _stamp(packet: Any) -> float:

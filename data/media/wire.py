@@ -12,6 +12,7 @@ import numpy as np
 
 from ..paths import PathLike
 from .decode import DecodedClip, DecodeError, DecodeOptions
+from .fingerprint import Fingerprint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:
         return
     sound = b"" if answer.audio is None else answer.audio.astype("<i2").tobytes()
     parts = [answer.timestamps_s.astype("<f4").tobytes(), sound, *answer.jpegs]
-    header = {key: getattr(answer, key) for key in ("height", "width", "duration_s", "notes", "silent")}
+    header = {key: getattr(answer, key) for key in ("height", "width", "duration_s", "notes", "silent", "source")}
+    header["fingerprint"] = None if answer.fingerprint is None else dataclasses.asdict(answer.fingerprint)
     _send(pipe, header=header | {"has_audio": answer.audio is not None, "sizes": [len(part) for part in parts]})
     for part in parts:
         pipe.write(part)
@@ -70,7 +72,13 @@ def receive_answer(pipe: BinaryIO) -> DecodedClip | DecodeError:
         duration_s=header["duration_s"],
         notes=tuple(header["notes"]),
         silent=header["silent"],
+        source=header["source"],
+        fingerprint=None if header["fingerprint"] is None else _fingerprint(**header["fingerprint"]),
     )
+
+
+def _fingerprint(*, sha256: str, phash: list[str], motion: list[str]) -> Fingerprint:
+    return Fingerprint(sha256=sha256, phash=tuple(phash), motion=tuple(motion))
 
 
 def _send(pipe: BinaryIO, *, header: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable
 from typing import BinaryIO, cast
 
 from .decode import DecodedClip, DecodeError, decode_clip
+from .fingerprint import fingerprint
 from .limits import Alarm, Limits, confine
 from .wire import Job, receive_answer, receive_job, send_answer, send_job
 
@@ -136,9 +137,12 @@ def serve(*, timeout: float, memory_gb: float) -> None:
 def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
     try:
         with Alarm(limits.clip_timeout) as alarm:
-            return decode_clip(
+            clip = decode_clip(
                 job.path, options=job.options, start_s=job.start_s, end_s=job.end_s, progress=alarm.progress
             )
+            times, end = clip.timestamps_s, clip.duration_s
+            clip.fingerprint = fingerprint(clip.jpegs, timestamps_s=times, duration_s=end, audio=clip.audio)
+            return clip
     except DecodeError as error:
         return error
     except MemoryError:

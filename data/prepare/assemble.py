@@ -78,6 +78,7 @@ def rejects(shards: Sequence[Shard], *, work: Workplace) -> Iterator[dict[str, A
     for shard in shards:
         if (book := _read(work, shard)) is not None:
             yield from book.rejects
+            yield from (entry["line"] for entry in book.dropped)
 
 
 def _rows(shards: Sequence[Shard], *, work: Workplace) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
     DIR/twinreel_clips/2.0.0/   dataset_info.json, features.json, twinreel_clips-<split>.array_record-0000i-of-0000n
     DIR/clips.jsonl             one line per record, in record order within each split
     DIR/rejects.jsonl           one line per clip that could not be used, with the reason
+    DIR/duplicates.jsonl        one line per pair of clips that are the same, or nearly
 
 While it is made, shards lie in `DIR/.building`, each finished for good (shards.py), so that a build that is interrupted
 goes on where it was. TFDS's GeneratorBasedBuilder cannot do that: it holds all records back until the last clip is
@@ -30,6 +31,7 @@ from ..tf_cpu import keep_freed_memory, tf
 from .assemble import assemble, take_back
 from .features import Features, add_features, no_video
 from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
+from .settle import Treatment, settle
 from .shards import Book, Shard, Workplace, plan
 from .summary import SplitCount, Summary, check, progress_bar
 
@@ -180,6 +182,7 @@ def build(
     shard_clips: int = 0,
     fleet: Fleet | None = None,
     progress: bool = True,
+    treatment: Treatment | None = None,
 ) -> Summary:
     """Decode the clips and write their records to `out`; what an interrupted build has finished is not made again.
 
@@ -195,6 +198,7 @@ def build(
       shard_clips: clips of a shard; 0 = `clips_per_shard`.
       fleet: who makes the shards; None = this process and its decoding processes.
       progress: whether to show a progress bar.
+      treatment: what is done about duplicates; None = they are reported.
 
     Raises:
       TooManyRejects: more than `max_bad_fraction` of the clips were rejected; rejects.jsonl lists them.
@@ -211,10 +215,12 @@ def build(
         with progress_bar(shown=progress) as bar:
             _make_all(shards, crew=crew, fleet=fleet, summary=summary, bar=bar, max_bad_fraction=max_bad_fraction)
         check(summary, max_bad_fraction=max_bad_fraction, least=0)
+        rule = treatment or Treatment()
+        summary.duplicates = settle(shards, work=work, out=out, treatment=rule, summary=summary)
         summary.shards = assemble(shards, work=work, out=out, name=NAME, version=RECORDS_VERSION, features=features())
     except UserError:
         with contextlib.suppress(OSError):  # a full disk may be what the error is about
-            write_jsonl(out / "rejects.jsonl", lines=summary.rejects)
+            write_jsonl(out / "rejects.jsonl", lines=summary.rejects + summary.dropped)
         raise
     return summary
 
@@ -327,4 +333,6 @@ def _row(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features], in
         "silent": decoded.silent,
         "height": decoded.height,
         "width": decoded.width,
+        "source": decoded.source,
+        **({} if decoded.fingerprint is None else dataclasses.asdict(decoded.fingerprint)),
     }

@@ -21,6 +21,7 @@ from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
 from ..sources.read import clean_captions, read_source
+from .duplicates import MODES
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
 from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
 
@@ -46,7 +47,10 @@ Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 
 of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
 
 A clip that cannot be used (no such file, not decodable, no caption and no label) is listed in OUT/rejects.jsonl with
-its reason. The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
+its reason. Clips that are the same, byte for byte as stored or nearly, are listed in OUT/duplicates.jsonl; --duplicates
+drop leaves them out, --fail_on_leak refuses a clip of another split that is in train too.
+
+The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
 If the source has changed meanwhile, the shards whose clips have changed are made again.
 
 On a fleet:  twinreel prepare SOURCE --out DIR --beam_runner DataflowRunner --beam_options project=P,region=R,...
@@ -72,6 +76,8 @@ def prepare(
     beam_options: Sequence[str] = (),
     clip_timeout: float = 60.0,
     clip_memory_gb: float = 4.0,
+    duplicates: str = "report",
+    fail_on_leak: bool = False,
     overwrite: bool = False,
     found: tuple[Path, list[Clip]] | None = None,
     console: Console | None = None,
@@ -95,6 +101,9 @@ def prepare(
       shard_clips: clips of a shard, the unit in which an interrupted build goes on; 0 = 64 to 1024, by their number.
       beam_runner: name of the Apache Beam runner that makes the shards; "" = this machine, without Beam.
       beam_options: the runner's options, `name=value` or `name`.
+      duplicates: `report` lists clips that are the same or nearly in duplicates.jsonl, `drop` leaves them out of the
+        records as well (train gives way to other splits, later clips to earlier ones), `keep` does not look.
+      fail_on_leak: whether to fail when a clip of another split has a duplicate in train.
       overwrite: replace what an earlier run with other options left in `out`, whole or not.
       found: the folder of the videos and the clips, where they have been read already; `source` is then only a name.
       console: where the tables go; None = standard output.
@@ -124,7 +133,8 @@ def prepare(
     wanted = {
         "version": FORMAT,
         "records_version": RECORDS_VERSION,
-        "options": dataclasses.asdict(options) | {"splits": sorted({clip.split for clip in clips})},
+        "options": dataclasses.asdict(options)
+        | {"splits": sorted({clip.split for clip in clips}), "drop_duplicates": duplicates == "drop"},
         "shard_clips": shard_clips,
         "source": source.name,
         "source_sha256": source_hash(clips, sizes=sizes),
@@ -135,6 +145,10 @@ def prepare(
         if done is not None:
             console.print(f"{out} is prepared already ({_total(done)} clips, {decimal(done['bytes'])}); nothing to do")
             shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
+            if fail_on_leak:
+                from .settle import check_leaks
+
+                check_leaks(out)
             return done
         settings = {
             "sizes": sizes,
@@ -143,6 +157,7 @@ def prepare(
             "workers": workers or (1 if beam_runner else cores()),
             "max_bad_fraction": max_bad_fraction,
             "shard_clips": shard_clips,
+            "duplicates": (duplicates, fail_on_leak),
         }
         fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
         begun = goes_on(out, wanted, overwrite=overwrite, console=console)
@@ -165,6 +180,7 @@ def _build(
     """Build the folder, write prepare.json last, print what was found."""
     from . import builder  # here, because it loads tensorflow: --help and faults in the source do not wait for it
     from .mend import mend
+    from .settle import Treatment
     from .shards import writing
     from .summary import TooManyRejects
 
@@ -180,8 +196,10 @@ def _build(
     with writing(out / BUILDING / SETTINGS):
         write_whole(out / BUILDING / SETTINGS, parts=[json.dumps(told, indent=2), "\n"])
     runner = builder.Fleet(runner=fleet[0], options=fleet[1]) if fleet else None
+    mode, fail_on_leak = settings.pop("duplicates")
+    treatment = Treatment(mode=mode, fail_on_leak=fail_on_leak)
     try:
-        summary = builder.build(clips, root=root, out=out, fleet=runner, **settings)
+        summary = builder.build(clips, root=root, out=out, fleet=runner, treatment=treatment, **settings)
     except TooManyRejects as error:
         _print_rejects(console, error.summary)
         raise
@@ -191,6 +209,7 @@ def _build(
         "shards": summary.shards,
         "rejected": dict(summary.reasons.most_common()),
         "notes": dict(summary.notes.most_common()),
+        "duplicates": summary.duplicates,
     }
     with writing(out / "prepare.json"):
         write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
@@ -300,6 +319,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
     )
+    parser.add_argument(
+        "--duplicates",
+        default="report",
+        choices=MODES,
+        help="clips that are the same, or nearly: report lists them in duplicates.jsonl, drop leaves them out (train "
+        "gives way to other splits, later clips to earlier ones), keep does not look",
+    )
+    parser.add_argument(
+        "--fail_on_leak", action="store_true", help="fail if a clip of another split has a duplicate in train"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
     benchmark.add_flags(parser)
     if benchmark.explained(argv):
@@ -343,21 +372,34 @@ def _print_found(console: Console, summary: "Summary", report: dict[str, Any], *
     for count, what in (
         (texts["empty_dropped"], "empty captions dropped"),
         (texts["from_labels"], "clips without a caption have their label as caption"),
+        *_duplicates_in_words(report["duplicates"]),
         *((count, f"clips: {note}") for note, count in report["notes"].items()),
     ):
         if count:
             console.print(f"{count:,} {what}", style="yellow")
 
 
+def _duplicates_in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
+    if found is None:
+        return []
+    return [
+        (found["exact"], "exact duplicates (all pairs: duplicates.jsonl)"),
+        (found["near"], "near duplicates (all pairs: duplicates.jsonl)"),
+        *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
+        (found["dropped"], "duplicates dropped"),
+    ]
+
+
 def _print_rejects(console: Console, summary: "Summary") -> None:
     """Print how many clips were rejected for each reason, with the first few of them."""
-    if not summary.rejects:
+    rejects = summary.rejects + summary.dropped
+    if not rejects:
         return
     table = Table(title="rejected (all of them: rejects.jsonl)", title_justify="left")
     for name in ("reason", "clips", "for example"):
         table.add_column(name, justify="right" if name == "clips" else "left", overflow="fold")
     for reason, count in summary.reasons.most_common():
-        lines = [line for line in summary.rejects if line["reason"].split(": ")[0] == reason]
+        lines = [line for line in rejects if line["reason"].split(": ")[0] == reason]
         table.add_row(reason, f"{count:,}", "\n".join(_example(line, reason) for line in lines[:_EXAMPLES]))
     console.print(table)
 

@@ -63,6 +63,7 @@ class Book:
       sha256: of the record file, hex; "" if there is none.
       rows: lines of clips.jsonl; `index` counts from the shard's first record.
       rejects: lines of rejects.jsonl.
+      dropped: duplicates, which do not count as bad: `line` of rejects.jsonl, and `row` as it was.
       reasons: rejected clips by reason.
       notes: clips by what was left out of them.
     """
@@ -72,6 +73,7 @@ class Book:
     sha256: str = ""
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     rejects: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    dropped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 

@@ -25,13 +25,13 @@ class SplitCount:
     seconds: float = 0.0
     with_sound: int = 0
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Count a line of clips.jsonl."""
-        self.clips += 1
-        self.captions += len(row["captions"])
-        self.frames += row["num_frames"]
-        self.seconds += row["duration_s"]
-        self.with_sound += row["has_audio"]
+    def add(self, row: dict[str, Any], *, times: int = 1) -> None:
+        """Count a line of clips.jsonl; -1 times takes it back."""
+        self.clips += times
+        self.captions += times * len(row["captions"])
+        self.frames += times * row["num_frames"]
+        self.seconds += times * row["duration_s"]
+        self.with_sound += times * row["has_audio"]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -41,18 +41,22 @@ class Summary:
     Attributes:
       total: clips given.
       splits: counts by split.
-      rejects: lines of rejects.jsonl.
+      rejects: lines of rejects.jsonl, but for
+      dropped: those of duplicates, which do not count as bad.
       reasons: rejected clips by reason.
       notes: clips by what was left out of them (`DecodedClip.notes`).
       shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`, `notes`.
+      duplicates: what was found of them (`settle.counted`); None = nobody looked.
     """
 
     total: int
     splits: dict[str, SplitCount] = dataclasses.field(default_factory=dict)
     rejects: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    dropped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     shards: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    duplicates: dict[str, Any] | None = None
 
     @property
     def bytes(self) -> int:
@@ -77,6 +81,18 @@ class Summary:
         self.rejects += book.rejects
         self.reasons.update(book.reasons)
         self.notes.update(book.notes)
+        for entry in book.dropped:  # by an earlier run
+            self.splits[entry["row"]["split"]].add(entry["row"])
+        self.drop(book.dropped)
+
+    def drop(self, entries: list[dict[str, Any]]) -> None:
+        """Count clips as dropped that were counted as used (`Book.dropped`)."""
+        for entry in entries:
+            count = self.splits[entry["row"]["split"]]
+            count.add(entry["row"], times=-1)
+            count.rejected += 1
+            self.dropped.append(entry["line"])
+            self.reasons["duplicate"] += 1
 
 
 class TooManyRejects(UserError):

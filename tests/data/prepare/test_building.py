@@ -27,7 +27,7 @@ MOMENTS = [
     (("builder", "serialize", 6), 11),  # in the middle of a shard: it is made again, those before it are not
     (("shards", "_sync", 3), 11),  # between a shard's records and its book
     (("builder", "assemble", 0), 0),  # when all shards are finished
-    (("path", "replace", 13), 0),  # when some of them have got their final names
+    (("path", "replace", 14), 0),  # when some of them have got their final names
     (("assemble", "_describe", 0), 0),  # before TFDS's metadata
     (("assemble", "write_jsonl", 1), 0),  # between clips.jsonl and rejects.jsonl
     (("builder", "end", 0), 0),  # when prepare.json is written

@@ -94,13 +94,14 @@ def prepared(source, tmp_path_factory):
 def test_folder(prepared):
     out, report, printed = prepared
     assert sorted(path.name for path in out.iterdir()) == [
-        *("clips.jsonl", "prepare.json", "rejects.jsonl", "twinreel_clips")
+        *("clips.jsonl", "duplicates.jsonl", "prepare.json", "rejects.jsonl", "twinreel_clips")
     ]
     assert json.loads((out / "prepare.json").read_text(encoding="utf-8")) == report
     assert report["counts"] == {"train": {"clips": 7, "rejected": 0}, "test": {"clips": 2, "rejected": 0}}
     assert report["options"] == {
         **{"fps": 4.0, "short_side": 24, "jpeg_quality": 92, "audio": True, "max_seconds": 600.0, "max_pixels": 2**26},
         "splits": ["test", "train"],
+        "drop_duplicates": False,
     }
     assert report["bytes"] == sum(map(len, shards(out).values()))
     assert report["captions"] == {"empty_dropped": 1, "from_labels": 0}
@@ -111,6 +112,9 @@ def test_folder(prepared):
         *(("train", n, f"clip{index}") for n, index in enumerate((0, 1, 2, 4, 5, 6, 8))),
         *(("test", n, f"clip{index}") for n, index in enumerate((3, 7))),
     ]
+    assert rows[1].pop("source") == {"codec": "h264", "height": 32, "width": 48, "fps": 8.0}
+    assert len(rows[1].pop("sha256")) == 64
+    assert [len(rows[1].pop(name)) for name in ("phash", "motion")] == [8, 8]
     assert rows[1] == {
         **{"split": "train", "index": 1, "clip_id": "clip1", "captions": ["caption 1"], "labels": ["run", "dog"]},
         **{"transcript": "good dog", "sentences": [], "features": {}, "silent": False},

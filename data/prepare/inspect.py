@@ -1,0 +1,288 @@
+"""`twinreel inspect`: what is in a prepared folder, as text, as JSON and as a page."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ...configs.cli import Parser
+from ...configs.errors import UserError
+from ..manifest import write_whole
+from ..text.tokenizer import Tokenizer
+from . import measure
+from .duplicates import find_duplicates
+
+_DESCRIPTION = """\
+Say what is in a folder that `twinreel prepare` made: clips, durations, frame rates, sizes, captions and their tokens,
+languages, sound, duplicates, what was rejected and why.
+
+  twinreel inspect DIR                       as text
+  twinreel inspect DIR --out page            page/index.html, page/inspect.json and page/sheet.jpg as well
+  twinreel inspect DIR --verify              read every record too, decode every frame, compare all with what the
+                                             folder says of it; exit status 1 if anything is wrong
+
+Tokens are counted with --tokenizer, a SentencePiece .model file; without it one is trained on the captions of train,
+as `twinreel pretrain` does. What is longer than --context_length, begin and end included, would be cut.
+"""
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def inspect(
+    folder: Path | str,
+    *,
+    out: Path | str | None = None,
+    tokenizer: Path | str | None = None,
+    vocab_size: int = 8000,
+    context_length: int = 64,
+    sheet: int = 24,
+    seed: int = 0,
+    verify: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Measure a prepared folder and print what was found.
+
+    Args:
+      folder: the prepared folder.
+      out: where to write `index.html`, `inspect.json` and `sheet.jpg`; None = nowhere.
+      tokenizer: a SentencePiece .model file; None = trained on the captions.
+      vocab_size: the largest vocabulary when it is trained.
+      context_length: tokens L of a text, begin and end included.
+      sheet: number of clips on the contact sheet.
+      seed: of the choice of these clips.
+      verify: whether to read and check every record.
+      console: where the text goes; None = standard output.
+
+    Returns:
+      What is written to `inspect.json`.
+
+    Raises:
+      UserError: the folder is not prepared, or a value makes no sense.
+    """
+    folder, console = Path(folder), console or Console()
+    if sheet < 0 or context_length < 2:
+        raise UserError(f"--sheet {sheet} --context_length {context_length}: wanted 0 or more, and 2 or more")
+    prepared, rows, rejects = read_folder(folder)
+    figures = _measured(folder, prepared, rows, rejects)
+    trained = measure.train_tokenizer(rows.get("train") or _all(rows), vocab_size=vocab_size) if not tokenizer else None
+    figures["tokenizer"] = str(tokenizer) if tokenizer else f"SentencePiece trained here (--vocab_size {vocab_size})"
+    used = trained or Tokenizer.load(str(tokenizer))
+    for split, members in rows.items():
+        figures["splits"][split] |= measure.token_figures(members, tokenizer=used, context_length=context_length)
+    if verify:
+        figures["verified"] = _verified(folder, prepared, rows)
+    _print(console, figures)
+    if out is not None:
+        from .inspect_page import write_page
+
+        path = write_page(
+            Path(out), figures=figures, rows=rows, folder=folder, shards=prepared["shards"], count=sheet, seed=seed
+        )
+        write_whole(
+            Path(out) / "inspect.json", parts=[json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False), "\n"]
+        )
+        console.print(f"page: {path}")
+    return figures
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Read prepare.json, the lines of clips.jsonl by split, and those of rejects.jsonl.
+
+    Raises:
+      UserError: the folder does not exist, is not prepared, or is of a version without a list of shards.
+    """
+    remedy = f"make it with `twinreel prepare SOURCE --out {folder}`"
+    if not (folder / "prepare.json").is_file():
+        raise UserError(f"{str(folder)!r} has no prepare.json: it is no prepared folder, or not finished; {remedy}")
+    try:
+        prepared = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+        rows: dict[str, list[dict[str, Any]]] = {split: [] for split in prepared["counts"]}
+        for row in _lines(folder / "clips.jsonl"):
+            rows.setdefault(row["split"], []).append(row)
+        rejects = _lines(folder / "rejects.jsonl")
+        if not isinstance(prepared["shards"], list):
+            raise KeyError("shards")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{str(folder)!r} is damaged or of another version ({error!r}); {remedy}") from error
+    return prepared, {split: members for split, members in rows.items() if members}, rejects
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def _all(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for members in rows.values() for row in members]
+
+
+def _measured(
+    folder: Path, prepared: dict[str, Any], rows: dict[str, list[dict[str, Any]]], rejects: list[dict[str, Any]]
+) -> dict[str, Any]:
+    language, how = measure.identifier()
+    return {
+        "folder": folder.resolve().name,
+        "source": prepared["source"],
+        "options": prepared["options"],
+        "bytes": prepared["bytes"],
+        "shards": len(prepared["shards"]),
+        "notes": prepared["notes"],
+        "languages_by": how,
+        "splits": {
+            split: {
+                **measure.split_figures(members, language=language),
+                "rejected": sum(line["split"] == split for line in rejects),
+            }
+            for split, members in rows.items()
+        },
+        "rejects": measure.reject_figures(rejects),
+        "duplicates": _duplicates(_all(rows)),
+    }
+
+
+def _duplicates(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    from .settle import counted, listed
+
+    if any("sha256" not in row for row in rows):
+        return None
+    found = find_duplicates(rows)
+    lines = listed(rows, found=found)
+    return counted(rows, found=found) | {"first": lines[:10]}
+
+
+def _verified(folder: Path, prepared: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    from .verify import check_records
+
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("records"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=sum(map(len, rows.values())))
+        return check_records(folder, shards=prepared["shards"], rows=rows, advance=lambda: progress.advance(task))
+
+
+def bars(counts: list[int]) -> str:
+    """Draw a histogram in one line of text, one character per bin; a bin that is not empty shows something.
+
+    >>> bars([0, 1, 100, 50])
+    ' ▁█▄'
+    """
+    top = max(counts, default=0)
+    return "".join(
+        _BLOCKS[-(-8 * count // top) if count * 8 < top else 8 * count // top] if top else " " for count in counts
+    )
+
+
+def _print(console: Console, figures: dict[str, Any]) -> None:
+    """Print all figures as tables."""
+    splits = figures["splits"]
+    console.print(f"[bold]{escape(figures['folder'])}[/bold]: {decimal(figures['bytes'])} in {figures['shards']} shards, "
+                  f"from {escape(figures['source'])}")  # fmt: skip
+    table = Table(title="what is there", title_justify="left")
+    for name in ("", *splits):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, cells in _overview(splits):
+        table.add_row(name, *cells)
+    console.print(table)
+    table = Table(title="how it is spread", title_justify="left")
+    for name in ("", "split", "least", "median", "mean", "95 %", "most", "from least to most"):
+        table.add_column(name, justify="left" if name in ("", "split", "from least to most") else "right")
+    for key, name in SPREADS.items():
+        for split, found in splits.items():
+            if found[key]["counts"]:
+                cells = (f"{found[key][at]:,.4g}" for at in ("min", "median", "mean", "p95", "max"))
+                table.add_row(name, split, *cells, bars(found[key]["counts"]))
+    console.print(table)
+    for key, name in COUNTED.items():
+        for split, found in splits.items():
+            if found[key]:
+                parts = ", ".join(f"{value} {count:,}" for value, count in found[key].items())
+                console.print(f"{name}, {split}: {escape(parts)}", highlight=False)
+    for line in remarks(figures):
+        console.print(line, style="yellow", markup=False, highlight=False)
+
+
+SPREADS = {
+    "duration_s": "duration, s",
+    "stored_fps": "stored frames per s",
+    "frames_per_clip": "frames per clip",
+    "captions_per_clip": "captions per clip",
+    "caption_characters": "characters per caption",
+    "caption_words": "words per caption",
+    "tokens": "tokens per caption",
+}
+COUNTED = {
+    "stored_sizes": "stored sizes",
+    "source_sizes": "sizes of the source",
+    "source_fps": "frame rates of the source",
+    "source_codecs": "codecs of the source",
+    "languages": "languages (clips)",
+    "scripts": "scripts (clips)",
+    "labels": "labels",
+    "features": "features (clips)",
+}
+
+
+def _overview(splits: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Rows of the first table: a name and a cell for each split."""
+
+    def share(found: dict[str, Any], key: str) -> str:
+        return "not known" if found[key] is None else f"{100 * found[key] / found['clips']:.1f} %"
+
+    rows = [(name, [f"{found[name.replace(' ', '_')]:,}" for found in splits.values()])
+            for name in ("clips", "rejected", "captions", "distinct captions", "frames")]  # fmt: skip
+    rows.append(("hours", [f"{found['hours']:,.2f}" for found in splits.values()]))
+    for name, key in (
+        ("with sound", "with_sound"),
+        ("silent track", "silent"),
+        ("with transcript", "with_transcript"),
+        ("in a group", "grouped"),
+    ):
+        rows.append((name, [share(found, key) for found in splits.values()]))
+    rows.append(("captions cut", [f"{100 * found['truncated_share']:.2f} %" for found in splits.values()]))
+    return rows
+
+
+def remarks(figures: dict[str, Any]) -> list[str]:
+    """Return what is worth a sentence: rejects, notes, duplicates, leaks, faults of the records."""
+    lines = [
+        f"{entry['clips']:,} clips rejected: {reason}, as {'; '.join(entry['examples'])}"
+        for reason, entry in figures["rejects"].items()
+    ]
+    lines += [f"{count:,} clips: {note}" for note, count in figures["notes"].items()]
+    found = figures["duplicates"]
+    if found is None:
+        lines.append("duplicates not known: prepared by a version that kept no fingerprints")
+    elif found["exact"] or found["near"]:
+        lines.append(f"{found['exact']:,} exact and {found['near']:,} near duplicates among the clips")
+        lines += [f"{n:,} clips of {split} have a duplicate in train" for split, n in found["leaks"].items()]
+    for split, count in figures["splits"].items():
+        if count["truncated"]:
+            lines.append(
+                f"{count['truncated']:,} captions of {split} are longer than {count['context_length']} tokens "
+                "and would be cut"
+            )
+    if (verified := figures.get("verified")) is not None:
+        lines.append(f"{verified['records']:,} records read, {verified['faults']:,} faults")
+        lines += verified["first_faults"]
+    return lines
+
+
+def main(argv: list[str]) -> int:
+    """Run `twinreel inspect DIR [flags]`; return 1 if `--verify` finds a fault."""
+    parser = Parser(verb="inspect", description=_DESCRIPTION)
+    parser.add_argument("folder", metavar="DIR", help="a folder that `twinreel prepare` made")
+    parser.add_argument("--out", metavar="PAGE", help="folder for index.html, inspect.json and sheet.jpg")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece .model file; without it one is trained")
+    parser.add_argument("--vocab_size", type=int, default=8000, help="the largest vocabulary, if it is trained")
+    parser.add_argument("--context_length", type=int, default=64, help="tokens of a text, begin and end included")
+    parser.add_argument("--sheet", type=int, default=24, metavar="N", help="clips on the contact sheet")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of these clips")
+    parser.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False, help="check every record")
+    args, _ = parser.parse(argv)
+    fields: dict[str, Any] = vars(args)
+    figures = inspect(fields.pop("folder"), **fields)
+    return 1 if figures.get("verified", {}).get("faults") else 0
