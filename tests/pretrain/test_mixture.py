@@ -1,0 +1,40 @@
+"""Pretraining on several sources at once."""
+
+import json
+
+import pytest
+
+from twinreel.configs.errors import UserError
+from twinreel.configs.load import load_config
+from twinreel.pretrain.pretrain import pretrain
+
+
+def mixed_config(tiny_overrides, tiny_data, **train):
+    config = load_config("demo", overrides=[*tiny_overrides, "train.eval_every=0", "data.eval_split="])
+    with config.unlocked():
+        config.data.dir = ""
+        config.data.mixture = {
+            "large": {"dir": str(tiny_data), "weight": 3.0},
+            "small": {"dir": str(tiny_data), "weight": 1.0, "split": "val"},
+        }
+        config.train.update(train)
+    return config
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_mixture_trains_and_its_epochs_are_logged(tmp_path, tiny_overrides, tiny_data):
+    pretrain(mixed_config(tiny_overrides, tiny_data, steps=4), workdir=tmp_path / "run")
+    train = [line for line in lines(tmp_path / "run") if line["kind"] == "train"]
+    assert [line["step"] for line in train] == [1, 2, 3, 4]
+    for line in train:  # 8 rows a batch: 6 of 24 clips and 2 of 8
+        assert line["epoch/large"] == pytest.approx(line["step"] * 6 / 24)
+        assert line["epoch/small"] == pytest.approx(line["step"] * 2 / 8)
+
+
+def test_an_eval_split_that_is_not_there_is_an_error(tmp_path, tiny_overrides):
+    config = load_config("demo", overrides=[*tiny_overrides, "data.eval_split=vall"])
+    with pytest.raises(UserError, match=r"eval_split.*'vall'; did you mean 'val'"):
+        pretrain(config, workdir=tmp_path)
