@@ -188,7 +188,7 @@ def embed_split(
         raise unknown("value of captions", captions, CAPTIONS)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; wanted 1 or more (--batch_size)")
-    rows = records.rows(split)
+    rows = list(records.rows(split))
     texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
     data = dataclasses.replace(encoder.data, dir=str(records.folder))
     sizes = {"split": split, "batch_size": batch_size, "progress": progress, "rows": rows}

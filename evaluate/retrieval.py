@@ -1,6 +1,7 @@
 """Zero-shot retrieval between texts and videos: the report that `retrieval.json` holds."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def name_test_set(prepared: dict[str, Any], *, split: str) -> dict[str, Any]:
     return {"benchmark": name, "subset_id": prepared["coverage"].get(split, {}).get("prepared_ids_sha256")}
 
 
-def coverage_of(*, rows: list[dict[str, Any]] | None, rejects: list[dict[str, Any]]) -> dict[str, Any]:
+def coverage_of(*, rows: Sequence[dict[str, Any]] | None, rejects: list[dict[str, Any]]) -> dict[str, Any]:
     """Say how many of the clips that the split should hold are measured.
 
     Args:
@@ -144,7 +145,7 @@ def coverage_of(*, rows: list[dict[str, Any]] | None, rejects: list[dict[str, An
     }
 
 
-def split_coverage(folder: Path, *, split: str, rows: list[dict[str, Any]], allow_missing: bool) -> dict[str, Any]:
+def split_coverage(folder: Path, *, split: str, rows: Sequence[dict[str, Any]], allow_missing: bool) -> dict[str, Any]:
     """Read what `prepare` rejected of a split; refuse incomplete coverage unless it is allowed.
 
     Raises:

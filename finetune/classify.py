@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +215,12 @@ class Classify:
             _print_table(found, page=page)
         return {"protocol": whole, **found}
 
-    def _rows(self, split: str, *, field: str) -> list[dict[str, Any]]:
+    def _rows(self, split: str, *, field: str) -> Sequence[dict[str, Any]]:
         if split not in self._setting.records.splits:
             raise unknown(f"split in {field}:", split, self._setting.records.splits)
         return self._setting.records.rows(split)
 
-    def _divide(self, whole: Subset, *, rows: list[dict[str, Any]]) -> tuple[Subset, Subset | None, str]:
+    def _divide(self, whole: Subset, *, rows: Sequence[dict[str, Any]]) -> tuple[Subset, Subset | None, str]:
         """Return the clips to train on, those to validate on, and how the reported checkpoint is chosen."""
         split, share = self._setting.data.eval_split, self.options.holdout
         if split and split in self._setting.records.splits:
@@ -264,7 +264,7 @@ class Classify:
                     f"({counts.min()} to {counts.max()} a class), {len(rows) - counts.sum()} are left out"
                 )
 
-    def _protocol(self, clips: Subset, *, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _protocol(self, clips: Subset, *, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         data, options = self._setting.data, self.options
         return {
             "dataset": self._setting.records.folder.resolve().name,

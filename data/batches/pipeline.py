@@ -300,7 +300,7 @@ def _order(
     """Build the order of the rows of one or several sources."""
     if only is not None and len(sources) > 1:
         raise UserError("`only` chooses records of one source; config.data.mixture names several")
-    groups = {source.name: [row["group"] for row in source.rows] for source in sources}
+    groups = {source.name: source.rows.columns.groups for source in sources}
     if only is not None:
         groups = {name: [members[i] for i in only] for name, members in groups.items()}
     weights = {name: data.mixture[name].get("weight") if data.mixture else None for name in groups}

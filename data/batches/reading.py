@@ -121,9 +121,10 @@ class Reader:
         self._widths = {name: _feature_width(name, sources) for name in data.features}
         self._lock = threading.Lock()
         for source in sources if graph.num_frames else ():
-            sizes = {(row["height"], row["width"]): row["clip_id"] for row in source.rows}
-            for (height, width), clip_id in sorted(sizes.items()):
-                graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
+            for (height, width), row in sorted(source.rows.columns.sizes.items()):
+                if height:  # a clip of features only has no frames
+                    clip_id = source.rows[row]["clip_id"]
+                    graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
 
     def read(self, wanted: Wanted, *, shuffle_frames_seed: int | None = None) -> tuple[Read, dict[str, np.ndarray]]:
         """Draw and read rows.
@@ -258,14 +259,13 @@ def _feature_width(name: str, sources: Sequence[Source]) -> int:
     """Return D of a modality, the same in all clips that have it."""
     widths: dict[int, Any] = {}
     for source in sources:
-        for row in source.rows:
-            if name in row["features"]:
-                widths.setdefault(row["features"][name][1], row["clip_id"])
+        for width, row in source.rows.columns.features.get(name, {}).items():
+            widths.setdefault(width, (source, row))
     if not widths:
-        known = sorted({known for source in sources for row in source.rows[:1000] for known in row["features"]})
+        known = {known for source in sources for known in source.rows.columns.features}
         raise unknown("modality in config.data.features:", name, known)
     if len(widths) > 1:
-        (a, first), (b, second) = list(widths.items())[:2]
+        (a, first), (b, second) = [(width, s.rows[row]["clip_id"]) for width, (s, row) in widths.items()][:2]
         raise UserError(
             f"features {name!r} have {a} columns in clip {first!r} and {b} in clip {second!r}; "
             "prepare clips of one width, or leave the modality out of config.data.features"

@@ -17,6 +17,7 @@ from ..options import SAMPLE_RATE
 from ..paths import PathLike
 from ..tf_cpu import tf
 from .shards_cache import Mirror
+from .table import Table, read_tables
 
 NAME = "twinreel_clips"
 RECORDS_VERSION = "2.0.0"
@@ -55,15 +56,11 @@ class Records:
         self.folder = self._mirror.folder
         prepared = self._prepared()
         self.options: dict[str, Any] = prepared["options"]
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        with (self.folder / "clips.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                self._rows.setdefault(row["split"], []).append(row)
+        self._rows = read_tables(self.folder / "clips.jsonl")
         self.splits = {split: len(rows) for split, rows in self._rows.items()}
         self._shards = self._read_shards()
 
-    def rows(self, split: str) -> list[dict[str, Any]]:
+    def rows(self, split: str) -> Table:
         """Return the lines of clips.jsonl of a split, in record order.
 
         Raises:

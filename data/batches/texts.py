@@ -13,6 +13,7 @@ from ..options import ClipData
 from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
 from .draws import below, numbers
+from .table import Table
 
 TEXT_FROM = ("captions", "sentences", "transcript")
 _COUNTED = 200_000  # texts whose length is looked at before training; more are thinned evenly
@@ -47,7 +48,7 @@ class Texts:
       longest: tokens of the longest of them.
     """
 
-    def __init__(self, rows: Sequence[Sequence[dict[str, Any]]], *, data: ClipData, tokenizer: Tokenizer, seed: int):
+    def __init__(self, rows: Sequence[Table], *, data: ClipData, tokenizer: Tokenizer, seed: int):
         """Check the options and count what will be cut.
 
         Args:
@@ -62,7 +63,7 @@ class Texts:
         _check(data)
         self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
         self._clean = text_cleaner(data.text)
-        self._counts = [np.array([len(row["captions"]) for row in part], np.int32) for part in rows]
+        self._counts = [part.columns.captions for part in rows]
         self.total, self.truncated, self.longest = self._count_truncated()
 
     def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
@@ -143,7 +144,14 @@ class Texts:
         return numbers(seed=self._seed, epoch=epoch, source=source, record=record, what=what)
 
     def _count_truncated(self) -> tuple[int, int, int]:
-        texts = [text for rows in self._rows for row in rows for text in texts_of(row, self._data.text_from)]
+        whole = sum(int(counts.sum()) for counts in self._counts)
+        step = max(1, -(-whole // _COUNTED))  # every step-th row
+        texts = [
+            text
+            for rows in self._rows
+            for i in range(0, len(rows), step)
+            for text in texts_of(rows[i], self._data.text_from)
+        ]
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
         longest = max(self._data.prompts, key=len, default="{}")
         strings = [_fill(longest, self._clean(text)) for text in texts]
