@@ -11,10 +11,11 @@ from rich.console import Console
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
-from ..manifest import Clip, write_jsonl, write_whole
+from ..manifest import Clip, write_jsonl
 from ..sources.registry import SOURCES, get_source
 from ..sources.source import Annotations, Option, Source
 from ..sources.videos import Located, locate
+from .found import Found
 from .prepare import prepare
 
 MISSING = "video missing"  # the reason in rejects.jsonl
@@ -24,7 +25,7 @@ def prepare_benchmark(
     name: str,
     *,
     annotations: Path | str,
-    videos: Path | str,
+    videos: Path | str = "",
     out: Path | str,
     min_coverage: float = 0.0,
     options: dict[str, Any] | None = None,
@@ -40,7 +41,7 @@ def prepare_benchmark(
     Args:
       name: of the benchmark; see `prepare --list`.
       annotations: the folder of its annotation files.
-      videos: the folder of its videos; they may lie in subfolders.
+      videos: the folder of its videos; they may lie in subfolders. "" = that of the annotation files.
       out: the folder to make.
       min_coverage: least share, 0 to 1, of each split's clips whose video must be there.
       options: the benchmark's own options by name, such as `variant`.
@@ -61,16 +62,21 @@ def prepare_benchmark(
     with Console(stderr=True).status(f"reading the annotation files of {name}"):
         found = source.read(Path(annotations), **chosen)
     clips = _choose(found, splits)
-    located = _locate(source, clips, folder=Path(videos))
+    folder = Path(videos or annotations)
+    located = _locate(source, clips, folder=folder)
     coverage = {
         split: {"expected": len(ids), "present": sum(clip.split == split for clip in located.present)}
         for split, ids in _ids(clips).items()
     }
     about = {"name": name, "options": chosen, "notes": dict(found.notes), "deviations": found.deviations()}
     _print_read(console, source, chosen, found, located, coverage)
-    _check_coverage(coverage, located, source=source, folder=Path(videos), least=min_coverage)
-    report = prepare(name, out=out, found=(Path(videos), located.present), console=console, **settings)
-    report = _add_coverage(Path(out), report, about=about, coverage=coverage, clips=clips, missing=located.missing)
+    _check_coverage(coverage, located, source=source, folder=folder, least=min_coverage)
+
+    def finish(built: Path, report: dict[str, Any]) -> dict[str, Any]:
+        return _with_coverage(built, report, about=about, coverage=coverage, clips=clips, missing=located.missing)
+
+    given = Found(root=folder, clips=located.present, missing=located.missing, finish=finish)
+    report = prepare(name, out=out, found=given, console=console, **settings)
     for split, count in report["coverage"].items():
         console.print(
             f"{split}: {count['prepared']:,} of {count['expected']:,} clips are in {out}; "
@@ -130,7 +136,7 @@ def _check_coverage(
             )
 
 
-def _add_coverage(
+def _with_coverage(
     out: Path,
     report: dict[str, Any],
     *,
@@ -139,14 +145,17 @@ def _add_coverage(
     clips: list[Clip],
     missing: list[Clip],
 ) -> dict[str, Any]:
-    """Put the missing videos into rejects.jsonl, and counts and coverage into prepare.json; twice is as once."""
-    rejects = [line for line in _lines(out / "rejects.jsonl") if line["reason"] != MISSING]
+    """Put the missing videos into rejects.jsonl; return the content of prepare.json with them and the coverage."""
+    with (out / "rejects.jsonl").open(encoding="utf-8") as lines:
+        # A run that was killed just here has added them once already.
+        rejects = [line for line in map(json.loads, lines) if line["reason"] != MISSING]
     rejects += [
         {"clip_id": clip.clip_id, "path": clip.path, "split": clip.split, "reason": MISSING} for clip in missing
     ]
     prepared: dict[str, list[str]] = {}
-    for row in _lines(out / "clips.jsonl"):
-        prepared.setdefault(row["split"], []).append(row["clip_id"])
+    with (out / "clips.jsonl").open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            prepared.setdefault(row["split"], []).append(row["clip_id"])
     whole = {
         split: coverage[split]
         | {
@@ -157,20 +166,12 @@ def _add_coverage(
         for split, ids in _ids(clips).items()
     }
     counts = {
-        split: {"clips": count["prepared"], "rejected": sum(line["split"] == split for line in rejects)}
+        split: {"clips": count["prepared"], "rejected": count["expected"] - count["prepared"]}
         for split, count in whole.items()
     }
-    reasons = {reason: n for reason, n in report["rejected"].items() if reason != MISSING}
-    reasons |= {MISSING: len(missing)} if missing else {}
-    changed = report | {"benchmark": about, "coverage": whole, "counts": counts, "rejected": reasons}
-    if changed != report:
-        write_jsonl(out / "rejects.jsonl", lines=rejects)
-        write_whole(out / "prepare.json", parts=[json.dumps(changed, indent=2, ensure_ascii=False), "\n"])
-    return changed
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    reasons = report["rejected"] | ({MISSING: len(missing)} if missing else {})
+    write_jsonl(out / "rejects.jsonl", lines=rejects)
+    return report | {"benchmark": about, "coverage": whole, "counts": counts, "rejected": reasons}
 
 
 def _print_read(
@@ -262,10 +263,11 @@ def take_flags(fields: dict[str, Any]) -> dict[str, Any] | None:
             name = next(iter(given | options))
             raise UserError(f"--{name} goes with a benchmark, and {source!r} is a file or folder; leave the flag out")
         return None
-    for name in ("annotations", "videos"):
+    needed = ("annotations", "videos") if SOURCES[source].videos else ("annotations",)
+    for name in needed:
         if not given.get(name):
             raise UserError(
-                f"benchmark {source!r} needs --annotations DIR and --videos DIR; --{name} is missing "
+                f"benchmark {source!r} needs {' and '.join(f'--{flag} DIR' for flag in needed)}; --{name} is missing "
                 f"(`twinreel prepare --list {source}` says what the folders hold)"
             )
     return given | {"options": options}
