@@ -205,11 +205,12 @@ def _share(split: str, count: dict[str, int]) -> str:
 
 def explained(argv: list[str]) -> bool:
     """Print what `--list`, `--list NAME` or `NAME --help` ask for; return whether they do."""
-    names = [word for word in argv if not word.startswith("-")][:1]
+    first = next((word for word in argv[:1] if not word.startswith("-")), "")
     if "--list" in argv:
-        show(*names)
-    elif names and names[0] in SOURCES and {"-h", "--help"} & set(argv):
-        show(names[0])
+        after = argv[argv.index("--list") + 1 :][:1]
+        show(first or next((word for word in after if not word.startswith("-")), ""))
+    elif first in SOURCES and {"-h", "--help"} & set(argv):
+        show(first)
     else:
         return False
     return True

@@ -189,7 +189,7 @@ def test_list_names_every_source_with_its_files_and_page(capsys):
         assert all(line in out for line in source.layout.splitlines())
 
 
-@pytest.mark.parametrize("argv", [["--list", "vatex"], ["vatex", "--help"], ["vatex", "-h"]])
+@pytest.mark.parametrize("argv", [["--list", "vatex"], ["vatex", "--list"], ["vatex", "--help"], ["vatex", "-h"]])
 def test_one_source_in_full(argv, capsys):
     assert twinreel(["prepare", *argv]) == 0
     out = capsys.readouterr().out
@@ -197,6 +197,11 @@ def test_one_source_in_full(argv, capsys):
     assert all(line in out for line in (*source.layout.splitlines(), source.videos, source.notes, source.licence))
     assert "--variant hgr | all" in out
     assert "kinetics" not in out
+
+
+def test_list_beside_other_flags(capsys):
+    assert twinreel(["prepare", "--out", "folder", "--list"]) == 0
+    assert "msrvtt" in capsys.readouterr().out
 
 
 def test_list_of_an_unknown_source():

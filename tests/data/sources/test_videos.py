@@ -76,6 +76,12 @@ def test_links_are_followed_once(find, tmp_path):
     assert (present, found.files) == (["video1.mp4"], 1)
 
 
+def test_names_in_any_script(find, tmp_path):
+    (tmp_path / "a\udcff.mp4").touch()  # a name that is not UTF-8
+    _, present, missing = find("msrvtt", [clip("влог 1"), clip("a\u00a0b"), clip("a")], "влог 1.mp4", "x/a\u00a0b.mp4")
+    assert (present, missing) == (["влог 1.mp4", "x/a\u00a0b.mp4"], ["a"])
+
+
 def test_names_that_lead_out_of_the_folder_are_not_followed(find, tmp_path):
     (tmp_path.parent / "secret.mp4").touch()
     _, present, missing = find("msrvtt", [clip("../secret"), clip("/etc/passwd")], "video1.mp4")
