@@ -147,8 +147,7 @@ def _with_coverage(
 ) -> dict[str, Any]:
     """Put the missing videos into rejects.jsonl; return the content of prepare.json with them and the coverage."""
     with (out / "rejects.jsonl").open(encoding="utf-8") as lines:
-        # A run that was killed just here has added them once already.
-        rejects = [line for line in map(json.loads, lines) if line["reason"] != MISSING]
+        rejects = [json.loads(line) for line in lines]
     rejects += [
         {"clip_id": clip.clip_id, "path": clip.path, "split": clip.split, "reason": MISSING} for clip in missing
     ]

@@ -39,6 +39,7 @@ def test_names_with_dots_and_suffixes(find):
     _, present, missing = find("didemo", clips, *files)
     assert present == ["u_1.mov", "u_2.mp4", "u_3.avi.mp4", "u_4.mp4", "u_6."]
     assert missing == ["u_5.mpg"]
+    assert find("msrvtt", [clip("video1.avi")], "video1.avi")[1] == ["video1.avi"]
     name = "m_Film_00.00.32.161-00.00.35.402"
     assert find("lsmdc", [clip(name)], f"m_Film/{name}.avi")[1] == [f"m_Film/{name}.avi"]
 
