@@ -1,6 +1,5 @@
 """`twinreel prepare NAME --annotations DIR --videos DIR`: a benchmark by its own files, with its coverage."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
-from ..manifest import Clip, write_jsonl
+from ..manifest import Clip, ids_sha256, write_jsonl
 from ..sources.registry import SOURCES, get_source
 from ..sources.source import Annotations, Option, Source
 from ..sources.videos import Located, locate
@@ -84,11 +83,6 @@ def prepare_benchmark(
             highlight=False,
         )
     return report
-
-
-def ids_sha256(clip_ids: Iterable[str]) -> str:
-    """Return the SHA-256 (hex) of clip ids, sorted by code point, one per line: `LC_ALL=C sort | sha256sum`."""
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(clip_ids)).encode()).hexdigest()
 
 
 def _choose(found: Annotations, splits: Sequence[str]) -> list[Clip]:
