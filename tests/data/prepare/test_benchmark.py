@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -219,6 +220,13 @@ def test_one_source_in_full(argv, capsys):
     assert all(line in out for line in (*source.layout.splitlines(), source.videos, source.notes, source.licence))
     assert "--variant hgr | all" in out
     assert "kinetics" not in out
+
+
+def test_list_does_not_wait_for_tensorflow():
+    program = "import sys; from twinreel.__main__ import main; main(['prepare', '--list'])"
+    program += "; print('tensorflow' in sys.modules)"
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines()[-1] == "False"
 
 
 def test_list_beside_other_flags(capsys):
