@@ -1,6 +1,7 @@
 """The manifest: one JSONL line per clip, the only description of a data set that the rest of twinreel reads."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -154,6 +155,11 @@ def to_json(clip: Clip) -> dict[str, Any]:
     }
     always = {"clip_id", "path", "captions"}
     return {key: value for key, value in line.items() if key in always or value not in ("", [], {}, None)}
+
+
+def ids_sha256(clip_ids: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) of clip ids, sorted by code point, one per line: `LC_ALL=C sort | sha256sum`."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(clip_ids)).encode()).hexdigest()
 
 
 def _text(raw: bytes, *, path: str, number: int) -> str:

@@ -164,7 +164,7 @@ def embed_for_report(
     prepared = json.loads((records.folder / "prepare.json").read_text())
     found.protocol["source_sha256"] = prepared.get("source_sha256")
     found.protocol["warnings"] = warnings
-    found.protocol |= name_test_set(prepared, split=split)
+    found.protocol |= name_test_set(prepared, rows=rows)
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import __version__
 from ..configs.errors import UserError
+from ..data.manifest import ids_sha256
 from .metrics import SCORE, TIE_RULE, Ranks, check_index, distinct_rows, summary, text_to_video, video_to_text
 
 AGGREGATION = (
@@ -105,22 +106,20 @@ def protocol_of(**described: Any) -> dict[str, Any]:
     return {key: described.get(key) for key in _DESCRIBED} | rules
 
 
-def name_test_set(prepared: dict[str, Any], *, split: str) -> dict[str, Any]:
-    """Name the test set of a prepared benchmark.
+def name_test_set(prepared: dict[str, Any], *, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Name the clips on which figures are measured.
 
     Args:
       prepared: the content of `prepare.json`.
-      split: the split measured.
+      rows: the clips measured (lines of `clips.jsonl`).
 
     Returns:
-      `benchmark`, its name with variant, and `subset_id`, the SHA-256 of the ids of the clips that are there: two
-      figures with one subset id are measured on the same clips. Both null for a folder that is no benchmark.
+      `benchmark`, its name with its choices ("" for a folder that is none), and `subset_id`, the SHA-256 of the clips'
+      ids: figures with one subset id are measured on the same clips.
     """
     about = prepared.get("benchmark")
-    if about is None:
-        return {"benchmark": None, "subset_id": None}
-    name = " ".join([about["name"], *(f"{key}={value}" for key, value in about["options"].items())])
-    return {"benchmark": name, "subset_id": prepared["coverage"].get(split, {}).get("prepared_ids_sha256")}
+    chosen = [about["name"], *(f"{key}={value}" for key, value in about["options"].items())] if about else []
+    return {"benchmark": " ".join(chosen), "subset_id": ids_sha256(row["clip_id"] for row in rows)}
 
 
 def coverage_of(*, rows: Sequence[dict[str, Any]] | None, rejects: list[dict[str, Any]]) -> dict[str, Any]:

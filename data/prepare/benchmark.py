@@ -1,6 +1,5 @@
 """`twinreel prepare NAME --annotations DIR --videos DIR`: a benchmark by its own files, with its coverage."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from rich.console import Console
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
-from ..manifest import Clip, write_jsonl, write_whole
+from ..manifest import Clip, ids_sha256, write_jsonl
 from ..sources.registry import SOURCES, get_source
 from ..sources.source import Annotations, Option, Source
 from ..sources.videos import Located, locate
+from .found import Found
 from .prepare import prepare
 
 MISSING = "video missing"  # the reason in rejects.jsonl
@@ -24,7 +24,7 @@ def prepare_benchmark(
     name: str,
     *,
     annotations: Path | str,
-    videos: Path | str,
+    videos: Path | str = "",
     out: Path | str,
     min_coverage: float = 0.0,
     options: dict[str, Any] | None = None,
@@ -40,7 +40,7 @@ def prepare_benchmark(
     Args:
       name: of the benchmark; see `prepare --list`.
       annotations: the folder of its annotation files.
-      videos: the folder of its videos; they may lie in subfolders.
+      videos: the folder of its videos; they may lie in subfolders. "" = that of the annotation files.
       out: the folder to make.
       min_coverage: least share, 0 to 1, of each split's clips whose video must be there.
       options: the benchmark's own options by name, such as `variant`.
@@ -61,16 +61,21 @@ def prepare_benchmark(
     with Console(stderr=True).status(f"reading the annotation files of {name}"):
         found = source.read(Path(annotations), **chosen)
     clips = _choose(found, splits)
-    located = _locate(source, clips, folder=Path(videos))
+    folder = Path(videos or annotations)
+    located = _locate(source, clips, folder=folder)
     coverage = {
         split: {"expected": len(ids), "present": sum(clip.split == split for clip in located.present)}
         for split, ids in _ids(clips).items()
     }
     about = {"name": name, "options": chosen, "notes": dict(found.notes), "deviations": found.deviations()}
     _print_read(console, source, chosen, found, located, coverage)
-    _check_coverage(coverage, located, source=source, folder=Path(videos), least=min_coverage)
-    report = prepare(name, out=out, found=(Path(videos), located.present), console=console, **settings)
-    report = _add_coverage(Path(out), report, about=about, coverage=coverage, clips=clips, missing=located.missing)
+    _check_coverage(coverage, located, source=source, folder=folder, least=min_coverage)
+
+    def finish(built: Path, report: dict[str, Any]) -> dict[str, Any]:
+        return _with_coverage(built, report, about=about, coverage=coverage, clips=clips, missing=located.missing)
+
+    given = Found(root=folder, clips=located.present, missing=located.missing, finish=finish)
+    report = prepare(name, out=out, found=given, console=console, **settings)
     for split, count in report["coverage"].items():
         console.print(
             f"{split}: {count['prepared']:,} of {count['expected']:,} clips are in {out}; "
@@ -78,11 +83,6 @@ def prepare_benchmark(
             highlight=False,
         )
     return report
-
-
-def ids_sha256(clip_ids: Iterable[str]) -> str:
-    """Return the SHA-256 (hex) of clip ids, sorted by code point, one per line: `LC_ALL=C sort | sha256sum`."""
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(clip_ids)).encode()).hexdigest()
 
 
 def _choose(found: Annotations, splits: Sequence[str]) -> list[Clip]:
@@ -130,7 +130,7 @@ def _check_coverage(
             )
 
 
-def _add_coverage(
+def _with_coverage(
     out: Path,
     report: dict[str, Any],
     *,
@@ -139,14 +139,16 @@ def _add_coverage(
     clips: list[Clip],
     missing: list[Clip],
 ) -> dict[str, Any]:
-    """Put the missing videos into rejects.jsonl, and counts and coverage into prepare.json; twice is as once."""
-    rejects = [line for line in _lines(out / "rejects.jsonl") if line["reason"] != MISSING]
+    """Put the missing videos into rejects.jsonl; return the content of prepare.json with them and the coverage."""
+    with (out / "rejects.jsonl").open(encoding="utf-8") as lines:
+        rejects = [json.loads(line) for line in lines]
     rejects += [
         {"clip_id": clip.clip_id, "path": clip.path, "split": clip.split, "reason": MISSING} for clip in missing
     ]
     prepared: dict[str, list[str]] = {}
-    for row in _lines(out / "clips.jsonl"):
-        prepared.setdefault(row["split"], []).append(row["clip_id"])
+    with (out / "clips.jsonl").open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            prepared.setdefault(row["split"], []).append(row["clip_id"])
     whole = {
         split: coverage[split]
         | {
@@ -157,20 +159,12 @@ def _add_coverage(
         for split, ids in _ids(clips).items()
     }
     counts = {
-        split: {"clips": count["prepared"], "rejected": sum(line["split"] == split for line in rejects)}
+        split: {"clips": count["prepared"], "rejected": count["expected"] - count["prepared"]}
         for split, count in whole.items()
     }
-    reasons = {reason: n for reason, n in report["rejected"].items() if reason != MISSING}
-    reasons |= {MISSING: len(missing)} if missing else {}
-    changed = report | {"benchmark": about, "coverage": whole, "counts": counts, "rejected": reasons}
-    if changed != report:
-        write_jsonl(out / "rejects.jsonl", lines=rejects)
-        write_whole(out / "prepare.json", parts=[json.dumps(changed, indent=2, ensure_ascii=False), "\n"])
-    return changed
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    reasons = report["rejected"] | ({MISSING: len(missing)} if missing else {})
+    write_jsonl(out / "rejects.jsonl", lines=rejects)
+    return report | {"benchmark": about, "coverage": whole, "counts": counts, "rejected": reasons}
 
 
 def _print_read(
@@ -204,11 +198,12 @@ def _share(split: str, count: dict[str, int]) -> str:
 
 def explained(argv: list[str]) -> bool:
     """Print what `--list`, `--list NAME` or `NAME --help` ask for; return whether they do."""
-    names = [word for word in argv if not word.startswith("-")][:1]
+    first = next((word for word in argv[:1] if not word.startswith("-")), "")
     if "--list" in argv:
-        show(*names)
-    elif names and names[0] in SOURCES and {"-h", "--help"} & set(argv):
-        show(names[0])
+        after = argv[argv.index("--list") + 1 :][:1]
+        show(first or next((word for word in after if not word.startswith("-")), ""))
+    elif first in SOURCES and {"-h", "--help"} & set(argv):
+        show(first)
     else:
         return False
     return True
@@ -262,10 +257,11 @@ def take_flags(fields: dict[str, Any]) -> dict[str, Any] | None:
             name = next(iter(given | options))
             raise UserError(f"--{name} goes with a benchmark, and {source!r} is a file or folder; leave the flag out")
         return None
-    for name in ("annotations", "videos"):
+    needed = ("annotations", "videos") if SOURCES[source].videos else ("annotations",)
+    for name in needed:
         if not given.get(name):
             raise UserError(
-                f"benchmark {source!r} needs --annotations DIR and --videos DIR; --{name} is missing "
+                f"benchmark {source!r} needs {' and '.join(f'--{flag} DIR' for flag in needed)}; --{name} is missing "
                 f"(`twinreel prepare --list {source}` says what the folders hold)"
             )
     return given | {"options": options}

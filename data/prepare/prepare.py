@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from ..media.limits import Limits, check_limits
 from ..sources.read import clean_captions, read_source
 from .duplicates import MODES
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
+from .found import Found
 from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
 
 if TYPE_CHECKING:  # at run time it would load tensorflow
@@ -79,7 +80,7 @@ def prepare(
     duplicates: str = "report",
     fail_on_leak: bool = False,
     overwrite: bool = False,
-    found: tuple[Path, list[Clip]] | None = None,
+    found: Found | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Decode the clips of a source into the folder `out`, unless that has been done.
@@ -105,7 +106,7 @@ def prepare(
         records as well (train gives way to other splits, later clips to earlier ones), `keep` does not look.
       fail_on_leak: whether to fail when a clip of another split has a duplicate in train.
       overwrite: replace what an earlier run with other options left in `out`, whole or not.
-      found: the folder of the videos and the clips, where they have been read already; `source` is then only a name.
+      found: the clips, where they have been read already; `source` is then only a name.
       console: where the tables go; None = standard output.
 
     Returns:
@@ -126,7 +127,8 @@ def prepare(
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
     check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
     _check_beam(beam_runner, beam_options)
-    root, clips = found or read_source(source)
+    root, clips = (found.root, found.clips) if found else read_source(source)
+    missing = found.missing if found else []
     clips, dropped, from_labels = clean_captions(_choose(clips, splits))
     _check_captions(clips, source=source)
     sizes = file_sizes(clips, root=root)
@@ -137,7 +139,7 @@ def prepare(
         | {"splits": sorted({clip.split for clip in clips}), "drop_duplicates": duplicates == "drop"},
         "shard_clips": shard_clips,
         "source": source.name,
-        "source_sha256": source_hash(clips, sizes=sizes),
+        "source_sha256": source_hash([*clips, *missing], sizes={clip.path: -1 for clip in missing} | sizes),
         "captions": {"empty_dropped": dropped, "from_labels": from_labels},
     }
     with only_one(out):
@@ -162,7 +164,15 @@ def prepare(
         fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
         begun = goes_on(out, wanted, overwrite=overwrite, console=console)
         return _build(
-            clips, root=root, out=out, wanted=wanted, console=console, settings=settings, fleet=fleet, begun=begun
+            clips,
+            root=root,
+            out=out,
+            wanted=wanted,
+            console=console,
+            settings=settings,
+            fleet=fleet,
+            begun=begun,
+            finish=found.finish if found else lambda folder, report: report,
         )
 
 
@@ -176,6 +186,7 @@ def _build(
     settings: dict[str, Any],
     fleet: tuple[str, tuple[str, ...]] | None,
     begun: bool,
+    finish: Callable[[Path, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     """Build the folder, write prepare.json last, print what was found."""
     from . import builder  # here, because it loads tensorflow: --help and faults in the source do not wait for it
@@ -211,6 +222,7 @@ def _build(
         "notes": dict(summary.notes.most_common()),
         "duplicates": summary.duplicates,
     }
+    report = finish(out, report)
     with writing(out / "prepare.json"):
         write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
     builder.end(out)

@@ -109,10 +109,17 @@ def _walk(folder: Path) -> Iterable[str]:
         except OSError as error:
             raise UserError(f"--videos: {str(folder / here)!r} cannot be read ({error.strerror})") from error
         for entry in listed:
-            if entry.name.startswith(".") or not entry.name.isprintable():
+            if entry.name.startswith(".") or not _is_utf8(entry.name):  # the latter no annotation file can name
                 continue
             path = f"{here}/{entry.name}" if here else entry.name
             if entry.is_dir():
                 waiting.append(path)
             else:
                 yield path
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:
+        return False

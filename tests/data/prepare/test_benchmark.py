@@ -4,13 +4,15 @@ import hashlib
 import io
 import json
 import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
 from twinreel.__main__ import main as twinreel
 from twinreel.configs.errors import UserError
-from twinreel.data.prepare.benchmark import ids_sha256, prepare_benchmark, show
+from twinreel.data.manifest import ids_sha256
+from twinreel.data.prepare.benchmark import prepare_benchmark, show
 from twinreel.data.sources.registry import SOURCES
 
 SETTINGS = {"fps": 4, "short_side": 24, "workers": 1}
@@ -44,7 +46,7 @@ def folder(tmp_path, media):
     """MSR-VTT 1k-A in small: three test clips and two for training; a video of each split is missing."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "MSRVTT_JSFUSION_test.csv").write_text(
-        "key,vid_key,video_id,sentence\nr0,m7,video7,a dog\nr1,m8,video8,a cat\nr2,m9,video9,a fish\n"
+        "key,vid_key,video_id,sentence\nr0,m9,video9,a fish\nr1,m8,video8,a cat\nr2,m7,video7,a dog\n"
     )
     (tmp_path / "annotations" / "MSRVTT_train.9k.csv").write_text("video_id\nvideo1\nvideo2\n")
     sentences = [{"video_id": f"video{n}", "caption": f"about {n}", "sen_id": n} for n in (1, 2)]
@@ -70,7 +72,7 @@ def test_missing_videos_are_coverage_and_not_bad_clips(folder, tmp_path):
         {"clip_id": "video8", "path": "video8", "split": "test", "reason": "video missing"},
     ]
     rows = [(row["clip_id"], row["captions"]) for row in lines(tmp_path / "set" / "clips.jsonl")]
-    assert rows == [("video1", ["about 1"]), ("video7", ["a dog"]), ("video9", ["a fish"])]
+    assert rows == [("video1", ["about 1"]), ("video9", ["a fish"]), ("video7", ["a dog"])]
 
 
 def test_subset_id_is_that_of_sort_and_sha256sum(folder, tmp_path):
@@ -93,11 +95,11 @@ def test_evaluation_refuses_or_states_the_coverage(folder, tmp_path):
         split_coverage(out, split="test", rows=rows, allow_missing=False)
     coverage = split_coverage(out, split="test", rows=rows, allow_missing=True)
     assert (coverage["found"], coverage["expected"]) == (2, 3)
-    assert name_test_set(report, split="test") == {
+    assert name_test_set(report, rows=rows) == {
         "benchmark": "msrvtt variant=1ka train=9k",
         "subset_id": report["coverage"]["test"]["prepared_ids_sha256"],
     }
-    assert set(name_test_set({"counts": {}}, split="test").values()) == {None}
+    assert name_test_set({"counts": {}}, rows=[])["benchmark"] == ""
 
 
 def test_the_same_command_again_does_nothing_and_another_video_is_another_source(folder, tmp_path, media):
@@ -120,6 +122,26 @@ def test_the_same_command_again_does_nothing_and_another_video_is_another_source
     assert [line["clip_id"] for line in lines(out / "rejects.jsonl")] == ["video2"]
 
 
+def test_a_run_that_ends_just_before_its_last_file_is_mended_by_the_same_command(folder, tmp_path, monkeypatch):
+    from twinreel.data.prepare import prepare as module
+
+    whole, _ = run("msrvtt", folder, tmp_path / "whole")
+    write = module.write_whole
+
+    def stop(path, **parts):
+        if path.name == "prepare.json":
+            raise KeyboardInterrupt
+        write(path, **parts)
+
+    monkeypatch.setattr(module, "write_whole", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("msrvtt", folder, tmp_path / "set")
+    monkeypatch.undo()
+    report, _ = run("msrvtt", folder, tmp_path / "set")
+    assert report == whole
+    assert lines(tmp_path / "set" / "rejects.jsonl") == lines(tmp_path / "whole" / "rejects.jsonl")
+
+
 def test_a_broken_video_is_present_but_not_prepared(folder, tmp_path):
     (folder / "videos" / "video8.mp4").write_bytes(b"no video " * 100)
     with pytest.raises(UserError, match=r"1 of 4 clips cannot be used"):
@@ -135,6 +157,7 @@ def test_limits_and_splits(folder, tmp_path):
         UserError, match=r"test: coverage 2 of 3 .*less than min_coverage=0.6.*video8|train: coverage 1 of 2"
     ):
         run("msrvtt", folder, tmp_path / "set", min_coverage=0.6)
+    run("msrvtt", folder, tmp_path / "half", min_coverage=0.5, splits=["train"])  # just so
     report, _ = run("msrvtt", folder, tmp_path / "set", min_coverage=0.6, splits=["test"])
     assert counted(report) == {"test": (3, 2, 2)}
     with pytest.raises(UserError, match=r"unknown split \(--splits\) 'val' \(known: test, train\)"):
@@ -189,7 +212,7 @@ def test_list_names_every_source_with_its_files_and_page(capsys):
         assert all(line in out for line in source.layout.splitlines())
 
 
-@pytest.mark.parametrize("argv", [["--list", "vatex"], ["vatex", "--help"], ["vatex", "-h"]])
+@pytest.mark.parametrize("argv", [["--list", "vatex"], ["vatex", "--list"], ["vatex", "--help"], ["vatex", "-h"]])
 def test_one_source_in_full(argv, capsys):
     assert twinreel(["prepare", *argv]) == 0
     out = capsys.readouterr().out
@@ -197,6 +220,18 @@ def test_one_source_in_full(argv, capsys):
     assert all(line in out for line in (*source.layout.splitlines(), source.videos, source.notes, source.licence))
     assert "--variant hgr | all" in out
     assert "kinetics" not in out
+
+
+def test_list_does_not_wait_for_tensorflow():
+    program = "import sys; from twinreel.__main__ import main; main(['prepare', '--list'])"
+    program += "; print('tensorflow' in sys.modules)"
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines()[-1] == "False"
+
+
+def test_list_beside_other_flags(capsys):
+    assert twinreel(["prepare", "--out", "folder", "--list"]) == 0
+    assert "msrvtt" in capsys.readouterr().out
 
 
 def test_list_of_an_unknown_source():

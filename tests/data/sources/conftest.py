@@ -124,6 +124,20 @@ FILES = {
         "highlight_test_release.jsonl": '{"qid": 6, "query": "A cat", "duration": 126, "vid": "z_0.0_126.0"}\n',
     },
 }
+_OWNERS = {
+    "images": [{"id": 9, "file_name": "000000000009.jpg"}],
+    "annotations": [{"id": n, "image_id": 9, "caption": f"a dog, {n}"} for n in (2, 1)],
+}
+_KARPATHY = [
+    {"filename": f"{n}.jpg", "split": split, "sentences": [{"raw": "a dog"}, {"raw": "a cat"}]}
+    for n, split in enumerate(("train", "val", "test"))
+]
+FILES["coco"] = {
+    "dataset_coco.json": json.dumps({"images": [{**_KARPATHY[2], "filepath": "val2014", "cocoid": 2}]}),
+    "captions_train2014.json": json.dumps(_OWNERS),
+    "captions_val2017.json": json.dumps(_OWNERS),
+}
+FILES["flickr30k"] = {"dataset_flickr30k.json": json.dumps({"images": _KARPATHY})}
 FILES["kinetics600"] = FILES["kinetics700"] = FILES["kinetics400"]
 
 

@@ -38,7 +38,9 @@ def test_msrvtt(read):
         ("video3", "train", ("3: 1", "3: 0")),
         ("video5", "test", ("a dog runs",)),
     ]
-    assert [row[0] for row in table(read("msrvtt", train="7k"))] == ["video3", "video5"]
+    small = read("msrvtt", train="7k")
+    assert [row[0] for row in table(small)] == ["video3", "video5"]
+    assert "train clips: the files have 1, the protocol says 7,010" in small.deviations()
     full = read("msrvtt", variant="full")
     assert [row[:2] for row in table(full)] == [
         *(("video0", "train"), ("video3", "train"), ("video1", "val"), ("video4", "val")),
@@ -191,6 +193,15 @@ def test_howto100m_candidates_by_nearness_and_widened_windows(read):
     assert [clip.captions for clip in alone.clips] == [("a",), ("b",), ("c",), ("d",), ("e",)]
     assert [[s.text for s in clip.sentences] for clip in alone.clips] == [
         *(["a", "b"], ["b"], ["b", "c", "d"], ["c", "d"], ["e"]),
+    ]
+
+
+def test_howto100m_sentences_are_those_that_overlap_the_clip(read):
+    speech = {"v": {"start": [0, 1, 30, 36], "end": [33, 2, 31, 37], "text": ["long", "short", "late", "later"]}}
+    found = read("howto100m", {"raw_caption.json": json.dumps(speech)})
+    assert [(clip.start_s, clip.end_s) for clip in found.clips] == [(0, 33), (0, 5), (28, 33), (34, 39)]
+    assert [[s.text for s in clip.sentences] for clip in found.clips] == [
+        *(["long", "short", "late"], ["long", "short"], ["long", "late"], ["later"]),
     ]
 
 
@@ -398,6 +409,13 @@ def test_faults_are_named(read, name, file, text, message):
     with pytest.raises(UserError, match=message) as error:
         read(name, {file: text})
     assert file in str(error.value)
+
+
+def test_byte_order_marks_and_carriage_returns_are_no_part_of_names(read):
+    marked = "\ufeffvideo_id,sentence\r\nvideo5,a dog\r\n"
+    ids = {"MSRVTT_train.9k.csv": "\ufeffvideo_id\r\nvideo0\r\n", "MSRVTT_JSFUSION_test.csv": marked}
+    assert [row[:2] for row in table(read("msrvtt", ids))] == [("video0", "train"), ("video5", "test")]
+    assert [row[0] for row in table(read("msvd", {"val_list.txt": "\ufeffc_1_9\r\n"}))][1] == "c_1_9"
 
 
 def test_qvhighlights_window_after_the_end(read, benchmark_files):

@@ -39,6 +39,7 @@ def test_names_with_dots_and_suffixes(find):
     _, present, missing = find("didemo", clips, *files)
     assert present == ["u_1.mov", "u_2.mp4", "u_3.avi.mp4", "u_4.mp4", "u_6."]
     assert missing == ["u_5.mpg"]
+    assert find("msrvtt", [clip("video1.avi")], "video1.avi")[1] == ["video1.avi"]
     name = "m_Film_00.00.32.161-00.00.35.402"
     assert find("lsmdc", [clip(name)], f"m_Film/{name}.avi")[1] == [f"m_Film/{name}.avi"]
 
@@ -74,6 +75,12 @@ def test_links_are_followed_once(find, tmp_path):
     (tmp_path / "d" / "round").symlink_to(tmp_path)
     found, present, _ = find("msrvtt", [clip("video1")], "video1.mp4")
     assert (present, found.files) == (["video1.mp4"], 1)
+
+
+def test_names_in_any_script(find, tmp_path):
+    (tmp_path / "a\udcff.mp4").touch()  # a name that is not UTF-8
+    _, present, missing = find("msrvtt", [clip("влог 1"), clip("a\u00a0b"), clip("a")], "влог 1.mp4", "x/a\u00a0b.mp4")
+    assert (present, missing) == (["влог 1.mp4", "x/a\u00a0b.mp4"], ["a"])
 
 
 def test_names_that_lead_out_of_the_folder_are_not_followed(find, tmp_path):
