@@ -10,7 +10,8 @@ import numpy as np
 
 from ..manifest import Clip
 from ..media.decode import DecodedClip, DecodeError
-from ..sources.tfrecords import RecordError, place_of, read_sequence
+from ..sources.tfrecords import place_of
+from .sequences import RecordError, read_sequence
 
 _REASON = "features cannot be used"
 _DTYPES = ("float32", "float16", "uint8")
