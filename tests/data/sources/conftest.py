@@ -110,7 +110,8 @@ FILES = {
     },
     "coco": {
         "dataset_coco.json": '{"images": [{"filepath": "val2014", "sentids": [1, 2],'
-        ' "filename": "COCO_val2014_000000000042.jpg", "imgid": 0, "split": "restval", "sentences": [{"tokens": ["a", "dog"], "raw": "A dog.", "imgid": 0,'
+        ' "filename": "COCO_val2014_000000000042.jpg", "imgid": 0, "split": "restval",'
+        ' "sentences": [{"tokens": ["a", "dog"], "raw": "A dog.", "imgid": 0,'
         ' "sentid": 1}, {"tokens": ["dog"], "raw": "dog", "imgid": 0, "sentid": 2}],'
         ' "cocoid": 42}], "dataset": "coco"}',
         "captions_val2017.json": '{"images": [{"id": 42, "file_name": "000000000042.jpg"}],'
