@@ -3,14 +3,15 @@
 import dataclasses
 import io
 import math
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from ..manifest import Clip
 from ..media.decode import DecodedClip, DecodeError
-from ..sources.tfrecords import RecordError, place_of, read_sequence
+from ..paths import NoSuchFile, PathLike, join, open_binary
+from ..sources.tfrecords import place_of
+from .sequences import RecordError, read_sequence
 
 _REASON = "features cannot be used"
 _DTYPES = ("float32", "float16", "uint8")
@@ -35,7 +36,7 @@ class Features:
 
 
 def add_features(
-    clip: Clip, decoded: DecodedClip | DecodeError, *, root: Path
+    clip: Clip, decoded: DecodedClip | DecodeError, *, root: PathLike
 ) -> tuple[DecodedClip | DecodeError, dict[str, Features]]:
     """Read the features of a clip that has been decoded.
 
@@ -76,7 +77,7 @@ def _duration(clip: Clip, features: dict[str, Features]) -> float:
     return max(part.shape[0] for part in features.values()) / fps
 
 
-def _read(clip: Clip, name: str, *, root: Path) -> Features:
+def _read(clip: Clip, name: str, *, root: PathLike) -> Features:
     """Read and check one modality.
 
     Raises:
@@ -86,15 +87,15 @@ def _read(clip: Clip, name: str, *, root: Path) -> Features:
     place = place_of(path)
     try:
         if place is None:
-            with (root / path).open("rb") as file:
+            with open_binary(join(root, path)) as file:
                 array = _npy(file)
         else:
-            array = read_sequence(root / place[0], offset=place[1], name=place[2])
-    except FileNotFoundError:
+            array = read_sequence(join(root, place[0]), offset=place[1], name=place[2])
+    except NoSuchFile:
         raise DecodeError(_REASON, f"{name}: {path} does not exist") from None
     except OSError as error:
-        raise DecodeError(_REASON, f"{name}: {path} cannot be read ({error.strerror})") from error
-    except (ValueError, RecordError) as error:
+        raise DecodeError(_REASON, f"{name}: {path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecordError) as error:  # a UserError is a ValueError
         raise DecodeError(_REASON, f"{name}: {error}") from error
     if array.ndim != 2 or not array.size:
         raise DecodeError(_REASON, f"{name}: shape {list(array.shape)}, wanted [rows, columns], one row at least")

@@ -36,11 +36,13 @@ Decode videos once into record shards that training reads.
 
 SOURCE is one of
   a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known,
-                start_s, end_s, labels[], transcript, meta{}; paths are relative to the manifest
+                start_s, end_s, labels[], transcript, meta{}; paths are relative to the manifest. features
+                {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
   a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and
                 window are several captions of one clip; other columns are kept as meta
-  a folder      each video with a .txt beside it that has one caption per line; or, if no video has one, class
-                folders: the folder's name is the label, and the caption. Top folders train, val, test are splits
+  a folder      each video or picture (a clip of one frame) with a .txt beside it that has one caption per line; or,
+                if none has one, class folders: the folder's name is the label, and the caption. Top folders train,
+                val, test are splits
   a benchmark   NAME --annotations DIR --videos DIR: its owners' own files; --list names the benchmarks,
                 NAME --help explains one. Missing videos are counted: OUT/prepare.json has each split's coverage
 

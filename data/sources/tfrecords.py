@@ -4,15 +4,11 @@
 be copied out of the files before records are made of it.
 """
 
-import functools
-import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ...configs.errors import UserError
 
@@ -21,10 +17,6 @@ _HEADER = struct.Struct("<QI")  # length of the record, and its checksum; anothe
 _AROUND = _HEADER.size + 4
 _PREFIX = 64 * 2**10  # bytes that hold the context of nearly any record; the sequences stand behind it
 _CONTEXT_TAG = 0x0A  # field 1 of SequenceExample, of the kind that has a length
-
-
-class RecordError(Exception):
-    """A record that cannot be read; the message says why."""
 
 
 def place_of(path: str) -> tuple[str, int, str] | None:
@@ -60,74 +52,76 @@ def contexts(path: Path) -> Iterator[tuple[int, dict[str, list[Any]]]]:
             offset += length + _AROUND
 
 
-def _context(prefix: bytes, *, rest: Any) -> dict[str, list[Any]]:
-    """The context of a record, of which `prefix` is the beginning and `rest()` gives what follows."""
-    from google.protobuf.message import DecodeError as BadMessage
+def _context(prefix: bytes, *, rest: Callable[[], bytes]) -> dict[str, list[Any]]:
+    """The context of a record, of which `prefix` is the beginning and `rest()` gives what follows.
 
-    from ..tf_cpu import tf  # here, because the list of sources is shown without tensorflow
-
-    try:
-        begin, end = _first_field(prefix)
-        if prefix[:1] == bytes([_CONTEXT_TAG]) and end <= len(prefix):
-            context = tf.train.Features.FromString(prefix[begin:end])
-        else:  # written by another program, in another order or with a long context
-            whole = prefix + (rest() if len(prefix) == _PREFIX else b"")
-            context = tf.train.SequenceExample.FromString(whole).context
-    except BadMessage as error:
-        raise ValueError(str(error)) from error
-    return {name: _values(feature) for name, feature in context.feature.items()}
-
-
-def _first_field(data: bytes) -> tuple[int, int]:
-    """Where the value of the first field of a message begins and ends (its length is a base-128 number)."""
-    length = shift = 0
-    for place, byte in enumerate(data[1:11], start=2):
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return place, place + length
-    raise ValueError("it is empty" if not data else "a length has no end")
-
-
-def _values(feature: Any) -> list[Any]:
-    kind = feature.WhichOneof("kind")
-    return list(getattr(feature, kind).value) if kind else []
-
-
-def read_sequence(file: str | os.PathLike[str], *, offset: int, name: str) -> np.ndarray:
-    """Read a feature list of byte strings.
-
-    Args:
-      file: a TFRecord file of SequenceExamples.
-      offset: bytes before the record, as `contexts` gives it.
-      name: of the feature list.
-
-    Returns:
-      uint8 [n,D], a row per element of the list.
+    Read by the wire format of protocol buffers: its messages for this come with tensorflow alone, which the list of
+    sources does without.
 
     Raises:
-      RecordError: no such record or list, a checksum that does not fit, or rows of different lengths.
+      ValueError: it is no such record.
     """
-    from google.protobuf.message import DecodeError as BadMessage
-
-    from ..tf_cpu import tf
-
-    try:
-        record, _ = _reader(os.fspath(file)).read(offset)
-        lists = tf.train.SequenceExample.FromString(record).feature_lists.feature_list
-    except (tf.errors.OpError, IndexError, BadMessage) as error:
-        raise RecordError(f"record at byte {offset:,}: {str(error).splitlines()[0]}") from error
-    if name not in lists:
-        raise RecordError(f"no feature list {name!r}, only {', '.join(sorted(lists)) or 'none'}")
-    rows = [b"".join(feature.bytes_list.value) for feature in lists[name].feature]
-    if len({len(row) for row in rows}) > 1:
-        raise RecordError(f"feature list {name!r} has rows of different lengths")
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1) if rows else np.zeros((0, 0), np.uint8)
+    tag, place = _number(prefix, 0)
+    length, place = _number(prefix, place)
+    if tag == _CONTEXT_TAG and place + length <= len(prefix):
+        context = prefix[place : place + length]
+    else:  # written by another program, in another order or with a long context
+        context = _joined(prefix + (rest() if len(prefix) == _PREFIX else b""), 1)
+    found: dict[str, list[Any]] = {}
+    for _, entry in _fields(context):
+        found[_joined(entry, 1).decode("utf-8")] = _values(_joined(entry, 2))
+    return found
 
 
-@functools.lru_cache(maxsize=8)
-def _reader(file: str) -> Any:
-    # The one reader of TFRecord files with random access, which checks checksums; tensorflow has no public name for it.
-    from tensorflow.python.lib.io.tf_record import tf_record_random_reader
+def _values(feature: bytes) -> list[Any]:
+    """The values of a tf.train.Feature: bytes, or whole numbers; [] for other kinds."""
+    values: list[Any] = []
+    for kind, inner in _fields(feature):
+        for _, value in _fields(inner) if kind in (1, 3) else ():
+            if kind == 1 or isinstance(value, int):
+                values.append(value)
+                continue
+            place = 0
+            while place < len(value):  # numbers are packed
+                number, place = _number(value, place)
+                values.append(number)
+    return [v - 2**64 if isinstance(v, int) and v >= 2**63 else v for v in values]
 
-    return tf_record_random_reader(file)
+
+def _joined(message: bytes, wanted: int) -> bytes:
+    """The bytes of a field that is a message or a string; where it comes several times, one after the other."""
+    return b"".join(value for number, value in _fields(message) if number == wanted and isinstance(value, bytes))
+
+
+def _fields(message: Any) -> Iterator[tuple[int, Any]]:
+    """Yield number and value of each field of a message: whole numbers as int, all else as bytes."""
+    if not isinstance(message, bytes):
+        raise ValueError("a number stands where a message should")
+    place = 0
+    while place < len(message):
+        tag, place = _number(message, place)
+        kind = tag & 7
+        if kind == 0:
+            value, place = _number(message, place)
+        else:
+            length = {1: 8, 5: 4}.get(kind)
+            if kind == 2:
+                length, place = _number(message, place)
+            if length is None or place + length > len(message):
+                raise ValueError("a field goes beyond the end of its message")
+            value = message[place : place + length]
+            place += length
+        yield tag >> 3, value
+
+
+def _number(data: bytes, place: int) -> tuple[int, int]:
+    """Return the base-128 number at a place, and the place behind it."""
+    value = 0
+    for index in range(10):
+        if place + index >= len(data):
+            break
+        byte = data[place + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, place + index + 1
+    raise ValueError("a number has no end")

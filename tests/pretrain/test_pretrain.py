@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,8 +19,11 @@ from flax import nnx
 import twinreel
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
+from twinreel.data.options import ClipData
 from twinreel.engine import checkpoint
-from twinreel.pretrain.pretrain import pretrain
+from twinreel.pretrain.pretrain import keep_tokenizer, pretrain, say_truncated
+
+CLIP = Path(__file__).parents[1] / "golden" / "tokenizers" / "clip_fast"
 
 
 def parameters(workdir, step=None):
@@ -66,7 +72,8 @@ import os, signal, sys
 from pathlib import Path
 from twinreel.configs.load import load_config
 from twinreel.engine import run
-from twinreel.pretrain.pretrain import pretrain
+from twinreel.data.options import ClipData
+from twinreel.pretrain.pretrain import keep_tokenizer, pretrain, say_truncated
 between = run.Run.between_steps
 def stop(self, state, *, outputs, step):
     between(self, state, outputs=outputs, step=step)
@@ -225,3 +232,37 @@ def test_bench_step_measures_without_tensorflow(tiny_overrides):
     assert result["clips_per_s"] == pytest.approx(8 / result["step_time_s"])
     assert result["flops_per_device"] > 1e6 and result["peak_bytes"] > 0 and result["mfu"] is None
     assert jax.devices()[0].platform == "cpu"
+
+
+def test_a_run_keeps_its_tokenizer_when_the_files_are_gone(tmp_path):
+    files = shutil.copytree(CLIP, tmp_path / "files")
+    data = ClipData(dir="none", batch_size=8, tokenizer=str(files))
+    texts = ["a man runs across the street", ""]
+    first = keep_tokenizer(data, workdir=tmp_path / "run").encode(texts, context_length=20)
+    shutil.rmtree(files)
+    again = keep_tokenizer(data, workdir=tmp_path / "run").encode(texts, context_length=20)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+
+
+def test_truncated_texts_are_told_with_share_and_longest(capsys):
+    say_truncated(SimpleNamespace(truncated=0, total=9, longest=5), context_length=8)
+    assert capsys.readouterr().err == ""
+    say_truncated(SimpleNamespace(truncated=3, total=12, longest=99), context_length=8)
+    said = capsys.readouterr().err
+    assert "3 of 12 texts (25.0 %)" in said and "longest has 99" in said and "config.data.context_length" in said
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_a_clip_tokenizer_encodes_without_the_files(tmp_path, tiny_overrides):
+    files = shutil.copytree(CLIP, tmp_path / "files")
+    config = load_config("demo", overrides=[*tiny_overrides, "train.steps=2", "train.eval_every=0"])
+    with config.unlocked():
+        config.data.tokenizer = str(files)
+    result = pretrain(config, workdir=tmp_path / "run")
+    assert result.step == 2
+    shutil.rmtree(files)
+    encoder = twinreel.load(tmp_path / "run")
+    same, other = encoder.encode_text(["A red square", "a  red square"]), encoder.encode_text(["blue disc"])
+    np.testing.assert_allclose(same[0], same[1], atol=1e-6)
+    assert np.isfinite(other).all() and not np.allclose(same[0], other[0], atol=1e-4)

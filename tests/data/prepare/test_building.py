@@ -170,7 +170,7 @@ def test_records_are_what_tfds_would_write(source):
     serializer = ExampleSerializer(features.get_serialized_info())
     for clip in clips[:4]:
         decoded = decode_clip(manifest.parent / clip.path, options=DecodeOptions(), start_s=clip.start_s)
-        fields = builder.example(clip, decoded)
+        fields = builder.example(clip, decoded, stored={})
         theirs = serializer.serialize_example(features.encode_example(fields))
         assert tf.train.Example.FromString(builder.serialize(fields)) == tf.train.Example.FromString(theirs)
     with pytest.raises(KeyError, match="clip_id"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -109,6 +110,19 @@ def test_a_missing_file_is_told_and_a_clip_that_was_rejected_stays_so(tmp_path):
     assert isinstance(found, DecodeError) and "a.npy does not exist" in str(found)
     error = DecodeError("no caption")
     assert add_features(clip(), error, root=tmp_path) == (error, {})
+
+
+def test_a_member_of_a_tar_archive_is_read_in_place(tmp_path):
+    array = RNG.normal(size=(4, 2)).astype(np.float32)
+    (tmp_path / "in.npy").write_bytes(npy(array))
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "in.npy", arcname="deep/in.npy")
+    for member, good in (("deep/in.npy", True), ("none.npy", False)):
+        one = Clip(clip_id="x", path="", features={"a": f"a.tar::{member}"})
+        found, features = add_features(one, no_video(), root=tmp_path)
+        assert isinstance(found, DecodedClip) is good
+        if good:
+            np.testing.assert_array_equal(np.load(io.BytesIO(features["a"].npy)), array)
 
 
 @pytest.fixture(scope="module")

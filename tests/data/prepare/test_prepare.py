@@ -117,7 +117,7 @@ def test_folder(prepared):
     assert [len(rows[1].pop(name)) for name in ("phash", "motion")] == [8, 8]
     assert rows[1] == {
         **{"split": "train", "index": 1, "clip_id": "clip1", "captions": ["caption 1"], "labels": ["run", "dog"]},
-        **{"transcript": "good dog", "sentences": [], "features": {}, "silent": False},
+        **{"transcript": "good dog", "sentences": [], "features": {}, "features_scale": {}, "silent": False},
         **{"group": "pair", "duration_s": 2.0, "num_frames": 8, "has_audio": True, "height": 24, "width": 36},
     }
     assert rows[0]["group"] is None

@@ -108,6 +108,19 @@ FILES = {
         "something-something-v2-test.json": json.dumps([{"id": "9"}]),
         "test-answers.csv": "9;Holding something next to something\n",
     },
+    "coco": {
+        "dataset_coco.json": '{"images": [{"filepath": "val2014", "sentids": [1, 2],'
+        ' "filename": "COCO_val2014_000000000042.jpg", "imgid": 0, "split": "restval",'
+        ' "sentences": [{"tokens": ["a", "dog"], "raw": "A dog.", "imgid": 0,'
+        ' "sentid": 1}, {"tokens": ["dog"], "raw": "dog", "imgid": 0, "sentid": 2}],'
+        ' "cocoid": 42}], "dataset": "coco"}',
+        "captions_val2017.json": '{"images": [{"id": 42, "file_name": "000000000042.jpg"}],'
+        ' "annotations": [{"id": 3, "image_id": 42, "caption": "A dog."}]}',
+    },
+    "flickr30k": {
+        "dataset_flickr30k.json": '{"images": [{"sentids": [0], "imgid": 0, "filename": "1.jpg", "split": "test",'
+        ' "sentences": [{"tokens": ["two"], "raw": "Two men.", "imgid": 0, "sentid": 0}]}], "dataset": "flickr30k"}',
+    },
     "charades_sta": {"charades_sta_train.txt": "A1 2.0 9.5##person sits.\nA1 9.0 4.0##person runs.\nA1 3 3##none\n"},
     "qvhighlights": {
         "highlight_val_release.jsonl": json.dumps(

@@ -101,3 +101,29 @@ def test_a_folder_of_pictures_with_texts_and_one_of_classes(tmp_path):
         "train/cat/1.jpg": ("train", ("cat",), ("cat",)),
         "val/cat/4.bmp": ("val", ("cat",), ("cat",)),
     }
+
+
+def test_pictures_become_records_of_one_frame(tmp_path):
+    import cv2
+    import numpy as np
+    import simplejpeg
+
+    from twinreel.data.prepare.prepare import prepare
+
+    grey = {"train/dark/1.png": 40, "train/light/2.jpg": 200, "train/light/3.webp": 220}
+    for name, level in grey.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / name), np.full((48, 64, 3), level, np.uint8))
+    report = prepare(tmp_path / "in", out=tmp_path / "out", short_side=24, workers=1)
+    assert report["counts"] == {"train": {"clips": 3, "rejected": 0}}
+    rows = [json.loads(line) for line in (tmp_path / "out" / "clips.jsonl").read_text().splitlines()]
+    assert [(r["num_frames"], r["height"], r["width"], r["captions"]) for r in rows] == [
+        (1, 24, 32, ["dark"]),
+        (1, 24, 32, ["light"]),
+        (1, 24, 32, ["light"]),
+    ]
+    import tensorflow_datasets as tfds
+
+    stored = tfds.builder_from_directory(next((tmp_path / "out" / "twinreel_clips").iterdir()))
+    for record, level in zip(stored.as_data_source(split="train"), grey.values(), strict=True):
+        assert abs(simplejpeg.decode_jpeg(record["frames"][0]).mean() - level) < 3

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from twinreel.configs.errors import UserError
-from twinreel.data.sources.tfrecords import RecordError, contexts, place_of, read_sequence
+from twinreel.data.prepare.sequences import RecordError, read_sequence
+from twinreel.data.sources.tfrecords import contexts, place_of
 from twinreel.data.sources.youtube8m import read_youtube8m
 from twinreel.data.tf_cpu import tf
 
