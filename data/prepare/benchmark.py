@@ -1,5 +1,6 @@
 """`twinreel prepare NAME --annotations DIR --videos DIR`: a benchmark by its own files, with its coverage."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from rich.console import Console
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
 from ..manifest import Clip, write_jsonl, write_whole
+from ..paths import PathLike
 from ..sources.registry import SOURCES, get_source
 from ..sources.source import Annotations, Option, Source
 from ..sources.videos import Located, locate
@@ -25,7 +27,7 @@ def prepare_benchmark(
     *,
     annotations: Path | str,
     videos: Path | str,
-    out: Path | str,
+    out: PathLike,
     min_coverage: float = 0.0,
     options: dict[str, Any] | None = None,
     splits: Sequence[str] = (),
@@ -69,8 +71,14 @@ def prepare_benchmark(
     about = {"name": name, "options": chosen, "notes": dict(found.notes), "deviations": found.deviations()}
     _print_read(console, source, chosen, found, located, coverage)
     _check_coverage(coverage, located, source=source, folder=Path(videos), least=min_coverage)
-    report = prepare(name, out=out, found=(Path(videos), located.present), console=console, **settings)
-    report = _add_coverage(Path(out), report, about=about, coverage=coverage, clips=clips, missing=located.missing)
+    report = prepare(
+        name,
+        out=out,
+        found=(Path(videos), located.present),
+        finish=functools.partial(_add_coverage, about=about, coverage=coverage, clips=clips, missing=located.missing),
+        console=console,
+        **settings,
+    )
     for split, count in report["coverage"].items():
         console.print(
             f"{split}: {count['prepared']:,} of {count['expected']:,} clips are in {out}; "

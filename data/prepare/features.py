@@ -8,8 +8,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ...configs.errors import UserError
 from ..manifest import Clip
 from ..media.decode import DecodedClip, DecodeError
+from ..paths import NoSuchFile, PathLike, join, open_binary
 from ..sources.tfrecords import RecordError, place_of, read_sequence
 
 _REASON = "features cannot be used"
@@ -35,7 +37,7 @@ class Features:
 
 
 def add_features(
-    clip: Clip, decoded: DecodedClip | DecodeError, *, root: Path
+    clip: Clip, decoded: DecodedClip | DecodeError, *, root: PathLike
 ) -> tuple[DecodedClip | DecodeError, dict[str, Features]]:
     """Read the features of a clip that has been decoded.
 
@@ -76,7 +78,7 @@ def _duration(clip: Clip, features: dict[str, Features]) -> float:
     return max(part.shape[0] for part in features.values()) / fps
 
 
-def _read(clip: Clip, name: str, *, root: Path) -> Features:
+def _read(clip: Clip, name: str, *, root: PathLike) -> Features:
     """Read and check one modality.
 
     Raises:
@@ -86,12 +88,14 @@ def _read(clip: Clip, name: str, *, root: Path) -> Features:
     place = place_of(path)
     try:
         if place is None:
-            with (root / path).open("rb") as file:
+            with open_binary(join(root, path)) as file:
                 array = _npy(file)
         else:
-            array = read_sequence(root / place[0], offset=place[1], name=place[2])
-    except FileNotFoundError:
+            array = read_sequence(Path(join(root, place[0])), offset=place[1], name=place[2])
+    except (FileNotFoundError, NoSuchFile):
         raise DecodeError(_REASON, f"{name}: {path} does not exist") from None
+    except UserError as error:
+        raise DecodeError(_REASON, f"{name}: {error}") from error
     except OSError as error:
         raise DecodeError(_REASON, f"{name}: {path} cannot be read ({error.strerror})") from error
     except (ValueError, RecordError) as error:
