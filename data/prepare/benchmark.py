@@ -299,7 +299,8 @@ def show(name: str = "", *, console: Console | None = None) -> None:
         console.print(shown, markup=False, highlight=False, soft_wrap=True)
     console.print(
         "twinreel prepare --list NAME says all about one, with the names of its videos.\n"
-        "twinreel prepare NAME --annotations DIR --videos DIR --out DIR prepares it.",
+        "twinreel prepare NAME --annotations DIR --videos DIR --out DIR prepares it.\n"
+        "Without annotation files: a manifest, a CSV, a folder, or WebDataset archives (twinreel prepare --help).",
         highlight=False,
     )
 
