@@ -68,6 +68,7 @@ class Clip:
         return self.meta.get("group") or ""
 
 
+NOT_FETCHED = "no media in the archive"  # the reason that is counted, but is no fault of what is there
 REFUSED = "refused"  # key in `Clip.meta`: why a clip that a source has found must not be used
 FIELDS = tuple(field.name for field in dataclasses.fields(Clip))
 _SPLIT = re.compile(r"[a-z][a-z0-9_]*")

@@ -118,7 +118,7 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
     from .task import Setting
 
     data = section(ClipData, config["data"], name="data")
-    records = Records(data.dir)
+    records = Records(data.dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     rows = records.rows(data.train_split) if data.train_split in records.splits else []
     for warning in mismatches(config, meta=meta, prepare=records.options, rows=rows):
         say(f"warning: {warning}")

@@ -76,7 +76,7 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
     from .objective import Contrastive
 
     data = section(ClipData, config.data, name="data")
-    records = Records(evaluated_folder(data))
+    records = Records(evaluated_folder(data), cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     tokenizer = keep_tokenizer(data, workdir=workdir)
     objective = Contrastive(
         model=config.model.to_dict(),

@@ -38,7 +38,7 @@ FORBIDDEN = {
 }
 # The modules that pretraining on synthetic batches loads must do without tensorflow.
 WITHOUT_TENSORFLOW = {"options", "manifest", "batches/synthetic", "text/tokenizer", "sources/read", "media/decode"}
-WITHOUT_TENSORFLOW |= {"sources/videos"}
+WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset", "paths", "batches/shards_cache"}
 # Rooms inside data/: each imports only what stands before it. Files that lie in data/ itself are below all of them.
 DATA_ROOMS = ["transforms", "text", "media", "shapes", "sources", "prepare", "batches"]
 

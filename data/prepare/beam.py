@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ...configs.errors import UserError
 from ..manifest import make_clip, to_json
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits
+from ..paths import is_remote
 from .builder import Crew, Fleet
 from .shards import Book, Shard, Workplace, writing
 
@@ -52,7 +54,7 @@ def make(
         crew.work.drop(shard)
     settings = {
         "folder": str(crew.work.folder.absolute()),
-        "root": str(crew.root.absolute()),
+        "root": os.fspath(crew.root) if is_remote(crew.root) else str(Path(crew.root).absolute()),
         "options": dataclasses.asdict(crew.options),
         "limits": dataclasses.asdict(crew.limits),
         "workers": crew.workers,
@@ -88,7 +90,7 @@ def make_one(
     shard = Shard(split=line["split"], number=line["number"], clips=clips, key=line["key"])
     if work.book(shard) is None:  # a runner may ask twice
         limited = {"options": DecodeOptions(**options), "limits": Limits(**limits)}
-        crew = Crew(work=work, root=Path(root), workers=workers, **limited)
+        crew = Crew(work=work, root=root, workers=workers, **limited)
         for _ in crew.make([shard], advance=Metrics.counter("twinreel", "clips").inc):
             pass
     return len(clips)

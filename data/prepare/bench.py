@@ -23,6 +23,7 @@ from ...configs.cli import Parser
 from ...configs.errors import UserError
 from ..manifest import Clip
 from ..media.decode import DecodeOptions
+from ..paths import PathLike, join
 from ..sources.read import clean_captions, read_source
 from .folder import file_sizes
 from .prepare import cores
@@ -149,7 +150,7 @@ def _cpu(who: int) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _run_prepare(clips: Sequence[Clip], *, root: Path, options: DecodeOptions, workers: int, spent: _Spent) -> int:
+def _run_prepare(clips: Sequence[Clip], *, root: PathLike, options: DecodeOptions, workers: int, spent: _Spent) -> int:
     """Build a folder of the clips once; return the size of its shards."""
     from . import builder
 
@@ -167,10 +168,10 @@ def _run_prepare(clips: Sequence[Clip], *, root: Path, options: DecodeOptions, w
     return summary.bytes
 
 
-def _run_bare(clips: Sequence[Clip], *, root: Path, options: DecodeOptions, workers: int, spent: _Spent) -> None:
+def _run_bare(clips: Sequence[Clip], *, root: PathLike, options: DecodeOptions, workers: int, spent: _Spent) -> None:
     """Run the bare loop over the clips once, in several processes."""
     kept = dataclasses.asdict(options)
-    todo = collections.deque(json.dumps([str(root / clip.path), clip.start_s, clip.end_s, kept]) for clip in clips)
+    todo = collections.deque(json.dumps([join(root, clip.path), clip.start_s, clip.end_s, kept]) for clip in clips)
     with spent.clock(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
         answers = [
             answer for future in [pool.submit(_feed, todo) for _ in range(workers)] for answer in future.result()

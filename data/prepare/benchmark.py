@@ -11,6 +11,7 @@ from rich.console import Console
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
 from ..manifest import Clip, ids_sha256, write_jsonl
+from ..paths import PathLike
 from ..sources.registry import SOURCES, get_source
 from ..sources.source import Annotations, Option, Source
 from ..sources.videos import Located, locate
@@ -25,7 +26,7 @@ def prepare_benchmark(
     *,
     annotations: Path | str,
     videos: Path | str = "",
-    out: Path | str,
+    out: PathLike,
     min_coverage: float = 0.0,
     options: dict[str, Any] | None = None,
     splits: Sequence[str] = (),
@@ -287,7 +288,8 @@ def show(name: str = "", *, console: Console | None = None) -> None:
         console.print(shown, markup=False, highlight=False, soft_wrap=True)
     console.print(
         "twinreel prepare --list NAME says all about one, with the names of its videos.\n"
-        "twinreel prepare NAME --annotations DIR --videos DIR --out DIR prepares it.",
+        "twinreel prepare NAME --annotations DIR --videos DIR --out DIR prepares it.\n"
+        "Without annotation files: a manifest, a CSV, a folder, or WebDataset archives (twinreel prepare --help).",
         highlight=False,
     )
 

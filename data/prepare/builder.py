@@ -24,9 +24,10 @@ import tensorflow_datasets as tfds
 from rich.progress import Progress
 
 from ...configs.errors import UserError
-from ..manifest import Clip, write_jsonl
+from ..manifest import REFUSED, Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
 from ..media.workers import Job, Limits, decode_in_order
+from ..paths import PathLike, join
 from ..tf_cpu import keep_freed_memory, tf
 from .assemble import assemble, take_back
 from .features import Features, add_features, no_video
@@ -145,7 +146,7 @@ class Crew:
     """
 
     work: Workplace
-    root: Path
+    root: PathLike
     options: DecodeOptions
     limits: Limits
     workers: int
@@ -173,7 +174,7 @@ def build(
     clips: Sequence[Clip],
     *,
     sizes: Mapping[str, int],
-    root: Path,
+    root: PathLike,
     out: Path,
     options: DecodeOptions,
     limits: Limits,
@@ -291,7 +292,7 @@ def _records(
     book: Book,
     advance: Callable[[], None],
     *,
-    root: Path,
+    root: PathLike,
 ) -> Iterator[bytes]:
     """Yield the records of a shard and keep its book."""
     for clip in shard.clips:
@@ -307,12 +308,15 @@ def _records(
         yield serialize(example(clip, decoded, stored=stored))
 
 
-def _job(clip: Clip, *, root: Path, options: DecodeOptions) -> Job | DecodedClip | DecodeError:
+def _job(clip: Clip, *, root: PathLike, options: DecodeOptions) -> Job | DecodedClip | DecodeError:
+    if refused := clip.meta.get(REFUSED):
+        reason, _, detail = str(refused).partition(": ")
+        return DecodeError(reason, detail)
     if not clip.captions:
         return DecodeError("no caption")
     if not clip.path:
         return no_video()
-    return Job(path=root / clip.path, options=options, start_s=clip.start_s, end_s=clip.end_s)
+    return Job(path=join(root, clip.path), options=options, start_s=clip.start_s, end_s=clip.end_s)
 
 
 def _row(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features], index: int) -> dict[str, Any]:

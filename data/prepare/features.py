@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ...configs.errors import UserError
 from ..manifest import Clip
 from ..media.decode import DecodedClip, DecodeError
 from ..paths import NoSuchFile, PathLike, join, open_binary
@@ -93,6 +94,8 @@ def _read(clip: Clip, name: str, *, root: PathLike) -> Features:
             array = read_sequence(join(root, place[0]), offset=place[1], name=place[2])
     except NoSuchFile:
         raise DecodeError(_REASON, f"{name}: {path} does not exist") from None
+    except UserError as error:
+        raise DecodeError(_REASON, f"{name}: {error}") from error
     except OSError as error:
         raise DecodeError(_REASON, f"{name}: {path} cannot be read ({error.strerror or error})") from error
     except (ValueError, RecordError) as error:  # a UserError is a ValueError

@@ -14,6 +14,7 @@ from rich.console import Console
 from ...configs.errors import UserError
 from ...configs.load import difference
 from ..manifest import Clip, to_json
+from ..paths import NoSuchFile, PathLike, join, member_of, size
 from .layout import BUILDING, SETTINGS
 
 _SETTINGS = ("version", "records_version", "options", "shard_clips")  # as a build was begun, it goes on
@@ -96,15 +97,16 @@ def goes_on(out: Path, wanted: dict[str, Any], *, overwrite: bool, console: Cons
     return not changes
 
 
-def file_sizes(clips: Sequence[Clip], *, root: Path) -> dict[str, int]:
-    """Return the size in bytes of the file at each path of the clips; -1 where there is none."""
+def file_sizes(clips: Sequence[Clip], *, root: PathLike) -> dict[str, int]:
+    """Return the size in bytes of the file or member at each path of the clips; -1 where there is none."""
     sizes: dict[str, int] = {"": -1}
     for path in (path for clip in clips for path in (clip.path, *clip.features.values())):
         if path not in sizes:
-            file = path.partition("::")[0]  # a record inside a file changes with the file
+            # A record inside a file that is no archive changes with the file.
+            file = path if member_of(path) else path.partition("::")[0]
             try:
-                sizes[path] = (root / file).stat().st_size
-            except OSError:
+                sizes[path] = size(join(root, file))
+            except NoSuchFile:
                 sizes[path] = -1
     return sizes
 

@@ -10,26 +10,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich.markup
 from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
 from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
+from ..paths import PathLike, file_name, is_remote
 from ..sources.read import clean_captions, read_source
+from . import sending
 from .duplicates import MODES
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
 from .found import Found
 from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
+from .printing import print_done, print_found, print_rejects
 
 if TYPE_CHECKING:  # at run time it would load tensorflow
-    from .summary import Summary
+    pass
 
-_EXAMPLES = 3  # rejected clips named per reason
+WEBDATASET = "webdataset"  # the source that --shards belongs to
 
 _DESCRIPTION = """\
 Decode videos once into record shards that training reads.
@@ -43,6 +43,9 @@ SOURCE is one of
   a folder      each video or picture (a clip of one frame) with a .txt beside it that has one caption per line; or,
                 if none has one, class folders: the folder's name is the label, and the caption. Top folders train,
                 val, test are splits
+  archives      WebDataset .tar files, as video2dataset and img2dataset write them: one, a folder of them, or a pattern
+                such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt (caption), KEY.json, KEY.cls (label); a
+                picture is a clip of one frame. Members are read in place, nothing is unpacked
   a benchmark   NAME --annotations DIR --videos DIR: its owners' own files; --list names the benchmarks,
                 NAME --help explains one. Missing videos are counted: OUT/prepare.json has each split's coverage
 
@@ -56,15 +59,19 @@ drop leaves them out, --fail_on_leak refuses a clip of another split that is in 
 The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
 If the source has changed meanwhile, the shards whose clips have changed are made again.
 
+Manifests, CSV files, archives, the videos that they name, and OUT may lie behind a URL: s3:// (pip install
+'twinreel[s3]'), gs:// ('twinreel[gcs]'), https:// to read. An OUT behind a URL is built in the user's cache folder and
+then sent, prepare.json last.
+
 On a fleet:  twinreel prepare SOURCE --out DIR --beam_runner DataflowRunner --beam_options project=P,region=R,...
 Apache Beam's workers then make the shards, the same to the last byte; they must reach SOURCE and OUT by the same paths.
 """
 
 
 def prepare(
-    source: Path | str,
+    source: PathLike,
     *,
-    out: Path | str,
+    out: PathLike,
     fps: float | None = 8.0,
     short_side: int = 256,
     jpeg_quality: int = 92,
@@ -89,7 +96,7 @@ def prepare(
 
     Args:
       source: manifest (.jsonl), CSV or folder; see `read_source`.
-      out: the folder to make.
+      out: the folder to make, or a URL to which it is sent once it is built.
       fps: frames per second to keep; 0 or None = every frame.
       short_side: pixels of the frames' shorter side, 0 = as in the file; smaller pictures are not enlarged.
       jpeg_quality: 1 to 100.
@@ -117,7 +124,8 @@ def prepare(
     Raises:
       UserError: a fault in the source or the options, another result in `out`, or too many unusable clips.
     """
-    source, out, console = Path(source), Path(out), console or Console()
+    url = os.fspath(out).rstrip("/") if is_remote(out) else ""
+    out, console = sending.staging_folder(url) if url else Path(out), console or Console()
     options = DecodeOptions(
         fps=float(fps or 0),
         short_side=short_side,
@@ -140,20 +148,17 @@ def prepare(
         "options": dataclasses.asdict(options)
         | {"splits": sorted({clip.split for clip in clips}), "drop_duplicates": duplicates == "drop"},
         "shard_clips": shard_clips,
-        "source": source.name,
+        "source": file_name(source),
         "source_sha256": source_hash([*clips, *missing], sizes={clip.path: -1 for clip in missing} | sizes),
         "captions": {"empty_dropped": dropped, "from_labels": from_labels},
     }
     with only_one(out):
-        done = finished(out, wanted, overwrite=overwrite)
+        done = sending.finished(url, wanted, overwrite=overwrite) if url else None
         if done is not None:
-            console.print(f"{out} is prepared already ({_total(done)} clips, {decimal(done['bytes'])}); nothing to do")
-            shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
-            if fail_on_leak:
-                from .settle import check_leaks
-
-                check_leaks(out)
+            print_done(console, done, out=url)
             return done
+        overwrite = overwrite or bool(url)  # what is behind the URL has been looked at; the local folder is only ours
+        done = finished(out, wanted, overwrite=overwrite)
         settings = {
             "sizes": sizes,
             "options": options,
@@ -164,24 +169,32 @@ def prepare(
             "duplicates": (duplicates, fail_on_leak),
         }
         fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
-        begun = goes_on(out, wanted, overwrite=overwrite, console=console)
-        return _build(
-            clips,
-            root=root,
-            out=out,
-            wanted=wanted,
-            console=console,
-            settings=settings,
-            fleet=fleet,
-            begun=begun,
-            finish=found.finish if found else lambda folder, report: report,
-        )
+        with sending.sent(out, url=url):
+            if done is not None:
+                print_done(console, done, out=out)
+                shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
+                if fail_on_leak:
+                    from .settle import check_leaks
+
+                    check_leaks(out)
+                return done
+            return _build(
+                clips,
+                root=root,
+                out=out,
+                wanted=wanted,
+                console=console,
+                settings=settings,
+                fleet=fleet,
+                begun=goes_on(out, wanted, overwrite=overwrite, console=console),
+                finish=found.finish if found else lambda folder, report: report,
+            )
 
 
 def _build(
     clips: list[Clip],
     *,
-    root: Path,
+    root: PathLike,
     out: Path,
     wanted: dict[str, Any],
     console: Console,
@@ -214,7 +227,7 @@ def _build(
     try:
         summary = builder.build(clips, root=root, out=out, fleet=runner, treatment=treatment, **settings)
     except TooManyRejects as error:
-        _print_rejects(console, error.summary)
+        print_rejects(console, error.summary)
         raise
     report = wanted | {
         "counts": summary.counts(),
@@ -228,12 +241,12 @@ def _build(
     with writing(out / "prepare.json"):
         write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
     builder.end(out)
-    _print_found(console, summary, report, out=out)
-    _print_rejects(console, summary)
+    print_found(console, summary, report, out=out)
+    print_rejects(console, summary)
     return report
 
 
-def _check_captions(clips: list[Clip], *, source: Path) -> None:
+def _check_captions(clips: list[Clip], *, source: PathLike) -> None:
     """Refuse a source that has no text at all: decoding it would only list every clip as rejected."""
     if not any(clip.captions for clip in clips):
         raise UserError(
@@ -289,9 +302,11 @@ def main(argv: list[str]) -> int:
 
     parser = Parser(verb="prepare", description=_DESCRIPTION)
     parser.add_argument(
-        "source", metavar="SOURCE", help="a manifest (.jsonl), a .csv, a folder of videos, or a benchmark"
+        "source",
+        metavar="SOURCE",
+        help="a manifest (.jsonl), a .csv, a folder of videos, .tar archives, or a benchmark",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, or a URL (s3://bucket/folder)")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
     parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
     parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100")
@@ -343,6 +358,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--fail_on_leak", action="store_true", help="fail if a clip of another split has a duplicate in train"
     )
+    parser.add_argument(
+        "--shards", metavar="PATTERN", help="archives of `prepare webdataset`: 'dir/{00000..00099}.tar'"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
     benchmark.add_flags(parser)
     if benchmark.explained(argv):
@@ -351,6 +369,7 @@ def main(argv: list[str]) -> int:
     fields: dict[str, Any] = vars(args)
     fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
     fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
+    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
     named = benchmark.take_flags(fields)
     if named is None:
         prepare(fields.pop("source"), **fields)
@@ -359,70 +378,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _total(report: dict[str, Any]) -> int:
-    return sum(count["clips"] for count in report["counts"].values())
-
-
-def _print_found(console: Console, summary: "Summary", report: dict[str, Any], *, out: Path) -> None:
-    """Print clips, captions, duration and sound of each split, and the size of the whole."""
-    table = Table(title=f"prepared: {out}", title_justify="left")
-    for name in ("split", "clips", "rejected", "captions", "frames", "duration", "with sound"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    for split, count in report["counts"].items():
-        found = summary.splits[split]
-        table.add_row(
-            split,
-            f"{count['clips']:,}",
-            f"{count['rejected']:,}",
-            f"{found.captions:,}",
-            f"{found.frames:,}",
-            _duration(found.seconds),
-            f"{100 * found.with_sound / max(1, found.clips):.0f} %",
+def _archives(source: str, *, shards: str | None) -> str:
+    """The source, where `webdataset --shards PATTERN` is another way to say PATTERN."""
+    if (source == WEBDATASET) != (shards is not None):
+        raise UserError(
+            f"SOURCE is {source!r}: --shards PATTERN and SOURCE {WEBDATASET!r} go together; "
+            "give both, or the pattern as SOURCE"
         )
-    console.print(table)
-    per_clip = report["bytes"] / max(1, _total(report))
-    console.print(f"size: {decimal(report['bytes'])}, {decimal(round(per_clip))} per clip")
-    texts = report["captions"]
-    for count, what in (
-        (texts["empty_dropped"], "empty captions dropped"),
-        (texts["from_labels"], "clips without a caption have their label as caption"),
-        *_duplicates_in_words(report["duplicates"]),
-        *((count, f"clips: {note}") for note, count in report["notes"].items()),
-    ):
-        if count:
-            console.print(f"{count:,} {what}", style="yellow")
-
-
-def _duplicates_in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
-    if found is None:
-        return []
-    return [
-        (found["exact"], "exact duplicates (all pairs: duplicates.jsonl)"),
-        (found["near"], "near duplicates (all pairs: duplicates.jsonl)"),
-        *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
-        (found["dropped"], "duplicates dropped"),
-    ]
-
-
-def _print_rejects(console: Console, summary: "Summary") -> None:
-    """Print how many clips were rejected for each reason, with the first few of them."""
-    rejects = summary.rejects + summary.dropped
-    if not rejects:
-        return
-    table = Table(title="rejected (all of them: rejects.jsonl)", title_justify="left")
-    for name in ("reason", "clips", "for example"):
-        table.add_column(name, justify="right" if name == "clips" else "left", overflow="fold")
-    for reason, count in summary.reasons.most_common():
-        lines = [line for line in rejects if line["reason"].split(": ")[0] == reason]
-        table.add_row(reason, f"{count:,}", "\n".join(_example(line, reason) for line in lines[:_EXAMPLES]))
-    console.print(table)
-
-
-def _example(line: dict[str, Any], reason: str) -> str:
-    detail = line["reason"].removeprefix(reason).removeprefix(": ")
-    return rich.markup.escape(line["path"] + (f" ({detail})" if detail else ""))
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return source if shards is None else shards

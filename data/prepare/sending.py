@@ -19,19 +19,21 @@ from ...configs.errors import UserError
 from ...configs.load import difference
 from .. import remote
 from ..manifest import write_whole
-from ..paths import file_name, open_binary
+from ..paths import cache_folder, file_name, open_binary
+from .folder import COMPARED
+from .layout import RESULTS
 
 _VOUCHER = "prepare.json"
 _SENT = ".sent.json"  # in the local folder: size and time of each file that has arrived
-_OURS = ("twinreel_clips/", "clips.jsonl", "rejects.jsonl")  # what an earlier build may have left behind the URL
+_OURS = RESULTS  # what an earlier build may have left behind the URL
 
 
-def staging_folder(url: str, *, cache: Path) -> Path:
+def staging_folder(url: str) -> Path:
     """Return the local folder in which what belongs behind a URL is built."""
-    return cache / "staging" / hashlib.sha256(url.encode()).hexdigest()[:16] / file_name(url)
+    return cache_folder() / "staging" / hashlib.sha256(url.encode()).hexdigest()[:16] / file_name(url)
 
 
-def finished(url: str, wanted: dict[str, Any], *, compared: tuple[str, ...], overwrite: bool) -> dict[str, Any] | None:
+def finished(url: str, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
     """Return the prepare.json behind a URL if what is there is wanted and whole; None if it has to be made.
 
     Raises:
@@ -48,7 +50,7 @@ def finished(url: str, wanted: dict[str, Any], *, compared: tuple[str, ...], ove
     try:
         with open_binary(f"{url}/{_VOUCHER}") as file:
             done = json.loads(file.read())
-        changes = difference(*({key: config[key] for key in compared if key in config} for config in (done, wanted)))
+        changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
         size = sum(size for name, size in remote.walk(url).items() if ".array_record" in name)
         whole = size == done["bytes"]
     except (ValueError, KeyError, TypeError) as error:
@@ -94,14 +96,16 @@ def send(folder: Path, *, url: str) -> None:
 
 
 @contextlib.contextmanager
-def rejects_sent(folder: Path, *, url: str) -> Iterator[None]:
-    """Send rejects.jsonl where a build fails for what is listed in it."""
+def sent(folder: Path, *, url: str) -> Iterator[None]:
+    """Send the folder when it has been built; of one that fails, rejects.jsonl, which says why. "" = nowhere."""
     try:
         yield
     except UserError:
         if url and (folder / "rejects.jsonl").is_file():
             remote.upload(folder / "rejects.jsonl", url=f"{url}/rejects.jsonl")
         raise
+    if url:
+        send(folder, url=url)
 
 
 def _sent(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from ...configs.errors import UserError
+from ..manifest import NOT_FETCHED
 from .shards import Book
 
 _ENOUGH = 20  # rejects to have seen before a hopeless build is broken off: one run should show most of what is wrong
@@ -104,7 +105,7 @@ class TooManyRejects(UserError):
 
 
 def check(summary: Summary, *, max_bad_fraction: float, least: int = _ENOUGH) -> None:
-    """Break a build off whose rejects are too many already.
+    """Break a build off whose rejects are too many already; what a downloader did not get does not count.
 
     Args:
       summary: of the clips seen so far.
@@ -114,7 +115,7 @@ def check(summary: Summary, *, max_bad_fraction: float, least: int = _ENOUGH) ->
     Raises:
       TooManyRejects: that is so.
     """
-    rejected, total = len(summary.rejects), summary.total
+    rejected, total = len(summary.rejects) - summary.reasons[NOT_FETCHED], summary.total
     if rejected <= max_bad_fraction * total or rejected < least:
         return
     stopped = f" (stopped after {summary.seen} of {total})" if summary.seen < total else ""

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...configs.errors import UserError
 from .. import paths, remote
-from ..manifest import REFUSED, Clip, make_clip
+from ..manifest import NOT_FETCHED, REFUSED, Clip, make_clip
 from ..tars import TarError, TarMember, members
 from . import sidecars
 from .read import ARCHIVES, VIDEO_SUFFIXES, assign_splits, hashed_split
@@ -240,7 +240,7 @@ def _clip(sample: Sample, *, archive: str, split: str) -> tuple[_Found, int]:
         video = sidecars.video_key(sample.key, fields)
         if not reason and sample.media is None and not sample.features:
             status = fields.get("status")
-            reason = "no media in the archive" + (f": status {str(status)[:80]!r}" if status else "")
+            reason = NOT_FETCHED + (f": status {str(status)[:80]!r}" if status else "")
         if not reason:
             said, bad = sidecars.sentences(fields)
             caption, category = (sidecars.text(sample.texts.get(suffix, b"")) for suffix in (".txt", ".cls"))

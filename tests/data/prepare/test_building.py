@@ -115,7 +115,7 @@ def decoded(monkeypatch):
     def count(jobs, **named):
         def counted():
             for job in jobs:
-                seen[getattr(job, "path", Path("no job")).name] += 1
+                seen[Path(getattr(job, "path", "no job")).name] += 1
                 yield job
 
         return real(counted(), **named)

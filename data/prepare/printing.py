@@ -1,0 +1,90 @@
+"""What `twinreel prepare` says at its end: what was found, what was rejected and why."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich.markup
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from ..paths import PathLike
+
+if TYPE_CHECKING:  # at run time it would load tensorflow
+    from .summary import Summary
+
+_EXAMPLES = 3  # rejected clips named per reason
+
+
+def _total(report: dict[str, Any]) -> int:
+    return sum(count["clips"] for count in report["counts"].values())
+
+
+def print_found(console: Console, summary: "Summary", report: dict[str, Any], *, out: Path) -> None:
+    """Print clips, captions, duration and sound of each split, and the size of the whole."""
+    table = Table(title=f"prepared: {out}", title_justify="left")
+    for name in ("split", "clips", "rejected", "captions", "frames", "duration", "with sound"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split, count in report["counts"].items():
+        found = summary.splits[split]
+        table.add_row(
+            split,
+            f"{count['clips']:,}",
+            f"{count['rejected']:,}",
+            f"{found.captions:,}",
+            f"{found.frames:,}",
+            _duration(found.seconds),
+            f"{100 * found.with_sound / max(1, found.clips):.0f} %",
+        )
+    console.print(table)
+    per_clip = report["bytes"] / max(1, _total(report))
+    console.print(f"size: {decimal(report['bytes'])}, {decimal(round(per_clip))} per clip")
+    texts = report["captions"]
+    for count, what in (
+        (texts["empty_dropped"], "empty captions dropped"),
+        (texts["from_labels"], "clips without a caption have their label as caption"),
+        *_duplicates_in_words(report["duplicates"]),
+        *((count, f"clips: {note}") for note, count in report["notes"].items()),
+    ):
+        if count:
+            console.print(f"{count:,} {what}", style="yellow")
+
+
+def _duplicates_in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
+    if found is None:
+        return []
+    return [
+        (found["exact"], "exact duplicates (all pairs: duplicates.jsonl)"),
+        (found["near"], "near duplicates (all pairs: duplicates.jsonl)"),
+        *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
+        (found["dropped"], "duplicates dropped"),
+    ]
+
+
+def print_rejects(console: Console, summary: "Summary") -> None:
+    """Print how many clips were rejected for each reason, with the first few of them."""
+    rejects = summary.rejects + summary.dropped
+    if not rejects:
+        return
+    table = Table(title="rejected (all of them: rejects.jsonl)", title_justify="left")
+    for name in ("reason", "clips", "for example"):
+        table.add_column(name, justify="right" if name == "clips" else "left", overflow="fold")
+    for reason, count in summary.reasons.most_common():
+        lines = [line for line in rejects if line["reason"].split(": ")[0] == reason]
+        table.add_row(reason, f"{count:,}", "\n".join(_example(line, reason) for line in lines[:_EXAMPLES]))
+    console.print(table)
+
+
+def _example(line: dict[str, Any], reason: str) -> str:
+    detail = line["reason"].removeprefix(reason).removeprefix(": ")
+    return rich.markup.escape(line["path"] + (f" ({detail})" if detail else ""))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def print_done(console: Console, done: dict[str, Any], *, out: PathLike) -> None:
+    """Print that there is nothing to do."""
+    console.print(f"{out} is prepared already ({_total(done)} clips, {decimal(done['bytes'])}); nothing to do")
