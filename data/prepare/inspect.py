@@ -184,7 +184,7 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
     table = Table(title="what is there", title_justify="left")
     for name in ("", *splits):
         table.add_column(name, justify="left" if not name else "right")
-    for name, cells in _overview(splits):
+    for name, cells in overview(splits):
         table.add_row(name, *cells)
     console.print(table)
     table = Table(title="how it is spread", title_justify="left")
@@ -226,8 +226,8 @@ COUNTED = {
 }
 
 
-def _overview(splits: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Rows of the first table: a name and a cell for each split."""
+def overview(splits: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the rows of the first table: a name and a cell for each split."""
 
     def share(found: dict[str, Any], key: str) -> str:
         return "not known" if found[key] is None else f"{100 * found[key] / found['clips']:.1f} %"
