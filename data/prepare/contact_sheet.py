@@ -30,12 +30,12 @@ def write_sheet(
     total = sum(map(len, chosen.values()))
     columns = min(_COLUMNS, total)
     lines = -(-total // columns)
-    size = (columns * (_WIDTH + _GAP) + _GAP, lines * (_HEIGHT + _TEXT + _GAP) + _GAP)
+    size = (columns * (_WIDTH + _GAP) - _GAP, lines * (_HEIGHT + _TEXT + _GAP) - _GAP)
     sheet = Image.new("RGB", size, _PAPER)
     place = 0
     for split, indices in chosen.items():
         for index, jpeg in zip(indices, read_frames(folder, shards=shards, split=split, indices=indices), strict=True):
-            at = (_GAP + place % columns * (_WIDTH + _GAP), _GAP + place // columns * (_HEIGHT + _TEXT + _GAP))
+            at = (place % columns * (_WIDTH + _GAP), place // columns * (_HEIGHT + _TEXT + _GAP))
             _put(sheet, at, jpeg=jpeg, split=split, caption=next(iter(rows[split][index]["captions"]), ""))
             place += 1
     sheet.save(path, "JPEG", quality=88)

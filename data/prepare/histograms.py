@@ -1,4 +1,4 @@
-"""Histograms of several splits in one chart: matplotlib figures as SVG that takes its colours and font from the page."""
+"""Histograms of several splits in one chart: matplotlib as SVG that takes its colours and font from the page."""
 
 import io
 import re
@@ -62,7 +62,8 @@ def histogram(spreads: dict[str, dict[str, Any]], *, title: str, name: str, limi
         if limit is not None and limit <= 3 * most:
             axes.axvline(limit, color=_MUTED, linewidth=1, linestyle=(0, (1, 2)))
         axes.set(title=title, ylim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        whole = all(edge % 1 == 0.5 for spread in spreads.values() for edge in spread["edges"])
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y")
         axes.set_axisbelow(True)

@@ -164,37 +164,40 @@ def _verified(folder: Path, prepared: dict[str, Any], rows: dict[str, list[dict[
         return check_records(folder, shards=prepared["shards"], rows=rows, advance=lambda: progress.advance(task))
 
 
-def bars(counts: list[int]) -> str:
+def bars(counts: list[int], *, width: int = 24) -> str:
     """Draw a histogram in one line of text, one character per bin; a bin that is not empty shows something.
 
     >>> bars([0, 1, 100, 50])
     ' ▁█▄'
     """
     top = max(counts, default=0)
-    return "".join(
-        _BLOCKS[-(-8 * count // top) if count * 8 < top else 8 * count // top] if top else " " for count in counts
-    )
+    if len(counts) > width:  # neighbours share a character
+        each = -(-len(counts) // width)
+        return bars([sum(counts[i : i + each]) for i in range(0, len(counts), each)], width=width)
+    heights = [max(8 * count // top, 1) if count else 0 for count in counts]
+    return "".join(_BLOCKS[height] for height in heights)
 
 
 def _print(console: Console, figures: dict[str, Any]) -> None:
     """Print all figures as tables."""
     splits = figures["splits"]
-    console.print(f"[bold]{escape(figures['folder'])}[/bold]: {decimal(figures['bytes'])} in {figures['shards']} shards, "
-                  f"from {escape(figures['source'])}")  # fmt: skip
+    name, size = escape(figures["folder"]), decimal(figures["bytes"])
+    console.print(f"[bold]{name}[/bold]: {size} in {figures['shards']} shards, from {escape(figures['source'])}")
     table = Table(title="what is there", title_justify="left")
     for name in ("", *splits):
         table.add_column(name, justify="left" if not name else "right")
     for name, cells in overview(splits):
         table.add_row(name, *cells)
     console.print(table)
+    width = 24 if console.width >= 116 else 8
     table = Table(title="how it is spread", title_justify="left")
-    for name in ("", "split", "least", "median", "mean", "95 %", "most", "from least to most"):
-        table.add_column(name, justify="left" if name in ("", "split", "from least to most") else "right")
+    for name in ("", "split", "least", "median", "mean", "95 %", "most", "histogram"):
+        table.add_column(name, justify="left" if name in ("", "split", "histogram") else "right")
     for key, name in SPREADS.items():
         for split, found in splits.items():
             if found[key]["counts"]:
                 cells = (f"{found[key][at]:,.4g}" for at in ("min", "median", "mean", "p95", "max"))
-                table.add_row(name, split, *cells, bars(found[key]["counts"]))
+                table.add_row(name, split, *cells, bars(found[key]["counts"], width=width))
     console.print(table)
     for key, name in COUNTED.items():
         for split, found in splits.items():

@@ -78,7 +78,8 @@ def _table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], *, t
             made[-1] = f'<td class="text">{cells[-1]}</td>'
         body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(made)}</tr>')
     kind = ' class="full"' if text else ""
-    return f'<div class="wide"><table{kind}><thead><tr><td></td>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    rows = "".join(body)
+    return f'<div class="wide"><table{kind}><thead><tr><td></td>{top}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _counts(splits: dict[str, Any]) -> str:
@@ -93,8 +94,8 @@ def _remarks(figures: dict[str, Any]) -> str:
 def _sheet(path: Path, *, shown: int, seed: int) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
-        f"<section><h2>Contact sheet</h2><p>The middle frames of {shown} clips drawn at random (seed {seed}), each with "
-        f'its split and first caption.</p><figure class="sheet"><img alt="middle frames of {shown} clips" '
+        f"<section><h2>Contact sheet</h2><p>The middle frames of {shown} clips drawn at random (seed {seed}), each "
+        f'with its split and first caption.</p><figure class="sheet"><img alt="middle frames of {shown} clips" '
         f'src="data:image/jpeg;base64,{data}"></figure></section>'
     )
 
@@ -152,8 +153,8 @@ def _duplicates(found: dict[str, Any] | None) -> str:
         return "<section><h2>Duplicates</h2><p>Not known: this folder has no fingerprints.</p></section>"
     text = (
         f"<p>{found['exact']:,} exact and {found['near']:,} near pairs; {found['within_split']:,} within a split, "
-        f"{found['across_splits']:,} across splits. {found['flat']:,} clips without any shape (black, plain) are compared "
-        "by their bytes only.</p>"
+        f"{found['across_splits']:,} across splits. {found['flat']:,} clips without any shape (black, plain) are "
+        "compared by their bytes only.</p>"
     )
     leaks = "".join(
         f'<p class="bad">{count:,} clips of {escape(split)} have a duplicate in train.</p>'
