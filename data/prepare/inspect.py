@@ -14,7 +14,7 @@ from rich.table import Table
 from ...configs.cli import Parser
 from ...configs.errors import UserError
 from ..manifest import write_whole
-from ..text.tokenizer import Tokenizer
+from ..text.tokenizer import load_tokenizer
 from . import measure
 from .duplicates import find_duplicates
 
@@ -27,8 +27,9 @@ languages, sound, duplicates, what was rejected and why.
   twinreel inspect DIR --verify              read every record too, decode every frame, compare all with what the
                                              folder says of it; exit status 1 if anything is wrong
 
-Tokens are counted with --tokenizer, a SentencePiece .model file; without it one is trained on the captions of train,
-as `twinreel pretrain` does. What is longer than --context_length, begin and end included, would be cut.
+Tokens are counted with --tokenizer (a SentencePiece .model file, a Hugging Face folder); without it one is trained on
+the captions of train, as `twinreel pretrain` does. What is longer than
+--context_length, begin and end included, would be cut.
 """
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -50,7 +51,7 @@ def inspect(
     Args:
       folder: the prepared folder.
       out: where to write `index.html`, `inspect.json` and `sheet.jpg`; None = nowhere.
-      tokenizer: a SentencePiece .model file; None = trained on the captions.
+      tokenizer: a SentencePiece .model file or what else `load_tokenizer` takes; None = trained on the captions.
       vocab_size: the largest vocabulary when it is trained.
       context_length: tokens L of a text, begin and end included.
       sheet: number of clips on the contact sheet.
@@ -71,7 +72,7 @@ def inspect(
     figures = _measured(folder, prepared, rows, rejects)
     trained = measure.train_tokenizer(rows.get("train") or _all(rows), vocab_size=vocab_size) if not tokenizer else None
     figures["tokenizer"] = str(tokenizer) if tokenizer else f"SentencePiece trained here (--vocab_size {vocab_size})"
-    used = trained or Tokenizer.load(str(tokenizer))
+    used = trained or load_tokenizer(str(tokenizer))
     for split, members in rows.items():
         figures["splits"][split] |= measure.token_figures(members, tokenizer=used, context_length=context_length)
     if verify:
@@ -279,7 +280,11 @@ def main(argv: list[str]) -> int:
     parser = Parser(verb="inspect", description=_DESCRIPTION)
     parser.add_argument("folder", metavar="DIR", help="a folder that `twinreel prepare` made")
     parser.add_argument("--out", metavar="PAGE", help="folder for index.html, inspect.json and sheet.jpg")
-    parser.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece .model file; without it one is trained")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="NAME",
+        help="tokenizer to count with; without it one is trained",
+    )
     parser.add_argument("--vocab_size", type=int, default=8000, help="the largest vocabulary, if it is trained")
     parser.add_argument("--context_length", type=int, default=64, help="tokens of a text, begin and end included")
     parser.add_argument("--sheet", type=int, default=24, metavar="N", help="clips on the contact sheet")

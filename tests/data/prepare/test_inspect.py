@@ -118,11 +118,11 @@ def test_rejects_and_duplicates(inspected):
 
 
 def test_truncated_captions_are_counted(folder, inspected, tmp_path):
-    from twinreel.data.text.tokenizer import Tokenizer
+    from twinreel.data.text.tokenizer import SentencePieceTokenizer
 
     figures = inspected[1]
     train = [caption for row in rows_of(folder, "train") for caption in row["captions"]]
-    tokenizer = Tokenizer.train(train, vocab_size=400)
+    tokenizer = SentencePieceTokenizer.train(train, vocab_size=400)
     _, _, cut = tokenizer.encode(train, context_length=40)
     assert 0 < cut < len(train)
     assert figures["splits"]["train"]["truncated"] == cut
