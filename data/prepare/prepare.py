@@ -21,7 +21,7 @@ from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
 from ..sources.read import clean_captions, read_source
-from .duplicates import MODES
+from .duplicates import MODES, in_words
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
 from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
 
@@ -319,16 +319,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
     )
-    parser.add_argument(
-        "--duplicates",
-        default="report",
-        choices=MODES,
-        help="clips that are the same, or nearly: report lists them in duplicates.jsonl, drop leaves them out (train "
-        "gives way to other splits, later clips to earlier ones), keep does not look",
-    )
-    parser.add_argument(
-        "--fail_on_leak", action="store_true", help="fail if a clip of another split has a duplicate in train"
-    )
+    words = "clips that are the same or nearly: list them in duplicates.jsonl, drop them too, or do not look"
+    parser.add_argument("--duplicates", default="report", choices=MODES, help=words)
+    words = "fail if a clip of another split has a duplicate in train"
+    parser.add_argument("--fail_on_leak", action="store_true", help=words)
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
     benchmark.add_flags(parser)
     if benchmark.explained(argv):
@@ -372,22 +366,11 @@ def _print_found(console: Console, summary: "Summary", report: dict[str, Any], *
     for count, what in (
         (texts["empty_dropped"], "empty captions dropped"),
         (texts["from_labels"], "clips without a caption have their label as caption"),
-        *_duplicates_in_words(report["duplicates"]),
+        *in_words(report["duplicates"]),
         *((count, f"clips: {note}") for note, count in report["notes"].items()),
     ):
         if count:
             console.print(f"{count:,} {what}", style="yellow")
-
-
-def _duplicates_in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
-    if found is None:
-        return []
-    return [
-        (found["exact"], "exact duplicates (all pairs: duplicates.jsonl)"),
-        (found["near"], "near duplicates (all pairs: duplicates.jsonl)"),
-        *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
-        (found["dropped"], "duplicates dropped"),
-    ]
 
 
 def _print_rejects(console: Console, summary: "Summary") -> None:
