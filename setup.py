@@ -7,5 +7,9 @@ FOLDERS = ["configs", "data", "models", "losses", "engine", "pretrain", "finetun
 setup(
     packages=["twinreel"] + [f"twinreel.{name}" for name in find_packages(".") if name.split(".")[0] in FOLDERS],
     package_dir={"twinreel": "."},
-    package_data={"twinreel": ["py.typed"], "twinreel.evaluate": ["templates/*"]},
+    package_data={
+        "twinreel": ["py.typed"],
+        "twinreel.evaluate": ["templates/*"],
+        "twinreel.data.prepare": ["templates/*"],
+    },
 )

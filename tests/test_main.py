@@ -39,6 +39,7 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
     [
         ("demo", "--sed", "--seed"),
         ("prepare", "--shortside", "--short_side"),
+        ("inspect", "--tokenzier", "--tokenizer"),
         ("pretrain", "--workdri", "--workdir"),
         ("evaluate", "--spilt", "--split"),
         ("finetune", "--inti", "--init"),

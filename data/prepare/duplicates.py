@@ -164,6 +164,18 @@ def find_duplicates(rows: Sequence[dict[str, Any]]) -> Duplicates:
     )
 
 
+def in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
+    """Return what prepare.json says of duplicates as counts and what they count."""
+    if found is None:
+        return []
+    return [
+        (found["exact"], "exact duplicates (all pairs: duplicates.jsonl)"),
+        (found["near"], "near duplicates (all pairs: duplicates.jsonl)"),
+        *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
+        (found["dropped"], "duplicates dropped"),
+    ]
+
+
 def search(prints: Prints) -> tuple[np.ndarray, np.ndarray, int]:
     """Find all pairs that are `near` without comparing all with all.
 

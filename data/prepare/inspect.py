@@ -14,7 +14,7 @@ from rich.table import Table
 from ...configs.cli import Parser
 from ...configs.errors import UserError
 from ..manifest import write_whole
-from ..text.tokenizer import Tokenizer
+from ..text.tokenizer import load_tokenizer
 from . import measure
 from .duplicates import find_duplicates
 
@@ -27,8 +27,9 @@ languages, sound, duplicates, what was rejected and why.
   twinreel inspect DIR --verify              read every record too, decode every frame, compare all with what the
                                              folder says of it; exit status 1 if anything is wrong
 
-Tokens are counted with --tokenizer, a SentencePiece .model file; without it one is trained on the captions of train,
-as `twinreel pretrain` does. What is longer than --context_length, begin and end included, would be cut.
+Tokens are counted with --tokenizer (a SentencePiece .model file, a Hugging Face folder); without it one is trained on
+the captions of train, as `twinreel pretrain` does. What is longer than
+--context_length, begin and end included, would be cut.
 """
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -50,7 +51,7 @@ def inspect(
     Args:
       folder: the prepared folder.
       out: where to write `index.html`, `inspect.json` and `sheet.jpg`; None = nowhere.
-      tokenizer: a SentencePiece .model file; None = trained on the captions.
+      tokenizer: a SentencePiece .model file or what else `load_tokenizer` takes; None = trained on the captions.
       vocab_size: the largest vocabulary when it is trained.
       context_length: tokens L of a text, begin and end included.
       sheet: number of clips on the contact sheet.
@@ -71,7 +72,7 @@ def inspect(
     figures = _measured(folder, prepared, rows, rejects)
     trained = measure.train_tokenizer(rows.get("train") or _all(rows), vocab_size=vocab_size) if not tokenizer else None
     figures["tokenizer"] = str(tokenizer) if tokenizer else f"SentencePiece trained here (--vocab_size {vocab_size})"
-    used = trained or Tokenizer.load(str(tokenizer))
+    used = trained or load_tokenizer(str(tokenizer))
     for split, members in rows.items():
         figures["splits"][split] |= measure.token_figures(members, tokenizer=used, context_length=context_length)
     if verify:
@@ -164,37 +165,40 @@ def _verified(folder: Path, prepared: dict[str, Any], rows: dict[str, list[dict[
         return check_records(folder, shards=prepared["shards"], rows=rows, advance=lambda: progress.advance(task))
 
 
-def bars(counts: list[int]) -> str:
+def bars(counts: list[int], *, width: int = 24) -> str:
     """Draw a histogram in one line of text, one character per bin; a bin that is not empty shows something.
 
     >>> bars([0, 1, 100, 50])
     ' ▁█▄'
     """
     top = max(counts, default=0)
-    return "".join(
-        _BLOCKS[-(-8 * count // top) if count * 8 < top else 8 * count // top] if top else " " for count in counts
-    )
+    if len(counts) > width:  # neighbours share a character
+        each = -(-len(counts) // width)
+        return bars([sum(counts[i : i + each]) for i in range(0, len(counts), each)], width=width)
+    heights = [max(8 * count // top, 1) if count else 0 for count in counts]
+    return "".join(_BLOCKS[height] for height in heights)
 
 
 def _print(console: Console, figures: dict[str, Any]) -> None:
     """Print all figures as tables."""
     splits = figures["splits"]
-    console.print(f"[bold]{escape(figures['folder'])}[/bold]: {decimal(figures['bytes'])} in {figures['shards']} shards, "
-                  f"from {escape(figures['source'])}")  # fmt: skip
+    name, size = escape(figures["folder"]), decimal(figures["bytes"])
+    console.print(f"[bold]{name}[/bold]: {size} in {figures['shards']} shards, from {escape(figures['source'])}")
     table = Table(title="what is there", title_justify="left")
     for name in ("", *splits):
         table.add_column(name, justify="left" if not name else "right")
-    for name, cells in _overview(splits):
+    for name, cells in overview(splits):
         table.add_row(name, *cells)
     console.print(table)
+    width = 24 if console.width >= 116 else 8
     table = Table(title="how it is spread", title_justify="left")
-    for name in ("", "split", "least", "median", "mean", "95 %", "most", "from least to most"):
-        table.add_column(name, justify="left" if name in ("", "split", "from least to most") else "right")
+    for name in ("", "split", "least", "median", "mean", "95 %", "most", "histogram"):
+        table.add_column(name, justify="left" if name in ("", "split", "histogram") else "right")
     for key, name in SPREADS.items():
         for split, found in splits.items():
             if found[key]["counts"]:
                 cells = (f"{found[key][at]:,.4g}" for at in ("min", "median", "mean", "p95", "max"))
-                table.add_row(name, split, *cells, bars(found[key]["counts"]))
+                table.add_row(name, split, *cells, bars(found[key]["counts"], width=width))
     console.print(table)
     for key, name in COUNTED.items():
         for split, found in splits.items():
@@ -226,8 +230,8 @@ COUNTED = {
 }
 
 
-def _overview(splits: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Rows of the first table: a name and a cell for each split."""
+def overview(splits: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the rows of the first table: a name and a cell for each split."""
 
     def share(found: dict[str, Any], key: str) -> str:
         return "not known" if found[key] is None else f"{100 * found[key] / found['clips']:.1f} %"
@@ -276,7 +280,11 @@ def main(argv: list[str]) -> int:
     parser = Parser(verb="inspect", description=_DESCRIPTION)
     parser.add_argument("folder", metavar="DIR", help="a folder that `twinreel prepare` made")
     parser.add_argument("--out", metavar="PAGE", help="folder for index.html, inspect.json and sheet.jpg")
-    parser.add_argument("--tokenizer", metavar="FILE", help="a SentencePiece .model file; without it one is trained")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="NAME",
+        help="tokenizer to count with; without it one is trained",
+    )
     parser.add_argument("--vocab_size", type=int, default=8000, help="the largest vocabulary, if it is trained")
     parser.add_argument("--context_length", type=int, default=64, help="tokens of a text, begin and end included")
     parser.add_argument("--sheet", type=int, default=24, metavar="N", help="clips on the contact sheet")

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...configs.errors import UserError
-from ..text.tokenizer import Tokenizer
+from ..text.tokenizer import SentencePieceTokenizer, Tokenizer
 
 _BINS = 24
 _TOP = 12  # of the sizes, rates and labels that are named
 _EXAMPLES = 3  # rejected clips per reason
-_WIDE = 1024  # tokens: longer texts count as that long
 _AT_ONCE = 10_000  # captions tokenized in one call
 _LEAST_BYTES = 24  # UTF-8 bytes of text below which a language is a guess
 _SHORT, _UNSURE = "too short to tell", "no letters"
@@ -68,8 +67,7 @@ def token_figures(rows: Sequence[dict[str, Any]], *, tokenizer: Tokenizer, conte
     captions = [caption for row in rows for caption in row["captions"]]
     lengths = [np.zeros(0, np.int64)]
     for begin in range(0, len(captions), _AT_ONCE):
-        _, mask, _ = tokenizer.encode(captions[begin : begin + _AT_ONCE], context_length=_WIDE)
-        lengths.append(mask.sum(axis=1))
+        lengths.append(tokenizer.lengths(captions[begin : begin + _AT_ONCE]))
     tokens = np.concatenate(lengths)
     cut = int((tokens > context_length).sum())
     return {
@@ -151,7 +149,9 @@ def script(text: str) -> str:
 def train_tokenizer(rows: Sequence[dict[str, Any]], *, vocab_size: int) -> Tokenizer:
     """Train SentencePiece on the captions, as pretraining does on those of the train split."""
     try:
-        return Tokenizer.train((caption for row in rows for caption in row["captions"]), vocab_size=vocab_size)
+        return SentencePieceTokenizer.train(
+            (caption for row in rows for caption in row["captions"]), vocab_size=vocab_size
+        )
     except UserError as error:
         raise UserError(f"{error} (or name a tokenizer with --tokenizer)") from error
 

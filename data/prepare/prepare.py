@@ -348,16 +348,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
     )
-    parser.add_argument(
-        "--duplicates",
-        default="report",
-        choices=MODES,
-        help="clips that are the same, or nearly: report lists them in duplicates.jsonl, drop leaves them out (train "
-        "gives way to other splits, later clips to earlier ones), keep does not look",
-    )
-    parser.add_argument(
-        "--fail_on_leak", action="store_true", help="fail if a clip of another split has a duplicate in train"
-    )
+    words = "clips that are the same or nearly: list them in duplicates.jsonl, drop them too, or do not look"
+    parser.add_argument("--duplicates", default="report", choices=MODES, help=words)
+    words = "fail if a clip of another split has a duplicate in train"
+    parser.add_argument("--fail_on_leak", action="store_true", help=words)
     parser.add_argument(
         "--shards", metavar="PATTERN", help="archives of `prepare webdataset`: 'dir/{00000..00099}.tar'"
     )

@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..paths import PathLike
+from .duplicates import in_words
 
 if TYPE_CHECKING:  # at run time it would load tensorflow
     from .summary import Summary
@@ -43,22 +44,11 @@ def print_found(console: Console, summary: "Summary", report: dict[str, Any], *,
     for count, what in (
         (texts["empty_dropped"], "empty captions dropped"),
         (texts["from_labels"], "clips without a caption have their label as caption"),
-        *_duplicates_in_words(report["duplicates"]),
+        *in_words(report["duplicates"]),
         *((count, f"clips: {note}") for note, count in report["notes"].items()),
     ):
         if count:
             console.print(f"{count:,} {what}", style="yellow")
-
-
-def _duplicates_in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
-    if found is None:
-        return []
-    return [
-        (found["exact"], "exact duplicates (all pairs: duplicates.jsonl)"),
-        (found["near"], "near duplicates (all pairs: duplicates.jsonl)"),
-        *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
-        (found["dropped"], "duplicates dropped"),
-    ]
 
 
 def print_rejects(console: Console, summary: "Summary") -> None:
