@@ -94,9 +94,9 @@ def test_alarm_goes_on_while_there_is_progress(monkeypatch):
     calls = []
     monkeypatch.setattr("signal.setitimer", lambda which, seconds: calls.append(seconds))
     with Alarm(7.0) as alarm:
-        for time in (-3.0, -2.9, -2.0, -1.5, 0.0, 0.4, 0.9, 0.95, 1.2):
+        for time in (-3.0, -2.9, -2.0, -1.5, 0.0, 0.4, 0.9, 0.95, 1.2, -8.0, -7.5, -7.0):
             alarm.progress(time)
-    assert calls == [7.0, 7.0, 7.0, 7.0, 7.0, 0]  # at the start, at -3, -2, 0, 1.2; then off
+    assert calls == [*[7.0] * 7, 0]  # at the start, at -3, -2, 0, 1.2, and read anew at -8, -7; then off
     calls.clear()
     with Alarm(0) as alarm:
         alarm.progress(1.0)
