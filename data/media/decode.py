@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from av.error import EOFError as EndOfFile
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError
 
 from ..paths import PathLike
 from .fingerprint import Fingerprint
@@ -287,7 +287,9 @@ class _Reader:
             return packet.decode()
         except EndOfFile:
             return []
-        except InvalidDataError:
+        except MemoryError:  # which is an FFmpegError too
+            raise
+        except FFmpegError:
             self._broken += 1
             return []
 

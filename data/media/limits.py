@@ -78,8 +78,11 @@ class Alarm:
         self._set(0)
 
     def progress(self, time: float) -> None:
-        """Start the clock again if this time in seconds is a second further than what was reached before."""
-        if self._reached is None or time >= self._reached + _SECOND:
+        """Start the clock again if this time in seconds is a second further than what was reached before.
+
+        Or earlier: then the clip is read anew, from the beginning of its file, which happens once.
+        """
+        if self._reached is None or abs(time - self._reached) >= _SECOND:
             self._reached = time
             self._set(self._timeout)
 

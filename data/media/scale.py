@@ -19,8 +19,8 @@ class Scaler:
     Scaling is by area (bicubic where a side grows because pixels are not square). Pictures are never enlarged. All
     pictures get the size of the first, also if the stream changes its size on the way. A picture that keeps its size is
     exactly what PyAV's `to_ndarray("rgb24")` gives (libswscale's fast conversion, up to 3 levels too dark); others are
-    rounded right. Colours become 8-bit sRGB, with
-    the matrix and range that the frame states; HDR and wide gamuts are mapped, see `colour`.
+    rounded right. Colours become 8-bit sRGB, with the matrix and range that the frame states; HDR and wide gamuts are
+    mapped, see `colour`.
 
     Attributes:
       note: what was done to the colours, for the clip's notes; "" = nothing unusual.

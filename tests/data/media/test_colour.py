@@ -166,7 +166,9 @@ def test_matrix_and_range_are_those_of_the_file_or_else_bt601_limited(tmp_path, 
     scaled = read_rgb(path, options=DecodeOptions(fps=None, short_side=8))
     for (_, whole), (_, small), code in zip(read_rgb(path, options=EVERY), scaled, codes, strict=True):
         wanted = 255 * from_codes(code, matrix, bits=bits, full=bool(full))
-        np.testing.assert_allclose(small.reshape(-1, 3), np.tile(wanted, (16 * 8, 1)), atol=0.8)
+        # libswscale brings full range to limited first, which costs a second rounding
+        close = 1.0 if full and bits > 8 else 0.6
+        np.testing.assert_allclose(small.reshape(-1, 3), np.tile(wanted, (16 * 8, 1)), atol=close)
         np.testing.assert_allclose(whole[3, 3], wanted, atol=4)  # libswscale's fast conversion
     assert decode_clip(path, options=EVERY).notes == ()
 

@@ -1,6 +1,7 @@
 """Decoding against PyAV itself: which frames, and when; and what is refused, why."""
 
 import re
+import struct
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -174,3 +175,60 @@ def test_file_that_was_cut_off_is_used_and_told_of(tmp_path, media, pictures):
     assert 6 <= len(clip.jpegs) <= 18
     assert clip.notes[-1] == "pictures end before the time that the file states"
     assert clip.notes[-1] not in decode_clip(path, options=EVERY, end_s=0.5).notes
+
+
+def test_headers_that_promise_too_much_are_refused_with_their_size(tmp_path, media):
+    """Before there is memory for a picture: by our limit, or by the decoder's own."""
+    limit, none = "pictures larger than max_pixels=67108864", "pictures larger than any decoder takes"
+    raw = media.write(tmp_path / "raw.avi", media.grey(10, 20), codec="rawvideo").read_bytes()
+    gif = media.write(tmp_path / "a.gif", media.grey(10, 20), codec="gif", pix_fmt="rgb8").read_bytes()
+    place = raw.index(b"strf") + 12
+
+    def sized(width, height):
+        return raw[:place] + struct.pack("<II", width, height) + raw[place + 8 :]
+
+    for name, content, wanted in (
+        (
+            "a.avi",
+            raw[:place] + struct.pack("<II", 100_000, 100_000) + raw[place + 8 :],
+            f"{none}: 100000 x 100000 pixels",
+        ),
+        ("b.avi", raw[:place] + struct.pack("<II", 12_000, 9_000) + raw[place + 8 :], f"{limit}: 12000 x 9000 pixels"),
+        ("a.gif", gif[:6] + struct.pack("<HH", 65_535, 65_535) + gif[10:], f"{none}: 65535 x 65535 pixels"),
+        ("a.y4m", b"YUV4MPEG2 W12000 H12000 F25:1 C420\nFRAME\n" + bytes(9), f"{limit}: 12000 x 12000 pixels"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DecodeError) as error:
+            decode_clip(tmp_path / name, options=EVERY)
+        assert str(error.value) == wanted
+    path = media.write(tmp_path / "a.mp4", media.grey(10, 20, size=(32, 48)))
+    with pytest.raises(DecodeError, match="max_pixels=1000: 48 x 32 pixels"):
+        decode_clip(path, options=DecodeOptions(max_pixels=1000))
+    assert decode_clip(path, options=DecodeOptions(max_pixels=1536)).width == 48
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (3, 5), (31, 47)])
+def test_sizes_out_of_the_ordinary(tmp_path, media, size):
+    path = media.write(tmp_path / "a.mov", media.grey(10, 200, size=size), codec="png", pix_fmt="rgb24")
+    clip = decode_clip(path, options=DecodeOptions(fps=None, short_side=16))
+    scale = min(1, 16 / min(size))
+    assert (clip.height, clip.width) == (round(size[0] * scale), round(size[1] * scale))
+    assert [round(simplejpeg.decode_jpeg(jpeg).mean() / 10) for jpeg in clip.jpegs] == [1, 20]
+
+
+def test_a_side_that_jpeg_does_not_hold(tmp_path, media):
+    path = media.write(tmp_path / "a.mp4", media.grey(10, size=(32, 14_000)), aspect=Fraction(4))
+    assert decode_clip(path, options=EVERY).width == 56_000
+    wide = media.write(tmp_path / "b.mp4", media.grey(10, size=(32, 14_000)), aspect=Fraction(5))
+    with pytest.raises(DecodeError, match="a side of more than 65500 pixels: 70000 x 32 pixels"):
+        decode_clip(wide, options=EVERY)
+
+
+def test_frames_a_millisecond_apart_and_a_last_one_of_one_tick(tmp_path, media):
+    path = media.write(
+        tmp_path / "fast.mkv", media.grey(*LEVELS), stamps_ms=list(range(24)), codec="ffv1", pix_fmt="bgr0"
+    )
+    assert len(decode_clip(path, options=EVERY).jpegs) == 24
+    path = media.write(tmp_path / "tick.mkv", media.grey(*LEVELS[:4]), stamps_ms=[0, 40, 80, 120])
+    clip = decode_clip(path, options=EVERY)
+    assert len(clip.jpegs) == 4 and clip.duration_s > 0.121

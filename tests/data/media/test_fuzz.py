@@ -23,6 +23,13 @@ LIMITS = Limits(clip_timeout=20, clip_memory_gb=1, recycle_after=0)
 EXAMPLES = int(os.environ.get("TWINREEL_FUZZ", "0"))
 
 
+class Seeds(dict):
+    """Files by kind, as bytes; too long to be printed where a test fails."""
+
+    def __repr__(self):
+        return "seeds"
+
+
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory, media):
     """A small valid file of each kind, as bytes."""
@@ -39,7 +46,7 @@ def seeds(tmp_path_factory, media):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8))
     for kind in ("jpg", "png", "webp", "bmp"):
         noise.save(folder / f"a.{kind}")
-    return {kind: (folder / f"a.{kind}").read_bytes() for kind in KINDS}
+    return Seeds({kind: (folder / f"a.{kind}").read_bytes() for kind in KINDS})
 
 
 @pytest.fixture(scope="module")

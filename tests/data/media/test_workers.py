@@ -4,8 +4,10 @@ import dataclasses
 import os
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import simplejpeg
 
 from twinreel.configs.errors import UserError
 from twinreel.data.media.decode import DecodeError, DecodeOptions
@@ -52,22 +54,27 @@ def encode_jpeg(rgb, *, quality, **_):
         os.abort()
     if quality == 15:
         held.append(np.ones(3 * 2**28, np.uint8))
-    return b"process %d" % os.getpid()
+    return JPEG + b"process %d" % os.getpid()
+def decode_jpeg(data, *_, **__):
+    return np.zeros((32, 48, 1), np.uint8)
+def decode_jpeg_header(data, *_, **__):
+    return 32, 48, "YCbCr", "420"
 """
 
 
 @pytest.fixture
 def bad_encoder(tmp_path, monkeypatch):
     """In decoding processes, an encoder that hangs, crashes or eats memory at the qualities 13, 14, 15."""
+    jpeg = simplejpeg.encode_jpeg(np.zeros((32, 48, 3), np.uint8))
     (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "simplejpeg.py").write_text(FAKE)
+    (tmp_path / "fake" / "simplejpeg.py").write_text(f"{FAKE}JPEG = {jpeg!r}\n")
     monkeypatch.syspath_prepend(tmp_path / "fake")
 
 
 def outcomes(path, qualities, *, limits, workers=1):
     jobs = [Job(path=path, options=DecodeOptions(jpeg_quality=quality)) for quality in qualities]
     results = decode_in_order(jobs, workers=workers, limits=limits)
-    return [str(r) if isinstance(r, DecodeError) else r.jpegs[0] for r in results]
+    return [str(r) if isinstance(r, DecodeError) else r.jpegs[0].rpartition(b"process ")[2] for r in results]
 
 
 @pytest.mark.usefixtures("bad_encoder")
@@ -94,9 +101,9 @@ def test_alarm_goes_on_while_there_is_progress(monkeypatch):
     calls = []
     monkeypatch.setattr("signal.setitimer", lambda which, seconds: calls.append(seconds))
     with Alarm(7.0) as alarm:
-        for time in (-3.0, -2.9, -2.0, -1.5, 0.0, 0.4, 0.9, 0.95, 1.2):
+        for time in (-3.0, -2.9, -2.0, -1.5, 0.0, 0.4, 0.9, 0.95, 1.2, -8.0, -7.5, -7.0):
             alarm.progress(time)
-    assert calls == [7.0, 7.0, 7.0, 7.0, 7.0, 0]  # at the start, at -3, -2, 0, 1.2; then off
+    assert calls == [*[7.0] * 7, 0]  # at the start, at -3, -2, 0, 1.2, and read anew at -8, -7; then off
     calls.clear()
     with Alarm(0) as alarm:
         alarm.progress(1.0)

@@ -371,3 +371,19 @@ def test_real_clips(real_dir, tmp_path):
     assert report["counts"] == {"test": {"clips": len(picked) - 1, "rejected": 1}}
     assert report["rejected"] == {"no video stream": 1}
     assert all(row["num_frames"] >= 1 for row in lines(tmp_path / "set" / "clips.jsonl"))
+
+
+def test_limits_and_silent_tracks(tmp_path, media):
+    """A clip beyond a limit is rejected and says why; of a silent track its row tells."""
+    folder = tmp_path / "a"
+    media.write(folder / "train" / "label" / "quiet.mp4", media.grey(10, 90), sound=media.tone(0.25) * 0)
+    media.write(folder / "train" / "label" / "large.mp4", media.grey(10, 90, size=(64, 64)))
+    out = tmp_path / "out"
+    report, printed = run(folder, out, max_pixels=2000, max_bad_fraction=0.5, clip_timeout=30)
+    [row] = lines(out / "clips.jsonl")
+    assert "quiet" in row["clip_id"] and row["silent"] and not row["has_audio"]
+    [line] = lines(out / "rejects.jsonl")
+    assert line["reason"] == "pictures larger than max_pixels=2000: 64 x 64 pixels"
+    assert report["notes"] == {"silent sound track left out": 1} and "1 clips: silent sound track left out" in printed
+    with pytest.raises(UserError, match="clip_memory_gb is"):
+        run(folder, tmp_path / "b", clip_memory_gb=0.2)
