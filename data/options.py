@@ -29,6 +29,7 @@ class ClipData:
       eval_clips: windows V of each clip at evaluation, evenly spread; their embeddings are averaged.
       train_video: preprocessing for training, see `preprocess.OPS`; ends in square frames.
       eval_video: the same for evaluation.
+      train_audio: sound augmentation for training, see `transforms.sound.AUDIO_OPS`; "" for none.
       text: text cleaning, see `text.clean.TEXT_OPS`; "" for none.
       text_from: "captions"; "sentences" = one sentence of the transcript within the window; "transcript" = all of them.
       prompts: templates such as "a video of {}", of which training draws one for each text; () = the text as it is.
@@ -66,6 +67,7 @@ class ClipData:
     eval_clips: int = 1
     train_video: str = "random_resized_crop(224)|flip_lr"
     eval_video: str = "resize_short(224)|center_crop(224)"
+    train_audio: str = ""
     text: str = ""
     text_from: str = "captions"
     prompts: tuple[str, ...] = ()

@@ -270,6 +270,7 @@ def _embed_videos(
 ) -> np.ndarray:
     """Return float32 [m,E] in record order."""
     from ..data.batches.pipeline import eval_batches
+    from ..serve.views import embed_views
 
     batches = eval_batches(
         data,
@@ -281,7 +282,7 @@ def _embed_videos(
     found: dict[int, np.ndarray] = {}
     first: dict[bytes, int] = {}  # clips of equal frames get one embedding, for the reason given in _embed_texts
     for batch in _track(batches, what, total=len(rows), batch_size=batch_size, progress=progress):
-        embedded = np.asarray(encoder.embed_video_batch(batch["video"]), dtype=np.float32)
+        embedded = embed_views(encoder.embed_video_batch, batch["video"])
         for row in np.flatnonzero(batch["valid"]):
             clip = int(batch["clip_index"][row])
             frames = hashlib.blake2b(batch["video"][row].tobytes(), digest_size=16).digest()

@@ -18,6 +18,7 @@ from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
 from ..engine import checkpoint
 from ..models.dual import DualTower, build
+from .views import embed_views
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -99,7 +100,7 @@ class Encoder:
         parts = []
         for i in range(0, len(paths), batch_size):
             frames = np.stack([self._frames(path) for path in paths[i : i + batch_size]])
-            parts.append(self.embed_video_batch(_pad(frames, batch_size)))
+            parts.append(embed_views(self.embed_video_batch, _pad(frames, batch_size)))
         return _joined(parts, rows=len(paths), width=self.model.embed_dim)
 
     def _frames(self, path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from ...configs.errors import UserError
 from ..options import ClipData
 from ..transforms.preprocess import VideoTransform, parse_video
+from ..transforms.sound import SoundTransform, parse_audio
 from .sampling import Drawn, Sampler, frames_within, parse_sampler, sample_window, window_of
 
 
@@ -17,6 +18,7 @@ class ClipGraph:
 
     Attributes:
       transform: of the pixels.
+      sound: of the sound's samples.
       sampler: of the frames.
       num_frames: T; 0 for batches without video.
       audio_samples: S; 0 for none.
@@ -26,6 +28,7 @@ class ClipGraph:
     """
 
     transform: VideoTransform
+    sound: SoundTransform
     sampler: Sampler
     num_frames: int
     audio_samples: int
@@ -45,6 +48,7 @@ class ClipGraph:
         field = f"config.data.{which}_video"
         graph = cls(
             transform=parse_video(declared, field=field),
+            sound=parse_audio(data.train_audio if train else "", field="config.data.train_audio"),
             sampler=parse_sampler(sampling, field=f"config.data.{which}_sampling"),
             num_frames=data.num_frames,
             audio_samples=data.audio_samples,
@@ -70,8 +74,8 @@ class ClipGraph:
 
     @property
     def draws(self) -> int:
-        """How many uniform random numbers a clip takes: T for the frames, one for the window, the transform's."""
-        return self.num_frames + 1 + self.transform.draws
+        """How many uniform random numbers a clip takes: T for the frames, one for the window, the transforms'."""
+        return self.num_frames + 1 + self.transform.draws + self.sound.draws
 
     def draw(self, *, times: np.ndarray, duration_s: float, uniforms: np.ndarray) -> Drawn:
         """Draw the frames of a clip.

@@ -207,7 +207,8 @@ class Reader:
         out.window[i] = start, end
         if graph.audio_samples:
             sound = parsed.sound(start_s=start, end_s=end, samples=graph.audio_samples)
-            out.audio[i, : len(sound)] = sound
+            own = out.uniforms[i, graph.draws - graph.sound.draws :]
+            out.audio[i, : len(sound)] = graph.sound(sound, uniforms=own)
             out.audio_mask[i] = len(sound) > 0
         for name in self._data.features:
             share = (start, end, row["duration_s"])

@@ -9,7 +9,6 @@ from PIL import Image
 
 from twinreel.configs.errors import UserError
 from twinreel.data.text.clean import text_cleaner
-from twinreel.data.tf_cpu import tf
 from twinreel.data.transforms.preprocess import parse_video
 
 
@@ -28,21 +27,20 @@ def run(declared: str, files: list[bytes], uniforms) -> np.ndarray:
     transform = parse_video(declared, field="config.data.train_video")
     height, width, *_ = simplejpeg.decode_jpeg_header(files[0])
     uniforms = np.resize(np.asarray(uniforms, np.float32), transform.draws)
-
-    @tf.function
-    def graph(files, height, width, uniforms):
-        return transform(tf.unstack(files), height=height, width=width, uniforms=uniforms)
-
-    video = graph(tf.constant(files), tf.constant(height), tf.constant(width), tf.constant(uniforms)).numpy()
+    video = transform(files, height=height, width=width, uniforms=uniforms)
     assert video.dtype == np.uint8 and video.shape == (len(files), transform.height, transform.width, 3)
     return video
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize by the definition: pixel centres at halves, edges repeated; float64."""
+    """Resize by the definition: pixel centres at halves, edges repeated, three taps first where it shrinks; float64."""
     out = image.astype(np.float64)
     for axis, size in ((0, height), (1, width)):
         old = out.shape[axis]
+        if old > size:
+            tap = ((old / size) ** 2 - 1) / 12
+            after, before = np.minimum(np.arange(old) + 1, old - 1), np.maximum(np.arange(old) - 1, 0)
+            out = (1 - 2 * tap) * out + tap * (np.take(out, after, axis) + np.take(out, before, axis))
         place = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
         low = np.floor(place).astype(int)
         high = np.minimum(low + 1, old - 1)
@@ -71,8 +69,7 @@ def test_cropped_decoding_equals_cropping_what_was_decoded(subsampling, place):
     y, x = int(place[0] * (61 - 33 + 1)), int(place[1] * (90 - 33 + 1))
     got = run("random_crop(33)", files, place)[0]
     want = whole[y : y + 33, x : x + 33]
-    assert worst(got[2:-2, 2:-2], want[2:-2, 2:-2]) <= 1
-    assert worst(got, want) <= 24, "at the cut the chroma upsampling lacks its neighbour, no more"
+    np.testing.assert_array_equal(got, want)
 
 
 def test_center_crop_and_order_of_crops():
@@ -84,17 +81,17 @@ def test_center_crop_and_order_of_crops():
 def test_resize_is_bilinear():
     for declared, size in (("resize(48, 100)", (48, 100)), ("resize(70)", (70, 70))):
         want = np.stack([bilinear(frame, *size) for frame in DECODED])
-        assert worst(run(declared, FILES, 0), want) <= 1.01
+        assert worst(run(declared, FILES, 0), want) <= 1.5  # rounded twice
     same = run("resize(61, 90)", FILES, 0)
     assert worst(same, DECODED) <= 1
 
 
 def test_resize_short_keeps_the_aspect_in_both_directions():
     want = np.stack([bilinear(frame, 40, 59) for frame in DECODED])[:, :, 9:49]
-    assert worst(run("resize_short(40)|center_crop(40)", FILES, 0), want) <= 1.01
+    assert worst(run("resize_short(40)|center_crop(40)", FILES, 0), want) <= 1.5
     portrait = [jpeg(picture(90, 61))]
     want = bilinear(simplejpeg.decode_jpeg(portrait[0]), 59, 40)[9:49]
-    assert worst(run("resize_short(40)|center_crop(40)", portrait, 0)[0], want) <= 1.01
+    assert worst(run("resize_short(40)|center_crop(40)", portrait, 0)[0], want) <= 1.5
 
 
 def test_large_reductions_decode_at_a_fraction_and_do_not_alias():
@@ -116,6 +113,7 @@ def test_large_reductions_decode_at_a_fraction_and_do_not_alias():
 def test_random_resized_crop_by_the_definition(uniforms, shape):
     files = [jpeg(picture(*shape), subsampling="444")]
     height, width = shape
+    uniforms = [float(np.float32(u)) for u in uniforms]
     area = height * width * (0.5 + 0.5 * uniforms[0])
     ratio = np.exp(np.log(0.75) + (np.log(4 / 3) - np.log(0.75)) * uniforms[1])
     h, w = np.sqrt(area / ratio), np.sqrt(area * ratio)
@@ -123,7 +121,7 @@ def test_random_resized_crop_by_the_definition(uniforms, shape):
     h, w = round(h * fit), round(w * fit)
     y, x = int(uniforms[2] * (height - h + 1)), int(uniforms[3] * (width - w + 1))
     want = bilinear(simplejpeg.decode_jpeg(files[0])[y : y + h, x : x + w], 32, 32)
-    if min(h, w) < 2 * 32:  # larger ones are decoded at half the size, which the test above covers
+    if max(h, w) <= 2 * 32:  # larger ones are decoded at half the size or averaged, which other tests cover
         assert worst(run("random_resized_crop(32)", files, uniforms)[0], want) <= 2
 
 
@@ -137,13 +135,13 @@ def test_flip_with_its_probability():
 def test_color_jitter_by_the_definition():
     luma = np.array([0.299, 0.587, 0.114])
     pixels = run("resize(61, 90)", FILES, 0).astype(np.float64)
-    for uniforms in ([0.1, 0.9, 0.5], [0.9, 0.2, 0.0], [0.5, 0.5, 0.5]):
-        brightness, contrast, saturation = 1 + 0.4 * (2 * np.array(uniforms) - 1)
+    for uniforms in ([0.1, 0.9, 0.5, 0], [0.9, 0.2, 0.0, 0], [0.5, 0.5, 0.5, 0.9]):
+        brightness, contrast, saturation = 1 + 0.4 * (2 * np.array(uniforms[:3]) - 1)
         want = pixels * brightness
         want = contrast * want + (1 - contrast) * (want @ luma).mean()
         want = saturation * want + (1 - saturation) * (want @ luma)[..., None]
         got = run("resize(61, 90)|color_jitter(0.4)", FILES, uniforms)
-        assert worst(got, np.clip(want, 0, 255)) <= 0.51
+        assert worst(got, np.clip(want, 0, 255)) <= 1.5
 
 
 def test_grayscale_is_luma_in_three_channels():
@@ -156,7 +154,7 @@ def test_grayscale_is_luma_in_three_channels():
 
 def test_each_operation_has_its_own_random_numbers():
     transform = parse_video("random_resized_crop(8)|flip_lr|color_jitter(0.1)|grayscale(0.5)", field="f")
-    assert transform.draws == 4 + 1 + 3 + 1
+    assert transform.draws == 4 + 1 + 4 + 1
 
 
 @pytest.mark.parametrize(
@@ -164,9 +162,19 @@ def test_each_operation_has_its_own_random_numbers():
     [
         (
             "random_resize_crop(8)",
-            r"config\.x.*'random_resize_crop'; did you mean 'random_resized_crop'\? \(known: center",
+            r"config\.x.*'random_resize_crop'; did you mean 'random_resized_crop'\? \(known: blur, center",
         ),
         ("center_crop", r"'center_crop' does not fit center_crop\(n: int\).*missing.*'n'"),
+        ("three_crop(8)|ten_crop(4)", "several views twice"),
+        ("color_jitter(0.4, hue=0.6)", "hue"),
+        ("blur(2, 1)", "min_sigma"),
+        ("noise(0)", "std"),
+        ("rotate(200)", "degrees"),
+        ("rand_augment(2, 11)", "magnitude"),
+        ("rand_augment(num_ops=0)", "num_ops must be at least 1"),
+        ("temporal_jitter(0)", "k must be at least 1"),
+        ("speed(2, 1)", "min <= max"),
+        ("frame_dropout(2)", "probability"),
         ("center_crop(8, 9)", r"does not fit center_crop\(n: int\)"),
         ("center_crop(size=8)", r"center_crop\(n: int\).*'size'"),
         ("center_crop(8.5)", r"n=8\.5 is no int"),

@@ -1,0 +1,25 @@
+"""Several views or windows of a clip, one embedding."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def embed_views(embed: Callable[[np.ndarray], np.ndarray], video: np.ndarray) -> np.ndarray:
+    """Embed clips; of several views (or windows) the unit embeddings are averaged and made unit length again.
+
+    Args:
+      embed: uint8 `[b,T,H,W,3]` -> `[b,E]`, rows of unit length. It is called with one view at a time, so that it
+        compiles for one shape.
+      video: uint8 `[b,T,H,W,3]`, or `[b,V,T,H,W,3]` with V views.
+
+    Returns:
+      float32 `[b,E]`.
+    """
+    if video.ndim == 5:
+        return np.asarray(embed(video), np.float32)
+    views = [np.asarray(embed(np.ascontiguousarray(video[:, v])), np.float64) for v in range(video.shape[1])]
+    mean = np.mean(views, axis=0)
+    length = np.linalg.norm(mean, axis=1, keepdims=True)
+    # Views that cancel out have no direction in common: the first one stands for the clip.
+    return np.where(length > 1e-6, mean / np.maximum(length, 1e-6), views[0]).astype(np.float32)
