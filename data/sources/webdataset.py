@@ -24,9 +24,8 @@ from .. import paths, remote
 from ..manifest import NOT_FETCHED, REFUSED, Clip, make_clip
 from ..tars import TarError, TarMember, members
 from . import sidecars
-from .read import ARCHIVES, VIDEO_SUFFIXES, assign_splits, hashed_split
+from .read import ARCHIVES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, assign_splits, hashed_split
 
-PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 SOUND_SUFFIXES = frozenset((".m4a", ".wav", ".flac", ".mp3", ".ogg", ".opus"))
 _TEXTS = {".txt": sidecars.LONGEST_TEXT, ".cls": sidecars.LONGEST_TEXT, ".json": sidecars.LONGEST_JSON}
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.S)
