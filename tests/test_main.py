@@ -44,6 +44,7 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
         ("evaluate", "--spilt", "--split"),
         ("finetune", "--inti", "--init"),
         ("encode", "--vidoe", "--video"),
+        ("inspect", "--verfy", "--verify"),
         ("bench step", "--step", "--steps"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),

@@ -23,6 +23,7 @@ from ...configs.cli import Parser
 from ...configs.errors import UserError
 from ..manifest import Clip
 from ..media.decode import DecodeOptions
+from ..media.limits import Limits
 from ..paths import PathLike, join
 from ..sources.read import clean_captions, read_source
 from .folder import file_sizes
@@ -159,7 +160,7 @@ def _run_prepare(clips: Sequence[Clip], *, root: PathLike, options: DecodeOption
         out = Path(folder)
         with spent.clock():
             builder.begin(out)
-            settings = {"options": options, "workers": workers, "max_bad_fraction": 1.0, "progress": False}
+            settings = {"options": options, "limits": Limits(), "workers": workers, "max_bad_fraction": 1.0, "progress": False}
             summary = builder.build(clips, sizes=sizes, root=root, out=out, **settings)
             builder.end(out)
     spent.clips += len(clips)
