@@ -31,14 +31,19 @@ def test_json(folder, capsys):
     assert result["ratio"] == pytest.approx(result["frames_per_s"] / result["raw_frames_per_s"])
     assert result["clips_per_s"] > 0 and result["raw_frames_per_s"] > 0
     assert result["video"] == "random_crop(48)|flip_lr", "no larger than the frames"
+    assert set(result["variants"]) == {"with sound", "all transforms", "mixture of 5"}
+    assert all(found["frames_per_s"] > 0 for found in result["variants"].values())
+    assert list(result["stages"]) == ["read", "parse", "draw", "decode", "transform", "rest"]
+    assert sum(result["stages"].values()) == pytest.approx(result["cpu_us_per_frame"])
     assert result["batch_size"] == 3 and result["threads"] == 1 and result["num_frames"] == 4
 
 
 def test_table_and_given_preprocessing(folder, capsys, monkeypatch):
     monkeypatch.setattr(bench, "Console", lambda **given: Console(width=100, **given))
-    assert bench.main(["--data", str(folder), "--video", "resize(16)", "--seconds", "0.2"]) == 0
+    assert bench.main(["--data", str(folder), "--video", "resize(16)", "--seconds", "0.2", "--no-variants"]) == 0
     out = capsys.readouterr().out
     assert "resize(16)" in out and "libjpeg-turbo alone" in out and "ratio" in out
+    assert "by step: read" in out and "mixture" not in out
 
 
 @pytest.mark.parametrize(
