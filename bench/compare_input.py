@@ -1,8 +1,8 @@
 """Compare twinreel's input with a PyTorch DataLoader that decodes the same videos, moment for moment.
 
 The loader's workers open each MP4 with decord (if it is installed) or PyAV, decode T frames (the middles of T equal
-parts of the clip), resize the shorter side to --short_side and cut a random square out. twinreel takes the stored frames
-of the same moments from a folder that `twinreel prepare` made of the same files, and does the same with them, in as many
+parts of the clip), resize the shorter side to --short_side and cut a random square. twinreel takes the stored frames of
+the same moments from a folder that `twinreel prepare` made of these files, and does the same with them, in as many
 threads as the loader has workers.
 
 Each side runs in a process of its own, so that torch may live in another Python (--torch_python). The preparation, done
