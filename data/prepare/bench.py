@@ -160,7 +160,13 @@ def _run_prepare(clips: Sequence[Clip], *, root: PathLike, options: DecodeOption
         out = Path(folder)
         with spent.clock():
             builder.begin(out)
-            settings = {"options": options, "limits": Limits(), "workers": workers, "max_bad_fraction": 1.0, "progress": False}
+            settings = {
+                "options": options,
+                "limits": Limits(),
+                "workers": workers,
+                "max_bad_fraction": 1.0,
+                "progress": False,
+            }
             summary = builder.build(clips, sizes=sizes, root=root, out=out, **settings)
             builder.end(out)
     spent.clips += len(clips)
