@@ -1,6 +1,7 @@
 """Random access to the records of a folder that `twinreel prepare` made."""
 
 import bisect
+import collections
 import io
 import itertools
 import json
@@ -15,12 +16,11 @@ from array_record.python.array_record_module import ArrayRecordReader
 from ...configs.errors import UserError, unknown
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
+from ..prepare.layout import FORMAT, NAME, RECORDS_VERSION
 from ..tf_cpu import tf
 from .shards_cache import Mirror
 from .table import Table, read_tables
 
-NAME = "twinreel_clips"
-RECORDS_VERSION = "2.0.0"
 _FEATURES = {
     "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
     "timestamps_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
@@ -29,6 +29,7 @@ _FEATURES = {
     "audio": tf.io.FixedLenFeature([], tf.string),
     "has_audio": tf.io.FixedLenFeature([], tf.int64),
 }
+_OPEN = 512  # readers of a split at a time: each holds a file descriptor
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # for random access; without it each reader holds 16 MB
 
 
@@ -58,7 +59,7 @@ class Records:
         self.options: dict[str, Any] = prepared["options"]
         self._rows = read_tables(self.folder / "clips.jsonl")
         self.splits = {split: len(rows) for split, rows in self._rows.items()}
-        self._shards = self._read_shards()
+        self._shards = self._read_shards({shard["name"]: shard["bytes"] for shard in prepared["shards"]})
 
     def rows(self, split: str) -> Table:
         """Return the lines of clips.jsonl of a split, in record order.
@@ -106,12 +107,18 @@ class Records:
                 f"data folder {folder!r} has no prepare.json: it is not prepared, or the build was cut short; {remedy}"
             )
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            prepared = json.loads(file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise UserError(f"{str(file)!r} cannot be read ({error}); {remedy}") from error
+        if prepared.get("version") != FORMAT:
+            raise UserError(
+                f"data folder {folder!r} is of format {prepared.get('version')}, this version reads {FORMAT}; "
+                f"run `twinreel prepare SOURCE --out {folder} --overwrite`"
+            )
+        return prepared
 
-    def _read_shards(self) -> dict[str, "_Shards"]:
-        """Find the shards of each split; TFDS's dataset_info.json says how many records each has."""
+    def _read_shards(self, sizes: dict[str, int]) -> dict[str, "_Shards"]:
+        """Find the shards of each split, of `sizes` bytes; TFDS's dataset_info.json says how many records each has."""
         home = self.folder / NAME / RECORDS_VERSION
         try:
             info = json.loads((home / "dataset_info.json").read_text(encoding="utf-8"))
@@ -127,6 +134,10 @@ class Records:
             paths = [home / f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
             if absent := [path.name for path in paths if not self._mirror.has(path)]:
                 raise self._damaged(f"the shard {absent[0]} is missing")
+            for path in paths:
+                size = path.stat().st_size if path.is_file() else sizes.get(path.name)  # else it is yet to be fetched
+                if size != sizes.get(path.name):
+                    raise self._damaged(f"the shard {path.name} has {size} bytes instead of {sizes.get(path.name)}")
             shards[name] = _Shards(paths, lengths=lengths, split=name, mirror=self._mirror)
         counted = {name: shard.size for name, shard in shards.items()}
         if counted != self.splits:
@@ -141,13 +152,13 @@ class Records:
 
 
 class _Shards:
-    """The shards of one split; readers are opened at first use and shared by all threads."""
+    """The shards of one split; readers are opened at first use and shared by all threads, the oldest closed first."""
 
     def __init__(self, paths: list[Path], *, lengths: list[int], split: str, mirror: Mirror):
         self.paths, self._split, self._mirror = paths, split, mirror
         self._ends = list(itertools.accumulate(lengths))
         self.size = self._ends[-1] if self._ends else 0
-        self._readers: dict[int, ArrayRecordReader] = {}
+        self._readers: collections.OrderedDict[int, ArrayRecordReader] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, index: int) -> bytes:
@@ -169,6 +180,8 @@ class _Shards:
                     self._mirror.fetch([self.paths[shard]])
                     reader = ArrayRecordReader(str(self.paths[shard]), options=_READER)
                     self._readers[shard] = reader
+                    if len(self._readers) > _OPEN:  # whoever still reads from it holds it
+                        self._readers.popitem(last=False)
         return reader
 
 
