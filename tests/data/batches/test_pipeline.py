@@ -1,6 +1,7 @@
 """Batches of a small prepared data set: the same for any number of processes and after any resume, pixel by pixel."""
 
 import itertools
+import json
 import shutil
 import subprocess
 import sys
