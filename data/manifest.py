@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterable
@@ -71,6 +70,7 @@ class Clip:
 NOT_FETCHED = "no media in the archive"  # the reason that is counted, but is no fault of what is there
 REFUSED = "refused"  # key in `Clip.meta`: why a clip that a source has found must not be used
 FIELDS = tuple(field.name for field in dataclasses.fields(Clip))
+_LONGEST_S = 1e9  # thirty years: no file is longer
 _SPLIT = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -179,6 +179,8 @@ def _clip(line: str, *, path: str, number: int) -> Clip:
             f"{where}: is not JSON ({error.msg} at column {error.colno}): {_short(line.strip())}; "
             'write one JSON object per line, as {"clip_id": "a", "path": "a.mp4", "captions": ["..."]}'
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets within brackets
+        raise UserError(f"{where}: cannot be read as JSON ({error}): {_short(line.strip())}") from error
     if not isinstance(fields, dict):
         raise UserError(f"{where}: is {_short(fields)}, wanted a JSON object with clip_id, path, captions, split")
     for name in fields:
@@ -216,6 +218,10 @@ def _checked(fields: dict[str, Any]) -> Clip:
     meta = {} if fields.get("meta") is None else fields["meta"]
     if not isinstance(meta, dict):
         _problem("meta", meta, "a JSON object")
+    try:
+        json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        _problem("meta", meta, "values that JSON and UTF-8 hold: no NaN, no half of a surrogate pair")
     if not isinstance(meta.get("group") or "", str):
         _problem("meta.group", meta["group"], "a string: the name of the group of clips")
     features = _features(fields)
@@ -299,7 +305,7 @@ def _seconds(fields: dict[str, Any], name: str) -> float | None:
     value = fields.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_S:  # nor NaN
         _problem(name, value, "seconds from the start of the file, 0 or more")
     return float(value)
 
