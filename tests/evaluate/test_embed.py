@@ -29,7 +29,10 @@ class Tokenizer:
         for row, text in zip(ids, strings, strict=True):
             tokens = [ord(c) for c in text if c != " "][:context_length]
             row[: len(tokens)] = tokens
-        return ids, ids > 0, sum(len(text.replace(" ", "")) > context_length for text in strings)
+        return ids, ids > 0, int((self.lengths(strings) > context_length).sum())
+
+    def lengths(self, strings):
+        return np.array([len(text.replace(" ", "")) for text in strings], np.int64)
 
 
 class Encoder:
@@ -84,7 +87,7 @@ def found(records):
 
 
 def test_every_clip_and_caption_is_there_in_order(found, records):
-    rows = records.rows("test")
+    rows = list(records.rows("test"))
     assert found.rows == rows
     assert found.video.shape == (CLIPS, 12)
     assert found.captions == [text for row in rows for text in row["captions"]]
