@@ -9,7 +9,7 @@ from .configs.errors import UserError, unknown
 VERBS = {
     "demo": ("pretrain.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
     "prepare": ("data.prepare.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
-    "inspect": ("data.prepare.inspect", "say what is in a prepared folder, as text and as a page; verify its records"),
+    "inspect": ("data.inspect.inspect", "say what is in a prepared folder, as text and as a page; verify its records"),
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with InfoNCE"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),

@@ -10,6 +10,6 @@ setup(
     package_data={
         "twinreel": ["py.typed"],
         "twinreel.evaluate": ["templates/*"],
-        "twinreel.data.prepare": ["templates/*"],
+        "twinreel.data.inspect": ["templates/*"],
     },
 )

@@ -40,7 +40,7 @@ FORBIDDEN = {
 WITHOUT_TENSORFLOW = {"options", "manifest", "batches/synthetic", "text/tokenizer", "sources/read", "media/decode"}
 WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset", "paths", "batches/shards_cache"}
 # Rooms inside data/: each imports only what stands before it. Files that lie in data/ itself are below all of them.
-DATA_ROOMS = ["transforms", "text", "media", "shapes", "sources", "prepare", "batches"]
+DATA_ROOMS = ["transforms", "text", "media", "shapes", "sources", "prepare", "inspect", "batches"]
 
 PACKAGE = sorted(p for folder in FLOOR for p in (ROOT / folder).rglob("*.py"))
 

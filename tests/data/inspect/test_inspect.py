@@ -12,10 +12,10 @@ from PIL import Image
 
 from twinreel.__main__ import main as twinreel
 from twinreel.configs.errors import UserError
+from twinreel.data.inspect import measure
+from twinreel.data.inspect.contact_sheet import draw
+from twinreel.data.inspect.inspect import bars, inspect
 from twinreel.data.manifest import Clip, write_manifest
-from twinreel.data.prepare import measure
-from twinreel.data.prepare.contact_sheet import draw
-from twinreel.data.prepare.inspect import bars, inspect
 from twinreel.data.prepare.prepare import prepare
 
 CAPTIONS = [

@@ -12,8 +12,8 @@ import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 
+from ..prepare.layout import NAME, RECORDS_VERSION
 from ..tf_cpu import tf
-from .layout import NAME, RECORDS_VERSION
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"
 _SHOWN = 20  # faults that are kept; the rest is counted

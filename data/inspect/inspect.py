@@ -14,9 +14,9 @@ from rich.table import Table
 from ...configs.cli import Parser
 from ...configs.errors import UserError
 from ..manifest import write_whole
+from ..prepare.duplicates import find_duplicates
 from ..text.tokenizer import load_tokenizer
 from . import measure
-from .duplicates import find_duplicates
 
 _DESCRIPTION = """\
 Say what is in a folder that `twinreel prepare` made: clips, durations, frame rates, sizes, captions and their tokens,
@@ -79,7 +79,7 @@ def inspect(
         figures["verified"] = _verified(folder, prepared, rows)
     _print(console, figures)
     if out is not None:
-        from .inspect_page import write_page
+        from .page import write_page
 
         path = write_page(
             Path(out), figures=figures, rows=rows, folder=folder, shards=prepared["shards"], count=sheet, seed=seed
@@ -147,7 +147,7 @@ def _measured(
 
 
 def _duplicates(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    from .settle import counted, listed
+    from ..prepare.settle import counted, listed
 
     if any("sha256" not in row for row in rows):
         return None

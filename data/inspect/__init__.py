@@ -1,0 +1,1 @@
+"""What is in a prepared folder: figures, a page, and whether its records are whole."""
