@@ -202,8 +202,8 @@ def near(prints: Prints, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.n
     """Apply the rule of this module to pairs of clips.
 
     Measured on 77 real clips and copies of them, the share that is recognised: coarser coding (CRF 38), half the size,
-    stretched by 15 % or brightened 1.00; 2 % cut off each side 0.99; other frame rate 0.95; the first 3 % of the time
-    cut off 0.69; 5 % cut off each side 0.18. A mirrored picture is another picture. Of 185,136 pairs of different real
+    stretched by 15 % or brightened 1.00; 2 % cut off each side 0.97; other frame rate 0.95; the first 3 % of the time
+    cut off 0.69; 5 % cut off each side 0.17. A mirrored picture is another picture. Of 185,136 pairs of different real
     clips 30 were called near: the same person doing the same exercise again before the same camera.
 
     Args:
