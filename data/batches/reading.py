@@ -122,9 +122,13 @@ class Reader:
         self._lock = threading.Lock()
         for source in sources if graph.num_frames else ():
             for (height, width), row in sorted(source.rows.columns.sizes.items()):
-                if height:  # a clip of features only has no frames
-                    clip_id = source.rows[row]["clip_id"]
-                    graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
+                clip_id = source.rows[row]["clip_id"]
+                if not height:
+                    raise UserError(
+                        f"clip {clip_id!r} of {source.name!r} has precomputed features but no frames; "
+                        "set config.data.num_frames=0 for batches without video, or leave the source out"
+                    )
+                graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
 
     def read(self, wanted: Wanted, *, shuffle_frames_seed: int | None = None) -> tuple[Read, dict[str, np.ndarray]]:
         """Draw and read rows.

@@ -191,6 +191,16 @@ def test_batches_give_the_numbers_that_the_bytes_stand_for(prepared):
         np.testing.assert_array_equal(found[mask], want[middles])
 
 
+def test_video_of_clips_without_frames_is_refused(prepared):
+    from twinreel.configs.errors import UserError
+    from twinreel.data.batches.pipeline import make_tokenizer, train_batches
+    from twinreel.data.options import ClipData
+
+    data = ClipData(dir=str(prepared[1]), batch_size=4, num_frames=2, features={"a": 4}, vocab_size=300)
+    with pytest.raises(UserError, match=r"has precomputed features but no frames; set config\.data\.num_frames=0"):
+        train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
+
+
 def test_bytes_are_dequantised(prepared):
     from twinreel.data.batches.reading import _real
 
