@@ -173,7 +173,7 @@ class Classify:
         }
 
     def predict(self, model: nnx.Module, *, clips: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Score clips with the evaluation's transforms.
+        """Score clips with the evaluation's transforms; the probabilities of several views of a clip are averaged.
 
         Returns:
           probability float64 [n,classes], label int32 [n] and clip_index int64 [n], in record order.
@@ -192,11 +192,13 @@ class Classify:
             only=clips.indices,
         )
         for batch in clips.attach(batches):
-            scores = np.asarray(_scores(graph, self._setting.mesh, state, batch["video"]))
-            parts.append([part[batch["valid"]] for part in (scores, batch["label"], batch["clip_index"])])
-        logits, label, index = (np.concatenate(part) for part in zip(*parts, strict=True))
+            several = batch["video"] if batch["video"].ndim == 6 else batch["video"][:, None]
+            views = [_scores(graph, self._setting.mesh, state, several[:, v]) for v in range(several.shape[1])]
+            mean = np.mean([_softmax(np.asarray(scores)) for scores in views], axis=0)
+            parts.append([part[batch["valid"]] for part in (mean, batch["label"], batch["clip_index"])])
+        probability, label, index = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(index, kind="stable")
-        return _softmax(logits[order]), label[order], index[order]
+        return probability[order], label[order], index[order]
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the model on the test split (or on the validation clips), write the report, print its table."""

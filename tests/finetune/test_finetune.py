@@ -4,12 +4,14 @@ import itertools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from flax import nnx
 
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
@@ -18,7 +20,9 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.data.text.pieces import SentencePieceTokenizer
 from twinreel.engine.checkpoint import read_meta, read_params
 from twinreel.engine.train import train
+from twinreel.finetune import classify
 from twinreel.finetune.finetune import finetune, main, starting_point
+from twinreel.finetune.labels import Subset
 from twinreel.models.dual import build
 
 COLOURS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (220, 30, 20)}
@@ -274,3 +278,20 @@ def test_labels_of_the_real_clips(folder, real_dir, tmp_path):
     assert report is not None
     assert report["n"] == 4 and report["chance"] == 50.0
     assert {row["support"] for row in report["per_class"].values()} == {2}
+
+
+def test_probabilities_of_several_views_are_averaged(monkeypatch):
+    """Scores are the first pixel's channels; the mean of softmaxes is taken here in float64."""
+    video = np.random.default_rng(0).integers(0, 5, (2, 3, 1, 1, 1, 4), dtype=np.uint8)
+    batch = {"video": video, "clip_index": np.array([1, 0]), "valid": np.ones(2, bool)}
+    monkeypatch.setattr(classify, "_scores", lambda graph, mesh, state, view: view[:, 0, 0, 0].astype(np.float32))
+    monkeypatch.setattr("twinreel.data.batches.pipeline.eval_batches", lambda data, **_: [batch])
+    setting = SimpleNamespace(data=SimpleNamespace(batch_size=2), tokenizer=None, mesh=None)
+    task = SimpleNamespace(_setting=setting, labels="abcd")
+    clips = Subset(split="test", label=np.array([2, 3], np.int32))
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    probability, label, index = classify.Classify.predict(task, model, clips=clips)
+    exp = np.exp(video[:, :, 0, 0, 0].astype(np.float64))
+    want = (exp / exp.sum(axis=-1, keepdims=True)).mean(axis=1)
+    np.testing.assert_allclose(probability, want[::-1], rtol=1e-6)
+    assert label.tolist() == [2, 3] and index.tolist() == [0, 1]
