@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ...configs.errors import UserError
 from ..media.fingerprint import FRAMES
 
 TRAIN = "train"
@@ -174,6 +175,23 @@ def in_words(found: dict[str, Any] | None) -> list[tuple[int, str]]:
         *((count, f"clips of {split} have a duplicate in train") for split, count in found["leaks"].items()),
         (found["dropped"], "duplicates dropped"),
     ]
+
+
+def refuse_counted(found: dict[str, Any] | None, *, folder: str) -> None:
+    """Refuse a finished folder by what its prepare.json says of duplicates.
+
+    Raises:
+      UserError: clips of other splits have a duplicate in train, or nobody looked.
+    """
+    if found is None:
+        raise UserError(f"nobody looked for duplicates in {folder!r}; prepare it again with --overwrite, without keep")
+    leaks = {split: count for split, count in found["leaks"].items() if count} if not found["dropped"] else {}
+    if leaks:
+        told = ", ".join(f"{count} of {split}" for split, count in leaks.items())
+        raise UserError(
+            f"clips of {folder!r} have a duplicate in train: {told}; {folder}/duplicates.jsonl lists them. "
+            "Prepare again with --duplicates drop"
+        )
 
 
 def search(prints: Prints) -> tuple[np.ndarray, np.ndarray, int]:

@@ -20,7 +20,7 @@ from ..media.limits import Limits, check_limits
 from ..paths import PathLike, file_name, is_remote
 from ..sources.read import clean_captions, read_source
 from . import sending
-from .duplicates import MODES
+from .duplicates import MODES, refuse_counted
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
 from .found import Found
 from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
@@ -156,6 +156,8 @@ def prepare(
         done = sending.finished(url, wanted, overwrite=overwrite) if url else None
         if done is not None:
             print_done(console, done, out=url)
+            if fail_on_leak:
+                refuse_counted(done["duplicates"], folder=url)
             return done
         overwrite = overwrite or bool(url)  # what is behind the URL has been looked at; the local folder is only ours
         done = finished(out, wanted, overwrite=overwrite)

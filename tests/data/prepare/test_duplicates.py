@@ -17,7 +17,7 @@ from twinreel.configs.errors import UserError
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.media.fingerprint import fingerprint, perceptual
-from twinreel.data.prepare.duplicates import Prints, find_duplicates, near, search
+from twinreel.data.prepare.duplicates import Prints, find_duplicates, near, refuse_counted, search
 from twinreel.data.prepare.prepare import prepare
 
 OPTIONS = DecodeOptions(fps=8, short_side=64)
@@ -349,3 +349,20 @@ def test_real_clips_are_told_apart(real_dir):
     rows = [row(real_dir / line["path"]) for line in picked]
     assert len(rows) > 30
     assert kinds(rows) == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, r"nobody looked for duplicates in 's3://b/p'"),
+        ({"leaks": {"test": 2, "val": 0}, "dropped": 0}, r"in train: 2 of test; s3://b/p/duplicates.jsonl lists them"),
+        ({"leaks": {"test": 2}, "dropped": 3}, ""),
+        ({"leaks": {}, "dropped": 0}, ""),
+    ],
+)
+def test_a_finished_folder_is_refused_by_what_it_says_of_itself(found, message):
+    if not message:
+        refuse_counted(found, folder="s3://b/p")
+        return
+    with pytest.raises(UserError, match=message):
+        refuse_counted(found, folder="s3://b/p")
