@@ -24,8 +24,8 @@ from ...configs.errors import UserError
 from ..manifest import Clip, to_json
 from .folder import sizes_of
 
-# One record per chunk, for random access. Not compressed: zstd at its quickest makes files of JPEG frames and sound 15 %
-# smaller, but a third of the time to read a record, each time that it is read, goes into undoing that.
+# One record per chunk, for random access. Not compressed: zstd at its quickest makes files of JPEG frames and sound
+# 15 % smaller, but a third of the time to read a record, each time that it is read, goes into undoing that.
 _WRITER = "group_size:1,uncompressed"
 _LEAST, _MOST = 64, 1024  # clips of a shard
 _SHARDS = 1024  # per split, as long as no shard needs more than _MOST clips: a reader holds all of them open
