@@ -261,9 +261,8 @@ def _protocol(protocol: dict[str, Any]) -> str:
     """Everything needed to say what was measured; what is not known is said to be unknown."""
     rows = []
     for key, value in protocol.items():
-        text = (
-            "unknown" if value is None else "none" if value == "" else f"{value:,}" if isinstance(value, int) else value
-        )
+        text = "; ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
+        text = "unknown" if text is None else "none" if text == "" else text
         mark = ' class="long"' if len(str(text)) > 60 else ""
         rows.append(f"<div{mark}><dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(str(text))}</dd></div>")
     rows.sort(key=lambda row: 'class="long"' in row)

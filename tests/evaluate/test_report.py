@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twinreel.evaluate import charts, evaluate, examples
+from twinreel.evaluate import charts, evaluate, examples, report
 from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.examples import pick_queries
 from twinreel.evaluate.metrics import Ranks
@@ -221,3 +221,16 @@ def test_a_resumed_run_shows_the_later_line():
 def test_equal_scores_make_a_heat_map():
     for drawn in (charts.heat_map(np.full((4, 4), 0.5)), charts.score_histogram(np.full((4, 4), 0.5))):
         assert ET.fromstring(drawn).tag.endswith("svg")
+
+
+def test_protocol_says_what_is_none_and_what_is_unknown():
+    said = {"benchmark": "", "seed": None, "texts": 1234, "warnings": [], "notes": ["one", "two"]}
+    page = report._protocol(said)
+    for key, value in (
+        ("benchmark", "none"),
+        ("seed", "unknown"),
+        ("texts", "1,234"),
+        ("warnings", "none"),
+        ("notes", "one; two"),
+    ):
+        assert f"<dt>{key}</dt><dd>{value}</dd>" in page
