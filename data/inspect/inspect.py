@@ -149,7 +149,8 @@ def _measured(
 def _duplicates(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     from ..prepare.settle import counted, listed
 
-    if any("sha256" not in row for row in rows):
+    rows = [row for row in rows if "sha256" in row]  # a clip that has features only has no fingerprint
+    if not rows:
         return None
     found = find_duplicates(rows)
     lines = listed(rows, found=found)
@@ -259,7 +260,7 @@ def remarks(figures: dict[str, Any]) -> list[str]:
     lines += [f"{count:,} clips: {note}" for note, count in figures["notes"].items()]
     found = figures["duplicates"]
     if found is None:
-        lines.append("duplicates not known: prepared by a version that kept no fingerprints")
+        lines.append("duplicates not known: no clip has a fingerprint")
     elif found["exact"] or found["near"]:
         lines.append(f"{found['exact']:,} exact and {found['near']:,} near duplicates among the clips")
         lines += [f"{n:,} clips of {split} have a duplicate in train" for split, n in found["leaks"].items()]

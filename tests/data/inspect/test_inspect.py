@@ -14,7 +14,7 @@ from twinreel.__main__ import main as twinreel
 from twinreel.configs.errors import UserError
 from twinreel.data.inspect import measure
 from twinreel.data.inspect.contact_sheet import draw
-from twinreel.data.inspect.inspect import bars, inspect
+from twinreel.data.inspect.inspect import _duplicates, bars, inspect
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.prepare.prepare import prepare
 
@@ -291,3 +291,10 @@ def test_folder_without_fingerprints(folder, tmp_path):
     assert figures["duplicates"] is None
     assert figures["splits"]["train"]["source_sizes"] == {}
     assert "this folder has no fingerprints" in (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+
+
+def test_clips_without_a_fingerprint_are_left_out_of_the_search():
+    print_of = {"sha256": "x", "phash": [""] * 8, "motion": [""] * 8, "duration_s": 1.0, "split": "train"}
+    rows = [{**print_of, "clip_id": name} for name in "ab"] + [{"clip_id": "c", "split": "train", "duration_s": 1.0}]
+    assert _duplicates(rows)["exact"] == 1
+    assert _duplicates(rows[2:]) is None
