@@ -132,10 +132,10 @@ def test_nothing_leaks(tmp_path, media):
     paths = [*good, tmp_path / "bad.mp4", tmp_path / "bad.png"]
     count = int(os.environ.get("TWINREEL_LEAK_CLIPS", "4000"))
     jobs = (Job(path=paths[n % len(paths)], options=DecodeOptions(short_side=24)) for n in range(count))
-    seen = []
+    seen, others = [], set(psutil.Process().children())  # what other tests have started
     for n, _ in enumerate(decode_in_order(jobs, workers=1, limits=Limits(recycle_after=0)), start=1):
         if n in (count // 4, count // 2, count):
-            [child] = psutil.Process().children()
+            [child] = set(psutil.Process().children()) - others
             seen.append((resident_mb(os.getpid()), resident_mb(child.pid), psutil.Process().num_fds(), child.num_fds()))
             print(n, seen[-1])
     first, _, last = seen
