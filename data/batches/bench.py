@@ -107,9 +107,10 @@ def measure(
     """
     if seconds <= 0 or threads < 0:
         raise UserError(f"--seconds={seconds} must be above 0 and --threads={threads} at least 0")
+    from ..machine import cores
     from ..options import ClipData
     from .bench_stages import stages
-    from .pipeline import cores, make_tokenizer, train_batches
+    from .pipeline import make_tokenizer, train_batches
     from .records import Records
 
     rows = Records(folder).rows(split)

@@ -1,12 +1,12 @@
 """From step numbers to batches: rows, then clips that are read, decoded and transformed, each row by one thread."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ...configs.errors import UserError
+from ..machine import cores
 from ..options import ClipData
 from ..tf_cpu import keep_freed_memory, tf
 from ..transforms.decode_rows import in_threads, new_batch
@@ -143,8 +143,3 @@ class Flow:
         except UserError as error:
             self.error = self.error or error
             raise
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,13 +15,13 @@ from ..text.pieces import SentencePieceTokenizer
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from ..tf_cpu import tf
 from .clip_graph import ClipGraph
-from .flow import ENDLESS, Flow, cores
+from .flow import ENDLESS, Flow
 from .mixture import shares
 from .order import Order, Rows, make_order
 from .reading import Reader, Source, open_sources
 from .texts import Chosen, Texts, let_each_stand_once, texts_of
 
-__all__ = ["Batches", "ClipData", "cores", "encode_frames", "eval_batches", "make_tokenizer", "train_batches"]
+__all__ = ["Batches", "ClipData", "encode_frames", "eval_batches", "make_tokenizer", "train_batches"]
 
 
 def train_batches(

@@ -21,13 +21,13 @@ from rich.table import Table
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError
+from ..machine import cores
 from ..manifest import Clip
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits
 from ..paths import PathLike, join
 from ..sources.read import clean_captions, read_source
 from .folder import file_sizes
-from .prepare import cores
 
 _DESCRIPTION = """\
 Measure how fast videos become records: the very work of `twinreel prepare`, up to the finished folder.

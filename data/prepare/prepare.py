@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ...configs.cli import Parser
 from ...configs.errors import UserError, unknown
+from ..machine import cores
 from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
@@ -291,11 +292,6 @@ def _check_beam(runner: str, options: Sequence[str]) -> None:
         raise UserError(f"--beam_options {','.join(options)} has no --beam_runner; name one, as DirectRunner")
     if runner and importlib.util.find_spec("apache_beam") is None:
         raise UserError(f"--beam_runner {runner} needs Apache Beam: pip install 'twinreel[beam]'")
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(argv: list[str]) -> int:

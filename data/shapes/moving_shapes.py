@@ -10,7 +10,6 @@ import io
 import itertools
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from jaxtyping import UInt8
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...configs.errors import UserError
+from ..machine import cores
 from ..manifest import Clip, write_manifest
 from .captions import wordings
 from .render import (
@@ -254,7 +254,7 @@ def _publish(path: Path, data: bytes) -> None:
 def _write_clips(jobs: list[Job], *, out: Path, size: int, fps: float, workers: int, progress: bool) -> None:
     for folder in {(out / job.path).parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = workers or cores()
     one = functools.partial(_write_clip, out=out, size=size, fps=fps)
     columns = (
         TextColumn("moving_shapes"),
