@@ -5,7 +5,7 @@ time is the one on display then.
 """
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -65,110 +65,88 @@ class UniformJitter:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Dense:
-    """T frames of the record, `stride` apart; `place` says where they begin."""
+class Dense:
+    """T frames of the record, `stride` apart, from a random place.
+
+    Attributes:
+      place: share of the room that is left before the first frame; None = at random.
+    """
 
     stride: int = 1
-    random = False
+    place: ClassVar[float | None] = None
+    random: ClassVar[bool] = True
 
     def __post_init__(self):
         if isinstance(self.stride, int) and self.stride < 1:
             raise ValueError(f"stride must be at least 1, got {self.stride}")
 
-    def start(self, room: int, *, uniform: float) -> int:
-        """Return the first frame, 0 to `room`."""
-        raise NotImplementedError
-
     def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
         """Draw; a clip with too few frames gives all of them, evenly."""
         span = (num_frames - 1) * self.stride + 1
-        if len(times) <= span:
+        room = len(times) - span
+        if room <= 0:
             return Uniform()(times, duration_s=duration_s, num_frames=num_frames, uniforms=uniforms)
-        first = self.start(len(times) - span, uniform=float(uniforms[0]))
+        first = min(int(float(uniforms[0]) * (room + 1)), room) if self.place is None else int(self.place * room)
         frames = first + self.stride * np.arange(num_frames)
         after = frames[-1] + 1
         return Drawn(frames, float(times[first]), float(times[after]) if after < len(times) else duration_s)
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense(_Dense):
-    """T frames, `stride` apart, from a random place."""
-
-    random = True
-
-    def start(self, room: int, *, uniform: float) -> int:
-        """Return a random one."""
-        return min(int(uniform * (room + 1)), room)
-
-
-@dataclasses.dataclass(frozen=True)
-class First(_Dense):
+class First(Dense):
     """The first T frames, `stride` apart."""
 
-    def start(self, room: int, *, uniform: float) -> int:
-        """Return 0."""
-        return 0
+    place = 0.0
+    random = False
 
 
 @dataclasses.dataclass(frozen=True)
-class Middle(_Dense):
+class Middle(Dense):
     """T frames, `stride` apart, from the middle."""
 
-    def start(self, room: int, *, uniform: float) -> int:
-        """Return half the room."""
-        return room // 2
+    place = 0.5
+    random = False
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fps:
-    """T frames at a fixed rate in 1/s, by time; after the end of a shorter clip its last frame stays."""
+class Fps:
+    """T frames at `rate` per second, by time, from a random one; after the end of a shorter clip its last frame stays.
+
+    Attributes:
+      place: share of the room that is left before the window; None = at random.
+    """
 
     rate: float
-    random = False
+    place: ClassVar[float | None] = None
+    random: ClassVar[bool] = True
 
     def __post_init__(self):
         if isinstance(self.rate, (int, float)) and not 0 < self.rate <= 1000:
             raise ValueError(f"rate must be above 0 and at most 1000 frames per second, got {self.rate}")
 
-    def start(self, room: float, *, uniform: float) -> float:
-        """Return where the window begins, 0 to `room` seconds."""
-        raise NotImplementedError
-
     def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
         """Draw: the frame at the middle of each 1/rate of the window."""
         span = num_frames / self.rate
-        begin = self.start(max(duration_s - span, 0.0), uniform=float(uniforms[0]))
+        place = float(uniforms[0]) if self.place is None else self.place
+        begin = place * max(duration_s - span, 0.0)
         frames = _at(times, begin + (np.arange(num_frames) + 0.5) / self.rate)
         return Drawn(frames, begin, min(begin + span, duration_s))
 
 
 @dataclasses.dataclass(frozen=True)
-class Fps(_Fps):
-    """T frames at `rate` per second, from a random time."""
-
-    random = True
-
-    def start(self, room: float, *, uniform: float) -> float:
-        """Return a random one."""
-        return uniform * room
-
-
-@dataclasses.dataclass(frozen=True)
-class FpsFirst(_Fps):
+class FpsFirst(Fps):
     """T frames at `rate` per second, from the clip's start."""
 
-    def start(self, room: float, *, uniform: float) -> float:
-        """Return 0."""
-        return 0.0
+    place = 0.0
+    random = False
 
 
 @dataclasses.dataclass(frozen=True)
-class FpsMiddle(_Fps):
+class FpsMiddle(Fps):
     """T frames at `rate` per second, from the clip's middle."""
 
-    def start(self, room: float, *, uniform: float) -> float:
-        """Return half the room."""
-        return room / 2
+    place = 0.5
+    random = False
 
 
 SAMPLERS: dict[str, type] = {
