@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,11 +17,11 @@ _LAST_FRAME_MS = 700
 
 def clip_frames(records: "Records", *, split: str, index: int) -> tuple[list[bytes], np.ndarray]:
     """Return the JPEG bytes of a record's frames and their times, float32 [frames], seconds from the clip's start."""
-    from ..data.batches.records import parse_example
+    from ..data.batches.records import Record
 
-    serialized: Any = records.read(split, [index])[0]
-    example = parse_example(serialized)
-    return np.asarray(example["frames"]).tolist(), np.asarray(example["timestamps_s"], dtype=np.float32)
+    record = Record(records.read(split, [index])[0])
+    times = record.timestamps_s
+    return record.frames(range(len(times))), times
 
 
 def write_webp(path: Path, *, jpegs: list[bytes], timestamps_s: np.ndarray, side: int = 192) -> None:

@@ -21,14 +21,7 @@ from ..tf_cpu import tf
 from .shards_cache import Mirror
 from .table import Table, read_tables
 
-_FEATURES = {
-    "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
-    "timestamps_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
-    "height": tf.io.FixedLenFeature([], tf.int64),
-    "width": tf.io.FixedLenFeature([], tf.int64),
-    "audio": tf.io.FixedLenFeature([], tf.string),
-    "has_audio": tf.io.FixedLenFeature([], tf.int64),
-}
+_NEEDED = ("frames", "timestamps_s", "height", "width", "audio", "has_audio")  # of the features of a record
 _OPEN = 512  # readers of a split at a time: each holds a file descriptor
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # for random access; without it each reader holds 16 MB
 
@@ -126,7 +119,7 @@ class Records:
             present = set(features["featuresDict"]["features"])
         except (OSError, json.JSONDecodeError, KeyError) as error:
             raise self._damaged(f"{error}") from error
-        if missing := sorted(set(_FEATURES) - present):
+        if missing := sorted(set(_NEEDED) - present):
             raise self._damaged(f"its records have no {', '.join(missing)}")
         shards = {}
         for split in info.get("splits", []):
@@ -229,20 +222,3 @@ class Record:
             return None
         stored = self._feature["feature_data"].bytes_list.value[names.index(name)]
         return np.load(io.BytesIO(stored), allow_pickle=False)
-
-
-def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Parse a record inside a tf.data graph.
-
-    Args:
-      serialized: string scalar.
-
-    Returns:
-      `frames` string [n] JPEG files, `timestamps_s` float32 [n] seconds from the clip's start, `height` and `width`
-      int32 pixels, `audio` string scalar (little-endian int16 samples, 16 kHz mono), `has_audio` bool.
-    """
-    parsed = tf.io.parse_single_example(serialized, _FEATURES)
-    parsed["height"] = tf.cast(parsed["height"], tf.int32)
-    parsed["width"] = tf.cast(parsed["width"], tf.int32)
-    parsed["has_audio"] = parsed["has_audio"] > 0
-    return parsed
