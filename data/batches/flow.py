@@ -9,7 +9,7 @@ from ...configs.errors import UserError
 from ..machine import cores
 from ..options import ClipData
 from ..tf_cpu import keep_freed_memory, tf
-from ..transforms.decode_rows import in_threads, new_batch
+from ..transforms.threads import in_threads, new_batch
 from .clip_graph import ClipGraph
 from .order import Rows
 from .reading import Reader, Wanted

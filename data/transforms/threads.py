@@ -10,44 +10,8 @@ import cv2
 import numpy as np
 
 from .blocks import Blocks
-from .preprocess import VideoTransform
 
 _BLOCKS = Blocks()
-
-
-def decode_rows(
-    transform: VideoTransform,
-    *,
-    jpegs: np.ndarray,
-    heights: np.ndarray,
-    widths: np.ndarray,
-    uniforms: np.ndarray,
-    threads: int,
-) -> np.ndarray:
-    """Decode and transform r clips; the result does not depend on the number of threads.
-
-    Args:
-      transform: what is done to each.
-      jpegs: JPEG files, object [r,T] of bytes.
-      heights: of the clips' JPEG pictures, pixels, int [r].
-      widths: likewise.
-      uniforms: float32 [r,draws], random numbers in [0, 1).
-      threads: how many work at once.
-
-    Returns:
-      uint8 [r,T,H,W,3], or [r,V,T,H,W,3] where the transform gives V > 1 views of a clip.
-
-    Raises:
-      ValueError: a JPEG file is damaged or has another size.
-    """
-    rows = new_batch((len(jpegs), *transform.shape(jpegs.shape[1])), dtype=np.uint8)
-
-    def one(row: int) -> None:
-        size = {"height": int(heights[row]), "width": int(widths[row])}
-        transform(jpegs[row].tolist(), **size, uniforms=uniforms[row], out=rows[row])
-
-    in_threads(one, count=len(jpegs), threads=threads)
-    return rows
 
 
 def in_threads(function: Callable[[int], None], *, count: int, threads: int) -> None:

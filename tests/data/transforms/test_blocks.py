@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinreel.data.transforms.blocks import Blocks
-from twinreel.data.transforms.decode_rows import in_threads, new_batch
+from twinreel.data.transforms.threads import in_threads, new_batch
 
 SIZE = 1 << 20
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from twinreel.data.tf_cpu import tf
 from twinreel.data.transforms import pixels, rand_augment
-from twinreel.data.transforms.decode_rows import decode_rows
 from twinreel.data.transforms.frames import Frames, resize_into
 from twinreel.data.transforms.preprocess import OPS, parse_video
+from twinreel.data.transforms.threads import in_threads, new_batch
 
 H, W = 44, 60
 
@@ -49,6 +49,18 @@ EVERY_OP = (
 def test_the_string_above_has_every_random_operation():
     named = {piece.strip().split("(")[0] for piece in EVERY_OP.split("|")}
     assert named == set(OPS) - {"three_crop", "ten_crop"}
+
+
+def decode_rows(transform, *, jpegs, heights, widths, uniforms, threads):
+    """Decode and transform clips into one batch, each clip in one of the threads."""
+    rows = new_batch((len(jpegs), *transform.shape(jpegs.shape[1])), dtype=np.uint8)
+
+    def one(row):
+        size = {"height": int(heights[row]), "width": int(widths[row])}
+        transform(jpegs[row].tolist(), **size, uniforms=uniforms[row], out=rows[row])
+
+    in_threads(one, count=len(jpegs), threads=threads)
+    return rows
 
 
 @pytest.mark.parametrize("declared", [EVERY_OP, "resize_short(30)|three_crop(30)", "ten_crop(32)", "center_crop(21)"])
