@@ -26,6 +26,7 @@ from .phases import PhasedSteps
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .sharding import REPLICATED, Rules, make_rules
+from .sharding_table import is_split, sharding_text
 from .signals import StopRequest
 from .state import Blueprint, TrainState
 from .step import compile_step, stop_flags
@@ -73,6 +74,8 @@ def train(
         stop = use(StopRequest())
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
+        if is_split(blueprint):
+            terminal.say(sharding_text(blueprint))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
         with terminal.working("building the model"):
             state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)
