@@ -1,4 +1,4 @@
-"""A process that trains the toy objective or tiny towers; started by tests that kill it, stop it, starve it or run several of it."""
+"""A process that trains the toy objective or tiny towers; tests kill it, stop it, starve it or run several of it."""
 
 import argparse
 import json
