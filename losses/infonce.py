@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from ..configs.errors import UserError, unknown
 from .exchange import lay_out
 from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, relate
+from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs
 
 FORMS = ("dense", "blockwise")
 SAME = ("ignore", "positive", "negative")
@@ -91,11 +91,10 @@ def dense(
     *, x: Array, y: Array, scale: Array, valid: Array | None, group: Array | None, rule: "InfoNCE"
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute InfoNCE with all scores at hand: the definition that the blockwise form is tested against."""
-    index = jnp.arange(x.shape[0], dtype=jnp.int32)
-    side = {"valid": jnp.ones_like(index, bool) if valid is None else valid, "group": group}
-    _, taken, positive = relate(side, cols=side, row_index=index, col_index=index, same=rule.same)
+    valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
+    taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
     scores = scale * jnp.matmul(x, y.T, precision=PRECISION)  # [B,B] rows: x, columns: y
-    weight = side["valid"].astype(jnp.float32) / jnp.maximum(jnp.sum(side["valid"], dtype=jnp.float32), 1.0)
+    weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     loss, metrics = 0.0, {}
     for name, s, a, p in (("x2y", scores, taken, positive), ("y2x", scores.T, taken.T, positive.T)):
         loss += 0.5 * jnp.sum(weight * _one_way(s, taken=a, positive=p, rule=rule))

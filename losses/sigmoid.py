@@ -10,7 +10,7 @@ from ..configs.errors import UserError, unknown
 from .exchange import lay_out
 from .infonce import FORMS, SAME, without
 from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, relate
+from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs
 
 
 def sigmoid(
@@ -85,13 +85,12 @@ def dense(
     *, x: Array, y: Array, scale: Array, bias: Array, valid: Array | None, group: Array | None, rule: "Sigmoid"
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute the sigmoid loss with all scores at hand: the definition that the blockwise form is tested against."""
-    index = jnp.arange(x.shape[0], dtype=jnp.int32)
-    side = {"valid": jnp.ones_like(index, bool) if valid is None else valid, "group": group}
-    _, taken, positive = relate(side, cols=side, row_index=index, col_index=index, same=rule.same)
+    valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
+    taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
     scores = scale * jnp.matmul(x, y.T, precision=PRECISION) + bias  # [B,B]
     target = (1.0 - rule.label_smoothing) * positive.astype(jnp.float32) + 0.5 * rule.label_smoothing
     per_pair = -target * jax.nn.log_sigmoid(scores) - (1.0 - target) * jax.nn.log_sigmoid(-scores)
-    weight = side["valid"].astype(jnp.float32) / jnp.maximum(jnp.sum(side["valid"], dtype=jnp.float32), 1.0)
+    weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     loss = jnp.sum(weight * jnp.sum(jnp.where(taken, per_pair, 0.0), axis=1))
     metrics = {}
     for name, axis in (("x2y", 1), ("y2x", 0)):

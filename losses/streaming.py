@@ -61,7 +61,7 @@ class Rule(Protocol):
         ...
 
     def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
-        """Return the derivative of the sum of all rows' losses by each score of a tile; 0 where a pair takes no part."""
+        """Return the derivative of the sum of all rows' losses by each score; 0 where a pair takes no part."""
         ...
 
 

@@ -81,6 +81,20 @@ def relate(
     return own, apart if taken is None else apart & taken, own
 
 
+def all_pairs(*, valid: Array, group: Array | None, same: str) -> tuple[Bool[Array, "B B"], Bool[Array, "B B"]]:
+    """Return the masks (taken, positive) of all pairs of a batch, for the dense forms.
+
+    Args:
+      valid: [B] rows that take part.
+      group: [B,G] or None.
+      same: see `relate`.
+    """
+    index = jnp.arange(valid.shape[0], dtype=jnp.int32)
+    side = {"valid": valid, "group": group}
+    own, taken, positive = relate(side, cols=side, row_index=index, col_index=index, same=same)
+    return own if taken is None else taken, positive
+
+
 def sweep(
     visit: Visit,
     *,
