@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from ..configs.errors import UserError, unknown
 from .exchange import lay_out
 from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs
+from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept, logsum
 
 FORMS = ("dense", "blockwise")
 SAME = ("ignore", "positive", "negative")
@@ -95,32 +95,34 @@ def dense(
     taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
     scores = scale * jnp.matmul(x, y.T, precision=PRECISION)  # [B,B] rows: x, columns: y
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
+    scores = jnp.where(taken, scores, FLOOR)
     loss, metrics = 0.0, {}
-    for name, s, a, p in (("x2y", scores, taken, positive), ("y2x", scores.T, taken.T, positive.T)):
-        loss += 0.5 * jnp.sum(weight * _one_way(s, taken=a, positive=p, rule=rule))
-        best, own = (jnp.max(jnp.where(mask, s, FLOOR), axis=1) for mask in (a, p))
-        metrics[f"accuracy_{name}"] = jax.lax.stop_gradient(jnp.sum(jnp.where(best <= own, weight, 0.0)))
+    for name, axis in (("x2y", 1), ("y2x", 0)):
+        loss += 0.5 * jnp.sum(weight * _one_way(scores, axis=axis, taken=taken, positive=positive, rule=rule))
+        own = jnp.max(jnp.where(positive, scores, FLOOR), axis=axis) if rule.many else jnp.diagonal(scores)
+        hit = jnp.max(scores, axis=axis) <= own
+        metrics[f"accuracy_{name}"] = jax.lax.stop_gradient(jnp.sum(jnp.where(hit, weight, 0.0)))
     return loss, metrics
 
 
-def _one_way(s: Array, *, taken: Array, positive: Array, rule: "InfoNCE") -> Float[Array, "B"]:
-    """Cross-entropy of each anchor (row) against its targets."""
-    eps, beta = rule.label_smoothing, rule.hard_negative
-    target = (1.0 - eps) * _evenly(positive) + eps * _evenly(taken)
-    weight = jnp.zeros_like(s)  # of a negative, as a logarithm
+def _one_way(s: Array, *, axis: int, taken: Array, positive: Array, rule: "InfoNCE") -> Float[Array, "B"]:
+    """Cross-entropy of each anchor against its targets, which lie along `axis`."""
+    eps, beta, logits = rule.label_smoothing, rule.hard_negative, s
     if beta:
         negative = taken & ~positive
-        count = jnp.sum(negative, axis=1, keepdims=True).astype(s.dtype)
-        level = jax.nn.logsumexp(jnp.where(negative, beta * s, FLOOR), axis=1, keepdims=True)
-        weight = jnp.where(negative, beta * s - level + jnp.log(jnp.maximum(count, 1.0)), 0.0)
-    log_sum = jax.nn.logsumexp(jnp.where(taken, s + weight, FLOOR), axis=1)
-    return log_sum - jnp.sum(target * jnp.where(taken, s, 0.0), axis=1)
+        level = jax.nn.logsumexp(jnp.where(negative, beta * s, FLOOR), axis=axis, keepdims=True)
+        count = jnp.sum(negative, axis=axis, keepdims=True, dtype=jnp.float32)
+        logits += jnp.where(negative, beta * s - level + jnp.log(jnp.maximum(count, 1.0)), 0.0)
+    # With one positive its score is the diagonal, which is much cheaper than a mean over a mask.
+    right = _mean(s, mask=positive, axis=axis) if rule.many else jnp.diagonal(s)
+    loss = jax.nn.logsumexp(logits, axis=axis) - (1.0 - eps) * right
+    return loss - eps * _mean(s, mask=taken, axis=axis) if eps else loss
 
 
-def _evenly(mask: Array) -> Float[Array, "B B"]:
-    """Spread 1 evenly over the True of each row."""
-    mask = mask.astype(jnp.float32)
-    return mask / jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1.0)
+def _mean(s: Array, *, mask: Array, axis: int) -> Float[Array, "B"]:
+    """Mean along an axis where `mask` is True; 0 where it nowhere is."""
+    count = jnp.sum(mask, axis=axis, dtype=jnp.float32)
+    return jnp.sum(jnp.where(mask, s, 0.0), axis=axis) / jnp.maximum(count, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,17 +154,17 @@ class InfoNCE:
             said["max"]["own"] = jnp.max(jnp.where(tile.positive, s, FLOOR), axis=axis)
             said["sum"]["positives"] = jnp.sum(tile.positive, axis=axis, dtype=jnp.float32)
         if self.label_smoothing:
-            said["sum"]["all"] = jnp.sum(_where(tile.taken, scores, 0.0), axis=axis)
+            said["sum"]["all"] = jnp.sum(kept(tile.taken, scores), axis=axis)
         if self.label_smoothing or beta:
             taken = jnp.ones_like(s, bool) if tile.taken is None else tile.taken
             said["sum"]["count"] = jnp.sum(taken, axis=axis, dtype=jnp.float32)
         if beta:
             negative = jnp.where(tile.positive, FLOOR, s)
-            said["logsum"]["positives"] = _logsum(jnp.where(tile.positive, s, FLOOR), axis=axis)
-            said["logsum"]["hard"] = _logsum(_where(negative > FLOOR, (1.0 + beta) * negative, FLOOR), axis=axis)
-            said["logsum"]["level"] = _logsum(_where(negative > FLOOR, beta * negative, FLOOR), axis=axis)
+            said["logsum"]["positives"] = logsum(jnp.where(tile.positive, s, FLOOR), axis=axis)
+            said["logsum"]["hard"] = logsum(jnp.where(negative > FLOOR, (1.0 + beta) * negative, FLOOR), axis=axis)
+            said["logsum"]["level"] = logsum(jnp.where(negative > FLOOR, beta * negative, FLOOR), axis=axis)
         else:
-            said["logsum"]["all"] = _logsum(s, axis=axis)
+            said["logsum"]["all"] = logsum(s, axis=axis)
         return said
 
     def conclude(self, rows: Statistics, cols: Statistics) -> Verdict:
@@ -177,21 +179,21 @@ class InfoNCE:
         eps, logsum, added = self.label_smoothing, said["logsum"], said["sum"]
         positives = jnp.maximum(added["positives"], 1.0) if self.many else jnp.ones_like(added["own"])
         own = said["max"]["own"] if self.many else added["own"]
-        kept = {"positives": positives}
+        known = {"positives": positives}
         if self.hard_negative:
             negatives = added["count"] - (positives if self.many else 1.0)
             excess = jnp.log(jnp.maximum(negatives, 1.0)) - logsum["level"]
             hard = jnp.where(negatives > 0.0, logsum["hard"] + excess, FLOOR)
             log_sum = jnp.logaddexp(logsum["positives"], hard)
-            kept |= {"hard": log_sum - excess, "level": logsum["level"], "share": jnp.exp(hard - log_sum)}
+            known |= {"hard": log_sum - excess, "level": logsum["level"], "share": jnp.exp(hard - log_sum)}
         else:
             log_sum = logsum["all"]
-        kept["log_sum"] = log_sum
+        known["log_sum"] = log_sum
         loss = log_sum - (1.0 - eps) * added["own"] / positives
         if eps:
-            kept["count"] = jnp.maximum(added["count"], 1.0)
-            loss -= eps * added["all"] / kept["count"]
-        return loss, said["max"]["best"] <= own, kept
+            known["count"] = jnp.maximum(added["count"], 1.0)
+            loss -= eps * added["all"] / known["count"]
+        return loss, said["max"]["best"] <= own, known
 
     def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
         """Return half of softmax minus target, of both directions."""
@@ -199,27 +201,18 @@ class InfoNCE:
         cols = {key: x[None, :] for key, x in tile.cols.items() if x.ndim == 1}
         return 0.5 * (self._weigh_one_way(tile, scores, rows) + self._weigh_one_way(tile, scores, cols))
 
-    def _weigh_one_way(self, tile: Tile, scores: Array, kept: dict[str, Array]) -> Array:
+    def _weigh_one_way(self, tile: Tile, scores: Array, known: dict[str, Array]) -> Array:
         eps, beta = self.label_smoothing, self.hard_negative
         s = tile.only(scores)
-        weight = jnp.exp(s - kept["log_sum"])
+        weight = jnp.exp(s - known["log_sum"])
         if beta:
-            up = (1.0 + beta) * jnp.exp((1.0 + beta) * s - kept["hard"])
-            down = beta * kept["share"] * jnp.exp(beta * s - kept["level"])
+            up = (1.0 + beta) * jnp.exp((1.0 + beta) * s - known["hard"])
+            down = beta * known["share"] * jnp.exp(beta * s - known["level"])
             weight = jnp.where(tile.positive, weight, up - down)
-        weight -= jnp.where(tile.positive, (1.0 - eps) / kept["positives"], 0.0)
+        weight -= jnp.where(tile.positive, (1.0 - eps) / known["positives"], 0.0)
         if eps:
-            weight -= eps / kept["count"]
-        return _where(tile.taken, weight, 0.0)
-
-
-def _logsum(s: Array, *, axis: int) -> Array:
-    peak = jnp.max(s, axis=axis, keepdims=True)
-    return jnp.log(jnp.sum(jnp.exp(s - peak), axis=axis)) + jnp.squeeze(peak, axis)
-
-
-def _where(mask: Array | None, x: Array, other: float) -> Array:
-    return x if mask is None else jnp.where(mask, x, other)
+            weight -= eps / known["count"]
+        return kept(tile.taken, weight)
 
 
 def text_group(text: Int[Array, "B L"], *, mask: Bool[Array, "B L"]) -> UInt[Array, "B 2"]:

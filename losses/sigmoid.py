@@ -10,7 +10,7 @@ from ..configs.errors import UserError, unknown
 from .exchange import lay_out
 from .infonce import FORMS, SAME, without
 from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs
+from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept
 
 
 def sigmoid(
@@ -116,8 +116,7 @@ class Sigmoid:
         s = tile.only(scores)
         own = jnp.where(tile.positive, s, FLOOR)
         per_pair = jax.nn.softplus(scores) - self._target(tile) * scores  # -t log sigma(s) - (1 - t) log sigma(-s)
-        if tile.taken is not None:
-            per_pair = jnp.where(tile.taken, per_pair, 0.0)
+        per_pair = kept(tile.taken, per_pair)
         rows, cols = ({"max": {"best": jnp.max(s, axis=axis), "own": jnp.max(own, axis=axis)}} for axis in (1, 0))
         return rows | {"sum": {"loss": jnp.sum(per_pair, axis=1)}}, cols
 
@@ -128,5 +127,4 @@ class Sigmoid:
 
     def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
         """Return sigma(s) minus target."""
-        weight = jax.nn.sigmoid(scores) - self._target(tile)
-        return weight if tile.taken is None else jnp.where(tile.taken, weight, 0.0)
+        return kept(tile.taken, jax.nn.sigmoid(scores) - self._target(tile))

@@ -147,6 +147,17 @@ def sweep(
     return onto if none else lax.fori_loop(0, row_cut.blocks * col_cut.blocks, step, onto)
 
 
+def kept(mask: Array | None, x: Array) -> Array:
+    """Return `x` with 0 where `mask` is False; None = all are True."""
+    return x if mask is None else jnp.where(mask, x, 0.0)
+
+
+def logsum(s: Array, *, axis: int) -> Array:
+    """Return log(sum(exp(s))) of finite scores."""
+    peak = jnp.max(s, axis=axis, keepdims=True)
+    return jnp.log(jnp.sum(jnp.exp(s - peak), axis=axis)) + jnp.squeeze(peak, axis)
+
+
 def joined(kind: str, parts: Array) -> Array:
     """Join statistics of one kind along the leading axis."""
     return {"logsum": jax.nn.logsumexp, "max": jnp.max, "sum": jnp.sum}[kind](parts, axis=0)
