@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -81,9 +82,10 @@ def bench_loss(
     Returns:
       JSON values: the settings and `rows`, one of each batch and form: `batch`, `form`, `devices`, per device
       `argument_bytes`, `temporary_bytes`, `peak_bytes` (with results) as compiled, `measured_bytes` (arguments + growth
-      of this process's resident memory in a call, all devices together; None where it cannot be seen), `compile_s`,
-      `time_s` (median; None = not timed, `note` says why), and beside dense in the same run `time_ratio` and
-      `memory_ratio` (this form / dense).
+      of this process's resident memory in a call, all devices together: a lower bound, as memory may be reused; None
+      where it cannot be seen), `compile_s`,
+      `time_s` and `cpu_s` (medians of wall and, of all threads, CPU time; None = not timed, `note` says why), and beside
+      dense in the same run `time_ratio`, `cpu_ratio` and `memory_ratio` (this form / dense).
 
     Raises:
       UserError: a value out of range, an unknown loss, or more devices than there are.
@@ -150,8 +152,6 @@ class _Case:
 
 def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: Any) -> _Case | None:
     """Compile value and gradient; None if the form is none of this batch and these devices."""
-    import time
-
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
@@ -172,10 +172,12 @@ def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: An
         results = ((whole, whole), (split, split, whole, whole))
         compiled = jax.jit(function, out_shardings=results).lower(*arguments).compile()
     plan = compiled.memory_analysis()
+    if plan is None:
+        raise UserError(f"the compiler for {jax.default_backend()} does not say how much memory a program takes")
     row = {"batch": batch, "form": form, "devices": mesh.size if many else 1, "compile_s": time.perf_counter() - begin}
     row |= {"argument_bytes": plan.argument_size_in_bytes, "temporary_bytes": plan.temp_size_in_bytes}
     row["peak_bytes"] = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
-    row |= {"measured_bytes": None, "time_s": None, "note": ""}
+    row |= {"measured_bytes": None, "time_s": None, "cpu_s": None, "note": ""}
     return _Case(row=row, call=compiled, shardings=shardings)
 
 
@@ -218,18 +220,18 @@ def _time(
     if not chosen:
         return
     values = _embeddings(batch, dim=dim)
-    times: dict[str, list[float]] = {case.row["form"]: [] for case in chosen}
+    times: dict[str, list[tuple[float, float]]] = {case.row["form"]: [] for case in chosen}
     for turn in range(rounds + 1):
         for case in chosen:
             arguments = jax.device_put(values, case.shardings)
-            spent, grown = _one_call(case.call, arguments)
+            *spent, grown = _one_call(case.call, arguments)
             if turn == 0:  # warms up, and shows the memory
                 held = 4 * (2 * batch * dim + 2)
                 case.row["measured_bytes"] = None if grown is None else held + grown
             else:
-                times[case.row["form"]].append(spent)
+                times[case.row["form"]].append(tuple(spent))
     for case in chosen:
-        case.row["time_s"] = statistics.median(times[case.row["form"]])
+        case.row["time_s"], case.row["cpu_s"] = map(statistics.median, zip(*times[case.row["form"]], strict=True))
 
 
 def _expected(row: dict[str, Any], earlier: list[dict[str, Any]]) -> float:
@@ -250,18 +252,16 @@ def _embeddings(batch: int, *, dim: int) -> list[Any]:
     return [*unit, np.float32(20.0), np.float32(-10.0)]
 
 
-def _one_call(call: Callable[..., Any], arguments: Any) -> tuple[float, int | None]:
-    """Return the seconds of a call and by how many bytes the process grew meanwhile."""
-    import time
-
+def _one_call(call: Callable[..., Any], arguments: Any) -> tuple[float, float, int | None]:
+    """Return wall and CPU seconds of a call, and by how many bytes the process grew meanwhile."""
     import jax
 
     jax.block_until_ready(arguments)
     before = _start_of_peak()
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     jax.block_until_ready(call(*arguments))
-    spent = time.perf_counter() - begin
-    return spent, None if before is None else max(_status("VmHWM") - before, 0)
+    spent, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return spent, cpu, None if before is None else max(_status("VmHWM") - before, 0)
 
 
 def _start_of_peak() -> int | None:
@@ -301,9 +301,8 @@ def _free_bytes() -> int:
 def _beside_dense(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     dense = rows[0]
     for row in rows:
-        timed = row["time_s"] is not None and dense["time_s"] is not None
-        row["time_ratio"] = row["time_s"] / dense["time_s"] if timed else None
-        row["memory_ratio"] = row["peak_bytes"] / dense["peak_bytes"]
+        for ratio, key in (("time_ratio", "time_s"), ("cpu_ratio", "cpu_s"), ("memory_ratio", "peak_bytes")):
+            row[ratio] = None if row[key] is None or dense[key] is None else row[key] / dense[key]
     return rows
 
 
@@ -321,25 +320,31 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = (
-        f"{result['loss']}, width {result['dim']}, block {result['block']}, value and gradient on {result['device']}"
-    )
-    table = Table("batch", "form", "devices", "time", "x dense", "memory/device", "x dense", "measured", title=title)
+    title = f"{result['loss']}, width {result['dim']}, block {result['block']}, {result['device']}: value and gradient"
+    table = Table(title=title)
+    for name in ("batch", "form", "time", "x dense", "CPU", "x dense", "memory", "x dense", "seen"):
+        table.add_column(name, justify="left" if name == "form" else "right", no_wrap=True)
     for row in result["rows"]:
-        seconds, ratio, measured = row["time_s"], row["time_ratio"], row["measured_bytes"]
         table.add_row(
             f"{row['batch']:,}",
-            row["form"],
-            str(row["devices"]),
-            "-" if seconds is None else f"{seconds:,.3f} s",
-            "-" if ratio is None else f"{ratio:.2f}",
-            f"{row['peak_bytes'] / 1e6:,.0f} MB",
-            f"{row['memory_ratio']:.2g}",
-            "-" if measured is None else f"{measured / 1e6:,.0f} MB",
-            end_section=row["form"] == result["rows"][-1]["form"],
+            row["form"] if row["devices"] == 1 else f"{row['form']} x{row['devices']}",
+            *(_shown(row[key], unit=unit) for key, unit in (("time_s", "s"), ("time_ratio", ""))),
+            *(_shown(row[key], unit=unit) for key, unit in (("cpu_s", "s"), ("cpu_ratio", ""))),
+            *(_shown(row[key], unit=unit) for key, unit in (("peak_bytes", "B"), ("memory_ratio", ""))),
+            _shown(row["measured_bytes"], unit="B"),
         )
     console = Console()
     console.print(table)
     for row in result["rows"]:
         if row["note"]:
             console.print(f"{row['batch']:,} {row['form']}: {row['note']}")
+
+
+def _shown(value: float | None, *, unit: str) -> str:
+    """Three digits with a unit that fits: seconds, or bytes in powers of 1000."""
+    if value is None:
+        return "-"
+    if unit != "B":
+        return f"{value:.3g}{unit}"
+    power = next((i for i, size in enumerate((1e3, 1e6, 1e9, 1e12)) if value < size), 4)
+    return f"{value / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
