@@ -1,7 +1,9 @@
 """Checkpoints: `workdir/checkpoints/<step>/` with the items `state` (arrays) and `meta` (JSON), by orbax."""
 
+import concurrent.futures
 import contextlib
 import errno
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,9 +16,11 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from ..configs.errors import UserError
+from .files import write_atomically
 from .fit import misfits, table
 from .processes import everywhere
 from .quiet import report_once
+from .snapshot import to_host
 from .state import NOT_HALTED, TrainState, join, leaf, split_model
 
 log = logging.getLogger(__name__)
@@ -32,8 +36,8 @@ class UnreadableError(UserError):
 class Checkpoints:
     """Saves and restores the states of one run.
 
-    Saving is asynchronous: `save` returns when the arrays have left the devices. A checkpoint appears under its final
-    name only when it is whole, and older ones are deleted only after that.
+    Saving is asynchronous: `save` orders a copy into host memory and returns; a thread waits for the copy and writes
+    it. A checkpoint appears under its final name only when it is whole, and older ones are deleted only after that.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class Checkpoints:
         self._keep = _KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
         _remove_half_written(self.folder, warn=warn)
         self._manager: ocp.CheckpointManager | None = None
+        self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
+        self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -101,46 +107,85 @@ class Checkpoints:
             )
         return None
 
-    def save(self, state: TrainState, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
+    def save(
+        self,
+        state: TrainState,
+        *,
+        step: int,
+        meta: dict[str, Any],
+        score: float | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start saving `state` under its step number, after the save before it has ended.
+
+        The step that makes `state` need not be done yet. Should it turn out to have frozen the state (a loss that was
+        not finite, a stop), so that `state.step` is not `step`, then nothing is written.
 
         Args:
           state: the state; may be donated as soon as this returns.
           step: the number of steps done, equal to `state.step`.
           meta: JSON values.
           score: value of the best metric, if this step was evaluated; counts for `keep_best`.
+          after: waits, in the thread, for what must be on disk before the checkpoint is.
 
         Raises:
           UserError: this save or the one before it failed (disk full, no permission); older checkpoints are as they
             were.
         """
+        self.wait()
         if score is not None:
             self._keep.scores[step] = score
         if step in self.steps():
             return
-        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
-        meta = meta | {"step": step, "scores": scores}
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(_to_save(state)), meta=ocp.args.JsonSave(meta))
         with self._reporting(step):
             self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
-            self._open().save(step, args=items, force=True)
+            manager, snapshot = self._open(), to_host(_to_save(state))
+        complete = self._complete(meta, step=step)
+        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, after)
+
+    def amend(self, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
+        """Replace the meta of a checkpoint that is saved (an evaluation came later than the save)."""
+        self.wait()
+        if score is not None:
+            self._keep.scores[step] = score
+        if jax.process_index() == 0:
+            text = json.dumps(self._complete(meta, step=step))
+            write_atomically(self.folder / str(step) / "meta" / "metadata", text=text)
 
     def steps(self) -> list[int]:
         """Return the steps that are saved or being saved, ascending."""
-        return sorted(self._manager.all_steps()) if self._manager else steps_in(self.folder)
+        saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
+        return sorted(saved | ({self._saving[0]} if self._saving else set()))
 
     def wait(self) -> None:
         """Wait until the last save is on disk; raises as `save` does."""
-        if self._manager is not None:
-            with self._reporting(None):
-                self._manager.wait_until_finished()
+        if self._saving is not None:
+            (step, job), self._saving = self._saving, None
+            with self._reporting(step):
+                job.result()
 
     def close(self) -> None:
         """Wait for the last save and free the threads."""
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            with self._reporting(None):
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+            manager, self._manager = self._manager, None
+            if manager is not None:
                 manager.close()
+
+    def _write(self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], after: Callable) -> None:
+        """Write a snapshot as soon as it is there (in a thread)."""
+        step = meta["step"]
+        after()
+        if int(jax.block_until_ready(snapshot)["step"]) != step:
+            return  # frozen; all processes see it, as the state is the same on all
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
+        manager.save(step, args=items, force=True)
+
+    def _complete(self, meta: dict[str, Any], *, step: int) -> dict[str, Any]:
+        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
+        return meta | {"step": step, "scores": scores}
 
     def _read(self, path: Path) -> dict[str, Any]:
         wanted = _to_save(self._abstract)
@@ -150,7 +195,16 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:  # made late: it lists the folder, which `restore` may have tidied up
-            options = ocp.CheckpointManagerOptions(preservation_policy=self._keep, enable_async_checkpointing=True)
+            # Naming the processes makes orbax meet in jax's coordination service; its other way is a collective of all
+            # devices, which from a thread would come between those of the steps in another order on each process.
+            everyone = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=self._keep,
+                enable_async_checkpointing=False,  # the thread of `save` is all that is needed
+                create=False,
+                multiprocessing_options=everyone,
+            )
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 

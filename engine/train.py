@@ -16,11 +16,13 @@ from ..configs.section import section
 from .batches import Prefetcher
 from .checkpoint import FOLDER, Checkpoints
 from .evaluation import Evaluate, Evaluations
+from .goodput import FILE, Goodput
 from .mesh import check_batch_size, make_mesh
 from .metrics import History
 from .objective import Objective
 from .optimizer import make_optimizer
 from .options import TrainOptions
+from .processes import everywhere
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .sharding import REPLICATED, Rules, make_rules
@@ -68,7 +70,7 @@ def train(
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
         use(jax.set_mesh(mesh))
-        stop = use(StopRequest())
+        stop, goodput = use(StopRequest()), create_goodput(workdir)
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
@@ -78,18 +80,22 @@ def train(
             terminal.say(f"resuming from the checkpoint of step {step} in {workdir}")
         evaluations = Evaluations(evaluate, options=options, meta=saved)
         run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, meta=complete_meta(meta, config=config))  # fmt: skip
+                  terminal=terminal, meta=complete_meta(meta, config=config), stop=stop, goodput=goodput)  # fmt: skip
+        run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
         if not run.over(step):
             stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
             with terminal.working("reading the first batch and compiling the step"):
+                if not everywhere(stream.ready(stop)):
+                    return run.result(state, step=step)
                 take_step = compile_step(stream.peek(), objective=objective, optimizer=optimizer, blueprint=blueprint)
             flags = stop_flags(mesh)
             claim_workdir(workdir, config=config)
+            goodput.started()
             use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
             profile = use(Profile(workdir, options=options))
         while not run.over(step):
             profile.before(step, settle=run.settle)
-            state, outputs = take_step(state, stream.next(), flags[stop.requested])
+            state, outputs = take_step(state, stream.next(stop), flags[stop.requested])
             step += 1
             run.between_steps(state, outputs=outputs, step=step)
         return run.result(state, step=step)
@@ -138,6 +144,11 @@ def create_state(
     """Return (state, step, meta) of the newest readable checkpoint, or (fresh state, 0, {})."""
     state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
     return state, int(state.step), meta
+
+
+def create_goodput(workdir: Path) -> Goodput:
+    """Go on with the goodput of the run, on the first process only."""
+    return Goodput(workdir / FILE if jax.process_index() == 0 else None)
 
 
 def create_history(workdir: Path, *, step: int) -> History:

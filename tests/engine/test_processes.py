@@ -57,6 +57,7 @@ def wait_for(condition, *, process):
 
 def train_lines(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["kind"] != "goodput"]  # how often a run was stopped shows there
     return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}, lines
 
 

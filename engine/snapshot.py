@@ -1,0 +1,50 @@
+"""A copy of a state in host memory that the device makes on its way, while it goes on with the next steps."""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+_HOST = "pinned_host"
+
+
+def to_host(tree: Any) -> Any:
+    """Order a copy of all arrays (with NamedShardings) into host memory; returns at once.
+
+    The copies stand in the device's queue behind the step that makes the arrays, so the arrays may be donated to the
+    next step as soon as this returns: the runtime keeps it from overwriting them before they are copied. What several
+    devices hold alike is copied in parts, each device's own (where an axis divides), so that a host neither receives
+    nor keeps a parameter once for every device.
+    """
+    spread = jax.tree.map(lambda x: spread_sharding(x.shape, sharding=x.sharding), tree)
+    parts = jax.jit(lambda x: x, out_shardings=spread)(tree)
+    return jax.device_put(parts, jax.tree.map(_on_host, spread))
+
+
+def spread_sharding(shape: tuple[int, ...], *, sharding: NamedSharding) -> NamedSharding:
+    """Return `sharding` with one axis split further, over the mesh axes that it does not use; as it is if none fits.
+
+    >>> mesh = jax.sharding.AbstractMesh((2, 4), ("a", "b"))
+    >>> spread_sharding((6, 16), sharding=NamedSharding(mesh, PartitionSpec(None, "b"))).spec
+    P('a', 'b')
+    """
+    mesh, spec = sharding.mesh, [_names(entry) for entry in sharding.spec]
+    spec += [()] * (len(shape) - len(spec))
+    used = {name for names in spec for name in names}
+    idle = tuple(name for name in mesh.axis_names if name not in used and mesh.shape[name] > 1)
+    for axis, names in enumerate(spec) if idle else ():
+        if shape[axis] % math.prod(mesh.shape[name] for name in (*names, *idle)) == 0:
+            spec[axis] = (*names, *idle)
+            entries = [names[0] if len(names) == 1 else names or None for names in spec]
+            return NamedSharding(mesh, PartitionSpec(*entries))
+    return sharding
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _on_host(sharding: NamedSharding) -> NamedSharding:
+    """The same placement in pinned host memory; every platform of jax has it (on CPU it is a copy as well)."""
+    return sharding.with_memory_kind(_HOST)
