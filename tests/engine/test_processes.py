@@ -166,3 +166,17 @@ def test_a_stop_of_one_that_waits_for_data(start_all, tmp_path, processes):
     for process in reference:
         finish(process)
     same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_from_several_processes_to_one_and_back(start_all, tmp_path, processes):
+    many = {"processes": processes, "devices": 4 // processes, "fsdp": 2}
+    reference = start_all("whole", devices=4)
+    starts = (many | {"steps": 5}, {"devices": 1, "steps": 9}, many | {"steps": 12})
+    for flags in starts:
+        for process in start_all("run", checkpoint_every=100, **flags):
+            assert finish(process)["step"] == flags["steps"]
+    finish(reference[0])
+    (got, _), (wanted, _) = train_lines(tmp_path / "run"), train_lines(tmp_path / "whole")
+    assert list(got) == list(wanted) == list(range(1, 13))
+    np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)

@@ -17,7 +17,7 @@ MOMENTS = ("any", "compile", "save", "evaluation")
 
 
 class Soak:
-    """Runs of one shape that are killed until there have been enough kills; each is then ended in peace and compared."""
+    """Runs of one shape, killed until there have been enough kills; each is then ended in peace and compared."""
 
     def __init__(self, folder, *, cache, processes, seed):
         self.folder, self.processes, self.random = folder, processes, random.Random(seed)
