@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from flax import nnx
 from ..configs.errors import UserError
 from .files import write_atomically
 from .fit import misfits, table
+from .preservation import KeepLastAndBest, put_aside, remove_half_written
 from .processes import everywhere
 from .quiet import report_once
 from .snapshot import to_host
@@ -26,7 +28,6 @@ from .state import NOT_HALTED, TrainState, join, leaf, split_model
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-_TEMPORARY = "orbax-checkpoint-tmp"
 
 
 class UnreadableError(UserError):
@@ -38,6 +39,9 @@ class Checkpoints:
 
     Saving is asynchronous: `save` orders a copy into host memory and returns; a thread waits for the copy and writes
     it. A checkpoint appears under its final name only when it is whole, and older ones are deleted only after that.
+
+    Attributes:
+      last_save_s: seconds from the call of the last save that is whole until it was.
     """
 
     def __init__(
@@ -63,9 +67,10 @@ class Checkpoints:
           warn: receives the name of each unreadable checkpoint and what becomes of it.
         """
         self.folder, self._abstract, self._warn, self._metric = folder.absolute(), abstract, warn, best_metric
-        self._keep = _KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
-        _remove_half_written(self.folder, warn=warn)
+        self._keep = KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
+        remove_half_written(self.folder, warn=warn)
         self._manager: ocp.CheckpointManager | None = None
+        self.last_save_s = 0.0
         self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
         self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
 
@@ -95,7 +100,7 @@ class Checkpoints:
                 self._warn(f"{error}; using the one before it")
             if not everywhere(state is not None) or meta is None or state is None:
                 continue
-            _put_aside([self.folder / str(s) for s in steps if s > step], warn=self._warn)
+            put_aside([self.folder / str(s) for s in steps if s > step], warn=self._warn)
             if meta["scores"]["metric"] == self._metric:
                 self._keep.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
             halted = jax.device_put(np.int32(NOT_HALTED), self._abstract.halted.sharding)
@@ -133,6 +138,7 @@ class Checkpoints:
             were.
         """
         self.wait()
+        began = time.perf_counter()
         if score is not None:
             self._keep.scores[step] = score
         if step in self.steps():
@@ -141,7 +147,7 @@ class Checkpoints:
             self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
             manager, snapshot = self._open(), to_host(_to_save(state))
         complete = self._complete(meta, step=step)
-        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, after)
+        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after)
 
     def amend(self, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
         """Replace the meta of a checkpoint that is saved (an evaluation came later than the save)."""
@@ -156,6 +162,10 @@ class Checkpoints:
         """Return the steps that are saved or being saved, ascending."""
         saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
         return sorted(saved | ({self._saving[0]} if self._saving else set()))
+
+    def busy(self) -> bool:
+        """Tell whether a save is under way."""
+        return self._saving is not None and not self._saving[1].done()
 
     def wait(self) -> None:
         """Wait until the last save is on disk; raises as `save` does."""
@@ -174,7 +184,9 @@ class Checkpoints:
             if manager is not None:
                 manager.close()
 
-    def _write(self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], after: Callable) -> None:
+    def _write(
+        self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], began: float, after: Callable
+    ) -> None:
         """Write a snapshot as soon as it is there (in a thread)."""
         step = meta["step"]
         after()
@@ -182,6 +194,7 @@ class Checkpoints:
             return  # frozen; all processes see it, as the state is the same on all
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
         manager.save(step, args=items, force=True)
+        self.last_save_s = time.perf_counter() - began
 
     def _complete(self, meta: dict[str, Any], *, step: int) -> dict[str, Any]:
         scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
@@ -231,23 +244,6 @@ class Checkpoints:
                 f"The newest whole checkpoint is {self.folder / str(whole[-1]) if whole else '(none yet)'}. Make room "
                 "on that disk (config.train.keep_last and keep_best say how many stay) and run the same command again"
             ) from error
-
-
-class _KeepLastAndBest:
-    """Orbax's preservation policy: the newest `last` and the `best` with the highest (or lowest) score stay."""
-
-    def __init__(self, *, last: int, best: int, mode: str):
-        self._last, self._best, self._sign = last, best, 1.0 if mode == "max" else -1.0
-        self.scores: dict[int, float] = {}
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """Return which of the checkpoints (ascending by step) stay."""
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (-self._sign * self.scores[s], s))
-        stay = {*steps[-self._last :], *scored[: self._best]}
-        self.scores = {s: v for s, v in self.scores.items() if s in stay}
-        return [step in stay for step in steps]
 
 
 def resolve(path: str | Path) -> Path:
@@ -377,25 +373,6 @@ def _shapes(path: Path) -> dict[str, Any]:
         if items is None or items["state"] is None:
             raise FileNotFoundError(f"{path / 'state'} is missing or empty")
         return items["state"].tree
-
-
-def _remove_half_written(folder: Path, *, warn: Callable[[str], None]) -> None:
-    """Delete what a run left that was killed while it saved; orbax renames a checkpoint only when it is whole."""
-    for path in sorted(folder.glob(f"*{_TEMPORARY}*")) if folder.is_dir() else ():
-        if jax.process_index() == 0:
-            warn(f"checkpoint {path} is half-written (the run was stopped while saving); removed")
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _put_aside(paths: Iterable[Path], *, warn: Callable[[str], None]) -> None:
-    """Rename unreadable checkpoints, so that their steps can be saved again."""
-    for path in paths:
-        if jax.process_index() == 0:
-            aside = path.with_name(f"unreadable-{path.name}")
-            if aside.exists():
-                shutil.rmtree(aside)
-            path.rename(aside)
-            warn(f"it was put aside as {aside}")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A copy of a state in host memory that the device makes on its way, while it goes on with the next steps."""
 
+import functools
 import math
 from typing import Any
 
@@ -9,17 +10,30 @@ from jax.sharding import NamedSharding, PartitionSpec
 _HOST = "pinned_host"
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: Any, *, spread: bool | None = None) -> Any:
     """Order a copy of all arrays (with NamedShardings) into host memory; returns at once.
 
     The copies stand in the device's queue behind the step that makes the arrays, so the arrays may be donated to the
-    next step as soon as this returns: the runtime keeps it from overwriting them before they are copied. What several
-    devices hold alike is copied in parts, each device's own (where an axis divides), so that a host neither receives
-    nor keeps a parameter once for every device.
+    next step as soon as this returns: the runtime keeps it from overwriting them before they are copied.
+
+    Args:
+      tree: arrays.
+      spread: copy what several devices hold alike in parts, each device its own (where an axis divides), so that a host
+        neither receives nor keeps a parameter once for every device. None = yes, but not on CPU, where handing over
+        even that small program waits for the step before it.
     """
-    spread = jax.tree.map(lambda x: spread_sharding(x.shape, sharding=x.sharding), tree)
-    parts = jax.jit(lambda x: x, out_shardings=spread)(tree)
-    return jax.device_put(parts, jax.tree.map(_on_host, spread))
+    leaves, structure = jax.tree.flatten(tree)
+    if spread if spread is not None else leaves[0].sharding.mesh.devices.flat[0].platform != "cpu":
+        places = tuple(spread_sharding(x.shape, sharding=x.sharding) for x in leaves)
+        if any(place is not x.sharding for place, x in zip(places, leaves, strict=True)):
+            leaves = _divide(places)(leaves)
+    return jax.tree.unflatten(structure, jax.device_put(leaves, [_on_host(x.sharding) for x in leaves]))
+
+
+@functools.lru_cache(maxsize=8)
+def _divide(places: tuple[NamedSharding, ...]) -> Any:
+    """Return the program that moves nothing between devices and keeps of each array what `places` say."""
+    return jax.jit(lambda leaves: leaves, out_shardings=list(places))
 
 
 def spread_sharding(shape: tuple[int, ...], *, sharding: NamedSharding) -> NamedSharding:
