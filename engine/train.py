@@ -51,7 +51,8 @@ def train(
     Args:
       objective: the model and its loss.
       batches: step -> endless iterator of this process's rows of the global batches from that step on (NumPy).
-      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json.
+      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json,
+        goodput.jsonl.
       config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
       meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
       evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.

@@ -40,7 +40,12 @@ def whole(tmp_path_factory):
     ("count", "mesh", "rules"),
     [
         (1, {"replica": -1}, ((".*", ()),)),
-        (2, {"replica": 1, "tensor": 2}, (("inner/kernel", (None, "tensor")), (".*", ()))),
+        pytest.param(
+            2,
+            {"replica": 1, "tensor": 2},
+            (("inner/kernel", (None, "tensor")), (".*", ())),
+            marks=pytest.mark.slow,
+        ),
         (4, {"replica": 2, "fsdp": 2}, (("inner/kernel", ("fsdp",)), ("inner/bias", ("fsdp",)), (".*", ()))),
     ],
 )
