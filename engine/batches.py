@@ -1,6 +1,7 @@
 """Batches from the input pipeline to the devices, ahead of the step that needs them."""
 
 import collections
+import contextlib
 import queue
 import threading
 import time
@@ -11,8 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ..configs.errors import UserError
-from .mesh import put_batch
+from .mesh import batch_sharding, put_batch
+from .signals import StopRequest
+from .state import placed
 
+_LOOK_S = 0.1  # seconds after which one that waits for data looks whether it should stop
 _REMEMBERED = 16  # batches whose first rows are known by name; the loop looks back at most a few steps
 
 
@@ -32,6 +36,7 @@ class Prefetcher:
         self._rows: collections.OrderedDict[int, list[int]] = collections.OrderedDict()
         self._next_read = start_step
         self._peeked: dict[str, jax.Array] | None = None
+        self._shapes: dict[str, jax.ShapeDtypeStruct] = {}
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="twinreel-prefetch", daemon=True)
         self._thread.start()
@@ -42,19 +47,23 @@ class Prefetcher:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def next(self) -> dict[str, jax.Array]:
-        """Return the next batch as global arrays; an error of the input pipeline is raised here with its own type."""
+    def next(self, stop: StopRequest | None = None) -> dict[str, jax.Array]:
+        """Return the next batch as global arrays; an error of the input pipeline is raised here with its own type.
+
+        If a stop is requested while there is none, zeros in its shape are returned instead: the step that gets them
+        changes nothing, and the other processes, which have their rows and wait in it for these, learn of the stop.
+        """
         if self._peeked is not None:
             batch, self._peeked = self._peeked, None
             return batch
-        start = time.perf_counter()
-        item = self._queue.get()
-        self.waited_s += time.perf_counter() - start
-        if isinstance(item, BaseException):
-            self._queue.put(item)  # a further call gets it again instead of waiting for ever
-            raise item
-        self.batch_size = len(next(iter(item.values())))
-        return item
+        batch = self._wait(stop)
+        return jax.tree.map(_zeros, self._shapes) if batch is None else batch
+
+    def ready(self, stop: StopRequest) -> bool:
+        """Wait for the first batch, which `peek` then returns; False if a stop is requested before it is there."""
+        if self._peeked is None:
+            self._peeked = self._wait(stop)
+        return self._peeked is not None and not stop.requested
 
     def peek(self) -> dict[str, jax.Array]:
         """Return the next batch without taking it."""
@@ -77,6 +86,22 @@ class Prefetcher:
         while not self._queue.empty():  # wake a reader that waits for room
             self._queue.get_nowait()
         self._thread.join(timeout=10.0)
+
+    def _wait(self, stop: StopRequest | None) -> dict[str, jax.Array] | None:
+        """Take a batch from the queue; None if a stop is requested first."""
+        start, item = time.perf_counter(), None
+        while item is None and not (stop is not None and stop.requested and self._queue.empty()):
+            with contextlib.suppress(queue.Empty):
+                item = self._queue.get(timeout=_LOOK_S)
+        self.waited_s += time.perf_counter() - start
+        if isinstance(item, BaseException):
+            self._queue.put(item)  # a further call gets it again instead of waiting for ever
+            raise item
+        if item is not None and not self._shapes:
+            self.batch_size = len(next(iter(item.values())))
+            rows = batch_sharding(self._mesh)
+            self._shapes = {key: placed(x, rows) for key, x in item.items()}
+        return item
 
     def _run(self) -> None:
         try:
@@ -110,3 +135,9 @@ class Prefetcher:
             if len(self._rows) > _REMEMBERED:
                 self._rows.popitem(last=False)
         self._next_read += 1
+
+
+def _zeros(x: jax.ShapeDtypeStruct) -> jax.Array:
+    """A global array of zeros, made without other processes."""
+    local = np.zeros(x.sharding.shard_shape(x.shape), x.dtype)
+    return jax.make_array_from_callback(x.shape, x.sharding, lambda _: local)

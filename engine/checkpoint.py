@@ -1,10 +1,13 @@
 """Checkpoints: `workdir/checkpoints/<step>/` with the items `state` (arrays) and `meta` (JSON), by orbax."""
 
+import concurrent.futures
 import contextlib
 import errno
+import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,17 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from ..configs.errors import UserError
+from .files import write_atomically
 from .fit import misfits, table
+from .preservation import KeepLastAndBest, put_aside, remove_half_written
 from .processes import everywhere
 from .quiet import report_once
+from .snapshot import to_host
 from .state import NOT_HALTED, TrainState, join, leaf, split_model
 
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-_TEMPORARY = "orbax-checkpoint-tmp"
 
 
 class UnreadableError(UserError):
@@ -32,8 +37,11 @@ class UnreadableError(UserError):
 class Checkpoints:
     """Saves and restores the states of one run.
 
-    Saving is asynchronous: `save` returns when the arrays have left the devices. A checkpoint appears under its final
-    name only when it is whole, and older ones are deleted only after that.
+    Saving is asynchronous: `save` orders a copy into host memory and returns; a thread waits for the copy and writes
+    it. A checkpoint appears under its final name only when it is whole, and older ones are deleted only after that.
+
+    Attributes:
+      last_save_s: seconds from the call of the last save that is whole until it was.
     """
 
     def __init__(
@@ -59,9 +67,12 @@ class Checkpoints:
           warn: receives the name of each unreadable checkpoint and what becomes of it.
         """
         self.folder, self._abstract, self._warn, self._metric = folder.absolute(), abstract, warn, best_metric
-        self._keep = _KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
-        _remove_half_written(self.folder, warn=warn)
+        self._keep = KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
+        remove_half_written(self.folder, warn=warn)
         self._manager: ocp.CheckpointManager | None = None
+        self.last_save_s = 0.0
+        self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
+        self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -89,7 +100,7 @@ class Checkpoints:
                 self._warn(f"{error}; using the one before it")
             if not everywhere(state is not None) or meta is None or state is None:
                 continue
-            _put_aside([self.folder / str(s) for s in steps if s > step], warn=self._warn)
+            put_aside([self.folder / str(s) for s in steps if s > step], warn=self._warn)
             if meta["scores"]["metric"] == self._metric:
                 self._keep.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
             halted = jax.device_put(np.int32(NOT_HALTED), self._abstract.halted.sharding)
@@ -101,46 +112,93 @@ class Checkpoints:
             )
         return None
 
-    def save(self, state: TrainState, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
+    def save(
+        self,
+        state: TrainState,
+        *,
+        step: int,
+        meta: dict[str, Any],
+        score: float | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start saving `state` under its step number, after the save before it has ended.
+
+        The step that makes `state` need not be done yet. Should it turn out to have frozen the state (a loss that was
+        not finite, a stop), so that `state.step` is not `step`, then nothing is written.
 
         Args:
           state: the state; may be donated as soon as this returns.
           step: the number of steps done, equal to `state.step`.
           meta: JSON values.
           score: value of the best metric, if this step was evaluated; counts for `keep_best`.
+          after: waits, in the thread, for what must be on disk before the checkpoint is.
 
         Raises:
           UserError: this save or the one before it failed (disk full, no permission); older checkpoints are as they
             were.
         """
+        self.wait()
+        began = time.perf_counter()
         if score is not None:
             self._keep.scores[step] = score
         if step in self.steps():
             return
-        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
-        meta = meta | {"step": step, "scores": scores}
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(_to_save(state)), meta=ocp.args.JsonSave(meta))
         with self._reporting(step):
             self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
-            self._open().save(step, args=items, force=True)
+            manager, snapshot = self._open(), to_host(_to_save(state))
+        complete = self._complete(meta, step=step)
+        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after)
+
+    def amend(self, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
+        """Replace the meta of a checkpoint that is saved (an evaluation came later than the save)."""
+        self.wait()
+        if score is not None:
+            self._keep.scores[step] = score
+        if jax.process_index() == 0:
+            text = json.dumps(self._complete(meta, step=step))
+            write_atomically(self.folder / str(step) / "meta" / "metadata", text=text)
 
     def steps(self) -> list[int]:
         """Return the steps that are saved or being saved, ascending."""
-        return sorted(self._manager.all_steps()) if self._manager else steps_in(self.folder)
+        saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
+        return sorted(saved | ({self._saving[0]} if self._saving else set()))
+
+    def busy(self) -> bool:
+        """Tell whether a save is under way."""
+        return self._saving is not None and not self._saving[1].done()
 
     def wait(self) -> None:
         """Wait until the last save is on disk; raises as `save` does."""
-        if self._manager is not None:
-            with self._reporting(None):
-                self._manager.wait_until_finished()
+        if self._saving is not None:
+            (step, job), self._saving = self._saving, None
+            with self._reporting(step):
+                job.result()
 
     def close(self) -> None:
         """Wait for the last save and free the threads."""
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            with self._reporting(None):
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+            manager, self._manager = self._manager, None
+            if manager is not None:
                 manager.close()
+
+    def _write(
+        self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], began: float, after: Callable
+    ) -> None:
+        """Write a snapshot as soon as it is there (in a thread)."""
+        step = meta["step"]
+        after()
+        if int(jax.block_until_ready(snapshot)["step"]) != step:
+            return  # frozen; all processes see it, as the state is the same on all
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
+        manager.save(step, args=items, force=True)
+        self.last_save_s = time.perf_counter() - began
+
+    def _complete(self, meta: dict[str, Any], *, step: int) -> dict[str, Any]:
+        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
+        return meta | {"step": step, "scores": scores}
 
     def _read(self, path: Path) -> dict[str, Any]:
         wanted = _to_save(self._abstract)
@@ -150,7 +208,16 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:  # made late: it lists the folder, which `restore` may have tidied up
-            options = ocp.CheckpointManagerOptions(preservation_policy=self._keep, enable_async_checkpointing=True)
+            # Naming the processes makes orbax meet in jax's coordination service; its other way is a collective of all
+            # devices, which from a thread would come between those of the steps in another order on each process.
+            everyone = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=self._keep,
+                enable_async_checkpointing=False,  # the thread of `save` is all that is needed
+                create=False,
+                multiprocessing_options=everyone,
+            )
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
@@ -177,23 +244,6 @@ class Checkpoints:
                 f"The newest whole checkpoint is {self.folder / str(whole[-1]) if whole else '(none yet)'}. Make room "
                 "on that disk (config.train.keep_last and keep_best say how many stay) and run the same command again"
             ) from error
-
-
-class _KeepLastAndBest:
-    """Orbax's preservation policy: the newest `last` and the `best` with the highest (or lowest) score stay."""
-
-    def __init__(self, *, last: int, best: int, mode: str):
-        self._last, self._best, self._sign = last, best, 1.0 if mode == "max" else -1.0
-        self.scores: dict[int, float] = {}
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """Return which of the checkpoints (ascending by step) stay."""
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (-self._sign * self.scores[s], s))
-        stay = {*steps[-self._last :], *scored[: self._best]}
-        self.scores = {s: v for s, v in self.scores.items() if s in stay}
-        return [step in stay for step in steps]
 
 
 def resolve(path: str | Path) -> Path:
@@ -326,25 +376,6 @@ def _shapes(path: Path) -> dict[str, Any]:
         if items is None or items["state"] is None:
             raise FileNotFoundError(f"{path / 'state'} is missing or empty")
         return items["state"].tree
-
-
-def _remove_half_written(folder: Path, *, warn: Callable[[str], None]) -> None:
-    """Delete what a run left that was killed while it saved; orbax renames a checkpoint only when it is whole."""
-    for path in sorted(folder.glob(f"*{_TEMPORARY}*")) if folder.is_dir() else ():
-        if jax.process_index() == 0:
-            warn(f"checkpoint {path} is half-written (the run was stopped while saving); removed")
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _put_aside(paths: Iterable[Path], *, warn: Callable[[str], None]) -> None:
-    """Rename unreadable checkpoints, so that their steps can be saved again."""
-    for path in paths:
-        if jax.process_index() == 0:
-            aside = path.with_name(f"unreadable-{path.name}")
-            if aside.exists():
-                shutil.rmtree(aside)
-            path.rename(aside)
-            warn(f"it was put aside as {aside}")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Evaluations during training: when, which was best, and when to give up."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -43,14 +44,20 @@ class Evaluations:
         every = self._options.eval_every
         return step == self._options.steps or (every > 0 and step % every == 0)
 
-    def run(self, model: nnx.Module, *, step: int) -> tuple[dict[str, float], bool]:
-        """Evaluate; returns (results, whether they are the best so far).
+    def run(
+        self, model: nnx.Module, *, step: int, guard: contextlib.AbstractContextManager[None] | None = None
+    ) -> tuple[dict[str, float], bool]:
+        """Evaluate, inside of `guard`; returns (results, whether they are the best so far).
+
+        What the hook or the guard raises goes through, and then this step counts as not evaluated.
 
         Raises:
           UserError: `config.train.best_metric` is not among the results.
         """
         assert self._evaluate is not None
-        values = of_the_first({key: float(value) for key, value in self._evaluate(model, step).items()})
+        with guard or contextlib.nullcontext():
+            found = self._evaluate(model, step)
+        values = of_the_first({key: float(value) for key, value in found.items()})
         self._last_step = step
         name = self._options.best_metric
         if not name:

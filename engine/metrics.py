@@ -10,8 +10,9 @@ import os
 import resource
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -34,6 +35,7 @@ class History:
     def __init__(self, workdir: Path, *, start_step: int, write: bool = True):
         """Open both for appending; lines of steps after `start_step`, which will be done again, are dropped."""
         self._file = self._events = None
+        self._lock = threading.Lock()  # the loop and the thread that follows the steps both write
         if not write:
             return
         path = workdir / "metrics.jsonl"
@@ -48,13 +50,26 @@ class History:
         self.close()
 
     def write(self, values: dict[str, float], *, step: int, kind: str) -> None:
-        """Add one line; `kind` is "train" or "eval". A value that is not finite becomes null."""
+        """Add one line; `kind` is "train", "eval" or "goodput". A value that is not finite becomes null."""
         if self._file is None or self._events is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
-        self._file.flush()
-        self._events.write({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+        with self._lock:
+            self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
+            self._file.flush()
+            self._events.write({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+    def forget(self, *, step: int, kind: str) -> None:
+        """Drop the lines of a kind from `step` on, which will be written again."""
+        if self._file is None:
+            return
+        path = Path(self._file.name)
+        lines = path.read_text().splitlines()
+        kept = [x for x in lines if (line := json.loads(x))["kind"] != kind or line["step"] < step]
+        if kept != lines:
+            self._file.close()
+            write_atomically(path, text="".join(f"{line}\n" for line in kept))
+            self._file = path.open("a")
 
     def close(self) -> None:
         """Close both files."""
@@ -96,29 +111,29 @@ class EventFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Flying:
-    """A step that was handed to the device; `done` gives the time at which the device finished it."""
+    """A step that was handed to the device; `landed` is done when the device has done it and its line is written."""
 
     step: int
     outputs: Outputs
-    waited_s: float
-    done: concurrent.futures.Future[float]
+    landed: concurrent.futures.Future[None]
 
 
 class Monitor:
     """Takes the outputs of each step, lets the device run at most RUN_AHEAD steps ahead, and logs.
 
-    An output is looked at only when RUN_AHEAD further steps have been handed to the device: its copy to the host has
-    then long begun, and waiting for it bounds how far the host runs ahead without leaving the device idle. Because it
-    is looked at late, a thread notes when it was really done; step times are taken from that.
+    An output is looked at by the loop only when RUN_AHEAD further steps have been handed to the device: its copy to the
+    host has then long begun, and waiting for it bounds how far the host runs ahead without leaving the device idle. A
+    thread waits for each step, notes when it was really done (step times are taken from that) and writes its line, so
+    that neither depends on when the loop comes by.
 
     Attributes:
       halted: number of the first global batch with a loss or gradient that is not finite, else None.
-      stop: whether any process has asked to stop.
+      stopped: number of steps done when a process asked to stop, else None; what came after changed nothing.
     """
 
     def __init__(self, *, history: History, terminal: Terminal, stream: Prefetcher, log_every: int, start_step: int):
         self.halted: int | None = None
-        self.stop = False
+        self.stopped: int | None = None
         self._history, self._terminal, self._stream, self._log_every = history, terminal, stream, log_every
         self._watch = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-watch")
         self._flying: collections.deque[_Flying] = collections.deque()
@@ -129,14 +144,14 @@ class Monitor:
         return self
 
     def __exit__(self, *_) -> None:
-        self._watch.shutdown(wait=False, cancel_futures=True)
+        self._watch.shutdown()  # a save may wait for the lines of the last steps
 
     def push(self, outputs: Outputs, *, step: int) -> None:
         """Take the outputs of the step that made `step` steps done; look at those of RUN_AHEAD steps before."""
         wanted = outputs if step % self._log_every == 0 else {key: outputs[key] for key in ("halted", "stop")}
         jax.tree.map(lambda x: x.copy_to_host_async(), wanted)
-        done = self._watch.submit(_when_ready, outputs["halted"])
-        self._flying.append(_Flying(step=step, outputs=outputs, waited_s=self._stream.waited_s, done=done))
+        landed = self._watch.submit(self._follow, outputs, step, self._stream.waited_s)
+        self._flying.append(_Flying(step=step, outputs=outputs, landed=landed))
         while len(self._flying) > RUN_AHEAD:
             self._land(self._flying.popleft())
 
@@ -144,6 +159,10 @@ class Monitor:
         """Wait for all steps that were handed to the device."""
         while self._flying:
             self._land(self._flying.popleft())
+
+    def written(self) -> Callable[[], None]:
+        """Return what waits until the lines of all steps so far are written; it may be called in a thread."""
+        return self._flying[-1].landed.result if self._flying else lambda: None
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -155,36 +174,37 @@ class Monitor:
             self._window_start += time.perf_counter() - start
 
     def _land(self, flying: _Flying) -> None:
-        done = flying.done.result()
+        flying.landed.result()
         halted = int(flying.outputs["halted"])
-        self.stop |= bool(flying.outputs["stop"])
         if halted != NOT_HALTED:
             self.halted = halted
-            return
-        self._terminal.step(flying.step)
-        if flying.step % self._log_every == 0:
-            self._log(flying, done=done)
+        elif self.stopped is None and bool(flying.outputs["stop"]):
+            self.stopped = flying.step - 1
 
-    def _log(self, flying: _Flying, *, done: float) -> None:
-        seconds, steps = max(done - self._window_start, 1e-9), flying.step - self._window_step
-        waited = flying.waited_s - self._window_wait
+    def _follow(self, outputs: Outputs, step: int, waited: float) -> None:
+        """Wait for a step and log it, unless it left the state as it was (in a thread)."""
+        jax.block_until_ready(outputs["halted"])
+        done = time.perf_counter()
+        if int(outputs["halted"]) != NOT_HALTED or bool(outputs["stop"]):
+            return
+        self._terminal.step(step)
+        if step % self._log_every == 0:
+            self._log(outputs["metrics"], step=step, done=done, waited=waited)
+
+    def _log(self, metrics: dict[str, jax.Array], *, step: int, done: float, waited: float) -> None:
+        seconds, steps = max(done - self._window_start, 1e-9), step - self._window_step
         # float32 has seven digits; more would only make the file longer
-        values = {name: float(f"{float(value):.7g}") for name, value in flying.outputs["metrics"].items()}
+        values = {name: float(f"{float(value):.7g}") for name, value in metrics.items()}
         values |= {
             "clips_per_s": steps * self._stream.batch_size / seconds,
             "step_time_s": seconds / steps,
-            "data_wait": min(1.0, waited / seconds),
+            "data_wait": min(1.0, (waited - self._window_wait) / seconds),
             "memory_gb": memory_gb(),
-            **self._stream.facts(flying.step),
+            **self._stream.facts(step),
         }
-        self._window_start, self._window_step, self._window_wait = done, flying.step, flying.waited_s
-        self._history.write(values, step=flying.step, kind="train")
-        self._terminal.metrics(values, step=flying.step)
-
-
-def _when_ready(output: jax.Array) -> float:
-    jax.block_until_ready(output)
-    return time.perf_counter()
+        self._window_start, self._window_step, self._window_wait = done, step, waited
+        self._history.write(values, step=step, kind="train")
+        self._terminal.metrics(values, step=step)
 
 
 def memory_gb() -> float:

@@ -6,7 +6,8 @@ import re
 from ..configs.errors import UserError
 
 # Fields that may change between two starts in the same workdir: none of them touches what a step computes,
-# except `train.steps`, through the learning-rate schedule; the change is printed.
+# except `train.steps`, through the learning-rate schedule, and mesh and sharding in the rounding of sums; the change
+# is printed.
 MAY_CHANGE = frozenset(
     {
         "train.steps",
@@ -16,6 +17,10 @@ MAY_CHANGE = frozenset(
         "train.keep_last",
         "train.keep_best",
         "train.profile_steps",
+        "mesh.replica",
+        "mesh.fsdp",
+        "mesh.tensor",
+        "sharding.rules",
         "data.num_threads",
         "data.prefetch",
     }

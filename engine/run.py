@@ -3,8 +3,10 @@
 import dataclasses
 import importlib.metadata
 import sys
+from collections.abc import Callable
 from typing import Any, Literal, NoReturn
 
+import jax
 import ml_collections
 from flax import nnx
 
@@ -13,12 +15,15 @@ from ..configs.load import to_json
 from .batches import Prefetcher
 from .checkpoint import Checkpoints
 from .evaluation import Evaluations
+from .goodput import Goodput, line_of
 from .metrics import History, Monitor
 from .options import TrainOptions
+from .signals import Interrupted, StopRequest
 from .state import Blueprint, TrainState
 from .step import Outputs
 from .terminal import Terminal
 
+_GOODPUT_EVERY = 10  # lines of metrics between two lines of goodput
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -56,10 +61,24 @@ class Run:
         evaluations: Evaluations,
         terminal: Terminal,
         meta: dict[str, Any],
+        stop: StopRequest,
+        goodput: Goodput,
     ):
         self._options, self._blueprint, self._checkpoints = options, blueprint, checkpoints
         self._evaluations, self._terminal, self._meta = evaluations, terminal, meta
+        self._stop, self._goodput = stop, goodput
         self._monitor: Monitor | None = None
+        self._cut = False  # whether a stop came in the middle of an evaluation
+
+    def catch_up(self, state: TrainState, *, step: int, history: Callable[[], History]) -> None:
+        """Evaluate the restored state if the start before this one was stopped before it could."""
+        if step == 0 or not self._evaluations.due(step):
+            return
+        with history() as self._history:
+            self._history.forget(step=step, kind="eval")
+            self._evaluate(state, step=step)
+        if not self._cut:
+            self._checkpoints.amend(step=step, meta=self._full_meta(), score=self._evaluations.score(step))
 
     def begin(self, history: History, *, stream: Prefetcher, step: int) -> Monitor:
         """Take what exists only if there are steps to do; the clock starts here."""
@@ -68,6 +87,7 @@ class Run:
             history=history, terminal=self._terminal, stream=stream, log_every=self._options.log_every, start_step=step
         )
         self._terminal.start(step)
+        self._goodput.begin(step, waited=lambda: stream.waited_s)
         return self._monitor
 
     def settle(self) -> None:
@@ -77,14 +97,14 @@ class Run:
 
     def over(self, step: int) -> bool:
         """Tell whether there is no further step."""
-        stopped = self._monitor is not None and self._monitor.stop
-        return step >= self._options.steps or stopped or self._evaluations.exhausted
+        return step >= self._options.steps or self._stopped is not None or self._cut or self._evaluations.exhausted
 
     def between_steps(self, state: TrainState, *, outputs: Outputs, step: int) -> None:
         """Take the outputs of the step that made `step` steps done, and do what is due.
 
-        First the guard: a checkpoint or an evaluation of a frozen state would carry the wrong step. Then the
-        evaluation, so that its result travels in the checkpoint and a resumed run neither repeats nor forgets it.
+        First the guard: an evaluation of a frozen state would carry the wrong step (a checkpoint is guarded by the step
+        number in the state itself, so that a save need not wait for the device). Then the evaluation, so that its
+        result travels in the checkpoint and a resumed run neither repeats nor forgets it.
 
         Raises:
           TrainingDiverged: some step's loss or gradient was not finite.
@@ -93,39 +113,80 @@ class Run:
         self._monitor.push(outputs, step=step)
         evaluate = self._evaluations.due(step)
         save = step % self._options.checkpoint_every == 0
-        due = evaluate or save or self.over(step)
-        if due:
+        if evaluate or self.over(step):
             self._monitor.drain()
         if self._monitor.halted is not None:
             self._give_up(state, batch=self._monitor.halted)
-        if not due:
-            return
-        with self._monitor.paused():
-            better = evaluate and self._evaluate(state, step=step)
-            if save or (better and self._options.keep_best) or self.over(step):
-                self._save(state, step=step)
+        if step % (self._options.log_every * _GOODPUT_EVERY) == 0:
+            self._report(step)
+        if evaluate and self._stopped is None:
+            with self._monitor.paused():
+                better = self._evaluate(state, step=step)
+            save |= better and self._options.keep_best > 0
+        if self.over(step):
+            with self._monitor.paused():
+                self._save(state, step=self._done(step))
+        elif save:
+            self._save(state, step=step)
 
     def result(self, state: TrainState, *, step: int) -> TrainResult:
         """Wait for the last checkpoint and say what came out."""
-        self._checkpoints.wait()
+        step = self._done(step)
+        with self._goodput.spending("checkpoint"):
+            self._checkpoints.wait()
         best = self._evaluations.best
         if best is not None:
             kept = best["step"] in self._checkpoints.steps()
             best = best | {"checkpoint": str(self._checkpoints.folder / str(best["step"])) if kept else None}
-        done = step >= self._options.steps
+        done = step >= self._options.steps and not self._cut
         reason = "done" if done else "patience" if self._evaluations.exhausted else "terminated"
+        if self._monitor is not None:
+            self._report(step)
+            self._goodput.note("end", step=step, reason=reason)
         return TrainResult(model=self._blueprint.averaged(state), step=step, reason=reason, best=best)
 
+    @property
+    def _stopped(self) -> int | None:
+        return self._monitor.stopped if self._monitor is not None else None
+
+    def _done(self, step: int) -> int:
+        """Return how many of `step` steps were done: those before a stop."""
+        return step if self._stopped is None else min(step, self._stopped)
+
+    def _report(self, step: int) -> None:
+        shares = self._goodput.shares()
+        if shares:
+            self._history.write({k: float(f"{v:.4g}") for k, v in shares.items()}, step=step, kind="goodput")
+            self._goodput.note("log", step=step)
+            self._terminal.say(line_of(shares))
+
     def _evaluate(self, state: TrainState, *, step: int) -> bool:
-        with self._terminal.paused():
-            values, better = self._evaluations.run(self._blueprint.averaged(state), step=step)
+        """Evaluate; returns whether it was the best.
+
+        A signal cuts it short, so that the state can be saved in the seconds that are left; the next start evaluates.
+        Of several processes none may leave the others in the middle: there the evaluation is done to its end.
+        """
+        guard = self._stop.interrupting() if jax.process_count() == 1 else None
+        try:
+            with self._terminal.paused(), self._goodput.spending("evaluation"):
+                values, better = self._evaluations.run(self._blueprint.averaged(state), step=step, guard=guard)
+        except Interrupted:
+            self._cut = True
+            self._terminal.say(f"the evaluation at step {step} was cut short by a signal; the next start does it")
+            return False
         self._history.write(values, step=step, kind="eval")
         self._terminal.evaluation(values, step=step)
         return better
 
+    def _full_meta(self) -> dict[str, Any]:
+        return self._meta | {"evaluations": self._evaluations.to_meta()}
+
     def _save(self, state: TrainState, *, step: int) -> None:
-        meta = self._meta | {"evaluations": self._evaluations.to_meta()}
-        self._checkpoints.save(state, step=step, meta=meta, score=self._evaluations.score(step))
+        with self._goodput.spending("checkpoint"):
+            score, after = self._evaluations.score(step), self._monitor.written() if self._monitor else lambda: None
+            # a checkpoint without the lines of its steps would be a gap in the curve of a run that is killed now
+            self._checkpoints.save(state, step=step, meta=self._full_meta(), score=score, after=after)
+        self._goodput.note("save", step=step)
 
     def _give_up(self, state: TrainState, *, batch: int) -> NoReturn:
         self._save(state, step=batch)  # `batch` steps were good, and the state is frozen since

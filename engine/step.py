@@ -65,7 +65,8 @@ def make_step(
 
     The outputs are {"metrics": float32 scalars (loss, lr, grad_norm and what the objective returns), "halted": int32
     scalar as in TrainState, "stop": bool scalar, whether any process asked to stop}. Nothing waits for the host: a step
-    whose loss or gradient norm is not finite leaves the state as it was and sets `halted`, which freezes it.
+    whose loss or gradient norm is not finite leaves the state as it was and sets `halted`, which freezes it. A step in
+    which a process asks to stop leaves the state as it was, too: that process may have no batch to give.
     """
     gradients = make_gradients(objective=objective, blueprint=blueprint, phase=phase, place=place)
 
@@ -82,14 +83,15 @@ def make_step(
             ema=optimizer.average(state.ema, params=params, step=state.step) if state.ema else {},
         )
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        good = finite & (state.halted == NOT_HALTED)
+        stopping = jnp.any(stop)
+        good = finite & (state.halted == NOT_HALTED) & ~stopping
         state_after = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, state)
-        halted = jnp.where(finite | (state.halted != NOT_HALTED), state.halted, state.step)
+        halted = jnp.where(finite | stopping | (state.halted != NOT_HALTED), state.halted, state.step)
         logged = {"loss": loss, **metrics, "lr": optimizer.schedule(state.step), "grad_norm": norm}
         outputs = {
             "metrics": {name: jnp.asarray(value, jnp.float32) for name, value in logged.items()},
             "halted": halted,
-            "stop": jnp.any(stop),
+            "stop": stopping,
         }
         return dataclasses.replace(state_after, halted=halted), outputs
 

@@ -17,12 +17,14 @@ from ..configs.section import section
 from .batches import Prefetcher
 from .checkpoint import FOLDER, Checkpoints
 from .evaluation import Evaluate, Evaluations
+from .goodput import FILE, Goodput
 from .mesh import check_batch_size, make_mesh
 from .metrics import History
 from .objective import Objective
 from .optimizer import Optimizer, make_optimizer
 from .options import TrainOptions
 from .phases import PhasedSteps
+from .processes import everywhere
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .sharding import REPLICATED, Rules, make_rules
@@ -52,7 +54,8 @@ def train(
     Args:
       objective: the model and its loss.
       batches: step -> endless iterator of this process's rows of the global batches from that step on (NumPy).
-      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json.
+      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json,
+        goodput.jsonl.
       config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
       meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
       evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
@@ -71,7 +74,7 @@ def train(
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
         use(jax.set_mesh(mesh))
-        stop = use(StopRequest())
+        stop, goodput = use(StopRequest()), create_goodput(workdir)
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
         if is_split(blueprint):
@@ -83,19 +86,23 @@ def train(
             terminal.say(f"resuming from the checkpoint of step {step} in {workdir}")
         evaluations = Evaluations(evaluate, options=options, meta=saved)
         run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, meta=complete_meta(meta, config=config))  # fmt: skip
+                  terminal=terminal, meta=complete_meta(meta, config=config), stop=stop, goodput=goodput)  # fmt: skip
+        run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
         if not run.over(step):
             stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
             with terminal.working("reading the first batch and compiling the step"):
+                if not everywhere(stream.ready(stop)):
+                    return run.result(state, step=step)
                 compiled = create_steps(stream.peek(), options=options, step=step, objective=objective,
                                         optimizer=optimizer, blueprint=blueprint)  # fmt: skip
             flags = stop_flags(mesh)
             claim_workdir(workdir, config=config)
+            goodput.started()
             use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
             profile = use(Profile(workdir, options=options))
         while not run.over(step):
             profile.before(step, settle=run.settle)
-            state, outputs = compiled.at(step)(state, stream.next(), flags[stop.requested])
+            state, outputs = compiled.at(step)(state, stream.next(stop), flags[stop.requested])
             step += 1
             run.between_steps(state, outputs=outputs, step=step)
         return run.result(state, step=step)
@@ -166,6 +173,11 @@ def create_steps(
         objective=objective,
         steps=range(step, options.steps),
     )
+
+
+def create_goodput(workdir: Path) -> Goodput:
+    """Go on with the goodput of the run, on the first process only."""
+    return Goodput(workdir / FILE if jax.process_index() == 0 else None)
 
 
 def create_history(workdir: Path, *, step: int) -> History:

@@ -56,7 +56,7 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
     from ..engine.cost import mfu, step_cost
 
     data = section(ClipData, config.data, name="data")
-    bench = _compile(config, data=data)
+    bench = compile_bench(config, data=data)
     times = _time(bench, steps=steps, progress=progress)
     cost = step_cost(bench.lowered, compiled=bench.compiled, devices=bench.mesh.size)
     device, seconds = bench.mesh.devices.flat[0], statistics.median(times)
@@ -85,10 +85,11 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Bench:
+class Bench:
     """A compiled step and what it is called with."""
 
     mesh: Any
+    blueprint: Any
     lowered: Any
     compiled: Any
     compile_s: float
@@ -97,7 +98,7 @@ class _Bench:
     go_on: Any
 
 
-def _compile(config: Config, *, data: "ClipData") -> _Bench:
+def compile_bench(config: Config, *, data: "ClipData") -> Bench:
     """Compile the step that `engine.train` would, for one synthetic batch."""
     import jax
 
@@ -127,8 +128,9 @@ def _compile(config: Config, *, data: "ClipData") -> _Bench:
         start = time.perf_counter()
         lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
         compiled = lowered.compile()
-        return _Bench(
+        return Bench(
             mesh=mesh,
+            blueprint=blueprint,
             lowered=lowered,
             compiled=compiled,
             compile_s=time.perf_counter() - start,
@@ -153,7 +155,7 @@ def _synthetic(config: Config, *, data: "ClipData") -> dict[str, Any]:
     )
 
 
-def _time(bench: _Bench, *, steps: int, progress: bool) -> list[float]:
+def _time(bench: Bench, *, steps: int, progress: bool) -> list[float]:
     """Run the step; return the seconds of each of `steps` calls, after two that do not count."""
     import jax
     from rich.console import Console

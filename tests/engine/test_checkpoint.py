@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import shutil
 
@@ -14,6 +15,7 @@ from twinreel.engine.checkpoint import Checkpoints, read_meta, read_params, reso
 from twinreel.engine.mesh import make_mesh
 from twinreel.engine.optimizer import make_optimizer
 from twinreel.engine.sharding import make_rules
+from twinreel.engine.snapshot import to_host
 from twinreel.engine.state import Blueprint, split_model
 
 META = {"objective": "toy", "tokenizer": {"kind": "none"}}
@@ -242,3 +244,46 @@ def test_donating_a_state_while_it_is_saved(tmp_path):
             state = spoil(state)
     for path, value in read_params(tmp_path).items():
         np.testing.assert_array_equal(value, wanted[path])
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_copy_in_host_memory_is_that_of_the_moment(spread):
+    """Donate what is being copied, while the device is still busy making it."""
+    blueprint = plan(
+        mesh=make_mesh(replica=2, fsdp=4), rules=make_rules(rules=[["inner/kernel", [None, "fsdp"]], [".*", []]])
+    )
+    work = jax.random.normal(jax.random.key(0), (400, 400))
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=blueprint.shardings.params)
+    def busy(params, by):
+        waste = jax.lax.fori_loop(0, 30, lambda _, y: jax.numpy.tanh(y @ work), work).mean() * 0.0
+        return jax.tree.map(lambda x: x + by + waste, params)
+
+    params = blueprint.init().params
+    wanted = {path: np.asarray(value) + np.float32(1) for path, value in params.items()}
+    params = busy(params, np.float32(1))
+    copy = to_host(params, spread=spread)
+    busy(params, np.float32(100))
+    for path, value in copy.items():
+        assert value.sharding.memory_kind == "pinned_host"
+        np.testing.assert_array_equal(value, wanted[path])
+    parts = copy["inner/kernel"].addressable_shards[0].data.shape
+    assert parts == ((3, 2) if spread else (6, 2))  # 6 x 8: the columns over fsdp, and then the rows over replica
+
+
+def test_a_frozen_state_is_not_saved(tmp_path):
+    blueprint = plan()
+    with Checkpoints(tmp_path / "c", abstract=blueprint.abstract) as checkpoints:
+        checkpoints.save(at(blueprint.init(), 3), step=4, meta=META)
+        checkpoints.wait()
+        assert checkpoints.steps() == []
+        checkpoints.save(at(blueprint.init(), 3), step=3, meta=META)
+    assert checkpoint.steps_in(tmp_path / "c") == [3]
+
+
+def test_meta_may_be_amended(tmp_path):
+    blueprint, _ = save(tmp_path / "c", steps=[2])
+    with Checkpoints(tmp_path / "c", abstract=blueprint.abstract, best_metric="x") as checkpoints:
+        checkpoints.amend(step=2, meta=META | {"evaluations": 1}, score=0.5)
+    meta = read_meta(tmp_path / "c")
+    assert (meta["evaluations"], meta["step"], meta["scores"]) == (1, 2, {"metric": "x", "values": {"2": 0.5}})

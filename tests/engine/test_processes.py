@@ -1,39 +1,27 @@
 """The loop in processes of its own: killed, stopped, out of disk, and several of them together."""
 
-import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_toy import ToyObjective, batches, config
+from processes import finish, launch, steps_logged, train_lines, wait_for
 
 from twinreel.engine.checkpoint import read_meta, read_params, resolve, steps_in
-
-WORKER = Path(__file__).parent / "worker_train.py"
-LIMIT_S = 120
+from twinreel.engine.train import train
 
 
 @pytest.fixture
-def start(tmp_path, compiled_programs):
-    """Start workers; those that a failed test leaves running are killed."""
+def start_all(tmp_path, compiled_programs):
+    """Start a run of one or several processes; those that a failed test leaves running are killed."""
     started = []
 
     def begin(workdir, **flags):
-        env = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": compiled_programs,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        command = [sys.executable, "-W", "error", str(WORKER), f"--workdir={tmp_path / workdir}"]
-        command += [f"--{key}={value}" for key, value in flags.items()]
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
+        processes = launch(tmp_path / workdir, cache=compiled_programs, **flags)
+        started.extend(processes)
+        return processes
 
     yield begin
     for process in started:
@@ -41,27 +29,18 @@ def start(tmp_path, compiled_programs):
         process.communicate()
 
 
-def finish(process, *, status=0):
-    out, err = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == status, err
-    return json.loads(out.splitlines()[-1]) if status == 0 else err  # Gloo greets on the lines before
+@pytest.fixture
+def start(start_all):
+    """Start a run of one process."""
+    return lambda workdir, **flags: start_all(workdir, **flags)[0]
 
 
-def wait_for(condition, *, process):
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def train_lines(workdir):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}, lines
-
-
-def steps_logged(workdir):
-    return (workdir / "metrics.jsonl").read_text().count("loss") if (workdir / "metrics.jsonl").is_file() else 0
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """{step: loss} of an undisturbed run in this process, on eight devices."""
+    workdir = tmp_path_factory.mktemp("whole")
+    train(objective=ToyObjective(), batches=batches, workdir=workdir, config=config(train__log_every=1), meta={})
+    return train_lines(workdir)[0]
 
 
 def test_killed_stopped_and_resumed_is_the_same_run(start, tmp_path):
@@ -116,21 +95,11 @@ def test_a_full_disk_leaves_the_old_checkpoint_good(start, tmp_path):
     assert finish(start("run", **flags))["step"] == 10
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
-
-
-def test_two_processes_agree_with_one(start, tmp_path):
+def test_two_processes_agree_with_one(start, start_all, tmp_path):
     one = start("one", devices=4, fsdp=4)
 
     def both(**flags):
-        port = free_port()
-        return [
-            start("two", devices=2, fsdp=4, coordinator=f"localhost:{port}", num_processes=2, process_id=i, **flags)
-            for i in range(2)
-        ]
+        return start_all("two", processes=2, devices=2, fsdp=4, **flags)
 
     processes = both(seconds_per_batch=0.2)
     wait_for(lambda: steps_logged(tmp_path / "two") >= 4, process=processes[1])
@@ -153,16 +122,6 @@ def test_two_processes_agree_with_one(start, tmp_path):
         np.testing.assert_allclose(b[path], value, rtol=1e-4, atol=1e-6)
 
 
-def contrastive(start, workdir, *, processes, devices=4, **flags):
-    """Start tiny towers for three steps in so many processes, which share the devices."""
-    cluster = {"coordinator": f"localhost:{free_port()}", "num_processes": processes} if processes > 1 else {}
-    return [
-        start(workdir, steps=3, devices=devices // processes, **cluster, **flags,
-              **({"process_id": i} if cluster else {}))
-        for i in range(processes)
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("processes", "placing"),
     [
@@ -170,12 +129,81 @@ def contrastive(start, workdir, *, processes, devices=4, **flags):
         pytest.param(4, {"contrastive": "fsdp", "fsdp": 4}, marks=pytest.mark.slow),
     ],
 )
-def test_towers_split_over_processes_train_as_on_one_device(start, tmp_path, processes, placing):
-    runs = contrastive(start, "one", processes=1, devices=1, contrastive="replicated")
-    runs += contrastive(start, "many", processes=processes, **placing)
+def test_towers_split_over_processes_train_as_on_one_device(start_all, tmp_path, processes, placing):
+    runs = start_all("one", steps=3, devices=1, contrastive="replicated")
+    runs += start_all("many", steps=3, processes=processes, devices=4 // processes, **placing)
     for process in runs:
         assert finish(process)["step"] == 3
     (wanted, lines), (got, lines_here) = train_lines(tmp_path / "one"), train_lines(tmp_path / "many")
     np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
     norms = [[line["grad_norm"] for line in found if line["kind"] == "train"] for found in (lines, lines_here)]
     np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
+
+
+def same_run(a, b):
+    """Assert that two runs wrote the same curve and the same parameters, bit for bit."""
+    (losses, lines), (wanted, wanted_lines) = train_lines(a), train_lines(b)
+    assert losses == wanted
+    assert [(x["step"], x["kind"]) for x in lines] == [(x["step"], x["kind"]) for x in wanted_lines]
+    params = read_params(a)
+    for path, value in read_params(b).items():
+        np.testing.assert_array_equal(params[path], value)
+
+
+def test_a_stop_during_an_evaluation(start, tmp_path):
+    reference = start("whole")
+    process = start("run", evaluation_s=600, checkpoint_every=100)
+    wait_for((tmp_path / "run.evaluating").exists, process=process)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)  # one more changes nothing
+    assert finish(process) == {"step": 5, "reason": "terminated", "best": None}
+    assert steps_in(tmp_path / "run" / "checkpoints") == [5]
+    (tmp_path / "run.evaluating").unlink()
+    process = start("run", evaluation_s=600, checkpoint_every=100)  # takes the evaluation up, and is stopped again
+    wait_for((tmp_path / "run.evaluating").exists, process=process)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)["step"] == 5
+    done = finish(start("run"))
+    assert (done["reason"], done["best"]["step"]) == ("done", 5)
+    finish(reference)
+    same_run(tmp_path / "run", tmp_path / "whole")
+    assert read_meta(tmp_path / "run")["scores"] == read_meta(tmp_path / "whole")["scores"]
+
+
+def test_a_stop_before_the_first_step_leaves_nothing(start, tmp_path):
+    process = start("run", starve_at=0)
+    wait_for((tmp_path / "run.starving").exists, process=process)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process) == {"step": 0, "reason": "terminated", "best": None}
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def same_curve(workdir, wanted):
+    """Assert that the losses are those of a run on another mesh, to rounding, each step once."""
+    got, lines = train_lines(workdir)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == list(wanted) == list(range(1, 13))
+    np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_of_one_that_waits_for_data(start_all, tmp_path, processes, whole):
+    """Only the last process starves and only it is told; the others wait for it in a step."""
+    flags = {"processes": processes, "devices": 4 // processes, "checkpoint_every": 100}
+    started = start_all("run", starve_at=3, starve=processes - 1, **flags)
+    wait_for((tmp_path / "run.starving").exists, process=started[-1])
+    wait_for(lambda: steps_logged(tmp_path / "run") >= 3, process=started[-1])
+    started[-1].send_signal(signal.SIGTERM)
+    assert [finish(process) for process in started] == [{"step": 3, "reason": "terminated", "best": None}] * processes
+    assert steps_in(tmp_path / "run" / "checkpoints") == [3]
+    for process in start_all("run", **flags):
+        assert finish(process)["reason"] == "done"
+    same_curve(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_from_several_processes_to_one_and_back(start_all, tmp_path, processes, whole):
+    many = {"processes": processes, "devices": 4 // processes, "fsdp": 2}
+    for flags in (many | {"steps": 5}, {"devices": 1, "steps": 9}, many | {"steps": 12}):
+        for process in start_all("run", checkpoint_every=100, **flags):
+            assert finish(process)["step"] == flags["steps"]
+    same_curve(tmp_path / "run", whole)

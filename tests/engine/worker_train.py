@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def main() -> int:
     parser.add_argument("--full_at", type=int, default=-1, help="from this batch on no file may grow beyond 20 kB")
     parser.add_argument("--fsdp", type=int, default=1, help="split a parameter over so many devices")
     parser.add_argument("--contrastive", default="", help="train tiny towers, placed by this preset")
-    parser.add_argument("--tensor", type=int, default=1)
+    parser.add_argument("--tensor", type=int, default=1, help="split it over so many devices on its other axis as well")
+    parser.add_argument("--starve_at", type=int, default=-1, help="no batch ever comes from this one on")
+    parser.add_argument("--starve", type=int, default=0, help="the process that --starve_at means")
+    parser.add_argument("--evaluation_s", type=float, default=0.0, help="an evaluation takes so long")
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
@@ -41,13 +45,31 @@ def main() -> int:
         )
 
     toy = contrastive_toy if args.contrastive else engine_toy
-    objective = contrastive_toy.objective() if args.contrastive else engine_toy.ToyObjective(width=args.width)
+
+    def moment(name):
+        """Say where this process is, for a test that waits to kill it there."""
+        (Path(args.workdir).parent / f"{Path(args.workdir).name}.{name}").touch()
+
+    class Traced(engine_toy.ToyObjective):
+        def loss(self, model, batch, *, rngs):
+            moment("compiling")
+            return super().loss(model, batch, rngs=rngs)
+
+    def evaluate(model, step):
+        moment("evaluating")
+        time.sleep(args.evaluation_s)
+        return {"val/score": float(-abs(step - 5))}
+
+    objective = contrastive_toy.objective() if args.contrastive else Traced(width=args.width)
 
     def batches(start):
         step = start
         for batch in toy.batches(start, process=jax.process_index(), processes=jax.process_count()):
             if step == args.full_at:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+            if step >= args.starve_at >= 0 and jax.process_index() == args.starve:
+                moment("starving")
+                threading.Event().wait()
             time.sleep(args.seconds_per_batch)
             yield batch
             step += 1
@@ -65,10 +87,10 @@ def main() -> int:
                 train__best_metric="val/score",
                 mesh__fsdp=args.fsdp,
                 mesh__tensor=args.tensor,
-                sharding={"rules": args.contrastive or (("inner/kernel", (None, "fsdp")), (".*", ()))},
+                sharding={"rules": args.contrastive or (("inner/kernel", ("tensor", "fsdp")), (".*", ()))},
             ),
             meta={"objective": "toy"},
-            evaluate=lambda model, step: {"val/score": float(-abs(step - 5))},
+            evaluate=evaluate,
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,45 @@
+"""Which checkpoints stay, and what is cleared away."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+
+_TEMPORARY = "orbax-checkpoint-tmp"
+
+
+class KeepLastAndBest:
+    """Orbax's preservation policy: the newest `last` and the `best` with the highest (or lowest) score stay."""
+
+    def __init__(self, *, last: int, best: int, mode: str):
+        self._last, self._best, self._sign = last, best, 1.0 if mode == "max" else -1.0
+        self.scores: dict[int, float] = {}
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """Return which of the checkpoints (ascending by step) stay."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (-self._sign * self.scores[s], s))
+        stay = {*steps[-self._last :], *scored[: self._best]}
+        self.scores = {s: v for s, v in self.scores.items() if s in stay}
+        return [step in stay for step in steps]
+
+
+def remove_half_written(folder: Path, *, warn: Callable[[str], None]) -> None:
+    """Delete what a run left that was killed while it saved; orbax renames a checkpoint only when it is whole."""
+    for path in sorted(folder.glob(f"*{_TEMPORARY}*")) if folder.is_dir() else ():
+        if jax.process_index() == 0:
+            warn(f"checkpoint {path} is half-written (the run was stopped while saving); removed")
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def put_aside(paths: Iterable[Path], *, warn: Callable[[str], None]) -> None:
+    """Rename unreadable checkpoints, so that their steps can be saved again."""
+    for path in paths:
+        if jax.process_index() == 0:
+            aside = path.with_name(f"unreadable-{path.name}")
+            if aside.exists():
+                shutil.rmtree(aside)
+            path.rename(aside)
+            warn(f"it was put aside as {aside}")
