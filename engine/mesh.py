@@ -6,9 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import clusters
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..configs.errors import UserError
+from .code import code_version
+from .rendezvous import Place, meet
 
 AXES = ("replica", "fsdp", "tensor")
 BATCH_AXES = ("replica", "fsdp")
@@ -16,7 +19,11 @@ _WIDE = {"int64": "int32", "uint64": "int32", "float64": "float32"}
 
 
 def initialize_distributed(
-    *, coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    *,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    init_timeout: float = 300.0,
 ) -> None:
     """Join the processes of one run; call it before anything else touches jax.
 
@@ -25,9 +32,11 @@ def initialize_distributed(
         Open MPI) by jax's own detection.
       num_processes: how many processes there are.
       process_id: which one this is, from 0.
+      init_timeout: seconds to wait for the others.
 
     Raises:
-      UserError: only some of the three are given, they contradict each other, or no cluster was recognised.
+      UserError: only some of the three are given, they contradict each other, no cluster was recognised, or a process
+        is missing or runs other code.
     """
     # Gloo carries collectives between CPU processes; the setting means nothing to TPU and GPU.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -39,8 +48,31 @@ def initialize_distributed(
         )
     if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
         raise UserError(f"--process_id must be from 0 to {num_processes - 1} (--num_processes - 1), got {process_id}")
+    local_devices = None
     try:
-        jax.distributed.initialize(coordinator, num_processes=num_processes, process_id=process_id)
+        if coordinator is None:
+            # What jax.distributed.initialize does by itself; asked here for the meeting that comes before.
+            coordinator, num_processes, process_id, local_devices = (
+                clusters.ClusterEnv.auto_detect_unset_distributed_params(
+                    None, None, None, None, None, math.ceil(init_timeout)
+                )
+            )
+        if coordinator is None or num_processes is None or process_id is None:
+            raise ValueError("no cluster was recognised")
+        meet(
+            Place(coordinator=coordinator, num_processes=num_processes, process_id=process_id),
+            code=code_version(),
+            timeout=init_timeout,
+        )
+        jax.distributed.initialize(
+            coordinator,
+            num_processes=num_processes,
+            process_id=process_id,
+            local_device_ids=local_devices,
+            initialization_timeout=math.ceil(init_timeout),
+        )
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(
             f"jax could not join the processes: {error}; outside a cluster that jax recognises give "

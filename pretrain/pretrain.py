@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.cli import Parser
+from ..configs.cli import Distributed, Parser
 from ..configs.errors import unknown
 from ..configs.load import Config, load_config
 from ..configs.section import section
@@ -26,8 +26,8 @@ The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics
 Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
 the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
 
-On several hosts run the same command on each, with --coordinator HOST:PORT --num_processes P --process_id p (TPU pods
-and SLURM are recognised without them: give --distributed alone)."""
+`twinreel launch` starts several processes of it, here or on a cluster. By hand: the same command on each host, with
+--coordinator HOST:PORT --num_processes P --process_id p (TPU pods and SLURM: --distributed alone)."""
 
 
 def main(argv: list[str]) -> int:
@@ -37,20 +37,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
-    parser.add_argument("--distributed", action="store_true", help="join the cluster that the environment describes")
-    parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0")
-    parser.add_argument("--num_processes", type=int, help="how many processes train together")
-    parser.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    parser.add_distributed()
     args, overrides = parser.parse(argv)
     if args.data:
         overrides.append(f"data.dir={args.data}")
     config = load_config(args.config, overrides=overrides)
-    if args.distributed or args.coordinator:
+    together = Distributed.of(args)
+    if together:
         from ..engine.mesh import initialize_distributed
 
-        initialize_distributed(
-            coordinator=args.coordinator or None, num_processes=args.num_processes, process_id=args.process_id
-        )
+        initialize_distributed(**together.to_dict())
     result = pretrain(config, workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return 0
