@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("serve.encode", "embed media files or strings with a checkpoint"),
+    "launch": ("pretrain.launch.launch", "start several processes of pretrain or finetune: here, SLURM, GKE, TPU VMs"),
     "bench step": ("pretrain.bench", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
     "bench prepare": ("data.prepare.bench", "measure prepare beside bare PyAV decoding and JPEG encoding"),
     "bench data": ("data.batches.bench", "measure the input pipeline beside the raw JPEG decoding rate"),

@@ -65,6 +65,7 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--num_processes", type=int, help="how many processes train together")
         group.add_argument("--process_id", type=int, help="which of them this is, from 0")
         group.add_argument("--init_timeout", type=float, default=300.0, help="seconds to wait for the other processes")
+        group.add_argument("--stopped_status", type=int, default=0, help="exit status if a signal stopped the run")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ MAY_CHANGE = frozenset(
         "train.keep_last",
         "train.keep_best",
         "train.profile_steps",
+        "train.stall_timeout",
         "data.num_threads",
         "data.prefetch",
     }
@@ -37,6 +38,8 @@ class TrainOptions:
       best_mode: "max" or "min".
       patience: stop after so many evaluations without a better `best_metric`; 0 = never.
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
+      stall_timeout: seconds; a process that does no step for so long writes its stacks and ends; 0 = never. Compiling,
+        evaluations and saves have ten times as long.
     """
 
     steps: int
@@ -49,6 +52,7 @@ class TrainOptions:
     best_mode: str = "max"
     patience: int = 0
     profile_steps: str = ""
+    stall_timeout: float = 600.0
 
     def __post_init__(self):
         for field, least in _LEAST.items():
@@ -84,4 +88,5 @@ _LEAST = {
     "keep_last": 1,
     "keep_best": 0,
     "patience": 0,
+    "stall_timeout": 0,
 }

@@ -18,6 +18,7 @@ from .options import TrainOptions
 from .state import Blueprint, TrainState
 from .step import Outputs
 from .terminal import Terminal
+from .watchdog import Watchdog
 
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -55,10 +56,12 @@ class Run:
         checkpoints: Checkpoints,
         evaluations: Evaluations,
         terminal: Terminal,
+        watchdog: Watchdog,
         meta: dict[str, Any],
     ):
         self._options, self._blueprint, self._checkpoints = options, blueprint, checkpoints
         self._evaluations, self._terminal, self._meta = evaluations, terminal, meta
+        self._watchdog = watchdog
         self._monitor: Monitor | None = None
 
     def begin(self, history: History, *, stream: Prefetcher, step: int) -> Monitor:
@@ -68,6 +71,7 @@ class Run:
             history=history, terminal=self._terminal, stream=stream, log_every=self._options.log_every, start_step=step
         )
         self._terminal.start(step)
+        self._watchdog.beat(step)
         return self._monitor
 
     def settle(self) -> None:
@@ -98,9 +102,14 @@ class Run:
             self._monitor.drain()
         if self._monitor.halted is not None:
             self._give_up(state, batch=self._monitor.halted)
-        if not due:
-            return
-        with self._monitor.paused():
+        if due:
+            self._act(state, step=step, evaluate=evaluate, save=save)
+        self._watchdog.beat(step)
+
+    def _act(self, state: TrainState, *, step: int, evaluate: bool, save: bool) -> None:
+        """Evaluate and save as is due after `step`; all steps have landed."""
+        assert self._monitor is not None
+        with self._monitor.paused(), self._watchdog.patient(f"the evaluation or the save after step {step}"):
             better = evaluate and self._evaluate(state, step=step)
             if save or (better and self._options.keep_best) or self.over(step):
                 self._save(state, step=step)

@@ -28,6 +28,7 @@ from .signals import StopRequest
 from .state import Blueprint, TrainState
 from .step import compile_step, stop_flags
 from .terminal import Terminal
+from .watchdog import Watchdog
 from .workdir import check_workdir, claim_workdir
 
 __all__ = ["Objective", "TrainResult", "TrainingDiverged", "create_mesh", "create_rules", "train"]
@@ -69,6 +70,7 @@ def train(
         use = stack.enter_context
         use(jax.set_mesh(mesh))
         stop = use(StopRequest())
+        watchdog = use(Watchdog(workdir, timeout_s=options.stall_timeout))
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
@@ -78,7 +80,7 @@ def train(
             terminal.say(f"resuming from the checkpoint of step {step} in {workdir}")
         evaluations = Evaluations(evaluate, options=options, meta=saved)
         run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, meta=complete_meta(meta, config=config))  # fmt: skip
+                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config))  # fmt: skip
         if not run.over(step):
             stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
             with terminal.working("reading the first batch and compiling the step"):
@@ -92,7 +94,8 @@ def train(
             state, outputs = take_step(state, stream.next(), flags[stop.requested])
             step += 1
             run.between_steps(state, outputs=outputs, step=step)
-        return run.result(state, step=step)
+        with watchdog.patient("the last checkpoint"):
+            return run.result(state, step=step)
 
 
 def create_mesh(config: ml_collections.ConfigDict) -> Mesh:

@@ -49,8 +49,8 @@ def main(argv: list[str]) -> int:
         from ..engine.mesh import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
-    return 0
+    report = finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
+    return args.stopped_status if report is None else 0
 
 
 def finetune(

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         initialize_distributed(**together.to_dict())
     result = pretrain(config, workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
-    return 0
+    return args.stopped_status if result.reason == "terminated" else 0
 
 
 def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -> "TrainResult":
