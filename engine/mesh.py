@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..configs.errors import UserError
 from .code import code_version
+from .preflight import tell_host
 from .rendezvous import Place, meet
 
 AXES = ("replica", "fsdp", "tensor")
@@ -71,6 +72,7 @@ def initialize_distributed(
             local_device_ids=local_devices,
             initialization_timeout=math.ceil(init_timeout),
         )
+        tell_host()
     except UserError:
         raise
     except ValueError as error:

@@ -17,6 +17,7 @@ MAY_CHANGE = frozenset(
         "train.keep_best",
         "train.profile_steps",
         "train.stall_timeout",
+        "train.preflight_timeout",
         "data.num_threads",
         "data.prefetch",
     }
@@ -40,6 +41,7 @@ class TrainOptions:
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
       stall_timeout: seconds; a process that does no step for so long writes its stacks and ends; 0 = never. Compiling,
         evaluations and saves have ten times as long.
+      preflight_timeout: seconds in which all processes must have come to each check before the first step.
     """
 
     steps: int
@@ -53,6 +55,7 @@ class TrainOptions:
     patience: int = 0
     profile_steps: str = ""
     stall_timeout: float = 600.0
+    preflight_timeout: float = 300.0
 
     def __post_init__(self):
         for field, least in _LEAST.items():
@@ -89,4 +92,5 @@ _LEAST = {
     "keep_best": 0,
     "patience": 0,
     "stall_timeout": 0,
+    "preflight_timeout": 1,
 }

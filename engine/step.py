@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from .mesh import AXES, batch_sharding, device_dtype
 from .objective import Objective
 from .optimizer import Optimizer
+from .preflight import same_program
 from .state import NOT_HALTED, Blueprint, TrainState, split_model
 
 Batch = dict[str, jax.Array]
@@ -86,8 +87,17 @@ def lower_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blue
 def compile_step(
     batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint
 ) -> jax.stages.Compiled:
-    """Compile the step for batches shaped like `batch`; call it as `state, outputs = step(state, batch, stop)`."""
-    return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint).compile()
+    """Compile the step for batches shaped like `batch`; call it as `state, outputs = step(state, batch, stop)`.
+
+    All processes must call it.
+
+    Raises:
+      UserError: the processes have lowered different programs.
+    """
+    lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
+    if jax.process_count() > 1:
+        same_program(lowered.as_text())
+    return lowered.compile()
 
 
 def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:

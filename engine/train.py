@@ -21,6 +21,7 @@ from .metrics import History
 from .objective import Objective
 from .optimizer import make_optimizer
 from .options import TrainOptions
+from .preflight import Checks, preflight
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .sharding import REPLICATED, Rules, make_rules
@@ -44,6 +45,7 @@ def train(
     evaluate: Evaluate | None = None,
     initialize: Callable[[nnx.Module], None] | None = None,
     overwrite_config: bool = False,
+    readable: Callable[[], None] | None = None,
 ) -> TrainResult:
     """Train until config.train.steps, going on from what `workdir` holds of the run.
 
@@ -56,9 +58,11 @@ def train(
       evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
       initialize: fills parameters of a fresh model in place, from another checkpoint say; not called on a resume.
       overwrite_config: go on in a workdir that belongs to another config.
+      readable: tries to read the first and last data; raises UserError or OSError where this process cannot.
 
     Raises:
-      UserError: a mistake in the config, a workdir of another config, a checkpoint that does not fit, a failed save.
+      UserError: a mistake in the config, a process that is missing or differs, a workdir of another config, a
+        checkpoint that does not fit, a failed save.
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
     options = section(TrainOptions, config.train, name="train")
@@ -73,6 +77,9 @@ def train(
         watchdog = use(Watchdog(workdir, timeout_s=options.stall_timeout))
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
+        checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable,
+                        timeout_s=options.preflight_timeout)  # fmt: skip
+        terminal.say(preflight(checks))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
         with terminal.working("building the model"):
             state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)

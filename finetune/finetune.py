@@ -72,6 +72,7 @@ def finetune(
     """
     import jax
 
+    from ..data.batches.ends import read_ends
     from ..engine.train import train
     from .inherit import complete
     from .task import check_config, make_task
@@ -100,6 +101,7 @@ def finetune(
         evaluate=task.evaluate if task.metric else None,
         initialize=weights.fill,
         overwrite_config=overwrite_config,
+        readable=lambda: read_ends(setting.data),
     )
     if result.reason == "terminated":
         say(f"stopped at step {result.step}; the same command goes on from there")

@@ -65,6 +65,7 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
     """
     import jax
 
+    from ..data.batches.ends import read_ends
     from ..data.batches.pipeline import train_batches
     from ..data.batches.records import Records
     from ..data.options import ClipData
@@ -108,6 +109,7 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
         meta=meta,
         evaluate=retrieval_hook(data, tokenizer=tokenizer, records=records, meta=meta),
         overwrite_config=overwrite_config,
+        readable=lambda: read_ends(data),
     )
 
 
