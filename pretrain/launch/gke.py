@@ -126,7 +126,9 @@ def _pod(job: Job, *, slice_: Slice, args: argparse.Namespace) -> dict[str, Any]
                 # jax reads what GKE and JobSet set: TPU_WORKER_ID, TPU_WORKER_HOSTNAMES, MEGASCALE_*.
                 "command": job.command(python=args.python, join=["--distributed", f"--stopped_status={_STOPPED}"]),
                 "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}, *_environment(args)],
-                "ports": [{"containerPort": port} for port in (8471, 8476, 8080)],  # TPU runtime, jax, multislice
+                "ports": [
+                    {"containerPort": port, "protocol": "TCP"} for port in (8471, 8476, 8080)
+                ],  # TPU runtime, jax, multislice
                 "resources": {"limits": {"google.com/tpu": slice_.chips_per_host}},
                 "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts],
             }

@@ -89,7 +89,7 @@ class Pack:
     def _read(self, member: Member, process: subprocess.Popen[str]) -> None:
         stream: IO[str] | None = process.stdout
         assert stream is not None
-        with member.log.open("a", encoding="utf-8") as log:
+        with stream, member.log.open("a", encoding="utf-8") as log:
             for line in stream:
                 log.write(line)
                 log.flush()

@@ -9,6 +9,10 @@ import time
 from pathlib import Path
 
 
+def wait_for_a_batch_that_never_comes() -> None:
+    time.sleep(10_000)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", required=True)
@@ -19,6 +23,8 @@ def main() -> int:
     parser.add_argument("--seconds_per_batch", type=float, default=0.0)
     parser.add_argument("--full_at", type=int, default=-1, help="from this batch on no file may grow beyond 20 kB")
     parser.add_argument("--fsdp", type=int, default=1, help="split a parameter over so many devices")
+    parser.add_argument("--hang_at", type=int, default=-1, help="this batch never comes")
+    parser.add_argument("--stall_timeout", type=float, default=600.0)
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
@@ -42,6 +48,8 @@ def main() -> int:
         for batch in toy.batches(start, process=jax.process_index(), processes=jax.process_count()):
             if step == args.full_at:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+            if step == args.hang_at:
+                wait_for_a_batch_that_never_comes()
             time.sleep(args.seconds_per_batch)
             yield batch
             step += 1
@@ -57,6 +65,7 @@ def main() -> int:
                 train__checkpoint_every=args.checkpoint_every,
                 train__eval_every=5,
                 train__best_metric="val/score",
+                train__stall_timeout=args.stall_timeout,
                 mesh__fsdp=args.fsdp,
                 sharding={"rules": (("inner/kernel", (None, "fsdp")), (".*", ()))},
             ),

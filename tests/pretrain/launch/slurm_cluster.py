@@ -62,6 +62,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _configuration(folder: Path) -> str:
+    # A requeued job waits until its old credential has expired, which by default takes two minutes.
     host = socket.gethostname().split(".")[0]
     control, node = free_ports(2)
     (folder / "state").mkdir()
@@ -73,7 +74,7 @@ SlurmdPort={node}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock
+AuthInfo=socket={folder}/munge.sock,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
