@@ -2,7 +2,9 @@
 
 import json
 import shlex
+from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -188,6 +190,12 @@ def test_kueue_objects_hold_the_chips_of_all_slices(capsys):
     ]
     assert local["spec"] == {"clusterQueue": cluster["metadata"]["name"]}
     assert local["metadata"]["name"] == "lq"
+    schemas = json.loads((Path(__file__).parents[2] / "golden" / "kueue_schemas.json").read_text())
+    for found in (flavor, cluster, local):
+        schema = {"$ref": f"#/definitions/{found['kind']}", "definitions": schemas["definitions"]}
+        jsonschema.validate(found, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(local | {"spec": {"queue": "x"}}, schema)
 
 
 @pytest.mark.parametrize(
