@@ -13,6 +13,8 @@ from ...configs.errors import UserError
 from .job import Job
 from .watch import Member, Pack
 
+USER_ERROR = 2  # exit status of a verb whose flags or config are wrong: starting again would not help
+
 
 def add_flags(group: Any) -> None:
     """Add the flags of this backend to an argparse group."""
@@ -58,7 +60,7 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
             return 0
         pack = Pack(members, grace_s=args.grace)
         status = pack.run()
-        if status == 0 or pack.stopped or attempt == args.restart:
+        if status in (0, USER_ERROR) or pack.stopped or attempt == args.restart:
             return status
         print(f"launch: starting all again ({attempt + 1} of {args.restart})", file=sys.stderr)
         time.sleep(1.0)
