@@ -52,12 +52,7 @@ def initialize_distributed(
     local_devices = None
     try:
         if coordinator is None:
-            # What jax.distributed.initialize does by itself; asked here for the meeting that comes before.
-            coordinator, num_processes, process_id, local_devices = (
-                clusters.ClusterEnv.auto_detect_unset_distributed_params(
-                    None, None, None, None, None, math.ceil(init_timeout)
-                )
-            )
+            coordinator, num_processes, process_id, local_devices = _detected(init_timeout)
         if coordinator is None or num_processes is None or process_id is None:
             raise ValueError("no cluster was recognised")
         meet(
@@ -80,6 +75,16 @@ def initialize_distributed(
             f"jax could not join the processes: {error}; outside a cluster that jax recognises give "
             "--coordinator HOST:PORT --num_processes P --process_id p"
         ) from error
+
+
+def _detected(init_timeout: float) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
+    """Return coordinator, count, number and devices of this process as the cluster says them.
+
+    jax.distributed.initialize asks for the same by itself; it is asked here for the meeting that comes before.
+    """
+    return clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, math.ceil(init_timeout)
+    )
 
 
 def make_mesh(*, replica: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:

@@ -43,18 +43,20 @@ class Checks:
       workdir: must be writable, and the same folder for all.
       state: what a checkpoint holds, as ShapeDtypeStructs or arrays; the disk must have room for one.
       readable: tries whether the data can be read; raises UserError or OSError if not. None = nothing to try.
-      timeout_s: seconds to wait for the slowest process, config.train.preflight_timeout.
     """
 
     config: ml_collections.ConfigDict
     workdir: Path
     state: Any
     readable: Callable[[], None] | None
-    timeout_s: float
 
 
-def preflight(checks: Checks) -> str:
+def preflight(checks: Checks, *, timeout_s: float) -> str:
     """Check processes, code, config, data, workdir, disk and clocks; all processes must call it.
+
+    Args:
+      checks: what to look at.
+      timeout_s: seconds to wait for the slowest process at each check, config.train.preflight_timeout.
 
     Returns:
       One line that says what was found.
@@ -72,9 +74,9 @@ def preflight(checks: Checks) -> str:
             "devices": [device.device_kind for device in jax.local_devices()],
             "faults": _own_faults(checks, made=made),
         }
-        first = agree("start", facts=mine, judge=_judge_start, timeout_s=checks.timeout_s)
+        first = agree("start", facts=mine, judge=_judge_start, timeout_s=timeout_s)
         seen = {"time": time.time(), "faults": _shared_faults(checks.workdir, token=first[0]["token"])}
-        second = agree("clock", facts=seen, judge=_judge_clock, timeout_s=checks.timeout_s, together=True)
+        second = agree("clock", facts=seen, judge=_judge_clock, timeout_s=timeout_s, together=True)
     finally:
         if made is not None:
             made.remove()

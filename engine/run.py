@@ -116,7 +116,8 @@ class Run:
 
     def result(self, state: TrainState, *, step: int) -> TrainResult:
         """Wait for the last checkpoint and say what came out."""
-        self._checkpoints.wait()
+        with self._watchdog.patient("the last checkpoint"):
+            self._checkpoints.wait()
         best = self._evaluations.best
         if best is not None:
             kept = best["step"] in self._checkpoints.steps()

@@ -61,25 +61,21 @@ def train(
       readable: tries to read the first and last data; raises UserError or OSError where this process cannot.
 
     Raises:
-      UserError: a mistake in the config, a process that is missing or differs, a workdir of another config, a
-        checkpoint that does not fit, a failed save.
+      UserError: a fault of preflight, a mistake in the config, a workdir of another, a misfit checkpoint, a failed save.
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
     options = section(TrainOptions, config.train, name="train")
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
-    mesh, rules = create_mesh(config), create_rules(config)
-    seed = cast(int, config.seed)
+    mesh, rules, seed = create_mesh(config), create_rules(config), cast(int, config.seed)
     changed = check_workdir(workdir, config=config, overwrite=overwrite_config)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
         use(jax.set_mesh(mesh))
-        stop = use(StopRequest())
-        watchdog = use(Watchdog(workdir, timeout_s=options.stall_timeout))
+        stop, watchdog = use(StopRequest()), use(Watchdog(workdir, timeout_s=options.stall_timeout))
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
-        checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable,
-                        timeout_s=options.preflight_timeout)  # fmt: skip
-        terminal.say(preflight(checks))
+        checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable)
+        terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
         with terminal.working("building the model"):
             state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)
@@ -101,8 +97,7 @@ def train(
             state, outputs = take_step(state, stream.next(), flags[stop.requested])
             step += 1
             run.between_steps(state, outputs=outputs, step=step)
-        with watchdog.patient("the last checkpoint"):
-            return run.result(state, step=step)
+        return run.result(state, step=step)
 
 
 def create_mesh(config: ml_collections.ConfigDict) -> Mesh:

@@ -24,12 +24,12 @@ HOST = socket.gethostname()
 
 
 def checks(workdir, **changes):
-    made = Checks(config=toy.config(), workdir=workdir, state=np.zeros(4), readable=lambda: None, timeout_s=5.0)
+    made = Checks(config=toy.config(), workdir=workdir, state=np.zeros(4), readable=lambda: None)
     return dataclasses.replace(made, **changes)
 
 
 def test_one_process_says_what_it_found_and_leaves_nothing(tmp_path):
-    line = preflight(checks(tmp_path / "runs" / "new"))
+    line = preflight(checks(tmp_path / "runs" / "new"), timeout_s=5.0)
     assert line.startswith(f"preflight: 1 process on 1 host, {jax.device_count()} x cpu, config ")
     assert line.endswith(f"code {source_hash(None)}, data readable, workdir writable")
     assert not (tmp_path / "runs" / "new").exists()
@@ -40,22 +40,22 @@ def test_data_that_cannot_be_read(tmp_path):
         raise FileNotFoundError(2, "No such file or directory", "shard 3")
 
     with pytest.raises(UserError, match=rf"process 0 on {HOST}: the data cannot be read: .*shard 3"):
-        preflight(checks(tmp_path, readable=fail))
+        preflight(checks(tmp_path, readable=fail), timeout_s=5.0)
 
 
 def test_a_workdir_that_is_a_file(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match=r"the workdir .*run cannot be written to"):
-        preflight(checks(tmp_path / "run"))
+        preflight(checks(tmp_path / "run"), timeout_s=5.0)
 
 
 def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 4_000_000, 4_000_000))
     fits, too_large = (jax.ShapeDtypeStruct((n,), np.float32) for n in (1_000_000, 1_000_001))
-    preflight(checks(tmp_path, state=fits))
+    preflight(checks(tmp_path, state=fits), timeout_s=5.0)
     with pytest.raises(UserError, match=r"has 0\.00 GB free, and a checkpoint takes 0\.00 GB; make room"):
-        preflight(checks(tmp_path, state=too_large))
+        preflight(checks(tmp_path, state=too_large), timeout_s=5.0)
 
 
 def test_the_fingerprint_of_a_program():

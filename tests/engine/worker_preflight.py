@@ -27,9 +27,7 @@ def main() -> int:
     initialize_distributed(coordinator=args.coordinator, num_processes=2, process_id=args.process_id)
     other = args.process_id == 1
     preflight._SHARED_WAIT_S = 1.0  # the folder of these tests is on a disk, not on a network
-    good = preflight.Checks(
-        config=toy.config(), workdir=args.workdir / "run", state=np.zeros(4), readable=lambda: None, timeout_s=60.0
-    )
+    good = preflight.Checks(config=toy.config(), workdir=args.workdir / "run", state=np.zeros(4), readable=lambda: None)
 
     def fail():
         raise UserError("record 7 of split 'train' is damaged")
@@ -37,16 +35,16 @@ def main() -> int:
     def skewed(ahead):
         clock, time.time = time.time, lambda: clock() + ahead
         try:
-            return preflight.preflight(good)
+            return preflight.preflight(good, timeout_s=60.0)
         finally:
             time.time = clock
 
     def late(seconds):
         time.sleep(seconds)
-        return preflight.preflight(dataclasses.replace(good, timeout_s=2.0))
+        return preflight.preflight(good, timeout_s=2.0)
 
     def checked(**changes):
-        return preflight.preflight(dataclasses.replace(good, **changes) if other else good)
+        return preflight.preflight(dataclasses.replace(good, **changes) if other else good, timeout_s=60.0)
 
     scenarios = {
         "good": lambda: checked(),
