@@ -61,7 +61,7 @@ def train(
       readable: tries to read the first and last data; raises UserError or OSError where this process cannot.
 
     Raises:
-      UserError: a fault of preflight, a mistake in the config, a workdir of another, a misfit checkpoint, a failed save.
+      UserError: a fault in preflight or config, a workdir of another config, a misfit checkpoint, a failed save.
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
     options = section(TrainOptions, config.train, name="train")
@@ -77,10 +77,7 @@ def train(
         checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable)
         terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
-        with terminal.working("building the model"):
-            state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)
-        if step:
-            terminal.say(f"resuming from the checkpoint of step {step} in {workdir}")
+        state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize, terminal=terminal)
         evaluations = Evaluations(evaluate, options=options, meta=saved)
         run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
                   terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config))  # fmt: skip
@@ -138,11 +135,19 @@ def create_checkpoints(
 
 
 def create_state(
-    blueprint: Blueprint, *, checkpoints: Checkpoints, initialize: Callable[[nnx.Module], None] | None = None
+    blueprint: Blueprint,
+    *,
+    checkpoints: Checkpoints,
+    terminal: Terminal,
+    initialize: Callable[[nnx.Module], None] | None = None,
 ) -> tuple[TrainState, int, dict[str, Any]]:
-    """Return (state, step, meta) of the newest readable checkpoint, or (fresh state, 0, {})."""
-    state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
-    return state, int(state.step), meta
+    """Return (state, step, meta) of the newest readable checkpoint, which is said, or (fresh state, 0, {})."""
+    with terminal.working("building the model"):
+        state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
+        step = int(state.step)
+    if step:
+        terminal.say(f"resuming from the checkpoint of step {step} in {checkpoints.folder.parent}")
+    return state, step, meta
 
 
 def create_history(workdir: Path, *, step: int) -> History:
