@@ -11,7 +11,7 @@ import pytest
 
 from twinreel.pretrain.launch.watch import Member, Pack
 
-LIMIT_S = 120
+LIMIT_S = 300
 
 
 def pack(tmp_path, *programs, grace_s=5.0):
