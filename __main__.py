@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("serve.encode", "embed media files or strings with a checkpoint"),
+    "launch": ("pretrain.launch.launch", "start several processes of pretrain or finetune: here, SLURM, GKE, TPU VMs"),
     "bench step": ("pretrain.bench", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
     "bench loss": ("pretrain.bench_loss", "measure the contrastive losses, dense and blockwise: time and memory"),
     "bench checkpoint": ("pretrain.bench_checkpoint", "measure saves beside the steps, restores, and the raw disk"),

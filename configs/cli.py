@@ -1,8 +1,9 @@
 """The command line of every verb: one argparse parser whose errors name the nearest flag."""
 
 import argparse
+import dataclasses
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import UserError, nearest
 from .load import shipped
@@ -55,6 +56,57 @@ class Parser(argparse.ArgumentParser):
             help=f"a config file or the name of one that ships ({', '.join(shipped())}), with optional `:args`; "
             "change any field with --config.KEY=VALUE, for example --config.data.batch_size=128",
         )
+
+    def add_distributed(self) -> None:
+        """Add the flags by which a process of several finds the others; `Distributed.of` reads them."""
+        group = self.add_argument_group("several processes (`twinreel launch` gives these flags itself)")
+        group.add_argument("--distributed", action="store_true", help="join the cluster that the environment describes")
+        group.add_argument("--coordinator", default="", help="HOST:PORT of process 0")
+        group.add_argument("--num_processes", type=int, help="how many processes train together")
+        group.add_argument("--process_id", type=int, help="which of them this is, from 0")
+        group.add_argument("--init_timeout", type=float, default=300.0, help="seconds to wait for the other processes")
+        group.add_argument("--stopped_status", type=int, default=0, help="exit status if a signal stopped the run")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distributed:
+    """What the flags of `Parser.add_distributed` say; the fields are the arguments of engine's initialize_distributed.
+
+    Attributes:
+      coordinator: "HOST:PORT" of process 0; None = the environment says it.
+      num_processes: how many there are; None = the environment says it.
+      process_id: which one this is, from 0; None = the environment says it.
+      init_timeout: seconds to wait for the others.
+    """
+
+    coordinator: str | None
+    num_processes: int | None
+    process_id: int | None
+    init_timeout: float
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Distributed | None":
+        """Return what was asked for, or None for one process alone.
+
+        Raises:
+          UserError: --num_processes or --process_id without --coordinator or --distributed, which would start as many
+            runs of one process each.
+        """
+        lonely = [name for name in ("num_processes", "process_id") if getattr(args, name) is not None]
+        if not (args.distributed or args.coordinator):
+            if lonely:
+                raise UserError(f"--{lonely[0]} needs --coordinator HOST:PORT of process 0")
+            return None
+        return cls(
+            coordinator=args.coordinator or None,
+            num_processes=args.num_processes,
+            process_id=args.process_id,
+            init_timeout=args.init_timeout,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as keyword arguments."""
+        return dataclasses.asdict(self)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -7,10 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import clusters
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..configs.errors import UserError
+from .code import code_version
+from .preflight import tell_host
+from .rendezvous import Place, meet
 
 AXES = ("replica", "fsdp", "tensor")
 BATCH_AXES = ("replica", "fsdp")
@@ -18,7 +22,11 @@ _WIDE = {"int64": "int32", "uint64": "int32", "float64": "float32"}
 
 
 def initialize_distributed(
-    *, coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    *,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    init_timeout: float = 300.0,
 ) -> None:
     """Join the processes of one run; call it before anything else touches jax.
 
@@ -27,9 +35,11 @@ def initialize_distributed(
         Open MPI) by jax's own detection.
       num_processes: how many processes there are.
       process_id: which one this is, from 0.
+      init_timeout: seconds to wait for the others.
 
     Raises:
-      UserError: only some of the three are given, they contradict each other, or no cluster was recognised.
+      UserError: only some of the three are given, they contradict each other, no cluster was recognised, or a process
+        is missing or runs other code.
     """
     # Gloo carries collectives between CPU processes; the setting means nothing to TPU and GPU.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -41,13 +51,42 @@ def initialize_distributed(
         )
     if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
         raise UserError(f"--process_id must be from 0 to {num_processes - 1} (--num_processes - 1), got {process_id}")
+    local_devices = None
     try:
-        jax.distributed.initialize(coordinator, num_processes=num_processes, process_id=process_id)
+        if coordinator is None:
+            coordinator, num_processes, process_id, local_devices = _detected(init_timeout)
+        if coordinator is None or num_processes is None or process_id is None:
+            raise ValueError("no cluster was recognised")
+        meet(
+            Place(coordinator=coordinator, num_processes=num_processes, process_id=process_id),
+            code=code_version(),
+            timeout=init_timeout,
+        )
+        jax.distributed.initialize(
+            coordinator,
+            num_processes=num_processes,
+            process_id=process_id,
+            local_device_ids=local_devices,
+            initialization_timeout=math.ceil(init_timeout),
+        )
+        tell_host()
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(
             f"jax could not join the processes: {error}; outside a cluster that jax recognises give "
             "--coordinator HOST:PORT --num_processes P --process_id p"
         ) from error
+
+
+def _detected(init_timeout: float) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
+    """Return coordinator, count, number and devices of this process as the cluster says them.
+
+    jax.distributed.initialize asks for the same by itself; it is asked here for the meeting that comes before.
+    """
+    return clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, math.ceil(init_timeout)
+    )
 
 
 def make_mesh(*, replica: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:

@@ -21,6 +21,8 @@ MAY_CHANGE = frozenset(
         "mesh.fsdp",
         "mesh.tensor",
         "sharding.rules",
+        "train.stall_timeout",
+        "train.preflight_timeout",
         "data.num_threads",
         "data.prefetch",
     }
@@ -44,6 +46,9 @@ class TrainOptions:
       unmasked_steps: the last steps of the run, in which the objective leaves out its patch dropout (FLIP's unmasked
         tuning, Li et al. 2023, section 4.1).
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
+      stall_timeout: seconds; a process that does no step for so long writes its stacks and ends; 0 = never. Compiling,
+        evaluations and saves have ten times as long.
+      preflight_timeout: seconds in which all processes must have come to each check before the first step.
     """
 
     steps: int
@@ -57,6 +62,8 @@ class TrainOptions:
     patience: int = 0
     unmasked_steps: int = 0
     profile_steps: str = ""
+    stall_timeout: float = 600.0
+    preflight_timeout: float = 300.0
 
     def __post_init__(self):
         for field, least in _LEAST.items():
@@ -97,4 +104,6 @@ _LEAST = {
     "keep_best": 0,
     "patience": 0,
     "unmasked_steps": 0,
+    "stall_timeout": 0,
+    "preflight_timeout": 1,
 }

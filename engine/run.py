@@ -22,6 +22,7 @@ from .signals import Interrupted, StopRequest
 from .state import Blueprint, TrainState
 from .step import Outputs
 from .terminal import Terminal
+from .watchdog import Watchdog
 
 _GOODPUT_EVERY = 10  # lines of metrics between two lines of goodput
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -60,6 +61,7 @@ class Run:
         checkpoints: Checkpoints,
         evaluations: Evaluations,
         terminal: Terminal,
+        watchdog: Watchdog,
         meta: dict[str, Any],
         stop: StopRequest,
         goodput: Goodput,
@@ -67,6 +69,7 @@ class Run:
         self._options, self._blueprint, self._checkpoints = options, blueprint, checkpoints
         self._evaluations, self._terminal, self._meta = evaluations, terminal, meta
         self._stop, self._goodput = stop, goodput
+        self._watchdog = watchdog
         self._monitor: Monitor | None = None
         self._cut = False  # whether a stop came in the middle of an evaluation
 
@@ -88,6 +91,7 @@ class Run:
         )
         self._terminal.start(step)
         self._goodput.begin(step, waited=lambda: stream.waited_s)
+        self._watchdog.beat(step)
         return self._monitor
 
     def settle(self) -> None:
@@ -119,20 +123,28 @@ class Run:
             self._give_up(state, batch=self._monitor.halted)
         if step % (self._options.log_every * _GOODPUT_EVERY) == 0:
             self._report(step)
-        if evaluate and self._stopped is None:
-            with self._monitor.paused():
-                better = self._evaluate(state, step=step)
-            save |= better and self._options.keep_best > 0
-        if self.over(step):
-            with self._monitor.paused():
-                self._save(state, step=self._done(step))
-        elif save:
-            self._save(state, step=step)
+        if evaluate or save or self.over(step):
+            self._act(state, step=step, evaluate=evaluate and self._stopped is None, save=save)
+        self._watchdog.beat(step)
+
+    def _act(self, state: TrainState, *, step: int, evaluate: bool, save: bool) -> None:
+        """Evaluate and save as is due after `step`."""
+        assert self._monitor is not None
+        with self._watchdog.patient(f"the evaluation or the save after step {step}"):
+            if evaluate:
+                with self._monitor.paused():
+                    better = self._evaluate(state, step=step)
+                save |= better and self._options.keep_best > 0
+            if self.over(step):
+                with self._monitor.paused():
+                    self._save(state, step=self._done(step))
+            elif save:
+                self._save(state, step=step)
 
     def result(self, state: TrainState, *, step: int) -> TrainResult:
         """Wait for the last checkpoint and say what came out."""
         step = self._done(step)
-        with self._goodput.spending("checkpoint"):
+        with self._watchdog.patient("the last checkpoint"), self._goodput.spending("checkpoint"):
             self._checkpoints.wait()
         best = self._evaluations.best
         if best is not None:

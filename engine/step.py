@@ -18,6 +18,7 @@ from .objective import Objective
 from .optimizer import Optimizer
 from .phases import phase_of
 from .placement import Activations
+from .preflight import same_program
 from .state import NOT_HALTED, Blueprint, TrainState, split_model
 
 Batch = dict[str, jax.Array]
@@ -130,8 +131,17 @@ def lower_step(
 def compile_step(
     batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
 ) -> jax.stages.Compiled:
-    """Compile the step for batches shaped like `batch`; call it as `state, outputs = step(state, batch, stop)`."""
-    return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase).compile()
+    """Compile the step for batches shaped like `batch`; call it as `state, outputs = step(state, batch, stop)`.
+
+    All processes must call it.
+
+    Raises:
+      UserError: the processes have lowered different programs.
+    """
+    lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase)
+    if jax.process_count() > 1:
+        same_program(lowered.as_text())
+    return lowered.compile()
 
 
 def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:

@@ -24,6 +24,7 @@ from .objective import Objective
 from .optimizer import Optimizer, make_optimizer
 from .options import TrainOptions
 from .phases import PhasedSteps
+from .preflight import Checks, preflight
 from .processes import everywhere
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
@@ -33,6 +34,7 @@ from .signals import StopRequest
 from .state import Blueprint, TrainState
 from .step import compile_step, stop_flags
 from .terminal import Terminal
+from .watchdog import Watchdog
 from .workdir import check_workdir, claim_workdir
 
 __all__ = ["Objective", "TrainResult", "TrainingDiverged", "create_mesh", "create_rules", "train"]
@@ -48,6 +50,7 @@ def train(
     evaluate: Evaluate | None = None,
     initialize: Callable[[nnx.Module], None] | None = None,
     overwrite_config: bool = False,
+    readable: Callable[[], None] | None = None,
 ) -> TrainResult:
     """Train until config.train.steps, going on from what `workdir` holds of the run.
 
@@ -61,32 +64,33 @@ def train(
       evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
       initialize: fills parameters of a fresh model in place, from another checkpoint say; not called on a resume.
       overwrite_config: go on in a workdir that belongs to another config.
+      readable: tries to read the first and last data; raises UserError or OSError where this process cannot.
 
     Raises:
-      UserError: a mistake in the config, a workdir of another config, a checkpoint that does not fit, a failed save.
+      UserError: a fault in preflight or config, a workdir of another config, a misfit checkpoint, a failed save.
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
     options = section(TrainOptions, config.train, name="train")
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
-    mesh, rules = create_mesh(config), create_rules(config)
-    seed = cast(int, config.seed)
+    mesh, rules, seed = create_mesh(config), create_rules(config), cast(int, config.seed)
     changed = check_workdir(workdir, config=config, overwrite=overwrite_config)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
         use(jax.set_mesh(mesh))
-        stop, goodput = use(StopRequest()), create_goodput(workdir)
+        stop, watchdog = use(StopRequest()), use(Watchdog(workdir, timeout_s=options.stall_timeout))
+        goodput = create_goodput(workdir)
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
         if is_split(blueprint):
             terminal.say(sharding_text(blueprint))
+        checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable)
+        terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
-        with terminal.working("building the model"):
-            state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)
-        if step:
-            terminal.say(f"resuming from the checkpoint of step {step} in {workdir}")
+        state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize, terminal=terminal)
         evaluations = Evaluations(evaluate, options=options, meta=saved)
         run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, meta=complete_meta(meta, config=config), stop=stop, goodput=goodput)  # fmt: skip
+                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config), stop=stop,
+                  goodput=goodput)  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
         if not run.over(step):
             stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
@@ -146,11 +150,19 @@ def create_checkpoints(
 
 
 def create_state(
-    blueprint: Blueprint, *, checkpoints: Checkpoints, initialize: Callable[[nnx.Module], None] | None = None
+    blueprint: Blueprint,
+    *,
+    checkpoints: Checkpoints,
+    terminal: Terminal,
+    initialize: Callable[[nnx.Module], None] | None = None,
 ) -> tuple[TrainState, int, dict[str, Any]]:
-    """Return (state, step, meta) of the newest readable checkpoint, or (fresh state, 0, {})."""
-    state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
-    return state, int(state.step), meta
+    """Return (state, step, meta) of the newest readable checkpoint, which is said, or (fresh state, 0, {})."""
+    with terminal.working("building the model"):
+        state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
+        step = int(state.step)
+    if step:
+        terminal.say(f"resuming from the checkpoint of step {step} in {checkpoints.folder.parent}")
+    return state, step, meta
 
 
 def create_steps(

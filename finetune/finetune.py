@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from .. import __version__
-from ..configs.cli import Parser
+from ..configs.cli import Distributed, Parser
 from ..configs.errors import UserError
 from ..configs.load import load_config
 from ..configs.section import section
@@ -29,7 +29,8 @@ DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report o
 --init begins a new run at step 0 with the checkpoint's towers; a table says what came of every group of parameters.
 What the config leaves open (frames, sampling, crops, the tower's sizes) and the tokenizer come from the checkpoint.
 The workdir then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and report/ (index.html, JSON, picture).
-Stop it in any way and run the same command again: it goes on where it was."""
+Stop it in any way and run the same command again: it goes on where it was. `twinreel launch` starts several processes
+of it, here or on a cluster."""
 
 
 def main(argv: list[str]) -> int:
@@ -40,10 +41,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
     parser.add_argument("--data", default="", help="prepared data set; default config.data.dir, else the checkpoint's")
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
+    parser.add_distributed()
     args, overrides = parser.parse(argv)
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
-    finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
-    return 0
+    together = Distributed.of(args)
+    if together:
+        from ..engine.mesh import initialize_distributed
+
+        initialize_distributed(**together.to_dict())
+    report = finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
+    return args.stopped_status if report is None else 0
 
 
 def finetune(
@@ -65,6 +72,7 @@ def finetune(
     """
     import jax
 
+    from ..data.batches.ends import read_ends
     from ..engine.train import train
     from .inherit import complete
     from .task import check_config, make_task
@@ -93,6 +101,7 @@ def finetune(
         evaluate=task.evaluate if task.metric else None,
         initialize=weights.fill,
         overwrite_config=overwrite_config,
+        readable=lambda: read_ends(setting.data),
     )
     if result.reason == "terminated":
         say(f"stopped at step {result.step}; the same command goes on from there")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.cli import Parser
+from ..configs.cli import Distributed, Parser
 from ..configs.errors import unknown
 from ..configs.load import Config, load_config
 from ..configs.section import section
@@ -33,8 +33,8 @@ resized, new, unused). Not on a resume. Tune a pretrained video tower's text sid
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
 
-On several hosts run the same command on each, with --coordinator HOST:PORT --num_processes P --process_id p (TPU pods
-and SLURM are recognised without them: give --distributed alone)."""
+`twinreel launch` starts several processes of it, here or on a cluster. By hand: the same command on each host, with
+--coordinator HOST:PORT --num_processes P --process_id p (TPU pods and SLURM: --distributed alone)."""
 
 
 def main(argv: list[str]) -> int:
@@ -48,24 +48,20 @@ def main(argv: list[str]) -> int:
         "--init_parts", nargs="+", default=[".*"], metavar="REGEX", help="regexes over whole paths: what comes from it"
     )
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
-    parser.add_argument("--distributed", action="store_true", help="join the cluster that the environment describes")
-    parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0")
-    parser.add_argument("--num_processes", type=int, help="how many processes train together")
-    parser.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    parser.add_distributed()
     args, overrides = parser.parse(argv)
     if args.data:
         overrides.append(f"data.dir={args.data}")
     config = load_config(args.config, overrides=overrides)
-    if args.distributed or args.coordinator:
+    together = Distributed.of(args)
+    if together:
         from ..engine.mesh import initialize_distributed
 
-        initialize_distributed(
-            coordinator=args.coordinator or None, num_processes=args.num_processes, process_id=args.process_id
-        )
+        initialize_distributed(**together.to_dict())
     start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None
     result = pretrain(config, workdir=Path(args.workdir), start=start, overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
-    return 0
+    return args.stopped_status if result.reason == "terminated" else 0
 
 
 def pretrain(
@@ -84,6 +80,7 @@ def pretrain(
     """
     import jax
 
+    from ..data.batches.ends import read_ends
     from ..data.batches.pipeline import train_batches
     from ..data.batches.records import Records
     from ..data.options import ClipData
@@ -131,6 +128,7 @@ def pretrain(
         evaluate=retrieval_hook(data, tokenizer=tokenizer, records=records, meta=meta),
         initialize=None if start is None else start.fill,
         overwrite_config=overwrite_config,
+        readable=lambda: read_ends(data),
     )
 
 

@@ -45,6 +45,7 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
         ("finetune", "--inti", "--init"),
         ("encode", "--vidoe", "--video"),
         ("inspect", "--verfy", "--verify"),
+        ("launch", "--bakend", "--backend"),
         ("bench step", "--step", "--steps"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),

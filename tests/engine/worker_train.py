@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 
 
+def wait_for_a_batch_that_never_comes() -> None:
+    time.sleep(10_000)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", required=True)
@@ -25,6 +29,8 @@ def main() -> int:
     parser.add_argument("--starve_at", type=int, default=-1, help="no batch ever comes from this one on")
     parser.add_argument("--starve", type=int, default=0, help="the process that --starve_at means")
     parser.add_argument("--evaluation_s", type=float, default=0.0, help="an evaluation takes so long")
+    parser.add_argument("--hang_at", type=int, default=-1, help="this batch never comes")
+    parser.add_argument("--stall_timeout", type=float, default=600.0)
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
@@ -70,6 +76,8 @@ def main() -> int:
             if step >= args.starve_at >= 0 and jax.process_index() == args.starve:
                 moment("starving")
                 threading.Event().wait()
+            if step == args.hang_at:
+                wait_for_a_batch_that_never_comes()
             time.sleep(args.seconds_per_batch)
             yield batch
             step += 1
@@ -85,6 +93,7 @@ def main() -> int:
                 train__checkpoint_every=args.checkpoint_every,
                 train__eval_every=5,
                 train__best_metric="val/score",
+                train__stall_timeout=args.stall_timeout,
                 mesh__fsdp=args.fsdp,
                 mesh__tensor=args.tensor,
                 sharding={"rules": args.contrastive or (("inner/kernel", ("tensor", "fsdp")), (".*", ()))},

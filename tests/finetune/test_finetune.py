@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,3 +297,18 @@ def test_probabilities_of_several_views_are_averaged(monkeypatch):
     want = (exp / exp.sum(axis=-1, keepdims=True)).mean(axis=1)
     np.testing.assert_allclose(probability, want[::-1], rtol=1e-6)
     assert label.tolist() == [2, 3] and index.tolist() == [0, 1]
+
+
+@pytest.mark.slow
+def test_two_processes_tune_as_one_does(tuned, folder, tmp_path):
+    workdir = tmp_path / "two"
+    command = [sys.executable, "-m", "twinreel", "launch", "--backend", "local", "--num_processes", "2"]
+    command += ["--platform", "cpu", "--devices_per_process", "4", "--", "finetune", "--config", "demo_classify"]
+    command += ["--init", str(folder / "pretrained"), "--workdir", str(workdir), "--config.task.heads=2", *SHORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (json.loads((w / "report" / "classification.json").read_text()) for w in (tuned, workdir))
+    assert two["n"] == one["n"] and abs(two["accuracy"] - one["accuracy"]) <= 100 / one["n"]
+    a, b = read_params(tuned), read_params(workdir)
+    for path, value in a.items():
+        np.testing.assert_allclose(b[path], value, rtol=1e-2, atol=1e-3)

@@ -1,0 +1,1 @@
+"""Starting several processes of a verb: here, under SLURM, on GKE, on Cloud TPU VMs."""
