@@ -30,6 +30,7 @@ the time is the median. A form that does not fit in the memory that is free, or 
 is compiled only. Fake devices share the cores of one CPU: their times say what the ring costs, not what it gains."""
 FORMS = ("dense", "blockwise", "gather", "ring")
 LOSSES = ("infonce", "sigmoid")
+_PROBE = 1024
 BATCHES = "1024,2048,4096,8192,32768,131072,1048576"
 
 
@@ -98,6 +99,7 @@ def bench_loss(
     mesh = _mesh(devices)
     rows: list[dict[str, Any]] = []
     with _progress() as bar:
+        known = _probe(min(batches), dim=dim, loss=loss, block=block, mesh=mesh)
         for batch in bar.track(sorted(batches), description="loss"):
             cases = [
                 case
@@ -105,7 +107,7 @@ def bench_loss(
                 if (case := _compile(form, batch=batch, dim=dim, loss=loss, block=block, mesh=mesh)) is not None
             ]
             bar.console.print(f"batch {batch:,}: compiled {', '.join(case.row['form'] for case in cases)}")
-            _time(cases, batch=batch, dim=dim, rounds=rounds, seconds=seconds, earlier=rows)
+            _time(cases, batch=batch, dim=dim, rounds=rounds, seconds=seconds, earlier=[*known, *rows])
             rows += _beside_dense([case.row for case in cases])
     device = mesh.devices.flat[0]
     return {
@@ -232,6 +234,16 @@ def _time(
                 times[case.row["form"]].append((spent, cpu))
     for case in chosen:
         case.row["time_s"], case.row["cpu_s"] = map(statistics.median, zip(*times[case.row["form"]], strict=True))
+
+
+def _probe(batch: int, *, dim: int, loss: str, block: int, mesh: Any) -> list[dict[str, Any]]:
+    """Time a small batch if the first one is large, so that no call begins whose length nobody can tell."""
+    if batch <= 2 * _PROBE:
+        return []
+    case = _compile("blockwise", batch=_PROBE, dim=dim, loss=loss, block=block, mesh=mesh)
+    assert case is not None
+    _time([case], batch=_PROBE, dim=dim, rounds=1, seconds=float("inf"), earlier=[])
+    return [case.row | {"form": form} for form in FORMS]
 
 
 def _expected(row: dict[str, Any], earlier: list[dict[str, Any]]) -> float:

@@ -47,6 +47,7 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
         ("inspect", "--verfy", "--verify"),
         ("launch", "--bakend", "--backend"),
         ("bench step", "--step", "--steps"),
+        ("bench loss", "--bacth", "--batch"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),
     ],

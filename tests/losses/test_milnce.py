@@ -49,7 +49,12 @@ def test_equals_loops_in_float64(form):
 
 
 @pytest.mark.parametrize(
-    ("rows", "shape", "exchange"), [(23, None, "gather"), (24, (2, 4, 1), "gather"), (24, (2, 2, 2), "ring")]
+    ("rows", "shape", "exchange"),
+    [
+        (23, None, "gather"),
+        pytest.param(24, (2, 4, 1), "gather", marks=pytest.mark.slow),
+        (24, (2, 2, 2), "ring"),
+    ],
 )
 def test_blockwise_equals_dense(rows, shape, exchange):
     video, text, known = clips(np.random.default_rng(rows), rows)
@@ -64,7 +69,8 @@ def test_accuracies_with_one_candidate_are_those_of_infonce():
     video, text, _ = clips(np.random.default_rng(2), 12, candidates=1)
     (_, metrics), _ = value_and_gradients(mil_nce, video, text, 5.0, names=NAMES, form="blockwise", block=5)
     (_, wanted), _ = value_and_gradients(info_nce, video, text[:, 0], 5.0)
-    assert wanted["accuracy_x2y"] > 0 and metrics == wanted
+    assert wanted["accuracy_x2y"] > 0
+    assert metrics == {name: pytest.approx(value) for name, value in wanted.items()}
 
 
 @pytest.mark.parametrize("form", ["dense", "blockwise"])

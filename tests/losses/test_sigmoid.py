@@ -56,7 +56,12 @@ def test_plain_loss_is_optax_binary_cross_entropy():
 
 @pytest.mark.parametrize(
     ("rows", "shape", "exchange"),
-    [(23, None, "gather"), (56, (2, 4, 1), "gather"), (56, (2, 2, 2), "ring"), (24, (1, 8, 1), "ring")],
+    [
+        (23, None, "gather"),
+        (56, (2, 4, 1), "gather"),
+        (56, (2, 2, 2), "ring"),
+        pytest.param(24, (1, 8, 1), "ring", marks=pytest.mark.slow),
+    ],
 )
 def test_blockwise_equals_dense(rows, shape, exchange):
     rng = np.random.default_rng(rows)
