@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from ..configs.section import section
 from ..losses.infonce import info_nce, same_text
+from ..models.draws import row_keys
 from ..models.dual import DualTower, build
 from ..models.shapes import Scalar
 
@@ -62,8 +63,9 @@ class Contrastive:
         self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None
     ) -> tuple[Scalar, dict[str, Scalar]]:
         """Return InfoNCE in nats over the valid rows of the global batch, with in-batch accuracies and `scale`."""
-        video = model.encode_video(batch["video"], rngs=rngs)
-        text = model.encode_text(batch["text"], mask=batch["text_mask"], rngs=rngs)
+        keys = None if rngs is None else row_keys(rngs(), rows=batch["video"].shape[0])
+        video = model.encode_video(batch["video"], keys=keys)
+        text = model.encode_text(batch["text"], mask=batch["text_mask"], keys=keys)
         equal = same_text(batch["text"], mask=batch["text_mask"]) if self._options.mask_same_text else None
         loss, metrics = info_nce(
             video=video, text=text, scale=model.scale, valid=batch.get("valid"), not_negative=equal
