@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
 from ..configs.errors import UserError, unknown
+from ..configs.load import Config
 from ..configs.section import section
+from ..data.options import ClipData
 from ..losses.infonce import info_nce, text_group
 from ..losses.milnce import mil_nce
 from ..losses.sigmoid import sigmoid
@@ -69,9 +70,12 @@ class LossOptions:
         if not any(self.pairs.values()):
             raise UserError("config.loss.pairs gives no pair a weight above 0; for example {'video_text': 1.0}")
         if self.name == "mil_nce" and set(self.used) != {"video_text"}:
-            raise UserError("config.loss.name='mil_nce' compares clips with captions; set config.loss.pairs to video_text")
-        for field in ("microbatch", "unmasked_steps"):
-            if getattr(self, field) < (least := {"microbatch": 1, "unmasked_steps": 0}[field]):
+            raise UserError(
+                f"config.loss.name='mil_nce' compares clips with captions; config.loss.pairs has {', '.join(self.used)}, "
+                "set it to {'video_text': 1.0}"
+            )
+        for field, least in {"microbatch": 1, "unmasked_steps": 0}.items():
+            if getattr(self, field) < least:
                 raise UserError(f"config.loss.{field} must be at least {least}, got {getattr(self, field)}")
 
     @property
@@ -156,7 +160,7 @@ class Contrastive:
     def _encode(
         self, model: DualTower, batch: dict[str, Array], *, keys: RowKeys | None, drop_patches: bool
     ) -> dict[str, Array]:
-        """Embed what the pairs need: {"video" | "text" | "audio": float32 `[B,E]`}; several captions a row `[B,C,E]`."""
+        """Embed what the pairs need, by name: float32 `[B,E]`; where a row has several captions their texts `[B,C,E]`."""
         wanted = {name for pair in self._options.used for name in pair.split("_")}
         graph, params = nnx.split(model)
         inputs = {key: batch[key] for key in ("video", "text", "text_mask", "audio") if key.split("_")[0] in wanted}
@@ -193,12 +197,27 @@ class Contrastive:
             group = text_group(batch["text"], mask=batch["text_mask"]) if options.same_text != "negative" else None
             how |= {"group": group, "same": options.same_text, "label_smoothing": options.label_smoothing}
             how |= {"hard_negative": options.hard_negative, "scale": model.scale}
-            loss, found = info_nce(x=x, y=y, **how) if options.name == "infonce" else sigmoid(
-                x=x, y=y, bias=model.bias[...], **how
+            loss, found = (
+                info_nce(x=x, y=y, **how)
+                if options.name == "infonce"
+                else sigmoid(x=x, y=y, bias=model.bias[...], **how)
             )
         a, b = first[0], second[0]
         names = {"accuracy_x2y": f"accuracy_{a}2{b}", "accuracy_y2x": f"accuracy_{b}2{a}"}
         return loss, {names.get(name, name): value for name, value in found.items()}
+
+
+def make_objective(config: Config, *, data: ClipData, vocab_size: int) -> Contrastive:
+    """Return the objective of an experiment: sections model, loss and train of `config`, with the sizes of `data`."""
+    return Contrastive(
+        model=config.model.to_dict(),
+        loss=config.loss.to_dict(),
+        num_frames=data.num_frames,
+        context_length=data.context_length,
+        vocab_size=vocab_size,
+        audio_samples=data.audio_samples,
+        steps=config.train.steps,
+    )
 
 
 def _encode_texts(model: DualTower, text: Array, *, mask: Array, keys: RowKeys | None) -> Array:
