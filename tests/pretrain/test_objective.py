@@ -1,4 +1,6 @@
-"""The objective: parts of a batch, pairs of modalities, losses by name, phases."""
+"""The contrastive objective: pairs of modalities against NumPy, encoding in parts against the whole batch, phases."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,143 +11,239 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.configs.errors import UserError
 from twinreel.data.batches.synthetic import synthetic_batch
-from twinreel.engine.mesh import make_mesh
+from twinreel.engine.mesh import make_mesh, put_batch
 from twinreel.pretrain.objective import Contrastive
+from twinreel.pretrain.parts import join, split
 
-SIZES = {"num_frames": 2, "context_length": 6, "vocab_size": 20}
-VIDEO = {"image_size": 16, "patch": 4, "width": 8, "depth": 2, "heads": 2, "temporal_depth": 1, "mlp_ratio": 2.0}
-TEXT = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0}
-AUDIO = {"mels": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2}
-SAMPLES = 400 + 4 * 160
-
-
-def objective(*, loss=None, video=None, text=None, audio=False, **options):
-    model = {"embed_dim": 6, "video": VIDEO | (video or {}), "text": TEXT | (text or {})}
-    if audio:
-        model["audio"] = AUDIO
-        options["audio_samples"] = SAMPLES
-    return Contrastive(model=model, loss=loss or {}, **SIZES, **options)
+B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
+TOWER = {"width": 8, "depth": 2, "heads": 2, "mlp_ratio": 2.0, "dropout": 0.2}
+VIDEO = TOWER | {"image_size": 8, "patch": 4, "temporal_depth": 1, "patch_dropout": 0.5}
+MODEL = {"embed_dim": 6, "video": VIDEO, "text": TOWER}
+SOUND = MODEL | {"audio": TOWER | {"depth": 1, "dropout": 0.0}}
+SIZES = {"num_frames": 2, "context_length": 5, "vocab_size": 11}
 
 
-def batch(rows=16, *, audio=False):
-    made = synthetic_batch(0, batch_size=rows, image_size=16, seed=0, audio_samples=SAMPLES if audio else 0, **SIZES)
-    made["valid"][3] = False
-    return {
-        key: jnp.asarray(value.astype(np.int32) if value.dtype == np.int64 else value) for key, value in made.items()
+def objective(*, model=MODEL, sound=0, steps=0, unmasked_steps=0, **loss):
+    return Contrastive(model=model, loss=loss, audio_samples=sound, steps=steps, unmasked_steps=unmasked_steps, **SIZES)
+
+
+def batch_of(rows=B, *, sound=0, candidates=1):
+    made = synthetic_batch(0, batch_size=rows, image_size=8, seed=3, audio_samples=sound, **SIZES)
+    if candidates > 1:
+        others = [synthetic_batch(k, batch_size=rows, image_size=8, seed=3, **SIZES) for k in range(candidates)]
+        for key in ("text", "text_mask", "caption_index"):
+            made[key] = np.stack([other[key] for other in others], axis=1)
+    return made
+
+
+def on_device(batch):
+    return {key: jnp.asarray(value) for key, value in batch.items() if key != "clip_index"}
+
+
+@functools.cache
+def graph_and_params(objective):
+    return nnx.split(objective.init(nnx.Rngs(0)))
+
+
+def value_and_gradients(objective, batch, *, phase="masked", key=7):
+    graph, params = graph_and_params(objective)
+
+    @jax.jit
+    def run(params, batch):
+        def loss_of(params):
+            return objective.loss(nnx.merge(graph, params), batch, rngs=nnx.Rngs(jax.random.key(key)), phase=phase)[0]
+
+        return jax.value_and_grad(loss_of)(params)
+
+    loss, gradients = run(params, batch)
+    return float(loss), {
+        jax.tree_util.keystr(p): np.asarray(g) for p, g in jax.tree_util.tree_leaves_with_path(gradients)
     }
 
 
-def gradient(made, rows, *, mesh=None, phase="masked"):
-    graph, params = nnx.split(made.init(nnx.Rngs(0)))
-
-    def loss(params, rows):
-        return made.loss(nnx.merge(graph, params), rows, rngs=nnx.Rngs(jax.random.key(5)), phase=phase)
-
-    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    if mesh is None:
-        return compiled(params, rows)
-    with jax.set_mesh(mesh):
-        spread = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(("replica", "fsdp"))))
-        return compiled(jax.device_put(params, NamedSharding(mesh, PartitionSpec())), spread)
+def assert_same(got, wanted):
+    assert got[0] == pytest.approx(wanted[0], rel=1e-5)
+    assert got[1].keys() == wanted[1].keys()
+    for path, gradient in wanted[1].items():
+        np.testing.assert_allclose(got[1][path], gradient, rtol=1e-4, atol=1e-5, err_msg=path)
 
 
-def assert_close(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-6), a, b)
+@functools.cache
+def whole(name="infonce"):
+    return value_and_gradients(objective(name=name), on_device(batch_of()))
 
 
-NOISY = {"video": {"dropout": 0.2, "patch_dropout": 0.5}, "text": {"dropout": 0.2}}
+@pytest.mark.parametrize("parts", [2, 4])
+def test_encoding_in_parts_has_the_loss_and_gradients_of_the_whole_batch(parts):
+    wanted = whole()
+    assert_same(value_and_gradients(objective(microbatch=parts), on_device(batch_of())), wanted)
+    assert max(np.abs(g).max() for g in wanted[1].values()) > 1e-2
+    other = value_and_gradients(objective(), on_device(batch_of()), key=8)
+    assert abs(other[0] - wanted[0]) > 1e-4  # another step draws otherwise, so the draws do count
 
 
-@pytest.fixture(scope="module")
-def whole():
-    """Loss and gradient of the full batch, with dropout and patch dropout."""
-    return gradient(objective(**NOISY), batch())
-
-
-@pytest.mark.parametrize("parts", [2, 4, 16])
-def test_parts_have_the_gradient_of_the_full_batch(parts, whole):
-    assert_close(gradient(objective(loss={"microbatch": parts}, **NOISY), batch()), whole)
-
-
-@pytest.mark.parametrize(
-    "loss", [{"microbatch": 2}, {"microbatch": 2, "form": "blockwise", "exchange": "ring"}], ids=str
-)
-def test_parts_on_a_mesh_have_it_too(loss, whole):
+@pytest.mark.parametrize(("name", "parts"), [("infonce", 1), ("infonce", 2), ("sigmoid", 2)])
+def test_parts_on_a_mesh_of_two_by_two_equal_one_device(name, parts):
     mesh = make_mesh(replica=2, fsdp=2, devices=jax.devices()[:4])
-    assert_close(gradient(objective(loss=loss, **NOISY), batch(), mesh=mesh), whole)
+    with jax.set_mesh(mesh):
+        batch = {key: value for key, value in put_batch(batch_of(), mesh=mesh).items() if key != "clip_index"}
+        made = objective(name=name, microbatch=parts, form="blockwise", block=3)
+        got = value_and_gradients(made, batch)
+    assert_same(got, whole(name))
 
 
-def test_parts_need_less_memory_for_activations():
-    def temporary_bytes(parts):
-        made = objective(loss={"microbatch": parts}, video={"depth": 4})
-        graph, params = nnx.split(made.init(nnx.Rngs(0)))
-        grad = jax.grad(lambda p: made.loss(nnx.merge(graph, p), batch(64), rngs=None)[0])
-        return jax.jit(grad).lower(params).compile().memory_analysis().temp_size_in_bytes
-
-    assert temporary_bytes(8) < temporary_bytes(1) / 3
-
-
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        ({"microbatch": 5}, r"microbatch=5 must divide the 16 rows that each of 1 devices has of .*batch_size=16"),
-        ({"microbatch": 0}, r"microbatch must be at least 1, got 0"),
-        ({"name": "info_nce"}, r"config\.loss\.name 'info_nce'; did you mean 'infonce'"),
-        ({"pairs": {"video_txt": 1.0}}, r"config\.loss\.pairs 'video_txt'; did you mean 'video_text'"),
-        ({"pairs": {"video_text": 0.0}}, r"gives no pair a weight"),
-        ({"pairs": {"video_text": -1.0}}, r"pairs\.video_text must not be negative, got -1\.0"),
-        ({"pairs": {"video_audio": 1.0}}, r"add config\.model\.audio"),
-        ({"name": "mil_nce", "pairs": {"video_audio": 1.0}}, r"mil_nce.*config\.loss\.pairs has video_audio"),
-        ({"mask_same_text": True}, r"field of config\.loss 'mask_same_text'"),
-    ],
-)
-def test_mistakes_name_the_field(loss, message):
-    with pytest.raises(UserError, match=message):
-        gradient(objective(loss=loss), batch())
+def test_a_part_takes_rows_of_every_device_and_nothing_moves():
+    mesh = make_mesh(replica=2, fsdp=2, devices=jax.devices()[:4])
+    rows = NamedSharding(mesh, PartitionSpec(("replica", "fsdp")))
+    x = jax.device_put(np.arange(16.0, dtype=np.float32).reshape(16, 1), rows)
+    with jax.set_mesh(mesh):
+        apart = jax.jit(lambda x: split(x, parts=2, devices=4))
+        together = jax.jit(lambda x: join(x, devices=4))
+        np.testing.assert_array_equal(np.asarray(apart(x))[0, :, 0], [0, 1, 4, 5, 8, 9, 12, 13])
+        np.testing.assert_array_equal(together(apart(x)), x)
+        programs = apart.lower(x).compile().as_text(), together.lower(apart(x)).compile().as_text()
+    for collective in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
+        assert not any(collective in program for program in programs)
 
 
-def test_pairs_are_summed_with_their_weights_over_the_clips_that_have_both():
-    rows = batch(audio=True)
-    rows["audio_mask"] = jnp.arange(16) % 3 != 0
+def test_parts_need_less_memory():
+    def temporaries(parts):
+        made = objective(microbatch=parts)
+        graph, params = graph_and_params(made)
+
+        def loss_of(params, batch):
+            return made.loss(nnx.merge(graph, params), batch, rngs=nnx.Rngs(jax.random.key(0)))[0]
+
+        compiled = jax.jit(jax.grad(loss_of)).lower(params, on_device(batch_of(64))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(8) < 0.5 * temporaries(1)
+
+
+def info_nce64(x, y, *, scale, valid):
+    """InfoNCE by loops over rows, float64."""
+    rows, total = np.flatnonzero(valid), 0.0
+    scores = scale * x.astype(np.float64) @ y.astype(np.float64).T
+    for i in rows:
+        for line in (scores[i, rows], scores[rows, i]):
+            total += 0.5 * (np.log(np.sum(np.exp(line - line.max()))) + line.max() - scores[i, i])
+    return total / len(rows)
+
+
+def test_pairs_are_weighted_and_a_row_takes_part_by_what_it_has():
     weights = {"video_text": 1.0, "video_audio": 0.5, "audio_text": 0.25}
-    (loss, metrics), grads = gradient(objective(loss={"pairs": weights}, audio=True), rows)
-    np.testing.assert_allclose(loss, sum(w * metrics[f"loss_{pair}"] for pair, w in weights.items()), rtol=1e-6)
-    assert {"accuracy_v2t", "accuracy_t2v", "accuracy_v2a", "accuracy_a2v", "accuracy_a2t", "accuracy_t2a"} < set(
-        metrics
-    )
-    for pair in weights:
-        (alone, _), _ = gradient(objective(loss={"pairs": {pair: 1.0}}, audio=True), rows)
-        np.testing.assert_allclose(alone, metrics[f"loss_{pair}"], rtol=1e-5)
-    silent = rows | {"audio": jnp.where(rows["audio_mask"][:, None], rows["audio"], jnp.int16(77))}
-    (same, _), same_grads = gradient(objective(loss={"pairs": weights}, audio=True), silent)
-    np.testing.assert_allclose(same, loss, rtol=1e-6)
-    assert_close(same_grads, grads)
-
-
-def test_the_sigmoid_loss_brings_its_bias_and_learns_it():
-    made = objective(loss={"name": "sigmoid"})
+    made = objective(model=SOUND, sound=S, pairs=weights, same_text="negative")
+    batch = batch_of(sound=S)
+    batch["valid"][0] = False
+    batch["audio_mask"][[2, 5]] = False
+    batch["caption_index"][3] = -1
     model = made.init(nnx.Rngs(0))
-    assert float(model.bias[...]) == -10.0 and float(model.scale) == pytest.approx(10.0)
-    (loss, metrics), grads = gradient(made, batch())
-    assert float(metrics["bias"]) == -10.0 and np.isfinite(loss) and float(grads["bias"].get_value()) != 0.0
+    loss, logged = nnx.jit(lambda m, b: made.loss(m, b, rngs=None))(model, on_device(batch))
+    there = {"video": batch["valid"], "text": batch["valid"] & (batch["caption_index"] >= 0)}
+    there["audio"] = batch["valid"] & batch["audio_mask"]
+    embedded = {
+        "video": model.encode_video(jnp.asarray(batch["video"])),
+        "text": model.encode_text(jnp.asarray(batch["text"]), mask=jnp.asarray(batch["text_mask"])),
+        "audio": model.encode_audio(jnp.asarray(batch["audio"])),
+    }
+    wanted = 0.0
+    for pair, weight in weights.items():
+        x, y = pair.split("_")
+        one = info_nce64(
+            np.asarray(embedded[x]), np.asarray(embedded[y]), scale=float(model.scale), valid=there[x] & there[y]
+        )
+        assert float(logged[f"loss_{pair}"]) == pytest.approx(one, rel=2e-5)
+        wanted += weight * one
+    assert float(loss) == pytest.approx(wanted, rel=2e-5)
+    assert {"accuracy_v2t", "accuracy_t2v", "accuracy_v2a", "accuracy_a2v", "accuracy_a2t", "scale"} <= logged.keys()
+
+
+def test_a_batch_without_any_sound_has_no_loss_and_no_nan_from_it():
+    made = objective(model=SOUND, sound=S, pairs={"video_audio": 1.0})
+    batch = batch_of(sound=S)
+    batch["audio_mask"][:] = False
+    loss, gradients = value_and_gradients(made, on_device(batch))
+    assert loss == 0.0
+    assert not any(g.any() for g in gradients.values())
+
+
+def mil_nce64(video, text, *, there, scale):
+    """MIL-NCE by its definition (Miech et al. 2020, equation 1), float64; `there` [B,C]."""
+    video, text, losses = video.astype(np.float64), text.astype(np.float64), []
+    for i in range(len(video)):
+        if not there[i].any():
+            continue
+        own = sum(np.exp(scale * video[i] @ text[i, c]) for c in np.flatnonzero(there[i]))
+        rest = 0.0
+        for j in range(len(video)):
+            if j != i and there[j].any():
+                rest += sum(np.exp(scale * video[i] @ text[j, c]) for c in np.flatnonzero(there[j]))
+                rest += sum(np.exp(scale * video[j] @ text[i, c]) for c in np.flatnonzero(there[i]))
+        losses.append(-np.log(own / (own + rest)))
+    return np.mean(losses)
+
+
+def test_mil_nce_compares_candidates_that_are_there():
+    made, batch = objective(name="mil_nce", microbatch=2), batch_of(candidates=3)
+    batch["caption_index"][1, 2] = batch["caption_index"][4, 1] = -1
+    batch["caption_index"][6] = -1
+    model = made.init(nnx.Rngs(0))
+    loss, _ = nnx.jit(lambda m, b: made.loss(m, b, rngs=None))(model, on_device(batch))
+    video = np.asarray(model.encode_video(jnp.asarray(batch["video"])))
+    text = [
+        np.asarray(model.encode_text(jnp.asarray(batch["text"][:, c]), mask=jnp.asarray(batch["text_mask"][:, c])))
+        for c in range(3)
+    ]
+    wanted = mil_nce64(video, np.stack(text, axis=1), there=batch["caption_index"] >= 0, scale=float(model.scale))
+    assert float(loss) == pytest.approx(wanted, rel=2e-5)
+
+
+def test_the_sigmoid_loss_starts_as_its_paper_says_and_only_it_has_a_bias():
+    model = objective(name="sigmoid").init(nnx.Rngs(0))
+    assert float(model.scale) == pytest.approx(10) and float(model.bias[...]) == -10
     assert not hasattr(objective().init(nnx.Rngs(0)), "bias")
-
-
-def test_mil_nce_takes_several_captions():
-    rows = batch(8)
-    text = jnp.stack([rows["text"], jnp.roll(rows["text"], 1, axis=0)], axis=1)  # [B,2,L]
-    mask = jnp.stack([rows["text_mask"], jnp.zeros_like(rows["text_mask"])], axis=1)
-    several = rows | {"text": text, "text_mask": mask}
-    one = rows | {"text": text[:, :1], "text_mask": mask[:, :1]}
-    made = objective(loss={"name": "mil_nce"})
-    np.testing.assert_allclose(gradient(made, several)[0][0], gradient(made, one)[0][0], rtol=1e-5)
+    chosen = objective(name="sigmoid", model=MODEL | {"initial_bias": -3.0}).init(nnx.Rngs(0))
+    assert float(chosen.bias[...]) == -3
 
 
 def test_the_last_steps_see_all_patches():
-    made = objective(loss={"unmasked_steps": 3}, video={"patch_dropout": 0.5}, steps=10)
+    made = objective(steps=10, unmasked_steps=3)
     assert [made.phase(step) for step in (0, 6, 7, 9)] == ["masked", "masked", "unmasked", "unmasked"]
-    (masked, _), _ = gradient(made, batch())
-    (unmasked, _), _ = gradient(made, batch(), phase="unmasked")
-    (plain, _), _ = gradient(objective(), batch())
-    np.testing.assert_allclose(unmasked, plain, rtol=1e-6)
-    assert abs(float(masked) - float(plain)) > 1e-4
+    assert objective(steps=10).phase(9) == "masked"
+    whole_frames = MODEL | {"video": VIDEO | {"patch_dropout": 0.0}}
+    plain = objective(model=whole_frames, steps=10, unmasked_steps=3)
+    assert plain.phase(9) == "masked"  # nothing changes, so nothing is compiled twice
+    batch = on_device(batch_of())
+    unmasked = value_and_gradients(made, batch, phase="unmasked")
+    assert_same(unmasked, value_and_gradients(plain, batch))
+    assert abs(unmasked[0] - whole()[0]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "infonec"}, "did you mean 'infonce'"),
+        ({"pairs": {"video_txt": 1.0}}, "did you mean 'video_text'"),
+        ({"pairs": {"video_text": -1.0}}, r"config\.loss\.pairs\.video_text"),
+        ({"pairs": {"video_text": 0.0}}, "a weight above 0"),
+        ({"pairs": {"video_audio": 1.0}}, r"config\.model\.audio"),
+        ({"name": "mil_nce", "label_smoothing": 0.1}, "mil_nce"),
+        ({"mask_same_text": True}, "same_text"),
+    ],
+)
+def test_mistakes_in_the_options_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        objective(**options)
+
+
+def test_batches_that_do_not_fit_are_named():
+    batch, rngs = on_device(batch_of()), nnx.Rngs(0)
+    made = objective(microbatch=3)
+    with pytest.raises(UserError, match=r"config\.loss\.microbatch=3 must divide the 8 rows"):
+        made.loss(made.init(rngs), batch, rngs=None)
+    made = objective()
+    with pytest.raises(UserError, match=r"captions_per_clip=2 needs config\.loss\.name='mil_nce'"):
+        made.loss(made.init(rngs), on_device(batch_of(candidates=2)), rngs=None)
+    made = objective(model=SOUND, sound=S, pairs={"video_audio": 1.0})
+    with pytest.raises(UserError, match="needs 'audio'"):
+        made.loss(made.init(rngs), batch, rngs=None)
