@@ -64,8 +64,8 @@ def make_step(
     return step
 
 
-def lower_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint) -> jax.stages.Lowered:
-    """Lower the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
+def trace_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint) -> jax.stages.Traced:
+    """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
     Nothing runs and no device needs to exist: the mesh of `blueprint` may be made of topology descriptions.
     """
@@ -80,7 +80,12 @@ def lower_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blue
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
     }
-    return jitted.lower(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    return jitted.trace(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+
+
+def lower_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint) -> jax.stages.Lowered:
+    """Lower what `trace_step` traces."""
+    return trace_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint).lower()
 
 
 def compile_step(
