@@ -16,7 +16,7 @@ from .objective import Objective
 from .optimizer import Optimizer
 from .state import NOT_HALTED, Blueprint, TrainState, split_model
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, Any]
 Outputs = dict[str, Any]
 
 

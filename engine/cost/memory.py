@@ -8,6 +8,13 @@ import jax
 
 from .flops import inner_jaxprs, manual_devices
 
+_ELEMENTWISE = frozenset(
+    ("add", "add_any", "and", "broadcast_in_dim", "convert_element_type", "copy", "cos", "div", "eq", "erf", "exp",
+     "expand_dims", "ge", "gt", "integer_pow", "iota", "is_finite", "le", "log", "logistic", "lt", "max", "min", "mul",
+     "name", "ne", "neg", "not", "or", "pow", "reshape", "rsqrt", "select_n", "sign", "sin", "sqrt", "square",
+     "squeeze", "stop_gradient", "sub", "tanh", "transpose")
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
@@ -81,9 +88,10 @@ def kept_activations(jaxpr: Any, *, rows: int, ways: int) -> float:
     """Estimate the bytes on one device that the forward pass keeps for the backward pass.
 
     What equations outside `transpose(jvp())` make and equations inside it read, at each level of the trace; of several
-    loops or calls, which run one after another, the largest counts. The trace knows no shardings: an array one of
-    whose dimensions is a multiple of the batch is taken to be split over the devices of the batch, all else to be
-    whole on each. The compiler may keep less (it fuses) or more (it pads).
+    loops or calls, which run one after another, the largest counts. For what was computed element by element its
+    sources count instead: the compiler computes it again rather than keep it. The trace knows no shardings: an array
+    one of whose dimensions is a multiple of the batch is taken to be split over the devices of the batch, all else to
+    be whole on each.
 
     Args:
       jaxpr: `jax.jit(step).trace(...).jaxpr`.
@@ -94,19 +102,36 @@ def kept_activations(jaxpr: Any, *, rows: int, ways: int) -> float:
 
 
 def _kept(jaxpr: Any, *, rows: int, ways: int, backward: bool) -> float:
-    made, kept, inside = {}, {}, 0.0
+    makers: dict[Any, Any] = {}  # value of the forward pass -> the equation that makes it
+    kept: set[Any] = set()
+    inside = 0.0
     for eqn in jaxpr.eqns:
         later = backward or "transpose" in str(eqn.source_info.name_stack)
         for value in eqn.invars:
-            if later and value in made if not hasattr(value, "val") else False:
-                kept[value] = made[value]
+            if later and not hasattr(value, "val") and value in makers:  # literals have a val
+                kept |= _sources(value, makers=makers)
         if not later:
-            made |= {value: _bytes(value.aval, rows=rows, ways=ways) for value in eqn.outvars}
+            makers |= dict.fromkeys(eqn.outvars, eqn)
         local = manual_devices(eqn) if eqn.primitive.name == "shard_map" else 1
         for sub in inner_jaxprs(eqn):
             inner_rows, inner_ways = (max(1, rows // local), 1) if local > 1 else (rows, ways)
             inside = max(inside, _kept(sub, rows=inner_rows, ways=inner_ways, backward=later))
-    return sum(kept.values()) + inside
+    return sum(_bytes(value.aval, rows=rows, ways=ways) for value in kept) + inside
+
+
+def _sources(value: Any, *, makers: dict[Any, Any]) -> set[Any]:
+    """Return the values from which `value` is computed element by element; itself if it is computed otherwise."""
+    found, seen, open_values = set(), set(), [value]
+    while open_values:
+        one = open_values.pop()
+        if hasattr(one, "val") or one in seen or one not in makers:  # an argument is there anyway
+            continue
+        seen.add(one)
+        if makers[one].primitive.name in _ELEMENTWISE:
+            open_values += makers[one].invars
+        else:
+            found.add(one)
+    return found
 
 
 def _bytes(aval: Any, *, rows: int, ways: int) -> float:
