@@ -104,10 +104,15 @@ def estimate_step(
 def link_speed(axes: Sequence[str], *, chip: Chip, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:
     """Return at how many bytes/s a chip sends in a collective over some mesh axes.
 
-    A ring along each dimension of the torus in which the group's chips differ, both ways where it closes, one way where
-    it does not.
+    A ring along each dimension of the torus in which the group's chips differ: both ways where it closes, one way where
+    the group has only a part of the dimension or its ends are not joined.
     """
     index = tuple(slice(None) if axis in axes else 0 for axis in mesh.axis_names)
-    coordinates = np.array([device.coords for device in np.ravel(mesh.devices[index])])
-    used = [d for d in range(coordinates.shape[1]) if len(set(coordinates[:, d])) > 1]
-    return chip.ici_link * max(1, sum(2 if wraps(d) else 1 for d in used))
+    group = np.array([device.coords for device in np.ravel(mesh.devices[index])])
+    everyone = np.array([device.coords for device in mesh.devices.flat])
+    directions = 0
+    for d in range(group.shape[1]):
+        mine, there = len(set(group[:, d])), len(set(everyone[:, d]))
+        if mine > 1:
+            directions += 2 if mine == there and wraps(d) else 1
+    return chip.ici_link * max(1, directions)

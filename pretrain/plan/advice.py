@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...configs.errors import UserError
-from ...configs.load import Config
+from ...configs.load import Config, flatten
 from ...engine.cost.roofline import Assumptions
 from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
 from .topology import Topology
 
 REMAT = ("none", "dots", "dots_no_batch", "full")
 """Rematerialisation policies, from the one that keeps most to the one that keeps least."""
-
-SPLIT_RULES = ((r"layers/.*kernel$", (None, "fsdp")), (r".*", ()))
-"""What a config without a table of sharding rules needs so that `fsdp` splits anything: the kernels of all layers."""
 
 _MOST = 3  # programs that are compiled for one kind of change
 
@@ -64,12 +61,12 @@ def find_changes(
 
 
 def words(changes: Mapping[str, Any]) -> str:
-    """Return changes as a user would type them.
+    """Return changes as they stand in a config.
 
     >>> words({"model.remat": "full", "loss.microbatch": 4})
-    '--config.model.remat=full --config.loss.microbatch=4'
+    "config.model.remat='full', config.loss.microbatch=4"
     """
-    return " ".join(f"--config.{key}={value}" for key, value in changes.items() if key != "sharding") or "as it is"
+    return ", ".join(f"config.{key}={value!r}" for key, value in changes.items()) or "as it is"
 
 
 def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
@@ -85,10 +82,10 @@ def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
 
 
 def with_fsdp(config: Config, *, fsdp: int) -> dict[str, Any]:
-    """Return the changes that split parameters over `fsdp` devices, a table of rules included where there is none."""
+    """Return the changes that split parameters over `fsdp` devices, sharding rules included where none split any."""
     changes: dict[str, Any] = {"mesh.replica": -1, "mesh.fsdp": fsdp}
-    if fsdp > 1 and "sharding" not in config:
-        changes["sharding"] = {"rules": SPLIT_RULES}
+    if fsdp > 1 and flatten(config).get("sharding.rules", "replicated") == "replicated":
+        changes["sharding.rules"] = "fsdp"
     return changes
 
 

@@ -96,13 +96,15 @@ class Compiled:
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return a copy of a config with dotted fields set; fields that it lacks are added."""
+    """Return a copy of a config with dotted fields set; sections and fields that it lacks are added."""
     after = copy.deepcopy(config)
     with after.unlocked():
         for key, value in changes.items():
             *sections, field = key.split(".")
             at = after
             for name in sections:
+                if name not in at:
+                    at[name] = {}
                 at = at[name]
             at[field] = value
     return after

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .advice import words
+
 _KINDS = {
     "parameters": "parameters",
     "optimizer": "optimizer state",
@@ -39,7 +41,7 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
     for name in ("changes", "memory", "step", "MFU", "bound by"):
         table.add_column(name, justify="left" if name in ("changes", "bound by") else "right")
     for one in result["ranked"]:
-        changes = " ".join(f"--config.{key}={value}" for key, value in one["changes"].items()) or "as it is"
+        changes = words(one["changes"])
         if not one["fits"]:
             table.add_row(changes, "[red]does not fit[/]", "", "", "")
             continue
@@ -166,7 +168,7 @@ def _print_out_of_memory(result: Mapping[str, Any], *, console: Console) -> None
     for number, what in failed["largest"][:5]:
         console.print(f"  {size(number):>12}  {what}")
     for one in result.get("advice", []):
-        changes = " ".join(f"--config.{key}={value}" for key, value in one["changes"].items())
+        changes = words(one["changes"])
         if one["fits"]:
             time = f", step {1e3 * one['time']['step_s']:.0f} ms" if one["time"] else ""
             console.print(f"[green]fits[/] with {changes}: {size(one['memory_bytes'])}{time}")
