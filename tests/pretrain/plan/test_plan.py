@@ -13,40 +13,20 @@ import pytest
 from rich.console import Console
 
 from twinreel.configs.errors import UserError
-from twinreel.configs.load import load_config
 from twinreel.pretrain.plan import report
 from twinreel.pretrain.plan.plan import plan
 from twinreel.pretrain.plan.program import make_parts, parse_out_of_memory, trace
 from twinreel.pretrain.plan.topology import parse_topology, topology_devices
 
-SMALL = [
-    "data.batch_size=16",
-    "data.context_length=12",
-    "data.vocab_size=100",
-    "model.video.width=32",
-    "model.video.heads=2",
-    "model.video.depth=2",
-    "model.video.stem=0",
-    "model.video.pool=mean",
-    "model.video.temporal_depth=1",
-    "model.text.width=16",
-    "model.text.heads=2",
-    "model.text.depth=3",
-    "model.embed_dim=8",
-]
 TOPOLOGY = parse_topology("cpu-8")
 
 
-def small(*changes):
-    return load_config("demo", overrides=[*SMALL, *changes])
-
-
 @pytest.fixture(scope="module")
-def result():
+def result(small):
     return plan(small(), topology=TOPOLOGY)
 
 
-def test_flops_of_both_towers_by_hand():
+def test_flops_of_both_towers_by_hand(small):
     config = small()
     video, text = config.model.video, config.model.text
     batch, frames, tokens = 16, config.data.num_frames // video.tubelet, (video.image_size // video.patch) ** 2
@@ -68,7 +48,7 @@ def test_flops_of_both_towers_by_hand():
     assert flops.model == pytest.approx(wanted, rel=0.01)
 
 
-def test_the_parts_of_memory_are_those_of_the_shapes(result):
+def test_the_parts_of_memory_are_those_of_the_shapes(result, small):
     config = small()
     parts = make_parts(config, devices=jax.devices())
     count = sum(math.prod(x.shape) for x in parts.blueprint.abstract.params.values())
@@ -89,7 +69,7 @@ def test_data_parallel_chips_exchange_the_gradients(result):
     assert sum(one["bytes"] for one in sums) == pytest.approx(gradients, rel=0.05)
 
 
-def test_input_and_run(result):
+def test_input_and_run(result, small):
     config = small()
     assert result["run"] == {
         "steps": config.train.steps,
@@ -112,13 +92,13 @@ def test_it_can_be_written_and_printed(result):
         assert words in text
 
 
-def test_nothing_is_allocated():
+def test_nothing_is_allocated(small):
     before = len(jax.live_arrays())
     trace(small("data.batch_size=8192"), devices=topology_devices(TOPOLOGY))
     assert len(jax.live_arrays()) == before
 
 
-def test_a_batch_that_does_not_divide():
+def test_a_batch_that_does_not_divide(small):
     with pytest.raises(UserError, match="batch_size=12 must divide"):
         plan(small("data.batch_size=12"), topology=TOPOLOGY)
 
@@ -149,9 +129,9 @@ Largest program allocations in hbm:
 
 
 @pytest.mark.slow
-def test_the_verb_makes_as_many_fake_devices_as_it_is_asked_for(tmp_path):
+def test_the_verb_makes_as_many_fake_devices_as_it_is_asked_for(tmp_path, overrides):
     command = [sys.executable, "-m", "twinreel", "plan", "--config", "demo", "--topology", "cpu-4", "--json",
-               str(tmp_path / "plan.json"), *(f"--config.{change}" for change in SMALL)]  # fmt: skip
+               str(tmp_path / "plan.json"), *(f"--config.{change}" for change in overrides)]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ def test_other_names_are_refused(name, message):
 
 def test_fake_devices_are_those_that_jax_started_with():
     assert topology_devices(parse_topology("cpu-4")) == jax.devices()[:4]
-    with pytest.raises(UserError, match="jax has started with 8 CPU devices.*count=16"):
+    with pytest.raises(UserError, match=r"jax has started with 8 CPU devices.*count=16"):
         topology_devices(parse_topology("cpu-16"))
 
 
