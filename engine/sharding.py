@@ -1,8 +1,8 @@
 """Where each array lives: one ordered table of (regex over its name, spec), first match wins.
 
 Names are the "/"-joined path of a parameter (`video/space/layers/up/kernel`), `optimizer/<moment>/<path>` for a state
-of the optimizer, and `activation/<tower>/<what>` for an activation. A rule speaks of the kind that its regex begins with: in
-`("^optimizer/mu/", ...)` of the optimizer, in `(".*", ...)` of parameters.
+of the optimizer, and `activation/<tower>/<what>` for an activation. A rule speaks of what its regex begins with:
+`("^optimizer/mu/", ...)` of the optimizer, `(".*", ...)` of parameters.
 """
 
 import math
