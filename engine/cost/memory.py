@@ -22,7 +22,7 @@ class Memory:
 
     Attributes:
       parameters: trained and frozen.
-      optimizer: its state.
+      optimizer: its state, and the moving average of the parameters where there is one.
       batch: the arrays of a batch.
       activations: of the temporaries, what forward keeps for backward; an estimate from the trace (see
         `kept_activations`), never more than all temporaries.
@@ -68,7 +68,7 @@ def step_memory(compiled: jax.stages.Compiled, *, state: Any, batch: Any, kept: 
     sizes = compiled.memory_analysis()
     if sizes is None:
         return None
-    parameters, optimizer = device_bytes((state.params, state.others)), device_bytes(state.opt_state)
+    parameters, optimizer = device_bytes((state.params, state.others)), device_bytes((state.opt_state, state.ema))
     rows = device_bytes(batch)
     unshared = max(0, sizes.output_size_in_bytes - sizes.alias_size_in_bytes)
     padding = max(0, sizes.argument_size_in_bytes - parameters - optimizer - rows)

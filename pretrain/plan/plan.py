@@ -183,7 +183,7 @@ def standing(traced: Traced) -> dict[str, int]:
     return {
         "parameters": device_bytes((state.params, state.others)),
         "gradients": device_bytes(state.params),
-        "optimizer": device_bytes(state.opt_state),
+        "optimizer": device_bytes((state.opt_state, state.ema)),
         "batch": device_bytes(traced.batch),
         "activations_kept": int(traced.kept),
     }

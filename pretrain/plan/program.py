@@ -262,8 +262,8 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
 
 
 def checkpoint_bytes(state: Any) -> int:
-    """Return the size of a checkpoint: parameters, other variables and optimizer state, each once."""
-    return whole_bytes((state.params, state.others, state.opt_state))
+    """Return the size of a checkpoint: parameters, other variables, moving averages and optimizer state, each once."""
+    return whole_bytes((state.params, state.others, state.opt_state, state.ema))
 
 
 def parse_out_of_memory(message: str) -> OutOfMemory:
