@@ -86,17 +86,22 @@ def _promising(
         with contextlib.suppress(UserError):  # a size that does not divide by this mesh
             standing = make_parts(changed(config, changes), devices=devices).standing_bytes
             meshes.append((changes, standing))
-    scored = []
+    if not meshes:
+        raise UserError("no mesh shape suits this config; plan without --search says what is wrong with its own")
+    scored, refused = [], None
     for kind in _kinds():
         tick()
         try:
             traced = trace(changed(config, meshes[0][0] | kind), devices=devices)
-        except UserError:  # a batch that does not divide by so many parts
+        except UserError as error:  # a batch that does not divide by so many parts
+            refused = error
             continue
         for changes, standing in meshes:
             if standing + traced.kept / _DOUBT <= limit:
                 order = (traced.flops.hardware, kind["loss.microbatch"], changes["mesh.fsdp"])
                 scored.append((order, changes | kind))
+    if not scored and refused is not None:
+        raise refused
     return [changes for _, changes in sorted(scored, key=lambda one: one[0])]
 
 
