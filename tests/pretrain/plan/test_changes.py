@@ -54,8 +54,6 @@ def stand_in_compile(traced, *, topology, assumptions):
     time = Estimate(
         compute_s=step, hbm_s=0, links_s=0, network_s=0, step_s=step, least_s=step, mfu=0.5, bound="compute"
     )
-        compute_s=step, hbm_s=0, links_s=0, network_s=0, step_s=step, least_s=step, mfu=0.5, bound="compute"
-    )
     return Compiled(
         memory=memory if fits else None,
         out_of_memory=None if fits else dataclasses.replace(REFUSED, needed=size),
