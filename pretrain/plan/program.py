@@ -149,15 +149,17 @@ def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
     from ..objective import Contrastive
 
     data = section(ClipData, config.data, name="data")
+    steps = section(TrainOptions, config.train, name="train").steps
     objective = Contrastive(
         model=config.model.to_dict(),
         loss=config.loss.to_dict(),
         num_frames=data.num_frames,
         context_length=data.context_length,
         vocab_size=data.vocab_size,
+        audio_samples=data.audio_samples,
+        steps=steps,
     )
-    total = section(TrainOptions, config.train, name="train").steps
-    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
+    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
     check_batch_size(data.batch_size, mesh=mesh)
     with jax.set_mesh(mesh):
