@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-_RECOMPUTED = "rematted_computation"  # the scope in which jax.checkpoint traces what it computes a second time
+RECOMPUTED = "rematted_computation"
+"""The scope in which jax.checkpoint traces what is computed a second time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def count_flops(jaxpr: Any) -> Flops:
 def _count(jaxpr: Any, *, recomputed: bool) -> Flops:
     total = Flops()
     for eqn in jaxpr.eqns:
-        again = recomputed or _RECOMPUTED in str(eqn.source_info.name_stack)
+        again = recomputed or RECOMPUTED in str(eqn.source_info.name_stack)
         own = _own(eqn)
         if own:
             total += Flops(recomputed=own) if again else Flops(model=own)

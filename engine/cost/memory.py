@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from .flops import inner_jaxprs, manual_devices
+from .flops import RECOMPUTED, inner_jaxprs, manual_devices
 
 _ELEMENTWISE = frozenset(
     ("add", "add_any", "and", "broadcast_in_dim", "convert_element_type", "copy", "cos", "div", "eq", "erf", "exp",
@@ -88,7 +88,8 @@ def kept_activations(jaxpr: Any, *, rows: int, ways: int) -> float:
     """Estimate the bytes on one device that the forward pass keeps for the backward pass.
 
     What equations outside `transpose(jvp())` make and equations inside it read, at each level of the trace; of several
-    loops or calls, which run one after another, the largest counts. For what was computed element by element its
+    loops or calls, which run one after another, the largest counts; what is computed a second time is a forward pass
+    of its own. For what was computed element by element its
     sources count instead: the compiler computes it again rather than keep it. The trace knows no shardings: an array
     one of whose dimensions is a multiple of the batch is taken to be split over the devices of the batch, all else to
     be whole on each.
@@ -106,7 +107,8 @@ def _kept(jaxpr: Any, *, rows: int, ways: int, backward: bool) -> float:
     kept: set[Any] = set()
     inside = 0.0
     for eqn in jaxpr.eqns:
-        later = backward or "transpose" in str(eqn.source_info.name_stack)
+        scope = str(eqn.source_info.name_stack)
+        later = (backward or "transpose" in scope) and RECOMPUTED not in scope
         for value in eqn.invars:
             if later and not hasattr(value, "val") and value in makers:  # literals have a val
                 kept |= _sources(value, makers=makers)
