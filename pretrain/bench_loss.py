@@ -30,6 +30,7 @@ the time is the median. A form that does not fit in the memory that is free, or 
 is compiled only. Fake devices share the cores of one CPU: their times say what the ring costs, not what it gains."""
 FORMS = ("dense", "blockwise", "gather", "ring")
 LOSSES = ("infonce", "sigmoid")
+_PROBE = 1024
 BATCHES = "1024,2048,4096,8192,32768,131072,1048576"
 
 
@@ -83,9 +84,9 @@ def bench_loss(
       JSON values: the settings and `rows`, one of each batch and form: `batch`, `form`, `devices`, per device
       `argument_bytes`, `temporary_bytes`, `peak_bytes` (with results) as compiled, `measured_bytes` (arguments + growth
       of this process's resident memory in a call, all devices together: a lower bound, as memory may be reused; None
-      where it cannot be seen), `compile_s`,
-      `time_s` and `cpu_s` (medians of wall and, of all threads, CPU time; None = not timed, `note` says why), and beside
-      dense in the same run `time_ratio`, `cpu_ratio` and `memory_ratio` (this form / dense).
+      where it cannot be seen), `compile_s`, `time_s` and `cpu_s` (medians of wall time and of all threads' CPU time;
+      None = not timed, `note` says why), and beside dense in the same run `time_ratio`, `cpu_ratio` and
+      `memory_ratio` (this form / dense).
 
     Raises:
       UserError: a value out of range, an unknown loss, or more devices than there are.
@@ -98,6 +99,7 @@ def bench_loss(
     mesh = _mesh(devices)
     rows: list[dict[str, Any]] = []
     with _progress() as bar:
+        known = _probe(min(batches), dim=dim, loss=loss, block=block, mesh=mesh)
         for batch in bar.track(sorted(batches), description="loss"):
             cases = [
                 case
@@ -105,7 +107,7 @@ def bench_loss(
                 if (case := _compile(form, batch=batch, dim=dim, loss=loss, block=block, mesh=mesh)) is not None
             ]
             bar.console.print(f"batch {batch:,}: compiled {', '.join(case.row['form'] for case in cases)}")
-            _time(cases, batch=batch, dim=dim, rounds=rounds, seconds=seconds, earlier=rows)
+            _time(cases, batch=batch, dim=dim, rounds=rounds, seconds=seconds, earlier=[*known, *rows])
             rows += _beside_dense([case.row for case in cases])
     device = mesh.devices.flat[0]
     return {
@@ -224,14 +226,24 @@ def _time(
     for turn in range(rounds + 1):
         for case in chosen:
             arguments = jax.device_put(values, case.shardings)
-            *spent, grown = _one_call(case.call, arguments)
+            spent, cpu, grown = _one_call(case.call, arguments)
             if turn == 0:  # warms up, and shows the memory
                 held = 4 * (2 * batch * dim + 2)
                 case.row["measured_bytes"] = None if grown is None else held + grown
             else:
-                times[case.row["form"]].append(tuple(spent))
+                times[case.row["form"]].append((spent, cpu))
     for case in chosen:
         case.row["time_s"], case.row["cpu_s"] = map(statistics.median, zip(*times[case.row["form"]], strict=True))
+
+
+def _probe(batch: int, *, dim: int, loss: str, block: int, mesh: Any) -> list[dict[str, Any]]:
+    """Time a small batch if the first one is large, so that no call begins whose length nobody can tell."""
+    if batch <= 2 * _PROBE:
+        return []
+    case = _compile("blockwise", batch=_PROBE, dim=dim, loss=loss, block=block, mesh=mesh)
+    assert case is not None
+    _time([case], batch=_PROBE, dim=dim, rounds=1, seconds=float("inf"), earlier=[])
+    return [case.row | {"form": form} for form in FORMS]
 
 
 def _expected(row: dict[str, Any], earlier: list[dict[str, Any]]) -> float:
@@ -317,21 +329,22 @@ def _progress() -> Iterator[Any]:
 
 
 def _print_table(result: dict[str, Any]) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     title = f"{result['loss']}, width {result['dim']}, block {result['block']}, {result['device']}: value and gradient"
-    table = Table(title=title)
-    for name in ("batch", "form", "time", "x dense", "CPU", "x dense", "memory", "x dense", "seen"):
+    table = Table(title=title, box=SIMPLE, padding=(0, 1))
+    for name in ("batch", "form", "time, x dense", "CPU, x dense", "memory, x dense", "seen"):
         table.add_column(name, justify="left" if name == "form" else "right", no_wrap=True)
     for row in result["rows"]:
         table.add_row(
             f"{row['batch']:,}",
             row["form"] if row["devices"] == 1 else f"{row['form']} x{row['devices']}",
-            *(_shown(row[key], unit=unit) for key, unit in (("time_s", "s"), ("time_ratio", ""))),
-            *(_shown(row[key], unit=unit) for key, unit in (("cpu_s", "s"), ("cpu_ratio", ""))),
-            *(_shown(row[key], unit=unit) for key, unit in (("peak_bytes", "B"), ("memory_ratio", ""))),
-            _shown(row["measured_bytes"], unit="B"),
+            _beside(_seconds(row["time_s"]), row["time_ratio"]),
+            _beside(_seconds(row["cpu_s"]), row["cpu_ratio"]),
+            _beside(_bytes(row["peak_bytes"]), row["memory_ratio"]),
+            _bytes(row["measured_bytes"]),
         )
     console = Console()
     console.print(table)
@@ -340,11 +353,18 @@ def _print_table(result: dict[str, Any]) -> None:
             console.print(f"{row['batch']:,} {row['form']}: {row['note']}")
 
 
-def _shown(value: float | None, *, unit: str) -> str:
-    """Three digits with a unit that fits: seconds, or bytes in powers of 1000."""
+def _beside(text: str, ratio: float | None) -> str:
+    """A value and its ratio to dense, to two digits."""
+    return text if ratio is None else f"{text} {float(f'{ratio:.2g}'):>8g}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g} s"
+
+
+def _bytes(value: float | None) -> str:
+    """Three digits, in powers of 1000."""
     if value is None:
         return "-"
-    if unit != "B":
-        return f"{value:.3g}{unit}"
-    power = next((i for i, size in enumerate((1e3, 1e6, 1e9, 1e12)) if value < size), 4)
+    power = next((i for i, limit in enumerate((1e3, 1e6, 1e9, 1e12)) if value < limit), 4)
     return f"{value / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

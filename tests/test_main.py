@@ -46,6 +46,7 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
         ("encode", "--vidoe", "--video"),
         ("inspect", "--verfy", "--verify"),
         ("bench step", "--step", "--steps"),
+        ("bench loss", "--bacth", "--batch"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),
     ],

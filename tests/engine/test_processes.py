@@ -151,3 +151,31 @@ def test_two_processes_agree_with_one(start, tmp_path):
     a, b = read_params(tmp_path / "one"), read_params(tmp_path / "two")
     for path, value in a.items():
         np.testing.assert_allclose(b[path], value, rtol=1e-4, atol=1e-6)
+
+
+def contrastive(start, workdir, *, processes, devices=4, **flags):
+    """Start tiny towers for three steps in so many processes, which share the devices."""
+    cluster = {"coordinator": f"localhost:{free_port()}", "num_processes": processes} if processes > 1 else {}
+    return [
+        start(workdir, steps=3, devices=devices // processes, **cluster, **flags,
+              **({"process_id": i} if cluster else {}))
+        for i in range(processes)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("processes", "placing"),
+    [
+        (2, {"contrastive": "fsdp_tensor", "fsdp": 2, "tensor": 2}),
+        pytest.param(4, {"contrastive": "fsdp", "fsdp": 4}, marks=pytest.mark.slow),
+    ],
+)
+def test_towers_split_over_processes_train_as_on_one_device(start, tmp_path, processes, placing):
+    runs = contrastive(start, "one", processes=1, devices=1, contrastive="replicated")
+    runs += contrastive(start, "many", processes=processes, **placing)
+    for process in runs:
+        assert finish(process)["step"] == 3
+    (wanted, lines), (got, lines_here) = train_lines(tmp_path / "one"), train_lines(tmp_path / "many")
+    np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
+    norms = [[line["grad_norm"] for line in found if line["kind"] == "train"] for found in (lines, lines_here)]
+    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)

@@ -75,6 +75,18 @@ def test_initialize_fills_parameters_and_keeps_placements():
     np.testing.assert_array_equal(state.params["head/kernel"], plan.init().params["head/kernel"])
 
 
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (("^haed/",), r"'\^haed/' matches no parameter; mend config.optimizer.frozen(.|\n)*inner/kernel"),
+        ((".*",), "config.optimizer.frozen=.* leaves no parameter to train"),
+    ],
+)
+def test_freezing_that_cannot_be_meant(frozen, message):
+    with pytest.raises(UserError, match=message):
+        blueprint(optimizer=make_optimizer(steps=10, lr=0.1, frozen=frozen))
+
+
 class Streams(nnx.Module):
     """Holds random streams and batch statistics of its own."""
 

@@ -10,7 +10,7 @@ from flax import nnx
 from twinreel.engine.mesh import make_mesh, put_batch
 from twinreel.engine.optimizer import make_optimizer
 from twinreel.engine.sharding import make_rules
-from twinreel.engine.state import Blueprint
+from twinreel.engine.state import Blueprint, split_model
 from twinreel.engine.step import compile_step, stop_flags
 
 OPTIMIZER = make_optimizer(steps=10, lr=0.1, weight_decay=0.1, schedule="constant")
@@ -79,6 +79,33 @@ def test_frozen_parameters_stay():
     for path, value in before.others.items():
         np.testing.assert_array_equal(after.others[path], value)
     assert not np.array_equal(after.params["head/kernel"], before.params["head/kernel"])
+
+
+def test_frozen_in_the_config_has_neither_state_nor_gradient():
+    whole = make_optimizer(steps=10, lr=0.1)
+    lit = make_optimizer(steps=10, lr=0.1, frozen=("^inner/",))
+    plan, _, _ = build(ToyObjective(), optimizer=lit)
+    assert set(plan.abstract.others) == {"inner/kernel", "inner/bias"}
+    assert "inner" not in str(jax.tree_util.tree_structure(plan.abstract.opt_state))
+    after, _ = run(ToyObjective(), steps=2, optimizer=lit)
+    as_objective, _ = run(ToyObjective(trainable=("^head/", "log_scale")), steps=2, optimizer=whole)
+    for path, value in (as_objective.params | as_objective.others).items():
+        np.testing.assert_array_equal((after.params | after.others)[path], value)
+
+
+def test_moving_average_of_the_parameters():
+    optimizer = make_optimizer(steps=10, lr=0.1, ema_decay=0.3)
+    plan, step, flags = build(ToyObjective(), optimizer=optimizer)
+    state = plan.init()
+    wanted = {path: np.asarray(value, np.float64) for path, value in state.params.items()}
+    for i in range(4):
+        state, _ = step(state, put_batch(batch_of(i), mesh=plan.mesh), flags[False])
+        decay = min(0.3, (2 + i) / (11 + i))
+        wanted = {path: decay * wanted[path] + (1 - decay) * np.asarray(state.params[path]) for path in wanted}
+    shown = split_model(plan.averaged(state))
+    for path, value in wanted.items():
+        np.testing.assert_allclose(state.ema[path], value, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(shown[path], state.ema[path])
 
 
 def test_nan_freezes_the_state_before_it():

@@ -251,3 +251,38 @@ def test_no_tensorflow_is_imported():
     code = "import sys, twinreel.engine.train, twinreel.engine.cost.step; print('tensorflow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_averages_are_evaluated_returned_saved_and_resumed(tmp_path):
+    cfg = config(train__checkpoint_every=6, optimizer__ema_decay=0.5)
+    seen = {}
+
+    def evaluate(model, step):
+        seen[step] = split_model(model)
+        return {"val/size": 0.0}
+
+    result = go(tmp_path / "whole", cfg=cfg, evaluate=evaluate)
+    averaged = split_model(result.model)
+    same(averaged, seen[12])
+    same(averaged, read_params(tmp_path / "whole"))
+    same(averaged, read_params(tmp_path / "whole" / "checkpoints" / "12"))
+    plain = split_model(go(tmp_path / "plain", cfg=config(train__checkpoint_every=6)).model)
+    assert not np.array_equal(plain["inner/kernel"], averaged["inner/kernel"])  # and it trains as without
+
+    def cut(start):
+        for i, batch in enumerate(batches(start)):
+            if i + start == 8:
+                raise RuntimeError("power cut")
+            yield batch
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        go(tmp_path / "broken", cfg=cfg, source=cut)
+    same(averaged, split_model(go(tmp_path / "broken", cfg=cfg).model))
+
+
+def test_the_plan_of_memory_is_printed_where_parameters_are_split(tmp_path, capsys):
+    rules = (("inner/kernel", (None, "fsdp")), (".*", ()))
+    go(tmp_path, cfg=config(train__steps=1, mesh__fsdp=4, sharding={"rules": rules}))
+    shown = capsys.readouterr().err
+    assert "parameters on the mesh replica=2 x fsdp=4 x tensor=1" in shown
+    assert "inner/kernel" in shown

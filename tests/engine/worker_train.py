@@ -1,4 +1,4 @@
-"""A process that trains the toy objective; started by tests that kill it, stop it, starve it or run several of it."""
+"""A process that trains the toy objective or tiny towers; tests kill it, stop it, starve it or run several of it."""
 
 import argparse
 import json
@@ -19,13 +19,16 @@ def main() -> int:
     parser.add_argument("--seconds_per_batch", type=float, default=0.0)
     parser.add_argument("--full_at", type=int, default=-1, help="from this batch on no file may grow beyond 20 kB")
     parser.add_argument("--fsdp", type=int, default=1, help="split a parameter over so many devices")
+    parser.add_argument("--contrastive", default="", help="train tiny towers, placed by this preset")
+    parser.add_argument("--tensor", type=int, default=1)
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
     args = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
-    import engine_toy as toy
+    import contrastive_toy
+    import engine_toy
     import jax
 
     from twinreel.configs.errors import UserError
@@ -36,6 +39,9 @@ def main() -> int:
         initialize_distributed(
             coordinator=args.coordinator, num_processes=args.num_processes, process_id=args.process_id
         )
+
+    toy = contrastive_toy if args.contrastive else engine_toy
+    objective = contrastive_toy.objective() if args.contrastive else engine_toy.ToyObjective(width=args.width)
 
     def batches(start):
         step = start
@@ -48,17 +54,18 @@ def main() -> int:
 
     try:
         result = train(
-            objective=toy.ToyObjective(width=args.width),
+            objective=objective,
             batches=batches,
             workdir=Path(args.workdir),
-            config=toy.config(
+            config=engine_toy.config(
                 train__steps=args.steps,
                 train__log_every=1,
                 train__checkpoint_every=args.checkpoint_every,
                 train__eval_every=5,
                 train__best_metric="val/score",
                 mesh__fsdp=args.fsdp,
-                sharding={"rules": (("inner/kernel", (None, "fsdp")), (".*", ()))},
+                mesh__tensor=args.tensor,
+                sharding={"rules": args.contrastive or (("inner/kernel", (None, "fsdp")), (".*", ()))},
             ),
             meta={"objective": "toy"},
             evaluate=lambda model, step: {"val/score": float(-abs(step - 5))},

@@ -1,120 +1,229 @@
-"""InfoNCE against a float64 NumPy loop, value and gradients."""
+"""InfoNCE against float64 loops in NumPy, and its blockwise and ring forms against the dense one."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from contrast import assert_same, marks, mesh, pairs, unit, value_and_gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from twinreel.losses.infonce import info_nce, same_text
+from twinreel.configs.errors import UserError
+from twinreel.losses.infonce import info_nce, text_group
+
+OPTIONS = {
+    "plain": {},
+    "positive": {"same": "positive"},
+    "negative": {"same": "negative"},
+    "smooth": {"label_smoothing": 0.1},
+    "hard": {"hard_negative": 0.7},
+    "all": {"same": "positive", "label_smoothing": 0.2, "hard_negative": 0.3},
+}
 
 
-def unit(rng, rows, width):
-    x = rng.normal(size=(rows, width))
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def reference(video, text, scale, valid, not_negative):
+def reference(x, y, scale, *, valid=None, group=None, same="ignore", label_smoothing=0.0, hard_negative=0.0):
     """InfoNCE by loops over pairs, float64."""
-    rows = [i for i in range(len(video)) if valid[i]]
-    total = 0.0
+    size = len(x)
+    rows = [i for i in range(size) if valid is None or valid[i]]
+    scores = [[scale * float(np.dot(x[i], y[j])) for j in range(size)] for i in range(size)]
+    total, hits = 0.0, [0, 0]
     for i in rows:
-        own = scale * float(video[i] @ text[i])
-        to_text = [scale * float(video[i] @ text[j]) for j in rows if j == i or not not_negative[i, j]]
-        to_video = [scale * float(video[j] @ text[i]) for j in rows if j == i or not not_negative[j, i]]
-        for scores in (to_text, to_video):
-            total += 0.5 * (np.log(np.sum(np.exp(scores))) - own)
-    return total / max(len(rows), 1)
+        for way in (0, 1):
+            positive, negative = [], []
+            for j in rows:
+                equal = group is not None and bool(np.all(group[i] == group[j]))
+                score = scores[i][j] if way == 0 else scores[j][i]
+                if j == i or (equal and same == "positive"):
+                    positive.append(score)
+                elif not (equal and same == "ignore"):
+                    negative.append(score)
+            weights = [np.exp(hard_negative * s) for s in negative]
+            mean = np.mean(weights) if negative else 1.0
+            bottom = sum(np.exp(s) for s in positive)
+            bottom += sum(w / mean * np.exp(s) for w, s in zip(weights, negative, strict=True))
+            target = (1 - label_smoothing) * np.mean(positive) + label_smoothing * np.mean(positive + negative)
+            total += 0.5 * (np.log(bottom) - target)
+            hits[way] += max(positive) >= max(positive + negative)
+    count = max(len(rows), 1)
+    return total / count, {"accuracy_x2y": hits[0] / count, "accuracy_y2x": hits[1] / count}
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 16])
-@pytest.mark.parametrize("masked", [False, True])
-def test_equals_loops_in_float64(size, masked):
-    rng = np.random.default_rng(size)
-    video, text, scale = unit(rng, size, 5), unit(rng, size, 5), 7.3
-    valid = rng.random(size) < 0.7 if masked else np.ones(size, bool)
-    excluded = np.triu(rng.random((size, size)) < 0.3, 1) if masked else np.zeros((size, size), bool)
-    excluded = excluded | excluded.T
-    loss, _ = info_nce(
-        video=jnp.asarray(video, jnp.float32),
-        text=jnp.asarray(text, jnp.float32),
-        scale=jnp.float32(scale),
-        valid=jnp.asarray(valid),
-        not_negative=jnp.asarray(excluded),
-    )
-    np.testing.assert_allclose(loss, reference(video, text, scale, valid, excluded), rtol=2e-5, atol=1e-6)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("marked", [False, True])
+def test_dense_equals_loops_in_float64(options, marked):
+    rng = np.random.default_rng(3)
+    x, y = pairs(rng, 13)
+    known = marks(rng, 13) if marked else {}
+    (loss, metrics), _ = value_and_gradients(info_nce, x, y, 6.0, **known, **options)
+    wanted, wanted_metrics = reference(x, y, 6.0, **known, **options)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    assert {k: pytest.approx(float(v)) for k, v in metrics.items()} == wanted_metrics
 
 
-def test_gradients_equal_finite_differences_of_the_loops():
+def test_dense_gradients_equal_finite_differences_of_the_loops():
     rng = np.random.default_rng(0)
-    video, text = unit(rng, 6, 4), unit(rng, 6, 4)
-    valid = np.array([1, 1, 0, 1, 1, 1], bool)
-    none = np.zeros((6, 6), bool)
-
-    def loss(video, text, scale):
-        return info_nce(video=video, text=text, scale=scale, valid=jnp.asarray(valid))[0]
-
-    arguments = [jnp.asarray(x, jnp.float32) for x in (video, text, 9.0)]
-    grads = jax.grad(loss, argnums=(0, 1, 2))(*arguments)
-    eps = 1e-6
-    for which, index in [(0, (0, 1)), (0, (2, 0)), (1, (3, 2)), (1, (5, 3))]:
-        moved = [video.copy(), text.copy()]
-        moved[which][index] += eps
-        up = reference(*moved, 9.0, valid, none)
-        moved[which][index] -= 2 * eps
-        slope = (up - reference(*moved, 9.0, valid, none)) / (2 * eps)
-        np.testing.assert_allclose(grads[which][index], slope, rtol=1e-3, atol=2e-5)
-    slope = (reference(video, text, 9 + eps, valid, none) - reference(video, text, 9 - eps, valid, none)) / (2 * eps)
-    np.testing.assert_allclose(grads[2], slope, rtol=1e-3, atol=1e-5)
+    x, y = pairs(rng, 6, width=4)
+    known = marks(rng, 6) | {"valid": np.array([1, 1, 0, 1, 1, 1], bool)} | OPTIONS["all"]
+    _, gradients = value_and_gradients(info_nce, x, y, 9.0, **known)
+    step = 1e-6
+    for which, index in [(0, (0, 1)), (0, (2, 0)), (1, (3, 2)), (1, (5, 3)), (2, ())]:
+        sides = []
+        for sign in (1, -1):
+            moved = [x.copy(), y.copy(), np.array(9.0)]
+            moved[which][index] += sign * step
+            sides.append(reference(*moved, **known)[0])
+        slope = (sides[0] - sides[1]) / (2 * step)
+        np.testing.assert_allclose(gradients[which][index], slope, rtol=1e-4, atol=1e-5)
 
 
-def test_invalid_rows_change_nothing_and_get_no_gradient():
+def test_plain_loss_is_optax_cross_entropy_of_both_directions():
+    x, y = (jnp.asarray(e, jnp.float32) for e in pairs(np.random.default_rng(1), 9))
+    scores, own = 12.0 * x @ y.T, jnp.arange(9)
+    ways = [optax.softmax_cross_entropy_with_integer_labels(s, own).mean() for s in (scores, scores.T)]
+    loss, _ = info_nce(x=x, y=y, scale=jnp.float32(12.0), form="blockwise", block=4)
+    np.testing.assert_allclose(loss, 0.5 * (ways[0] + ways[1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "block", "options"), [(23, 5, o) for o in OPTIONS.values()] + [(16, 8, {})])
+def test_blockwise_equals_dense(rows, block, options):
+    rng = np.random.default_rng(rows)
+    x, y = pairs(rng, rows)
+    known = (marks(rng, rows) if rows != 16 else {}) | options
+    wanted = value_and_gradients(info_nce, x, y, 20.0, **known)
+    assert_same(value_and_gradients(info_nce, x, y, 20.0, form="blockwise", block=block, **known), wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "exchange"),
+    [
+        ((2, 4, 1), "gather"),
+        ((2, 4, 1), "ring"),
+        ((2, 2, 2), "ring"),
+        pytest.param((2, 2, 2), "gather", marks=pytest.mark.slow),
+        pytest.param((2, 1, 1), "gather", marks=pytest.mark.slow),
+        pytest.param((2, 1, 1), "ring", marks=pytest.mark.slow),
+        pytest.param((1, 4, 1), "gather", marks=pytest.mark.slow),
+        pytest.param((1, 4, 1), "ring", marks=pytest.mark.slow),
+        pytest.param((1, 1, 8), "ring", marks=pytest.mark.slow),
+    ],
+)
+def test_devices_equal_dense_on_one(shape, exchange):
+    rng = np.random.default_rng(5)
+    x, y = pairs(rng, 56)
+    known = marks(rng, 56) | (OPTIONS["all"] if shape == (2, 2, 2) else {})
+    wanted = value_and_gradients(info_nce, x, y, 20.0, **known)
+    form = {"form": "blockwise", "exchange": exchange, "block": 5}
+    assert_same(value_and_gradients(info_nce, x, y, 20.0, on=mesh(shape), **form, **known), wanted)
+
+
+def test_dense_on_a_mesh_equals_dense_on_one():
+    rng = np.random.default_rng(6)
+    x, y = pairs(rng, 16)
+    known = marks(rng, 16)
+    wanted = value_and_gradients(info_nce, x, y, 20.0, **known)
+    assert_same(value_and_gradients(info_nce, x, y, 20.0, on=mesh((2, 4, 1)), **known), wanted)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 20),
+    block=st.integers(1, 9),
+    scale=st.sampled_from([0.5, 20.0, 100.0]),
+    smooth=st.sampled_from([0.0, 0.3]),
+    hard=st.sampled_from([0.0, 1.0]),
+    same=st.sampled_from(["ignore", "positive", "negative"]),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_blockwise_equals_dense_whatever_the_size(rows, block, scale, smooth, hard, same, share):
+    rng = np.random.default_rng(rows * 10 + block)
+    x, y = unit(rng, rows, 6), unit(rng, rows, 6)
+    known = {"valid": rng.random(rows) < share, "group": rng.integers(0, 4, rows).astype(np.int32)}
+    known |= {"same": same, "label_smoothing": smooth, "hard_negative": hard}
+    wanted = value_and_gradients(info_nce, x, y, scale, **known)
+    assert_same(value_and_gradients(info_nce, x, y, scale, form="blockwise", block=block, **known), wanted)
+
+
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_invalid_rows_change_nothing_and_get_no_gradient(form):
     rng = np.random.default_rng(1)
-    video, text = (jnp.asarray(unit(rng, 8, 4), jnp.float32) for _ in range(2))
-    valid = jnp.asarray([True] * 5 + [False] * 3)
-
-    def masked(video, text):
-        return info_nce(video=video, text=text, scale=jnp.float32(20), valid=valid)[0]
-
-    short, _ = info_nce(video=video[:5], text=text[:5], scale=jnp.float32(20))
-    np.testing.assert_allclose(masked(video, text), short, rtol=1e-6)
-    for grad in jax.grad(masked, argnums=(0, 1))(video, text):
-        assert np.all(np.asarray(grad[5:]) == 0)
-        assert np.all(np.isfinite(grad)) and np.any(np.asarray(grad[:5]) != 0)
+    x, y = pairs(rng, 8)
+    valid = np.array([True] * 5 + [False] * 3)
+    short = value_and_gradients(info_nce, x[:5], y[:5], 20.0, form=form, block=3)
+    x[6], y[7] = np.nan, np.inf  # what an encoder may make of padding must not spread
+    whole = value_and_gradients(info_nce, x, y, 20.0, valid=valid, form=form, block=3)
+    assert_same((whole[0], (whole[1][0][:5], whole[1][1][:5], whole[1][2])), short)
+    assert not whole[1][0][5:].any() and not whole[1][1][5:].any()
 
 
-def test_no_valid_row_gives_zero():
-    x = jnp.eye(3, dtype=jnp.float32)
-    loss, metrics = info_nce(video=x, text=x, scale=jnp.float32(1), valid=jnp.zeros(3, bool))
-    assert float(loss) == 0 and all(float(v) == 0 for v in metrics.values())
-
-
-def test_accuracies_count_rows_whose_partner_is_best():
-    video = jnp.asarray([[1, 0], [0, 1], [1, 0]], jnp.float32)
-    text = jnp.asarray([[1, 0], [0, 1], [0, 1]], jnp.float32)
-    _, metrics = info_nce(video=video, text=text, scale=jnp.float32(10))
-    assert float(metrics["accuracy_v2t"]) == pytest.approx(2 / 3)
-    assert float(metrics["accuracy_t2v"]) == pytest.approx(2 / 3)
-
-
-def test_same_text_finds_equal_captions_only_where_real():
-    text = jnp.asarray([[5, 6, 0], [5, 6, 9], [5, 7, 0]])
-    mask = jnp.asarray([[True, True, False], [True, True, False], [True, True, False]])
-    np.testing.assert_array_equal(
-        same_text(text, mask=mask), [[True, True, False], [True, True, False], [False, False, True]]
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_no_valid_row_gives_zero(form):
+    x = np.eye(3)
+    (loss, metrics), gradients = value_and_gradients(
+        info_nce, x, x, 1.0, valid=np.zeros(3, bool), form=form, block=2, **OPTIONS["all"]
     )
+    assert loss == 0 and all(value == 0 for value in metrics.values())
+    assert all(not np.any(gradient) for gradient in gradients)
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
-def test_sharded_rows_give_the_loss_and_gradients_of_one_device(devices):
-    rng = np.random.default_rng(2)
-    video, text = (jnp.asarray(unit(rng, 16, 8), jnp.float32) for _ in range(2))
-    mesh = jax.make_mesh((devices,), ("replica",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("replica"))
+def test_bfloat16_rows_are_computed_in_float32():
+    x, y = (jnp.asarray(e, jnp.bfloat16) for e in pairs(np.random.default_rng(2), 8))
+    loss, gradient = jax.value_and_grad(
+        lambda x: info_nce(x=x, y=y, scale=jnp.float32(20.0), form="blockwise", block=3)[0]
+    )(x)
+    assert loss.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
+    wanted, _ = reference(np.asarray(x, np.float64), np.asarray(y, np.float64), 20.0)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
 
-    def loss(video, text, scale):
-        return info_nce(video=video, text=text, scale=scale)[0]
 
-    both = jax.value_and_grad(loss, argnums=(0, 1, 2))
-    one = both(video, text, jnp.float32(14))
-    many = jax.jit(both)(jax.device_put(video, rows), jax.device_put(text, rows), jnp.float32(14))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, many)
+def test_blockwise_never_holds_the_scores():
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((4096, 32), (4096, 32), ())]
+
+    def temporaries(**options):
+        both = jax.value_and_grad(lambda x, y, s: info_nce(x=x, y=y, scale=s, **options)[0], argnums=(0, 1, 2))
+        return jax.jit(both).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    scores = 4 * 4096**2
+    assert temporaries(form="dense") >= scores
+    assert temporaries(form="blockwise", block=256) < scores / 20
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"same": "positve"}, "config.loss.same_text"),
+        ({"form": "blocks"}, "config.loss.form"),
+        ({"form": "blockwise", "exchange": "rings"}, "config.loss.exchange"),
+        ({"form": "blockwise", "block": 0}, "config.loss.block"),
+        ({"label_smoothing": 1.5}, "config.loss.label_smoothing"),
+        ({"hard_negative": -1.0}, "config.loss.hard_negative"),
+    ],
+)
+def test_a_wrong_option_is_named(options, field):
+    x = jnp.eye(4, dtype=jnp.float32)
+    with pytest.raises(UserError, match=field):
+        info_nce(x=x, y=x, scale=jnp.float32(1.0), **options)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    x = jnp.ones((6, 4), jnp.float32)
+    with jax.set_mesh(mesh((4, 2, 1))), pytest.raises(UserError, match=r"multiple of 8"):
+        info_nce(x=x, y=x, scale=jnp.float32(1.0), form="blockwise")
+
+
+def test_text_group_is_equal_where_the_real_tokens_are():
+    text = jnp.asarray([[5, 6, 0], [5, 6, 9], [5, 7, 0], [6, 5, 0], [5, 6, 0]], jnp.int32)
+    mask = jnp.asarray([[1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]], bool)
+    groups = [tuple(row) for row in np.asarray(text_group(text, mask=mask)).tolist()]
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 4
+
+
+def test_text_group_keeps_many_texts_apart():
+    text = np.unique(np.random.default_rng(0).integers(0, 9, (20_000, 7)).astype(np.int32), axis=0)
+    groups = np.asarray(text_group(jnp.asarray(text), mask=jnp.ones(text.shape, bool)))
+    assert len(np.unique(groups, axis=0)) == len(text)
+    # Each of the two numbers alone meets about n^2 / 2^33 times by chance.
+    for column in groups.T:
+        assert len(text) - len(np.unique(column)) <= 3

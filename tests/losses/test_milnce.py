@@ -1,0 +1,82 @@
+"""MIL-NCE against float64 loops in NumPy, and its blockwise and ring forms against the dense one."""
+
+import numpy as np
+import pytest
+from contrast import assert_same, mesh, unit, value_and_gradients
+
+from twinreel.losses.infonce import info_nce
+from twinreel.losses.milnce import mil_nce
+
+NAMES = ("video", "text", "scale")
+
+
+def reference(video, text, scale, *, valid, text_valid):
+    """The loss by loops over clips and candidates, float64."""
+    clips = [i for i in range(len(video)) if valid[i] and text_valid[i].any()]
+    total = 0.0
+    for i in clips:
+        own = [np.exp(scale * float(video[i] @ text[i, c])) for c in np.flatnonzero(text_valid[i])]
+        rest = []
+        for j in clips:
+            if j != i:
+                rest += [np.exp(scale * float(video[i] @ text[j, c])) for c in np.flatnonzero(text_valid[j])]
+                rest += [np.exp(scale * float(video[j] @ text[i, c])) for c in np.flatnonzero(text_valid[i])]
+        total -= np.log(sum(own) / (sum(own) + sum(rest)))
+    return total / max(len(clips), 1)
+
+
+def clips(rng, rows, candidates=3):
+    video = unit(rng, rows, 6)
+    text = 0.5 * video[:, None, :] + 0.7 * unit(rng, rows, candidates, 6)
+    return video, text, {"valid": rng.random(rows) < 0.8, "text_valid": rng.random((rows, candidates)) < 0.6}
+
+
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_equals_loops_in_float64(form):
+    video, text, known = clips(np.random.default_rng(0), 9)
+    (loss, _), gradients = value_and_gradients(mil_nce, video, text, 5.0, names=NAMES, form=form, block=4, **known)
+    np.testing.assert_allclose(loss, reference(video, text, 5.0, **known), rtol=1e-5)
+    assert not gradients[1][~known["text_valid"]].any() and not gradients[0][~known["valid"]].any()
+    step = 1e-6
+    for which, index in [(0, (0, 1)), (0, (3, 2)), (1, (1, 0, 2)), (1, (4, 2, 0)), (2, ())]:
+        sides = []
+        for sign in (1, -1):
+            moved = [video.copy(), text.copy(), np.array(5.0)]
+            moved[which][index] += sign * step
+            sides.append(reference(*moved, **known))
+        slope = (sides[0] - sides[1]) / (2 * step)
+        np.testing.assert_allclose(gradients[which][index], slope, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "exchange"),
+    [
+        (23, None, "gather"),
+        pytest.param(24, (2, 4, 1), "gather", marks=pytest.mark.slow),
+        (24, (2, 2, 2), "ring"),
+    ],
+)
+def test_blockwise_equals_dense(rows, shape, exchange):
+    video, text, known = clips(np.random.default_rng(rows), rows)
+    wanted = value_and_gradients(mil_nce, video, text, 20.0, names=NAMES, **known)
+    form = {"form": "blockwise", "exchange": exchange, "block": 5}
+    on = None if shape is None else mesh(shape)
+    got = value_and_gradients(mil_nce, video, text, 20.0, names=NAMES, on=on, **form, **known)
+    assert_same(got, wanted)
+
+
+def test_accuracies_with_one_candidate_are_those_of_infonce():
+    video, text, _ = clips(np.random.default_rng(2), 12, candidates=1)
+    (_, metrics), _ = value_and_gradients(mil_nce, video, text, 5.0, names=NAMES, form="blockwise", block=5)
+    (_, wanted), _ = value_and_gradients(info_nce, video, text[:, 0], 5.0)
+    assert wanted["accuracy_x2y"] > 0
+    assert metrics == {name: pytest.approx(value) for name, value in wanted.items()}
+
+
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_no_valid_row_gives_zero(form):
+    video, text, _ = clips(np.random.default_rng(2), 4)
+    (loss, metrics), gradients = value_and_gradients(
+        mil_nce, video, text, 5.0, names=NAMES, form=form, block=3, text_valid=np.zeros((4, 3), bool)
+    )
+    assert loss == 0 and not any(metrics.values()) and not any(np.any(g) for g in gradients)

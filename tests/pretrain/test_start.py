@@ -1,0 +1,51 @@
+"""A new run that begins with parts of another checkpoint."""
+
+import json
+
+import numpy as np
+import pytest
+
+from twinreel.configs.errors import UserError
+from twinreel.configs.load import load_config
+from twinreel.engine.checkpoint import read_meta, read_params
+from twinreel.pretrain.pretrain import main, pretrain
+from twinreel.pretrain.start import Start
+
+
+def command(tiny_overrides, *extra, workdir):
+    flags = [f"--config.{item}" for item in tiny_overrides]
+    return ["--config", "demo", "--workdir", str(workdir), *flags, "--config.train.eval_every=0", *extra]
+
+
+def test_lit_keeps_the_video_tower_of_the_checkpoint(tiny_overrides, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(command(tiny_overrides, "--config.train.steps=2", workdir=first)) == 0
+    (first / "tokenizer.meta.json").rename(first / "moved")  # the tokenizer comes with the checkpoint's meta
+    init = ["--init", str(first), "--init_parts", "^video/.*", "text/embedding",
+            "--config.train.steps=3", '--config.optimizer.frozen=("^video/",)']  # fmt: skip
+    capsys.readouterr()
+    assert main(command(tiny_overrides, *init, workdir=second)) == 0
+    shown = capsys.readouterr().err
+    assert "parameters: checkpoint and new model" in shown
+    assert "loaded" in shown and "new" in shown and "unused" in shown
+    before, after = read_params(first), read_params(second)
+    video = {path for path in before if path.startswith("video/")}
+    for path in video:
+        np.testing.assert_array_equal(after[path], before[path])
+    assert not np.array_equal(after["text/embedding"], before["text/embedding"])
+    meta = read_meta(second)
+    assert meta["init"] == {"checkpoint": str(first), "parts": ["^video/.*", "text/embedding"]}
+    assert meta["tokenizer"] == json.loads((first / "moved").read_text())
+    # a resume does not look at the checkpoint again
+    again = ["--init", str(tmp_path / "nowhere"), *init[2:5], "--config.train.steps=4", init[-1]]
+    assert main(command(tiny_overrides, *again, workdir=second)) == 0
+    for path in video:
+        np.testing.assert_array_equal(read_params(second)[path], before[path])
+    start = Start(checkpoint=first, parts=("^audio/.*",))
+    with pytest.raises(UserError, match=r"--init_parts: '\^audio/\.\*' matches no whole path"):
+        pretrain(load_config("demo", overrides=tiny_overrides), workdir=tmp_path / "third", start=start)
+
+
+def test_an_invalid_regex_is_named():
+    with pytest.raises(UserError, match=r"--init_parts: '\(' is not a regular expression"):
+        Start(checkpoint="x", parts=("(",))
