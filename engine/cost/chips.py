@@ -65,22 +65,22 @@ class Chip:
     dcn_host: float
 
 
-# Sources: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} (peak, HBM, bandwidth, inter-chip bandwidth per chip both ways:
-# v4 2400, v5e 1600, v5p 4800, v6e 3584 Gbit/s), divided by the links (2 per dimension): per link and direction
-# 50, 50, 100 and 112 GB/s; v4: Jouppi et al. 2023. Published HBM sizes are GiB: v5e 16, v4 and v6e 32, v5p 95; how much
-# of it a program may use is for the compiler to say. Networks: v5e and v5p hosts 200 Gbit/s, v6e 4 x 200 (8 chips;
-# 400 for a host of 4), v4 100.
+# Sources: docs.cloud.google.com/tpu/docs, pages v4, v5e, v5p and v6e. Links: the bandwidth of a chip, both ways (v5e 400,
+# v5p 1200, v6e 800 GB/s), divided by its ports (two per dimension) and directions; v4: Jouppi et al. 2023, 50 GB/s. HBM
+# sizes are published as GiB; how much of it a program may use is for the compiler to say. A host is what one process
+# drives, four chips; its network is half of that of a machine of eight chips for v5e (2 x 100 Gbit/s) and v6e
+# (4 x 200 Gbit/s), 50 Gbit/s a chip for v5p; for v4 nothing is published, 100 Gbit/s is taken.
 CHIPS: dict[str, Chip] = {
     chip.name: chip
     for chip in (
         Chip(name="v4", kind="TPU v4", hbm_bytes=32 * 2**30, hbm_bandwidth=1228e9, peak_flops=275e12,
              ici_link=50e9, ici_dims=3, pod_chips=4096, host_chips=4, dcn_host=12.5e9),
         Chip(name="v5e", kind="TPU v5 lite", hbm_bytes=16 * 2**30, hbm_bandwidth=819e9, peak_flops=197e12,
-             ici_link=50e9, ici_dims=2, pod_chips=256, host_chips=4, dcn_host=25e9),
+             ici_link=50e9, ici_dims=2, pod_chips=256, host_chips=4, dcn_host=12.5e9),
         Chip(name="v5p", kind="TPU v5", hbm_bytes=95 * 2**30, hbm_bandwidth=2765e9, peak_flops=459e12,
              ici_link=100e9, ici_dims=3, pod_chips=8960, host_chips=4, dcn_host=25e9),
         Chip(name="v6e", kind="TPU v6 lite", hbm_bytes=32 * 2**30, hbm_bandwidth=1640e9, peak_flops=918e12,
-             ici_link=112e9, ici_dims=2, pod_chips=256, host_chips=4, dcn_host=50e9),
+             ici_link=100e9, ici_dims=2, pod_chips=256, host_chips=4, dcn_host=50e9),
     )
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from ...configs.errors import UserError
 from .chips import Chip
 from .collectives import Traffic
 
@@ -28,6 +29,11 @@ class Assumptions:
     links: float = 0.8
     network: float = 0.6
     overlap: float = 0.5
+
+    def __post_init__(self):
+        for name, share in dataclasses.asdict(self).items():
+            if not (0 <= share <= 1 and (share or name == "overlap")):
+                raise UserError(f"--{name}={share} must be a share above 0 and up to 1 (--overlap may be 0)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,12 @@ def main(argv: list[str]) -> int:
     quiet = args.json == "-"
     if args.search:
         found = search.search(
-            config, topology=topology, assumptions=assumptions, workdir=Path(args.workdir), tries=args.tries
+            config,
+            topology=topology,
+            assumptions=assumptions,
+            workdir=Path(args.workdir),
+            tries=args.tries,
+            quiet=quiet,
         )
         result: dict[str, Any] = {"topology": topology_facts(topology), "ranked": found}
         show = report.print_search

@@ -175,6 +175,8 @@ def _fake_devices(wanted: int) -> Sequence[Any]:
     """Return `wanted` CPU devices; asks jax for them if it has not started yet."""
     import jax
 
+    with contextlib.suppress(RuntimeError):  # jax has started
+        jax.config.update("jax_platforms", "cpu")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # jax has started
             jax.config.update("jax_num_cpu_devices", wanted)
