@@ -1,6 +1,7 @@
 """Towers for video, text and sound in one embedding space (CLIP, Radford et al. 2021)."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -90,6 +91,15 @@ class DualTower(nnx.Module):
     def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""
         return self.video.features(video, keys=keys)
+
+
+LOSS_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
+"""Name of a loss -> where its parameters start if `config.model` does not say (sigmoid: SigLIP, Zhai et al. 2023)."""
+
+
+def for_loss(model: Mapping[str, Any], *, loss: str) -> dict[str, Any]:
+    """Return `config.model` with the parameters of the loss `config.loss.name`: only the sigmoid loss has a `bias`."""
+    return LOSS_STARTS.get(loss, {}) | dict(model)
 
 
 def build(

@@ -117,8 +117,9 @@ class Classifier(nnx.Module):
         self.video, self.head, self.frozen = video, head, frozen
 
     def __call__(self, video: Video, *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
-        """Score clips: uint8 `[B,T,H,W,3]` -> float32 `[B,classes]`; `keys` turns dropout on."""
-        tokens = self.video.features(video, keys=None if self.frozen else fold(keys, 0))  # [B,T,D]
+        """Score clips: uint8 `[B,T,H,W,3]` -> float32 `[B,classes]`; `keys` turns dropout on, never patch dropout."""
+        own = None if self.frozen else fold(keys, 0)
+        tokens = self.video.features(video, keys=own, drop_patches=False)  # [B,T,D]
         return self.head(jax.lax.stop_gradient(tokens) if self.frozen else tokens, keys=fold(keys, 1))
 
 

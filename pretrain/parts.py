@@ -1,72 +1,87 @@
-"""A batch encoded in parts, one after another, with the gradient of the whole."""
+"""Encode a global batch in parts, one after another, so that the activations of one part at a time are in memory.
+
+GradCache (Gao et al. 2021, arXiv:2101.06983): the loss needs all embeddings at once but the activations of no two rows
+together, so a part's are computed again when its gradient is due. Value and gradients are those of the whole batch.
+"""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from einops import rearrange
 from jax.sharding import PartitionSpec
+from jaxtyping import Array
 
 from ..configs.errors import UserError
 
-_ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch lie
+AXES = ("replica", "fsdp")
+"""Mesh axes over which the rows of a batch are split."""
+
+Rows = dict[str, Array]
+"""Arrays with one entry per row along their first axis."""
 
 
-def in_parts(encode: Callable[[Any, Any, Any], Any], params: Any, rows: Any, keys: Any, *, parts: int) -> Any:
-    """Return `encode(params, rows, keys)`, computed in `parts` parts of the rows.
+def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int) -> Rows:
+    """Return `encode(rows)`, computed in `parts` turns that each see an equal share of every device's rows.
 
-    Only the results are kept of each part; the backward pass encodes it again (GradCache, Gao et al. 2021,
-    arXiv:2101.06983). So any loss of all results has exactly the gradient that it has when all rows are encoded at
-    once, as long as `encode` treats each row by itself and draws from the row's own key.
+    The rows of a part lie on the devices where they lie in the batch (mesh of the context, `jax.set_mesh`): nothing
+    moves. The backward pass encodes each part again.
 
     Args:
-      encode: works row by row.
-      params: the parameters, any tree.
-      rows: a tree of arrays with B rows.
-      keys: row keys `[B]`, or None.
-      parts: how many; each takes an equal share of the rows of every device, so that no row moves.
+      encode: rows -> embeddings; what it gives for a row must depend on that row only.
+      rows: arrays [B,...], random keys included.
+      parts: k; 1 encodes all at once and keeps the activations.
 
     Raises:
-      UserError: the rows of a device do not divide by `parts`.
+      UserError: k does not divide the rows of a device.
     """
     if parts == 1:
-        return encode(params, rows, keys)
-    size = jax.tree.leaves(rows)[0].shape[0]
-    devices = _devices()
-    if size % (devices * parts):
+        return encode(rows)
+    devices, total = _devices(), jax.tree.leaves(rows)[0].shape[0]
+    if parts < 1 or total % (parts * devices):
         raise UserError(
-            f"config.loss.microbatch={parts} must divide the {size // devices} rows that each of {devices} devices has "
-            f"of config.data.batch_size={size}"
+            f"config.loss.microbatch={parts} must divide the {total // devices} rows that each of {devices} devices "
+            f"has of a batch of {total}; set it to a divisor, or change config.data.batch_size"
         )
-    split = jax.tree.map(lambda x: _split(x, devices=devices, parts=parts), (rows, keys))
-    again = jax.checkpoint(lambda params, part: encode(params, *part), prevent_cse=False)
-    results = jax.lax.map(lambda part: again(params, part), split)
-    return jax.tree.map(lambda x: _join(x, devices=devices), results)
+
+    def part(rows: Rows) -> Rows:
+        return encode(jax.tree.map(_split_first, rows))
+
+    # In a loop the compiler cannot merge the two computations, so there is no need for the barrier against it.
+    encoded = jax.lax.map(
+        jax.checkpoint(part, prevent_cse=False),
+        jax.tree.map(lambda x: split(x, parts=parts, devices=devices), rows),
+    )
+    return jax.tree.map(lambda x: join(x, devices=devices), encoded)
+
+
+def split(x: Array, *, parts: int, devices: int) -> Array:
+    """Divide rows [B,...] into parts [k,B/k,...]; a part takes as many rows of each of the devices, in their order."""
+    x = _place(rearrange(x, "(d k r) ... -> d k r ...", d=devices, k=parts), PartitionSpec(AXES))
+    x = _place(rearrange(x, "d k r ... -> k d r ..."), PartitionSpec(None, AXES))
+    return _place(rearrange(x, "k d r ... -> k (d r) ..."), PartitionSpec(None, AXES))
+
+
+def join(x: Array, *, devices: int) -> Array:
+    """Undo `split`: [k,B/k,...] -> [B,...]."""
+    x = _place(rearrange(x, "k (d r) ... -> k d r ...", d=devices), PartitionSpec(None, AXES))
+    x = _place(rearrange(x, "k d r ... -> d k r ..."), PartitionSpec(AXES))
+    return _split_first(rearrange(x, "d k r ... -> (d k r) ..."))
+
+
+def _split_first(x: Array) -> Array:
+    return _place(x, PartitionSpec(AXES))
+
+
+def _place(x: Any, spec: PartitionSpec) -> Any:
+    names = jax.sharding.get_abstract_mesh().shape
+    axes = tuple(axis for axis in AXES if axis in names)
+    if not axes:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axes if entry == AXES else entry for entry in spec)))
 
 
 def _devices() -> int:
-    """Over how many devices the rows lie, by the mesh of the context."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    return math.prod(shape.get(axis, 1) for axis in _ROWS)
-
-
-def _split(x: jax.Array, *, devices: int, parts: int) -> jax.Array:
-    """`[B, ...] -> [parts, B / parts, ...]`, each part with rows of every device."""
-    y = x.reshape(devices, parts, -1, *x.shape[1:])  # [devices,parts,rows of a device's part,...]
-    return _placed(jnp.swapaxes(y, 0, 1).reshape(parts, -1, *x.shape[1:]))
-
-
-def _join(x: jax.Array, *, devices: int) -> jax.Array:
-    """The inverse of `_split`."""
-    parts = x.shape[0]
-    y = jnp.swapaxes(x.reshape(parts, devices, -1, *x.shape[2:]), 0, 1)
-    return y.reshape(-1, *x.shape[2:])
-
-
-def _placed(x: jax.Array) -> jax.Array:
-    """Keep the rows of each part where they are: axis 1 over the devices of the batch."""
-    if _devices() == 1:
-        return x
-    axes = tuple(axis for axis in _ROWS if axis in jax.sharding.get_abstract_mesh().shape)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, axes))
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return math.prod(sizes.get(axis, 1) for axis in AXES)
