@@ -66,9 +66,9 @@ class Chip:
 
 
 # Sources: docs.cloud.google.com/tpu/docs, pages v4, v5e, v5p and v6e. Links: the bandwidth of a chip, both ways (v5e
-# 400, v5p 1200, v6e 800 GB/s), divided by its ports (two per dimension) and directions; v4: Jouppi et al. 2023, 50 GB/s. HBM
-# sizes are published as GiB; how much of it a program may use is for the compiler to say. A host is what one process
-# drives, four chips; its network is half of that of a machine of eight chips for v5e (2 x 100 Gbit/s) and v6e
+# 400, v5p 1200, v6e 800 GB/s), divided by its ports (two per dimension) and directions; v4: Jouppi et al. 2023, 50
+# GB/s. HBM sizes are published as GiB; how much of it a program may use is for the compiler to say. A host is what one
+# process drives, four chips; its network is half of that of a machine of eight chips for v5e (2 x 100 Gbit/s) and v6e
 # (4 x 200 Gbit/s), 50 Gbit/s a chip for v5p; for v4 nothing is published, 100 Gbit/s is taken.
 CHIPS: dict[str, Chip] = {
     chip.name: chip

@@ -146,19 +146,11 @@ def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
     from ...engine.options import TrainOptions
     from ...engine.state import Blueprint
     from ...engine.train import create_rules
-    from ..objective import Contrastive
+    from ..objective import contrastive
 
     data = section(ClipData, config.data, name="data")
     steps = section(TrainOptions, config.train, name="train").steps
-    objective = Contrastive(
-        model=config.model.to_dict(),
-        loss=config.loss.to_dict(),
-        num_frames=data.num_frames,
-        context_length=data.context_length,
-        vocab_size=data.vocab_size,
-        audio_samples=data.audio_samples,
-        steps=steps,
-    )
+    objective = contrastive(config, data=data, vocab_size=data.vocab_size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
     check_batch_size(data.batch_size, mesh=mesh)
