@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PLANNING := .venv/.installed-plan
 
 .PHONY: help install demo test test-all lint format clean
 
@@ -22,6 +23,11 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The TPU compiler (137 MB), for the slow tests of `twinreel plan`.
+$(PLANNING): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plan]'
+	touch $@
+
 demo: install
 	$(BIN)/twinreel demo --workdir runs/demo
 
@@ -37,7 +43,7 @@ format: install
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: lint
+test-all: lint $(PLANNING)
 	$(BIN)/python -m pytest
 
 clean:

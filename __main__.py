@@ -11,6 +11,7 @@ VERBS = {
     "prepare": ("data.prepare.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
     "inspect": ("data.inspect.inspect", "say what is in a prepared folder, as text and as a page; verify its records"),
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with InfoNCE"),
+    "plan": ("pretrain.plan.plan", "compile the step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("serve.encode", "embed media files or strings with a checkpoint"),

@@ -21,7 +21,7 @@ from .placement import Activations
 from .preflight import same_program
 from .state import NOT_HALTED, Blueprint, TrainState, split_model
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, Any]
 Outputs = dict[str, Any]
 
 
@@ -99,13 +99,13 @@ def make_step(
     return step
 
 
-def lower_step(
+def trace_step(
     batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
-) -> jax.stages.Lowered:
-    """Lower the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
+) -> jax.stages.Traced:
+    """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
     Nothing runs and no device needs to exist: the mesh of `blueprint` may be made of topology descriptions. An
-    objective with phases is lowered for the one of step 0 unless `phase` says another.
+    objective with phases is traced for the one of step 0 unless `phase` says another.
 
     Raises:
       UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
@@ -123,9 +123,16 @@ def lower_step(
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
     }
-    lowered = jitted.lower(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    traced = jitted.trace(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
     place.check()
-    return lowered
+    return traced
+
+
+def lower_step(
+    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
+) -> jax.stages.Lowered:
+    """Lower what `trace_step` traces."""
+    return trace_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase).lower()
 
 
 def compile_step(

@@ -1,0 +1,72 @@
+"""SigLIP So400m-size towers on 16 frames of 224 pixels, global batch 32,768, for a TPU v5p-512 (256 chips).
+
+Source: shape-optimised ViT-400M (Alabdulmohsin et al. 2023: width 1152, depth 27, MLP 4304, 16 heads, patch 14) for
+video and text as in SigLIP (Zhai et al. 2023), whose loss and b2 these are; 4 temporal blocks (Arnab et al. 2021, ViViT
+model 2).
+
+    twinreel plan --config siglip_so400m --topology v5p-512
+    twinreel pretrain --config siglip_so400m --data gs://bucket/prepared --workdir gs://bucket/runs/siglip_so400m
+
+Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
+split over four chips.
+
+LAB RECORD: not yet trained. Planned with `twinreel plan`, libtpu 0.0.42.1 (the time is an estimate):
+
+    to come
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
+    """Return the config; `arg` is the global batch size."""
+    c = ml_collections.ConfigDict()
+    c.seed = 0
+    c.data = {
+        "dir": "data/mine",
+        "batch_size": int(arg),
+        "num_frames": 16,
+        "eval_split": "val",
+        "train_video": "random_resized_crop(224, min_scale=0.5)|flip_lr",
+        "eval_video": "resize_short(224)|center_crop(224)",
+        "context_length": 64,
+        "vocab_size": 32_000,
+    }
+    c.model = {
+        "embed_dim": 1152,
+        "remat": "full",
+        "video": {
+            "image_size": 224,
+            "patch": 14,
+            "tubelet": 1,
+            "width": 1152,
+            "depth": 27,
+            "heads": 16,
+            "temporal_depth": 4,
+            "mlp_ratio": 3.7362,  # int(1152 * 3.7362) = 4304
+            "dtype": "bfloat16",
+        },
+        "text": {"width": 1152, "depth": 27, "heads": 16, "mlp_ratio": 3.7362, "dtype": "bfloat16"},
+    }
+    c.loss = {"name": "sigmoid", "form": "blockwise", "exchange": "ring", "microbatch": 2}
+    c.optimizer = {
+        "name": "adamw",
+        "lr": 1e-3,
+        "warmup_steps": 2000,
+        "schedule": "cosine",
+        "weight_decay": 1e-4,
+        "b2": 0.95,
+        "eps": 1e-6,
+        "clip_norm": 1.0,
+    }
+    c.mesh = {"replica": -1, "fsdp": 4, "tensor": 1}
+    c.sharding = {"rules": "fsdp"}
+    c.train = {
+        "steps": 40_000,
+        "log_every": 50,
+        "eval_every": 2000,
+        "checkpoint_every": 1000,
+        "keep_last": 2,
+        "best_metric": "val/t2v_R@1",
+    }
+    return c

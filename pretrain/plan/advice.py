@@ -1,0 +1,125 @@
+"""Three changes to a config that does not fit: remat policy, microbatch, fsdp size; each tried until it fits."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ...configs.errors import UserError
+from ...configs.load import Config, flatten
+from ...engine.cost.roofline import Assumptions
+from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
+from .topology import Topology
+
+REMAT = ("none", "dots", "dots_no_batch", "full")
+"""Rematerialisation policies, from the one that keeps most to the one that keeps least."""
+
+_MOST = 3  # programs that are compiled for one kind of change
+
+
+def find_changes(
+    config: Config,
+    *,
+    traced: Traced,
+    failed: OutOfMemory,
+    topology: Topology,
+    devices: Sequence[Any],
+    assumptions: Assumptions | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Try one kind of change after the other, each until the step fits.
+
+    Args:
+      config: the one that does not fit.
+      traced: its step.
+      failed: what the compiler said.
+      topology: of the devices.
+      devices: from `topology_devices`.
+      assumptions: of the time estimate.
+      say: told what is being compiled.
+
+    Returns:
+      One entry for each kind that the config leaves room for: `kind` ("remat", "microbatch", "fsdp"), `changes`
+      (config field -> value), `fits`, `memory_bytes` (on a chip), `time` as of `plan`.
+    """
+    found = []
+    for kind, steps in _ladders(config, traced=traced, failed=failed).items():
+        best = None
+        for changes in steps:
+            say(f"does not fit; trying {words(changes)}")
+            try:
+                compiled = _try(changed(config, changes), devices=devices, topology=topology, assumptions=assumptions)
+            except UserError as error:  # a size that does not divide: not a change to propose
+                say(f"  not possible: {error}")
+                continue
+            best = entry(changes, compiled=compiled) | {"kind": kind}
+            if best["fits"]:
+                break
+        if best is not None:
+            found.append(best)
+    return found
+
+
+def words(changes: Mapping[str, Any]) -> str:
+    """Return changes as they stand in a config.
+
+    >>> words({"model.remat": "full", "loss.microbatch": 4})
+    "config.model.remat='full', config.loss.microbatch=4"
+    """
+    return ", ".join(f"config.{key}={value!r}" for key, value in changes.items()) or "as it is"
+
+
+def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
+    """Return what is told of a program that was tried, as JSON values."""
+    return {
+        "changes": dict(changes),
+        "fits": compiled.out_of_memory is None,
+        "memory_bytes": compiled.memory.total if compiled.memory else None,
+        "needed_bytes": compiled.out_of_memory.needed if compiled.out_of_memory else None,
+        "time": dataclasses.asdict(compiled.estimate) if compiled.estimate else None,
+        "compile_s": compiled.compile_s,
+    }
+
+
+def with_fsdp(config: Config, *, fsdp: int) -> dict[str, Any]:
+    """Return the changes that split parameters over `fsdp` devices, sharding rules included where none split any."""
+    changes: dict[str, Any] = {"mesh.replica": -1, "mesh.fsdp": fsdp}
+    if fsdp > 1 and flatten(config).get("sharding.rules", "replicated") == "replicated":
+        changes["sharding.rules"] = "fsdp"
+    return changes
+
+
+def _ladders(config: Config, *, traced: Traced, failed: OutOfMemory) -> dict[str, Iterator[dict[str, Any]]]:
+    return {
+        "remat": _remat_steps(config),
+        "microbatch": _microbatch_steps(config, traced=traced, failed=failed),
+        "fsdp": _fsdp_steps(config, traced=traced),
+    }
+
+
+def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
+    """Policies that keep less than the present one, from the gentlest."""
+    now = config.model.get("remat", "none")
+    start = REMAT.index(now) + 1 if now in REMAT else len(REMAT) - 1
+    yield from ({"model.remat": policy} for policy in REMAT[start:][-_MOST:])
+
+
+def _microbatch_steps(config: Config, *, traced: Traced, failed: OutOfMemory) -> Iterator[dict[str, Any]]:
+    """Parts of the batch: from the power of two that the shortage suggests, doubling."""
+    now = config.loss.get("microbatch", 1)
+    rows = config.data.batch_size // traced.parts.ways
+    room = max(1, failed.limit - traced.parts.standing_bytes)
+    ratio = max(2.0, failed.needed / room) if failed.limit else 2.0
+    first = now * 2 ** math.ceil(math.log2(ratio))
+    yield from ({"loss.microbatch": parts} for parts in (first * 2**i for i in range(_MOST)) if rows % parts == 0)
+
+
+def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:
+    """Larger fsdp sizes, up to all devices."""
+    now, most = traced.mesh.shape["fsdp"], traced.parts.ways
+    sizes = [size for size in (4, 16, 64, 256, most) if now < size <= most and most % size == 0]
+    yield from (with_fsdp(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])
+
+
+def _try(config: Config, *, devices: Sequence[Any], topology: Topology, assumptions: Assumptions | None) -> Compiled:
+    return compile_traced(trace(config, devices=devices), topology=topology, assumptions=assumptions or Assumptions())

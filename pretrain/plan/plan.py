@@ -1,0 +1,235 @@
+"""`twinreel plan`: what a config would need and cost on chips that are not here."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...configs.cli import Parser
+from ...configs.load import Config, load_config
+from ...configs.section import section
+from ...engine.cost.roofline import Assumptions
+from .program import Compiled, Traced, checkpoint_bytes, compile_traced, one_row, trace
+from .topology import Topology, parse_topology, topology_devices
+
+DESCRIPTION = """Compile the real train step of a config for a pod, with the real TPU compiler and without a TPU.
+
+  twinreel plan --config clip_b16 --topology v5e-256
+  twinreel plan --config clip_b16 --topology v5e-256 --config.mesh.fsdp=16 --json plan.json
+  twinreel plan --config clip_b16 --topology v5e-256 --search --workdir runs/search
+  twinreel plan --config demo --topology cpu-8
+
+Prints what a chip's memory holds, FLOPs, what the chips send to each other by mesh axis, an estimate of step time and
+MFU with its assumptions, the input rate that each host must deliver, checkpoint size, hours and chip-hours. If the step
+does not fit, it says what is largest and which changes make it fit, having compiled them.
+
+Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256 (TensorCores, two to a chip, as Google Cloud counts: v5p-256 is 128
+chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; cpu-8 for
+fake devices, where libtpu is not installed (pip install 'twinreel[plan]'). Nothing is allocated, no network is used.
+
+Memory and collectives are the compiler's; the time is an estimate (`--matmul` ... set its assumptions)."""
+
+_JPEG_BYTES_PER_PIXEL = 0.22  # 19 kB for a frame of 240 pixels on the short side, as measured (bench/README.md)
+_STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb; 0 = it fits, 1 = it does not."""
+    parser = Parser(verb="plan", description=DESCRIPTION)
+    parser.add_config()
+    parser.add_argument("--topology", required=True, help="chips to plan for: v5e-256, v5p:8x8x8, cpu-8 ...")
+    parser.add_argument("--slices", type=int, default=1, help="so many of them, joined by the hosts' network")
+    parser.add_argument(
+        "--json", default="", metavar="FILE", help="also write everything to this file; - = print it alone"
+    )
+    parser.add_argument("--search", action="store_true", help="try mesh shapes, remat and microbatch; rank what fits")
+    parser.add_argument("--tries", type=int, default=12, help="with --search: the most programs to compile")
+    parser.add_argument(
+        "--workdir", default="runs/plan", help="with --search: folder of search.jsonl; it is gone on with"
+    )
+    parser.add_argument(
+        "--no_advice", action="store_true", help="if it does not fit, do not look for changes that would"
+    )
+    for field in dataclasses.fields(Assumptions):
+        parser.add_argument(f"--{field.name}", type=float, default=field.default, help=_SHARES[field.name])
+    args, overrides = parser.parse(argv)
+    assumptions = Assumptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)})
+    config = load_config(args.config, overrides=overrides)
+    topology = parse_topology(args.topology, slices=args.slices)
+    from . import report, search
+
+    quiet = args.json == "-"
+    if args.search:
+        found = search.search(
+            config,
+            topology=topology,
+            assumptions=assumptions,
+            workdir=Path(args.workdir),
+            tries=args.tries,
+            quiet=quiet,
+        )
+        result: dict[str, Any] = {"topology": topology_facts(topology), "ranked": found}
+        show = report.print_search
+    else:
+        result = plan(
+            config, topology=topology, assumptions=assumptions, advise=not args.no_advice, say=_say(quiet=quiet)
+        )
+        show = report.print_plan
+    if quiet:
+        print(json.dumps(result))
+    else:
+        show(result)
+    if args.json and not quiet:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0 if args.search or result["fits"] else 1
+
+
+_SHARES = {
+    "matmul": "share of the chip's peak that matrix products reach",
+    "hbm": "share of the memory's bandwidth",
+    "links": "share of the bandwidth of the links between chips (ICI)",
+    "network": "share of the bandwidth of the hosts' network (DCN)",
+    "overlap": "share of the time of sending that hides behind computing",
+}
+
+
+def plan(
+    config: Config,
+    *,
+    topology: Topology,
+    assumptions: Assumptions | None = None,
+    advise: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Compile a config's step for a topology and say what it needs and costs.
+
+    Args:
+      config: as for `pretrain`; nothing is read from `config.data.dir`.
+      topology: from `parse_topology`.
+      assumptions: of the time estimate.
+      advise: if the step does not fit, look for changes that make it fit.
+      say: told what is being done.
+
+    Returns:
+      JSON values: `fits`, `topology`, `mesh`, `memory` (bytes on a chip by kind, None if it does not fit),
+      `out_of_memory`, `flops` (per chip), `collectives`, `time` (None on fake devices), `input` (per host),
+      `checkpoint_bytes`, `run`, `assumptions`, `compile_s`, and with advice `advice`.
+    """
+    from .advice import find_changes
+
+    assumptions = assumptions or Assumptions()
+    devices = topology_devices(topology)
+    say(f"tracing the step for {topology}")
+    traced = trace(config, devices=devices)
+    say(f"compiling ({traced.trace_s:.0f} s for the trace)")
+    compiled = compile_traced(traced, topology=topology, assumptions=assumptions)
+    result = describe(config, traced=traced, compiled=compiled, topology=topology, assumptions=assumptions)
+    if compiled.out_of_memory is not None and advise:
+        result["advice"] = find_changes(
+            config, traced=traced, failed=compiled.out_of_memory, topology=topology, devices=devices, say=say
+        )
+    return result
+
+
+def describe(
+    config: Config, *, traced: Traced, compiled: Compiled, topology: Topology, assumptions: Assumptions
+) -> dict[str, Any]:
+    """Return the JSON values of `plan` for a compiled step."""
+    chips = traced.mesh.size
+    step_s = compiled.estimate.step_s if compiled.estimate else None
+    return {
+        "fits": compiled.out_of_memory is None,
+        "topology": topology_facts(topology),
+        "mesh": dict(traced.mesh.shape),
+        "batch_size": config.data.batch_size,
+        "parameters": sum(math.prod(x.shape) for x in (traced.state.params | traced.state.others).values()),
+        "memory": None if compiled.memory is None else dataclasses.asdict(compiled.memory),
+        "standing_bytes": standing(traced),
+        "out_of_memory": None if compiled.out_of_memory is None else dataclasses.asdict(compiled.out_of_memory),
+        "flops": {
+            "model_per_chip": traced.flops.model / chips,
+            "recomputed_per_chip": traced.flops.recomputed / chips,
+            "lower_bound": traced.flops.open_loops > 0,
+        },
+        "hbm_bytes_per_chip": compiled.hbm_bytes,
+        "collectives": [dataclasses.asdict(one) for one in compiled.traffic],
+        "bytes_are_lower_bound": compiled.open_loops > 0,
+        "time": None if compiled.estimate is None else dataclasses.asdict(compiled.estimate),
+        "assumptions": dataclasses.asdict(assumptions),
+        "input": input_rate(config, hosts=topology.hosts, step_s=step_s),
+        "checkpoint_bytes": checkpoint_bytes(traced.state),
+        "run": run_time(config, step_s=step_s, chips=topology.chips),
+        "trace_s": traced.trace_s,
+        "compile_s": compiled.compile_s,
+    }
+
+
+def topology_facts(topology: Topology) -> dict[str, Any]:
+    """Return what a topology is, as JSON values."""
+    return {
+        "name": topology.name,
+        "words": str(topology),
+        "chips": topology.chips,
+        "hosts": topology.hosts,
+        "slices": topology.slices,
+        "hbm_bytes": topology.chip.hbm_bytes if topology.chip else None,
+        "peak_flops": topology.chip.peak_flops if topology.chip else None,
+    }
+
+
+def standing(traced: Traced) -> dict[str, int]:
+    """Return bytes on one device of what is there whatever the compiler does."""
+    from ...engine.cost.memory import device_bytes
+
+    state = traced.state
+    return {
+        "parameters": device_bytes((state.params, state.others)),
+        "gradients": device_bytes(state.params),
+        "optimizer": device_bytes((state.opt_state, state.ema)),
+        "batch": device_bytes(traced.batch),
+        "activations_kept": int(traced.kept),
+    }
+
+
+def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str, Any]:
+    """Return what each host must deliver: clips of a step, their bytes, and the rates if the step time is known.
+
+    `pixels` are the decoded integers that go to the chips, `jpeg` an estimate of what is read from storage.
+    """
+    row = one_row(config)
+    clips = config.data.batch_size / hosts
+    decoded = sum(value.nbytes for value in row.values())
+    frames = row["video"].shape[1] if "video" in row else 0
+    jpeg = frames * _JPEG_BYTES_PER_PIXEL * (config.model.video.image_size * _STORED_SIDE) ** 2
+    rate = None if step_s is None else clips / step_s
+    return {
+        "hosts": hosts,
+        "clips_per_step": clips,
+        "decoded_bytes_per_clip": decoded,
+        "jpeg_bytes_per_clip": round(jpeg),
+        "clips_per_s": rate,
+        "frames_per_s": None if rate is None else rate * frames,
+        "decoded_mb_per_s": None if rate is None else rate * decoded / 1e6,
+        "jpeg_mb_per_s": None if rate is None else rate * jpeg / 1e6,
+    }
+
+
+def run_time(config: Config, *, step_s: float | None, chips: int) -> dict[str, Any]:
+    """Return the length of the planned run: config.train.steps x config.data.batch_size samples."""
+    from ...engine.options import TrainOptions
+
+    steps = section(TrainOptions, config.train, name="train").steps
+    hours = None if step_s is None else steps * step_s / 3600
+    return {
+        "steps": steps,
+        "samples": steps * config.data.batch_size,
+        "hours": hours,
+        "chip_hours": None if hours is None else hours * chips,
+    }
+
+
+def _say(*, quiet: bool) -> Callable[[str], None]:
+    return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)

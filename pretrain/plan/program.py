@@ -1,0 +1,284 @@
+"""A config's train step as a program for devices that need not exist: traced, compiled, measured. Allocates nothing."""
+
+import copy
+import dataclasses
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...configs.load import Config
+from ...configs.section import section
+from ...engine.cost.collectives import Traffic, count_collectives
+from ...engine.cost.flops import Flops, count_flops
+from ...engine.cost.hbm import count_hbm_bytes
+from ...engine.cost.hlo import parse_program
+from ...engine.cost.memory import Memory, device_bytes, kept_activations, step_memory, whole_bytes
+from ...engine.cost.roofline import Assumptions, Estimate, estimate_step
+from .topology import Topology
+
+_GIGA = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_AMOUNT = r"([\d.]+)([KMGT]?)i?B?"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A traced step.
+
+    Attributes:
+      parts: what it is made of.
+      stage: `jax.stages.Traced`, to lower and compile.
+      flops: over all devices.
+      kept: bytes on one device that forward keeps for backward, an estimate.
+      trace_s: seconds that it took.
+    """
+
+    parts: "Parts"
+    stage: Any
+    flops: Flops
+    kept: float
+    trace_s: float
+
+    @property
+    def mesh(self) -> Any:
+        """The mesh of the topology's devices."""
+        return self.parts.mesh
+
+    @property
+    def state(self) -> Any:
+        """The TrainState: shapes with shardings."""
+        return self.parts.blueprint.abstract
+
+    @property
+    def batch(self) -> dict[str, Any]:
+        """A global batch: shapes with shardings."""
+        return self.parts.batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutOfMemory:
+    """What the compiler says of a step that does not fit.
+
+    Attributes:
+      needed: bytes that it wants on each chip (those of the part that it names).
+      limit: bytes that there are.
+      largest: (bytes, what) of the largest allocations, where the compiler lists them.
+      message: its own words.
+    """
+
+    needed: int
+    limit: int
+    largest: tuple[tuple[int, str], ...]
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A compiled step, measured.
+
+    Attributes:
+      memory: on one device, by kind; None if it does not fit.
+      out_of_memory: why not.
+      traffic: collectives by kind and mesh axes.
+      hbm_bytes: moved to and from the memory of one device.
+      open_loops: loops of which the program does not say how often they run; above 0 the bytes are lower bounds.
+      estimate: of its time; None on fake devices and where it does not fit.
+      compile_s: seconds that it took.
+    """
+
+    memory: Memory | None
+    out_of_memory: OutOfMemory | None
+    traffic: tuple[Traffic, ...]
+    hbm_bytes: int
+    open_loops: int
+    estimate: Estimate | None
+    compile_s: float
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a copy of a config with dotted fields set; sections and fields that it lacks are added."""
+    after = copy.deepcopy(config)
+    with after.unlocked():
+        for key, value in changes.items():
+            *sections, field = key.split(".")
+            at = after
+            for name in sections:
+                if name not in at:
+                    at[name] = {}
+                at = at[name]
+            at[field] = value
+    return after
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a step is made of; shapes only."""
+
+    objective: Any
+    optimizer: Any
+    mesh: Any
+    blueprint: Any
+    batch: dict[str, Any]
+
+    @property
+    def ways(self) -> int:
+        """Over how many devices the batch is split."""
+        return self.mesh.shape["replica"] * self.mesh.shape["fsdp"]
+
+    @property
+    def standing_bytes(self) -> int:
+        """Bytes on one device of state, gradients and batch: what is there however little is kept of activations."""
+        state = self.blueprint.abstract
+        return device_bytes(state) + device_bytes(state.params) + device_bytes(self.batch)
+
+
+def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
+    """Build what the step of a config is made of on these devices.
+
+    Raises:
+      UserError: a mistake in the config, or sizes that do not divide.
+    """
+    import jax
+
+    from ...data.options import ClipData
+    from ...engine.mesh import batch_sharding, check_batch_size, device_dtype, make_mesh
+    from ...engine.optimizer import make_optimizer
+    from ...engine.options import TrainOptions
+    from ...engine.state import Blueprint
+    from ...engine.train import create_rules
+    from ..objective import contrastive
+
+    data = section(ClipData, config.data, name="data")
+    steps = section(TrainOptions, config.train, name="train").steps
+    objective = contrastive(config, data=data, vocab_size=data.vocab_size)
+    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
+    mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
+    check_batch_size(data.batch_size, mesh=mesh)
+    with jax.set_mesh(mesh):
+        blueprint = Blueprint(
+            objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
+        )
+    rows = batch_sharding(mesh)
+    batch: dict[str, Any] = {
+        key: jax.ShapeDtypeStruct((data.batch_size, *value.shape[1:]), device_dtype(value.dtype), sharding=rows)
+        for key, value in one_row(config).items()
+    }
+    return Parts(objective=objective, optimizer=optimizer, mesh=mesh, blueprint=blueprint, batch=batch)
+
+
+def trace(config: Config, *, devices: Sequence[Any]) -> Traced:
+    """Trace the step that `pretrain` would run with this config on these devices.
+
+    Raises:
+      UserError: a mistake in the config, or sizes that do not divide.
+    """
+    import jax
+
+    from ...engine.step import trace_step
+
+    start = time.perf_counter()
+    parts = make_parts(config, devices=devices)
+    with jax.set_mesh(parts.mesh):
+        stage = trace_step(parts.batch, objective=parts.objective, optimizer=parts.optimizer, blueprint=parts.blueprint)
+    rows = config.data.batch_size // config.loss.get("microbatch", 1)
+    return Traced(
+        parts=parts,
+        stage=stage,
+        flops=count_flops(stage.jaxpr),
+        kept=kept_activations(stage.jaxpr, rows=rows, ways=parts.ways),
+        trace_s=time.perf_counter() - start,
+    )
+
+
+def one_row(config: Config) -> dict[str, Any]:
+    """Return a synthetic batch of one row with the keys, shapes and dtypes of the config's batches (NumPy)."""
+    from ...data.batches.synthetic import synthetic_batch
+    from ...data.options import ClipData
+
+    data = section(ClipData, config.data, name="data")
+    return synthetic_batch(
+        0,
+        batch_size=1,
+        num_frames=data.num_frames,
+        image_size=config.model.video.image_size,
+        context_length=data.context_length,
+        vocab_size=data.vocab_size,
+        seed=config.seed,
+        audio_samples=data.audio_samples,
+    )
+
+
+def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptions) -> Compiled:
+    """Compile a traced step with the compiler of its devices and measure it; a step that does not fit is an answer."""
+    import jax
+
+    start = time.perf_counter()
+    try:
+        with jax.set_mesh(traced.mesh):
+            program = traced.stage.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Compiled(
+            memory=None,
+            out_of_memory=parse_out_of_memory(str(error)),
+            traffic=(),
+            hbm_bytes=0,
+            open_loops=0,
+            estimate=None,
+            compile_s=time.perf_counter() - start,
+        )
+    spent = time.perf_counter() - start
+    parsed = parse_program(program.as_text())
+    traffic = count_collectives(parsed, mesh=dict(traced.mesh.shape), slices=topology.slices)
+    moved = count_hbm_bytes(parsed)
+    estimate = None
+    if topology.chip is not None:
+        estimate = estimate_step(
+            chip=topology.chip,
+            mesh=traced.mesh,
+            wraps=topology.wraps,
+            model_flops=traced.flops.model / traced.mesh.size,
+            hardware_flops=traced.flops.hardware / traced.mesh.size,
+            hbm_bytes=moved,
+            traffic=traffic,
+            assumptions=assumptions,
+        )
+    return Compiled(
+        memory=step_memory(program, state=traced.state, batch=traced.batch, kept=traced.kept),
+        out_of_memory=None,
+        traffic=tuple(traffic),
+        hbm_bytes=moved,
+        open_loops=parsed.open_loops(),
+        estimate=estimate,
+        compile_s=spent,
+    )
+
+
+def checkpoint_bytes(state: Any) -> int:
+    """Return the size of a checkpoint: parameters, other variables, moving averages and optimizer state, each once."""
+    return whole_bytes((state.params, state.others, state.opt_state, state.ema))
+
+
+def parse_out_of_memory(message: str) -> OutOfMemory:
+    """Read the TPU compiler's report of a program that does not fit.
+
+    >>> report = parse_out_of_memory("RESOURCE_EXHAUSTED: ... temporaries (50.73G) exceeds available HBM (15.75G).")
+    >>> report.needed // 2**30, report.limit // 2**30
+    (50, 15)
+    """
+    used = re.search(rf"[Uu]sed {_AMOUNT} of {_AMOUNT} hbm", message)
+    short = re.search(rf"\({_AMOUNT}\) exceeds available HBM \({_AMOUNT}\)", message)
+    found = used or short
+    needed, limit = (_bytes(found[1], found[2]), _bytes(found[3], found[4])) if found else (0, 0)
+    largest = []
+    for size, unit, rest in re.findall(rf"\d+\. Size: {_AMOUNT}\n(.*?)(?:=====|\Z)", message, re.DOTALL):
+        shape = re.search(r"Shape: (\S+)", rest)
+        operator = re.search(r'op_name="([^"]*)"', rest)
+        words = " of ".join(one[1] for one in (shape, operator) if one)
+        largest.append((_bytes(size, unit), words or rest.strip().splitlines()[0]))
+    return OutOfMemory(needed=needed, limit=limit, largest=tuple(largest), message=message)
+
+
+def _bytes(number: str, unit: str) -> int:
+    return int(float(number) * _GIGA[unit])

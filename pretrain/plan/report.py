@@ -1,0 +1,176 @@
+"""Prints a plan for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .advice import words
+
+_KINDS = {
+    "parameters": "parameters",
+    "optimizer": "optimizer state",
+    "batch": "batch",
+    "activations": "activations kept for backward (estimate)",
+    "temporaries": "other temporaries",
+    "program": "program",
+    "other": "results and padding",
+}
+
+
+def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> None:
+    """Print what `plan.plan` returns."""
+    console = console or Console(soft_wrap=True)
+    mesh = " x ".join(f"{axis}={size}" for axis, size in result["mesh"].items())
+    console.print(f"[bold]{result['topology']['words']}[/], mesh {mesh}, global batch {result['batch_size']:,}")
+    if result["fits"]:
+        console.print(_memory_table(result))
+        console.print(_cost_table(result))
+        console.print(_collectives_table(result))
+        if result["time"]:
+            _print_assumptions(result, console=console)
+    else:
+        _print_out_of_memory(result, console=console)
+
+
+def print_search(result: Mapping[str, Any], *, console: Console | None = None) -> None:
+    """Print the ranking of `search.search`."""
+    console = console or Console(soft_wrap=True)
+    table = Table(title=f"what fits on {result['topology']['words']}, fastest first", title_justify="left")
+    for name in ("changes", "memory", "step", "MFU", "bound by"):
+        table.add_column(name, justify="left" if name in ("changes", "bound by") else "right")
+    for one in result["ranked"]:
+        changes = words(one["changes"])
+        if not one["fits"]:
+            table.add_row(changes, "[red]does not fit[/]", "", "", "")
+            continue
+        time = one["time"] or {}
+        table.add_row(
+            changes,
+            size(one["memory_bytes"]),
+            f"{1e3 * time['step_s']:.0f} ms" if time else "not known",
+            f"{100 * time['mfu']:.1f} %" if time else "",
+            time.get("bound", ""),
+        )
+    console.print(table)
+
+
+def size(count: float) -> str:
+    """Return bytes as people read them.
+
+    >>> size(3 * 2**30), size(1536)
+    ('3.00 GiB', '1.50 KiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1024
+    return f"{count:.2f} TiB"
+
+
+def count(number: float) -> str:
+    """Return a large number as people read it.
+
+    >>> count(2.5e12), count(31)
+    ('2.50 T', '31.00')
+    """
+    for unit in ("", " k", " M", " G"):
+        if abs(number) < 1000:
+            return f"{number:.2f}{unit}"
+        number /= 1000
+    return f"{number:,.2f} T"
+
+
+def _memory_table(result: Mapping[str, Any]) -> Table:
+    table = Table(title="memory of a chip", title_justify="left")
+    table.add_column("kind")
+    table.add_column("size", justify="right")
+    for kind, name in _KINDS.items():
+        table.add_row(name, size(result["memory"][kind]))
+    total, there = sum(result["memory"].values()), result["topology"]["hbm_bytes"]
+    table.add_section()
+    table.add_row("in all", size(total) + (f" of {size(there)} ({100 * total / there:.0f} %)" if there else ""))
+    return table
+
+
+def _cost_table(result: Mapping[str, Any]) -> Table:
+    table = Table(title="a step and the run", title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    flops, time, feed, run = (result[key] for key in ("flops", "time", "input", "run"))
+    least = "at least " if flops["lower_bound"] else ""
+    table.add_row("parameters", f"{result['parameters']:,}")
+    table.add_row("model FLOPs of a chip", least + count(flops["model_per_chip"]))
+    table.add_row("recomputed FLOPs of a chip", count(flops["recomputed_per_chip"]))
+    table.add_row("memory traffic of a chip", size(result["hbm_bytes_per_chip"]))
+    if time:
+        table.add_row("step time (estimate)", f"{1e3 * time['step_s']:,.0f} ms")
+        for key, name in (
+            ("compute_s", "computing"),
+            ("hbm_s", "memory"),
+            ("links_s", "links"),
+            ("network_s", "network"),
+        ):
+            table.add_row(f"  {name}", f"{1e3 * time[key]:,.0f} ms")
+        table.add_row("MFU (estimate)", f"{100 * time['mfu']:.1f} %")
+    table.add_section()
+    table.add_row("hosts", f"{feed['hosts']:,}")
+    table.add_row("clips of a step, per host", f"{feed['clips_per_step']:,.0f}")
+    if time:
+        table.add_row("clips/s, per host", f"{feed['clips_per_s']:,.0f} ({feed['frames_per_s']:,.0f} frames/s)")
+        table.add_row("decoded pixels to the chips, per host", f"{feed['decoded_mb_per_s']:,.0f} MB/s")
+        table.add_row("JPEGs from storage, per host (estimate)", f"{feed['jpeg_mb_per_s']:,.0f} MB/s")
+    table.add_section()
+    table.add_row("checkpoint", size(result["checkpoint_bytes"]))
+    table.add_row("samples", f"{run['samples']:,} ({run['steps']:,} steps)")
+    if time:
+        table.add_row("hours", f"{run['hours']:,.1f}")
+        table.add_row("chip-hours", f"{run['chip_hours']:,.0f}")
+    table.add_row("compiled in", f"{result['compile_s']:.0f} s")
+    return table
+
+
+def _collectives_table(result: Mapping[str, Any]) -> Table:
+    least = " (at least: some loops are open)" if result["bytes_are_lower_bound"] else ""
+    table = Table(title=f"collectives of a step{least}", title_justify="left")
+    for name in ("kind", "mesh axes", "over", "calls", "bytes", "sent by a chip"):
+        table.add_column(name, justify="left" if name in ("kind", "mesh axes", "over") else "right")
+    for one in result["collectives"]:
+        over = "network" if one["between_slices"] else "links"
+        table.add_row(
+            one["kind"], " ".join(one["axes"]), over, f"{one['calls']:,}", size(one["bytes"]), size(one["sent"])
+        )
+    return table
+
+
+def _print_assumptions(result: Mapping[str, Any], *, console: Console) -> None:
+    shares = result["assumptions"]
+    console.print(
+        f"The time takes for granted: matrix products at {shares['matmul']:.0%} of the peak, memory at "
+        f"{shares['hbm']:.0%} "
+        f"of its bandwidth, links at {shares['links']:.0%}, the hosts' network at {shares['network']:.0%}, and "
+        f"{shares['overlap']:.0%} of sending hidden behind computing. Bound by: {result['time']['bound']}."
+    )
+
+
+def _print_out_of_memory(result: Mapping[str, Any], *, console: Console) -> None:
+    failed = result["out_of_memory"]
+    console.print(
+        f"[bold red]does not fit[/]: the compiler wants {size(failed['needed'])}, there are {size(failed['limit'])}"
+    )
+    table = Table(title="what a chip would hold, largest first", title_justify="left")
+    table.add_column("kind")
+    table.add_column("size", justify="right")
+    for kind, number in sorted(result["standing_bytes"].items(), key=lambda item: -item[1]):
+        table.add_row(kind.replace("_", " "), size(number))
+    console.print(table)
+    for number, what in failed["largest"][:5]:
+        console.print(f"  {size(number):>12}  {what}")
+    for one in result.get("advice", []):
+        changes = words(one["changes"])
+        if one["fits"]:
+            time = f", step {1e3 * one['time']['step_s']:.0f} ms" if one["time"] else ""
+            console.print(f"[green]fits[/] with {changes}: {size(one['memory_bytes'])}{time}")
+        else:
+            console.print(f"[red]does not fit[/] with {changes} either (the last of this kind that was tried)")

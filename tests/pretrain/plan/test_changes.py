@@ -1,0 +1,127 @@
+"""Advice and search, with a stand-in for the compiler whose answers are known: a program fits if it is small enough."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from twinreel.configs.errors import UserError
+from twinreel.configs.load import flatten
+from twinreel.engine.cost.flops import Flops
+from twinreel.engine.cost.memory import Memory
+from twinreel.engine.cost.roofline import Assumptions, Estimate
+from twinreel.pretrain.plan import advice, search
+from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed, make_parts
+from twinreel.pretrain.plan.topology import parse_topology
+
+GIB = 2**30
+TOPOLOGY = dataclasses.replace(parse_topology("v5e-8"), name="stand-in")
+REFUSED = OutOfMemory(needed=40 * GIB, limit=16 * GIB, largest=(), message="")
+
+
+def facts(config):
+    """(remat, microbatch, fsdp) of a config."""
+    flat = flatten(config)
+    return flat.get("model.remat", "none"), flat.get("loss.microbatch", 1), flat["mesh.fsdp"]
+
+
+def needed(config):
+    remat, parts, fsdp = facts(config)
+    activations = {"none": 30, "dots": 20, "dots_no_batch": 12, "full": 5}[remat] / parts
+    return int((activations + 10 / fsdp) * GIB)
+
+
+def stand_in_trace(config, *, devices):
+    remat, parts, _ = facts(config)
+    if parts > 8:
+        raise UserError("does not divide")
+    again = (remat == "full") + (parts > 1)
+    return SimpleNamespace(
+        config=config,
+        parts=SimpleNamespace(standing_bytes=GIB, ways=8),
+        mesh=SimpleNamespace(shape={"replica": 8, "fsdp": 1, "tensor": 1}),
+        flops=Flops(model=3.0, recomputed=float(again)),
+        kept=needed(config) - 10 * GIB / facts(config)[2],
+    )
+
+
+def stand_in_compile(traced, *, topology, assumptions):
+    size, step = needed(traced.config), traced.flops.hardware
+    fits = size <= 16 * GIB
+    memory = Memory(parameters=size, optimizer=0, batch=0, activations=0, temporaries=0, program=0, other=0)
+    time = Estimate(
+        compute_s=step, hbm_s=0, links_s=0, network_s=0, step_s=step, least_s=step, mfu=0.5, bound="compute"
+    )
+    return Compiled(
+        memory=memory if fits else None,
+        out_of_memory=None if fits else dataclasses.replace(REFUSED, needed=size),
+        traffic=(),
+        hbm_bytes=0,
+        open_loops=0,
+        estimate=time if fits else None,
+        compile_s=1.0,
+    )
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The configs that were handed to the compiler."""
+    seen = []
+
+    def count(traced, **options):
+        seen.append(facts(traced.config))
+        return stand_in_compile(traced, **options)
+
+    for module in (advice, search):
+        monkeypatch.setattr(module, "trace", stand_in_trace)
+        monkeypatch.setattr(module, "compile_traced", count)
+    monkeypatch.setattr(search, "topology_devices", lambda topology: jax.devices())
+    return seen
+
+
+def test_advice_tries_each_kind_until_it_fits(small, compiled):
+    config = small("data.batch_size=64")
+    found = advice.find_changes(config, traced=stand_in_trace(config, devices=()), failed=REFUSED, topology=TOPOLOGY,
+                                devices=jax.devices())  # fmt: skip
+    by_kind = {one["kind"]: one for one in found}
+    assert set(by_kind) == {"remat", "microbatch", "fsdp"}
+    assert by_kind["remat"]["changes"] == {"model.remat": "full"} and by_kind["remat"]["fits"]
+    assert by_kind["microbatch"]["changes"] == {"loss.microbatch": 8} and by_kind["microbatch"]["fits"]
+    assert not by_kind["fsdp"]["fits"]  # 30 GiB of activations stay
+    assert by_kind["fsdp"]["changes"] == {"mesh.replica": -1, "mesh.fsdp": 8, "sharding.rules": "fsdp"}
+    assert [policy for policy, _, _ in compiled if policy != "none"] == ["dots", "dots_no_batch", "full"]
+    assert "config.model.remat='full'" in advice.words(by_kind["remat"]["changes"])
+
+
+def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
+    config = small("data.batch_size=64")
+    options = {"topology": TOPOLOGY, "assumptions": Assumptions(), "workdir": tmp_path, "quiet": True}
+    first = search.search(config, tries=3, **options)
+    assert len(compiled) == len(first) == 3
+    with (tmp_path / "search.jsonl").open("a") as stream:
+        stream.write('{"key": "cut off')  # as a search that is killed leaves it
+    found = search.search(config, tries=40, **options)
+    assert len(compiled) == len(found) > 3, "what was compiled before is not compiled again"
+    fitting = [one for one in found if one["fits"]]
+    steps = [one["time"]["step_s"] for one in fitting]
+    assert found[: len(fitting)] == fitting and steps == sorted(steps)
+    for one in found:
+        assert one["fits"] == (needed(changed(config, one["changes"])) <= 16 * GIB)
+    assert fitting[0]["time"]["step_s"] == 3.0  # nothing recomputed, parameters split: 20 or 12 GiB / ...
+    compiled.clear()
+    search.search(small("data.batch_size=128"), tries=2, **options)
+    assert len(compiled) == 2, "results of another config are not taken over"
+    kept = (tmp_path / "search.jsonl").read_text().splitlines()
+    assert json.loads(kept[0])["name"].startswith("config.mesh.replica=-1")
+
+
+def test_changes_make_sections_that_a_config_lacks(small):
+    config = small()
+    after = changed(config, advice.with_fsdp(config, fsdp=8))
+    assert "sharding" not in config and after.sharding.rules == "fsdp"
+    parts = make_parts(after, devices=jax.devices())
+    kernel = parts.blueprint.abstract.params["text_projection/kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) != kernel.shape
+    assert config.mesh.fsdp == 1 and after.mesh.fsdp == 8
