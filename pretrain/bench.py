@@ -109,9 +109,9 @@ def _compile(config: Config, *, data: "ClipData") -> _Bench:
     from ..engine.state import Blueprint
     from ..engine.step import stop_flags, trace_step
     from ..engine.train import create_mesh, create_rules
-    from .objective import contrastive
+    from .objective import make_objective
 
-    objective = contrastive(config, data=data, vocab_size=data.vocab_size)
+    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
     total = section(TrainOptions, config.train, name="train").steps
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
     mesh = create_mesh(config)

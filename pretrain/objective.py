@@ -229,7 +229,7 @@ class Contrastive:
         return info_nce(x=embedded[x], y=embedded[y], **how)
 
 
-def contrastive(config: "Config", *, data: "ClipData", vocab_size: int) -> Contrastive:
+def make_objective(config: "Config", *, data: "ClipData", vocab_size: int) -> Contrastive:
     """Return the objective that a config describes.
 
     Args:

@@ -88,12 +88,12 @@ def pretrain(
     from ..data.batches.records import Records
     from ..data.options import ClipData
     from ..engine.train import train
-    from .objective import contrastive
+    from .objective import make_objective
 
     data = section(ClipData, config.data, name="data")
     records = Records(evaluated_folder(data), cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     tokenizer = keep_tokenizer(data, workdir=workdir, start=start)
-    objective = contrastive(config, data=data, vocab_size=tokenizer.vocab_size)
+    objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
     meta = {
         "objective": "contrastive",
         "tokenizer": tokenizer.to_meta(),

@@ -17,7 +17,7 @@ from twinreel.pretrain.parts import join, split
 
 B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
 TOWER = {"width": 8, "depth": 2, "heads": 2, "mlp_ratio": 2.0, "dropout": 0.2}
-VIDEO = TOWER | {"image_size": 8, "patch": 4, "temporal_depth": 1, "patch_dropout": 0.5}
+VIDEO = TOWER | {"image_size": 8, "patch": 4, "temporal_depth": 0, "patch_dropout": 0.5}
 MODEL = {"embed_dim": 6, "video": VIDEO, "text": TOWER}
 SOUND = MODEL | {"audio": TOWER | {"depth": 1, "dropout": 0.0}}
 SIZES = {"num_frames": 2, "context_length": 5, "vocab_size": 11}
