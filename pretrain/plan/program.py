@@ -147,11 +147,11 @@ def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
     from ...engine.options import TrainOptions
     from ...engine.state import Blueprint
     from ...engine.train import create_rules
-    from ..objective import contrastive
+    from ..objective import make_objective
 
     data = section(ClipData, config.data, name="data")
     steps = section(TrainOptions, config.train, name="train").steps
-    objective = contrastive(config, data=data, vocab_size=data.vocab_size)
+    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
     check_batch_size(data.batch_size, mesh=mesh)
