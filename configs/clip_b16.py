@@ -6,7 +6,8 @@ Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 20
     twinreel plan --config clip_b16 --topology v5e-256
     twinreel pretrain --config clip_b16 --data gs://bucket/prepared --workdir gs://bucket/runs/clip_b16
 
-Each chip has 128 clips of a batch; parameters are whole on each, the layers are rematerialised.
+Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
+whole on every chip.
 
 LAB RECORD: not yet trained. Planned with `twinreel plan`, libtpu 0.0.42.1 (the time is an estimate):
 
@@ -45,7 +46,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
         },
         "text": {"width": 512, "depth": 12, "heads": 8, "dtype": "bfloat16"},
     }
-    c.loss = {"name": "infonce", "form": "blockwise", "exchange": "gather", "microbatch": 1}
+    c.loss = {"name": "infonce", "form": "blockwise", "exchange": "gather", "microbatch": 2}
     c.optimizer = {
         "name": "adamw",
         "lr": 5e-4,

@@ -18,6 +18,7 @@ from ...engine.cost.roofline import Assumptions, Estimate, estimate_step
 from .topology import Topology
 
 _GIGA = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_USABLE = 63 / 64  # of the memory: the compiler speaks of 15.75 of the 16 GiB of v5e
 _AMOUNT = r"([\d.]+)([KMGT]?)i?B?"
 
 
@@ -77,8 +78,8 @@ class Compiled:
     """A compiled step, measured.
 
     Attributes:
-      memory: on one device, by kind; None if it does not fit.
-      out_of_memory: why not.
+      memory: on one device, by kind; None if the compiler refuses the program.
+      out_of_memory: why it does not fit; None if it does.
       traffic: collectives by kind and mesh axes.
       hbm_bytes: moved to and from the memory of one device.
       open_loops: loops of which the program does not say how often they run; above 0 the bytes are lower bounds.
@@ -146,11 +147,11 @@ def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
     from ...engine.options import TrainOptions
     from ...engine.state import Blueprint
     from ...engine.train import create_rules
-    from ..objective import contrastive
+    from ..objective import make_objective
 
     data = section(ClipData, config.data, name="data")
     steps = section(TrainOptions, config.train, name="train").steps
-    objective = contrastive(config, data=data, vocab_size=data.vocab_size)
+    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
     check_batch_size(data.batch_size, mesh=mesh)
@@ -244,14 +245,30 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
             traffic=traffic,
             assumptions=assumptions,
         )
+    memory = step_memory(program, state=traced.state, batch=traced.batch, kept=traced.kept)
     return Compiled(
-        memory=step_memory(program, state=traced.state, batch=traced.batch, kept=traced.kept),
-        out_of_memory=None,
+        memory=memory,
+        out_of_memory=_too_large(memory, topology=topology),
         traffic=tuple(traffic),
         hbm_bytes=moved,
         open_loops=parsed.open_loops(),
         estimate=estimate,
         compile_s=spent,
+    )
+
+
+def _too_large(memory: Memory | None, *, topology: Topology) -> OutOfMemory | None:
+    """Return why a program that compiles does not fit: the compiler compares its temporaries alone with the memory."""
+    if memory is None or topology.chip is None:
+        return None
+    limit = int(topology.chip.hbm_bytes * _USABLE)
+    if memory.total <= limit:
+        return None
+    return OutOfMemory(
+        needed=memory.total,
+        limit=limit,
+        largest=(),
+        message="it compiles, but state, batch, temporaries and program together are more than a chip's memory",
     )
 
 

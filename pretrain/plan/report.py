@@ -156,6 +156,8 @@ def _print_assumptions(result: Mapping[str, Any], *, console: Console) -> None:
 
 def _print_out_of_memory(result: Mapping[str, Any], *, console: Console) -> None:
     failed = result["out_of_memory"]
+    if result["memory"]:  # it compiles, but all together is too much
+        console.print(_memory_table(result))
     console.print(
         f"[bold red]does not fit[/]: the compiler wants {size(failed['needed'])}, there are {size(failed['limit'])}"
     )

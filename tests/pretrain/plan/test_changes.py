@@ -12,7 +12,7 @@ from twinreel.configs.load import flatten
 from twinreel.engine.cost.flops import Flops
 from twinreel.engine.cost.memory import Memory
 from twinreel.engine.cost.roofline import Assumptions, Estimate
-from twinreel.pretrain.plan import advice, search
+from twinreel.pretrain.plan import advice, program, search
 from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed, make_parts
 from twinreel.pretrain.plan.topology import parse_topology
 
@@ -125,3 +125,14 @@ def test_changes_make_sections_that_a_config_lacks(small):
     kernel = parts.blueprint.abstract.params["text_projection/kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) != kernel.shape
     assert config.mesh.fsdp == 1 and after.mesh.fsdp == 8
+
+
+def test_a_program_that_compiles_may_still_be_too_large():
+    topology = parse_topology("v5e-8")
+    kinds = {"optimizer": 0, "batch": 0, "temporaries": 6 * GIB, "program": 0, "other": 0}
+    fits = Memory(parameters=5 * GIB, activations=4 * GIB, **kinds)
+    too_large = Memory(parameters=5 * GIB, activations=5 * GIB, **kinds)
+    assert program._too_large(fits, topology=topology) is None
+    refused = program._too_large(too_large, topology=topology)
+    assert refused.needed == 16 * GIB and refused.limit == 15.75 * GIB
+    assert program._too_large(too_large, topology=parse_topology("cpu-8")) is None
