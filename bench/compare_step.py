@@ -3,8 +3,8 @@
     pip install torch transformers            # anywhere; nothing is downloaded at run time
     python bench/compare_step.py --torch_python other/bin/python
 
-Both sides do forward, symmetric InfoNCE, backward and AdamW on the same batch of uint8 clips and full-length texts: torch
-with `transformers.CLIPModel` (random weights, its default attention; each frame an image, the mean over frames before
+Both sides do forward, symmetric InfoNCE, backward and AdamW on the same batch of uint8 clips and full-length texts:
+torch with `transformers.CLIPModel` (random weights, its default attention; each frame an image, the mean over frames before
 the projection), in float32 and under bfloat16 autocast; twinreel with the step that `pretrain` compiles, in float32 and
 bfloat16. Another process measures the rate of bare `jax` matrix products on the shapes of the towers' dense layers,
 forward and both products of the backward pass: the denominator of "share of the matmul rate".
@@ -223,6 +223,7 @@ def _torch(dtype: str, *, batch_size: int) -> tuple[Callable[[], Any], dict[str,
 def _twinreel(dtype: str, *, batch_size: int) -> tuple[Callable[[], Any], dict[str, Any]]:
     import jax
     import numpy as np
+
     from twinreel.engine.mesh import make_mesh, put_batch  # pyright: ignore[reportMissingImports]
     from twinreel.engine.optimizer import make_optimizer  # pyright: ignore[reportMissingImports]
     from twinreel.engine.state import Blueprint  # pyright: ignore[reportMissingImports]
