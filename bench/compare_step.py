@@ -4,10 +4,10 @@
     python bench/compare_step.py --torch_python other/bin/python
 
 Both sides do forward, symmetric InfoNCE, backward and AdamW on the same batch of uint8 clips and full-length texts:
-torch with `transformers.CLIPModel` (random weights, its default attention; each frame an image, the mean over frames before
-the projection), in float32 and under bfloat16 autocast; twinreel with the step that `pretrain` compiles, in float32 and
-bfloat16. Another process measures the rate of bare `jax` matrix products on the shapes of the towers' dense layers,
-forward and both products of the backward pass: the denominator of "share of the matmul rate".
+torch with `transformers.CLIPModel` (random weights, its default attention; each frame an image, the mean over frames
+before the projection), in float32 and under bfloat16 autocast; twinreel with the step that `pretrain` compiles, in
+float32 and bfloat16. Other processes measure the rate of bare `jax` matrix products on the shapes of the towers' dense
+layers, forward and both products of the backward pass: the denominator of "share of the matmul rate".
 
 All processes live side by side and take turns, one step each, so that a noise hits all alike; ratios are medians over
 rounds of the ratio within a round.
