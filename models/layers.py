@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ..configs.errors import UserError, unknown
+from .dense import Dense
 
 ACTIVATIONS = {
     "gelu": lambda x: nnx.gelu(x, approximate=True),
@@ -32,9 +33,9 @@ def compute_dtype(name: str) -> jnp.dtype:
     return DTYPES[name]
 
 
-def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> Dense:
     """Build a dense layer with float32 parameters, LeCun-normal kernel and zero bias."""
-    return nnx.Linear(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
+    return Dense(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
 
 
 class LayerNorm(nnx.LayerNorm):
