@@ -43,24 +43,27 @@ def _row_major_dense(
 
 
 def _forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
-    rows = _product(_rows(x), kernel.astype(x.dtype)) + bias[None]
+    rows = _product(_rows(x), kernel.astype(x.dtype), contract=0) + bias[None]
     return rows.astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[1]), (x, kernel)
 
 
 def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
     x, kernel = saved
     dy = _rows(dy)
-    to_x = _product(dy, kernel.astype(x.dtype).T)
-    return to_x.astype(x.dtype).reshape(x.shape), _product(_rows(x).T, dy), jnp.sum(dy, axis=0, dtype=jnp.float32)
+    to_x = _product(dy, kernel.astype(x.dtype), contract=1).astype(x.dtype).reshape(x.shape)
+    return to_x, _product(_rows(x).T, dy, contract=0), jnp.sum(dy, axis=0, dtype=jnp.float32)
 
 
 _row_major_dense.defvjp(_forward, _backward)
 
 
-def _product(a: Float[Array, "M D"], b: Float[Array, "D E"]) -> Float[Array, "M E"]:
-    """Multiply, to float32, after bringing both operands into rows: no transpose is folded into the product."""
+def _product(a: Array, b: Array, *, contract: int) -> Float[Array, "M E"]:
+    """Contract the last axis of `a` with axis `contract` of `b`, to float32.
+
+    Both operands are brought into rows first, so that the compiler folds no transpose of theirs into the product.
+    """
     a, b = (with_layout_constraint(side, Layout((0, 1))) for side in (a, b))
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(a, b, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def _rows(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:
