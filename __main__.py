@@ -15,6 +15,7 @@ VERBS = {
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("serve.encode", "embed media files or strings with a checkpoint"),
     "bench step": ("pretrain.bench", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
+    "bench loss": ("pretrain.bench_loss", "measure the contrastive losses, dense and blockwise: time and memory"),
     "bench prepare": ("data.prepare.bench", "measure prepare beside bare PyAV decoding and JPEG encoding"),
     "bench data": ("data.batches.bench", "measure the input pipeline beside the raw JPEG decoding rate"),
 }

@@ -238,6 +238,8 @@ def read_meta(path: str | Path) -> dict[str, Any]:
 def read_params(path: str | Path) -> dict[str, np.ndarray]:
     """Return {"/"-joined path: array} of all parameters and other variables of a checkpoint's model.
 
+    Where the run kept moving averages of its parameters, these.
+
     Raises:
       UserError: it cannot be read.
     """
@@ -286,7 +288,8 @@ def is_step(path: Path) -> bool:
 
 
 def _to_save(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "params": state.params, "others": state.others, "opt_state": state.opt_state}
+    saved = {"step": state.step, "params": state.params, "others": state.others, "opt_state": state.opt_state}
+    return saved | ({"ema": state.ema} if state.ema else {})
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -295,10 +298,10 @@ def _meta(path: Path) -> dict[str, Any]:
 
 def _params(path: Path) -> dict[str, np.ndarray]:
     saved = _shapes(path)
-    like = {part: saved[part] for part in ("params", "others")}
+    like = {part: saved[part] for part in ("params", "others", "ema") if part in saved}
     args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
     got = _restore(path, state=ocp.args.PyTreeRestore(item=like, restore_args=args, partial_restore=True))
-    return got["state"]["params"] | got["state"]["others"]
+    return got["state"]["params"] | got["state"]["others"] | got["state"].get("ema", {})
 
 
 def _reader(handler: ocp.CompositeCheckpointHandler) -> ocp.Checkpointer:

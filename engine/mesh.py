@@ -1,11 +1,13 @@
 """The device mesh, the batch's place on it, and the start of several processes."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..configs.errors import UserError
@@ -51,8 +53,12 @@ def initialize_distributed(
 def make_mesh(*, replica: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """Arrange the devices in a mesh with axes replica, fsdp and tensor.
 
+    One of the three sizes may be -1: as many as there are devices left for. Where the devices lie in several slices,
+    replica is laid across them, so that only the sum of the gradients crosses the slow network between slices; fsdp
+    and tensor stay inside one. Without slices the processes follow one another along replica.
+
     Args:
-      replica: data-parallel copies of the parameters; -1 = as many as there are devices for.
+      replica: data-parallel copies of the parameters.
       fsdp: over how many devices parameters may be split (by rule, see `engine.sharding`); the batch is split over
         replica x fsdp.
       tensor: devices that share one row of the batch; they must belong to one process.
@@ -62,30 +68,80 @@ def make_mesh(*, replica: int = -1, fsdp: int = 1, tensor: int = 1, devices: Seq
       A Mesh whose axes are all of type Auto.
 
     Raises:
-      UserError: the product does not give the number of devices.
+      UserError: the product does not give the number of devices, or an axis would cross processes or slices that it
+        must not cross.
     """
-    devices = jax.devices() if devices is None else devices
-    sizes = {"replica": replica, "fsdp": fsdp, "tensor": tensor}
-    for axis, size in sizes.items():
-        if size < 1 and not (axis == "replica" and size == -1):
-            raise UserError(f"config.mesh.{axis} must be at least 1, got {size}")
-    if replica == -1:
-        sizes["replica"] = max(1, len(devices) // (fsdp * tensor))
-    if math.prod(sizes.values()) != len(devices):
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = _sizes({"replica": replica, "fsdp": fsdp, "tensor": tensor}, count=len(devices))
+    per_process = Counter(device.process_index for device in devices)
+    if any(count % sizes["tensor"] for count in per_process.values()):
         raise UserError(
-            f"config.mesh: {' x '.join(f'{axis}={size}' for axis, size in sizes.items())} makes "
-            f"{math.prod(sizes.values())} devices, but there are {len(devices)}; "
-            "set config.mesh.replica to -1 and let fsdp x tensor divide the number of devices"
+            f"config.mesh.tensor={sizes['tensor']} must divide the {min(per_process.values())} devices of a process: "
+            "the processes read different rows of the batch"
         )
-    local = len(devices) // jax.process_count()
-    if local % tensor:
-        raise UserError(
-            f"config.mesh.tensor={tensor} must divide the {local} devices of a process: the processes read different "
-            "rows of the batch"
-        )
+    arranged = _arranged(devices, sizes=sizes)
     # Auto, on purpose: the compiler propagates shardings from the parameters and the batch. jax.make_mesh defaults
     # to Explicit, under which every reshape in every tower would have to state its sharding.
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _sizes(sizes: dict[str, int], *, count: int) -> dict[str, int]:
+    """Fill in the one size that is -1, and check that the product is `count`."""
+    for axis, size in sizes.items():
+        if size < 1 and size != -1:
+            raise UserError(f"config.mesh.{axis} must be at least 1, or -1 for the rest of the devices, got {size}")
+    open_axes = [axis for axis, size in sizes.items() if size == -1]
+    if len(open_axes) > 1:
+        raise UserError(f"only one of config.mesh.{' and config.mesh.'.join(open_axes)} may be -1")
+    if open_axes:
+        given = math.prod(size for size in sizes.values() if size != -1)
+        sizes = sizes | {open_axes[0]: max(1, count // given)}
+    if math.prod(sizes.values()) != count:
+        raise UserError(
+            f"config.mesh: {' x '.join(f'{axis}={size}' for axis, size in sizes.items())} makes "
+            f"{math.prod(sizes.values())} devices, but there are {count}; "
+            "set config.mesh.replica to -1 and let fsdp x tensor divide the number of devices"
+        )
+    return sizes
+
+
+def _arranged(devices: list[Any], *, sizes: dict[str, int]) -> np.ndarray:
+    """Lay devices out as [replica, fsdp, tensor]."""
+    shape = tuple(sizes[axis] for axis in AXES)
+    if devices[0].platform != "tpu":
+        # Other platforms number a slice per host, and fsdp may well cross hosts there.
+        return np.array(sorted(devices, key=_place)).reshape(shape)
+    slices = len({_slice(device) for device in devices})
+    if sizes["replica"] % slices:
+        raise UserError(
+            f"config.mesh.replica={sizes['replica']} must be a multiple of the {slices} slices of the run: "
+            "fsdp and tensor stay inside a slice"
+        )
+    inner = (sizes["replica"] // slices, sizes["fsdp"], sizes["tensor"])
+    try:
+        arranged = _torus(devices, inner=inner, slices=slices, split=False)
+    except NotImplementedError:  # no assignment of whole physical axes to these sizes
+        arranged = _torus(devices, inner=inner, slices=slices, split=True)
+    groups = arranged.reshape(-1, sizes["tensor"])
+    if all(len({device.process_index for device in group}) == 1 for group in groups):
+        return arranged
+    # The torus order would let tensor cross hosts, which read different rows of the batch.
+    return np.array(sorted(devices, key=_place)).reshape(shape)
+
+
+def _torus(devices: list[Any], *, inner: tuple[int, int, int], slices: int, split: bool) -> np.ndarray:
+    if slices == 1:
+        return mesh_utils.create_device_mesh(inner, devices, allow_split_physical_axes=split)
+    return mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices, allow_split_physical_axes=split)
+
+
+def _slice(device: Any) -> int:
+    return getattr(device, "slice_index", None) or 0
+
+
+def _place(device: Any) -> tuple[int, int, int]:
+    """The order in which the devices of one slice, and in it of one process, follow one another."""
+    return _slice(device), device.process_index, device.id
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -7,7 +7,11 @@ from flax import nnx
 
 
 class Objective(Protocol):
-    """A model and its loss; the loop knows nothing else."""
+    """A model and its loss; the loop knows nothing else.
+
+    An objective whose loss changes at known steps also has `phase(step: int) -> Hashable`, the phase of the step that
+    follows `step` done ones. `loss` then takes `phase` as a further keyword, and is compiled once for each.
+    """
 
     @property
     def trainable(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name: section `optimizer` of a config."""
+"""The optimizer: section `optimizer` of a config."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,17 +9,32 @@ import jax.numpy as jnp
 import optax
 
 from ..configs.errors import UserError, unknown
-from .sharding import compiled
+from .layers import layer_rank
+from .rates import make_table, scale_by_rates
+from .schedule import make_schedule
+from .sharding import compiled, no_match
+from .transforms import OPTIMIZERS, per_layer
 
 Params = Any  # {parameter path: array}; Any, as optax's own types are looser
+
+_MU_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """A gradient transformation over {parameter path: array} and the learning rate that it uses at each step."""
+    """A gradient transformation over {parameter path: array} and the learning rate that it uses at each step.
+
+    Attributes:
+      transform: the transformation.
+      schedule: step (int32) -> learning rate (float32), before the factors of single parameters.
+      frozen: regexes; parameters in whose path one is found are not trained.
+      ema_decay: decay of the moving average of the parameters; 0 = none.
+    """
 
     transform: optax.GradientTransformation
     schedule: Callable[[jax.Array], jax.Array]
+    frozen: tuple[str, ...] = ()
+    ema_decay: float = 0.0
 
     def init(self, params: Params) -> Any:
         """Return the optimizer's first state."""
@@ -32,6 +47,15 @@ class Optimizer:
             updates, state = self.transform.update(grads, state, params)
             return optax.apply_updates(params, updates), state
 
+    def average(self, ema: Params, *, params: Params, step: jax.Array) -> Params:
+        """Return the moving average of the parameters after the step number `step` (int32, from 0).
+
+        The decay is min(ema_decay, (1 + t) / (10 + t)) with t = step + 1, so that the first values are soon forgotten.
+        """
+        t = step.astype(jnp.float32) + 1.0
+        decay = jnp.minimum(self.ema_decay, (1.0 + t) / (10.0 + t))
+        return jax.tree.map(lambda old, new: old + (1.0 - decay).astype(old.dtype) * (new - old), ema, params)
+
 
 def make_optimizer(
     *,
@@ -41,109 +65,93 @@ def make_optimizer(
     schedule: str = "cosine",
     warmup_steps: int = 0,
     end_lr_factor: float = 0.0,
+    decay_share: float = 0.2,
     weight_decay: float = 0.0,
     no_decay: tuple[str, ...] = (),
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
+    muon_beta: float = 0.95,
+    mu_dtype: str = "float32",
     clip_norm: float = 0.0,
+    lr_scale: tuple[Any, ...] = (),
+    layer_decay: float = 1.0,
+    frozen: tuple[str, ...] = (),
+    ema_decay: float = 0.0,
 ) -> Optimizer:
-    """Build the optimizer.
+    """Build the optimizer. Where layers are stacked, each layer counts by itself: norms, factors, matrices, ranks.
 
     Args:
       steps: total steps (config.train.steps), where the schedule ends.
       lr: peak learning rate.
-      name: "adamw" (Loshchilov & Hutter 2019), "lion" (Chen et al. 2023), "lamb" (You et al. 2020),
-        "adafactor" (Shazeer & Stern 2018) or "sgd" (momentum b1).
-      schedule: "cosine", "linear", "rsqrt" or "constant", each after a linear warm-up from 0.
+      name: "adamw" (Loshchilov & Hutter 2019), "lion" (Chen et al. 2023), "lamb" (You et al. 2020), "adafactor"
+        (Shazeer & Stern 2018, without its scaling by the parameter and with momentum b1, as Zhai et al. 2022; b1=0
+        saves the first moment), "muon" (Jordan et al. 2024, scaled as Liu et al. 2025) for the kernels of stacked
+        layers and adamw for all else, or "sgd" (momentum b1).
+      schedule: "cosine", "linear", "rsqrt", "constant" or "wsd", each after a linear warm-up from 0.
       warmup_steps: length of the warm-up.
-      end_lr_factor: the cosine and linear schedules end at lr * end_lr_factor.
-      weight_decay: decoupled weight decay, multiplied by the learning rate; parameters of rank 0 and 1 (biases,
-        norms, log_scale) are never decayed.
+      end_lr_factor: the cosine, linear and wsd schedules end at lr * end_lr_factor.
+      decay_share: share of all steps in which wsd falls.
+      weight_decay: decoupled weight decay, multiplied by the learning rate; parameters whose rank in one layer is 0
+        or 1 (biases, norms, log_scale) are never decayed.
       no_decay: regexes; parameters in whose path one is found are not decayed either.
       b1: decay of the first moment.
-      b2: decay of the second moment.
+      b2: decay of the second moment (adafactor: its upper bound).
       eps: added to the root of the second moment (adamw, lamb).
+      muon_beta: momentum of muon.
+      mu_dtype: "float32" or "bfloat16", of the first moment.
       clip_norm: the gradient's global norm is clipped to it; 0 = no clipping.
+      lr_scale: ordered table of (regex, factor on the learning rate), first match wins: `(("^text/", 0.1),)`.
+      layer_decay: layer-wise decay of the learning rate, see `rates.rate_factors`; 1 = off.
+      frozen: regexes; parameters in whose path one is found have no gradient and no state (LiT, Zhai et al. 2022:
+        `("^video/",)`).
+      ema_decay: decay of a moving average of the parameters, which is evaluated and returned; 0 = none.
 
     Raises:
       UserError: an unknown name or schedule, or a value out of its range.
     """
-    if name not in _OPTIMIZERS:
-        raise unknown("optimizer (config.optimizer.name)", name, _OPTIMIZERS)
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer (config.optimizer.name)", name, OPTIMIZERS)
+    if mu_dtype not in _MU_DTYPES:
+        raise unknown("dtype (config.optimizer.mu_dtype)", mu_dtype, _MU_DTYPES)
     for field, value in {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}.items():
         if value < 0:
             raise UserError(f"config.optimizer.{field} must not be negative, got {value}")
-    rate = make_schedule(schedule, lr=lr, steps=steps, warmup_steps=warmup_steps, end_lr_factor=end_lr_factor)
+    for field, value in {"b1": b1, "b2": b2, "muon_beta": muon_beta, "ema_decay": ema_decay}.items():
+        if not 0 <= value < 1:
+            raise UserError(f"config.optimizer.{field} must be at least 0 and below 1, got {value}")
+    if not 0 < layer_decay <= 1:
+        raise UserError(f"config.optimizer.layer_decay must be above 0 and at most 1, got {layer_decay}")
+    rate = make_schedule(
+        schedule, lr=lr, steps=steps, warmup_steps=warmup_steps, end_lr_factor=end_lr_factor, decay_share=decay_share
+    )
+    dtype = _MU_DTYPES[mu_dtype]
+    factors = make_table(lr_scale, field="config.optimizer.lr_scale")
+    parts = [
+        optax.clip_by_global_norm(clip_norm) if clip_norm else None,
+        OPTIMIZERS[name](b1=b1, b2=b2, eps=eps, muon_beta=muon_beta, mu_dtype=dtype),
+        optax.add_decayed_weights(weight_decay, mask=_decayed(no_decay)) if weight_decay else optax.identity(),
+        per_layer(optax.scale_by_trust_ratio()) if name == "lamb" else None,  # of the update with its decay
+        scale_by_rates(lr_scale=factors, layer_decay=layer_decay) if factors or layer_decay != 1 else None,
+        optax.scale_by_learning_rate(rate),  # pyright: ignore[reportArgumentType]
+    ]
+    transform = optax.chain(*[part for part in parts if part is not None])
+    return Optimizer(transform=transform, schedule=rate, frozen=tuple(frozen), ema_decay=ema_decay)
+
+
+def _decayed(no_decay: tuple[str, ...]) -> Callable[[Params], dict[str, bool]]:
+    """Return the mask of weight decay: matrices, unless a regex of `no_decay` is found in their path."""
     never = [compiled(pattern, field="config.optimizer.no_decay") for pattern in no_decay]
 
-    def decayed(params: Params) -> dict[str, bool]:
+    def mask(params: Params) -> dict[str, bool]:
+        for regex in never:
+            if not any(regex.search(path) for path in params):
+                raise no_match(
+                    regex.pattern, params, what="regex", field="config.optimizer.no_decay", of="trained parameter"
+                )
         return {
-            path: value.ndim > 1 and not any(pattern.search(path) for pattern in never)
+            path: layer_rank(path, value) > 1 and not any(regex.search(path) for regex in never)
             for path, value in params.items()
         }
 
-    parts = [
-        _OPTIMIZERS[name](b1=b1, b2=b2, eps=eps),
-        optax.add_decayed_weights(weight_decay, mask=decayed) if weight_decay else optax.identity(),
-        optax.scale_by_learning_rate(rate),  # pyright: ignore[reportArgumentType]
-    ]
-    if name == "lamb":  # LAMB's trust ratio is taken of the update with its decay
-        parts.insert(2, optax.scale_by_trust_ratio())
-    if clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(clip_norm))
-    return Optimizer(transform=optax.chain(*parts), schedule=rate)
-
-
-def make_schedule(
-    name: str, *, lr: float, steps: int, warmup_steps: int = 0, end_lr_factor: float = 0.0
-) -> Callable[[jax.Array], jax.Array]:
-    """Return learning rate as a function of the step (int32, from 0); float32.
-
-    The warm-up is linear and gives lr * (step + 1) / warmup_steps, so that no step is spent at rate 0. "rsqrt" goes on
-    as lr * sqrt(w / step) with w = max(warmup_steps, 1) (Vaswani et al. 2017, section 5.3).
-    """
-    if name not in _SCHEDULES:
-        raise unknown("schedule (config.optimizer.schedule)", name, _SCHEDULES)
-    if not 0 <= warmup_steps <= steps:
-        raise UserError(
-            f"config.optimizer.warmup_steps={warmup_steps} must lie between 0 and config.train.steps={steps}"
-        )
-    if not 0 <= end_lr_factor <= 1:
-        raise UserError(f"config.optimizer.end_lr_factor must lie between 0 and 1, got {end_lr_factor}")
-    shape = _SCHEDULES[name]
-
-    def rate(step: jax.Array) -> jax.Array:
-        done = step.astype(jnp.float32) - warmup_steps
-        part = jnp.clip(done / max(steps - warmup_steps, 1), 0.0, 1.0)
-        warm = jnp.minimum((step.astype(jnp.float32) + 1.0) / max(warmup_steps, 1), 1.0)
-        return lr * warm * shape(done=done, part=part, warmup=float(max(warmup_steps, 1)), end=end_lr_factor)
-
-    return rate
-
-
-def _cosine(*, part: jax.Array, end: float, **_) -> jax.Array:
-    return end + (1.0 - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * part))
-
-
-def _linear(*, part: jax.Array, end: float, **_) -> jax.Array:
-    return 1.0 - (1.0 - end) * part
-
-
-def _rsqrt(*, done: jax.Array, warmup: float, **_) -> jax.Array:
-    return jnp.sqrt(warmup / jnp.maximum(done + warmup, warmup))
-
-
-def _constant(*, part: jax.Array, **_) -> jax.Array:
-    return jnp.ones_like(part)
-
-
-_SCHEDULES = {"cosine": _cosine, "linear": _linear, "rsqrt": _rsqrt, "constant": _constant}
-
-_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adamw": lambda *, b1, b2, eps: optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-    "lamb": lambda *, b1, b2, eps: optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-    "lion": lambda *, b1, b2, eps: optax.scale_by_lion(b1=b1, b2=b2),
-    "adafactor": lambda *, b1, b2, eps: optax.scale_by_factored_rms(),
-    "sgd": lambda *, b1, b2, eps: optax.trace(decay=b1),
-}
+    return mask

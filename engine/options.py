@@ -36,6 +36,8 @@ class TrainOptions:
       best_metric: name of an evaluation result; "" = none.
       best_mode: "max" or "min".
       patience: stop after so many evaluations without a better `best_metric`; 0 = never.
+      unmasked_steps: the last steps of the run, in which the objective leaves out its patch dropout (FLIP's unmasked
+        tuning, Li et al. 2023, section 4.1).
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
     """
 
@@ -48,6 +50,7 @@ class TrainOptions:
     best_metric: str = ""
     best_mode: str = "max"
     patience: int = 0
+    unmasked_steps: int = 0
     profile_steps: str = ""
 
     def __post_init__(self):
@@ -55,6 +58,10 @@ class TrainOptions:
             value = getattr(self, field)
             if value < least:
                 raise UserError(f"config.train.{field} must be at least {least}, got {value}")
+        if self.unmasked_steps > self.steps:
+            raise UserError(
+                f"config.train.unmasked_steps={self.unmasked_steps} must be at most config.train.steps={self.steps}"
+            )
         if self.best_mode not in ("max", "min"):
             raise UserError(f"config.train.best_mode must be 'max' or 'min', got {self.best_mode!r}")
         if self.patience and not (self.best_metric and self.eval_every):
@@ -84,4 +91,5 @@ _LEAST = {
     "keep_last": 1,
     "keep_best": 0,
     "patience": 0,
+    "unmasked_steps": 0,
 }

@@ -31,7 +31,7 @@ class TrainResult:
     """What a run came to.
 
     Attributes:
-      model: the model with the parameters of the last step.
+      model: the model with the parameters of the last step, or their moving average where there is one.
       step: optimizer steps done, over all starts.
       reason: "done"; "patience" (config.train.patience evaluations without a better one); "terminated" (by a signal).
       best: {"metric", "value", "step", "checkpoint"} of the best evaluation by config.train.best_metric, or None; its
@@ -114,11 +114,11 @@ class Run:
             best = best | {"checkpoint": str(self._checkpoints.folder / str(best["step"])) if kept else None}
         done = step >= self._options.steps
         reason = "done" if done else "patience" if self._evaluations.exhausted else "terminated"
-        return TrainResult(model=self._blueprint.model(state), step=step, reason=reason, best=best)
+        return TrainResult(model=self._blueprint.averaged(state), step=step, reason=reason, best=best)
 
     def _evaluate(self, state: TrainState, *, step: int) -> bool:
         with self._terminal.paused():
-            values, better = self._evaluations.run(self._blueprint.model(state), step=step)
+            values, better = self._evaluations.run(self._blueprint.averaged(state), step=step)
         self._history.write(values, step=step, kind="eval")
         self._terminal.evaluation(values, step=step)
         return better

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ..configs.errors import UserError
 from .objective import Objective
 from .optimizer import Optimizer
+from .placement import place_optimizer
 from .sharding import REPLICATED, Rules, compiled, no_match, param_shardings
 
 NOT_HALTED = -1
@@ -26,6 +28,7 @@ class TrainState:
       params: "/"-joined path -> trained parameter.
       others: path -> frozen parameter or other variable (batch statistics).
       opt_state: state of the optimizer; exists for `params` only.
+      ema: path -> moving average of a trained parameter; {} without `config.optimizer.ema_decay`.
       halted: int32 scalar, the number of the first global batch whose loss or gradient was not finite; NOT_HALTED (-1)
         before that. From then on the state is frozen. Not part of a checkpoint.
     """
@@ -35,6 +38,7 @@ class TrainState:
     others: dict[str, Any]
     opt_state: Any
     halted: Any
+    ema: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Blueprint:
@@ -43,15 +47,18 @@ class Blueprint:
     Attributes:
       abstract: a TrainState of ShapeDtypeStructs with shardings.
       trained: paths of the trained parameters, in order.
+      rules: the sharding table.
     """
 
     def __init__(self, *, objective: Objective, optimizer: Optimizer, mesh: Mesh, seed: int, rules: Rules = REPLICATED):
         """Trace `objective.init` for shapes; place parameters by `rules` and the optimizer's moments beside them.
 
         Raises:
-          UserError: a regex of `objective.trainable` or of `rules` that matches no parameter.
+          UserError: a regex of `objective.trainable`, of `config.optimizer.frozen` or of `rules` that matches no
+            parameter.
         """
         self._objective, self._optimizer, self._mesh, self._seed = objective, optimizer, mesh, seed
+        self.rules = rules
         model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(seed)))
         self._graphdef, variables = nnx.split(model)
         flat = dict(nnx.to_flat_state(variables))
@@ -59,7 +66,9 @@ class Blueprint:
         self._rngs = {path: variable for path, variable in flat.items() if isinstance(variable, nnx.RngState)}
         params = {join(path): leaf(v) for path, v in flat.items() if isinstance(v, nnx.Param)}
         rest = {join(path): leaf(v) for path, v in flat.items() if not isinstance(v, (nnx.Param, nnx.RngState))}
-        self.trained = trained_paths(objective.trainable, params)
+        self.trained = without_frozen(
+            trained_paths(objective.trainable, params), frozen=optimizer.frozen, params=params
+        )
         places = param_shardings(params, mesh=mesh, rules=rules)
         self.abstract = self._abstract_state(params, rest=rest, places=places)
 
@@ -89,7 +98,7 @@ class Blueprint:
         flat = split_model(model)
         params = {path: flat[path] for path in state.params}
         others = {path: flat[path] for path in state.others}
-        filled = dataclasses.replace(state, params=params, others=others)
+        filled = dataclasses.replace(state, params=params, others=others, ema=self._first_average(params))
         # The parameters may have come as NumPy arrays or with another placement; the moments depend on shapes only.
         return jax.tree.map(jax.device_put, filled, self.shardings)
 
@@ -101,6 +110,10 @@ class Blueprint:
             fresh = jax.random.fold_in(key, i) if isinstance(variable, nnx.RngKey) else jnp.uint32(0)
             flat[path] = jnp.broadcast_to(fresh, variable.get_value().shape)
         return nnx.merge(self._graphdef, nnx.from_flat_state(flat))
+
+    def averaged(self, state: TrainState) -> nnx.Module:
+        """Return the model to evaluate and to hand out: with the moving averages of the parameters where there are."""
+        return self.model(dataclasses.replace(state, params=state.params | state.ema))
 
     def step_key(self, step: jax.Array) -> jax.Array:
         """Return the random key of a step: a function of (seed, step), so that a resumed run draws the same."""
@@ -116,7 +129,12 @@ class Blueprint:
             others=others,
             opt_state=self._optimizer.init(params),
             halted=jnp.int32(NOT_HALTED),
+            ema=self._first_average(params),
         )
+
+    def _first_average(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters themselves, as arrays of their own: the step is given both to reuse."""
+        return jax.tree.map(lambda x: jnp.array(x, copy=True), params) if self._optimizer.ema_decay else {}
 
     def _abstract_state(self, params: dict, *, rest: dict, places: dict[str, NamedSharding]) -> TrainState:
         trained = {path: placed(params[path], places[path]) for path in self.trained}
@@ -129,20 +147,15 @@ class Blueprint:
             others=others,
             opt_state=self._abstract_opt_state(trained),
             halted=scalar,
+            ema=dict(trained) if self._optimizer.ema_decay else {},
         )
 
     def _abstract_opt_state(self, trained: dict[str, jax.ShapeDtypeStruct]) -> Any:
-        """Place each moment like its parameter (recognised by its path and shape); all else on every device."""
         state = jax.eval_shape(self._optimizer.init, trained)
-
-        def place(path: tuple, value: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-            like = trained.get(names[-1]) if names else None
-            if like is None or like.shape != value.shape:
-                return placed(value, self.replicated)
-            return placed(value, like.sharding)
-
-        return jax.tree_util.tree_map_with_path(place, state)
+        places = place_optimizer(state, trained=trained, mesh=self._mesh, rules=self.rules)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, value: placed(value, places[jax.tree_util.keystr(path)]), state
+        )
 
 
 def trained_paths(trainable: tuple[str, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
@@ -161,6 +174,23 @@ def trained_paths(trainable: tuple[str, ...], params: Mapping[str, Any]) -> tupl
             raise no_match(pattern, params, what="trainable regex", field="the list of trained parameters")
         chosen |= found
     return tuple(path for path in params if path in chosen)
+
+
+def without_frozen(trained: tuple[str, ...], *, frozen: tuple[str, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the trained paths in which no regex of `config.optimizer.frozen` is found.
+
+    Raises:
+      UserError: a regex that matches no parameter at all, or nothing is left to train.
+    """
+    field = "config.optimizer.frozen"
+    regexes = [compiled(pattern, field=field) for pattern in frozen]
+    for regex in regexes:
+        if not any(regex.search(path) for path in params):
+            raise no_match(regex.pattern, params, what="regex", field=field)
+    left = tuple(path for path in trained if not any(regex.search(path) for regex in regexes))
+    if not left:
+        raise UserError(f"{field}={frozen!r} leaves no parameter to train")
+    return left
 
 
 def split_model(model: nnx.Module) -> dict[str, jax.Array]:

@@ -1,7 +1,8 @@
 """One optimizer step, compiled: `step(state, batch, stop) -> state, outputs`."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -11,35 +12,65 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ..models.activations import placing
 from .mesh import AXES, batch_sharding, device_dtype
 from .objective import Objective
 from .optimizer import Optimizer
+from .phases import phase_of
+from .placement import Activations
 from .state import NOT_HALTED, Blueprint, TrainState, split_model
 
 Batch = dict[str, jax.Array]
 Outputs = dict[str, Any]
 
 
+def make_gradients(
+    *, objective: Objective, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
+) -> Callable[[TrainState, Batch], tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]]:
+    """Build the pure function (state, batch) -> (loss, metrics, other variables after it, gradients by path).
+
+    Args:
+      objective: gives the loss.
+      blueprint: how a state becomes a model.
+      phase: for objectives with phases, the value of `objective.phase` that the loss is told.
+      place: places the activations that the model names; None leaves them to the compiler.
+    """
+    told = {} if phase is None else {"phase": phase}
+
+    def gradients(state: TrainState, batch: Batch):
+        key = blueprint.step_key(state.step)
+
+        def loss_of(params: dict[str, jax.Array]):
+            model = blueprint.model(dataclasses.replace(state, params=params), key=key)
+            with contextlib.nullcontext() if place is None else placing(place):
+                loss, metrics = objective.loss(model, batch, rngs=nnx.Rngs(key), **told)
+            flat = split_model(model)
+            return loss, (metrics, {path: flat[path] for path in state.others})
+
+        (loss, (metrics, others)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        return loss, metrics, others, grads
+
+    return gradients
+
+
 def make_step(
-    *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint
+    *,
+    objective: Objective,
+    optimizer: Optimizer,
+    blueprint: Blueprint,
+    phase: Hashable | None = None,
+    place: Activations | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Outputs]]:
-    """Build the pure step function.
+    """Build the pure step function; arguments as of `make_gradients`.
 
     The outputs are {"metrics": float32 scalars (loss, lr, grad_norm and what the objective returns), "halted": int32
     scalar as in TrainState, "stop": bool scalar, whether any process asked to stop}. Nothing waits for the host: a step
     whose loss or gradient norm is not finite leaves the state as it was and sets `halted`, which freezes it.
     """
+    gradients = make_gradients(objective=objective, blueprint=blueprint, phase=phase, place=place)
 
     def step(state: TrainState, batch: Batch, stop: jax.Array) -> tuple[TrainState, Outputs]:
-        key = blueprint.step_key(state.step)
-
-        def loss_of(params: dict[str, jax.Array]):
-            model = blueprint.model(dataclasses.replace(state, params=params), key=key)
-            loss, metrics = objective.loss(model, batch, rngs=nnx.Rngs(key))
-            flat = split_model(model)
-            return loss, (metrics, {path: flat[path] for path in state.others})
-
-        (loss, (metrics, others)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        loss, metrics, others, grads = gradients(state, batch)
         norm = optax.tree.norm(grads)
         params, opt_state = optimizer.update(grads, state=state.opt_state, params=state.params)
         moved = TrainState(
@@ -48,6 +79,7 @@ def make_step(
             others=others,
             opt_state=opt_state,
             halted=state.halted,
+            ema=optimizer.average(state.ema, params=params, step=state.step) if state.ema else {},
         )
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         good = finite & (state.halted == NOT_HALTED)
@@ -64,12 +96,20 @@ def make_step(
     return step
 
 
-def lower_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint) -> jax.stages.Lowered:
+def lower_step(
+    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
+) -> jax.stages.Lowered:
     """Lower the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
-    Nothing runs and no device needs to exist: the mesh of `blueprint` may be made of topology descriptions.
+    Nothing runs and no device needs to exist: the mesh of `blueprint` may be made of topology descriptions. An
+    objective with phases is lowered for the one of step 0 unless `phase` says another.
+
+    Raises:
+      UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
     """
-    step = make_step(objective=objective, optimizer=optimizer, blueprint=blueprint)
+    phase = phase_of(objective, step=0) if phase is None else phase
+    place = Activations(mesh=blueprint.mesh, rules=blueprint.rules)
+    step = make_step(objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase, place=place)
     rows = batch_sharding(blueprint.mesh)
     jitted = jax.jit(
         step,
@@ -80,14 +120,16 @@ def lower_step(batch: Batch, *, objective: Objective, optimizer: Optimizer, blue
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
     }
-    return jitted.lower(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    lowered = jitted.lower(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    place.check()
+    return lowered
 
 
 def compile_step(
-    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint
+    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
 ) -> jax.stages.Compiled:
     """Compile the step for batches shaped like `batch`; call it as `state, outputs = step(state, batch, stop)`."""
-    return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint).compile()
+    return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase).compile()
 
 
 def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from ..configs.errors import UserError
 from ..configs.load import flatten
 from ..configs.section import section
 from .batches import Prefetcher
@@ -19,11 +20,13 @@ from .evaluation import Evaluate, Evaluations
 from .mesh import check_batch_size, make_mesh
 from .metrics import History
 from .objective import Objective
-from .optimizer import make_optimizer
+from .optimizer import Optimizer, make_optimizer
 from .options import TrainOptions
+from .phases import PhasedSteps
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .sharding import REPLICATED, Rules, make_rules
+from .sharding_table import is_split, sharding_text
 from .signals import StopRequest
 from .state import Blueprint, TrainState
 from .step import compile_step, stop_flags
@@ -71,6 +74,8 @@ def train(
         stop = use(StopRequest())
         terminal = use(create_terminal(options, changed=changed))
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
+        if is_split(blueprint):
+            terminal.say(sharding_text(blueprint))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
         with terminal.working("building the model"):
             state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize)
@@ -82,14 +87,15 @@ def train(
         if not run.over(step):
             stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
             with terminal.working("reading the first batch and compiling the step"):
-                take_step = compile_step(stream.peek(), objective=objective, optimizer=optimizer, blueprint=blueprint)
+                compiled = create_steps(stream.peek(), options=options, step=step, objective=objective,
+                                        optimizer=optimizer, blueprint=blueprint)  # fmt: skip
             flags = stop_flags(mesh)
             claim_workdir(workdir, config=config)
             use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
             profile = use(Profile(workdir, options=options))
         while not run.over(step):
             profile.before(step, settle=run.settle)
-            state, outputs = take_step(state, stream.next(), flags[stop.requested])
+            state, outputs = compiled.at(step)(state, stream.next(), flags[stop.requested])
             step += 1
             run.between_steps(state, outputs=outputs, step=step)
         return run.result(state, step=step)
@@ -138,6 +144,28 @@ def create_state(
     """Return (state, step, meta) of the newest readable checkpoint, or (fresh state, 0, {})."""
     state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
     return state, int(state.step), meta
+
+
+def create_steps(
+    batch: dict[str, Any],
+    *,
+    options: TrainOptions,
+    step: int,
+    objective: Objective,
+    optimizer: Optimizer,
+    blueprint: Blueprint,
+) -> PhasedSteps:
+    """Compile the step for each phase from `step` on."""
+    if options.unmasked_steps and not hasattr(objective, "phase"):
+        raise UserError(
+            f"config.train.unmasked_steps={options.unmasked_steps}, but this objective has no phase without masks; "
+            "set it to 0"
+        )
+    return PhasedSteps(
+        lambda phase: compile_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase),
+        objective=objective,
+        steps=range(step, options.steps),
+    )
 
 
 def create_history(workdir: Path, *, step: int) -> History:

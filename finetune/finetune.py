@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from flax import nnx
 
+    from ..engine.transfer import Transfer
     from .task import Setting, Task
-    from .transfer import Transfer
 
 DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
 
@@ -185,7 +185,7 @@ class Weights:
         from flax import nnx
 
         from ..engine.checkpoint import read_params
-        from .transfer import init_from, shapes
+        from ..engine.transfer import init_from, shapes
 
         model = nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0)))
         return init_from(
@@ -194,7 +194,7 @@ class Weights:
 
     def fill(self, model: "nnx.Module") -> None:
         """Fill the task's parts of a fresh model, in place."""
-        from .transfer import fill
+        from ..engine.transfer import fill
 
         fill(model, values=self.plan.values)
 

@@ -1,52 +1,233 @@
-"""InfoNCE, the temperature-scaled contrastive loss of CLIP."""
+"""InfoNCE, the temperature-scaled contrastive loss of CLIP, dense and blockwise."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from ..configs.errors import UserError, unknown
+from .exchange import lay_out
+from .streaming import Verdict, streamed
+from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept, logsum
+
+FORMS = ("dense", "blockwise")
+SAME = ("ignore", "positive", "negative")
 
 
 def info_nce(
     *,
-    video: Float[Array, "B E"],
-    text: Float[Array, "B E"],
+    x: Float[Array, "B E"],
+    y: Float[Array, "B E"],
     scale: Float[Array, ""],
     valid: Bool[Array, "B"] | None = None,
-    not_negative: Bool[Array, "B B"] | None = None,
+    group: Int[Array, "B *G"] | UInt[Array, "B *G"] | None = None,
+    same: str = "ignore",
+    label_smoothing: float = 0.0,
+    hard_negative: float = 0.0,
+    form: str = "dense",
+    exchange: str = "gather",
+    block: int = 1024,
+    axes: tuple[str, ...] = ("replica", "fsdp"),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute the symmetric InfoNCE loss over all pairs of a global batch (van den Oord et al. 2018; CLIP, figure 3).
 
     Args:
-      video: float32, rows of unit length; row i belongs to row i of `text`.
-      text: float32, rows of unit length.
+      x: rows of unit length, for example of videos; row i belongs to row i of `y`. Computed in float32.
+      y: rows of unit length, for example of texts.
       scale: the factor on cosines (inverse temperature), > 0.
       valid: rows that take part; others are neither anchor nor negative. None = all.
-      not_negative: `[i, j]` True where video i and text j (i != j) are known not to be a negative pair, for example
-        because two clips share one caption; such pairs leave the denominators. The diagonal is ignored.
+      group: rows of one group (all G numbers equal) are known to say the same, for example `text_group` of equal
+        captions. None = no two rows do.
+      same: what a pair of two rows of one group is: "ignore" = neither positive nor negative, "positive" = a further
+        positive (the target is spread evenly over an anchor's positives: Khosla et al. 2020, eq. 2; UniCL, Yang et al.
+        2022), "negative" = as any other pair.
+      label_smoothing: share of the target that is spread evenly over all that the anchor is compared with, 0..1.
+      hard_negative: beta >= 0 of hard-negative weighting: negatives count by exp(beta * score), with mean 1 over an
+        anchor's negatives (Robinson et al. 2021, eq. 4; HN-NCE, Radenovic et al. 2023, with alpha = 1). 0 = off.
+      form: "dense" holds the scores [B,B]; "blockwise" never does (see `streaming`), the same value and gradients.
+      exchange: blockwise over several devices: see `exchange.Layout`.
+      block: blockwise: longest side of a tile of scores.
+      axes: blockwise: mesh axes over which rows are split, of the mesh in the context (`jax.set_mesh`).
 
     Returns:
-      The loss in nats (mean over valid rows of both directions) and the metrics `accuracy_t2v` and `accuracy_v2t`
-      (share of rows whose own partner scores highest in the batch, 0..1). All NaN-free; 0 if no row is valid.
+      The loss in nats (mean over valid rows of both directions) and the metrics `accuracy_x2y` and `accuracy_y2x`
+      (share of valid rows for which a positive scores highest in the batch, 0..1). All NaN-free; 0 if no row is valid.
+
+    Raises:
+      UserError: an unknown name, an option out of range, or a batch that does not divide by the devices.
     """
-    size = video.shape[0]
-    valid = jnp.ones((size,), bool) if valid is None else valid
-    logits = scale * jnp.matmul(video, text.T, precision=jax.lax.Precision.HIGHEST)  # [B,B] rows: video, columns: text
-    own = jnp.eye(size, dtype=bool)
-    taken = valid[:, None] & valid[None, :]
-    if not_negative is not None:
-        taken &= ~not_negative
-    # A finite floor, not -inf: an invalid row keeps a finite log-sum-exp, so that its gradient is 0 and not NaN.
-    logits = jnp.where(taken | own, logits, jnp.asarray(-1e9, logits.dtype))
-    positive = jnp.diagonal(logits)
-    per_row = 0.5 * (jax.nn.logsumexp(logits, axis=1) + jax.nn.logsumexp(logits, axis=0)) - positive
+    _check(same=same, form=form, label_smoothing=label_smoothing, hard_negative=hard_negative)
+    rule = InfoNCE(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, grouped=group is not None)
+    if group is not None:
+        group = group.reshape(group.shape[0], -1)
+    x, y = without(x, valid=valid), without(y, valid=valid)
+    scale = scale.astype(jnp.float32)
+    if form == "dense":
+        return dense(x=x, y=y, scale=scale, valid=valid, group=group, rule=rule)
+    marks = {"valid": valid, "group": group}
+    layout = lay_out(rows=x.shape[0], exchange=exchange, block=block, axes=axes)
+    return streamed(rule, layout, x, y, scale, None, {"x": marks, "y": marks})
+
+
+def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
+    if same not in SAME:
+        raise unknown("config.loss.same_text", same, SAME)
+    if form not in FORMS:
+        raise unknown("config.loss.form", form, FORMS)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise UserError(f"config.loss.label_smoothing must be from 0 to 1, got {label_smoothing}")
+    if not 0.0 <= hard_negative < float("inf"):
+        raise UserError(f"config.loss.hard_negative must be at least 0, got {hard_negative}")
+
+
+def without(e: Array, *, valid: Array | None) -> Float[Array, "B E"]:
+    """Return embeddings in float32 with zeros in rows that take no part, so that not even a NaN there spreads."""
+    e = e.astype(jnp.float32)
+    return e if valid is None else jnp.where(valid[:, None], e, 0.0)
+
+
+def dense(
+    *, x: Array, y: Array, scale: Array, valid: Array | None, group: Array | None, rule: "InfoNCE"
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Compute InfoNCE with all scores at hand: the definition that the blockwise form is tested against."""
+    valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
+    taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
+    scores = scale * jnp.matmul(x, y.T, precision=PRECISION)  # [B,B] rows: x, columns: y
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
-    metrics = {
-        "accuracy_v2t": jnp.sum(jnp.where(jnp.max(logits, axis=1) <= positive, weight, 0.0)),
-        "accuracy_t2v": jnp.sum(jnp.where(jnp.max(logits, axis=0) <= positive, weight, 0.0)),
-    }
-    return jnp.sum(weight * per_row), metrics
+    scores = jnp.where(taken, scores, FLOOR)
+    loss, metrics = 0.0, {}
+    for name, axis in (("x2y", 1), ("y2x", 0)):
+        loss += 0.5 * jnp.sum(weight * _one_way(scores, axis=axis, taken=taken, positive=positive, rule=rule))
+        own = jnp.max(jnp.where(positive, scores, FLOOR), axis=axis) if rule.many else jnp.diagonal(scores)
+        hit = jnp.max(scores, axis=axis) <= own
+        metrics[f"accuracy_{name}"] = jax.lax.stop_gradient(jnp.sum(jnp.where(hit, weight, 0.0)))
+    return loss, metrics
 
 
-def same_text(text: Array, *, mask: Array) -> Bool[Array, "B B"]:
-    """Mark pairs of rows whose token ids `[B,L]` are equal where `mask [B,L]` is True: captions that say the same."""
-    tokens = jnp.where(mask, text, -1)
-    return jnp.all(tokens[:, None, :] == tokens[None, :, :], axis=-1)
+def _one_way(s: Array, *, axis: int, taken: Array, positive: Array, rule: "InfoNCE") -> Float[Array, "B"]:
+    """Cross-entropy of each anchor against its targets, which lie along `axis`."""
+    eps, beta, logits = rule.label_smoothing, rule.hard_negative, s
+    if beta:
+        negative = taken & ~positive
+        level = jax.nn.logsumexp(jnp.where(negative, beta * s, FLOOR), axis=axis, keepdims=True)
+        count = jnp.sum(negative, axis=axis, keepdims=True, dtype=jnp.float32)
+        logits += jnp.where(negative, beta * s - level + jnp.log(jnp.maximum(count, 1.0)), 0.0)
+    # With one positive its score is the diagonal, which is much cheaper than a mean over a mask.
+    right = _mean(s, mask=positive, axis=axis) if rule.many else jnp.diagonal(s)
+    loss = jax.nn.logsumexp(logits, axis=axis) - (1.0 - eps) * right
+    return loss - eps * _mean(s, mask=taken, axis=axis) if eps else loss
+
+
+def _mean(s: Array, *, mask: Array, axis: int) -> Float[Array, "B"]:
+    """Mean along an axis where `mask` is True; 0 where it nowhere is."""
+    count = jnp.sum(mask, axis=axis, dtype=jnp.float32)
+    return jnp.sum(jnp.where(mask, s, 0.0), axis=axis) / jnp.maximum(count, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InfoNCE:
+    """The rule of InfoNCE for `streaming`; the fields are `info_nce`'s."""
+
+    same: str
+    label_smoothing: float
+    hard_negative: float
+    grouped: bool
+    per_row: int = 1
+    one_pass: bool = False
+
+    @property
+    def many(self) -> bool:
+        """A row may have several positives."""
+        return self.grouped and self.same == "positive"
+
+    def measure(self, tile: Tile, scores: Array) -> tuple[Statistics, Statistics]:
+        """Return the parts of both cross-entropies."""
+        return self._along(tile, scores, axis=1), self._along(tile, scores, axis=0)
+
+    def _along(self, tile: Tile, scores: Array, *, axis: int) -> Statistics:
+        s, beta = tile.only(scores), self.hard_negative
+        best = jnp.max(s, axis=axis)
+        said: Statistics = {"logsum": {}, "max": {"best": best}, "sum": {}}
+        said["sum"]["own"] = jnp.sum(jnp.where(tile.positive, s, 0.0), axis=axis)
+        if self.many:
+            said["max"]["own"] = jnp.max(jnp.where(tile.positive, s, FLOOR), axis=axis)
+            said["sum"]["positives"] = jnp.sum(tile.positive, axis=axis, dtype=jnp.float32)
+        if self.label_smoothing:
+            said["sum"]["all"] = jnp.sum(kept(tile.taken, scores), axis=axis)
+        if self.label_smoothing or beta:
+            taken = jnp.ones_like(s, bool) if tile.taken is None else tile.taken
+            said["sum"]["count"] = jnp.sum(taken, axis=axis, dtype=jnp.float32)
+        if beta:
+            negative = jnp.where(tile.positive, FLOOR, s)
+            said["logsum"]["positives"] = logsum(jnp.where(tile.positive, s, FLOOR), axis=axis)
+            said["logsum"]["hard"] = logsum(jnp.where(negative > FLOOR, (1.0 + beta) * negative, FLOOR), axis=axis)
+            said["logsum"]["level"] = logsum(jnp.where(negative > FLOOR, beta * negative, FLOOR), axis=axis)
+        else:
+            said["logsum"]["all"] = logsum(s, axis=axis)
+        return said
+
+    def conclude(self, rows: Statistics, cols: Statistics) -> Verdict:
+        """Return the mean of both directions."""
+        ways = [self._one_way(side) for side in (rows, cols)]
+        (x_loss, x_hit, x_kept), (y_loss, y_hit, y_kept) = ways
+        return Verdict(
+            loss=0.5 * (x_loss + y_loss), hits={"accuracy_x2y": x_hit, "accuracy_y2x": y_hit}, rows=x_kept, cols=y_kept
+        )
+
+    def _one_way(self, said: Statistics) -> tuple[Array, Array, dict[str, Array]]:
+        eps, logsum, added = self.label_smoothing, said["logsum"], said["sum"]
+        positives = jnp.maximum(added["positives"], 1.0) if self.many else jnp.ones_like(added["own"])
+        own = said["max"]["own"] if self.many else added["own"]
+        known = {"positives": positives}
+        if self.hard_negative:
+            negatives = added["count"] - (positives if self.many else 1.0)
+            excess = jnp.log(jnp.maximum(negatives, 1.0)) - logsum["level"]
+            hard = jnp.where(negatives > 0.0, logsum["hard"] + excess, FLOOR)
+            log_sum = jnp.logaddexp(logsum["positives"], hard)
+            known |= {"hard": log_sum - excess, "level": logsum["level"], "share": jnp.exp(hard - log_sum)}
+        else:
+            log_sum = logsum["all"]
+        known["log_sum"] = log_sum
+        loss = log_sum - (1.0 - eps) * added["own"] / positives
+        if eps:
+            known["count"] = jnp.maximum(added["count"], 1.0)
+            loss -= eps * added["all"] / known["count"]
+        return loss, said["max"]["best"] <= own, known
+
+    def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
+        """Return half of softmax minus target, of both directions."""
+        rows = {key: x[:, None] for key, x in tile.rows.items() if x.ndim == 1}
+        cols = {key: x[None, :] for key, x in tile.cols.items() if x.ndim == 1}
+        return 0.5 * (self._weigh_one_way(tile, scores, rows) + self._weigh_one_way(tile, scores, cols))
+
+    def _weigh_one_way(self, tile: Tile, scores: Array, known: dict[str, Array]) -> Array:
+        eps, beta = self.label_smoothing, self.hard_negative
+        s = tile.only(scores)
+        weight = jnp.exp(s - known["log_sum"])
+        if beta:
+            up = (1.0 + beta) * jnp.exp((1.0 + beta) * s - known["hard"])
+            down = beta * known["share"] * jnp.exp(beta * s - known["level"])
+            weight = jnp.where(tile.positive, weight, up - down)
+        weight -= jnp.where(tile.positive, (1.0 - eps) / known["positives"], 0.0)
+        if eps:
+            weight -= eps / known["count"]
+        return kept(tile.taken, weight)
+
+
+def text_group(text: Int[Array, "B L"], *, mask: Bool[Array, "B L"]) -> UInt[Array, "B 2"]:
+    """Hash token ids where `mask` is True: rows whose captions say the same have equal numbers.
+
+    Two captions that differ share both numbers with a chance of 2^-64, so the [B,B] comparison of texts is not needed.
+    A sum over positions of a mixed (token, position), as Zobrist's hash; the mixing is MurmurHash3's last step.
+    """
+    position = jnp.arange(text.shape[1], dtype=jnp.uint32)[None, :, None]
+    seed = jnp.asarray([0x9E3779B9, 0x85EBCA77], jnp.uint32)[None, None, :]
+    mixed = _mix(text.astype(jnp.uint32)[:, :, None] ^ _mix(position + seed))  # [B,L,2]
+    return jnp.sum(jnp.where(mask[:, :, None], mixed, jnp.uint32(0)), axis=1, dtype=jnp.uint32)
+
+
+def _mix(h: Array) -> Array:
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = (h ^ (h >> jnp.uint32(shift))) * jnp.uint32(factor)
+    return h ^ (h >> jnp.uint32(16))

@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from ..configs.section import section
-from ..losses.infonce import info_nce, same_text
+from ..losses.infonce import info_nce, text_group
 from ..models.dual import DualTower, build
 from ..models.shapes import Scalar
 
@@ -64,8 +64,7 @@ class Contrastive:
         """Return InfoNCE in nats over the valid rows of the global batch, with in-batch accuracies and `scale`."""
         video = model.encode_video(batch["video"], rngs=rngs)
         text = model.encode_text(batch["text"], mask=batch["text_mask"], rngs=rngs)
-        equal = same_text(batch["text"], mask=batch["text_mask"]) if self._options.mask_same_text else None
-        loss, metrics = info_nce(
-            video=video, text=text, scale=model.scale, valid=batch.get("valid"), not_negative=equal
-        )
-        return loss, metrics | {"scale": model.scale}
+        group = text_group(batch["text"], mask=batch["text_mask"]) if self._options.mask_same_text else None
+        loss, metrics = info_nce(x=video, y=text, scale=model.scale, valid=batch.get("valid"), group=group)
+        names = {"accuracy_v2t": metrics["accuracy_x2y"], "accuracy_t2v": metrics["accuracy_y2x"]}
+        return loss, names | {"scale": model.scale}

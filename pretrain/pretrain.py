@@ -11,6 +11,7 @@ from ..configs.cli import Parser
 from ..configs.errors import unknown
 from ..configs.load import Config, load_config
 from ..configs.section import section
+from .start import Start
 
 if TYPE_CHECKING:
     from ..data.batches.texts import Texts
@@ -26,6 +27,12 @@ The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics
 Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
 the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
 
+--init begins a new run with the parameters of another checkpoint; a table says what came of each group (loaded,
+resized, new, unused). Not on a resume. Tune a pretrained video tower's text side (LiT), or go on without patch dropout:
+
+  twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
+      --config.optimizer.frozen='("^video/",)'
+
 On several hosts run the same command on each, with --coordinator HOST:PORT --num_processes P --process_id p (TPU pods
 and SLURM are recognised without them: give --distributed alone)."""
 
@@ -36,6 +43,10 @@ def main(argv: list[str]) -> int:
     parser.add_config()
     parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
+    parser.add_argument("--init", default="", help="begin with the parameters of this checkpoint (a workdir or a step)")
+    parser.add_argument(
+        "--init_parts", nargs="+", default=[".*"], metavar="REGEX", help="regexes over whole paths: what comes from it"
+    )
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
     parser.add_argument("--distributed", action="store_true", help="join the cluster that the environment describes")
     parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0")
@@ -51,17 +62,21 @@ def main(argv: list[str]) -> int:
         initialize_distributed(
             coordinator=args.coordinator or None, num_processes=args.num_processes, process_id=args.process_id
         )
-    result = pretrain(config, workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
+    start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None
+    result = pretrain(config, workdir=Path(args.workdir), start=start, overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return 0
 
 
-def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -> "TrainResult":
+def pretrain(
+    config: Config, *, workdir: Path, start: Start | None = None, overwrite_config: bool = False
+) -> "TrainResult":
     """Train a dual tower as `config` says; resume if `workdir` holds an unfinished run of it.
 
     Args:
       config: sections data, model, loss, optimizer, mesh, train, and seed.
       workdir: folder of the run.
+      start: the checkpoint whose parameters a new run begins with; not looked at on a resume.
       overwrite_config: go on although the workdir was started with another config.
 
     Returns:
@@ -77,7 +92,7 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
 
     data = section(ClipData, config.data, name="data")
     records = Records(evaluated_folder(data), cache_dir=data.cache_dir, cache_gb=data.cache_gb)
-    tokenizer = keep_tokenizer(data, workdir=workdir)
+    tokenizer = keep_tokenizer(data, workdir=workdir, start=start)
     objective = Contrastive(
         model=config.model.to_dict(),
         loss=config.loss.to_dict(),
@@ -90,6 +105,9 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
         "tokenizer": tokenizer.to_meta(),
         "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.mixture)},
     }
+
+    if start is not None:
+        meta["init"] = start.to_meta()
 
     def batches(start_step: int) -> Any:
         stream = train_batches(
@@ -111,6 +129,7 @@ def pretrain(config: Config, *, workdir: Path, overwrite_config: bool = False) -
         config=config,
         meta=meta,
         evaluate=retrieval_hook(data, tokenizer=tokenizer, records=records, meta=meta),
+        initialize=None if start is None else start.fill,
         overwrite_config=overwrite_config,
     )
 
@@ -133,8 +152,10 @@ def say_truncated(texts: "Texts", *, context_length: int) -> None:
         print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
 
 
-def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
+def keep_tokenizer(data: "ClipData", *, workdir: Path, start: Start | None = None) -> "Tokenizer":
     """Return the run's tokenizer: the one in `workdir` if the run has one, else made as `config.data` says.
+
+    A run that begins with the token embeddings of a checkpoint takes the tokenizer to which they belong.
 
     It is kept in `tokenizer.meta.json`, so that a resumed run never depends on training or finding it again.
     """
@@ -146,7 +167,10 @@ def keep_tokenizer(data: "ClipData", *, workdir: Path) -> "Tokenizer":
         return tokenizer_from_meta(json.loads(kept.read_text(encoding="utf-8")))
     if old.is_file():  # of a run that the first version started
         return load_tokenizer(old)
-    tokenizer = make_tokenizer(data)
+    if start is not None and start.takes("text/embedding"):
+        tokenizer = tokenizer_from_meta(start.meta()["tokenizer"])
+    else:
+        tokenizer = make_tokenizer(data)
     workdir.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f"{kept.name}.{os.getpid()}")
     partial.write_text(json.dumps(tokenizer.to_meta()), encoding="utf-8")

@@ -6,7 +6,8 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.configs.section import section
-from twinreel.engine.optimizer import make_optimizer, make_schedule
+from twinreel.engine.optimizer import make_optimizer
+from twinreel.engine.schedule import make_schedule
 
 
 def rates(name, *, steps=10, at, **options):
@@ -21,6 +22,12 @@ def test_schedules_by_hand():
     half = 2.0 * 0.5 * (1 + math.cos(math.pi * 0.25))
     np.testing.assert_allclose(rates("cosine", warmup_steps=2, at=[2, 4, 10]), [2.0, half, 0.0], atol=1e-6)
     np.testing.assert_allclose(rates("rsqrt", warmup_steps=4, at=[3, 4, 12]), [2.0, 2.0, 2.0 / math.sqrt(3)], rtol=1e-6)
+
+
+def test_wsd_by_hand():
+    got = rates("wsd", steps=20, warmup_steps=4, decay_share=0.4, end_lr_factor=0.1, at=[0, 3, 11, 12, 14, 20])
+    falling = 2.0 * (0.1 + 0.9 * (1 - math.sqrt(2 / 8)))
+    np.testing.assert_allclose(got, [0.5, 2.0, 2.0, 2.0, falling, 0.2], rtol=1e-6)
 
 
 def adamw_by_hand(param, grads, *, lr, b1, b2, eps, decay):
@@ -59,7 +66,7 @@ def test_clip_norm_and_no_decay():
     np.testing.assert_allclose([new["a"][0, 0], new["b"][0, 0]], [1 - 0.3 - 0.1, 1 - 0.4], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["adamw", "lamb", "lion", "adafactor", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "lamb", "lion", "adafactor", "muon", "sgd"])
 def test_every_optimizer_goes_downhill(name):
     optimizer = make_optimizer(steps=30, name=name, lr=0.05, weight_decay=0.01)
     params = {"w": jnp.full((2, 3), 2.0)}
@@ -78,6 +85,15 @@ def test_every_optimizer_goes_downhill(name):
         ({"lr": -1.0}, "config.optimizer.lr must not be negative"),
         ({"lr": 1.0, "weigth_decay": 0.1}, "did you mean 'weight_decay'"),
         ({"lr": 1.0, "end_lr_factor": 2.0}, "end_lr_factor must lie between 0 and 1"),
+        (
+            {"lr": 1.0, "schedule": "wsd", "warmup_steps": 9},
+            "decay_share=0.2 .*its 2 steps must fit",
+        ),
+        ({"lr": 1.0, "mu_dtype": "float16"}, "config.optimizer.mu_dtype"),
+        ({"lr": 1.0, "layer_decay": 0.0}, "layer_decay must be above 0"),
+        ({"lr": 1.0, "ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
+        ({"lr": 1.0, "lr_scale": (("^text/",),)}, "config.optimizer.lr_scale holds pairs"),
+        ({"lr": 1.0, "lr_scale": (("(", 0.1),)}, "config.optimizer.lr_scale.*not a regular expression"),
         ({"lr": 1.0, "steps": 3}, "config.optimizer .steps."),
         ({}, "config.optimizer lacks 'lr'"),
     ],

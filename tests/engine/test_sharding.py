@@ -33,9 +33,13 @@ def test_default_replicates_everything():
         ([["video/", []]], "no sharding rule matches parameter 'log_scale'"),
         ([["kernel", ["fspd"]], [".*", []]], "did you mean 'fsdp'"),
         ([["kernel", [None, "fsdp"]], [".*", []]], "whose 6 does not divide by the 4 devices of mesh axis 'fsdp'"),
-        ([["bias", [None, "fsdp"]], [".*", []]], r"names 2 dimensions, but parameter 'video/0/bias' has shape \(6,\)"),
+        ([["bias", [None, "fsdp"]], [".*", []]], r"names 2 dimensions, but 'video/0/bias' has shape \(6,\)"),
         ([["(", []]], "not a regular expression"),
         ([["kernel", "fsdp"]], "holds pairs"),
+        ([["kernel", ["fsdp", "fsdp"]], [".*", []]], "names a mesh axis twice"),
+        ([["kernel", ["...", "..."]]], "has '...' more than once"),
+        ([["kernel", "largest:fspd"], [".*", []]], "did you mean 'fsdp'"),
+        ("fspd", "config.sharding.rules.*did you mean 'fsdp'"),
     ],
 )
 def test_mistakes_are_named(rules, message):

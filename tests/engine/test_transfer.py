@@ -7,7 +7,7 @@ from flax import nnx
 from rich.console import Console
 
 from twinreel.configs.errors import UserError
-from twinreel.finetune.transfer import fill, init_from, resize_grid, resize_time, shapes
+from twinreel.engine.transfer import fill, init_from, resize_grid, resize_time, shapes
 from twinreel.models.dual import build
 from twinreel.models.heads import build_classifier
 

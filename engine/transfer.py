@@ -14,8 +14,8 @@ from flax import nnx
 from rich.table import Table
 
 from ..configs.errors import UserError
-from ..engine.fit import table
-from ..engine.state import join, split_model
+from .fit import table
+from .state import join, split_model
 
 LOADED, RESIZED, NEW, UNUSED = "loaded", "resized", "new", "unused"
 """In the new model as it stood; interpolated to the new size; freshly initialised; in the checkpoint only."""

@@ -1,0 +1,130 @@
+"""The pairwise sigmoid loss of SigLIP, dense and blockwise."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from ..configs.errors import UserError, unknown
+from .exchange import lay_out
+from .infonce import FORMS, SAME, without
+from .streaming import Verdict, streamed
+from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept
+
+
+def sigmoid(
+    *,
+    x: Float[Array, "B E"],
+    y: Float[Array, "B E"],
+    scale: Float[Array, ""],
+    bias: Float[Array, ""],
+    valid: Bool[Array, "B"] | None = None,
+    group: Int[Array, "B *G"] | UInt[Array, "B *G"] | None = None,
+    same: str = "ignore",
+    label_smoothing: float = 0.0,
+    hard_negative: float = 0.0,
+    form: str = "dense",
+    exchange: str = "gather",
+    block: int = 1024,
+    axes: tuple[str, ...] = ("replica", "fsdp"),
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Compute the sigmoid loss over all pairs of a global batch (Zhai et al. 2023, SigLIP, algorithm 1).
+
+    Every pair is a binary question of its own, positive or not; the loss is the sum over pairs divided by the rows.
+
+    Args:
+      x: rows of unit length; row i belongs to row i of `y`. Computed in float32.
+      y: rows of unit length.
+      scale: the factor on cosines, > 0 (SigLIP starts at 10).
+      bias: added to every score (SigLIP starts at -10).
+      valid: rows that take part; others are in no pair. None = all.
+      group: as in `infonce.info_nce`.
+      same: as in `infonce.info_nce`; "positive" makes every pair of one group a positive.
+      label_smoothing: the target of a pair is (1 - label_smoothing) * target + label_smoothing / 2, 0..1.
+      hard_negative: 0; the pairs of this loss do not compete, so there is nothing to weigh them against.
+      form: as in `infonce.info_nce`.
+      exchange: as in `infonce.info_nce`.
+      block: as in `infonce.info_nce`.
+      axes: as in `infonce.info_nce`.
+
+    Returns:
+      The loss in nats and the metrics `accuracy_x2y` and `accuracy_y2x` as `infonce.info_nce` has them.
+
+    Raises:
+      UserError: an unknown name, an option out of range, or a batch that does not divide by the devices.
+    """
+    _check(same=same, form=form, label_smoothing=label_smoothing, hard_negative=hard_negative)
+    rule = Sigmoid(same=same, label_smoothing=label_smoothing)
+    if group is not None:
+        group = group.reshape(group.shape[0], -1)
+    x, y = without(x, valid=valid), without(y, valid=valid)
+    scale, bias = scale.astype(jnp.float32), bias.astype(jnp.float32)
+    if form == "dense":
+        return dense(x=x, y=y, scale=scale, bias=bias, valid=valid, group=group, rule=rule)
+    marks = {"valid": valid, "group": group}
+    layout = lay_out(rows=x.shape[0], exchange=exchange, block=block, axes=axes)
+    return streamed(rule, layout, x, y, scale, bias, {"x": marks, "y": marks})
+
+
+def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
+    if same not in SAME:
+        raise unknown("config.loss.same_text", same, SAME)
+    if form not in FORMS:
+        raise unknown("config.loss.form", form, FORMS)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise UserError(f"config.loss.label_smoothing must be from 0 to 1, got {label_smoothing}")
+    if hard_negative:
+        raise UserError(
+            f"config.loss.hard_negative={hard_negative} needs a loss in which negatives compete; set it to 0 or "
+            "config.loss.name to 'infonce'"
+        )
+
+
+def dense(
+    *, x: Array, y: Array, scale: Array, bias: Array, valid: Array | None, group: Array | None, rule: "Sigmoid"
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Compute the sigmoid loss with all scores at hand: the definition that the blockwise form is tested against."""
+    valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
+    taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
+    scores = scale * jnp.matmul(x, y.T, precision=PRECISION) + bias  # [B,B]
+    target = (1.0 - rule.label_smoothing) * positive.astype(jnp.float32) + 0.5 * rule.label_smoothing
+    per_pair = -target * jax.nn.log_sigmoid(scores) - (1.0 - target) * jax.nn.log_sigmoid(-scores)
+    weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
+    loss = jnp.sum(weight * jnp.sum(jnp.where(taken, per_pair, 0.0), axis=1))
+    metrics = {}
+    for name, axis in (("x2y", 1), ("y2x", 0)):
+        best, own = (jnp.max(jnp.where(mask, scores, FLOOR), axis=axis) for mask in (taken, positive))
+        metrics[f"accuracy_{name}"] = jax.lax.stop_gradient(jnp.sum(jnp.where(best <= own, weight, 0.0)))
+    return loss, metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sigmoid:
+    """The rule of the sigmoid loss for `streaming`; the fields are `sigmoid`'s."""
+
+    same: str
+    label_smoothing: float
+    per_row: int = 1
+    one_pass: bool = True
+
+    def _target(self, tile: Tile) -> Array:
+        return jnp.where(tile.positive, 1.0 - 0.5 * self.label_smoothing, 0.5 * self.label_smoothing)
+
+    def measure(self, tile: Tile, scores: Array) -> tuple[Statistics, Statistics]:
+        """Return the loss of each row, and what scores highest."""
+        s = tile.only(scores)
+        own = jnp.where(tile.positive, s, FLOOR)
+        per_pair = jax.nn.softplus(scores) - self._target(tile) * scores  # -t log sigma(s) - (1 - t) log sigma(-s)
+        per_pair = kept(tile.taken, per_pair)
+        rows, cols = ({"max": {"best": jnp.max(s, axis=axis), "own": jnp.max(own, axis=axis)}} for axis in (1, 0))
+        return rows | {"sum": {"loss": jnp.sum(per_pair, axis=1)}}, cols
+
+    def conclude(self, rows: Statistics, cols: Statistics) -> Verdict:
+        """Return the sums of the rows."""
+        x_hit, y_hit = (side["max"]["best"] <= side["max"]["own"] for side in (rows, cols))
+        return Verdict(loss=rows["sum"]["loss"], hits={"accuracy_x2y": x_hit, "accuracy_y2x": y_hit}, rows={}, cols={})
+
+    def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
+        """Return sigma(s) minus target."""
+        return kept(tile.taken, jax.nn.sigmoid(scores) - self._target(tile))

@@ -1,0 +1,37 @@
+"""Names for activations: what remat policies and the sharding table speak of."""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+Resolver = Callable[[str, jax.Array], jax.Array]
+
+_RESOLVER: contextvars.ContextVar[Resolver | None] = contextvars.ContextVar("activation_resolver", default=None)
+
+
+def named(x: jax.Array, name: str) -> jax.Array:
+    """Mark an activation.
+
+    Args:
+      x: any array.
+      name: `activation/<tower>/<what>`; the last part is its name in rematerialisation policies.
+
+    Returns:
+      `x`, named for `jax.checkpoint` and, inside `placing`, placed on the mesh as the resolver says.
+    """
+    resolver = _RESOLVER.get()
+    placed = x if resolver is None else resolver(name, x)
+    return checkpoint_name(placed, name.rsplit("/", 1)[-1])
+
+
+@contextlib.contextmanager
+def placing(resolver: Resolver) -> Iterator[None]:
+    """While this lasts, `named` passes every activation through `resolver(name, x) -> x`; for use while tracing."""
+    token = _RESOLVER.set(resolver)
+    try:
+        yield
+    finally:
+        _RESOLVER.reset(token)
