@@ -10,7 +10,8 @@ float32 and bfloat16. Other processes measure the rate of bare `jax` matrix prod
 layers, forward and both products of the backward pass: the denominator of "share of the matmul rate".
 
 All processes live side by side and take turns, one step each, so that a noise hits all alike; ratios are medians over
-rounds of the ratio within a round.
+rounds of the ratio within a round, by wall time and by CPU time. The latter hardly sees what else the machine does, but
+counts the time in which a library's threads wait in a loop.
 """
 
 import argparse
@@ -61,11 +62,14 @@ def _compare(args: argparse.Namespace, *, sides: list[str]) -> dict[str, Any]:
         workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         ready[side] = json.loads(_line(workers[side], side=side))  # one at a time: compilation is not disturbed
     times: dict[str, list[float]] = {side: [] for side in sides}
+    cpu_times: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(args.rounds):
         for side, worker in workers.items():
             worker.stdin.write("step\n")
             worker.stdin.flush()
-            times[side].append(float(_line(worker, side=side)))
+            wall, cpu = map(float, _line(worker, side=side).split())
+            times[side].append(wall)
+            cpu_times[side].append(cpu)
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
@@ -75,6 +79,7 @@ def _compare(args: argparse.Namespace, *, sides: list[str]) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "sides": {side: ready[side] | _figures(times[side], flops=ready[side]["flops"]) for side in sides},
         "ratios": _ratios(times, flops={side: ready[side]["flops"] for side in sides}),
+        "cpu_ratios": _ratios(cpu_times, flops={side: ready[side]["flops"] for side in sides}),
     }
 
 
@@ -119,8 +124,9 @@ def _print(result: dict[str, Any]) -> None:
             f"{row['gflops_per_s']:9,.0f} {row.get('parameters', 0):13,}"
         )
     print("\ntimes as fast in clips/s (against torch), share of the FLOP rate (against matmul); medians over rounds:")
+    print(f"{'':38} {'wall':>6} {'CPU':>6}")
     for name, value in result["ratios"].items():
-        print(f"{name:38} {value:6.2f}")
+        print(f"{name:38} {value:6.2f} {result['cpu_ratios'][name]:6.2f}")
 
 
 def _serve(side: str, *, batch_size: int) -> int:
@@ -132,8 +138,9 @@ def _serve(side: str, *, batch_size: int) -> int:
     print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()
+        begin_cpu = time.process_time()
         step()
-        print(time.perf_counter() - begin, flush=True)
+        print(time.perf_counter() - begin, time.process_time() - begin_cpu, flush=True)
     return 0
 
 
