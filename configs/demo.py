@@ -63,7 +63,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         ),
         text=dict(width=128, depth=2, heads=4, mlp_ratio=3.0),
     )
-    c.loss = dict(mask_same_text=True)
+    c.loss = dict(name="infonce", same_text="ignore")
     c.optimizer = dict(
         name="adamw", lr=1e-3, warmup_steps=50, schedule="cosine", weight_decay=0.05, b2=0.98, clip_norm=1.0
     )

@@ -53,7 +53,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         },
         "text": {"width": 128, "depth": 2, "heads": 4, "mlp_ratio": 3.0, "dropout": 0.1},
     }
-    c.loss = {"mask_same_text": True}
+    c.loss = {"name": "infonce", "same_text": "ignore"}
     c.optimizer = {
         "name": "adamw",
         "lr": 5e-4,

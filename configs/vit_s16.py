@@ -44,7 +44,7 @@ def get_config(arg: str = "256") -> ml_collections.ConfigDict:
         },
         "text": {"width": 384, "depth": 6, "heads": 6, "dtype": "bfloat16"},
     }
-    c.loss = {"mask_same_text": True}
+    c.loss = {"name": "infonce", "same_text": "ignore"}
     c.optimizer = {
         "name": "adamw",
         "lr": 5e-4,

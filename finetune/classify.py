@@ -17,6 +17,7 @@ from ..configs.errors import UserError, unknown
 from ..configs.section import section
 from ..engine.mesh import BATCH_AXES, check_batch_size
 from ..losses.classification import softmax_cross_entropy
+from ..models.draws import row_keys
 from ..models.heads import Classifier, build_classifier
 from ..models.shapes import Scalar
 from .labels import Subset, hold_out, label_set, subset
@@ -97,8 +98,9 @@ class ClassifyObjective:
         self, model: Classifier, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
     ) -> tuple[Scalar, dict[str, Scalar]]:
         """Return the cross-entropy in nats over the rows that take part, and their accuracy (0..1)."""
+        keys = None if rngs is None else row_keys(rngs(), rows=batch["video"].shape[0])
         return softmax_cross_entropy(
-            logits=model(batch["video"], rngs=rngs),
+            logits=model(batch["video"], keys=keys),
             label=batch["label"],
             valid=batch["valid"],
             label_smoothing=self._options.label_smoothing,

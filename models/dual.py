@@ -1,12 +1,18 @@
-"""The dual tower: video and text in one embedding space (CLIP, Radford et al. 2021)."""
+"""Towers for video, text and sound in one embedding space (CLIP, Radford et al. 2021)."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Int16
 
+from ..configs.errors import UserError
 from ..configs.section import section
+from .activations import named
+from .audio import AudioTower
+from .draws import RowKeys, fold
 from .layers import linear, unit_rows
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
 from .text import TextTower
@@ -17,75 +23,132 @@ MAX_SCALE = 100.0
 
 
 class DualTower(nnx.Module):
-    """A video tower and a text tower with linear projections into a joint space, and the temperature `log_scale`."""
+    """A video and a text tower, and one for sound where there is any, with linear projections into a joint space.
+
+    It also holds what the losses learn: the temperature `log_scale` and, for the sigmoid loss, `bias`.
+    """
 
     def __init__(
-        self, *, video: VideoTower, text: TextTower, embed_dim: int, initial_scale: float = 1 / 0.07, rngs: nnx.Rngs
+        self,
+        *,
+        video: VideoTower,
+        text: TextTower,
+        audio: AudioTower | None = None,
+        embed_dim: int,
+        initial_scale: float = 1 / 0.07,
+        initial_bias: float | None = None,
+        rngs: nnx.Rngs,
     ):
-        """Join two towers.
+        """Join the towers.
 
         Args:
           video: gives `[B,D]` for clips.
           text: gives `[B,D]` for token ids.
+          audio: gives `[B,D]` for sound, or None.
           embed_dim: E.
           initial_scale: `exp(log_scale)` at the start.
+          initial_bias: `bias` at the start (SigLIP: -10); None = there is none.
           rngs: where the projections' initial values come from.
         """
-        self.video, self.text, self.embed_dim = video, text, embed_dim
+        self.video, self.text, self.audio, self.embed_dim = video, text, audio, embed_dim
         self.video_projection = linear(video.width, embed_dim, dtype=jnp.float32, bias=False, rngs=rngs)
         self.text_projection = linear(text.width, embed_dim, dtype=jnp.float32, bias=False, rngs=rngs)
         self.log_scale = nnx.Param(jnp.asarray(math.log(initial_scale), jnp.float32))
+        if audio is not None:
+            self.audio_projection = linear(audio.width, embed_dim, dtype=jnp.float32, bias=False, rngs=rngs)
+        if initial_bias is not None:
+            self.bias = nnx.Param(jnp.asarray(initial_bias, jnp.float32))
 
     @property
     def scale(self) -> Scalar:
         """The factor on cosines in the loss, `min(exp(log_scale), 100)`."""
         return jnp.exp(jnp.minimum(self.log_scale[...], jnp.asarray(math.log(MAX_SCALE), jnp.float32)))
 
-    def encode_video(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Embedding:
-        """Embed clips: uint8 `[B,T,H,W,3]` -> float32 `[B,E]`, rows of unit length; `rngs` turns dropout on."""
-        return unit_rows(self.video_projection(self.video(video, rngs=rngs).astype(jnp.float32)))
+    def encode_video(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Embedding:
+        """Embed clips: uint8 `[B,T,H,W,3]` -> float32 `[B,E]`, rows of unit length.
 
-    def encode_text(self, text: Text, *, mask: TextMask, rngs: nnx.Rngs | None = None) -> Embedding:
-        """Embed token ids: int `[B,L]` -> float32 `[B,E]`, rows of unit length; `rngs` turns dropout on."""
-        return unit_rows(self.text_projection(self.text(text, mask=mask, rngs=rngs).astype(jnp.float32)))
+        `keys`, one for each row, turns dropout on, and patch dropout too unless `drop_patches` is False.
+        """
+        x = self.video(video, keys=fold(keys, 0), drop_patches=drop_patches)
+        return named(unit_rows(self.video_projection(x.astype(jnp.float32))), "activation/embedding")
 
-    def video_features(self, video: Video, *, rngs: nnx.Rngs | None = None) -> FrameFeatures:
+    def encode_text(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Embedding:
+        """Embed token ids: int `[B,L]` -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on."""
+        x = self.text(text, mask=mask, keys=fold(keys, 1))
+        return named(unit_rows(self.text_projection(x.astype(jnp.float32))), "activation/embedding")
+
+    def encode_audio(self, audio: Int16[Array, "B S"], *, keys: RowKeys | None = None) -> Embedding:
+        """Embed sound: int16 `[B,S]` at 16 kHz -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on.
+
+        Raises:
+          UserError: the model has no audio tower.
+        """
+        if self.audio is None:
+            raise UserError("this model has no audio tower; add config.model.audio and set config.data.audio_seconds")
+        x = self.audio(audio, keys=fold(keys, 2))
+        return named(unit_rows(self.audio_projection(x.astype(jnp.float32))), "activation/embedding")
+
+    def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""
-        return self.video.features(video, rngs=rngs)
+        return self.video.features(video, keys=keys)
+
+
+LOSS_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
+"""Name of a loss -> where its parameters start if `config.model` does not say (sigmoid: SigLIP, Zhai et al. 2023)."""
+
+
+def for_loss(model: Mapping[str, Any], *, loss: str) -> dict[str, Any]:
+    """Return `config.model` with the parameters of the loss `config.loss.name`: only the sigmoid loss has a `bias`."""
+    return LOSS_STARTS.get(loss, {}) | dict(model)
 
 
 def build(
     *,
     video: dict[str, Any],
     text: dict[str, Any],
+    audio: dict[str, Any] | None = None,
     embed_dim: int,
     initial_scale: float = 1 / 0.07,
+    initial_bias: float | None = None,
+    remat: str = "none",
+    unroll: int = 1,
     num_frames: int,
     context_length: int,
     vocab_size: int,
+    audio_samples: int = 0,
     rngs: nnx.Rngs,
 ) -> DualTower:
-    """Build a dual tower from `config.model`.
+    """Build the towers from `config.model`.
 
     Args:
       video: arguments of `VideoTower` (`config.model.video`).
       text: arguments of `TextTower` (`config.model.text`).
+      audio: arguments of `AudioTower` (`config.model.audio`), or None for no such tower.
       embed_dim: E.
       initial_scale: `exp(log_scale)` at the start.
+      initial_bias: the sigmoid loss's bias at the start; None = there is none.
+      remat: what the backward pass of every tower computes again, a policy of `models.remat`.
+      unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
       num_frames: T, from `config.data`.
       context_length: L, from `config.data`.
       vocab_size: V, from the tokenizer.
+      audio_samples: S, from `config.data`.
       rngs: where the initial values come from.
 
     Raises:
       UserError: an unknown key (named, with the nearest one) or sizes that do not fit.
     """
+    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
+    sound = None
+    if audio is not None:
+        sound = section(AudioTower, audio, name="model.audio", audio_samples=audio_samples, **layers)
+    words = {"vocab_size": vocab_size, "context_length": context_length}
     return DualTower(
-        video=section(VideoTower, video, name="model.video", num_frames=num_frames, rngs=rngs),
-        text=section(
-            TextTower, text, name="model.text", vocab_size=vocab_size, context_length=context_length, rngs=rngs
-        ),
+        video=section(VideoTower, video, name="model.video", num_frames=num_frames, **layers),
+        text=section(TextTower, text, name="model.text", **words, **layers),
+        audio=sound,
         embed_dim=embed_dim,
         initial_scale=initial_scale,
+        initial_bias=initial_bias,
         rngs=rngs,
     )

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..configs.errors import UserError, unknown
 from ..configs.section import section
+from .draws import RowKeys, dropout, fold
 from .layers import LayerNorm, linear, masked_mean
 from .shapes import Video
 from .video import VideoTower
@@ -27,7 +28,7 @@ class LinearHead(nnx.Module):
           dropout: rate on the pooled token.
           rngs: where the initial values come from.
         """
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
         self.scores = _scores(width, num_classes, rngs=rngs)
 
     def __call__(
@@ -35,11 +36,11 @@ class LinearHead(nnx.Module):
         tokens: Float[Array, "B L D"],
         *,
         mask: Bool[Array, "B L"] | None = None,
-        rngs: nnx.Rngs | None = None,
+        keys: RowKeys | None = None,
     ) -> Float[Array, "B classes"]:
-        """Score classes, float32; tokens where `mask` is False do not count; without `rngs` dropout is off."""
+        """Score classes, float32; tokens where `mask` is False do not count; without `keys` dropout is off."""
         pooled = masked_mean(tokens.astype(jnp.float32), mask=_all_real(tokens) if mask is None else mask)  # [B,D]
-        return self.scores(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
+        return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
 
 
 class AttentiveHead(nnx.Module):
@@ -73,7 +74,7 @@ class AttentiveHead(nnx.Module):
         self.project_key_value = linear(width, 2 * width, dtype=jnp.float32, rngs=rngs)
         self.out = linear(width, width, dtype=jnp.float32, rngs=rngs)
         self.norm_pooled = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
         self.scores = _scores(width, num_classes, rngs=rngs)
 
     def __call__(
@@ -81,11 +82,11 @@ class AttentiveHead(nnx.Module):
         tokens: Float[Array, "B L D"],
         *,
         mask: Bool[Array, "B L"] | None = None,
-        rngs: nnx.Rngs | None = None,
+        keys: RowKeys | None = None,
     ) -> Float[Array, "B classes"]:
-        """Score classes, float32; tokens where `mask` is False are not seen; without `rngs` dropout is off."""
+        """Score classes, float32; tokens where `mask` is False are not seen; without `keys` dropout is off."""
         pooled = self.norm_pooled(self.pool(tokens, mask=mask))  # [B,D]
-        return self.scores(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
+        return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
 
     def pool(self, tokens: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B D"]:
         """Pool tokens by the query's attention, before the last norm."""
@@ -115,10 +116,11 @@ class Classifier(nnx.Module):
         """
         self.video, self.head, self.frozen = video, head, frozen
 
-    def __call__(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B classes"]:
-        """Score clips: uint8 `[B,T,H,W,3]` -> float32 `[B,classes]`; `rngs` turns dropout on."""
-        tokens = self.video.features(video, rngs=None if self.frozen else rngs)  # [B,T,D]
-        return self.head(jax.lax.stop_gradient(tokens) if self.frozen else tokens, rngs=rngs)
+    def __call__(self, video: Video, *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
+        """Score clips: uint8 `[B,T,H,W,3]` -> float32 `[B,classes]`; `keys` turns dropout on, never patch dropout."""
+        own = None if self.frozen else fold(keys, 0)
+        tokens = self.video.features(video, keys=own, drop_patches=False)  # [B,T,D]
+        return self.head(jax.lax.stop_gradient(tokens) if self.frozen else tokens, keys=fold(keys, 1))
 
 
 def build_classifier(

@@ -1,11 +1,10 @@
-"""Transformer layers shared by all towers: pre-norm blocks, attention, MLP, pooling."""
+"""Small layers shared by all towers: dense, norm, positions, pooling, activation functions."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -86,108 +85,6 @@ def position_embedding(*axes: int, width: int) -> nnx.Param:
     angles = [grid.reshape(-1, 1) * rates for grid in grids]
     table = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
     return nnx.Param(jnp.asarray(table, jnp.float32))
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention (Vaswani et al. 2017)."""
-
-    def __init__(self, width: int, *, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        if width % heads:
-            raise UserError(f"width={width} must divide by heads={heads}; set the tower's width to a multiple of it")
-        self.heads = heads
-        self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
-        self.out = linear(width, width, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
-        """Attend over axis L; keys where `mask` is False are not seen."""
-        q, k, v = jnp.split(rearrange(self.qkv(x), "b l (k d) -> b l k d", k=3 * self.heads), 3, axis=2)
-        seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
-        with jax.numpy_dtype_promotion("standard"):  # in bfloat16 it softmaxes in float32 and mixes the two
-            y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,L,K,D/K]
-        return self.out(rearrange(y, "b l k d -> b l (k d)"))
-
-
-class Block(nnx.Module):
-    """A pre-norm transformer block: attention and MLP, each with dropout on its residual branch."""
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        mlp_ratio: float,
-        activation: str,
-        dropout: float,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        if activation not in ACTIVATIONS:
-            raise unknown("activation", activation, ACTIVATIONS)
-        self.activation = activation
-        self.norm1 = LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.attention = Attention(width, heads=heads, dtype=dtype, rngs=rngs)
-        self.norm2 = LayerNorm(width, dtype=dtype, rngs=rngs)
-        hidden = int(width * mlp_ratio)
-        self.up = linear(width, hidden, dtype=dtype, rngs=rngs)
-        self.down = linear(hidden, width, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
-
-    def __call__(
-        self,
-        x: Float[Array, "B L D"],
-        *,
-        mask: Bool[Array, "B L"] | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "B L D"]:
-        """Apply the block; without `rngs` dropout is off."""
-        off = rngs is None
-        x = x + self.dropout(self.attention(self.norm1(x), mask=mask), deterministic=off, rngs=rngs)
-        hidden = ACTIVATIONS[self.activation](self.up(self.norm2(x)))
-        return x + self.dropout(self.down(hidden), deterministic=off, rngs=rngs)
-
-
-class Blocks(nnx.Module):
-    """A stack of `depth` blocks and a final LayerNorm."""
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        activation: str,
-        dropout: float,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        self.layers = nnx.List(
-            [
-                Block(
-                    width,
-                    heads=heads,
-                    mlp_ratio=mlp_ratio,
-                    activation=activation,
-                    dropout=dropout,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for _ in range(depth)
-            ]
-        )
-        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
-
-    def __call__(
-        self,
-        x: Float[Array, "B L D"],
-        *,
-        mask: Bool[Array, "B L"] | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "B L D"]:
-        """Apply all blocks and the final norm."""
-        for layer in self.layers:
-            x = layer(x, mask=mask, rngs=rngs)
-        return self.norm(x)
 
 
 def masked_mean(x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"]) -> Float[Array, "B D"]:

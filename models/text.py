@@ -6,7 +6,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ..configs.errors import UserError
-from .layers import Blocks, compute_dtype, masked_mean
+from .activations import named
+from .blocks import Blocks
+from .draws import RowKeys
+from .layers import compute_dtype, masked_mean
 from .shapes import Text, TextMask
 
 
@@ -24,6 +27,8 @@ class TextTower(nnx.Module):
         mlp_ratio: float = 4.0,
         activation: str = "gelu",
         dropout: float = 0.0,
+        remat: str = "none",
+        unroll: int = 1,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
@@ -38,6 +43,8 @@ class TextTower(nnx.Module):
           mlp_ratio: hidden width of the MLPs / D.
           activation: a name of `layers.ACTIVATIONS`.
           dropout: rate on the residual branches.
+          remat: a policy of `models.remat`.
+          unroll: layers in one turn of the loop over them; 0 = all.
           dtype: compute dtype, float32 or bfloat16.
           rngs: where the initial values come from.
         """
@@ -51,12 +58,18 @@ class TextTower(nnx.Module):
             mlp_ratio=mlp_ratio,
             activation=activation,
             dropout=dropout,
+            tower="text",
+            remat=remat,
+            unroll=unroll,
             dtype=self.dtype,
             rngs=rngs,
         )
 
-    def __call__(self, text: Text, *, mask: TextMask, rngs: nnx.Rngs | None = None) -> Float[Array, "B D"]:
-        """Encode token ids `[B,L]`, L at most `context_length`; padding is neither seen nor averaged."""
+    def __call__(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B D"]:
+        """Encode token ids `[B,L]`, L at most `context_length`; `keys` turns dropout on.
+
+        Padding is neither seen nor averaged.
+        """
         length = text.shape[1]
         if length > self.context_length:
             raise UserError(
@@ -64,4 +77,5 @@ class TextTower(nnx.Module):
                 "set config.data.context_length to that or less"
             )
         x = jnp.take(self.embedding[...], text, axis=0) + self.position[...][None, :length]  # [B,L,D]
-        return masked_mean(self.blocks(x.astype(self.dtype), mask=mask, rngs=rngs), mask=mask)
+        x = named(x.astype(self.dtype), "activation/text/tokens")
+        return masked_mean(self.blocks(x, mask=mask, keys=keys), mask=mask)

@@ -4,14 +4,18 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..configs.errors import UserError, unknown
-from .layers import Blocks, compute_dtype, position_embedding
+from .activations import named
+from .blocks import Blocks
+from .draws import RowKeys, fold, fold_each, kept_tokens
+from .layers import compute_dtype, position_embedding
 from .patches import PatchEmbedding
 from .shapes import FrameFeatures, Video
 
 POOLS = ("mean", "depthwise")
+_TIME = 1_000_033  # the draws of the temporal blocks, beside those of the spatial ones, which count from 0
 
 
 def depthwise_weights(places: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:
@@ -44,6 +48,9 @@ class VideoTower(nnx.Module):
         mlp_ratio: float = 4.0,
         activation: str = "gelu",
         dropout: float = 0.0,
+        patch_dropout: float = 0.0,
+        remat: str = "none",
+        unroll: int = 1,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
@@ -64,6 +71,10 @@ class VideoTower(nnx.Module):
           mlp_ratio: hidden width of the MLPs / D.
           activation: a name of `layers.ACTIVATIONS`.
           dropout: rate on the residual branches.
+          patch_dropout: share of each frame's patches that the spatial blocks do not see in training, drawn for each
+            frame by itself (FLIP, Li et al. 2023); 0.5 about halves the cost of a step.
+          remat: a policy of `models.remat`.
+          unroll: layers in one turn of the loop over them; 0 = all.
           dtype: compute dtype, float32 or bfloat16.
           rngs: where the initial values come from.
 
@@ -77,7 +88,11 @@ class VideoTower(nnx.Module):
         kind = compute_dtype(dtype)
         self.image_size, self.num_frames = image_size, num_frames
         self.width, self.dtype = width, kind
+        if not 0 <= patch_dropout < 1:
+            raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
+        self.patch_dropout = patch_dropout
         block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "dtype": kind}
+        block |= {"tower": "video", "remat": remat, "unroll": unroll}
         self.embed = PatchEmbedding(
             patch=patch, tubelet=tubelet, stem=stem, width=width, activation=activation, dtype=kind, rngs=rngs
         )
@@ -90,26 +105,49 @@ class VideoTower(nnx.Module):
         self.pool = depthwise_weights(places, width=width, rngs=rngs) if pool == "depthwise" else None
         self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
 
-    def tokens(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B T N D"]:
-        """Encode each tubelet in time by itself: T is `num_frames / tubelet`, N the patches of a frame."""
+    def tokens(
+        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
+        """Encode each tubelet in time by itself.
+
+        Args:
+          video: clips, uint8 RGB 0..255.
+          keys: one key for each clip; turns dropout and patch dropout on.
+          drop_patches: False leaves out patch dropout all the same (unmasked tuning).
+
+        Returns:
+          The tokens, T `num_frames / tubelet` and N the patches of a frame that were not dropped, and which patches
+          these are (None where none is dropped).
+        """
         self._check(video)
         x = rearrange(self.embed(video), "b t n d -> (b t) n d") + self.space_position[...].astype(self.dtype)[None]
-        x = self.space(x, rngs=rngs)
-        return rearrange(x, "(b t) n d -> b t n d", b=video.shape[0])
+        times = self.time_position.shape[0]
+        keys, kept = fold_each(keys, times), None
+        if keys is not None and drop_patches and self.patch_dropout:
+            kept = kept_tokens(keys, tokens=x.shape[1], rate=self.patch_dropout)  # [B*T,N]
+            x = jnp.take_along_axis(x, kept[:, :, None], axis=1)
+            kept = rearrange(kept, "(b t) n -> b t n", t=times)
+        x = self.space(named(x, "activation/video/tokens"), keys=keys)
+        return rearrange(x, "(b t) n d -> b t n d", t=times), kept
 
-    def features(self, video: Video, *, rngs: nnx.Rngs | None = None) -> FrameFeatures:
-        """Return one token per tubelet in time, each aware of all others: `[B, T/tubelet, D]`."""
-        x = self.tokens(video, rngs=rngs)  # [B,T,N,D]
-        x = (
-            jnp.mean(x, axis=2)
-            if self.pool is None
-            else jnp.sum(x * self.pool[...].astype(x.dtype)[None, None], axis=2)
-        )
-        return self.time(x + self.time_position[...].astype(self.dtype)[None], rngs=rngs)
+    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
+        """Return one token per tubelet in time, each aware of all others: `[B, T/tubelet, D]`; see `tokens`."""
+        x, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
+        x = self._pool(x, kept=kept) + self.time_position[...].astype(self.dtype)[None]
+        return self.time(named(x, "activation/video/tokens"), keys=fold(keys, _TIME))
 
-    def __call__(self, video: Video, *, rngs: nnx.Rngs | None = None) -> Float[Array, "B D"]:
+    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
         """Encode clips, uint8 RGB 0..255; the mean over time of `features`."""
-        return jnp.mean(self.features(video, rngs=rngs), axis=1)
+        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
+
+    def _pool(self, x: Float[Array, "B T N D"], *, kept: Int[Array, "B T N"] | None) -> FrameFeatures:
+        if self.pool is None:
+            return jnp.mean(x, axis=2)
+        weight = self.pool[...].astype(x.dtype)  # [N,D] of all places
+        if kept is None:
+            return jnp.sum(x * weight[None, None], axis=2)
+        share = kept.shape[2] / weight.shape[0]  # the sum over fewer places keeps its expectation
+        return jnp.sum(x * jnp.take(weight, kept, axis=0), axis=2) / jnp.asarray(share, x.dtype)
 
     def _check(self, video: Video) -> None:
         wanted = (self.num_frames, self.image_size, self.image_size, 3)

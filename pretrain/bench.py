@@ -107,15 +107,9 @@ def _compile(config: Config, *, data: "ClipData") -> _Bench:
     from ..engine.state import Blueprint
     from ..engine.step import lower_step, stop_flags
     from ..engine.train import create_mesh, create_rules
-    from .objective import Contrastive
+    from .objective import make_objective
 
-    objective = Contrastive(
-        model=config.model.to_dict(),
-        loss=config.loss.to_dict(),
-        num_frames=data.num_frames,
-        context_length=data.context_length,
-        vocab_size=data.vocab_size,
-    )
+    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
     total = section(TrainOptions, config.train, name="train").steps
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
     mesh = create_mesh(config)

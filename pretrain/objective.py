@@ -1,15 +1,36 @@
-"""The contrastive objective: a dual tower and InfoNCE over the global batch."""
+"""The contrastive objective: towers, and a loss over the pairs of modalities of the global batch."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
+from ..configs.errors import UserError, unknown
+from ..configs.load import Config
 from ..configs.section import section
+from ..data.options import ClipData
 from ..losses.infonce import info_nce, text_group
-from ..models.dual import DualTower, build
+from ..losses.milnce import mil_nce
+from ..losses.sigmoid import sigmoid
+from ..models.draws import fold_each, row_keys
+from ..models.dual import DualTower, build, for_loss
 from ..models.shapes import Scalar
+from .parts import in_parts
+
+if TYPE_CHECKING:
+    from ..configs.load import Config
+    from ..data.options import ClipData
+
+LOSSES = ("infonce", "sigmoid", "mil_nce")
+PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
+"""Name in `config.loss.pairs` -> (x, y) of the loss."""
+
+MASKED, UNMASKED = "masked", "unmasked"
+"""Phases: with patch dropout, and the last steps without."""
+
+_LETTER = {"video": "v", "text": "t", "audio": "a"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,11 +38,54 @@ class LossOptions:
     """`config.loss`.
 
     Attributes:
-      mask_same_text: pairs of clips whose captions in this batch are token for token equal are not negatives of each
-        other (they would be false negatives).
+      name: "infonce" (CLIP), "sigmoid" (SigLIP; adds the parameter `bias`) or "mil_nce" (the candidate captions of
+        `config.data.captions_per_clip`; `same_text`, `label_smoothing` and `hard_negative` are not for it).
+      pairs: pair of modalities (`PAIRS`) -> weight; the loss is the weighted sum. A row takes part in a pair if it is
+        valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its rows.
+      same_text: what two rows whose captions are token for token equal are to each other, in pairs with text: "ignore"
+        (not negatives), "positive" or "negative"; see `losses.infonce.info_nce`.
+      label_smoothing: see the losses.
+      hard_negative: see `losses.infonce.info_nce`.
+      form: "dense" holds the matrix of all scores, "blockwise" never does.
+      exchange: blockwise on several devices: "gather" or "ring".
+      block: blockwise: longest side of a tile of scores.
+      microbatch: parts k in which the batch is encoded, one after another; see `parts`. Memory of activations falls
+        to 1/k, at the price of a second forward pass; the gradient stays exact.
     """
 
-    mask_same_text: bool = True
+    name: str = "infonce"
+    pairs: dict[str, float] = dataclasses.field(default_factory=lambda: {"video_text": 1.0})
+    same_text: str = "ignore"
+    label_smoothing: float = 0.0
+    hard_negative: float = 0.0
+    form: str = "dense"
+    exchange: str = "gather"
+    block: int = 1024
+    microbatch: int = 1
+
+    def __post_init__(self):
+        if self.name not in LOSSES:
+            raise unknown("loss in config.loss.name", self.name, LOSSES)
+        for pair, weight in self.pairs.items():
+            if pair not in PAIRS:
+                raise unknown("pair in config.loss.pairs", pair, PAIRS)
+            if not 0 <= weight < float("inf"):
+                raise UserError(f"config.loss.pairs.{pair} must be a weight of at least 0, got {weight}")
+        if not any(self.pairs.values()):
+            raise UserError("config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}")
+        if self.name == "mil_nce" and (self.label_smoothing or self.hard_negative or self.same_text != "ignore"):
+            raise UserError(
+                "config.loss.name='mil_nce' has no label_smoothing, hard_negative or same_text; leave out these fields"
+            )
+
+    def weights(self) -> dict[str, float]:
+        """Return the pairs whose weight is above 0."""
+        return {pair: float(weight) for pair, weight in self.pairs.items() if weight}
+
+    def modalities(self) -> tuple[str, ...]:
+        """Return what has to be encoded."""
+        used = {side for pair in self.weights() for side in PAIRS[pair]}
+        return tuple(side for side in _LETTER if side in used)
 
 
 class Contrastive:
@@ -37,6 +101,9 @@ class Contrastive:
         num_frames: int,
         context_length: int,
         vocab_size: int,
+        audio_samples: int = 0,
+        steps: int = 0,
+        unmasked_steps: int = 0,
         trainable: tuple[str, ...] = (),
     ):
         """Describe the model and the loss; nothing is allocated until `init`.
@@ -47,24 +114,166 @@ class Contrastive:
           num_frames: T.
           context_length: L.
           vocab_size: V.
+          audio_samples: S; 0 = the batches have no sound.
+          steps: `config.train.steps`.
+          unmasked_steps: `config.train.unmasked_steps`, the last steps, which see all patches (FLIP, Li et al. 2023).
           trainable: regexes over parameter paths; () trains all (LiT: all but `^video/`).
+
+        Raises:
+          UserError: options that do not fit each other.
         """
-        self._model = dict(model)
-        self._sizes = {"num_frames": num_frames, "context_length": context_length, "vocab_size": vocab_size}
         self._options = section(LossOptions, loss, name="loss")
+        self._model = for_loss(model, loss=self._options.name)
+        self._sizes = {"num_frames": num_frames, "context_length": context_length, "vocab_size": vocab_size}
+        self._sizes["audio_samples"] = audio_samples
+        self._drops = bool((model.get("video") or {}).get("patch_dropout"))
+        self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
         self.trainable = tuple(trainable)
+        if "audio" in self._options.modalities() and not (model.get("audio") is not None and audio_samples):
+            raise UserError(
+                f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
+                "defaults) and set config.data.audio_seconds"
+            )
 
     def init(self, rngs: nnx.Rngs) -> DualTower:
         """Build the model with fresh parameters."""
         return section(build, self._model, name="model", **self._sizes, rngs=rngs)
 
+    def phase(self, step: int) -> str:
+        """Return `MASKED`, or `UNMASKED` in the last steps of a run whose video tower has patch dropout."""
+        ends = self._drops and self._unmasked_from is not None and step >= self._unmasked_from
+        return UNMASKED if ends else MASKED
+
     def loss(
-        self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None
+        self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None, phase: str = MASKED
     ) -> tuple[Scalar, dict[str, Scalar]]:
-        """Return InfoNCE in nats over the valid rows of the global batch, with in-batch accuracies and `scale`."""
-        video = model.encode_video(batch["video"], rngs=rngs)
-        text = model.encode_text(batch["text"], mask=batch["text_mask"], rngs=rngs)
-        group = text_group(batch["text"], mask=batch["text_mask"]) if self._options.mask_same_text else None
-        loss, metrics = info_nce(x=video, y=text, scale=model.scale, valid=batch.get("valid"), group=group)
-        names = {"accuracy_v2t": metrics["accuracy_x2y"], "accuracy_t2v": metrics["accuracy_y2x"]}
-        return loss, names | {"scale": model.scale}
+        """Return the weighted loss in nats over the rows of the global batch, and what is logged.
+
+        That is `scale` (and `bias`), for each pair the in-batch accuracies of both directions (`accuracy_v2t`,
+        `accuracy_t2v`, and so with `a` for audio; 0..1) and, where there are several pairs, `loss_<pair>`.
+
+        Args:
+          model: what `init` built.
+          batch: of design §2.4; text may be [B,C,L] for MIL-NCE.
+          rngs: the step's; None = no dropout and no patch dropout.
+          phase: of `phase`.
+        """
+        embedded = self._encode(model, batch, rngs=rngs, drop_patches=phase == MASKED)
+        has = {side: _has(batch, side) for side in embedded}
+        weights = self._options.weights()
+        total, logged = jnp.zeros((), jnp.float32), {}
+        for pair, weight in weights.items():
+            x, y = PAIRS[pair]
+            loss, hits = self._pair(model, batch, embedded=embedded, has=has, x=x, y=y)
+            total = total + jnp.asarray(weight, jnp.float32) * loss
+            logged[f"accuracy_{_LETTER[x]}2{_LETTER[y]}"] = hits["accuracy_x2y"]
+            logged[f"accuracy_{_LETTER[y]}2{_LETTER[x]}"] = hits["accuracy_y2x"]
+            if len(weights) > 1:
+                logged[f"loss_{pair}"] = loss
+        learned = {"scale": model.scale} | ({"bias": model.bias[...]} if self._options.name == "sigmoid" else {})
+        return total, logged | learned
+
+    def _encode(
+        self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None, drop_patches: bool
+    ) -> dict[str, Array]:
+        """Return [B,E] of each modality that a pair needs; of texts [B,C,E] for candidates [B,C,L]."""
+        self._check(batch)
+        graph, state = nnx.split(model)
+        sides = self._options.modalities()
+        keys = {} if rngs is None else {"keys": row_keys(rngs(), rows=batch[sides[0]].shape[0])}
+
+        def encode(rows: dict[str, Array]) -> dict[str, Array]:
+            towers, keys = nnx.merge(graph, state), rows.get("keys")
+            made = {}
+            if "video" in sides:
+                made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches)
+            if "text" in sides:
+                made["text"] = _texts(towers, rows["text"], mask=rows["text_mask"], keys=keys)
+            if "audio" in sides:
+                made["audio"] = towers.encode_audio(rows["audio"], keys=keys)
+            return made
+
+        needed = [*sides, "text_mask"] if "text" in sides else [*sides]
+        return in_parts(encode, rows={key: batch[key] for key in needed} | keys, parts=self._options.microbatch)
+
+    def _check(self, batch: dict[str, Array]) -> None:
+        for side in self._options.modalities():
+            if side not in batch:
+                raise UserError(
+                    f"config.loss.pairs={self._options.weights()} needs {side!r}, but the batches have "
+                    f"{', '.join(sorted(batch))}"
+                )
+        if "text" in self._options.modalities() and batch["text"].ndim == 3 and self._options.name != "mil_nce":
+            raise UserError(
+                f"config.data.captions_per_clip={batch['text'].shape[1]} needs config.loss.name='mil_nce', got "
+                f"{self._options.name!r}"
+            )
+
+    def _pair(
+        self, model: DualTower, batch: dict[str, Array], *, embedded: dict, has: dict, x: str, y: str
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """Return the loss of one pair of modalities and its accuracies."""
+        options = self._options
+        how = {"form": options.form, "exchange": options.exchange, "block": options.block, "scale": model.scale}
+        if options.name == "mil_nce":
+            candidates, there = embedded[y], has[y]
+            if candidates.ndim == 2:
+                candidates, there = candidates[:, None], there[:, None]
+            return mil_nce(video=embedded[x], text=candidates, text_valid=there, valid=has[x], **how)
+        group = None
+        if "text" in (x, y) and options.same_text != "negative":
+            group = text_group(batch["text"], mask=batch["text_mask"])
+        how |= {"valid": has[x] & has[y], "group": group, "same": options.same_text}
+        how |= {"label_smoothing": options.label_smoothing, "hard_negative": options.hard_negative}
+        if options.name == "sigmoid":
+            return sigmoid(x=embedded[x], y=embedded[y], bias=model.bias[...], **how)
+        return info_nce(x=embedded[x], y=embedded[y], **how)
+
+
+def make_objective(config: "Config", *, data: "ClipData", vocab_size: int) -> Contrastive:
+    """Return the objective that a config describes.
+
+    Args:
+      config: sections model, loss and train.
+      data: section data.
+      vocab_size: V, of the tokenizer.
+
+    Raises:
+      UserError: a field that is not known, or options that do not fit each other.
+    """
+    from ..engine.options import TrainOptions
+
+    train = section(TrainOptions, config.train, name="train")
+    return Contrastive(
+        model=config.model.to_dict(),
+        loss=config.loss.to_dict(),
+        num_frames=data.num_frames,
+        context_length=data.context_length,
+        vocab_size=vocab_size,
+        audio_samples=data.audio_samples,
+        steps=train.steps,
+        unmasked_steps=train.unmasked_steps,
+    )
+
+
+def _has(batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:
+    """Tell which rows take part and have this modality; of texts, which candidates [B,C] are there."""
+    rows = batch[side].shape[0]
+    valid = batch.get("valid", jnp.ones((rows,), bool))
+    if side == "audio":
+        return valid & batch["audio_mask"]
+    if side == "text" and "caption_index" in batch:
+        there = batch["caption_index"] >= 0
+        return there & (valid if there.ndim == 1 else valid[:, None])
+    if side == "text":
+        return jnp.broadcast_to(valid.reshape(rows, *[1] * (batch["text"].ndim - 2)), batch["text"].shape[:-1])
+    return valid
+
+
+def _texts(towers: DualTower, text: Array, *, mask: Array, keys: jax.Array | None) -> Array:
+    """Embed texts [B,L] or candidates [B,C,L]."""
+    if text.ndim == 2:
+        return towers.encode_text(text, mask=mask, keys=keys)
+    rows, candidates, length = text.shape
+    flat = towers.encode_text(text.reshape(-1, length), mask=mask.reshape(-1, length), keys=fold_each(keys, candidates))
+    return flat.reshape(rows, candidates, -1)

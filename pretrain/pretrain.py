@@ -88,18 +88,12 @@ def pretrain(
     from ..data.batches.records import Records
     from ..data.options import ClipData
     from ..engine.train import train
-    from .objective import Contrastive
+    from .objective import make_objective
 
     data = section(ClipData, config.data, name="data")
     records = Records(evaluated_folder(data), cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     tokenizer = keep_tokenizer(data, workdir=workdir, start=start)
-    objective = Contrastive(
-        model=config.model.to_dict(),
-        loss=config.loss.to_dict(),
-        num_frames=data.num_frames,
-        context_length=data.context_length,
-        vocab_size=tokenizer.vocab_size,
-    )
+    objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
     meta = {
         "objective": "contrastive",
         "tokenizer": tokenizer.to_meta(),

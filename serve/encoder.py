@@ -17,7 +17,7 @@ from ..data.options import ClipData
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
 from ..engine import checkpoint
-from ..models.dual import DualTower, build
+from ..models.dual import DualTower, build, for_loss
 from .views import embed_views
 
 
@@ -142,11 +142,12 @@ def load(path: str | Path) -> Encoder:
     data = section(ClipData, meta["config"]["data"], name="data")
     model = section(
         build,
-        meta["config"]["model"],
+        for_loss(meta["config"]["model"], loss=meta["config"].get("loss", {}).get("name", "infonce")),
         name="model",
         num_frames=data.num_frames,
         context_length=data.context_length,
         vocab_size=tokenizer.vocab_size,
+        audio_samples=data.audio_samples,
         rngs=nnx.Rngs(0),
     )
     checkpoint.restore_model(step_folder, model=model)

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from twinreel.configs.errors import UserError
+from twinreel.models.draws import row_keys
 from twinreel.models.heads import AttentiveHead, LinearHead, build_classifier
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
@@ -64,12 +65,12 @@ def test_attentive_head_against_loops():
         np.testing.assert_allclose(got[row], wanted, rtol=2e-4, atol=2e-4)
 
 
-def test_dropout_needs_rngs():
+def test_dropout_needs_keys():
     head = randomised(LinearHead(width=64, num_classes=3, dropout=0.5, rngs=nnx.Rngs(0)))
     tokens = jnp.ones((2, 3, 64))
     quiet = head(tokens)
     np.testing.assert_array_equal(quiet, head(tokens))
-    assert not np.allclose(quiet, head(tokens, rngs=nnx.Rngs(dropout=0)))
+    assert not np.allclose(quiet, head(tokens, keys=row_keys(jax.random.key(0), rows=len(tokens))))
 
 
 @pytest.mark.parametrize(("head", "frozen"), [("linear", True), ("linear", False), ("attentive", True)])
@@ -89,7 +90,7 @@ def test_frozen_towers_get_no_gradient_and_no_dropout(head, frozen):
 
     @nnx.jit
     def scores_and_gradient(model, video):
-        quiet, loud = model(video), model(video, rngs=nnx.Rngs(dropout=0))
+        quiet, loud = model(video), model(video, keys=row_keys(jax.random.key(0), rows=len(video)))
         return quiet, loud, nnx.grad(lambda m: jnp.sum(jnp.square(m(video))))(model)
 
     quiet, loud, gradient = scores_and_gradient(model, video)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tower_loops import block_by_loops, dense, gelu, layer_of, norm
 
 from twinreel.configs.errors import UserError
+from twinreel.models.draws import fold, row_keys
 from twinreel.models.dual import MAX_SCALE, build
 
 VIDEO = {"image_size": 16, "patch": 8, "width": 12, "depth": 1, "heads": 2, "temporal_depth": 1, "mlp_ratio": 2.0}
@@ -37,37 +39,6 @@ def test_embeddings_are_float32_unit_rows(dtype, tubelet):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def norm(x, layer):
-    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    return y * np.asarray(layer.scale[...], np.float64) + np.asarray(layer.bias[...], np.float64)
-
-
-def dense(x, layer):
-    bias = 0 if layer.bias is None else np.asarray(layer.bias[...], np.float64)
-    return x @ np.asarray(layer.kernel[...], np.float64) + bias
-
-
-def block_by_loops(x, block, *, heads):
-    """One pre-norm block on `[L,D]`, float64, head by head and query by query."""
-    length, width = x.shape
-    size = width // heads
-    q, k, v = np.split(dense(norm(x, block.norm1), block.attention.qkv), 3, axis=1)
-    out = np.zeros_like(x)
-    for head in range(heads):
-        part = slice(head * size, (head + 1) * size)
-        for i in range(length):
-            scores = np.array([q[i, part] @ k[j, part] / np.sqrt(size) for j in range(length)])
-            weights = np.exp(scores - scores.max())
-            out[i, part] = (weights / weights.sum()) @ v[:, part]
-    x = x + dense(out, block.attention.out)
-    hidden = dense(norm(x, block.norm2), block.up)
-    return x + dense(gelu(hidden), block.down)
-
-
-def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
 def patch_by_loops(pixels, embed, *, stem):
     """One 8 x 8 patch of one frame, float64: as it is, or cell by cell."""
     if not stem:
@@ -85,10 +56,10 @@ def test_video_tower_equals_a_float64_loop(options):
         patches = [frame[y : y + 8, x : x + 8] for y in (0, 8) for x in (0, 8)]
         embedded = [patch_by_loops(p, tower.embed, stem=options.get("stem", 0)) for p in patches]
         tokens = np.stack(embedded) + np.asarray(tower.space_position[...])
-        tokens = norm(block_by_loops(tokens, tower.space.layers[0], heads=2), tower.space.norm)
+        tokens = norm(block_by_loops(tokens, layer_of(tower.space, 0), heads=2), tower.space.norm)
         frames.append(tokens.mean(0) if tower.pool is None else (tokens * np.asarray(tower.pool[...])).sum(0))
     tokens = np.stack(frames) + np.asarray(tower.time_position[...])
-    time = norm(block_by_loops(tokens, tower.time.layers[0], heads=2), tower.time.norm)
+    time = norm(block_by_loops(tokens, layer_of(tower.time, 0), heads=2), tower.time.norm)
     wanted = dense(time.mean(0), model.video_projection)
     got = model.encode_video(jnp.asarray(video))[0]
     np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
@@ -108,7 +79,7 @@ def test_text_tower_equals_a_float64_loop_over_the_real_tokens():
     ids, real = np.array([3, 7, 7, 1, 19, 0]), 4
     tower = model.text
     tokens = np.asarray(tower.embedding[...], np.float64)[ids[:real]] + np.asarray(tower.position[...])[:real]
-    out = norm(block_by_loops(tokens, tower.blocks.layers[0], heads=2), tower.blocks.norm).mean(0)
+    out = norm(block_by_loops(tokens, layer_of(tower.blocks, 0), heads=2), tower.blocks.norm).mean(0)
     wanted = dense(out, model.text_projection)
     mask = jnp.arange(6)[None] < real
     got = model.encode_text(jnp.asarray(ids, jnp.int32)[None], mask=mask)[0]
@@ -134,11 +105,78 @@ def test_order_of_frames_is_seen_by_temporal_blocks_only(temporal_depth, same):
     assert np.allclose(a, b, atol=1e-5) == same
 
 
-def test_dropout_needs_rngs_and_differs_by_key():
-    model, video = tiny(video={"dropout": 0.5}), jnp.asarray(clips())
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"patch_dropout": 0.5}], ids=str)
+def test_dropout_needs_keys_and_belongs_to_the_row(options):
+    model, video = tiny(video=options), jnp.asarray(clips())
     assert np.array_equal(model.encode_video(video), model.encode_video(video))
-    a, b = (model.encode_video(video, rngs=nnx.Rngs(seed)) for seed in (0, 1))
-    assert not np.allclose(a, b)
+    keys = row_keys(jax.random.key(0), rows=3)
+    whole = model.encode_video(video, keys=keys)
+    assert not np.allclose(whole, model.encode_video(video), atol=1e-3)
+    assert not np.allclose(whole, model.encode_video(video, keys=row_keys(jax.random.key(1), rows=3)), atol=1e-3)
+    parts = [model.encode_video(video[i : i + 1], keys=keys[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(whole, jnp.concatenate(parts), atol=1e-6)
+
+
+def test_patch_dropout_encodes_the_kept_patches_only():
+    model, video = tiny(video={"patch_dropout": 0.5}), jnp.asarray(clips())
+    keys = row_keys(jax.random.key(0), rows=3)
+    tokens, kept = model.video.tokens(video, keys=keys)
+    assert tokens.shape == (3, 4, 2, 12) and kept.shape == (3, 4, 2)
+    assert len({tuple(row) for row in np.asarray(kept).reshape(-1, 2)}) > 2  # each frame draws for itself
+    embedded = np.asarray(model.video.embed(video)) + np.asarray(model.video.space_position[...])  # [B,T,4,D]
+    for row, frame in [(0, 0), (2, 3)]:
+        seen = embedded[row, frame, np.asarray(kept[row, frame])].astype(np.float64)
+        space = model.video.space
+        wanted = norm(block_by_loops(seen, layer_of(space, 0), heads=2), space.norm)
+        np.testing.assert_allclose(tokens[row, frame], wanted, rtol=1e-4, atol=1e-5)
+    whole = model.encode_video(video, keys=keys, drop_patches=False)
+    np.testing.assert_allclose(whole, model.encode_video(video), atol=1e-6)
+
+
+def test_depthwise_pooling_of_kept_patches_has_the_expectation_of_all():
+    model = tiny(video={"patch_dropout": 0.5, "pool": "depthwise", "depth": 0}, num_frames=1)
+    video = jnp.asarray(clips()[:, :1])
+    whole, _ = model.video.tokens(video)
+    keys = row_keys(jax.random.key(3), rows=3)
+    wanted = model.video._pool(whole, kept=None)
+
+    def pooled(seed):
+        x, kept = model.video.tokens(video, keys=fold(keys, seed))
+        return model.video._pool(x, kept=kept)
+
+    means = jax.jit(jax.vmap(pooled))(jnp.arange(300))
+    spread = np.std(means, axis=0).max() / np.sqrt(300)
+    np.testing.assert_allclose(np.mean(means, axis=0), wanted, atol=5 * spread)
+
+
+@pytest.mark.parametrize("policy", ["full", "dots", "dots_no_batch", "names:qkv,hidden"])
+@pytest.mark.parametrize("unroll", [1, 0])
+def test_remat_and_unrolling_change_nothing_but_memory(policy, unroll):
+    video, keys = jnp.asarray(clips()), row_keys(jax.random.key(0), rows=3)
+    options = {"video": {"depth": 3, "dropout": 0.1}, "text": {"depth": 3}}
+
+    def gradient(**changes):
+        graph, params = nnx.split(tiny(**options, **changes))
+
+        def loss(params):
+            return jnp.sum(nnx.merge(graph, params).encode_video(video, keys=keys)[:, 0])
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    plain, other = gradient(), gradient(remat=policy, unroll=unroll)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, other)
+
+
+def test_layers_start_differently_and_scan_in_order():
+    model = tiny(text={"depth": 3})
+    blocks, mask = model.text.blocks, jnp.ones((2, 6), bool)
+    kernels = np.asarray(blocks.layers.up.kernel[...])
+    assert kernels.shape == (3, 8, 16) and not np.allclose(kernels[0], kernels[1])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8)), jnp.float32)
+    wanted = x
+    for number in range(3):
+        wanted = layer_of(blocks, number)(wanted, mask=mask)
+    np.testing.assert_allclose(blocks(x, mask=mask), blocks.norm(wanted), atol=1e-5)
 
 
 def test_scale_is_capped():
@@ -156,6 +194,10 @@ def test_scale_is_capped():
         ({"video": {"pool": "max"}}, r"pool 'max' \(known: depthwise, mean\)"),
         ({"video": {"width": 14}}, r"width=14 must be a multiple of 4"),
         ({"video": {"tubelet": 3}}, r"num_frames=4 must be a multiple of model\.video\.tubelet=3"),
+        ({"video": {"patch_dropout": 1.0}}, r"patch_dropout must be at least 0 and below 1, got 1\.0"),
+        ({"remat": "dot"}, r"policy in config\.model\.remat 'dot'; did you mean 'dots'"),
+        ({"remat": "names:qvk"}, r"activation in config\.model\.remat 'qvk'; did you mean 'qkv'"),
+        ({"remat": "names:"}, r"names no activation"),
         ({"video": {"heads": 5}}, r"width=12 must divide by heads=5"),
         ({"video": {"activation": "gelo"}}, r"activation 'gelo'; did you mean 'gelu'"),
         ({"video": {"dtype": "bf16"}}, r"dtype 'bf16'"),

@@ -1,0 +1,156 @@
+"""Transformer blocks: one block's code, a stack of blocks as one block with stacked parameters under `lax.scan`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from ..configs.errors import UserError, unknown
+from .activations import named
+from .draws import RowKeys, dropout, fold
+from .layers import ACTIVATIONS, LayerNorm, linear
+from .remat import check_remat, rematerialised
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, *, heads: int, tower: str, dtype: jnp.dtype, rngs: nnx.Rngs):
+        if width % heads:
+            raise UserError(f"width={width} must divide by heads={heads}; set the tower's width to a multiple of it")
+        self.heads, self.tower = heads, tower
+        self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.out = linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
+        """Attend over axis L; keys where `mask` is False are not seen."""
+        qkv = named(self.qkv(x), f"activation/{self.tower}/qkv")  # [B,L,3D]
+        q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b l k d", k=3 * self.heads), 3, axis=2)
+        seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
+        with jax.numpy_dtype_promotion("standard"):  # in bfloat16 it softmaxes in float32 and mixes the two
+            y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,L,K,D/K]
+        y = named(rearrange(y, "b l k d -> b l (k d)"), f"activation/{self.tower}/attention")
+        return self.out(y)
+
+
+class Block(nnx.Module):
+    """A pre-norm transformer block: attention and MLP, each with dropout on its residual branch."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        mlp_ratio: float,
+        activation: str,
+        dropout: float,
+        tower: str,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        if activation not in ACTIVATIONS:
+            raise unknown("activation", activation, ACTIVATIONS)
+        self.activation, self.dropout, self.tower = activation, dropout, tower
+        self.norm1 = LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.attention = Attention(width, heads=heads, tower=tower, dtype=dtype, rngs=rngs)
+        self.norm2 = LayerNorm(width, dtype=dtype, rngs=rngs)
+        hidden = int(width * mlp_ratio)
+        self.up = linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = linear(hidden, width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Apply the block; without `keys` dropout is off."""
+        x = x + dropout(self.attention(self.norm1(x), mask=mask), rate=self.dropout, keys=fold(keys, 0))
+        hidden = named(self.up(self.norm2(x)), f"activation/{self.tower}/hidden")  # [B,L,mlp_ratio*D]
+        x = x + dropout(self.down(ACTIVATIONS[self.activation](hidden)), rate=self.dropout, keys=fold(keys, 1))
+        return named(x, f"activation/{self.tower}/tokens")
+
+
+class Blocks(nnx.Module):
+    """A stack of `depth` blocks and a final LayerNorm.
+
+    `layers` is one `Block` whose parameters have a leading axis of length `depth`; `lax.scan` runs over it, so that a
+    deep tower is traced and compiled as fast as a shallow one. With `depth=0` there are no layers.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        activation: str,
+        dropout: float,
+        tower: str,
+        remat: str = "none",
+        unroll: int = 1,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        """Build the stack.
+
+        Args:
+          width: D.
+          depth: how many blocks.
+          heads: attention heads K.
+          mlp_ratio: hidden width of the MLPs / D.
+          activation: a name of `layers.ACTIVATIONS`.
+          dropout: rate on the residual branches.
+          tower: what the activations are called: `activation/<tower>/qkv` and so on.
+          remat: what the backward pass computes again, see `models.remat`.
+          unroll: how many layers one turn of the loop holds; 0 = all, no loop. Changes speed, not parameters.
+          dtype: compute dtype.
+          rngs: where the initial values come from.
+        """
+        check_remat(remat)
+        self.depth, self.remat, self.unroll = depth, remat, unroll
+        block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "tower": tower}
+        self.layers = stacked(lambda r: Block(width, **block, dtype=dtype, rngs=r), depth=depth, rngs=rngs)
+        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Apply all blocks and the final norm; without `keys` dropout is off."""
+        if self.layers is None:
+            return self.norm(x)
+        graph, params = nnx.split(self.layers)
+
+        def layer(x: Array, at: tuple[Any, Array]) -> tuple[Array, None]:
+            params, number = at
+            return nnx.merge(graph, params)(x, mask=mask, keys=fold(keys, number)), None
+
+        body = rematerialised(layer, policy=self.remat)
+        x, _ = jax.lax.scan(body, x, (params, jnp.arange(self.depth)), unroll=self.unroll or self.depth)
+        return self.norm(x)
+
+
+def stacked(make: Callable[[nnx.Rngs], nnx.Module], *, depth: int, rngs: nnx.Rngs) -> Any:
+    """Build `depth` modules as one, each parameter with a leading axis of that length; None if `depth` is 0.
+
+    Args:
+      make: builds one module; each call gets random streams of its own.
+      depth: how many.
+      rngs: where the initial values come from.
+    """
+    if depth == 0:
+        return None
+    keys = jax.random.split(rngs.params(), depth)
+    graph = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+    params = jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys)
+    return nnx.merge(graph, params)

@@ -1,0 +1,58 @@
+"""Rematerialisation: which activations of a layer are kept for the backward pass, and which are computed again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ..configs.errors import UserError, unknown
+
+_SAVED = jax.checkpoint_policies
+
+POLICIES: dict[str, Any] = {
+    "none": None,
+    "full": _SAVED.nothing_saveable,
+    "dots": _SAVED.dots_saveable,
+    "dots_no_batch": _SAVED.dots_with_no_batch_dims_saveable,
+}
+"""Policies of `config.model.remat`, from most memory to least recomputation:
+
+  none            everything is kept; nothing is computed twice
+  full            only the input of each layer is kept; each layer's forward pass runs twice (Chen et al. 2016)
+  dots            results of all matrix products are kept, attention scores included; the rest is computed again
+  dots_no_batch   results of products with weights are kept; attention scores and the rest are computed again
+  names:a,b       only the activations of these names are kept: qkv, attention, hidden, tokens
+"""
+
+NAMES = ("qkv", "attention", "hidden", "tokens")
+"""Activations of a block that a `names:` policy may keep, see `models.blocks`."""
+
+
+def check_remat(name: str) -> None:
+    """Raise UserError unless `name` is a policy; the nearest one is named."""
+    if name.startswith("names:"):
+        for part in _names(name):
+            if part not in NAMES:
+                raise unknown("activation in config.model.remat", part, NAMES)
+        if not _names(name):
+            raise UserError(f"config.model.remat={name!r} names no activation; known: {', '.join(NAMES)}")
+    elif name not in POLICIES:
+        raise unknown("policy in config.model.remat", name, [*POLICIES, "names:..."])
+
+
+def rematerialised(function: Callable[..., Any], *, policy: str) -> Callable[..., Any]:
+    """Return `function`, the body of a scan over layers, under a policy of `POLICIES` or `names:a,b`.
+
+    Raises:
+      UserError: no such policy.
+    """
+    check_remat(policy)
+    if policy == "none":
+        return function
+    saved = _SAVED.save_only_these_names(*_names(policy)) if policy.startswith("names:") else POLICIES[policy]
+    # In a scan the compiler cannot merge the two computations, so there is no need for the barrier against it.
+    return jax.checkpoint(function, policy=saved, prevent_cse=False)
+
+
+def _names(policy: str) -> list[str]:
+    return [part.strip() for part in policy.removeprefix("names:").split(",") if part.strip()]
