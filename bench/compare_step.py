@@ -240,7 +240,7 @@ def _twinreel(dtype: str, *, batch_size: int) -> tuple[Callable[[], Any], dict[s
     same = {"dtype": dtype, "activation": "quick_gelu"}
     video = VIDEO | same | {"image_size": PIXELS, "patch": PATCH, "temporal_depth": 0}
     objective = Contrastive(
-        model={"embed_dim": EMBED, "video": video, "text": TEXT | same},
+        model={"embed_dim": EMBED, "unroll": 0, "video": video, "text": TEXT | same},
         loss={},
         num_frames=FRAMES,
         context_length=LENGTH,
