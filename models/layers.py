@@ -1,5 +1,7 @@
 """Small layers shared by all towers: dense, norm, positions, pooling, activation functions."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,28 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ..configs.errors import UserError, unknown
+from .dense import Dense
+
+
+def _in_float32(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """Compute an activation function in float32 whatever it is given, keeping its input alone for the backward pass."""
+
+    def computed(x: jax.Array) -> jax.Array:
+        return function(x.astype(jnp.float32)).astype(x.dtype)
+
+    return jax.checkpoint(computed, prevent_cse=False)
+
 
 ACTIVATIONS = {
-    "gelu": lambda x: nnx.gelu(x, approximate=True),
-    "quick_gelu": lambda x: x * nnx.sigmoid(jnp.asarray(1.702, x.dtype) * x),
+    "gelu": _in_float32(lambda x: nnx.gelu(x, approximate=True)),
+    "quick_gelu": _in_float32(lambda x: x * nnx.sigmoid(1.702 * x)),
     "relu": nnx.relu,
     "squared_relu": lambda x: jnp.square(nnx.relu(x)),
 }
-"""gelu (tanh form; Hendrycks & Gimpel 2016), quick_gelu (CLIP), relu, squared_relu (So et al. 2021)."""
+"""gelu (tanh form; Hendrycks & Gimpel 2016), quick_gelu (CLIP), relu, squared_relu (So et al. 2021).
+
+The first two compute in float32: in bfloat16 each of their many operations would round, and on a CPU convert.
+"""
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 """Compute types; parameters are float32 always."""
@@ -31,9 +47,9 @@ def compute_dtype(name: str) -> jnp.dtype:
     return DTYPES[name]
 
 
-def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> Dense:
     """Build a dense layer with float32 parameters, LeCun-normal kernel and zero bias."""
-    return nnx.Linear(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
+    return Dense(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
 
 
 class LayerNorm(nnx.LayerNorm):

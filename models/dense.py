@@ -1,0 +1,70 @@
+"""Dense layers, and how their matrix products are put to a CPU."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
+from jaxtyping import Array, Float
+
+
+class Dense(nnx.Linear):
+    """A dense layer with float32 parameters; `nnx.Linear` but for the form of its matrix products on a CPU.
+
+    The CPU compiler gives a product to its fast library (in bfloat16 to the matrix unit, where there is one) only if
+    both operands lie row by row and the result is float32; it computes any other bfloat16 product in float32, at a
+    quarter of the rate, and rounds. So here the products of the forward and the backward pass are written in that form;
+    the bias is added, and its gradient summed, in float32, which is also the more exact. Other backends keep jax's own
+    form.
+    """
+
+    def __call__(self, inputs: Float[Array, "*B D"], **placing) -> Float[Array, "*B E"]:
+        """Apply the layer to the last axis; `placing` is what `nnx.Linear` takes besides."""
+        if placing or not on_cpu():
+            return super().__call__(inputs, **placing)
+        bias = jnp.zeros((self.out_features,), jnp.float32) if self.bias is None else self.bias[...]
+        return _row_major_dense(inputs.astype(self.dtype), self.kernel[...], bias)
+
+
+def on_cpu() -> bool:
+    """Say whether what is traced now is meant for CPUs: by the mesh that is set, otherwise by jax's default backend.
+
+    The mesh may be of devices that are not here (`twinreel plan`).
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() == "cpu" if device is None else device.device_kind == "cpu"
+
+
+@jax.custom_vjp
+def _row_major_dense(
+    x: Float[Array, "*B D"], kernel: Float[Array, "D E"], bias: Float[Array, "E"]
+) -> Float[Array, "*B E"]:
+    return _forward(x, kernel, bias)[0]
+
+
+def _forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    rows = _product(_rows(x), kernel.astype(x.dtype), contract=0) + bias[None]
+    return rows.astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[1]), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, kernel = saved
+    dy = _rows(dy)
+    to_x = _product(dy, kernel.astype(x.dtype), contract=1).astype(x.dtype).reshape(x.shape)
+    return to_x, _product(_rows(x).T, dy, contract=0), jnp.sum(dy, axis=0, dtype=jnp.float32)
+
+
+_row_major_dense.defvjp(_forward, _backward)
+
+
+def _product(a: Array, b: Array, *, contract: int) -> Float[Array, "M E"]:
+    """Contract the last axis of `a` with axis `contract` of `b`, to float32.
+
+    Both operands are brought into rows first, so that the compiler folds no transpose of theirs into the product.
+    """
+    a, b = (with_layout_constraint(side, Layout((0, 1))) for side in (a, b))
+    return jax.lax.dot_general(a, b, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _rows(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:
+    return rearrange(x, "... d -> (...) d")

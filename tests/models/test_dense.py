@@ -1,0 +1,86 @@
+"""The CPU's form of a dense layer against NumPy in float64 and against nnx.Linear."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from twinreel.engine.mesh import make_mesh
+from twinreel.models.dense import Dense, on_cpu
+
+
+def build(kind=Dense, *, dtype=jnp.float32, bias=True):
+    return kind(24, 40, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+
+def value_and_gradients(layer, x, dy):
+    """The output and the gradients by input, kernel and bias for the cotangent `dy`."""
+    graph, params = nnx.split(layer)
+    y, pull = jax.vjp(lambda params, x: nnx.merge(graph, params)(x), params, x)
+    params_bar, x_bar = pull(dy)
+    return y, x_bar, params_bar.kernel[...], params_bar.bias[...]
+
+
+def draws(*shape, dtype=jnp.float32):
+    return jax.random.normal(jax.random.key(shape[-1]), shape, jnp.float32).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 1e-2)])
+def test_output_and_gradients_equal_those_of_numpy_in_float64(dtype, close):
+    layer = build(dtype=dtype)
+    layer.bias[...] = draws(40)
+    x, dy = draws(6, 17, 24, dtype=dtype), draws(6, 17, 40, dtype=dtype)
+    found = jax.jit(value_and_gradients)(layer, x, dy)
+    x64, dy64, w64 = (np.asarray(a.astype(jnp.float32), np.float64) for a in (x, dy, layer.kernel[...]))
+    rows, drows = x64.reshape(-1, 24), dy64.reshape(-1, 40)
+    wanted = (x64 @ w64 + np.asarray(layer.bias[...]), dy64 @ w64.T, rows.T @ drows, drows.sum(0))
+    for got, want in zip(found, wanted, strict=True):
+        assert np.linalg.norm(np.asarray(got, np.float64) - want) <= close * np.linalg.norm(want)
+    assert [value.dtype for value in found] == [dtype, dtype, jnp.float32, jnp.float32]
+
+
+def test_a_bias_of_many_rows_keeps_its_gradient_in_bfloat16():
+    """Summed in bfloat16, ones would stop at 256."""
+    layer = build(dtype=jnp.bfloat16)
+    _, _, _, bias = value_and_gradients(layer, jnp.ones((4096, 24), jnp.bfloat16), jnp.ones((4096, 40), jnp.bfloat16))
+    np.testing.assert_array_equal(np.asarray(bias), 4096)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_is_nnx_linear_in_float32(bias):
+    ours, theirs, x = build(bias=bias), build(nnx.Linear, bias=bias), draws(3, 5, 24)
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"fsdp": 2, "tensor": 4}])
+def test_sharded_over_a_mesh_it_is_the_same(sizes):
+    layer, x, dy = build(dtype=jnp.bfloat16), draws(8, 5, 24, dtype=jnp.bfloat16), draws(8, 5, 40, dtype=jnp.bfloat16)
+    alone = jax.jit(value_and_gradients)(layer, x, dy)
+    mesh = make_mesh(replica=1, **sizes)
+    graph, params = nnx.split(layer)
+    with jax.set_mesh(mesh):
+        params.kernel[...] = jax.device_put(params.kernel[...], NamedSharding(mesh, PartitionSpec("fsdp", "tensor")))
+        x, dy = (jax.device_put(a, NamedSharding(mesh, PartitionSpec("fsdp"))) for a in (x, dy))
+        shared = jax.jit(value_and_gradients)(nnx.merge(graph, params), x, dy)
+    for one, many in zip(alone, shared, strict=True):
+        np.testing.assert_allclose(np.asarray(many, np.float32), np.asarray(one, np.float32), rtol=1e-2, atol=1e-2)
+
+
+def test_under_vmap_and_scan_it_is_the_same():
+    layer, x = build(dtype=jnp.bfloat16), draws(4, 6, 24, dtype=jnp.bfloat16)
+
+    def square(x):
+        return jnp.sum(jnp.square(layer(x).astype(jnp.float32)))
+
+    singly = np.stack([np.asarray(jax.grad(square)(row), np.float32) for row in x])
+    np.testing.assert_allclose(np.asarray(jax.vmap(jax.grad(square))(x), np.float32), singly, rtol=2e-2, atol=2e-2)
+    scanned = jax.jit(lambda x: jax.lax.map(jax.grad(square), x))(x)
+    np.testing.assert_allclose(np.asarray(scanned, np.float32), singly, rtol=2e-2, atol=2e-2)
+
+
+def test_the_mesh_says_what_is_compiled_for():
+    assert on_cpu()
+    with jax.set_mesh(make_mesh()):
+        assert jax.jit(lambda: jnp.asarray(on_cpu()))()
