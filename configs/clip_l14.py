@@ -9,9 +9,7 @@ Source: widths and depths of CLIP ViT-L/14 and its text tower (Radford et al. 20
 Each chip has 256 clips of a batch, encoded in four parts (GradCache); the layers are rematerialised, the parameters
 split over four chips.
 
-LAB RECORD: not yet trained. Planned with `twinreel plan`, libtpu 0.0.42.1 (the time is an estimate):
-
-    to come
+LAB RECORD: not yet run. Its `twinreel plan` is still to be recorded.
 """
 
 import ml_collections
