@@ -93,7 +93,7 @@ def bench_loss(
     """
     if loss not in LOSSES:
         raise unknown("--loss", loss, LOSSES)
-    for flag, value in {"dim": dim, "block": block, "rounds": rounds, **{"batch": min(batches)}}.items():
+    for flag, value in {"dim": dim, "block": block, "rounds": rounds, "batch": min(batches)}.items():
         if value < 1:
             raise UserError(f"--{flag} must be at least 1, got {value}")
     mesh = _mesh(devices)
@@ -109,15 +109,13 @@ def bench_loss(
             bar.console.print(f"batch {batch:,}: compiled {', '.join(case.row['form'] for case in cases)}")
             _time(cases, batch=batch, dim=dim, rounds=rounds, seconds=seconds, earlier=[*known, *rows])
             rows += _beside_dense([case.row for case in cases])
-    device = mesh.devices.flat[0]
     return {
-        "device": device.device_kind,
+        "device": mesh.devices.flat[0].device_kind,
         "devices": mesh.size,
         "loss": loss,
         "dim": dim,
         "block": block,
         "rounds": rounds,
-        "seconds": seconds,
         "rows": rows,
     }
 
