@@ -10,9 +10,7 @@ model 2).
 Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
 split over four chips.
 
-LAB RECORD: not yet trained. Planned with `twinreel plan`, libtpu 0.0.42.1 (the time is an estimate):
-
-    to come
+LAB RECORD: not yet run. Its `twinreel plan` is still to be recorded.
 """
 
 import ml_collections
