@@ -3,14 +3,13 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
 from ..configs.errors import UserError, unknown
-from ..configs.load import Config
 from ..configs.section import section
-from ..data.options import ClipData
 from ..losses.infonce import info_nce, text_group
 from ..losses.milnce import mil_nce
 from ..losses.sigmoid import sigmoid

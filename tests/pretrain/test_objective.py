@@ -73,7 +73,7 @@ def whole(name="infonce"):
     return value_and_gradients(objective(name=name), on_device(batch_of()))
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_encoding_in_parts_has_the_loss_and_gradients_of_the_whole_batch(parts):
     wanted = whole()
     assert_same(value_and_gradients(objective(microbatch=parts), on_device(batch_of())), wanted)
@@ -82,6 +82,7 @@ def test_encoding_in_parts_has_the_loss_and_gradients_of_the_whole_batch(parts):
     assert abs(other[0] - wanted[0]) > 1e-4  # another step draws otherwise, so the draws do count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parts"), [("infonce", 1), ("infonce", 2), ("sigmoid", 2)])
 def test_parts_on_a_mesh_of_two_by_two_equal_one_device(name, parts):
     mesh = make_mesh(replica=2, fsdp=2, devices=jax.devices()[:4])
@@ -106,6 +107,7 @@ def test_a_part_takes_rows_of_every_device_and_nothing_moves():
         assert not any(collective in program for program in programs)
 
 
+@pytest.mark.slow
 def test_parts_need_less_memory():
     def temporaries(parts):
         made = objective(microbatch=parts)
