@@ -14,25 +14,28 @@ class Dense(nnx.Linear):
     The CPU compiler gives a product to its fast library (in bfloat16 to the matrix unit, where there is one) only if
     both operands lie row by row and the result is float32; it computes any other bfloat16 product in float32, at a
     quarter of the rate, and rounds. So here the products of the forward and the backward pass are written in that form;
-    the bias is added, and its gradient summed, in float32, which is also the more exact. Other backends keep jax's own
-    form.
+    the bias is added, and its gradient summed, in float32, which is also the more exact. Other backends, and several
+    CPU devices, keep jax's own form.
     """
 
     def __call__(self, inputs: Float[Array, "*B D"], **placing) -> Float[Array, "*B E"]:
         """Apply the layer to the last axis; `placing` is what `nnx.Linear` takes besides."""
-        if placing or not on_cpu():
+        if placing or not on_one_cpu():
             return super().__call__(inputs, **placing)
         bias = jnp.zeros((self.out_features,), jnp.float32) if self.bias is None else self.bias[...]
         return _row_major_dense(inputs.astype(self.dtype), self.kernel[...], bias)
 
 
-def on_cpu() -> bool:
-    """Say whether what is traced now is meant for CPUs: by the mesh that is set, otherwise by jax's default backend.
+def on_one_cpu() -> bool:
+    """Say whether what is traced now is meant for one CPU: by the mesh that is set, otherwise by the default backend.
 
-    The mesh may be of devices that are not here (`twinreel plan`).
+    The mesh may be of devices that are not here (`twinreel plan`). On several devices the answer is no: the partitioner
+    knows nothing of a layout constraint, and would gather what it constrains onto every device.
     """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() == "cpu" if device is None else device.device_kind == "cpu"
+    mesh = jax.sharding.get_abstract_mesh()
+    device = mesh.abstract_device
+    kind = jax.default_backend() if device is None else device.device_kind
+    return kind == "cpu" and (mesh.empty or mesh.size == 1)
 
 
 @jax.custom_vjp

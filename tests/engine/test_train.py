@@ -282,7 +282,7 @@ def test_averages_are_evaluated_returned_saved_and_resumed(tmp_path):
 
 def test_the_plan_of_memory_is_printed_where_parameters_are_split(tmp_path, capsys):
     rules = (("inner/kernel", (None, "fsdp")), (".*", ()))
-    go(tmp_path, cfg=config(train__steps=1, mesh__fsdp=4, sharding={"rules": rules}))
+    go(tmp_path, cfg=config(train__steps=2, mesh__fsdp=4, sharding={"rules": rules}))
     shown = capsys.readouterr().err
     assert "parameters on the mesh replica=2 x fsdp=4 x tensor=1" in shown
     assert "inner/kernel" in shown

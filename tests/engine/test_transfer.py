@@ -95,14 +95,16 @@ def test_resize_grid_is_bilinear():
 
 
 def test_another_architecture_gives_a_table(pretrained):
-    target = shapes(nnx.eval_shape(lambda: classifier(depth=2, mlp_ratio=2.0)))
+    target = shapes(nnx.eval_shape(lambda: classifier(depth=2, mlp_ratio=2.0, pool="depthwise")))
     with pytest.raises(UserError) as raised:
         init_from(pretrained, target=target, parts=("video/.*",), name="runs/x/checkpoints/10")
     message = str(raised.value)
     assert "runs/x/checkpoints/10" in message
     assert "in checkpoint" in message and "in model" in message
-    absent = next(line for line in message.splitlines() if "video/space/layers/1/norm1/scale" in line)
+    absent = next(line for line in message.splitlines() if "video/pool" in line)
     assert "(absent)" in absent
+    deeper = next(line for line in message.splitlines() if "video/space/layers/norm1/scale" in line)
+    assert "1 x 8" in deeper and "2 x 8" in deeper
     other = next(line for line in message.splitlines() if "video/time/layers/up/kernel" in line)
     assert "8 x 32" in other and "8 x 16" in other
 
