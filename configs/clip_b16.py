@@ -9,17 +9,17 @@ Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 20
 Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
 whole on every chip.
 
-LAB RECORD: not yet run. `twinreel plan` (libtpu 0.0.42.1; the time is an estimate) of the same config with
-loss.microbatch=1 on v5e-256, which does not fit:
+LAB RECORD: not yet run. `twinreel plan` on v5e-256 (libtpu 0.0.42.1; the time is an estimate; compiled in 72 s on two
+cores of a busy server):
 
-    memory of a chip    parameters 645 MiB, optimizer 1.26 GiB, batch 147 MiB, temporaries 15.2 GiB (of them about
-                        3.9 GiB kept for backward), program 53 MiB: 17.25 of 16 GiB
-    FLOPs of a chip     109.2 T for the model, 24.6 T recomputed; 924 GiB to and from memory
-    sent by a chip      836 MiB in all-reduces (gradients), 64 MiB in all-gathers (embeddings), all over links
-    step                1,517 ms (computing 1,235, memory 1,514, links 6), MFU 36.5 %; 64 hosts, 337 clips/s each
-    40,000 steps        1.31e9 clips, 16.9 hours, 4,315 chip-hours; a checkpoint is 1.89 GiB
+    memory of a chip    parameters 645 MiB, optimizer 1.26 GiB, batch 147 MiB, temporaries 10.4 GiB (of them about
+                        4.3 GiB kept for backward), program 58 MiB: 12.53 of 16 GiB
+    FLOPs of a chip     109.2 T for the model, 61.1 T recomputed; 1.03 TiB to and from memory
+    sent by a chip      1.38 GiB in all-reduces (gradients), 64 MiB in all-gathers (embeddings), all over links
+    step                1,725 ms (computing 1,572, memory 1,720, links 10), MFU 32.1 %; 64 hosts, 297 clips/s each
+    40,000 steps        1.31e9 clips, 19.2 hours, 4,907 chip-hours; a checkpoint is 1.89 GiB
 
-With loss.microbatch=2, as it stands here, the plan is still to be recorded.
+With loss.microbatch=1 it takes 17.25 GiB and does not fit.
 """
 
 import ml_collections

@@ -32,6 +32,8 @@ def get_config(arg: str = "256") -> ml_collections.ConfigDict:
     }
     c.model = {
         "embed_dim": 384,
+        "remat": "none",
+        "unroll": 1,
         "video": {
             "image_size": 224,
             "patch": 16,
