@@ -41,6 +41,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
     c.model = {
         "embed_dim": 768,
         "remat": "full",
+        "unroll": 1,
         "video": {
             "image_size": 224,
             "patch": 14,
@@ -49,6 +50,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
             "depth": 24,
             "heads": 16,
             "temporal_depth": 4,
+            "patch_dropout": 0.0,
             "dtype": "bfloat16",
         },
         "text": {"width": 768, "depth": 12, "heads": 12, "dtype": "bfloat16"},
@@ -63,11 +65,17 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
         "b2": 0.98,
         "eps": 1e-6,
         "clip_norm": 1.0,
+        "frozen": (),
+        "lr_scale": (),
+        "layer_decay": 1.0,
+        "ema_decay": 0.0,
+        "mu_dtype": "float32",
     }
     c.mesh = {"replica": -1, "fsdp": 4, "tensor": 1}
     c.sharding = {"rules": "fsdp"}
     c.train = {
         "steps": 40_000,
+        "unmasked_steps": 0,
         "log_every": 50,
         "eval_every": 2000,
         "checkpoint_every": 1000,

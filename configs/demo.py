@@ -49,6 +49,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     c.model = dict(
         embed_dim=128,
         initial_scale=40.0,
+        remat="none",
+        unroll=1,
         video=dict(
             image_size=48,
             patch=12,
@@ -63,10 +65,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         ),
         text=dict(width=128, depth=2, heads=4, mlp_ratio=3.0),
     )
-    c.loss = dict(name="infonce", same_text="ignore")
+    c.loss = dict(name="infonce", same_text="ignore", form="dense", exchange="gather", microbatch=1)
     c.optimizer = dict(
-        name="adamw", lr=1e-3, warmup_steps=50, schedule="cosine", weight_decay=0.05, b2=0.98, clip_norm=1.0
+        name="adamw",
+        lr=1e-3,
+        warmup_steps=50,
+        schedule="cosine",
+        weight_decay=0.05,
+        b2=0.98,
+        clip_norm=1.0,
+        frozen=(),
     )
     c.mesh = dict(replica=-1, fsdp=1, tensor=1)
+    c.sharding = dict(rules="replicated")
     c.train = dict(steps=480, log_every=20, eval_every=120, checkpoint_every=120)
     return c

@@ -62,6 +62,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "weight_decay": 0.1,
         "b2": 0.98,
         "clip_norm": 1.0,
+        "frozen": (),
     }
     c.mesh = {"replica": -1, "fsdp": 1, "tensor": 1}
     c.train = {"steps": 200, "log_every": 20, "checkpoint_every": 100}

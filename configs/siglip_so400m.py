@@ -43,6 +43,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
     c.model = {
         "embed_dim": 1152,
         "remat": "full",
+        "unroll": 1,
         "video": {
             "image_size": 224,
             "patch": 14,
@@ -51,6 +52,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
             "depth": 27,
             "heads": 16,
             "temporal_depth": 4,
+            "patch_dropout": 0.0,
             "mlp_ratio": 3.7362,  # int(1152 * 3.7362) = 4304
             "dtype": "bfloat16",
         },
@@ -66,11 +68,17 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
         "b2": 0.95,
         "eps": 1e-6,
         "clip_norm": 1.0,
+        "frozen": (),
+        "lr_scale": (),
+        "layer_decay": 1.0,
+        "ema_decay": 0.0,
+        "mu_dtype": "float32",
     }
     c.mesh = {"replica": -1, "fsdp": 4, "tensor": 1}
     c.sharding = {"rules": "fsdp"}
     c.train = {
         "steps": 40_000,
+        "unmasked_steps": 0,
         "log_every": 50,
         "eval_every": 2000,
         "checkpoint_every": 1000,

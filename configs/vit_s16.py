@@ -42,11 +42,12 @@ def get_config(arg: str = "256") -> ml_collections.ConfigDict:
             "depth": 12,
             "heads": 6,
             "temporal_depth": 4,
+            "patch_dropout": 0.0,
             "dtype": "bfloat16",
         },
         "text": {"width": 384, "depth": 6, "heads": 6, "dtype": "bfloat16"},
     }
-    c.loss = {"name": "infonce", "same_text": "ignore"}
+    c.loss = {"name": "infonce", "same_text": "ignore", "form": "dense", "exchange": "gather", "microbatch": 1}
     c.optimizer = {
         "name": "adamw",
         "lr": 5e-4,
@@ -56,10 +57,17 @@ def get_config(arg: str = "256") -> ml_collections.ConfigDict:
         "b2": 0.98,
         "eps": 1e-6,
         "clip_norm": 1.0,
+        "frozen": (),
+        "lr_scale": (),
+        "layer_decay": 1.0,
+        "ema_decay": 0.0,
+        "mu_dtype": "float32",
     }
     c.mesh = {"replica": -1, "fsdp": 1, "tensor": 1}
+    c.sharding = {"rules": "replicated"}
     c.train = {
         "steps": 100_000,
+        "unmasked_steps": 0,
         "log_every": 50,
         "eval_every": 2000,
         "checkpoint_every": 1000,

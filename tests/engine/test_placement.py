@@ -64,7 +64,7 @@ def test_loss_against_a_loop_in_float64():
 @pytest.mark.parametrize(
     ("devices", "rules", "sizes"),
     [
-        (2, "replicated", {}),
+        pytest.param(2, "replicated", {}, marks=pytest.mark.slow),
         pytest.param(8, "replicated", {}, marks=pytest.mark.slow),
         (4, "fsdp", {"replica": 1, "fsdp": -1}),
         pytest.param(8, "fsdp", {"replica": 2, "fsdp": 4}, marks=pytest.mark.slow),

@@ -125,7 +125,7 @@ def test_two_processes_agree_with_one(start, start_all, tmp_path):
 @pytest.mark.parametrize(
     ("processes", "placing"),
     [
-        (2, {"contrastive": "fsdp_tensor", "fsdp": 2, "tensor": 2}),
+        pytest.param(2, {"contrastive": "fsdp_tensor", "fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
         pytest.param(4, {"contrastive": "fsdp", "fsdp": 4}, marks=pytest.mark.slow),
     ],
 )
@@ -185,7 +185,7 @@ def same_curve(workdir, wanted):
     np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_stop_of_one_that_waits_for_data(start_all, tmp_path, processes, whole):
     """Only the last process starves and only it is told; the others wait for it in a step."""
     flags = {"processes": processes, "devices": 4 // processes, "checkpoint_every": 100}

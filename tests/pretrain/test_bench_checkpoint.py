@@ -42,6 +42,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         main(["--config", "demo", "--dir", str(tmp_path / "none")])
 
 
+@pytest.mark.slow
 def test_it_runs_without_tensorflow(tmp_path):
     code = "import sys; from twinreel.__main__ import main; main(sys.argv[1:]); print('tensorflow' in sys.modules)"
     words = ["bench", "checkpoint", "--config", "demo", "--dir", str(tmp_path), "--saves", "1", *SMALL]
