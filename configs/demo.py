@@ -6,8 +6,8 @@ twins of a pair are in the same batch (`group_size=2`), as hard negatives.
     twinreel demo --workdir runs/demo --seed 0
 
 LAB RECORD (two CPU cores of a shared server, jax 0.10.2, float32; 480 steps of 64 clips, 1.2 M parameters; seconds with
-other programs running on the same cores). Seed 0 with stacked layers, whose first values are others, came to t2v R@1 64.4,
-v2t 64.0, t2v R@5 99.0, order twins 98.0, frames shuffled 54.8; the three seeds before that:
+other programs running on the same cores). Seed 0 with stacked layers, whose first values are others, came to t2v R@1
+64.4, v2t 64.0, t2v R@5 99.0, order twins 98.0, frames shuffled 54.8; the three seeds before that:
 
     seed   t2v R@1   v2t R@1   t2v R@5   order twins   frames shuffled   seconds in all (training)
     0      67.0      65.4      99.4      97.6          53.6              183 (128)
