@@ -119,6 +119,8 @@ def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
 
 def test_changes_make_sections_that_a_config_lacks(small):
     config = small()
+    with config.unlocked():
+        del config.sharding
     after = changed(config, advice.with_fsdp(config, fsdp=8))
     assert "sharding" not in config and after.sharding.rules == "fsdp"
     parts = make_parts(after, devices=jax.devices())
