@@ -70,13 +70,18 @@ def info_nce(
     return streamed(rule, layout, x, y, scale, None, {"x": marks, "y": marks})
 
 
-def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
+def check_options(*, form: str, same: str = "ignore", label_smoothing: float = 0.0) -> None:
+    """Raise UserError, naming the field, for an option that no loss takes."""
     if same not in SAME:
         raise unknown("config.loss.same_text", same, SAME)
     if form not in FORMS:
         raise unknown("config.loss.form", form, FORMS)
     if not 0.0 <= label_smoothing <= 1.0:
         raise UserError(f"config.loss.label_smoothing must be from 0 to 1, got {label_smoothing}")
+
+
+def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
+    check_options(form=form, same=same, label_smoothing=label_smoothing)
     if not 0.0 <= hard_negative < float("inf"):
         raise UserError(f"config.loss.hard_negative must be at least 0, got {hard_negative}")
 

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..configs.errors import unknown
 from .exchange import lay_out
-from .infonce import FORMS, without
+from .infonce import check_options, without
 from .streaming import Verdict, streamed
 from .tiles import FLOOR, PRECISION, Statistics, Tile, kept, logsum
 
@@ -47,8 +46,7 @@ def mil_nce(
     Raises:
       UserError: an unknown name, or a batch that does not divide by the devices.
     """
-    if form not in FORMS:
-        raise unknown("config.loss.form", form, FORMS)
+    check_options(form=form)
     size, candidates = text.shape[:2]
     there = None
     if valid is not None or text_valid is not None:

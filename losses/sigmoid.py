@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from ..configs.errors import UserError, unknown
+from ..configs.errors import UserError
 from .exchange import lay_out
-from .infonce import FORMS, SAME, without
+from .infonce import check_options, without
 from .streaming import Verdict, streamed
 from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept
 
@@ -68,12 +68,7 @@ def sigmoid(
 
 
 def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
-    if same not in SAME:
-        raise unknown("config.loss.same_text", same, SAME)
-    if form not in FORMS:
-        raise unknown("config.loss.form", form, FORMS)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise UserError(f"config.loss.label_smoothing must be from 0 to 1, got {label_smoothing}")
+    check_options(form=form, same=same, label_smoothing=label_smoothing)
     if hard_negative:
         raise UserError(
             f"config.loss.hard_negative={hard_negative} needs a loss in which negatives compete; set it to 0 or "
