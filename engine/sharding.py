@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..configs.errors import UserError, unknown
 from .layers import is_stacked
+from .mesh import BATCH_AXES
 
 Entry = str | tuple[str, ...] | None
 Spec = tuple[Entry, ...] | str
@@ -22,21 +23,20 @@ Rules = tuple[tuple[str, Spec], ...]
 
 LARGEST = "largest:"
 REST = "..."
-_ROWS = ("replica", "fsdp")
 _FIELD = "config.sharding.rules"
 
 REPLICATED: Rules = ((".*", ()),)
 """Every device holds all parameters."""
 
 FSDP: Rules = (
-    ("^activation/", (_ROWS,)),
+    ("^activation/", (BATCH_AXES,)),
     (".*", "largest:fsdp"),
 )
 """Every parameter is split over fsdp along its largest dimension (ZeRO stage 3, Rajbhandari et al. 2020)."""
 
 FSDP_TENSOR: Rules = (
-    ("^activation/.*/(qkv|hidden)$", (_ROWS, REST, "tensor")),
-    ("^activation/", (_ROWS,)),
+    ("^activation/.*/(qkv|hidden)$", (BATCH_AXES, REST, "tensor")),
+    ("^activation/", (BATCH_AXES,)),
     ("/(qkv|up)/kernel$", (REST, "fsdp", "tensor")),
     ("/(qkv|up)/bias$", (REST, "tensor")),
     ("/(out|down)/kernel$", (REST, "tensor", "fsdp")),

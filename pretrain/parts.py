@@ -14,9 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from ..configs.errors import UserError
-
-AXES = ("replica", "fsdp")
-"""Mesh axes over which the rows of a batch are split."""
+from ..engine.mesh import BATCH_AXES
 
 Rows = dict[str, Array]
 """Arrays with one entry per row along their first axis."""
@@ -58,30 +56,32 @@ def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int) -> Rows:
 
 def split(x: Array, *, parts: int, devices: int) -> Array:
     """Divide rows [B,...] into parts [k,B/k,...]; a part takes as many rows of each of the devices, in their order."""
-    x = _place(rearrange(x, "(d k r) ... -> d k r ...", d=devices, k=parts), PartitionSpec(AXES))
-    x = _place(rearrange(x, "d k r ... -> k d r ..."), PartitionSpec(None, AXES))
-    return _place(rearrange(x, "k d r ... -> k (d r) ..."), PartitionSpec(None, AXES))
+    x = _place(rearrange(x, "(d k r) ... -> d k r ...", d=devices, k=parts), PartitionSpec(BATCH_AXES))
+    x = _place(rearrange(x, "d k r ... -> k d r ..."), PartitionSpec(None, BATCH_AXES))
+    return _place(rearrange(x, "k d r ... -> k (d r) ..."), PartitionSpec(None, BATCH_AXES))
 
 
 def join(x: Array, *, devices: int) -> Array:
     """Undo `split`: [k,B/k,...] -> [B,...]."""
-    x = _place(rearrange(x, "k (d r) ... -> k d r ...", d=devices), PartitionSpec(None, AXES))
-    x = _place(rearrange(x, "k d r ... -> d k r ..."), PartitionSpec(AXES))
+    x = _place(rearrange(x, "k (d r) ... -> k d r ...", d=devices), PartitionSpec(None, BATCH_AXES))
+    x = _place(rearrange(x, "k d r ... -> d k r ..."), PartitionSpec(BATCH_AXES))
     return _split_first(rearrange(x, "d k r ... -> (d k r) ..."))
 
 
 def _split_first(x: Array) -> Array:
-    return _place(x, PartitionSpec(AXES))
+    return _place(x, PartitionSpec(BATCH_AXES))
 
 
 def _place(x: Any, spec: PartitionSpec) -> Any:
     names = jax.sharding.get_abstract_mesh().shape
-    axes = tuple(axis for axis in AXES if axis in names)
+    axes = tuple(axis for axis in BATCH_AXES if axis in names)
     if not axes:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axes if entry == AXES else entry for entry in spec)))
+    return jax.lax.with_sharding_constraint(
+        x, PartitionSpec(*(axes if entry == BATCH_AXES else entry for entry in spec))
+    )
 
 
 def _devices() -> int:
     sizes = jax.sharding.get_abstract_mesh().shape
-    return math.prod(sizes.get(axis, 1) for axis in AXES)
+    return math.prod(sizes.get(axis, 1) for axis in BATCH_AXES)
