@@ -231,10 +231,10 @@ def _twinreel(dtype: str, *, batch_size: int) -> tuple[Callable[[], Any], dict[s
     import jax
     import numpy as np
 
-    from twinreel.engine.mesh import make_mesh, put_batch  # pyright: ignore[reportMissingImports]
-    from twinreel.engine.optimizer import make_optimizer  # pyright: ignore[reportMissingImports]
-    from twinreel.engine.state import Blueprint  # pyright: ignore[reportMissingImports]
-    from twinreel.engine.step import compile_step, stop_flags  # pyright: ignore[reportMissingImports]
+    from twinreel.engine.optimizer.optimizer import make_optimizer  # pyright: ignore[reportMissingImports]
+    from twinreel.engine.sharding.mesh import make_mesh, put_batch  # pyright: ignore[reportMissingImports]
+    from twinreel.engine.step.state import Blueprint  # pyright: ignore[reportMissingImports]
+    from twinreel.engine.step.step import compile_step, stop_flags  # pyright: ignore[reportMissingImports]
     from twinreel.pretrain.objective import Contrastive  # pyright: ignore[reportMissingImports]
 
     same = {"dtype": dtype, "activation": "quick_gelu"}

@@ -97,7 +97,7 @@ def evaluate(
     records = Records(data)
     if split in records.splits:  # the quick refusals come before the checkpoint is read
         split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
-    from ..engine import checkpoint as checkpoints
+    from ..engine.keeping import checkpoint as checkpoints
     from ..serve.encoder import load
 
     step_folder = checkpoints.resolve(Path(checkpoint))

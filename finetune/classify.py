@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..configs.errors import UserError, unknown
 from ..configs.section import section
-from ..engine.mesh import BATCH_AXES, check_batch_size
+from ..engine.sharding.mesh import BATCH_AXES, check_batch_size
 from ..losses.classification import softmax_cross_entropy
 from ..models.draws import row_keys
 from ..models.heads import Classifier, build_classifier
@@ -66,7 +66,7 @@ class ClassifyOptions:
 
 
 class ClassifyObjective:
-    """What `engine.train` needs to know of classification."""
+    """What `engine.loop.train` needs to know of classification."""
 
     def __init__(self, *, video: dict[str, Any], num_frames: int, num_classes: int, options: ClassifyOptions):
         """Describe the model and the loss; nothing is allocated until `init`.

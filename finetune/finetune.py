@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flax import nnx
 
-    from ..engine.transfer import Transfer
+    from ..engine.keeping.transfer import Transfer
     from .task import Setting, Task
 
 DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
     together = Distributed.of(args)
     if together:
-        from ..engine.mesh import initialize_distributed
+        from ..engine.sharding.mesh import initialize_distributed
 
         initialize_distributed(**together.to_dict())
     report = finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
@@ -73,7 +73,7 @@ def finetune(
     import jax
 
     from ..data.batches.ends import read_ends
-    from ..engine.train import train
+    from ..engine.loop.train import train
     from .inherit import complete
     from .task import check_config, make_task
 
@@ -122,7 +122,7 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
     from ..data.batches.records import Records
     from ..data.options import ClipData
     from ..data.text.tokenizer import tokenizer_from_meta
-    from ..engine.mesh import make_mesh
+    from ..engine.sharding.mesh import make_mesh
     from .inherit import mismatches
     from .task import Setting
 
@@ -143,7 +143,7 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
 
 def has_checkpoint(workdir: Path) -> bool:
     """Tell whether a run has begun in `workdir`, so that it will be resumed."""
-    from ..engine.checkpoint import FOLDER, steps_in
+    from ..engine.keeping.checkpoint import FOLDER, steps_in
 
     return bool(steps_in(workdir / FOLDER))
 
@@ -157,7 +157,7 @@ def starting_point(init: Path, *, workdir: Path) -> dict[str, Any]:
     Raises:
       UserError: no readable checkpoint.
     """
-    from ..engine import checkpoint
+    from ..engine.keeping import checkpoint
 
     if has_checkpoint(workdir):
         own = checkpoint.read_meta(workdir)
@@ -193,8 +193,8 @@ class Weights:
         """
         from flax import nnx
 
-        from ..engine.checkpoint import read_params
-        from ..engine.transfer import init_from, shapes
+        from ..engine.keeping.checkpoint import read_params
+        from ..engine.keeping.transfer import init_from, shapes
 
         model = nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0)))
         return init_from(
@@ -203,7 +203,7 @@ class Weights:
 
     def fill(self, model: "nnx.Module") -> None:
         """Fill the task's parts of a fresh model, in place."""
-        from ..engine.transfer import fill
+        from ..engine.keeping.transfer import fill
 
         fill(model, values=self.plan.values)
 
@@ -223,7 +223,7 @@ def settle(config: dict[str, Any], *, task: "Task") -> dict[str, Any]:
 
 def use_best(model: "nnx.Module", *, best: dict[str, Any] | None, last: int) -> int:
     """Fill `model` with the best checkpoint's parameters, in place; return its step, or `last` without one."""
-    from ..engine.checkpoint import restore_model
+    from ..engine.keeping.checkpoint import restore_model
 
     if best is None or best["checkpoint"] is None:
         return last

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..data.options import ClipData
     from ..data.text.tokenizer import Tokenizer
-    from ..engine.objective import Objective
+    from ..engine.step.objective import Objective
 
 TASKS = {
     "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),

@@ -101,15 +101,15 @@ class Bench:
 
 
 def compile_bench(config: Config, *, data: "ClipData") -> Bench:
-    """Compile the step that `engine.train` would, for one synthetic batch."""
+    """Compile the step that `engine.loop.train` would, for one synthetic batch."""
     import jax
 
-    from ..engine.mesh import put_batch
-    from ..engine.optimizer import make_optimizer
-    from ..engine.options import TrainOptions
-    from ..engine.state import Blueprint
-    from ..engine.step import stop_flags, trace_step
-    from ..engine.train import create_mesh, create_rules
+    from ..engine.loop.options import TrainOptions
+    from ..engine.loop.train import create_mesh, create_rules
+    from ..engine.optimizer.optimizer import make_optimizer
+    from ..engine.sharding.mesh import put_batch
+    from ..engine.step.state import Blueprint
+    from ..engine.step.step import stop_flags, trace_step
     from .objective import make_objective
 
     objective = make_objective(config, data=data, vocab_size=data.vocab_size)

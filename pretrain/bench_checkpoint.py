@@ -16,7 +16,7 @@ from ..configs.section import section
 from .bench import Bench, compile_bench
 
 if TYPE_CHECKING:
-    from ..engine.checkpoint import Checkpoints
+    from ..engine.keeping.checkpoint import Checkpoints
 
 DESCRIPTION = """Measure the checkpoints of a config: how long a save holds up the steps, how long it takes until it is
 whole on disk, how long a restore takes, and how that compares with a plain file of the same size on the same disk.
@@ -28,7 +28,7 @@ The steps run as in `pretrain`, two ahead of the host, and go on while a save is
 the loop could hand no step to the device; `delay` is by how much longer the same number of steps took with a save among
 them, so that it also holds what the writing takes from the step (on CPU they share the cores)."""
 
-_AHEAD = 2  # as engine.metrics.RUN_AHEAD
+_AHEAD = 2  # as engine.loop.metrics.RUN_AHEAD
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +67,7 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
     import jax
 
     from ..data.options import ClipData
-    from ..engine.checkpoint import Checkpoints
+    from ..engine.keeping.checkpoint import Checkpoints
 
     bench = compile_bench(config, data=section(ClipData, config.data, name="data"))
     with tempfile.TemporaryDirectory(prefix="bench-checkpoint-", dir=folder) as temporary:

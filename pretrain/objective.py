@@ -88,7 +88,7 @@ class LossOptions:
 
 
 class Contrastive:
-    """What `engine.train` needs to know of contrastive pretraining."""
+    """What `engine.loop.train` needs to know of contrastive pretraining."""
 
     trainable: tuple[str, ...] = ()
 
@@ -240,7 +240,7 @@ def make_objective(config: "Config", *, data: "ClipData", vocab_size: int) -> Co
     Raises:
       UserError: a field that is not known, or options that do not fit each other.
     """
-    from ..engine.options import TrainOptions
+    from ..engine.loop.options import TrainOptions
 
     train = section(TrainOptions, config.train, name="train")
     return Contrastive(

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from ..configs.errors import UserError
-from ..engine.mesh import BATCH_AXES
+from ..engine.sharding.mesh import BATCH_AXES
 
 Rows = dict[str, Array]
 """Arrays with one entry per row along their first axis."""

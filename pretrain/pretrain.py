@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..data.batches.texts import Texts
     from ..data.options import ClipData
     from ..data.text.tokenizer import Tokenizer
-    from ..engine.train import TrainResult
+    from ..engine.loop.train import TrainResult
 
 DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)
     if together:
-        from ..engine.mesh import initialize_distributed
+        from ..engine.sharding.mesh import initialize_distributed
 
         initialize_distributed(**together.to_dict())
     start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None
@@ -84,7 +84,7 @@ def pretrain(
     from ..data.batches.pipeline import train_batches
     from ..data.batches.records import Records
     from ..data.options import ClipData
-    from ..engine.train import train
+    from ..engine.loop.train import train
     from .objective import make_objective
 
     data = section(ClipData, config.data, name="data")

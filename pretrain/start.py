@@ -33,7 +33,7 @@ class Start:
 
     def meta(self) -> dict[str, Any]:
         """Return the checkpoint's meta."""
-        from ..engine.checkpoint import read_meta
+        from ..engine.keeping.checkpoint import read_meta
 
         return read_meta(self.checkpoint)
 
@@ -51,8 +51,8 @@ class Start:
         """
         import jax
 
-        from ..engine.checkpoint import read_params, resolve
-        from ..engine.transfer import fill, init_from, shapes
+        from ..engine.keeping.checkpoint import read_params, resolve
+        from ..engine.keeping.transfer import fill, init_from, shapes
 
         path = resolve(self.checkpoint)
         target = shapes(model)

@@ -16,7 +16,7 @@ from ..configs.section import section
 from ..data.options import ClipData
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
-from ..engine import checkpoint
+from ..engine.keeping import checkpoint
 from ..models.dual import DualTower, build, for_loss
 from .views import embed_views
 

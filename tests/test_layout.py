@@ -39,10 +39,14 @@ FORBIDDEN = {
 # The modules that pretraining on synthetic batches loads must do without tensorflow.
 WITHOUT_TENSORFLOW = {"options", "manifest", "batches/synthetic", "text/tokenizer", "sources/read", "media/decode"}
 WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset", "paths", "batches/shards_cache"}
-# Rooms inside data/: each imports only what stands before it. Files that lie in data/ itself are below all of them.
-DATA_ROOMS = ["transforms", "text", "media", "shapes", "sources", "prepare", "inspect", "batches"]
+# Rooms of a folder: each imports only what stands before it. Files that lie in the folder itself are below all of them.
+ROOMS = {
+    "data": ["transforms", "text", "media", "shapes", "sources", "prepare", "inspect", "batches"],
+    "engine": ["cost", "start", "sharding", "optimizer", "step", "keeping", "loop"],
+}
 
 PACKAGE = sorted(p for folder in FLOOR for p in (ROOT / folder).rglob("*.py"))
+ROOMY = [path for path in PACKAGE if path.relative_to(ROOT).parts[0] in ROOMS]
 
 
 def arrows(path: Path) -> list[tuple[int, str, str]]:
@@ -97,14 +101,15 @@ def _loaded_by(path: Path, seen: frozenset[Path] = frozenset()) -> set[Path]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_rooms_of_data_keep_to_their_order(path):
-    inside = path.relative_to(ROOT / "data").parts
-    mine = DATA_ROOMS.index(inside[0]) if len(inside) > 1 else -1
+@pytest.mark.parametrize("path", ROOMY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_keep_to_their_order(path):
+    folder, *inside = path.relative_to(ROOT).parts
+    rooms = ROOMS[folder]
+    mine = rooms.index(inside[0]) if len(inside) > 1 else -1
     for line, kind, target in arrows(path):
-        names = target.split(".")
-        if kind == "relative" and names[0] == "data" and len(names) > 2:
-            assert DATA_ROOMS.index(names[1]) <= mine, f"{path.relative_to(ROOT)}:{line} imports {target}"
+        first, *names = target.split(".")
+        if kind == "relative" and first == folder and names and (ROOT / folder / names[0]).is_dir():
+            assert rooms.index(names[0]) <= mine, f"{path.relative_to(ROOT)}:{line} imports {target}"
 
 
 def test_the_check_itself_finds_a_wrong_arrow(tmp_path):

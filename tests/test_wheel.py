@@ -25,4 +25,4 @@ def test_the_wheel_holds_twinreel_only(tmp_path):
     assert not [name for name in names if "/tests/" in name]
     templates = {path.name for path in (ROOT / "evaluate" / "templates").iterdir() if path.is_file()}
     assert templates and {f"twinreel/evaluate/templates/{name}" for name in templates} <= set(names)
-    assert {"twinreel/py.typed", "twinreel/configs/demo.py", "twinreel/engine/train.py"} <= set(names)
+    assert {"twinreel/py.typed", "twinreel/configs/demo.py", "twinreel/engine/loop/train.py"} <= set(names)

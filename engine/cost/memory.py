@@ -60,7 +60,7 @@ def step_memory(compiled: jax.stages.Compiled, *, state: Any, batch: Any, kept: 
     """Divide the memory of a compiled step by kind; None where the backend has no memory analysis.
 
     Args:
-      compiled: from `engine.step.lower_step(...).compile()`.
+      compiled: from `engine.step.step.lower_step(...).compile()`.
       state: its TrainState, of arrays or of shapes with shardings.
       batch: its batch, likewise.
       kept: bytes on one device that forward keeps for backward, from `kept_activations`.

@@ -36,7 +36,7 @@ def step_cost(jaxpr: Any, *, compiled: jax.stages.Compiled, devices: int) -> Ste
     """Measure a step over `devices` devices from its trace and its compiled program.
 
     Args:
-      jaxpr: of the whole step, `engine.step.trace_step(...).jaxpr`.
+      jaxpr: of the whole step, `engine.step.step.trace_step(...).jaxpr`.
       compiled: the same step, compiled.
       devices: over how many devices it runs; all are taken to compute equal parts.
     """

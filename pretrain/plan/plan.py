@@ -219,7 +219,7 @@ def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str,
 
 def run_time(config: Config, *, step_s: float | None, chips: int) -> dict[str, Any]:
     """Return the length of the planned run: config.train.steps x config.data.batch_size samples."""
-    from ...engine.options import TrainOptions
+    from ...engine.loop.options import TrainOptions
 
     steps = section(TrainOptions, config.train, name="train").steps
     hours = None if step_s is None else steps * step_s / 3600

@@ -142,11 +142,11 @@ def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
     import jax
 
     from ...data.options import ClipData
-    from ...engine.mesh import batch_sharding, check_batch_size, device_dtype, make_mesh
-    from ...engine.optimizer import make_optimizer
-    from ...engine.options import TrainOptions
-    from ...engine.state import Blueprint
-    from ...engine.train import create_rules
+    from ...engine.loop.options import TrainOptions
+    from ...engine.loop.train import create_rules
+    from ...engine.optimizer.optimizer import make_optimizer
+    from ...engine.sharding.mesh import batch_sharding, check_batch_size, device_dtype, make_mesh
+    from ...engine.step.state import Blueprint
     from ..objective import make_objective
 
     data = section(ClipData, config.data, name="data")
@@ -175,7 +175,7 @@ def trace(config: Config, *, devices: Sequence[Any]) -> Traced:
     """
     import jax
 
-    from ...engine.step import trace_step
+    from ...engine.step.step import trace_step
 
     start = time.perf_counter()
     parts = make_parts(config, devices=devices)

@@ -21,8 +21,8 @@ def main() -> int:
     import numpy as np
 
     from twinreel.configs.errors import UserError
-    from twinreel.engine import preflight
-    from twinreel.engine.mesh import initialize_distributed
+    from twinreel.engine.sharding.mesh import initialize_distributed
+    from twinreel.engine.start import preflight
 
     initialize_distributed(coordinator=args.coordinator, num_processes=2, process_id=args.process_id)
     other = args.process_id == 1

@@ -42,8 +42,8 @@ def main() -> int:
     import jax
 
     from twinreel.configs.errors import UserError
-    from twinreel.engine.mesh import initialize_distributed
-    from twinreel.engine.train import train
+    from twinreel.engine.loop.train import train
+    from twinreel.engine.sharding.mesh import initialize_distributed
 
     if args.coordinator:
         initialize_distributed(

@@ -175,7 +175,8 @@ def test_missing_clips_are_refused_before_the_checkpoint_is_read(folder, tmp_pat
 
 
 def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
-    checkpoint, serve = pytest.importorskip("twinreel.engine.checkpoint"), pytest.importorskip("twinreel.serve.encoder")
+    checkpoint = pytest.importorskip("twinreel.engine.keeping.checkpoint")
+    serve = pytest.importorskip("twinreel.serve.encoder")
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "kind": "train", "loss": 3.0}) + "\n")

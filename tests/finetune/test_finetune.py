@@ -20,8 +20,8 @@ from twinreel.configs.load import load_config
 from twinreel.data.manifest import read_manifest, write_manifest
 from twinreel.data.prepare.prepare import prepare
 from twinreel.data.text.pieces import SentencePieceTokenizer
-from twinreel.engine.checkpoint import read_meta, read_params
-from twinreel.engine.train import train
+from twinreel.engine.keeping.checkpoint import read_meta, read_params
+from twinreel.engine.loop.train import train
 from twinreel.finetune import classify
 from twinreel.finetune.finetune import finetune, main, starting_point
 from twinreel.finetune.labels import Subset

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from twinreel.engine.mesh import make_mesh
+from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.models.dense import Dense, on_one_cpu
 
 

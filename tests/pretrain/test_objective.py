@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.configs.errors import UserError
 from twinreel.data.batches.synthetic import synthetic_batch
-from twinreel.engine.mesh import make_mesh, put_batch
+from twinreel.engine.sharding.mesh import make_mesh, put_batch
 from twinreel.pretrain.objective import Contrastive
 from twinreel.pretrain.parts import join, split
 

@@ -20,7 +20,7 @@ import twinreel
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
 from twinreel.data.options import ClipData
-from twinreel.engine import checkpoint
+from twinreel.engine.keeping import checkpoint
 from twinreel.pretrain.pretrain import keep_tokenizer, pretrain, say_truncated
 
 CLIP = Path(__file__).parents[1] / "golden" / "tokenizers" / "clip_fast"
@@ -71,7 +71,7 @@ def test_three_steps_and_three_more_are_bit_equal_to_six(trained, tiny_overrides
 import os, signal, sys
 from pathlib import Path
 from twinreel.configs.load import load_config
-from twinreel.engine import run
+from twinreel.engine.loop import run
 from twinreel.data.options import ClipData
 from twinreel.pretrain.pretrain import keep_tokenizer, pretrain, say_truncated
 between = run.Run.between_steps

@@ -7,7 +7,7 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
-from twinreel.engine.checkpoint import read_meta, read_params
+from twinreel.engine.keeping.checkpoint import read_meta, read_params
 from twinreel.pretrain.pretrain import main, pretrain
 from twinreel.pretrain.start import Start
 

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from twinreel.engine.cost.collectives import axes_of, count_collectives, device_groups
 from twinreel.engine.cost.hlo import parse_program
-from twinreel.engine.mesh import AXES, make_mesh
+from twinreel.engine.sharding.mesh import AXES, make_mesh
 
 MESH = {"replica": 2, "fsdp": 2, "tensor": 2}
 ROWS, WIDTH = 16, 8

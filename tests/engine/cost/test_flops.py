@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from twinreel.engine.cost.flops import count_flops
-from twinreel.engine.mesh import make_mesh
+from twinreel.engine.sharding.mesh import make_mesh
 
 WIDTH, ROWS, DEPTH = 16, 8, 5
 UNIT = 2 * ROWS * WIDTH * WIDTH  # one product [ROWS,WIDTH] x [WIDTH,WIDTH]

@@ -8,10 +8,10 @@ from twinreel.configs.errors import UserError
 from twinreel.engine.cost.chips import CHIPS, peak_flops
 from twinreel.engine.cost.memory import step_memory
 from twinreel.engine.cost.step import mfu, step_cost
-from twinreel.engine.mesh import batch_sharding, device_dtype, make_mesh
-from twinreel.engine.optimizer import make_optimizer
-from twinreel.engine.state import Blueprint
-from twinreel.engine.step import trace_step
+from twinreel.engine.optimizer.optimizer import make_optimizer
+from twinreel.engine.sharding.mesh import batch_sharding, device_dtype, make_mesh
+from twinreel.engine.step.state import Blueprint
+from twinreel.engine.step.step import trace_step
 
 
 def cost_of(function, *shapes):

@@ -3,7 +3,7 @@
 import pytest
 
 from twinreel.engine.cost.roofline import Assumptions, link_speed
-from twinreel.engine.mesh import make_mesh
+from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.pretrain.plan.plan import plan
 from twinreel.pretrain.plan.program import compile_traced, trace
 from twinreel.pretrain.plan.topology import parse_topology, topology_devices

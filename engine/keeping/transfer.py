@@ -1,0 +1,184 @@
+"""Start a new model from a pretrained checkpoint: copy chosen parts, say what came of every parameter."""
+
+import dataclasses
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.table import Table
+
+from ...configs.errors import UserError
+from ..step.state import join, split_model
+from .fit import table
+
+LOADED, RESIZED, NEW, UNUSED = "loaded", "resized", "new", "unused"
+"""In the new model as it stood; interpolated to the new size; freshly initialised; in the checkpoint only."""
+
+
+class Shaped(Protocol):
+    """Anything with a shape: an array, or what `jax.eval_shape` gives."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What came of each parameter.
+
+    Attributes:
+      values: float arrays for the paths of the new model that are loaded or resized.
+      status: path -> one of `loaded`, `resized`, `new`, `unused`.
+      sizes: path -> (shape in the checkpoint or None, shape in the new model or None).
+    """
+
+    values: dict[str, np.ndarray]
+    status: dict[str, str]
+    sizes: dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]]
+
+    def groups(self) -> list[dict[str, str | int]]:
+        """Return one row per parameter group (two levels of the path) and status, with tensors, parameters, note."""
+        members: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for path, status in self.status.items():
+            members[("/".join(path.split("/")[:2]), status)].append(path)
+        return [
+            {
+                "group": group,
+                "status": status,
+                "tensors": len(paths),
+                "parameters": sum(math.prod(self._shape(path)) for path in paths),
+                "note": "; ".join(_arrow(self.sizes[path]) for path in paths) if status == RESIZED else "",
+            }
+            for (group, status), paths in members.items()
+        ]
+
+    def table(self) -> Table:
+        """Return the groups as a table for the terminal."""
+        made = Table(title="parameters: checkpoint and new model", title_justify="left")
+        for name in ("group", "status", "tensors", "parameters", "note"):
+            made.add_column(name, justify="right" if name in ("tensors", "parameters") else "left")
+        for row in self.groups():
+            made.add_row(*[f"{value:,}" if isinstance(value, int) else value for value in row.values()])
+        return made
+
+    def _shape(self, path: str) -> tuple[int, ...]:
+        old, new = self.sizes[path]
+        return (new if new is not None else old) or ()
+
+
+def init_from(
+    source: Mapping[str, np.ndarray], *, target: Mapping[str, Shaped], parts: Sequence[str], name: str = "checkpoint"
+) -> Transfer:
+    """Choose from a checkpoint's parameters those that a new model takes over.
+
+    Positions in time and space are interpolated where their number differs (see `RESIZERS`); nothing else is bent.
+
+    Args:
+      source: parameter path ("/"-joined) -> array, of the checkpoint.
+      target: parameter path -> anything with a shape, of the new model.
+      parts: regexes over whole paths of the new model: these come from the checkpoint, all others stay new.
+      name: what to call the checkpoint in messages.
+
+    Returns:
+      The values to fill in and the status of every parameter of both sides; order of the new model, then the unused.
+
+    Raises:
+      UserError: a chosen parameter is missing in the checkpoint or has another shape there; with a table of them.
+    """
+    values: dict[str, np.ndarray] = {}
+    status: dict[str, str] = {}
+    sizes: dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]] = {}
+    misfits: list[tuple[str, str, str]] = []
+    for path, wanted in target.items():
+        shape = tuple(wanted.shape)
+        sizes[path] = (tuple(source[path].shape) if path in source else None, shape)
+        if not any(re.fullmatch(pattern, path) for pattern in parts):
+            status[path] = NEW
+            sizes[path] = (None, shape)
+        elif path not in source:
+            misfits.append((path, "(absent)", _times(shape)))
+        elif source[path].shape == shape:
+            status[path], values[path] = LOADED, np.asarray(source[path])
+        elif (resize := _resizer(path, old=source[path].shape, new=shape)) is not None:
+            status[path], values[path] = RESIZED, resize(np.asarray(source[path]), shape)
+        else:
+            misfits.append((path, _times(source[path].shape), _times(shape)))
+    if misfits:
+        raise UserError(_misfit_message(misfits, name=name))
+    for path, value in source.items():
+        if path not in values:
+            status.setdefault(path, UNUSED)
+            sizes.setdefault(path, (tuple(value.shape), None))
+    return Transfer(values=values, status=status, sizes=sizes)
+
+
+def shapes(model: nnx.Module) -> dict[str, Shaped]:
+    """Return {"/"-joined path: array} of all variables of a model, as the target of `init_from`."""
+    return dict(split_model(model))
+
+
+def fill(model: nnx.Module, *, values: Mapping[str, np.ndarray]) -> None:
+    """Set variables of `model` in place; each keeps its dtype and its placement on the devices."""
+    flat = {join(key): (key, variable) for key, variable in nnx.to_flat_state(nnx.state(model))}
+    for path, value in values.items():
+        _, variable = flat[path]
+        old = variable.get_value()
+        variable.set_value(jax.device_put(np.asarray(value, old.dtype), old.sharding))
+    nnx.update(model, nnx.from_flat_state({flat[path][0]: flat[path][1] for path in values}))
+
+
+def resize_time(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolate learned positions `[T,D]` linearly to another number of frames.
+
+    Both numbers of frames are taken to cut the same clip into equal segments, with each position at the middle of its
+    segment; beyond the first and the last middle the end values hold.
+    """
+    return np.asarray(jax.image.resize(jnp.asarray(position), shape, "linear", antialias=False))
+
+
+def resize_grid(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolate learned positions `[N,D]` of a square grid of patches bilinearly to another grid."""
+    old, new = math.isqrt(position.shape[0]), math.isqrt(shape[0])
+    grid = jnp.asarray(position).reshape(old, old, -1)
+    return np.asarray(jax.image.resize(grid, (new, new, shape[1]), "linear", antialias=False)).reshape(shape)
+
+
+RESIZERS: tuple[tuple[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]], ...] = (
+    (r"(.*/)?time_position", resize_time),
+    (r"(.*/)?space_position", resize_grid),
+)
+"""Regex over a whole parameter path -> how its rows are interpolated to another number."""
+
+
+def _resizer(path: str, *, old: tuple[int, ...], new: tuple[int, ...]) -> Callable[..., np.ndarray] | None:
+    """The resizer for a path whose shapes differ in the number of rows alone; None if there is none."""
+    for pattern, resize in RESIZERS:
+        if re.fullmatch(pattern, path) and len(old) == len(new) == 2 and old[1] == new[1]:
+            square = all(math.isqrt(n) ** 2 == n for n in (old[0], new[0]))
+            return resize if resize is resize_time or square else None
+    return None
+
+
+def _misfit_message(misfits: list[tuple[str, str, str]], *, name: str) -> str:
+    return (
+        f"{len(misfits)} parameters of {name} do not fit the new model:\n{table(misfits)}\n"
+        "Leave config.model and config.data.num_frames as the checkpoint has them, or give --init the checkpoint of "
+        "such a model"
+    )
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _arrow(sizes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]) -> str:
+    old, new = sizes
+    return f"{_times(old or ())} -> {_times(new or ())}"

@@ -1,0 +1,109 @@
+"""The options of the loop: section `train` of a config."""
+
+import dataclasses
+import re
+
+from ...configs.errors import UserError
+
+# Fields that may change between two starts in the same workdir: none of them touches what a step computes,
+# except `train.steps`, through the learning-rate schedule, and mesh and sharding in the rounding of sums; the change
+# is printed.
+MAY_CHANGE = frozenset(
+    {
+        "train.steps",
+        "train.log_every",
+        "train.eval_every",
+        "train.checkpoint_every",
+        "train.keep_last",
+        "train.keep_best",
+        "train.profile_steps",
+        "mesh.replica",
+        "mesh.fsdp",
+        "mesh.tensor",
+        "sharding.rules",
+        "train.stall_timeout",
+        "train.preflight_timeout",
+        "data.num_threads",
+        "data.prefetch",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How long to train, and when to log, evaluate and save. All counts are in optimizer steps.
+
+    Attributes:
+      steps: number of steps in all; the learning-rate schedule ends there.
+      log_every: steps between two lines of metrics.
+      eval_every: steps between two evaluations; 0 = only at the end.
+      checkpoint_every: steps between two checkpoints; the last step is always saved.
+      keep_last: how many of the newest checkpoints stay.
+      keep_best: how many of the best ones by `best_metric` stay beside them.
+      best_metric: name of an evaluation result; "" = none.
+      best_mode: "max" or "min".
+      patience: stop after so many evaluations without a better `best_metric`; 0 = never.
+      unmasked_steps: the last steps of the run, in which the objective leaves out its patch dropout (FLIP's unmasked
+        tuning, Li et al. 2023, section 4.1).
+      profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
+      stall_timeout: seconds; a process that does no step for so long writes its stacks and ends; 0 = never. Compiling,
+        evaluations and saves have ten times as long.
+      preflight_timeout: seconds in which all processes must have come to each check before the first step.
+    """
+
+    steps: int
+    log_every: int = 20
+    eval_every: int = 0
+    checkpoint_every: int = 200
+    keep_last: int = 2
+    keep_best: int = 1
+    best_metric: str = ""
+    best_mode: str = "max"
+    patience: int = 0
+    unmasked_steps: int = 0
+    profile_steps: str = ""
+    stall_timeout: float = 600.0
+    preflight_timeout: float = 300.0
+
+    def __post_init__(self):
+        for field, least in _LEAST.items():
+            value = getattr(self, field)
+            if value < least:
+                raise UserError(f"config.train.{field} must be at least {least}, got {value}")
+        if self.unmasked_steps > self.steps:
+            raise UserError(
+                f"config.train.unmasked_steps={self.unmasked_steps} must be at most config.train.steps={self.steps}"
+            )
+        if self.best_mode not in ("max", "min"):
+            raise UserError(f"config.train.best_mode must be 'max' or 'min', got {self.best_mode!r}")
+        if self.patience and not (self.best_metric and self.eval_every):
+            raise UserError(
+                f"config.train.patience={self.patience} counts evaluations without a better best_metric; set "
+                "config.train.best_metric to the name of an evaluation result and config.train.eval_every above 0"
+            )
+        self.profile_range()
+
+    def profile_range(self) -> tuple[int, int] | None:
+        """Return (first step, step after the last) to profile, or None."""
+        if not self.profile_steps:
+            return None
+        match = re.fullmatch(r"(\d+):(\d+)", self.profile_steps)
+        if not match or int(match[1]) >= int(match[2]):
+            raise UserError(
+                f"config.train.profile_steps must be 'a:b' with a < b (steps a to b-1), got {self.profile_steps!r}"
+            )
+        return int(match[1]), int(match[2])
+
+
+_LEAST = {
+    "steps": 1,
+    "log_every": 1,
+    "eval_every": 0,
+    "checkpoint_every": 1,
+    "keep_last": 1,
+    "keep_best": 0,
+    "patience": 0,
+    "unmasked_steps": 0,
+    "stall_timeout": 0,
+    "preflight_timeout": 1,
+}

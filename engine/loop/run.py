@@ -1,0 +1,221 @@
+"""What happens between two steps: look at results, evaluate, save, give up. The order is fixed here and matters."""
+
+import dataclasses
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, NoReturn
+
+import jax
+import ml_collections
+from flax import nnx
+
+from ...configs.errors import UserError
+from ...configs.load import to_json
+from ..keeping.checkpoint import Checkpoints
+from ..step.state import Blueprint, TrainState
+from ..step.step import Outputs
+from .batches import Prefetcher
+from .evaluation import Evaluations
+from .goodput import Goodput, line_of
+from .metrics import History, Monitor
+from .options import TrainOptions
+from .signals import Interrupted, StopRequest
+from .terminal import Terminal
+from .watchdog import Watchdog
+
+_GOODPUT_EVERY = 10  # lines of metrics between two lines of goodput
+_VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class TrainingDiverged(UserError):
+    """The loss or the gradient became inf or nan; the last good state was saved."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+      model: the model with the parameters of the last step, or their moving average where there is one.
+      step: optimizer steps done, over all starts.
+      reason: "done"; "patience" (config.train.patience evaluations without a better one); "terminated" (by a signal).
+      best: {"metric", "value", "step", "checkpoint"} of the best evaluation by config.train.best_metric, or None; its
+        checkpoint is the path of the step folder, or None where config.train.keep_best did not keep it.
+    """
+
+    model: nnx.Module
+    step: int
+    reason: Literal["done", "patience", "terminated"]
+    best: dict[str, Any] | None
+
+
+class Run:
+    """The parts of a run that act between two steps."""
+
+    def __init__(
+        self,
+        *,
+        options: TrainOptions,
+        blueprint: Blueprint,
+        checkpoints: Checkpoints,
+        evaluations: Evaluations,
+        terminal: Terminal,
+        watchdog: Watchdog,
+        meta: dict[str, Any],
+        stop: StopRequest,
+        goodput: Goodput,
+    ):
+        self._options, self._blueprint, self._checkpoints = options, blueprint, checkpoints
+        self._evaluations, self._terminal, self._meta = evaluations, terminal, meta
+        self._stop, self._goodput = stop, goodput
+        self._watchdog = watchdog
+        self._monitor: Monitor | None = None
+        self._cut = False  # whether a stop came in the middle of an evaluation
+
+    def catch_up(self, state: TrainState, *, step: int, history: Callable[[], History]) -> None:
+        """Evaluate the restored state if the start before this one was stopped before it could."""
+        if step == 0 or not self._evaluations.due(step):
+            return
+        with history() as self._history:
+            self._history.forget(step=step, kind="eval")
+            self._evaluate(state, step=step)
+        if not self._cut:
+            self._checkpoints.amend(step=step, meta=self._full_meta(), score=self._evaluations.score(step))
+
+    def begin(self, history: History, *, stream: Prefetcher, step: int) -> Monitor:
+        """Take what exists only if there are steps to do; the clock starts here."""
+        self._history, self._stream = history, stream
+        self._monitor = Monitor(
+            history=history, terminal=self._terminal, stream=stream, log_every=self._options.log_every, start_step=step
+        )
+        self._terminal.start(step)
+        self._goodput.begin(step, waited=lambda: stream.waited_s)
+        self._watchdog.beat(step)
+        return self._monitor
+
+    def settle(self) -> None:
+        """Wait for all steps that were handed to the device."""
+        if self._monitor is not None:
+            self._monitor.drain()
+
+    def over(self, step: int) -> bool:
+        """Tell whether there is no further step."""
+        return step >= self._options.steps or self._stopped is not None or self._cut or self._evaluations.exhausted
+
+    def between_steps(self, state: TrainState, *, outputs: Outputs, step: int) -> None:
+        """Take the outputs of the step that made `step` steps done, and do what is due.
+
+        First the guard: an evaluation of a frozen state would carry the wrong step (a checkpoint is guarded by the step
+        number in the state itself, so that a save need not wait for the device). Then the evaluation, so that its
+        result travels in the checkpoint and a resumed run neither repeats nor forgets it.
+
+        Raises:
+          TrainingDiverged: some step's loss or gradient was not finite.
+        """
+        assert self._monitor is not None
+        self._monitor.push(outputs, step=step)
+        evaluate = self._evaluations.due(step)
+        save = step % self._options.checkpoint_every == 0
+        if evaluate or self.over(step):
+            self._monitor.drain()
+        if self._monitor.halted is not None:
+            self._give_up(state, batch=self._monitor.halted)
+        if step % (self._options.log_every * _GOODPUT_EVERY) == 0:
+            self._report(step)
+        if evaluate or save or self.over(step):
+            self._act(state, step=step, evaluate=evaluate and self._stopped is None, save=save)
+        self._watchdog.beat(step)
+
+    def _act(self, state: TrainState, *, step: int, evaluate: bool, save: bool) -> None:
+        """Evaluate and save as is due after `step`."""
+        assert self._monitor is not None
+        with self._watchdog.patient(f"the evaluation or the save after step {step}"):
+            if evaluate:
+                with self._monitor.paused():
+                    better = self._evaluate(state, step=step)
+                save |= better and self._options.keep_best > 0
+            if self.over(step):
+                with self._monitor.paused():
+                    self._save(state, step=self._done(step))
+            elif save:
+                self._save(state, step=step)
+
+    def result(self, state: TrainState, *, step: int) -> TrainResult:
+        """Wait for the last checkpoint and say what came out."""
+        step = self._done(step)
+        with self._watchdog.patient("the last checkpoint"), self._goodput.spending("checkpoint"):
+            self._checkpoints.wait()
+        best = self._evaluations.best
+        if best is not None:
+            kept = best["step"] in self._checkpoints.steps()
+            best = best | {"checkpoint": str(self._checkpoints.folder / str(best["step"])) if kept else None}
+        done = step >= self._options.steps and not self._cut
+        reason = "done" if done else "patience" if self._evaluations.exhausted else "terminated"
+        if self._monitor is not None:
+            self._report(step)
+            self._goodput.note("end", step=step, reason=reason)
+        return TrainResult(model=self._blueprint.averaged(state), step=step, reason=reason, best=best)
+
+    @property
+    def _stopped(self) -> int | None:
+        return self._monitor.stopped if self._monitor is not None else None
+
+    def _done(self, step: int) -> int:
+        """Return how many of `step` steps were done: those before a stop."""
+        return step if self._stopped is None else min(step, self._stopped)
+
+    def _report(self, step: int) -> None:
+        shares = self._goodput.shares()
+        if shares:
+            self._history.write({k: float(f"{v:.4g}") for k, v in shares.items()}, step=step, kind="goodput")
+            self._goodput.note("log", step=step)
+            self._terminal.say(line_of(shares))
+
+    def _evaluate(self, state: TrainState, *, step: int) -> bool:
+        """Evaluate; returns whether it was the best.
+
+        A signal cuts it short, so that the state can be saved in the seconds that are left; the next start evaluates.
+        Of several processes none may leave the others in the middle: there the evaluation is done to its end.
+        """
+        guard = self._stop.interrupting() if jax.process_count() == 1 else None
+        try:
+            with self._terminal.paused(), self._goodput.spending("evaluation"):
+                values, better = self._evaluations.run(self._blueprint.averaged(state), step=step, guard=guard)
+        except Interrupted:
+            self._cut = True
+            self._terminal.say(f"the evaluation at step {step} was cut short by a signal; the next start does it")
+            return False
+        self._history.write(values, step=step, kind="eval")
+        self._terminal.evaluation(values, step=step)
+        return better
+
+    def _full_meta(self) -> dict[str, Any]:
+        return self._meta | {"evaluations": self._evaluations.to_meta()}
+
+    def _save(self, state: TrainState, *, step: int) -> None:
+        with self._goodput.spending("checkpoint"):
+            score, after = self._evaluations.score(step), self._monitor.written() if self._monitor else lambda: None
+            # a checkpoint without the lines of its steps would be a gap in the curve of a run that is killed now
+            self._checkpoints.save(state, step=step, meta=self._full_meta(), score=score, after=after)
+        self._goodput.note("save", step=step)
+
+    def _give_up(self, state: TrainState, *, batch: int) -> NoReturn:
+        self._save(state, step=batch)  # `batch` steps were good, and the state is frozen since
+        self._checkpoints.wait()
+        clips = self._stream.clips_of(batch)
+        rows = f", whose first rows are clip_index {', '.join(map(str, clips))}" if clips else ""
+        raise TrainingDiverged(
+            f"the loss or the gradient of step {batch + 1} is not finite (global batch {batch}{rows}). "
+            f"The state before that step was saved as {self._checkpoints.folder / str(batch)}.\n"
+            "Look at those clips; then try a lower config.optimizer.lr, a config.optimizer.clip_norm of 1.0, a longer "
+            "config.optimizer.warmup_steps, or float32 where the model computes in bfloat16; give --overwrite_config "
+            "to go on from there"
+        )
+
+
+def complete_meta(meta: dict[str, Any], *, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Add config, seed and versions to a run's meta."""
+    versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    versions["python"] = sys.version.split()[0]
+    return meta | {"config": to_json(config), "seed": config.seed, "versions": versions | meta.get("versions", {})}

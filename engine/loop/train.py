@@ -1,0 +1,197 @@
+"""The one train loop."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from ...configs.errors import UserError
+from ...configs.load import flatten
+from ...configs.section import section
+from ..keeping.checkpoint import FOLDER, Checkpoints
+from ..optimizer.optimizer import Optimizer, make_optimizer
+from ..sharding.mesh import check_batch_size, make_mesh
+from ..sharding.rules import REPLICATED, Rules, make_rules
+from ..sharding.table import is_split, sharding_text
+from ..start.preflight import Checks, preflight
+from ..start.processes import everywhere
+from ..step.objective import Objective
+from ..step.phases import PhasedSteps
+from ..step.state import Blueprint, TrainState
+from ..step.step import compile_step, stop_flags
+from .batches import Prefetcher
+from .evaluation import Evaluate, Evaluations
+from .goodput import FILE, Goodput
+from .metrics import History
+from .options import TrainOptions
+from .profile import Profile
+from .run import Run, TrainingDiverged, TrainResult, complete_meta
+from .signals import StopRequest
+from .terminal import Terminal
+from .watchdog import Watchdog
+from .workdir import check_workdir, claim_workdir
+
+__all__ = ["Objective", "TrainResult", "TrainingDiverged", "create_mesh", "create_rules", "train"]
+
+
+def train(
+    *,
+    objective: Objective,
+    batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    meta: dict[str, Any],
+    evaluate: Evaluate | None = None,
+    initialize: Callable[[nnx.Module], None] | None = None,
+    overwrite_config: bool = False,
+    readable: Callable[[], None] | None = None,
+) -> TrainResult:
+    """Train until config.train.steps, going on from what `workdir` holds of the run.
+
+    Args:
+      objective: the model and its loss.
+      batches: step -> endless iterator of this process's rows of the global batches from that step on (NumPy).
+      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json,
+        goodput.jsonl.
+      config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
+      meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
+      evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
+      initialize: fills parameters of a fresh model in place, from another checkpoint say; not called on a resume.
+      overwrite_config: go on in a workdir that belongs to another config.
+      readable: tries to read the first and last data; raises UserError or OSError where this process cannot.
+
+    Raises:
+      UserError: a fault in preflight or config, a workdir of another config, a misfit checkpoint, a failed save.
+      TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
+    """
+    options = section(TrainOptions, config.train, name="train")
+    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
+    mesh, rules, seed = create_mesh(config), create_rules(config), cast(int, config.seed)
+    changed = check_workdir(workdir, config=config, overwrite=overwrite_config)
+    with contextlib.ExitStack() as stack:
+        use = stack.enter_context
+        use(jax.set_mesh(mesh))
+        stop, watchdog = use(StopRequest()), use(Watchdog(workdir, timeout_s=options.stall_timeout))
+        goodput = create_goodput(workdir)
+        terminal = use(create_terminal(options, changed=changed))
+        blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
+        if is_split(blueprint.abstract):
+            terminal.say(sharding_text(blueprint.abstract, mesh=mesh))
+        checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable)
+        terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
+        checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
+        state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize, terminal=terminal)
+        evaluations = Evaluations(evaluate, options=options, meta=saved)
+        run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
+                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config), stop=stop,
+                  goodput=goodput)  # fmt: skip
+        run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
+        if not run.over(step):
+            stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
+            with terminal.working("reading the first batch and compiling the step"):
+                if not everywhere(stream.ready(stop)):
+                    return run.result(state, step=step)
+                compiled = create_steps(stream.peek(), options=options, step=step, objective=objective,
+                                        optimizer=optimizer, blueprint=blueprint)  # fmt: skip
+            flags = stop_flags(mesh)
+            claim_workdir(workdir, config=config)
+            goodput.started()
+            use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
+            profile = use(Profile(workdir, options=options))
+        while not run.over(step):
+            profile.before(step, settle=run.settle)
+            state, outputs = compiled.at(step)(state, stream.next(stop), flags[stop.requested])
+            step += 1
+            run.between_steps(state, outputs=outputs, step=step)
+        return run.result(state, step=step)
+
+
+def create_mesh(config: ml_collections.ConfigDict) -> Mesh:
+    """Build the mesh of section `mesh`; a config.data.batch_size that does not divide is refused before any reading."""
+    mesh = section(make_mesh, config.mesh, name="mesh")
+    batch_size = flatten(config).get("data.batch_size")
+    if batch_size is not None:
+        check_batch_size(batch_size, mesh=mesh)
+    return mesh
+
+
+def create_rules(config: ml_collections.ConfigDict) -> Rules:
+    """Return the sharding rules of section `sharding`; without one every device holds all parameters."""
+    return section(make_rules, config.sharding, name="sharding") if "sharding" in config else REPLICATED
+
+
+def create_terminal(options: TrainOptions, *, changed: list[str]) -> Terminal:
+    """Return what shows the run to a person; it begins with the config fields that changed since the last start."""
+    terminal = Terminal(steps=options.steps, quiet=jax.process_index() != 0)
+    if changed:
+        terminal.say("this workdir goes on with a changed config (was -> now):\n  " + "\n  ".join(changed))
+    return terminal
+
+
+def create_checkpoints(
+    workdir: Path, *, options: TrainOptions, blueprint: Blueprint, terminal: Terminal
+) -> Checkpoints:
+    """Open the checkpoints of a run; unreadable ones are named on the terminal."""
+    return Checkpoints(
+        workdir / FOLDER,
+        abstract=blueprint.abstract,
+        keep_last=options.keep_last,
+        keep_best=options.keep_best,
+        best_metric=options.best_metric,
+        best_mode=options.best_mode,
+        warn=lambda text: terminal.say(f"warning: {text}"),
+    )
+
+
+def create_state(
+    blueprint: Blueprint,
+    *,
+    checkpoints: Checkpoints,
+    terminal: Terminal,
+    initialize: Callable[[nnx.Module], None] | None = None,
+) -> tuple[TrainState, int, dict[str, Any]]:
+    """Return (state, step, meta) of the newest readable checkpoint, which is said, or (fresh state, 0, {})."""
+    with terminal.working("building the model"):
+        state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
+        step = int(state.step)
+    if step:
+        terminal.say(f"resuming from the checkpoint of step {step} in {checkpoints.folder.parent}")
+    return state, step, meta
+
+
+def create_steps(
+    batch: dict[str, Any],
+    *,
+    options: TrainOptions,
+    step: int,
+    objective: Objective,
+    optimizer: Optimizer,
+    blueprint: Blueprint,
+) -> PhasedSteps:
+    """Compile the step for each phase from `step` on."""
+    if options.unmasked_steps and not hasattr(objective, "phase"):
+        raise UserError(
+            f"config.train.unmasked_steps={options.unmasked_steps}, but this objective has no phase without masks; "
+            "set it to 0"
+        )
+    return PhasedSteps(
+        lambda phase: compile_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase),
+        objective=objective,
+        steps=range(step, options.steps),
+    )
+
+
+def create_goodput(workdir: Path) -> Goodput:
+    """Go on with the goodput of the run, on the first process only."""
+    return Goodput(workdir / FILE if jax.process_index() == 0 else None)
+
+
+def create_history(workdir: Path, *, step: int) -> History:
+    """Open metrics.jsonl and tensorboard/ behind `step`, on the first process only."""
+    return History(workdir, start_step=step, write=jax.process_index() == 0)

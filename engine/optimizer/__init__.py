@@ -1,0 +1,1 @@
+"""What becomes of a gradient: optimizers, schedules, and the rates of single parameters."""

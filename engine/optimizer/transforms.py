@@ -1,0 +1,97 @@
+"""Gradient transformations by name, each of which takes one layer of a stack for one matrix."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+
+from ..sharding.layers import is_stacked, layer_rank
+
+
+def per_layer(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Apply `transform` to each parameter by itself, and to each layer of stacked ones by itself.
+
+    For transformations that look at a whole matrix (its rows and columns, its norm): the layers of a stack must not
+    be mixed. The state is {path: state of that parameter}, with the depth as axis 0 where it is stacked.
+    """
+
+    def over_layers(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.vmap(function) if is_stacked(path) else function
+
+    def init(params: Any) -> Any:
+        return {path: over_layers(path, transform.init)(value) for path, value in params.items()}
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        assert params is not None
+        done = {
+            path: over_layers(path, transform.update)(value, state[path], params[path])
+            for path, value in updates.items()
+        }
+        return {path: new for path, (new, _) in done.items()}, {path: kept for path, (_, kept) in done.items()}
+
+    return optax.GradientTransformation(init, update)
+
+
+def is_matrix(path: str, value: Any) -> bool:
+    """Tell whether Muon takes a parameter: a kernel of rank 2 per layer inside stacked layers."""
+    return is_stacked(path) and path.endswith("kernel") and layer_rank(path, value) == 2
+
+
+def _adam(*, b1: float, b2: float, eps: float, mu_dtype: Any, **_) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=mu_dtype)
+
+
+def _lion(*, b1: float, b2: float, mu_dtype: Any, **_) -> optax.GradientTransformation:
+    return optax.scale_by_lion(b1=b1, b2=b2, mu_dtype=mu_dtype)
+
+
+def _sgd(*, b1: float, mu_dtype: Any, **_) -> optax.GradientTransformation:
+    return optax.trace(decay=b1, accumulator_dtype=mu_dtype)
+
+
+def _adafactor(*, b1: float, b2: float, mu_dtype: Any, **_) -> optax.GradientTransformation:
+    def decay(step: jax.Array, rate: jax.Array) -> jax.Array:
+        return jnp.minimum(1.0 - (step.astype(jnp.float32) + 1.0) ** -rate, b2)
+
+    matrix = optax.chain(
+        optax.scale_by_factored_rms(decay_rate=0.8, decay_rate_fn=decay),  # pyright: ignore[reportArgumentType]
+        optax.clip_by_block_rms(1.0),
+    )
+    momentum = optax.ema(b1, debias=False, accumulator_dtype=mu_dtype) if b1 else optax.identity()
+    return optax.chain(per_layer(matrix), momentum)
+
+
+def _muon(*, muon_beta: float, mu_dtype: Any, **options: Any) -> optax.GradientTransformation:
+    def labels(params: Any) -> dict[str, str]:
+        return {path: "muon" if is_matrix(path, value) else "adam" for path, value in params.items()}
+
+    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+
+    def wide(updates: Any, _: Any) -> Any:
+        # The root mean square of an update becomes 0.2, about that of AdamW's (Liu et al. 2025, section 2.2), so that
+        # one learning rate serves both.
+        return jax.tree.map(lambda u: 0.2 * jnp.sqrt(jnp.asarray(max(u.shape[-2:]), u.dtype)) * u, updates)
+
+    matrices = optax.chain(
+        optax.contrib.scale_by_muon(
+            beta=muon_beta,
+            mu_dtype=mu_dtype,
+            weight_dimension_numbers=lambda tree: jax.tree.map(lambda _: numbers, tree),
+        ),
+        optax.stateless(wide),
+    )
+    return optax.partition({"muon": matrices, "adam": _adam(mu_dtype=mu_dtype, **options)}, labels)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adamw": _adam,
+    "lamb": _adam,
+    "lion": _lion,
+    "adafactor": _adafactor,
+    "muon": _muon,
+    "sgd": _sgd,
+}
+"""Name -> what makes it of b1, b2, eps, muon_beta and mu_dtype; without decay, learning rate and clipping."""

@@ -1,0 +1,294 @@
+"""Checks of all processes before the first step, so that a fault has a host's name instead of being a hang.
+
+The processes tell each other what they found through the key-value store of jax's coordinator, not by collectives: a
+process that is missing or differs is named after a time limit, while a collective would wait for it or crash.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from jax._src.distributed import global_state
+
+from ...configs.errors import UserError
+from ...configs.load import difference, to_json
+from .code import code_version
+
+_SKEW_S = 30.0  # clocks further apart spoil logs, file times and tokens of storage services
+_SHARED_WAIT_S = 15.0  # network file systems show a new file to other hosts only after some seconds
+_SHOWN = 8
+_round = itertools.count()
+
+Facts = dict[str, Any]
+Judge = Callable[[Sequence[Facts]], list[str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What to look at.
+
+    Attributes:
+      config: the config of this start; all processes must have the same.
+      workdir: must be writable, and the same folder for all.
+      state: what a checkpoint holds, as ShapeDtypeStructs or arrays; the disk must have room for one.
+      readable: tries whether the data can be read; raises UserError or OSError if not. None = nothing to try.
+    """
+
+    config: ml_collections.ConfigDict
+    workdir: Path
+    state: Any
+    readable: Callable[[], None] | None
+
+
+def preflight(checks: Checks, *, timeout_s: float) -> str:
+    """Check processes, code, config, data, workdir, disk and clocks; all processes must call it.
+
+    Args:
+      checks: what to look at.
+      timeout_s: seconds to wait for the slowest process at each check, config.train.preflight_timeout.
+
+    Returns:
+      One line that says what was found.
+
+    Raises:
+      UserError: with all faults, each with process and host; the same on all processes.
+    """
+    token = f".preflight-{uuid.uuid4().hex[:12]}"
+    made = _Probe(checks.workdir, token=token) if jax.process_index() == 0 else None
+    try:
+        mine = {
+            "token": token,
+            "code": code_version(),
+            "config": to_json(checks.config),
+            "devices": [device.device_kind for device in jax.local_devices()],
+            "faults": _own_faults(checks, made=made),
+        }
+        first = agree("start", facts=mine, judge=_judge_start, timeout_s=timeout_s)
+        seen = {"time": time.time(), "faults": _shared_faults(checks.workdir, token=first[0]["token"])}
+        second = agree("clock", facts=seen, judge=_judge_clock, timeout_s=timeout_s, together=True)
+    finally:
+        if made is not None:
+            made.remove()
+    return _line(first, second=second, checks=checks)
+
+
+def same_program(text: str, *, timeout_s: float = 300.0) -> str:
+    """Check that all processes are about to compile the same program; all must call it.
+
+    Args:
+      text: the lowered program.
+      timeout_s: seconds to wait for the slowest process.
+
+    Returns:
+      The fingerprint: 12 hex digits.
+
+    Raises:
+      UserError: a process has another program, which would hang in the first collective, or did not come.
+    """
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def judge(all_facts: Sequence[Facts]) -> list[str]:
+        return _unequal(all_facts, key="program", what="has lowered another program")
+
+    agree("program", facts={"program": fingerprint}, judge=judge, timeout_s=timeout_s)
+    return fingerprint
+
+
+def agree(name: str, *, facts: Facts, judge: Judge, timeout_s: float, together: bool = False) -> list[Facts]:
+    """Gather the facts of all processes on process 0, judge them there, and give all the verdict.
+
+    Args:
+      name: what it is about; all processes must call in the same order with the same names.
+      facts: JSON values of this process; "process" and "host" are added.
+      judge: the facts of all processes, in their order -> faults; runs on process 0.
+      timeout_s: seconds to wait for the slowest.
+      together: stamp "time" anew when all processes are there, so that clocks can be compared.
+
+    Returns:
+      The facts of all processes.
+
+    Raises:
+      UserError: a fault, or a process that did not come.
+    """
+    facts = {"process": jax.process_index(), "host": socket.gethostname(), **facts}
+    count, client = jax.process_count(), global_state.client
+    if count == 1 or client is None:
+        _refuse(judge([facts]))
+        return [facts]
+    root, limit = f"twinreel/preflight/{next(_round)}/{name}", int(timeout_s * 1000)
+    try:
+        if together:
+            client.wait_at_barrier(f"{root}/barrier", limit)
+            facts["time"] = time.time()
+        client.key_value_set(f"{root}/{jax.process_index()}", json.dumps(facts))
+        if jax.process_index() == 0:
+            verdict = _verdict(client, root=root, name=name, count=count, judge=judge, timeout_s=timeout_s)
+            client.key_value_set(f"{root}/verdict", json.dumps(verdict))
+        else:
+            verdict = json.loads(client.blocking_key_value_get(f"{root}/verdict", 2 * limit))
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"preflight ({name}): process {jax.process_index()} on {socket.gethostname()} had no answer from process 0 "
+            f"within {timeout_s:g} s; look what process 0 says ({str(error).splitlines()[0]})"
+        ) from error
+    _refuse(verdict["faults"])
+    return verdict["facts"]
+
+
+def _verdict(client: Any, *, root: str, name: str, count: int, judge: Judge, timeout_s: float) -> dict[str, list[Any]]:
+    """Process 0: wait for the facts of all and judge them."""
+    deadline, found, missing = time.monotonic() + timeout_s, [], []
+    for process in range(count):
+        left = max(1, int((deadline - time.monotonic()) * 1000))
+        try:
+            found.append(json.loads(client.blocking_key_value_get(f"{root}/{process}", left)))
+        except jax.errors.JaxRuntimeError:
+            missing.append(process)
+    if missing:
+        hosts = dict(_hosts(client))
+        names = ", ".join(f"process {p} on {hosts.get(p, 'an unknown host')}" for p in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        faults = [f"{names}{more} did not reach the check {name!r} within {timeout_s:g} s; look what it says"]
+        return {"faults": faults, "facts": []}
+    faults = judge(found)
+    return {"faults": faults, "facts": [] if faults else found}
+
+
+def tell_host() -> None:
+    """Write this process's host name where the others can find it, should the process not answer later."""
+    if global_state.client is not None:
+        global_state.client.key_value_set(f"twinreel/host/{jax.process_index()}", socket.gethostname())
+
+
+def _hosts(client: Any) -> list[tuple[int, str]]:
+    return [(int(key.rsplit("/", 1)[-1]), host) for key, host in client.key_value_dir_get("twinreel/host/")]
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        shown = "\n  ".join(faults[:_SHOWN])
+        more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise UserError(f"preflight: the run cannot start:\n  {shown}{more}")
+
+
+class _Probe:
+    """A small file in the workdir, written and taken away by process 0; a folder made for it goes with it."""
+
+    def __init__(self, workdir: Path, *, token: str):
+        self.fault = ""
+        self._workdir, self._path, self._made = workdir, workdir / token, not workdir.exists()
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(token)
+        except OSError as error:
+            self.fault = f"the workdir {workdir} cannot be written to ({error.strerror})"
+
+    def remove(self) -> None:
+        """Leave the workdir as it was."""
+        if not self.fault:
+            self._path.unlink(missing_ok=True)
+        if self._made and self._workdir.is_dir() and not any(self._workdir.iterdir()):
+            self._workdir.rmdir()
+
+
+def _own_faults(checks: Checks, *, made: _Probe | None) -> list[str]:
+    faults = []
+    if checks.readable is not None:
+        try:
+            checks.readable()
+        except (UserError, OSError) as error:
+            faults.append(f"the data cannot be read: {error}")
+    if made is not None:
+        if made.fault:
+            faults.append(made.fault)
+        else:
+            free = shutil.disk_usage(checks.workdir).free
+            needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(checks.state))
+            if free < needed:
+                faults.append(
+                    f"{checks.workdir} has {free / 1e9:.2f} GB free, and a checkpoint takes "
+                    f"{needed / 1e9:.2f} GB; make room, or choose another --workdir"
+                )
+    return faults
+
+
+def _shared_faults(workdir: Path, *, token: str) -> list[str]:
+    if jax.process_index() == 0:
+        return []
+    deadline = time.monotonic() + _SHARED_WAIT_S
+    while not (workdir / token).exists():
+        if time.monotonic() > deadline:
+            return [f"{workdir} is another folder here than for process 0; --workdir must be on a shared file system"]
+        time.sleep(0.05)
+    if not os.access(workdir, os.W_OK):
+        return [f"the workdir {workdir} cannot be written to"]
+    return []
+
+
+def _judge_start(all_facts: Sequence[Facts]) -> list[str]:
+    faults = [f"{_who(facts)}: {fault}" for facts in all_facts for fault in facts["faults"]]
+    faults += _unequal(all_facts, key="code", what="runs other code")
+    for facts in all_facts:
+        lines = difference(all_facts[0]["config"], facts["config"])
+        if lines:
+            faults.append(f"{_who(facts)} has another config (process 0 -> here): {'; '.join(lines[:_SHOWN])}")
+    counts = [{"devices": f"{len(facts['devices'])} x {facts['devices'][0]}", **_place(facts)} for facts in all_facts]
+    return faults + _unequal(counts, key="devices", what="has other devices")
+
+
+def _judge_clock(all_facts: Sequence[Facts]) -> list[str]:
+    faults = [f"{_who(facts)}: {fault}" for facts in all_facts for fault in facts["faults"]]
+    times = [facts["time"] for facts in all_facts]
+    middle = sorted(times)[len(times) // 2] if len(times) > 2 else times[0]  # of two, process 0 is believed
+    for facts in all_facts:
+        ahead = facts["time"] - middle
+        if abs(ahead) > _SKEW_S:
+            side = "ahead of" if ahead > 0 else "behind"
+            faults.append(f"{_who(facts)}: its clock is {abs(ahead):.0f} s {side} the others'; set it (NTP)")
+    return faults
+
+
+def _unequal(all_facts: Sequence[Facts], *, key: str, what: str) -> list[str]:
+    """Return a fault for each process whose value is not that of process 0."""
+    wanted = all_facts[0][key]
+    return [
+        f"{_who(facts)} {what} than {_who(all_facts[0])}: {facts[key]} against {wanted}"
+        for facts in all_facts
+        if facts[key] != wanted
+    ]
+
+
+def _place(facts: Facts) -> Facts:
+    return {"process": facts["process"], "host": facts["host"]}
+
+
+def _who(facts: Facts) -> str:
+    return f"process {facts['process']} on {facts['host']}"
+
+
+def _line(first: Sequence[Facts], *, second: Sequence[Facts], checks: Checks) -> str:
+    hosts = {facts["host"] for facts in first}
+    devices = sum(len(facts["devices"]) for facts in first)
+    config = hashlib.sha256(json.dumps(first[0]["config"], sort_keys=True).encode()).hexdigest()[:12]
+    times = [facts["time"] for facts in second]
+    parts = [
+        f"{len(first)} process{'es' if len(first) > 1 else ''} on {len(hosts)} host{'s' if len(hosts) > 1 else ''}",
+        f"{devices} x {first[0]['devices'][0]}",
+        f"config {config}",
+        f"code {first[0]['code'].split('source ')[1].split(')')[0]}",
+        *(["data readable"] if checks.readable is not None else []),
+        f"workdir {'shared' if len(first) > 1 else 'writable'}",
+        *([f"clocks within {max(times) - min(times):.1f} s"] if len(first) > 1 else []),
+    ]
+    return "preflight: " + ", ".join(parts)

@@ -1,0 +1,175 @@
+"""One optimizer step, compiled: `step(state, batch, stop) -> state, outputs`."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ...models.activations import placing
+from ..optimizer.optimizer import Optimizer
+from ..sharding.mesh import AXES, batch_sharding, device_dtype
+from ..sharding.placement import Activations
+from ..start.preflight import same_program
+from .objective import Objective
+from .phases import phase_of
+from .state import NOT_HALTED, Blueprint, TrainState, split_model
+
+Batch = dict[str, Any]
+Outputs = dict[str, Any]
+
+
+def make_gradients(
+    *, objective: Objective, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
+) -> Callable[[TrainState, Batch], tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]]:
+    """Build the pure function (state, batch) -> (loss, metrics, other variables after it, gradients by path).
+
+    Args:
+      objective: gives the loss.
+      blueprint: how a state becomes a model.
+      phase: for objectives with phases, the value of `objective.phase` that the loss is told.
+      place: places the activations that the model names; None leaves them to the compiler.
+    """
+    told = {} if phase is None else {"phase": phase}
+
+    def gradients(state: TrainState, batch: Batch):
+        key = blueprint.step_key(state.step)
+
+        def loss_of(params: dict[str, jax.Array]):
+            model = blueprint.model(dataclasses.replace(state, params=params), key=key)
+            with contextlib.nullcontext() if place is None else placing(place):
+                loss, metrics = objective.loss(model, batch, rngs=nnx.Rngs(key), **told)
+            flat = split_model(model)
+            return loss, (metrics, {path: flat[path] for path in state.others})
+
+        (loss, (metrics, others)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        return loss, metrics, others, grads
+
+    return gradients
+
+
+def make_step(
+    *,
+    objective: Objective,
+    optimizer: Optimizer,
+    blueprint: Blueprint,
+    phase: Hashable | None = None,
+    place: Activations | None = None,
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Outputs]]:
+    """Build the pure step function; arguments as of `make_gradients`.
+
+    The outputs are {"metrics": float32 scalars (loss, lr, grad_norm and what the objective returns), "halted": int32
+    scalar as in TrainState, "stop": bool scalar, whether any process asked to stop}. Nothing waits for the host: a step
+    whose loss or gradient norm is not finite leaves the state as it was and sets `halted`, which freezes it. A step in
+    which a process asks to stop leaves the state as it was, too: that process may have no batch to give.
+    """
+    gradients = make_gradients(objective=objective, blueprint=blueprint, phase=phase, place=place)
+
+    def step(state: TrainState, batch: Batch, stop: jax.Array) -> tuple[TrainState, Outputs]:
+        loss, metrics, others, grads = gradients(state, batch)
+        norm = optax.tree.norm(grads)
+        params, opt_state = optimizer.update(grads, state=state.opt_state, params=state.params)
+        moved = TrainState(
+            step=state.step + 1,
+            params=params,
+            others=others,
+            opt_state=opt_state,
+            halted=state.halted,
+            ema=optimizer.average(state.ema, params=params, step=state.step) if state.ema else {},
+        )
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        stopping = jnp.any(stop)
+        good = finite & (state.halted == NOT_HALTED) & ~stopping
+        state_after = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, state)
+        halted = jnp.where(finite | stopping | (state.halted != NOT_HALTED), state.halted, state.step)
+        logged = {"loss": loss, **metrics, "lr": optimizer.schedule(state.step), "grad_norm": norm}
+        outputs = {
+            "metrics": {name: jnp.asarray(value, jnp.float32) for name, value in logged.items()},
+            "halted": halted,
+            "stop": stopping,
+        }
+        return dataclasses.replace(state_after, halted=halted), outputs
+
+    return step
+
+
+def trace_step(
+    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
+) -> jax.stages.Traced:
+    """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
+
+    Nothing runs and no device needs to exist: the mesh of `blueprint` may be made of topology descriptions. An
+    objective with phases is traced for the one of step 0 unless `phase` says another.
+
+    Raises:
+      UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
+    """
+    phase = phase_of(objective, step=0) if phase is None else phase
+    place = Activations(mesh=blueprint.mesh, rules=blueprint.rules)
+    step = make_step(objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase, place=place)
+    rows = batch_sharding(blueprint.mesh)
+    jitted = jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(blueprint.shardings, rows, _flag_sharding(blueprint.mesh)),
+        out_shardings=(blueprint.shardings, blueprint.replicated),
+    )
+    shapes = {
+        key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
+    }
+    traced = jitted.trace(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    place.check()
+    return traced
+
+
+def lower_step(
+    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
+) -> jax.stages.Lowered:
+    """Lower what `trace_step` traces."""
+    return trace_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase).lower()
+
+
+def compile_step(
+    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
+) -> jax.stages.Compiled:
+    """Compile the step for batches shaped like `batch`; call it as `state, outputs = step(state, batch, stop)`.
+
+    All processes must call it.
+
+    Raises:
+      UserError: the processes have lowered different programs.
+    """
+    lowered = lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase)
+    if jax.process_count() > 1:
+        same_program(lowered.as_text())
+    return lowered.compile()
+
+
+def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:
+    """Return this process's wish to go on (False) or stop (True) as arrays that `step` joins over all processes.
+
+    bool, one value per device: each process fills its own devices' part, so the wish travels with the step and all
+    processes learn of it at the same step, without a collective of its own.
+    """
+    sharding = _flag_sharding(mesh)
+    return {
+        wanted: jax.make_array_from_callback(
+            (mesh.size,), sharding, lambda index, wanted=wanted: np.full(mesh.size, wanted)[index]
+        )
+        for wanted in (False, True)
+    }
+
+
+def abstract_flag(mesh: Mesh) -> jax.ShapeDtypeStruct:
+    """Return the shape of the arrays of `stop_flags`."""
+    return jax.ShapeDtypeStruct((mesh.size,), jnp.bool_, sharding=_flag_sharding(mesh))
+
+
+def _flag_sharding(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(AXES))

@@ -1,0 +1,189 @@
+"""What each parameter gets of the learning rate and of weight decay, where layers are stacked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from twinreel.configs.errors import UserError
+from twinreel.engine.optimizer.optimizer import make_optimizer
+
+SHAPES = {
+    "log_scale": (),
+    "text/blocks/layers/up/bias": (3, 5),
+    "text/blocks/layers/up/kernel": (3, 4, 5),
+    "text/embedding": (7, 4),
+    "text_projection/kernel": (4, 2),
+    "video/embed/kernel": (6, 4),
+    "video/space/layers/up/kernel": (2, 4, 5),
+    "video/space_position": (9, 4),
+    "video/time/layers/up/kernel": (1, 4, 5),
+}
+
+
+def moved(params=None, **options):
+    """How far one step of plain gradient descent with gradient 1 and rate 1 goes."""
+    optimizer = make_optimizer(steps=1, name="sgd", b1=0.0, lr=1.0, schedule="constant", **options)
+    params = params or {path: jnp.full(shape, 2.0) for path, shape in SHAPES.items()}
+    grads = jax.tree.map(jnp.ones_like, params)
+    new, _ = jax.jit(lambda p, g: optimizer.update(g, state=optimizer.init(p), params=p))(params, grads)
+    return {path: np.asarray(params[path] - new[path], np.float64) for path in params}
+
+
+def test_biases_of_stacked_layers_are_not_decayed():
+    got = moved(weight_decay=0.25, no_decay=("embedding$",))
+    decayed = {path for path, value in got.items() if np.allclose(value, 1.5)}
+    assert decayed == {path for path in SHAPES if path.endswith("kernel")} | {"video/space_position"}
+    assert all(np.allclose(got[path], 1.0) for path in SHAPES.keys() - decayed)
+
+
+def test_towers_have_rates_of_their_own():
+    got = moved(lr_scale=(("/embedding$", 0.0), ("^text/", 0.1), ("text", 0.5)))
+    wanted = {"text/embedding": 0.0, "text_projection/kernel": 0.5}
+    for path, value in got.items():
+        factor = wanted.get(path, 0.1 if path.startswith("text/") else 1.0)
+        np.testing.assert_allclose(value, factor, rtol=1e-6, err_msg=path)
+
+
+def test_layer_wise_decay_by_hand():
+    got = moved(layer_decay=0.5, lr_scale=(("^text/", 0.1),))
+    # text: N = 3 blocks, block l has 0.5 ** (4 - l); video: two spatial blocks and one temporal one, N = 3 as well
+    wanted = {
+        "text/blocks/layers/up/kernel": 0.1 * np.array([0.125, 0.25, 0.5]),
+        "text/blocks/layers/up/bias": 0.1 * np.array([0.125, 0.25, 0.5]),
+        "video/space/layers/up/kernel": np.array([0.125, 0.25]),
+        "video/time/layers/up/kernel": np.array([0.5]),
+    }
+    flat = {"text/embedding": 0.1 / 16, "video/embed/kernel": 1 / 16, "video/space_position": 1 / 16}
+    for path, value in got.items():
+        if path in wanted:
+            each = wanted[path].reshape(-1, *(1,) * (value.ndim - 1))
+        else:
+            each = np.float64(flat.get(path, 1.0))
+        np.testing.assert_allclose(value, np.broadcast_to(each, value.shape), rtol=1e-5, err_msg=path)
+
+
+def trajectory(params, grads, **options):
+    optimizer = make_optimizer(steps=len(grads), lr=0.1, schedule="constant", **options)
+    state, step = jax.jit(optimizer.init)(params), jax.jit(lambda g, s, p: optimizer.update(g, state=s, params=p))
+    for grad in grads:
+        params, state = step(grad, state, params)
+    return params, state
+
+
+@pytest.mark.parametrize("name", ["adafactor", "lamb", "muon"])
+def test_a_stacked_layer_trains_as_it_would_alone(name):
+    """Matrices of 130 x 128 are large enough for Adafactor to factor; depth 2 is not confused with them."""
+    rng = np.random.default_rng(0)
+    shapes = {"t/layers/up/kernel": (2, 130, 128), "t/layers/up/bias": (2, 128)}
+    draw = lambda: {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}  # noqa: E731
+    start, grads = draw(), [draw() for _ in range(3)]
+    grads = [{k: np.concatenate([v[:1], 10 * v[1:]]) for k, v in g.items()} for g in grads]  # layers of unlike size
+    options = {"name": name, "weight_decay": 0.1}
+    whole, _ = trajectory(jax.tree.map(jnp.asarray, start), grads, **options)
+    second = lambda tree: {k: jnp.asarray(v[1:]) for k, v in tree.items()}  # noqa: E731
+    alone, _ = trajectory(second(start), [second(g) for g in grads], **options)
+    for path, value in alone.items():
+        np.testing.assert_allclose(whole[path][1], value[0], rtol=2e-4, atol=2e-5, err_msg=path)
+
+
+def adafactor_by_hand(param, grads, *, lr, b1, cap):
+    """Shazeer & Stern 2018, algorithm 4, of one matrix, in float64; momentum as a moving average of updates."""
+    row, column, average = np.zeros(param.shape[0]), np.zeros(param.shape[1]), np.zeros_like(param)
+    for t, grad in enumerate(grads, start=1):
+        decay = min(1 - t**-0.8, cap)
+        square = grad**2 + 1e-30
+        row = decay * row + (1 - decay) * square.mean(axis=1)
+        column = decay * column + (1 - decay) * square.mean(axis=0)
+        update = grad / np.sqrt(np.outer(row, column) / row.mean())
+        update = update / max(1.0, np.sqrt((update**2).mean()))
+        average = b1 * average + (1 - b1) * update
+        param = param - lr * average
+    return param
+
+
+def muon_by_hand(param, grads, *, lr, beta):
+    """Jordan et al. 2024 with Nesterov momentum, of one matrix, in float64."""
+    moment = np.zeros_like(param)
+    for t, grad in enumerate(grads, start=1):
+        moment = beta * moment + (1 - beta) * grad
+        x = beta * moment / (1 - beta ** (t + 1)) + (1 - beta) * grad / (1 - beta**t)
+        x = x / np.linalg.norm(x)
+        for _ in range(5):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+        param = param - lr * 0.2 * np.sqrt(max(param.shape)) * x
+    return param
+
+
+@pytest.mark.parametrize("name", ["adafactor", "muon", "lion"])
+def test_one_layer_against_a_loop_in_float64(name):
+    rng = np.random.default_rng(1)
+    shape = (130, 128) if name == "adafactor" else (4, 6)
+    path = "t/layers/up/kernel"
+    start, grads = rng.normal(size=shape), [rng.normal(size=shape) for _ in range(4)]
+    wrap = lambda value: {path: jnp.asarray(value[None], jnp.float32)}  # noqa: E731
+    got, _ = trajectory(wrap(start), [wrap(g) for g in grads], name=name, b1=0.8, b2=0.9)
+    if name == "adafactor":
+        wanted = adafactor_by_hand(start, grads, lr=0.1, b1=0.8, cap=0.9)
+    elif name == "muon":
+        wanted = muon_by_hand(start, grads, lr=0.1, beta=0.95)
+    else:  # Chen et al. 2023, algorithm 2
+        wanted, moment = start, np.zeros(shape)
+        for grad in grads:
+            wanted = wanted - 0.1 * np.sign(0.8 * moment + 0.2 * grad)
+            moment = 0.9 * moment + 0.1 * grad
+    np.testing.assert_allclose(got[path][0], wanted, rtol=2e-4, atol=2e-4)
+
+
+def test_muon_leaves_all_but_matrices_of_layers_to_adamw():
+    rng = np.random.default_rng(2)
+    start = {path: jnp.asarray(rng.normal(size=shape), jnp.float32) for path, shape in SHAPES.items()}
+    grads = [jax.tree.map(lambda x: x + 1.0, start)] * 2
+    muon, _ = trajectory(start, grads, name="muon")
+    adamw, _ = trajectory(start, grads, name="adamw")
+    for path in SHAPES:
+        same = bool(np.allclose(muon[path], adamw[path], rtol=1e-6))
+        assert same != ("layers" in path and path.endswith("kernel")), path
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon", "adafactor", "sgd"])
+def test_first_moment_in_bfloat16(name):
+    start = {"t/layers/up/kernel": jnp.ones((1, 4, 6)), "bias": jnp.ones(3)}
+    grads = [jax.tree.map(lambda x: 0.3 * x, start)] * 2
+    wide, _ = trajectory(start, grads, name=name)
+    narrow, state = trajectory(start, grads, name=name, mu_dtype="bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} >= {"bfloat16"}
+    for path, value in wide.items():
+        assert narrow[path].dtype == jnp.float32
+        np.testing.assert_allclose(narrow[path], value, rtol=0.02)
+
+
+def test_average_by_hand():
+    optimizer = make_optimizer(steps=9, lr=1.0, ema_decay=0.4)
+    ema, wanted = {"a": jnp.float32(1.0)}, 1.0
+    for step, value in enumerate([2.0, 3.0, 5.0, 8.0, 13.0]):
+        ema = optimizer.average(ema, params={"a": jnp.float32(value)}, step=jnp.int32(step))
+        decay = min(0.4, (2 + step) / (11 + step))
+        wanted = decay * wanted + (1 - decay) * value
+    np.testing.assert_allclose(ema["a"], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr_scale": (("^audio/", 0.1),)}, r"'\^audio/' matches no trained parameter; mend config.optimizer.lr_sc"),
+        (
+            {"no_decay": ("^audio/",), "weight_decay": 0.1},
+            "trained parameter; mend config.optimizer.no_decay",
+        ),
+    ],
+)
+def test_regexes_that_match_nothing(options, message):
+    with pytest.raises(UserError, match=message):
+        moved(**options)
+
+
+def test_layer_decay_without_layers():
+    with pytest.raises(UserError, match=r"config.optimizer.layer_decay=0.5 needs parameters of stacked layers"):
+        moved({"kernel": jnp.ones((2, 2))}, layer_decay=0.5)
