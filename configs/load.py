@@ -19,12 +19,13 @@ else:
     Config = ml_collections.ConfigDict
 
 _HERE = Path(__file__).parent
-_NOT_EXPERIMENTS = {"__init__", "cli", "errors", "load", "section"}
+NOT_EXPERIMENTS = {"__init__", "cli", "errors", "load", "section"}
+"""Names of the files in this folder that hold no config."""
 
 
 def shipped() -> list[str]:
     """Return the names of the configs that ship with twinreel."""
-    return sorted(p.stem for p in _HERE.glob("*.py") if p.stem not in _NOT_EXPERIMENTS)
+    return sorted(p.stem for p in _HERE.glob("*.py") if p.stem not in NOT_EXPERIMENTS)
 
 
 def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Config:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ... import __version__
+from ...configs.load import NOT_EXPERIMENTS
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _ROOMS = ("configs", "data", "models", "losses", "engine", "pretrain", "finetune", "evaluate", "serve")
@@ -31,7 +32,7 @@ def source_hash(root: Path | None = None) -> str:
     digest = hashlib.sha256()
     for room in _ROOMS:
         for path in sorted((root / room).rglob("*.py")):
-            if room == "configs" and path.name not in ("cli.py", "errors.py", "load.py", "section.py", "__init__.py"):
+            if room == "configs" and path.stem not in NOT_EXPERIMENTS:
                 continue
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
