@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..configs.cli import Parser
 from ..configs.load import Config, load_config
 from ..configs.section import section
+from .synthetic import batch_like
 
 if TYPE_CHECKING:
     from ..data.options import ClipData
@@ -120,7 +121,7 @@ def compile_bench(config: Config, *, data: "ClipData") -> Bench:
         blueprint = Blueprint(
             objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
         )
-        batch = put_batch(_synthetic(config, data=data), mesh=mesh)
+        batch = put_batch(batch_like(config, rows=data.batch_size), mesh=mesh)
         start = time.perf_counter()
         traced = trace_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
         compiled = traced.lower().compile()
@@ -134,21 +135,6 @@ def compile_bench(config: Config, *, data: "ClipData") -> Bench:
             batch=batch,
             go_on=stop_flags(mesh)[False],
         )
-
-
-def _synthetic(config: Config, *, data: "ClipData") -> dict[str, Any]:
-    from ..data.batches.synthetic import synthetic_batch
-
-    return synthetic_batch(
-        0,
-        batch_size=data.batch_size,
-        num_frames=data.num_frames,
-        image_size=config.model.video.image_size,
-        context_length=data.context_length,
-        vocab_size=data.vocab_size,
-        seed=config.seed,
-        audio_samples=data.audio_samples,
-    )
 
 
 def _time(bench: Bench, *, steps: int, progress: bool) -> list[float]:

@@ -12,7 +12,8 @@ from ...configs.cli import Parser
 from ...configs.load import Config, load_config
 from ...configs.section import section
 from ...engine.cost.roofline import Assumptions
-from .program import Compiled, Traced, checkpoint_bytes, compile_traced, one_row, trace
+from ..synthetic import batch_like
+from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace
 from .topology import Topology, parse_topology, topology_devices
 
 DESCRIPTION = """Compile the real train step of a config for a pod, with the real TPU compiler and without a TPU.
@@ -199,7 +200,7 @@ def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str,
 
     `pixels` are the decoded integers that go to the chips, `jpeg` an estimate of what is read from storage.
     """
-    row = one_row(config)
+    row = batch_like(config, rows=1)
     clips = config.data.batch_size / hosts
     decoded = sum(value.nbytes for value in row.values())
     frames = row["video"].shape[1] if "video" in row else 0

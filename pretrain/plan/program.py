@@ -15,6 +15,7 @@ from ...engine.cost.hbm import count_hbm_bytes
 from ...engine.cost.hlo import parse_program
 from ...engine.cost.memory import Memory, device_bytes, kept_activations, step_memory, whole_bytes
 from ...engine.cost.roofline import Assumptions, Estimate, estimate_step
+from ..synthetic import batch_like
 from .topology import Topology
 
 _GIGA = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -162,7 +163,7 @@ def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
     rows = batch_sharding(mesh)
     batch: dict[str, Any] = {
         key: jax.ShapeDtypeStruct((data.batch_size, *value.shape[1:]), device_dtype(value.dtype), sharding=rows)
-        for key, value in one_row(config).items()
+        for key, value in batch_like(config, rows=1).items()
     }
     return Parts(objective=objective, optimizer=optimizer, mesh=mesh, blueprint=blueprint, batch=batch)
 
@@ -188,24 +189,6 @@ def trace(config: Config, *, devices: Sequence[Any]) -> Traced:
         flops=count_flops(stage.jaxpr),
         kept=kept_activations(stage.jaxpr, rows=rows, ways=parts.ways),
         trace_s=time.perf_counter() - start,
-    )
-
-
-def one_row(config: Config) -> dict[str, Any]:
-    """Return a synthetic batch of one row with the keys, shapes and dtypes of the config's batches (NumPy)."""
-    from ...data.batches.synthetic import synthetic_batch
-    from ...data.options import ClipData
-
-    data = section(ClipData, config.data, name="data")
-    return synthetic_batch(
-        0,
-        batch_size=1,
-        num_frames=data.num_frames,
-        image_size=config.model.video.image_size,
-        context_length=data.context_length,
-        vocab_size=data.vocab_size,
-        seed=config.seed,
-        audio_samples=data.audio_samples,
     )
 
 
