@@ -79,18 +79,19 @@ class VideoTower(nnx.Module):
           rngs: where the initial values come from.
 
         Raises:
-          UserError: sizes that do not divide.
+          UserError: sizes that do not divide, a share out of its range, or an unknown name.
         """
-        if image_size % patch:
-            raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
-        if num_frames % tubelet:
-            raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
+        _check_values(
+            image_size=image_size,
+            patch=patch,
+            num_frames=num_frames,
+            tubelet=tubelet,
+            patch_dropout=patch_dropout,
+            pool=pool,
+        )
         kind = compute_dtype(dtype)
         self.image_size, self.num_frames = image_size, num_frames
-        self.width, self.dtype = width, kind
-        if not 0 <= patch_dropout < 1:
-            raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
-        self.patch_dropout = patch_dropout
+        self.width, self.dtype, self.patch_dropout = width, kind, patch_dropout
         block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "dtype": kind}
         block |= {"tower": "video", "remat": remat, "unroll": unroll}
         self.embed = PatchEmbedding(
@@ -100,8 +101,6 @@ class VideoTower(nnx.Module):
         self.time_position = position_embedding(num_frames // tubelet, width=width)
         self.space = Blocks(width, depth=depth, **block, rngs=rngs)
         places = (image_size // patch) ** 2
-        if pool not in POOLS:
-            raise unknown("config.model.video.pool", pool, POOLS)
         self.pool = depthwise_weights(places, width=width, rngs=rngs) if pool == "depthwise" else None
         self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
 
@@ -158,3 +157,17 @@ class VideoTower(nnx.Module):
             )
         if video.dtype != jnp.uint8:
             raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")
+
+
+def _check_values(
+    *, image_size: int, patch: int, num_frames: int, tubelet: int, patch_dropout: float, pool: str
+) -> None:
+    """Raise UserError for sizes that do not divide, a share out of its range or an unknown name."""
+    if image_size % patch:
+        raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
+    if num_frames % tubelet:
+        raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
+    if not 0 <= patch_dropout < 1:
+        raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
+    if pool not in POOLS:
+        raise unknown("config.model.video.pool", pool, POOLS)

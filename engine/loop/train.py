@@ -24,7 +24,7 @@ from ..start.processes import everywhere
 from ..step.objective import Objective
 from ..step.phases import PhasedSteps
 from ..step.state import Blueprint, TrainState
-from ..step.step import compile_step, stop_flags
+from ..step.step import Outputs, compile_step, stop_flags
 from .batches import Prefetcher
 from .evaluation import Evaluate, Evaluations
 from .goodput import FILE, Goodput
@@ -38,6 +38,8 @@ from .watchdog import Watchdog
 from .workdir import check_workdir, claim_workdir
 
 __all__ = ["Objective", "TrainResult", "TrainingDiverged", "create_mesh", "create_rules", "train"]
+
+TakeStep = Callable[[TrainState, int], tuple[TrainState, Outputs]]
 
 
 def train(
@@ -92,21 +94,11 @@ def train(
                   terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config), stop=stop,
                   goodput=goodput)  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
-        if not run.over(step):
-            stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
-            with terminal.working("reading the first batch and compiling the step"):
-                if not everywhere(stream.ready(stop)):
-                    return run.result(state, step=step)
-                compiled = create_steps(stream.peek(), options=options, step=step, objective=objective,
-                                        optimizer=optimizer, blueprint=blueprint)  # fmt: skip
-            flags = stop_flags(mesh)
-            claim_workdir(workdir, config=config)
-            goodput.started()
-            use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
-            profile = use(Profile(workdir, options=options))
-        while not run.over(step):
-            profile.before(step, settle=run.settle)
-            state, outputs = compiled.at(step)(state, stream.next(stop), flags[stop.requested])
+        take_step = None if run.over(step) else use(create_steps(
+            batches, step=step, objective=objective, optimizer=optimizer, blueprint=blueprint, workdir=workdir,
+            config=config, options=options, run=run, terminal=terminal, stop=stop, goodput=goodput))  # fmt: skip
+        while take_step is not None and not run.over(step):
+            state, outputs = take_step(state, step)
             step += 1
             run.between_steps(state, outputs=outputs, step=step)
         return run.result(state, step=step)
@@ -165,7 +157,53 @@ def create_state(
     return state, step, meta
 
 
+@contextlib.contextmanager
 def create_steps(
+    batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    *,
+    step: int,
+    objective: Objective,
+    optimizer: Optimizer,
+    blueprint: Blueprint,
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    options: TrainOptions,
+    run: Run,
+    terminal: Terminal,
+    stop: StopRequest,
+    goodput: Goodput,
+) -> Iterator[TakeStep | None]:
+    """Build what exists only if there are steps to do: the stream of batches, the compiled steps, history and profile.
+
+    Nothing is left in `workdir` before the step is compiled.
+
+    Yields:
+      A function (state, steps done) -> (state, outputs); None if a stop is requested before the first batch is there.
+    """
+    with contextlib.ExitStack() as stack:
+        use = stack.enter_context
+        stream = use(Prefetcher(batches(step), mesh=blueprint.mesh, start_step=step))
+        with terminal.working("reading the first batch and compiling the step"):
+            ready = everywhere(stream.ready(stop))
+            compiled = create_phases(stream.peek(), options=options, step=step, objective=objective,
+                                     optimizer=optimizer, blueprint=blueprint) if ready else None  # fmt: skip
+        if compiled is None:
+            yield None
+            return
+        flags = stop_flags(blueprint.mesh)
+        claim_workdir(workdir, config=config)
+        goodput.started()
+        use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
+        profile = use(Profile(workdir, options=options))
+
+        def take(state: TrainState, step: int) -> tuple[TrainState, Outputs]:
+            profile.before(step, settle=run.settle)
+            return compiled.at(step)(state, stream.next(stop), flags[stop.requested])
+
+        yield take
+
+
+def create_phases(
     batch: dict[str, Any],
     *,
     options: TrainOptions,

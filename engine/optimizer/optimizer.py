@@ -110,18 +110,13 @@ def make_optimizer(
     Raises:
       UserError: an unknown name or schedule, or a value out of its range.
     """
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer (config.optimizer.name)", name, OPTIMIZERS)
-    if mu_dtype not in _MU_DTYPES:
-        raise unknown("dtype (config.optimizer.mu_dtype)", mu_dtype, _MU_DTYPES)
-    for field, value in {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}.items():
-        if value < 0:
-            raise UserError(f"config.optimizer.{field} must not be negative, got {value}")
-    for field, value in {"b1": b1, "b2": b2, "muon_beta": muon_beta, "ema_decay": ema_decay}.items():
-        if not 0 <= value < 1:
-            raise UserError(f"config.optimizer.{field} must be at least 0 and below 1, got {value}")
-    if not 0 < layer_decay <= 1:
-        raise UserError(f"config.optimizer.layer_decay must be above 0 and at most 1, got {layer_decay}")
+    _check_values(
+        name=name,
+        mu_dtype=mu_dtype,
+        amounts={"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm},
+        decays={"b1": b1, "b2": b2, "muon_beta": muon_beta, "ema_decay": ema_decay},
+        layer_decay=layer_decay,
+    )
     rate = make_schedule(
         schedule, lr=lr, steps=steps, warmup_steps=warmup_steps, end_lr_factor=end_lr_factor, decay_share=decay_share
     )
@@ -137,6 +132,24 @@ def make_optimizer(
     ]
     transform = optax.chain(*[part for part in parts if part is not None])
     return Optimizer(transform=transform, schedule=rate, frozen=tuple(frozen), ema_decay=ema_decay)
+
+
+def _check_values(
+    *, name: str, mu_dtype: str, amounts: dict[str, float], decays: dict[str, float], layer_decay: float
+) -> None:
+    """Raise UserError for an unknown name or a value out of its range; `amounts` and `decays` are by field."""
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer (config.optimizer.name)", name, OPTIMIZERS)
+    if mu_dtype not in _MU_DTYPES:
+        raise unknown("dtype (config.optimizer.mu_dtype)", mu_dtype, _MU_DTYPES)
+    for field, value in amounts.items():
+        if value < 0:
+            raise UserError(f"config.optimizer.{field} must not be negative, got {value}")
+    for field, value in decays.items():
+        if not 0 <= value < 1:
+            raise UserError(f"config.optimizer.{field} must be at least 0 and below 1, got {value}")
+    if not 0 < layer_decay <= 1:
+        raise UserError(f"config.optimizer.layer_decay must be above 0 and at most 1, got {layer_decay}")
 
 
 def _decayed(no_decay: tuple[str, ...]) -> Callable[[Params], dict[str, bool]]:
