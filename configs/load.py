@@ -34,14 +34,16 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
     Args:
       spec: a shipped name (`demo`) or the path of a Python file with `get_config`, either followed by `:args`,
         which is handed to `get_config(args)` as a string.
-      overrides: `--config.KEY=VALUE` or `KEY=VALUE` strings; KEY is a dotted path to an existing field, VALUE a
-        Python literal or, failing that, a string.
+      overrides: `--config.KEY=VALUE` or `KEY=VALUE` strings; KEY is a dotted path to a field, VALUE a Python literal
+        or, failing that, a string. The field's section must exist in the config; the field itself may be one that the
+        config leaves to its default, and is then checked by `section`, where the section is used.
 
     Returns:
       A locked ConfigDict.
 
     Raises:
-      UserError: no such config, no such field (the nearest one is named), or a value of the wrong type.
+      UserError: no such config, no such section or top-level field (the nearest one is named), or a value of the
+        wrong type.
     """
     path, _, arg = spec.partition(":")
     module = _module(path)
@@ -75,11 +77,10 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
     if not equals:
         raise UserError(f"override {item!r} has no value; write --config.{key}=VALUE")
     known = flatten(config)
-    if key not in known:
-        hint = nearest(key, known) or _same_ending(key, known)
-        suggestion = f"; did you mean {hint!r}?" if hint else ""
-        raise UserError(f"config has no field {key!r}{suggestion} (its fields: {', '.join(sorted(known))})")
     value = _literal(text)
+    if key not in known:
+        _add(config, key=key, value=value)
+        return
     if isinstance(known[key], str) and not isinstance(value, str):
         value = text
     if isinstance(known[key], tuple) and isinstance(value, list):
@@ -89,6 +90,28 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
     except (TypeError, ValueError) as error:
         wanted = type(known[key]).__name__
         raise UserError(f"config field {key!r} is of type {wanted}, got {text!r}: {error}") from error
+
+
+def _add(config: ml_collections.ConfigDict, *, key: str, value: Any) -> None:
+    """Set a field that its section does not list; whether the section takes it is for `section` to say."""
+    parent, _, field = key.rpartition(".")
+    place = _subsection(config, parent) if parent and field else None
+    if place is None or isinstance(place.get(field), ml_collections.ConfigDict):
+        known = flatten(config)
+        hint = nearest(key, known) or _same_ending(key, known)
+        suggestion = f"; did you mean {hint!r}?" if hint else ""
+        raise UserError(f"config has no field {key!r}{suggestion} (its fields: {', '.join(sorted(known))})")
+    with place.unlocked():
+        place[field] = value
+
+
+def _subsection(config: ml_collections.ConfigDict, path: str) -> ml_collections.ConfigDict | None:
+    for name in path.split("."):
+        found = config.get(name)
+        if not isinstance(found, ml_collections.ConfigDict):
+            return None
+        config = found
+    return config
 
 
 def _literal(text: str) -> Any:

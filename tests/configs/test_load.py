@@ -7,6 +7,7 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import difference, flatten, load_config, shipped, to_json
+from twinreel.configs.section import section
 
 FILE = """
 import ml_collections
@@ -56,7 +57,10 @@ def test_an_integer_fits_a_float_and_text_that_looks_like_a_number_fits_a_string
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lrr=1", r"no field 'optimizer\.lrr'; did you mean 'optimizer\.lr'"),
+        ("optimiser.lr=1", r"no field 'optimiser\.lr'; did you mean 'optimizer\.lr'"),
+        ("optimizer.lr.x=1", r"no field 'optimizer\.lr\.x'; did you mean 'optimizer\.lr'"),
+        ("optimizer=1", r"no field 'optimizer'"),
+        ("optimizer.=1", r"no field 'optimizer\.'"),
         ("lr=1", r"no field 'lr'; did you mean 'optimizer\.lr'"),
         ("optimizer.lr=fast", r"'optimizer\.lr' is of type float, got 'fast'"),
         ("size", r"no value; write --config\.size=VALUE"),
@@ -65,6 +69,21 @@ def test_an_integer_fits_a_float_and_text_that_looks_like_a_number_fits_a_string
 def test_bad_overrides_are_explained(file, override, message):
     with pytest.raises(UserError, match=message):
         load_config(file, overrides=[override])
+
+
+def test_a_field_that_the_file_leaves_to_its_default_can_be_set_and_its_section_names_typos(file):
+    def optimizer(*, lr: float, name: str, betas: tuple, ema_decay: float = 0.0, frozen: tuple[str, ...] = ()):
+        return ema_decay, frozen
+
+    config = load_config(file, overrides=["optimizer.ema_decay=0.99", "optimizer.frozen=('^video/',)"])
+    assert config.is_locked and config.optimizer.is_locked
+    assert section(optimizer, config.optimizer, name="optimizer") == (0.99, ("^video/",))
+    config = load_config(file, overrides=["optimizer.ema_decy=0.99"])
+    with pytest.raises(UserError, match=r"field of config\.optimizer 'ema_decy'; did you mean 'ema_decay'"):
+        section(optimizer, config.optimizer, name="optimizer")
+    config = load_config(file, overrides=["optimizer.ema_decay=much"])
+    with pytest.raises(UserError, match=r"config\.optimizer\.ema_decay must be a number, got 'much'"):
+        section(optimizer, config.optimizer, name="optimizer")
 
 
 def test_unknown_configs_are_explained(tmp_path):
