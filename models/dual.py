@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Int16
@@ -20,6 +21,29 @@ from .video import VideoTower
 
 MAX_SCALE = 100.0
 """`scale = exp(log_scale)` never exceeds this (CLIP, section 2.5)."""
+
+
+@jax.custom_vjp
+def capped(log_scale: Scalar) -> Scalar:
+    """Return `min(log_scale, log 100)`, with a gradient by which a value above the cap can come down again.
+
+    The minimum itself has no gradient above the cap, so a parameter that momentum carried over it would stay there for
+    good. CLIP clips the parameter after each step; here the gradient passes as if there were no cap, but for one that
+    asks for more (below 0, as descent goes against it), which becomes 0.
+    """
+    return jnp.minimum(log_scale, jnp.float32(math.log(MAX_SCALE)))
+
+
+def _capped_forward(log_scale: Scalar) -> tuple[Scalar, Scalar]:
+    return capped(log_scale), log_scale
+
+
+def _capped_backward(log_scale: Scalar, gradient: Scalar) -> tuple[Scalar]:
+    further_up = (log_scale >= jnp.float32(math.log(MAX_SCALE))) & (gradient < 0)
+    return (jnp.where(further_up, jnp.float32(0), gradient),)
+
+
+capped.defvjp(_capped_forward, _capped_backward)
 
 
 class DualTower(nnx.Module):
@@ -61,8 +85,11 @@ class DualTower(nnx.Module):
 
     @property
     def scale(self) -> Scalar:
-        """The factor on cosines in the loss, `min(exp(log_scale), 100)`."""
-        return jnp.exp(jnp.minimum(self.log_scale[...], jnp.asarray(math.log(MAX_SCALE), jnp.float32)))
+        """The factor on cosines in the loss, `min(exp(log_scale), 100)`; above that see `capped` for its gradient.
+
+        A loss of several terms reads it once, so that their gradients meet before the cap judges them.
+        """
+        return jnp.exp(capped(self.log_scale[...]))
 
     def encode_video(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Embedding:
         """Embed clips: uint8 `[B,T,H,W,3]` -> float32 `[B,E]`, rows of unit length.

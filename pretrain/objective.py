@@ -159,17 +159,17 @@ class Contrastive:
         """
         embedded = self._encode(model, batch, rngs=rngs, drop_patches=phase == MASKED)
         has = {side: _has(batch, side) for side in embedded}
-        weights = self._options.weights()
+        weights, scale = self._options.weights(), model.scale
         total, logged = jnp.zeros((), jnp.float32), {}
         for pair, weight in weights.items():
             x, y = PAIRS[pair]
-            loss, hits = self._pair(model, batch, embedded=embedded, has=has, x=x, y=y)
+            loss, hits = self._pair(model, batch, scale=scale, embedded=embedded, has=has, x=x, y=y)
             total = total + jnp.asarray(weight, jnp.float32) * loss
             logged[f"accuracy_{_LETTER[x]}2{_LETTER[y]}"] = hits["accuracy_x2y"]
             logged[f"accuracy_{_LETTER[y]}2{_LETTER[x]}"] = hits["accuracy_y2x"]
             if len(weights) > 1:
                 logged[f"loss_{pair}"] = loss
-        learned = {"scale": model.scale} | ({"bias": model.bias[...]} if self._options.name == "sigmoid" else {})
+        learned = {"scale": scale} | ({"bias": model.bias[...]} if self._options.name == "sigmoid" else {})
         return total, logged | learned
 
     def _encode(
@@ -209,11 +209,11 @@ class Contrastive:
             )
 
     def _pair(
-        self, model: DualTower, batch: dict[str, Array], *, embedded: dict, has: dict, x: str, y: str
+        self, model: DualTower, batch: dict[str, Array], *, scale: Scalar, embedded: dict, has: dict, x: str, y: str
     ) -> tuple[Scalar, dict[str, Scalar]]:
         """Return the loss of one pair of modalities and its accuracies."""
         options = self._options
-        how = {"form": options.form, "exchange": options.exchange, "block": options.block, "scale": model.scale}
+        how = {"form": options.form, "exchange": options.exchange, "block": options.block, "scale": scale}
         if options.name == "mil_nce":
             candidates, there = embedded[y], has[y]
             if candidates.ndim == 2:

@@ -169,6 +169,17 @@ def test_a_batch_without_any_sound_has_no_loss_and_no_nan_from_it():
     assert not any(g.any() for g in gradients.values())
 
 
+def test_the_cap_of_the_scale_judges_all_pairs_together(monkeypatch):
+    made = objective(model=SOUND, sound=S, pairs={"video_text": 1.0, "video_audio": 1.0})
+    slopes, hits = {"text": -2.0, "audio": 1.0}, {"accuracy_x2y": 0.0, "accuracy_y2x": 0.0}
+    monkeypatch.setattr(made, "_encode", lambda *_, **__: {})
+    monkeypatch.setattr(made, "_pair", lambda *_, scale, y, **__: (jnp.float32(slopes[y]) * scale, hits))
+    graph, params = nnx.split(made.init(nnx.Rngs(0)))
+    params["log_scale"][...] = jnp.float32(9.0)
+    gradient = jax.grad(lambda p: made.loss(nnx.merge(graph, p), {}, rngs=None)[0])(params)
+    assert float(gradient["log_scale"][...]) == 0.0  # together they ask for more
+
+
 def mil_nce64(video, text, *, there, scale):
     """MIL-NCE by its definition (Miech et al. 2020, equation 1), float64; `there` [B,C]."""
     video, text, losses = video.astype(np.float64), text.astype(np.float64), []
