@@ -11,17 +11,18 @@ _SAVED = jax.checkpoint_policies
 
 POLICIES: dict[str, Any] = {
     "none": None,
-    "full": _SAVED.nothing_saveable,
     "dots": _SAVED.dots_saveable,
     "dots_no_batch": _SAVED.dots_with_no_batch_dims_saveable,
+    "full": _SAVED.nothing_saveable,
 }
-"""Policies of `config.model.remat`, from most memory to least recomputation:
+"""Policies of `config.model.remat`, from most memory and least recomputation to least memory and most recomputation:
 
   none            everything is kept; nothing is computed twice
-  full            only the input of each layer is kept; each layer's forward pass runs twice (Chen et al. 2016)
   dots            results of all matrix products are kept, attention scores included; the rest is computed again
   dots_no_batch   results of products with weights are kept; attention scores and the rest are computed again
-  names:a,b       only the activations of these names are kept: qkv, attention, hidden, tokens
+  full            only the input of each layer is kept; each layer's forward pass runs twice (Chen et al. 2016)
+
+`names:a,b` lies between `none` and `full`: only the activations of these names are kept, of `NAMES`.
 """
 
 NAMES = ("qkv", "attention", "hidden", "tokens")

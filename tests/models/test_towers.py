@@ -9,8 +9,11 @@ from flax import nnx
 from tower_loops import block_by_loops, dense, gelu, layer_of, norm
 
 from twinreel.configs.errors import UserError
+from twinreel.engine.cost.flops import count_flops
 from twinreel.models.draws import fold, row_keys
 from twinreel.models.dual import MAX_SCALE, build, capped
+from twinreel.models.remat import POLICIES
+from twinreel.pretrain.plan.advice import REMAT
 
 VIDEO = {"image_size": 16, "patch": 8, "width": 12, "depth": 1, "heads": 2, "temporal_depth": 1, "mlp_ratio": 2.0}
 TEXT = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0}
@@ -150,14 +153,19 @@ def test_depthwise_pooling_of_kept_patches_has_the_expectation_of_all():
     np.testing.assert_allclose(np.mean(means, axis=0), wanted, atol=5 * spread)
 
 
-def video_gradient(**changes):
-    """Value and gradient of a number made of noisy video embeddings."""
+def video_loss(**changes):
+    """A number made of noisy video embeddings as function of the parameters, and the parameters."""
     video, keys = jnp.asarray(clips()), row_keys(jax.random.key(0), rows=3)
     graph, params = nnx.split(tiny(video={"depth": 3, "dropout": 0.1}, **changes))
 
     def loss(params):
         return jnp.sum(nnx.merge(graph, params).encode_video(video, keys=keys)[:, 0])
 
+    return loss, params
+
+
+def video_gradient(**changes):
+    loss, params = video_loss(**changes)
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
@@ -173,6 +181,22 @@ def plain_gradient():
 def test_remat_and_unrolling_change_nothing_but_memory(policy, unroll, plain_gradient):
     other = video_gradient(remat=policy, unroll=unroll)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain_gradient, other)
+
+
+def test_each_remat_policy_keeps_less_and_computes_more_again():
+    kept, recomputed, model = {}, {}, set()
+    for policy in (*REMAT[:-1], "names:qkv,hidden", "full"):
+        loss, params = video_loss(remat=policy)
+        flops = count_flops(jax.jit(jax.grad(loss)).trace(params).jaxpr)
+        saved = jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p)[1], params)  # what the backward pass holds
+        kept[policy] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(saved))
+        recomputed[policy] = flops.recomputed
+        model.add(flops.model)
+    assert len(model) == 1 and REMAT[0] == "none" and REMAT[-1] == "full" and set(REMAT) == set(POLICIES)
+    assert list(kept.values()) == sorted(set(kept.values()), reverse=True)
+    assert recomputed["none"] == recomputed["dots"] == 0  # dots computes again what is no product
+    again = [recomputed[policy] for policy in ("dots_no_batch", "names:qkv,hidden", "full")]
+    assert 0 < again[0] < again[1] < again[2] < model.pop() / 3
 
 
 def test_layers_start_differently_and_scan_in_order():
