@@ -65,14 +65,39 @@ class ClassifyOptions:
                 raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """`config.model`, as it comes from the checkpoint, for classification.
+
+    Attributes:
+      video: arguments of `models.video.VideoTower`.
+      remat: what the tower's backward pass computes again, a policy of `models.remat`.
+      unroll: layers in one turn of the loop over them; 0 = all, no loop.
+      text: not read, as all that follows: it is pretraining's (`models.dual.build`).
+      audio: not read.
+      embed_dim: not read.
+      initial_scale: not read.
+      initial_bias: not read.
+    """
+
+    video: dict[str, Any]
+    remat: str = "none"
+    unroll: int = 1
+    text: Any = None
+    audio: Any = None
+    embed_dim: Any = None
+    initial_scale: Any = None
+    initial_bias: Any = None
+
+
 class ClassifyObjective:
     """What `engine.loop.train` needs to know of classification."""
 
-    def __init__(self, *, video: dict[str, Any], num_frames: int, num_classes: int, options: ClassifyOptions):
+    def __init__(self, *, model: ModelOptions, num_frames: int, num_classes: int, options: ClassifyOptions):
         """Describe the model and the loss; nothing is allocated until `init`.
 
         Args:
-          video: `config.model.video`.
+          model: `config.model`.
           num_frames: T.
           num_classes: how many classes.
           options: `config.task`.
@@ -82,7 +107,9 @@ class ClassifyObjective:
         tower = options.trainable or (("^video/",) if options.train_towers else ())
         self.trainable: tuple[str, ...] = ("^head/", *tower)
         self._arguments = {
-            "video": dict(video),
+            "video": dict(model.video),
+            "remat": model.remat,
+            "unroll": model.unroll,
             "num_frames": num_frames,
             "num_classes": num_classes,
             "head": options.head,
@@ -120,7 +147,7 @@ class Classify:
         whole = subset(rows, split=data.train_split, labels=self.labels)
         self.train, self.validation, self.chosen_on = self._divide(whole, rows=rows)
         self.objective = ClassifyObjective(
-            video=setting.config["model"]["video"],
+            model=section(ModelOptions, setting.config["model"], name="model"),
             num_frames=data.num_frames,
             num_classes=len(self.labels),
             options=self.options,
@@ -165,7 +192,7 @@ class Classify:
         """Return `val/loss` (nats, not smoothed), `val/accuracy` and `val/balanced_accuracy` (0..1)."""
         del step
         assert self.validation is not None
-        probability, label, _ = self.predict(model, clips=self.validation)
+        probability, label, *_ = self.predict(model, clips=self.validation)
         own = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
         right = probability.argmax(axis=1) == label
         return {
@@ -174,17 +201,18 @@ class Classify:
             "val/balanced_accuracy": float(np.mean([right[label == y].mean() for y in np.unique(label)])),
         }
 
-    def predict(self, model: nnx.Module, *, clips: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(self, model: nnx.Module, *, clips: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Score clips with the evaluation's transforms; the probabilities of several views of a clip are averaged.
 
         Returns:
-          probability float64 [n,classes], label int32 [n] and clip_index int64 [n], in record order.
+          probability float64 [n,classes], label int32 [n] and clip_index int64 [n], in record order; and how many views
+          of each clip there were.
         """
         from ..data.batches.pipeline import eval_batches
 
         data = self._setting.data
         graph, state = nnx.split(model)
-        parts = []
+        parts, views = [], 1
         batches = eval_batches(
             data,
             tokenizer=self._setting.tokenizer,
@@ -195,21 +223,22 @@ class Classify:
         )
         for batch in clips.attach(batches):
             several = batch["video"] if batch["video"].ndim == 6 else batch["video"][:, None]
-            views = [_scores(graph, self._setting.mesh, state, several[:, v]) for v in range(several.shape[1])]
-            mean = np.mean([_softmax(np.asarray(scores)) for scores in views], axis=0)
+            views = several.shape[1]
+            scores = [_scores(graph, self._setting.mesh, state, several[:, v]) for v in range(views)]
+            mean = np.mean([_softmax(np.asarray(view)) for view in scores], axis=0)
             parts.append([part[batch["valid"]] for part in (mean, batch["label"], batch["clip_index"])])
         probability, label, index = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(index, kind="stable")
-        return probability[order], label[order], index[order]
+        return probability[order], label[order], index[order], views
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the model on the test split (or on the validation clips), write the report, print its table."""
         clips = self.reported
         rows = self._setting.records.rows(clips.split)
-        probability, label, index = self.predict(model, clips=clips)
+        probability, label, index, views = self.predict(model, clips=clips)
         names = [rows[i]["clip_id"] for i in index]
         found = classification_report(probability, label=label, labels=self.labels, clip_ids=names)
-        whole = protocol | self._protocol(clips, rows=rows)
+        whole = protocol | self._protocol(clips, rows=rows) | {"views": views}
         if jax.process_index() == 0:
             place = dict(zip(names, index.tolist(), strict=True))
             pictures = self._pictures(found["mistakes"], place=place, split=clips.split, out=out)
@@ -282,7 +311,6 @@ class Classify:
             "frames": data.num_frames,
             "sampling": data.eval_sampling,
             "preprocessing": data.eval_video,
-            "views": 1,
         }
 
     def _pictures(

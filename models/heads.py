@@ -126,6 +126,8 @@ class Classifier(nnx.Module):
 def build_classifier(
     *,
     video: dict[str, Any],
+    remat: str = "none",
+    unroll: int = 1,
     num_frames: int,
     num_classes: int,
     head: str,
@@ -137,6 +139,8 @@ def build_classifier(
 
     Args:
       video: arguments of `VideoTower` (`config.model.video`).
+      remat: what the tower's backward pass computes again, a policy of `models.remat`.
+      unroll: layers in one turn of the loop over them; 0 = all, no loop.
       num_frames: frames T of a clip (`config.data.num_frames`).
       num_classes: how many scores.
       head: a name of `HEADS`.
@@ -149,7 +153,8 @@ def build_classifier(
     """
     if head not in HEADS:
         raise unknown("head in config.task.head", head, HEADS)
-    tower = section(VideoTower, video, name="model.video", num_frames=num_frames, rngs=rngs)
+    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
+    tower = section(VideoTower, video, name="model.video", num_frames=num_frames, **layers)
     made = section(HEADS[head], head_options, name="task", width=tower.width, num_classes=num_classes, rngs=rngs)
     return Classifier(video=tower, head=made, frozen=frozen)
 

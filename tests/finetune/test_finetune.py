@@ -1,5 +1,7 @@
 """Fine-tuning from files to the report, on clips whose class is their colour."""
 
+import dataclasses
+import inspect
 import itertools
 import json
 import re
@@ -135,7 +137,7 @@ def test_report_beats_chance(tuned):
     assert list(report["per_class"]) == ["blue", "green", "red"]
     assert np.array(report["confusion"]).sum() == 18
     assert report["protocol"]["split"] == "test"
-    assert report["protocol"]["trained"] == ["^head/"]
+    assert report["protocol"]["trained"] == ["^head/"] and report["protocol"]["views"] == 1
 
 
 def test_best_checkpoint_is_the_one_reported(tuned):
@@ -192,6 +194,8 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
             "--config.optimizer.warmup_steps=1",
             "--config.data.eval_split=none_such",
             "--config.data.num_frames=3",
+            "--config.data.eval_clips=2",
+            "--config.model.remat=full",
             "--config.task.train_towers=True",
             "--config.task.labels=('red','blue')",
         ],
@@ -206,6 +210,7 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
     assert report is not None
     assert report["n"] == 12 and list(report["per_class"]) == ["red", "blue"]
     assert "held out of split 'train'" in report["protocol"]["checkpoint_chosen_by"]
+    assert report["protocol"]["views"] == 2
     before, after = read_params(folder / "pretrained"), read_params(folder / "open")
     assert np.abs(before["video/embed/out/kernel"] - after["video/embed/out/kernel"]).max() > 0
 
@@ -220,7 +225,9 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
         ("--config.data.batch_size=7", "batch_size=7 must divide"),
         ("--config.data.batch_size=64", "batch_size=64 is larger than the split, which has 36 clips"),
         ("--config.data.train_video=random_crop(99)", "random_crop"),
-        ("--config.task.lables=()", "did you mean 'task.labels'"),
+        ("--config.task.lables=()", "did you mean 'labels'"),
+        ("--config.model.remat=ful", r"policy in config\.model\.remat 'ful'; did you mean 'full'"),
+        ("--config.model.unrol=0", r"field of config\.model 'unrol'; did you mean 'unroll'"),
     ],
 )
 def test_mistakes_are_named_before_the_workdir_is_taken(folder, override, wanted):
@@ -228,6 +235,12 @@ def test_mistakes_are_named_before_the_workdir_is_taken(folder, override, wanted
         config = load_config("demo_classify", overrides=[*SHORT, "--config.task.heads=2", override])
         finetune(config, init=folder / "pretrained", workdir=folder / "refused")
     assert not (folder / "refused").exists()
+
+
+def test_the_model_section_may_hold_what_pretraining_builds_from():
+    sizes = {"num_frames", "context_length", "vocab_size", "audio_samples", "rngs"}
+    fields = {field.name for field in dataclasses.fields(classify.ModelOptions)}
+    assert fields == inspect.signature(build).parameters.keys() - sizes
 
 
 def test_nothing_to_report_on(folder):
@@ -292,11 +305,11 @@ def test_probabilities_of_several_views_are_averaged(monkeypatch):
     task = SimpleNamespace(_setting=setting, labels="abcd")
     clips = Subset(split="test", label=np.array([2, 3], np.int32))
     model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
-    probability, label, index = classify.Classify.predict(task, model, clips=clips)
+    probability, label, index, views = classify.Classify.predict(task, model, clips=clips)
     exp = np.exp(video[:, :, 0, 0, 0].astype(np.float64))
     want = (exp / exp.sum(axis=-1, keepdims=True)).mean(axis=1)
     np.testing.assert_allclose(probability, want[::-1], rtol=1e-6)
-    assert label.tolist() == [2, 3] and index.tolist() == [0, 1]
+    assert label.tolist() == [2, 3] and index.tolist() == [0, 1] and views == 3
 
 
 @pytest.mark.slow

@@ -102,6 +102,22 @@ def test_frozen_towers_get_no_gradient_and_no_dropout(head, frozen):
     assert in_head > 0.0
 
 
+def test_remat_and_unroll_reach_the_layers():
+    model = build_classifier(
+        video=TOWER,
+        remat="full",
+        unroll=0,
+        num_frames=2,
+        num_classes=3,
+        head="linear",
+        head_options={},
+        frozen=False,
+        rngs=nnx.Rngs(0),
+    )
+    for blocks in (model.video.space, model.video.time):
+        assert (blocks.remat, blocks.unroll) == ("full", 0)
+
+
 def test_new_head_favours_no_class():
     for head in (
         LinearHead(width=8, num_classes=5, rngs=nnx.Rngs(0)),
