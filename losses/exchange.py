@@ -34,6 +34,14 @@ class Layout:
     block: int
 
 
+def check_exchange(*, exchange: str, block: int) -> None:
+    """Raise UserError, naming the field, for an unknown exchange or a block below 1."""
+    if exchange not in EXCHANGES:
+        raise unknown("config.loss.exchange", exchange, EXCHANGES)
+    if block < 1:
+        raise UserError(f"config.loss.block must be at least 1, got {block}")
+
+
 def lay_out(*, rows: int, exchange: str, block: int, axes: tuple[str, ...]) -> Layout:
     """Find the mesh of the context (`jax.set_mesh`) and check that the batch can be split over it.
 
@@ -44,12 +52,8 @@ def lay_out(*, rows: int, exchange: str, block: int, axes: tuple[str, ...]) -> L
       axes: mesh axes over which the batch is split; those that the mesh lacks or that have one device are left out.
 
     Raises:
-      UserError: an unknown exchange, a block below 1, or a batch that does not divide by the devices.
+      UserError: a batch that does not divide by the devices.
     """
-    if exchange not in EXCHANGES:
-        raise unknown("config.loss.exchange", exchange, EXCHANGES)
-    if block < 1:
-        raise UserError(f"config.loss.block must be at least 1, got {block}")
     mesh = jax.sharding.get_abstract_mesh()
     manual = {name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Manual}
     names = tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1 and axis not in manual)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ..configs.errors import UserError, unknown
-from .exchange import lay_out
+from .exchange import check_exchange, lay_out
 from .streaming import Verdict, streamed
 from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept, logsum
 
@@ -57,7 +57,8 @@ def info_nce(
     Raises:
       UserError: an unknown name, an option out of range, or a batch that does not divide by the devices.
     """
-    _check(same=same, form=form, label_smoothing=label_smoothing, hard_negative=hard_negative)
+    how = {"form": form, "exchange": exchange, "block": block}
+    check_info_nce(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, **how)
     rule = InfoNCE(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, grouped=group is not None)
     if group is not None:
         group = group.reshape(group.shape[0], -1)
@@ -70,20 +71,24 @@ def info_nce(
     return streamed(rule, layout, x, y, scale, None, {"x": marks, "y": marks})
 
 
-def check_options(*, form: str, same: str = "ignore", label_smoothing: float = 0.0) -> None:
-    """Raise UserError, naming the field, for an option that no loss takes."""
+def check_info_nce(
+    *, same: str, label_smoothing: float, hard_negative: float, form: str, exchange: str, block: int
+) -> None:
+    """Raise UserError, naming the field of `config.loss`, for an option that `info_nce` does not take."""
+    check_options(same=same, label_smoothing=label_smoothing, form=form, exchange=exchange, block=block)
+    if not 0.0 <= hard_negative < float("inf"):
+        raise UserError(f"config.loss.hard_negative must be at least 0, got {hard_negative}")
+
+
+def check_options(*, same: str = "ignore", label_smoothing: float = 0.0, form: str, exchange: str, block: int) -> None:
+    """Raise UserError, naming the field of `config.loss`, for an option that no loss takes."""
     if same not in SAME:
         raise unknown("config.loss.same_text", same, SAME)
     if form not in FORMS:
         raise unknown("config.loss.form", form, FORMS)
     if not 0.0 <= label_smoothing <= 1.0:
         raise UserError(f"config.loss.label_smoothing must be from 0 to 1, got {label_smoothing}")
-
-
-def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
-    check_options(form=form, same=same, label_smoothing=label_smoothing)
-    if not 0.0 <= hard_negative < float("inf"):
-        raise UserError(f"config.loss.hard_negative must be at least 0, got {hard_negative}")
+    check_exchange(exchange=exchange, block=block)
 
 
 def without(e: Array, *, valid: Array | None) -> Float[Array, "B E"]:

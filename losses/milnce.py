@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..configs.errors import UserError
 from .exchange import lay_out
 from .infonce import check_options, without
 from .streaming import Verdict, streamed
@@ -46,7 +47,7 @@ def mil_nce(
     Raises:
       UserError: an unknown name, or a batch that does not divide by the devices.
     """
-    check_options(form=form)
+    check_options(form=form, exchange=exchange, block=block)
     size, candidates = text.shape[:2]
     there = None
     if valid is not None or text_valid is not None:
@@ -61,6 +62,17 @@ def mil_nce(
     layout = lay_out(rows=size, exchange=exchange, block=block, axes=axes)
     marks = {"x": {"valid": valid, "group": None}, "y": {"valid": there, "group": None}}
     return streamed(MILNCE(per_row=candidates), layout, x, y, scale, None, marks)
+
+
+def check_mil_nce(
+    *, same: str, label_smoothing: float, hard_negative: float, form: str, exchange: str, block: int
+) -> None:
+    """Raise UserError, naming the field of `config.loss`, for an option that `mil_nce` does not take."""
+    check_options(form=form, exchange=exchange, block=block)
+    if label_smoothing or hard_negative or same != "ignore":
+        raise UserError(
+            "config.loss.name='mil_nce' has no label_smoothing, hard_negative or same_text; leave out these fields"
+        )
 
 
 def dense(

@@ -54,7 +54,8 @@ def sigmoid(
     Raises:
       UserError: an unknown name, an option out of range, or a batch that does not divide by the devices.
     """
-    _check(same=same, form=form, label_smoothing=label_smoothing, hard_negative=hard_negative)
+    how = {"form": form, "exchange": exchange, "block": block}
+    check_sigmoid(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, **how)
     rule = Sigmoid(same=same, label_smoothing=label_smoothing)
     if group is not None:
         group = group.reshape(group.shape[0], -1)
@@ -67,8 +68,11 @@ def sigmoid(
     return streamed(rule, layout, x, y, scale, bias, {"x": marks, "y": marks})
 
 
-def _check(*, same: str, form: str, label_smoothing: float, hard_negative: float) -> None:
-    check_options(form=form, same=same, label_smoothing=label_smoothing)
+def check_sigmoid(
+    *, same: str, label_smoothing: float, hard_negative: float, form: str, exchange: str, block: int
+) -> None:
+    """Raise UserError, naming the field of `config.loss`, for an option that `sigmoid` does not take."""
+    check_options(same=same, label_smoothing=label_smoothing, form=form, exchange=exchange, block=block)
     if hard_negative:
         raise UserError(
             f"config.loss.hard_negative={hard_negative} needs a loss in which negatives compete; set it to 0 or "

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool
 
 from ..configs.errors import UserError, unknown
 from ..configs.section import section
-from ..losses.infonce import info_nce, text_group
-from ..losses.milnce import mil_nce
-from ..losses.sigmoid import sigmoid
+from ..losses.infonce import check_info_nce, info_nce, text_group
+from ..losses.milnce import check_mil_nce, mil_nce
+from ..losses.sigmoid import check_sigmoid, sigmoid
 from ..models.draws import fold_each, row_keys
 from ..models.dual import DualTower, build, for_loss
 from ..models.shapes import Scalar
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ..configs.load import Config
     from ..data.options import ClipData
 
-LOSSES = ("infonce", "sigmoid", "mil_nce")
+CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}
+"""Name in `config.loss.name` -> refuses options that this loss does not take."""
 PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
 """Name in `config.loss.pairs` -> (x, y) of the loss."""
 
@@ -63,8 +64,8 @@ class LossOptions:
     microbatch: int = 1
 
     def __post_init__(self):
-        if self.name not in LOSSES:
-            raise unknown("loss in config.loss.name", self.name, LOSSES)
+        if self.name not in CHECKS:
+            raise unknown("loss in config.loss.name", self.name, CHECKS)
         for pair, weight in self.pairs.items():
             if pair not in PAIRS:
                 raise unknown("pair in config.loss.pairs", pair, PAIRS)
@@ -72,10 +73,16 @@ class LossOptions:
                 raise UserError(f"config.loss.pairs.{pair} must be a weight of at least 0, got {weight}")
         if not any(self.pairs.values()):
             raise UserError("config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}")
-        if self.name == "mil_nce" and (self.label_smoothing or self.hard_negative or self.same_text != "ignore"):
-            raise UserError(
-                "config.loss.name='mil_nce' has no label_smoothing, hard_negative or same_text; leave out these fields"
-            )
+        CHECKS[self.name](
+            same=self.same_text,
+            label_smoothing=self.label_smoothing,
+            hard_negative=self.hard_negative,
+            form=self.form,
+            exchange=self.exchange,
+            block=self.block,
+        )
+        if self.microbatch < 1:
+            raise UserError(f"config.loss.microbatch must be at least 1, got {self.microbatch}")
 
     def weights(self) -> dict[str, float]:
         """Return the pairs whose weight is above 0."""
