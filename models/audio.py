@@ -1,5 +1,7 @@
 """The audio tower: a transformer over patches of the log-mel spectrogram."""
 
+import math
+
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
@@ -63,18 +65,11 @@ class AudioTower(nnx.Module):
         Raises:
           UserError: sizes that do not divide, or sound too short for one patch.
         """
-        if mels % patch:
-            raise UserError(f"config.model.audio.mels={mels} must be a multiple of patch={patch}")
-        times = (1 + (audio_samples - _WINDOW) // _HOP) // patch if audio_samples >= _WINDOW else 0
-        if times < 1:
-            raise UserError(
-                f"sound of {audio_samples} samples is too short for one patch of {patch} frames of 10 ms; set "
-                f"config.data.audio_seconds to at least {((patch - 1) * _HOP + _WINDOW) / 16_000:.2f}"
-            )
+        times, bands = _places(audio_samples=audio_samples, mels=mels, patch=patch)
         self.audio_samples, self.mels, self.patch, self.times = audio_samples, mels, patch, times
         self.width, self.dtype = width, compute_dtype(dtype)
         self.embed = linear(patch * patch, width, dtype=self.dtype, rngs=rngs)
-        self.position = position_embedding(times, mels // patch, width=width)
+        self.position = position_embedding(times, bands, width=width)
         self.blocks = Blocks(
             width,
             depth=depth,
@@ -100,3 +95,16 @@ class AudioTower(nnx.Module):
         x = rearrange(x, "b (t p) (f q) -> b (t f) (p q)", p=self.patch, q=self.patch)
         x = self.embed(x.astype(self.dtype)) + self.position[...].astype(self.dtype)[None]  # [B,patches,D]
         return jnp.mean(self.blocks(named(x, "activation/audio/tokens"), keys=keys), axis=1)
+
+
+def _places(*, audio_samples: int, mels: int, patch: int) -> tuple[int, int]:
+    """Return how many whole patches lie along time and along frequency, or raise UserError if none or not whole."""
+    if mels % patch:
+        raise UserError(f"config.model.audio.mels={mels} must be a multiple of patch={patch}")
+    needed = (patch - 1) * _HOP + _WINDOW
+    if audio_samples < needed:
+        raise UserError(
+            f"sound of {audio_samples} samples is too short for one patch of {patch} frames of 10 ms; set "
+            f"config.data.audio_seconds to at least {math.ceil(100 * needed / 16_000) / 100:.2f}"
+        )
+    return (1 + (audio_samples - _WINDOW) // _HOP) // patch, mels // patch

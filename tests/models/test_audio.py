@@ -77,6 +77,14 @@ def test_bad_configs_name_the_field(changes, message):
         tiny(**changes)
 
 
+def test_the_length_that_is_asked_for_is_enough():
+    audio = {key: value for key, value in AUDIO.items() if key not in ("patch", "mels")}  # by default 16 and 80
+    with pytest.raises(UserError, match=r"audio_seconds to at least 0\.18"):
+        tiny(audio=audio, audio_samples=2799)
+    for samples in (2800, round(0.18 * 16_000)):
+        assert tiny(audio=audio, audio_samples=samples).audio.times == 1
+
+
 def test_a_model_without_the_tower_and_sound_of_another_length_are_refused():
     with pytest.raises(UserError, match=r"no audio tower; add config\.model\.audio"):
         tiny(audio=None).encode_audio(jnp.asarray(sound(1)))
