@@ -112,8 +112,15 @@ class Blocks(nnx.Module):
           unroll: how many layers one turn of the loop holds; 0 = all, no loop. Changes speed, not parameters.
           dtype: compute dtype.
           rngs: where the initial values come from.
+
+        Raises:
+          UserError: a policy or activation function that is not known, or a value out of its range.
         """
         check_remat(remat)
+        if unroll < 0:
+            raise UserError(f"config.model.unroll must be a number of layers, or 0 for all of them, got {unroll}")
+        if not 0 <= dropout < 1:
+            raise UserError(f"config.model.{tower}.dropout must be at least 0 and below 1, got {dropout}")
         self.depth, self.remat, self.unroll = depth, remat, unroll
         block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "tower": tower}
         self.layers = stacked(lambda r: Block(width, **block, dtype=dtype, rngs=r), depth=depth, rngs=rngs)

@@ -35,7 +35,10 @@ def fold_each(keys: RowKeys | None, times: int) -> RowKeys | None:
 
 
 def dropout(x: Float[Array, "B *rest"], *, rate: float, keys: RowKeys | None) -> Float[Array, "B *rest"]:
-    """Zero each value with probability `rate` and scale the others by 1 / (1 - rate) (Srivastava et al. 2014)."""
+    """Zero each value with probability `rate`, 0 <= rate < 1, and scale the others by 1 / (1 - rate).
+
+    Srivastava et al. 2014.
+    """
     if keys is None or rate == 0:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)

@@ -70,10 +70,18 @@ class DualTower(nnx.Module):
           text: gives `[B,D]` for token ids.
           audio: gives `[B,D]` for sound, or None.
           embed_dim: E.
-          initial_scale: `exp(log_scale)` at the start.
+          initial_scale: `exp(log_scale)` at the start, above 0 and at most `MAX_SCALE`.
           initial_bias: `bias` at the start (SigLIP: -10); None = there is none.
           rngs: where the projections' initial values come from.
+
+        Raises:
+          UserError: an initial scale out of its range.
         """
+        if not 0 < initial_scale <= MAX_SCALE:
+            raise UserError(
+                f"config.model.initial_scale must be above 0 and at most {MAX_SCALE:g}, got {initial_scale}; "
+                "CLIP starts at 14.3, SigLIP at 10"
+            )
         self.video, self.text, self.audio, self.embed_dim = video, text, audio, embed_dim
         self.video_projection = linear(video.width, embed_dim, dtype=jnp.float32, bias=False, rngs=rngs)
         self.text_projection = linear(text.width, embed_dim, dtype=jnp.float32, bias=False, rngs=rngs)
