@@ -110,7 +110,6 @@ class Contrastive:
         audio_samples: int = 0,
         steps: int = 0,
         unmasked_steps: int = 0,
-        trainable: tuple[str, ...] = (),
     ):
         """Describe the model and the loss; nothing is allocated until `init`.
 
@@ -123,7 +122,6 @@ class Contrastive:
           audio_samples: S; 0 = the batches have no sound.
           steps: `config.train.steps`.
           unmasked_steps: `config.train.unmasked_steps`, the last steps, which see all patches (FLIP, Li et al. 2023).
-          trainable: regexes over parameter paths; () trains all (LiT: all but `^video/`).
 
         Raises:
           UserError: options that do not fit each other.
@@ -132,9 +130,12 @@ class Contrastive:
         self._model = for_loss(model, loss=self._options.name)
         self._sizes = {"num_frames": num_frames, "context_length": context_length, "vocab_size": vocab_size}
         self._sizes["audio_samples"] = audio_samples
-        self._drops = bool((model.get("video") or {}).get("patch_dropout"))
         self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
-        self.trainable = tuple(trainable)
+        if unmasked_steps and not (model.get("video") or {}).get("patch_dropout"):
+            raise UserError(
+                f"config.train.unmasked_steps={unmasked_steps} leaves out patch dropout, but there is none; set "
+                "config.model.video.patch_dropout (0.5 drops half of the patches) or config.train.unmasked_steps to 0"
+            )
         if "audio" in self._options.modalities() and not (model.get("audio") is not None and audio_samples):
             raise UserError(
                 f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
@@ -146,9 +147,8 @@ class Contrastive:
         return section(build, self._model, name="model", **self._sizes, rngs=rngs)
 
     def phase(self, step: int) -> str:
-        """Return `MASKED`, or `UNMASKED` in the last steps of a run whose video tower has patch dropout."""
-        ends = self._drops and self._unmasked_from is not None and step >= self._unmasked_from
-        return UNMASKED if ends else MASKED
+        """Return `MASKED`, or `UNMASKED` in the last steps."""
+        return UNMASKED if self._unmasked_from is not None and step >= self._unmasked_from else MASKED
 
     def loss(
         self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None, phase: str = MASKED
