@@ -28,7 +28,7 @@ def info_nce(
     form: str = "dense",
     exchange: str = "gather",
     block: int = 1024,
-    axes: tuple[str, ...] = ("replica", "fsdp"),
+    axes: tuple[str, ...],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute the symmetric InfoNCE loss over all pairs of a global batch (van den Oord et al. 2018; CLIP, figure 3).
 

@@ -23,7 +23,7 @@ def mil_nce(
     form: str = "dense",
     exchange: str = "gather",
     block: int = 1024,
-    axes: tuple[str, ...] = ("replica", "fsdp"),
+    axes: tuple[str, ...],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute MIL-NCE: any of a clip's candidate texts may be the one that fits (Miech et al. 2020, equation 1).
 

@@ -27,7 +27,7 @@ def sigmoid(
     form: str = "dense",
     exchange: str = "gather",
     block: int = 1024,
-    axes: tuple[str, ...] = ("replica", "fsdp"),
+    axes: tuple[str, ...],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute the sigmoid loss over all pairs of a global batch (Zhai et al. 2023, SigLIP, algorithm 1).
 

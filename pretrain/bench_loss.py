@@ -185,12 +185,13 @@ def _function(loss: str, *, form: str, block: int) -> Callable[..., Any]:
     """Value and gradients by x, y, scale and bias (which InfoNCE does not read)."""
     import jax
 
+    from ..engine.sharding.mesh import BATCH_AXES
     from ..losses.infonce import info_nce
     from ..losses.sigmoid import sigmoid
 
-    options: dict[str, Any] = {"form": "dense"}
+    options: dict[str, Any] = {"form": "dense", "axes": BATCH_AXES}
     if form != "dense":
-        options = {"form": "blockwise", "block": block, "exchange": "ring" if form == "ring" else "gather"}
+        options |= {"form": "blockwise", "block": block, "exchange": "ring" if form == "ring" else "gather"}
 
     def value(x: Any, y: Any, scale: Any, bias: Any) -> Any:
         if loss == "sigmoid":

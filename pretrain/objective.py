@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool
 
 from ..configs.errors import UserError, unknown
 from ..configs.section import section
+from ..engine.sharding.mesh import BATCH_AXES
 from ..losses.infonce import check_info_nce, info_nce, text_group
 from ..losses.milnce import check_mil_nce, mil_nce
 from ..losses.sigmoid import check_sigmoid, sigmoid
@@ -220,7 +221,8 @@ class Contrastive:
     ) -> tuple[Scalar, dict[str, Scalar]]:
         """Return the loss of one pair of modalities and its accuracies."""
         options = self._options
-        how = {"form": options.form, "exchange": options.exchange, "block": options.block, "scale": scale}
+        how = {"form": options.form, "exchange": options.exchange, "block": options.block, "axes": BATCH_AXES}
+        how |= {"scale": scale}
         if options.name == "mil_nce":
             candidates, there = embedded[y], has[y]
             if candidates.ndim == 2:

@@ -8,6 +8,8 @@ import numpy as np
 
 NAMES = ("x", "y", "scale", "bias")
 AXES = ("replica", "fsdp", "tensor")
+ROWS = ("replica", "fsdp")
+"""The mesh axes over which rows are split."""
 
 
 def unit(rng, *shape):
@@ -37,12 +39,12 @@ def value_and_gradients(loss, *arguments, on=None, names=NAMES, **options):
     arguments = [jnp.asarray(a, jnp.float32) for a in arguments]
 
     def value(*floats):
-        return loss(**dict(zip(names, floats, strict=False)), **options)
+        return loss(**dict(zip(names, floats, strict=False)), axes=ROWS, **options)
 
     both = jax.jit(jax.value_and_grad(value, argnums=tuple(range(len(arguments))), has_aux=True))
     with contextlib.nullcontext() if on is None else jax.set_mesh(on):
         if on is not None:
-            split = jax.sharding.PartitionSpec(("replica", "fsdp"))
+            split = jax.sharding.PartitionSpec(ROWS)
             arguments = [jax.device_put(a, jax.NamedSharding(on, split if a.ndim else jax.P())) for a in arguments]
         return jax.device_get(both(*arguments))
 

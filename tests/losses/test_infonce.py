@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contrast import assert_same, marks, mesh, pairs, unit, value_and_gradients
+from contrast import ROWS, assert_same, marks, mesh, pairs, unit, value_and_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +81,7 @@ def test_plain_loss_is_optax_cross_entropy_of_both_directions():
     x, y = (jnp.asarray(e, jnp.float32) for e in pairs(np.random.default_rng(1), 9))
     scores, own = 12.0 * x @ y.T, jnp.arange(9)
     ways = [optax.softmax_cross_entropy_with_integer_labels(s, own).mean() for s in (scores, scores.T)]
-    loss, _ = info_nce(x=x, y=y, scale=jnp.float32(12.0), form="blockwise", block=4)
+    loss, _ = info_nce(x=x, y=y, scale=jnp.float32(12.0), form="blockwise", block=4, axes=ROWS)
     np.testing.assert_allclose(loss, 0.5 * (ways[0] + ways[1]), rtol=1e-5)
 
 
@@ -170,7 +170,7 @@ def test_no_valid_row_gives_zero(form):
 def test_bfloat16_rows_are_computed_in_float32():
     x, y = (jnp.asarray(e, jnp.bfloat16) for e in pairs(np.random.default_rng(2), 8))
     loss, gradient = jax.value_and_grad(
-        lambda x: info_nce(x=x, y=y, scale=jnp.float32(20.0), form="blockwise", block=3)[0]
+        lambda x: info_nce(x=x, y=y, scale=jnp.float32(20.0), form="blockwise", block=3, axes=ROWS)[0]
     )(x)
     assert loss.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
     wanted, _ = reference(np.asarray(x, np.float64), np.asarray(y, np.float64), 20.0)
@@ -181,7 +181,9 @@ def test_blockwise_never_holds_the_scores():
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((4096, 32), (4096, 32), ())]
 
     def temporaries(**options):
-        both = jax.value_and_grad(lambda x, y, s: info_nce(x=x, y=y, scale=s, **options)[0], argnums=(0, 1, 2))
+        both = jax.value_and_grad(
+            lambda x, y, s: info_nce(x=x, y=y, scale=s, axes=ROWS, **options)[0], argnums=(0, 1, 2)
+        )
         return jax.jit(both).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
     scores = 4 * 4096**2
@@ -203,13 +205,13 @@ def test_blockwise_never_holds_the_scores():
 def test_a_wrong_option_is_named(options, field):
     x = jnp.eye(4, dtype=jnp.float32)
     with pytest.raises(UserError, match=field):
-        info_nce(x=x, y=x, scale=jnp.float32(1.0), **options)
+        info_nce(x=x, y=x, scale=jnp.float32(1.0), axes=ROWS, **options)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
     x = jnp.ones((6, 4), jnp.float32)
     with jax.set_mesh(mesh((4, 2, 1))), pytest.raises(UserError, match=r"multiple of 8"):
-        info_nce(x=x, y=x, scale=jnp.float32(1.0), form="blockwise")
+        info_nce(x=x, y=x, scale=jnp.float32(1.0), form="blockwise", axes=ROWS)
 
 
 def test_text_group_is_equal_where_the_real_tokens_are():

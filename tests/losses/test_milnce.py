@@ -11,18 +11,21 @@ NAMES = ("video", "text", "scale")
 
 
 def reference(video, text, scale, *, valid, text_valid):
-    """The loss by loops over clips and candidates, float64."""
+    """The loss and the accuracies by loops over clips and candidates, float64."""
     clips = [i for i in range(len(video)) if valid[i] and text_valid[i].any()]
-    total = 0.0
+    total, hits = 0.0, [0, 0]
     for i in clips:
         own = [np.exp(scale * float(video[i] @ text[i, c])) for c in np.flatnonzero(text_valid[i])]
-        rest = []
+        of_video, of_texts = [], []
         for j in clips:
             if j != i:
-                rest += [np.exp(scale * float(video[i] @ text[j, c])) for c in np.flatnonzero(text_valid[j])]
-                rest += [np.exp(scale * float(video[j] @ text[i, c])) for c in np.flatnonzero(text_valid[i])]
-        total -= np.log(sum(own) / (sum(own) + sum(rest)))
-    return total / max(len(clips), 1)
+                of_video += [np.exp(scale * float(video[i] @ text[j, c])) for c in np.flatnonzero(text_valid[j])]
+                of_texts += [np.exp(scale * float(video[j] @ text[i, c])) for c in np.flatnonzero(text_valid[i])]
+        total -= np.log(sum(own) / (sum(own) + sum(of_video) + sum(of_texts)))
+        hits[0] += max(own) >= max(own + of_video)
+        hits[1] += max(own) >= max(own + of_texts)
+    count = max(len(clips), 1)
+    return total / count, {"accuracy_x2y": hits[0] / count, "accuracy_y2x": hits[1] / count}
 
 
 def clips(rng, rows, candidates=3):
@@ -34,8 +37,13 @@ def clips(rng, rows, candidates=3):
 @pytest.mark.parametrize("form", ["dense", "blockwise"])
 def test_equals_loops_in_float64(form):
     video, text, known = clips(np.random.default_rng(0), 9)
-    (loss, _), gradients = value_and_gradients(mil_nce, video, text, 5.0, names=NAMES, form=form, block=4, **known)
-    np.testing.assert_allclose(loss, reference(video, text, 5.0, **known), rtol=1e-5)
+    (loss, metrics), gradients = value_and_gradients(
+        mil_nce, video, text, 5.0, names=NAMES, form=form, block=4, **known
+    )
+    wanted, wanted_metrics = reference(video, text, 5.0, **known)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    assert {k: pytest.approx(float(v)) for k, v in metrics.items()} == wanted_metrics
+    assert all(0 < share < 1 for share in wanted_metrics.values())
     assert not gradients[1][~known["text_valid"]].any() and not gradients[0][~known["valid"]].any()
     step = 1e-6
     for which, index in [(0, (0, 1)), (0, (3, 2)), (1, (1, 0, 2)), (1, (4, 2, 0)), (2, ())]:
@@ -43,7 +51,7 @@ def test_equals_loops_in_float64(form):
         for sign in (1, -1):
             moved = [video.copy(), text.copy(), np.array(5.0)]
             moved[which][index] += sign * step
-            sides.append(reference(*moved, **known))
+            sides.append(reference(*moved, **known)[0])
         slope = (sides[0] - sides[1]) / (2 * step)
         np.testing.assert_allclose(gradients[which][index], slope, rtol=1e-4, atol=1e-5)
 

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.configs.errors import UserError
 from twinreel.data.batches.synthetic import synthetic_batch
-from twinreel.engine.sharding.mesh import make_mesh, put_batch
+from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
 from twinreel.pretrain.objective import Contrastive
 from twinreel.pretrain.parts import join, split
 
@@ -180,6 +180,16 @@ def test_the_cap_of_the_scale_judges_all_pairs_together(monkeypatch):
     assert float(gradient["log_scale"][...]) == 0.0  # together they ask for more
 
 
+@pytest.mark.parametrize(("name", "loss"), [("infonce", "info_nce"), ("sigmoid", "sigmoid"), ("mil_nce", "mil_nce")])
+def test_the_loss_is_told_over_which_mesh_axes_its_rows_are_split(name, loss, monkeypatch):
+    given, made = {}, objective(name=name)
+    hits = {"accuracy_x2y": 0.0, "accuracy_y2x": 0.0}
+    monkeypatch.setattr(made, "_encode", lambda *_, **__: dict.fromkeys(("video", "text"), jnp.zeros((B, 6))))
+    monkeypatch.setattr(f"twinreel.pretrain.objective.{loss}", lambda **how: given.update(how) or (jnp.zeros(()), hits))
+    made.loss(made.init(nnx.Rngs(0)), on_device(batch_of()), rngs=None)
+    assert given["axes"] == BATCH_AXES
+
+
 def mil_nce64(video, text, *, there, scale):
     """MIL-NCE by its definition (Miech et al. 2020, equation 1), float64; `there` [B,C]."""
     video, text, losses = video.astype(np.float64), text.astype(np.float64), []
@@ -239,7 +249,10 @@ def test_the_last_steps_see_all_patches():
         ({"pairs": {"video_text": -1.0}}, r"config\.loss\.pairs\.video_text"),
         ({"pairs": {"video_text": 0.0}}, "a weight above 0"),
         ({"pairs": {"video_audio": 1.0}}, r"config\.model\.audio"),
-        ({"model": MODEL | {"video": TOWER}, "steps": 10, "unmasked_steps": 3}, r"set config\.model\.video\.patch_drop"),
+        (
+            {"model": MODEL | {"video": TOWER}, "steps": 10, "unmasked_steps": 3},
+            r"set config\.model\.video\.patch_drop",
+        ),
         ({"name": "mil_nce", "label_smoothing": 0.1}, "mil_nce"),
         ({"name": "mil_nce", "form": "blocks"}, r"config\.loss\.form"),
         ({"name": "sigmoid", "hard_negative": 0.5}, r"config\.loss\.hard_negative"),
