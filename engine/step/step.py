@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...models.activations import placing
+from ...models.dense import on_one_cpu
 from ..optimizer.optimizer import Optimizer
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations
@@ -74,19 +75,22 @@ def make_step(
     def step(state: TrainState, batch: Batch, stop: jax.Array) -> tuple[TrainState, Outputs]:
         loss, metrics, others, grads = gradients(state, batch)
         norm = optax.tree.norm(grads)
-        params, opt_state = optimizer.update(grads, state=state.opt_state, params=state.params)
-        moved = TrainState(
-            step=state.step + 1,
-            params=params,
-            others=others,
-            opt_state=opt_state,
-            halted=state.halted,
-            ema=optimizer.average(state.ema, params=params, step=state.step) if state.ema else {},
-        )
+
+        def moved() -> TrainState:
+            params, opt_state = optimizer.update(grads, state=state.opt_state, params=state.params)
+            return TrainState(
+                step=state.step + 1,
+                params=params,
+                others=others,
+                opt_state=opt_state,
+                halted=state.halted,
+                ema=optimizer.average(state.ema, params=params, step=state.step) if state.ema else {},
+            )
+
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         stopping = jnp.any(stop)
         good = finite & (state.halted == NOT_HALTED) & ~stopping
-        state_after = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, state)
+        state_after = _moved_if(good, moved=moved, state=state)
         halted = jnp.where(finite | stopping | (state.halted != NOT_HALTED), state.halted, state.step)
         logged = {"loss": loss, **metrics, "lr": optimizer.schedule(state.step), "grad_norm": norm}
         outputs = {
@@ -97,6 +101,17 @@ def make_step(
         return dataclasses.replace(state_after, halted=halted), outputs
 
     return step
+
+
+def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainState) -> TrainState:
+    """Return `moved()` where `good` (bool scalar) holds, else `state`.
+
+    On one CPU as a branch: a selection keeps it from updating the moments in place, so that it copies them first. An
+    accelerator would wait for a branch, or has to join the selection with the update anyway.
+    """
+    if on_one_cpu():
+        return jax.lax.cond(good, moved, lambda: state)
+    return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved(), state)
 
 
 def trace_step(
