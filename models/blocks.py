@@ -17,7 +17,11 @@ from .remat import check_remat, rematerialised
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention (Vaswani et al. 2017)."""
+    """Multi-head self-attention (Vaswani et al. 2017).
+
+    The columns of `qkv` lie head by head (each head's query, key and value beside each other), so that devices which
+    share out the columns hold whole heads (Shoeybi et al. 2019, Megatron-LM, section 3).
+    """
 
     def __init__(self, width: int, *, heads: int, tower: str, dtype: jnp.dtype, rngs: nnx.Rngs):
         if width % heads:
@@ -29,7 +33,7 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
         """Attend over axis L; keys where `mask` is False are not seen."""
         qkv = named(self.qkv(x), f"activation/{self.tower}/qkv")  # [B,L,3D]
-        q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b l k d", k=3 * self.heads), 3, axis=2)
+        q, k, v = rearrange(qkv, "b l (k three d) -> three b l k d", three=3, k=self.heads)
         seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
         with jax.numpy_dtype_promotion("standard"):  # in bfloat16 it softmaxes in float32 and mixes the two
             y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,L,K,D/K]

@@ -19,14 +19,14 @@ def block_by_loops(x, block, *, heads):
     """One pre-norm block on `[L,D]`, float64, head by head and query by query."""
     length, width = x.shape
     size = width // heads
-    q, k, v = np.split(dense(norm(x, block.norm1), block.attention.qkv), 3, axis=1)
+    qkv = dense(norm(x, block.norm1), block.attention.qkv)
     out = np.zeros_like(x)
     for head in range(heads):
-        part = slice(head * size, (head + 1) * size)
+        q, k, v = np.split(qkv[:, 3 * head * size : 3 * (head + 1) * size], 3, axis=1)  # a head's columns lie together
         for i in range(length):
-            scores = np.array([q[i, part] @ k[j, part] / np.sqrt(size) for j in range(length)])
+            scores = np.array([q[i] @ k[j] / np.sqrt(size) for j in range(length)])
             weights = np.exp(scores - scores.max())
-            out[i, part] = (weights / weights.sum()) @ v[:, part]
+            out[i, head * size : (head + 1) * size] = (weights / weights.sum()) @ v
     x = x + dense(out, block.attention.out)
     hidden = dense(norm(x, block.norm2), block.up)
     return x + dense(gelu(hidden), block.down)
