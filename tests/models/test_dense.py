@@ -41,24 +41,23 @@ def test_output_and_gradients_equal_those_of_numpy_in_float64(dtype, close):
     assert [value.dtype for value in found] == [dtype, dtype, jnp.float32, jnp.float32]
 
 
-def test_a_bias_of_many_rows_keeps_its_gradient_in_bfloat16():
-    """Left to the compiler, the sum over rows is rounded to bfloat16 on the way and comes to 4000."""
-    layer, x = build(dtype=jnp.bfloat16), jnp.ones((4096, 24), jnp.bfloat16)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_bias_of_many_rows_keeps_its_gradient_in_bfloat16(devices):
+    """Left to the compiler, the sum over rows is rounded to bfloat16 on the way and comes to 4000 on one device."""
+    layer, mesh = build(dtype=jnp.bfloat16), make_mesh(devices=jax.devices()[:devices])
     weights = jnp.linspace(0.9, 1.1, 4096)[:, None] * jnp.ones((1, 40))
     loss = nnx.grad(lambda layer, x, weights: jnp.sum(layer(x).astype(jnp.float32) * weights))
-    found = jax.jit(loss)(layer, x, weights)
+    with jax.set_mesh(mesh):
+        rows, whole = NamedSharding(mesh, PartitionSpec("replica")), NamedSharding(mesh, PartitionSpec())
+        x, weights = (jax.device_put(a, rows) for a in (jnp.ones((4096, 24), jnp.bfloat16), weights))
+        found = jax.jit(loss)(jax.device_put(layer, whole), x, weights)
     np.testing.assert_allclose(np.asarray(found.bias[...]), np.full(40, 4096.0), rtol=1e-3)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_it_is_nnx_linear_in_float32(bias):
-    ours, theirs, x = build(bias=bias), build(nnx.Linear, bias=bias), draws(3, 5, 24)
-    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
-
-
+@pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 1e-2)])
 @pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"fsdp": 2, "tensor": 4}])
-def test_sharded_over_a_mesh_it_is_the_same(sizes):
-    layer, x, dy = build(), draws(8, 5, 24), draws(8, 5, 40)
+def test_sharded_over_a_mesh_it_is_the_same(sizes, dtype, close):
+    layer, x, dy = build(dtype=dtype), draws(8, 5, 24, dtype=dtype), draws(8, 5, 40, dtype=dtype)
     alone = jax.jit(value_and_gradients)(layer, x, dy)
     mesh = make_mesh(replica=1, **sizes)
     graph, params = nnx.split(layer)
@@ -67,15 +66,16 @@ def test_sharded_over_a_mesh_it_is_the_same(sizes):
         x, dy = (jax.device_put(a, NamedSharding(mesh, PartitionSpec("fsdp"))) for a in (x, dy))
         shared = jax.jit(value_and_gradients)(nnx.merge(graph, params), x, dy)
     for one, many in zip(alone, shared, strict=True):
-        np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-5)
+        one, many = np.asarray(one, np.float64), np.asarray(many, np.float64)
+        assert np.linalg.norm(many - one) <= close * np.linalg.norm(one)
 
 
 def test_rows_on_several_devices_stay_where_they_are():
     """A layout constraint would have gathered them: the step of eight fake devices came to a standstill over it."""
-    layer, mesh = build(), make_mesh()
+    layer, mesh = build(dtype=jnp.bfloat16), make_mesh()
     with jax.set_mesh(mesh):
         rows, whole = NamedSharding(mesh, PartitionSpec("replica")), NamedSharding(mesh, PartitionSpec())
-        x, dy = (jax.device_put(a, rows) for a in (draws(8, 5, 24), draws(8, 5, 40)))
+        x, dy = (jax.device_put(draws(8, 5, width, dtype=jnp.bfloat16), rows) for width in (24, 40))
         text = jax.jit(value_and_gradients).lower(jax.device_put(layer, whole), x, dy).compile().as_text()
     assert "all-reduce" in text and "all-gather" not in text
 
