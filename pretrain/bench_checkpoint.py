@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..configs.cli import Parser
 from ..configs.errors import UserError
 from ..configs.load import Config, load_config
-from ..configs.section import section
 from .bench import Bench, compile_bench
 
 if TYPE_CHECKING:
@@ -66,18 +65,18 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
     """
     import jax
 
-    from ..data.options import ClipData
     from ..engine.keeping.checkpoint import Checkpoints
 
-    bench = compile_bench(config, data=section(ClipData, config.data, name="data"))
+    bench = compile_bench(config)
+    blueprint, mesh = bench.parts.blueprint, bench.parts.mesh
     with tempfile.TemporaryDirectory(prefix="bench-checkpoint-", dir=folder) as temporary:
         place = Path(temporary)
-        with Checkpoints(place / "checkpoints", abstract=bench.blueprint.abstract, keep_last=1) as checkpoints:
+        with Checkpoints(place / "checkpoints", abstract=blueprint.abstract, keep_last=1) as checkpoints:
             runs = _Steps(bench)
             step_time = runs.step_time()
             each = _repeat(runs, checkpoints=checkpoints, saves=saves)
         start = time.perf_counter()
-        with Checkpoints(place / "checkpoints", abstract=bench.blueprint.abstract) as checkpoints:
+        with Checkpoints(place / "checkpoints", abstract=blueprint.abstract) as checkpoints:
             restored = checkpoints.restore()
             assert restored is not None
             jax.block_until_ready(restored[0])
@@ -86,9 +85,9 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
         raw_write, raw_read = raw_rates(place / "raw", size=size)
     found = {name: statistics.median(one[name] for one in each) for name in each[0]}
     return {
-        "device": bench.mesh.devices.flat[0].device_kind,
-        "devices": bench.mesh.size,
-        "mesh": dict(bench.mesh.shape),
+        "device": mesh.devices.flat[0].device_kind,
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
         "saves": saves,
         "state_bytes": sum(x.nbytes for x in jax.tree.leaves(restored[0])),
         "size_bytes": size,

@@ -24,14 +24,14 @@ def find_changes(
     failed: OutOfMemory,
     topology: Topology,
     devices: Sequence[Any],
-    assumptions: Assumptions | None = None,
+    assumptions: Assumptions,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Try one kind of change after the other, each until the step fits.
 
     Args:
       config: the one that does not fit.
-      traced: its step.
+      traced: its step, in the largest phase of the run; the changes are tried in the same phase.
       failed: what the compiler said.
       topology: of the devices.
       devices: from `topology_devices`.
@@ -48,7 +48,8 @@ def find_changes(
         for changes in steps:
             say(f"does not fit; trying {words(changes)}")
             try:
-                compiled = _try(changed(config, changes), devices=devices, topology=topology, assumptions=assumptions)
+                step = trace(changed(config, changes), devices=devices, phase=traced.phase)
+                compiled = compile_traced(step, topology=topology, assumptions=assumptions)
             except UserError as error:  # a size that does not divide: not a change to propose
                 say(f"  not possible: {error}")
                 continue
@@ -119,7 +120,3 @@ def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:
     now, most = traced.mesh.shape["fsdp"], traced.parts.ways
     sizes = [size for size in (4, 16, 64, 256, most) if now < size <= most and most % size == 0]
     yield from (with_fsdp(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])
-
-
-def _try(config: Config, *, devices: Sequence[Any], topology: Topology, assumptions: Assumptions | None) -> Compiled:
-    return compile_traced(trace(config, devices=devices), topology=topology, assumptions=assumptions or Assumptions())

@@ -24,6 +24,8 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
     console = console or Console(soft_wrap=True)
     mesh = " x ".join(f"{axis}={size}" for axis, size in result["mesh"].items())
     console.print(f"[bold]{result['topology']['words']}[/], mesh {mesh}, global batch {result['batch_size']:,}")
+    if len(result["phases"]) > 1:
+        console.print(_phases(result))
     if result["fits"]:
         console.print(_memory_table(result))
         console.print(_cost_table(result))
@@ -80,6 +82,19 @@ def count(number: float) -> str:
             return f"{number:.2f}{unit}"
         number /= 1000
     return f"{number:,.2f} T"
+
+
+def _phases(result: Mapping[str, Any]) -> str:
+    """Say which phase of the run the tables are of, and what the others need."""
+    first, others = "", []
+    for one in result["phases"]:
+        name = f"phase {one['phase']!r} ({one['steps']:,} steps)"
+        if one["phase"] == result["phase"]:
+            first = f"memory and cost of a step are those of {name}, the largest"
+            continue
+        time = "" if one["step_s"] is None else f", {1e3 * one['step_s']:,.0f} ms a step"
+        others.append(f"{name}: {size(one['memory_bytes'])}{'' if one['fits'] else ', does not fit'}{time}")
+    return "; ".join([first, *others])
 
 
 def _memory_table(result: Mapping[str, Any]) -> Table:

@@ -13,8 +13,9 @@ from rich.progress import Progress
 from ...configs.errors import UserError
 from ...configs.load import Config, to_json
 from ...engine.cost.roofline import Assumptions
+from ..step_parts import make_parts
 from .advice import REMAT, entry, with_fsdp, words
-from .program import changed, compile_traced, make_parts, trace
+from .program import changed, compile_traced, trace
 from .topology import Topology, topology_devices
 
 _MICROBATCHES = (1, 2, 4, 8, 16)

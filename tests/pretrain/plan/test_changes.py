@@ -13,8 +13,10 @@ from twinreel.engine.cost.flops import Flops
 from twinreel.engine.cost.memory import Memory
 from twinreel.engine.cost.roofline import Assumptions, Estimate
 from twinreel.pretrain.plan import advice, program, search
-from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed, make_parts
+from twinreel.pretrain.plan import plan as verb
+from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed
 from twinreel.pretrain.plan.topology import parse_topology
+from twinreel.pretrain.step_parts import make_parts
 
 GIB = 2**30
 TOPOLOGY = dataclasses.replace(parse_topology("v5e-8"), name="stand-in")
@@ -33,13 +35,14 @@ def needed(config):
     return int((activations + 10 / fsdp) * GIB)
 
 
-def stand_in_trace(config, *, devices):
+def stand_in_trace(config, *, devices, phase=None):
     remat, parts, _ = facts(config)
     if parts > 8:
         raise UserError("does not divide")
     again = (remat == "full") + (parts > 1)
     return SimpleNamespace(
         config=config,
+        phase=phase,
         parts=SimpleNamespace(standing_bytes=GIB, ways=8),
         mesh=SimpleNamespace(shape={"replica": 8, "fsdp": 1, "tensor": 1}),
         flops=Flops(model=3.0, recomputed=float(again)),
@@ -84,7 +87,7 @@ def compiled(monkeypatch):
 def test_advice_tries_each_kind_until_it_fits(small, compiled):
     config = small("data.batch_size=64")
     found = advice.find_changes(config, traced=stand_in_trace(config, devices=()), failed=REFUSED, topology=TOPOLOGY,
-                                devices=jax.devices())  # fmt: skip
+                                devices=jax.devices(), assumptions=Assumptions())  # fmt: skip
     by_kind = {one["kind"]: one for one in found}
     assert set(by_kind) == {"remat", "microbatch", "fsdp"}
     assert by_kind["remat"]["changes"] == {"model.remat": "full"} and by_kind["remat"]["fits"]
@@ -93,6 +96,22 @@ def test_advice_tries_each_kind_until_it_fits(small, compiled):
     assert by_kind["fsdp"]["changes"] == {"mesh.replica": -1, "mesh.fsdp": 8, "sharding.rules": "fsdp"}
     assert [policy for policy, _, _ in compiled if policy != "none"] == ["dots", "dots_no_batch", "full"]
     assert "config.model.remat='full'" in advice.words(by_kind["remat"]["changes"])
+
+
+def test_advice_is_by_the_assumptions_that_were_given(small, compiled, monkeypatch):
+    given, seen = Assumptions(matmul=0.4), set()
+
+    def compile_(traced, *, topology, assumptions):
+        seen.add(assumptions)
+        return stand_in_compile(traced, topology=topology, assumptions=assumptions)
+
+    for module in (verb, advice):
+        monkeypatch.setattr(module, "compile_traced", compile_)
+    monkeypatch.setattr(verb, "trace_phases", lambda config, **options: [stand_in_trace(config, **options)])
+    monkeypatch.setattr(verb, "topology_devices", lambda topology: jax.devices())
+    monkeypatch.setattr(verb, "describe", lambda config, **options: {})
+    found = verb.plan(small("data.batch_size=64"), topology=TOPOLOGY, assumptions=given)
+    assert found["advice"] and seen == {given}
 
 
 def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):

@@ -15,8 +15,9 @@ from rich.console import Console
 from twinreel.configs.errors import UserError
 from twinreel.pretrain.plan import report
 from twinreel.pretrain.plan.plan import plan
-from twinreel.pretrain.plan.program import make_parts, parse_out_of_memory, trace
+from twinreel.pretrain.plan.program import parse_out_of_memory, trace
 from twinreel.pretrain.plan.topology import parse_topology, topology_devices
+from twinreel.pretrain.step_parts import make_parts
 
 TOPOLOGY = parse_topology("cpu-8")
 
