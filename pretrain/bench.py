@@ -68,6 +68,7 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
         "dtype": dtype,
         "batch_size": data.batch_size,
         "num_frames": data.num_frames,
+        "vocab_size": bench.parts.vocabulary.size,
         "parameters": sum(x.size for x in jax.tree.leaves((bench.state.params, bench.state.others))),
         "steps": steps,
         "compile_s": bench.compile_s,

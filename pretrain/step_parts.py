@@ -6,7 +6,7 @@ from typing import Any
 
 from ..configs.load import Config
 from ..configs.section import section
-from .synthetic import batch_like
+from .synthetic import Vocabulary, batch_like, vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class StepParts:
       mesh: of the devices.
       blueprint: shapes and shardings of the state.
       batch: a global batch, of shapes with shardings.
+      vocabulary: of the text tower.
       phases: each phase that occurs in the run -> how many of its steps are in it (`engine.step.phases`).
     """
 
@@ -27,6 +28,7 @@ class StepParts:
     mesh: Any
     blueprint: Any
     batch: dict[str, Any]
+    vocabulary: Vocabulary
     phases: dict[Hashable | None, int]
 
     @property
@@ -73,7 +75,8 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
 
     data = section(ClipData, config.data, name="data")
     steps = section(TrainOptions, config.train, name="train").steps
-    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
+    words = vocabulary(data)
+    objective = make_objective(config, data=data, vocab_size=words.size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
     check_batch_size(data.batch_size, mesh=mesh)
@@ -86,7 +89,12 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
         key: jax.ShapeDtypeStruct((data.batch_size, *value.shape[1:]), device_dtype(value.dtype), sharding=rows)
         for key, value in batch_like(config, rows=1).items()
     }
-    phases = count_phases(objective, steps=range(steps))
     return StepParts(
-        objective=objective, optimizer=optimizer, mesh=mesh, blueprint=blueprint, batch=batch, phases=phases
+        objective=objective,
+        optimizer=optimizer,
+        mesh=mesh,
+        blueprint=blueprint,
+        batch=batch,
+        vocabulary=words,
+        phases=count_phases(objective, steps=range(steps)),
     )

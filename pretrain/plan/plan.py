@@ -185,6 +185,7 @@ def describe(
         "phase": traced.phase,
         "phases": [_phase(one) for one in planned],
         "parameters": sum(math.prod(x.shape) for x in (traced.state.params | traced.state.others).values()),
+        "vocabulary": dataclasses.asdict(traced.parts.vocabulary),
         "memory": None if compiled.memory is None else dataclasses.asdict(compiled.memory),
         "standing_bytes": standing(traced),
         "out_of_memory": None if compiled.out_of_memory is None else dataclasses.asdict(compiled.out_of_memory),

@@ -24,6 +24,7 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
     console = console or Console(soft_wrap=True)
     mesh = " x ".join(f"{axis}={size}" for axis, size in result["mesh"].items())
     console.print(f"[bold]{result['topology']['words']}[/], mesh {mesh}, global batch {result['batch_size']:,}")
+    console.print(f"vocabulary of {result['vocabulary']['size']:,} ({result['vocabulary']['source']})")
     if len(result["phases"]) > 1:
         console.print(_phases(result))
     if result["fits"]:

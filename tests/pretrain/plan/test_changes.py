@@ -43,6 +43,7 @@ def stand_in_trace(config, *, devices, phase=None):
     return SimpleNamespace(
         config=config,
         phase=phase,
+        trace_s=0.0,
         parts=SimpleNamespace(standing_bytes=GIB, ways=8),
         mesh=SimpleNamespace(shape={"replica": 8, "fsdp": 1, "tensor": 1}),
         flops=Flops(model=3.0, recomputed=float(again)),
