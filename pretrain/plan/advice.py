@@ -7,12 +7,17 @@ from typing import Any
 
 from ...configs.errors import UserError
 from ...configs.load import Config, flatten
+from ...configs.section import section
 from ...engine.cost.roofline import Assumptions
+from ..objective import LossOptions
 from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
 from .topology import Topology
 
 REMAT = ("none", "dots", "dots_no_batch", "full")
 """Rematerialisation policies, from the one that keeps most to the one that keeps least."""
+
+FIELDS = {"remat": "model.remat", "microbatch": "loss.microbatch", "fsdp": "mesh.fsdp"}
+"""Kind of change -> its field."""
 
 _MOST = 3  # programs that are compiled for one kind of change
 
@@ -56,7 +61,9 @@ def find_changes(
             best = entry(changes, compiled=compiled) | {"kind": kind}
             if best["fits"]:
                 break
-        if best is not None:
+        if best is None:
+            say(f"does not fit; config.{FIELDS[kind]} leaves no room for a change")
+        else:
             found.append(best)
     return found
 
@@ -106,13 +113,14 @@ def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
 
 
 def _microbatch_steps(config: Config, *, traced: Traced, failed: OutOfMemory) -> Iterator[dict[str, Any]]:
-    """Parts of the batch: from the power of two that the shortage suggests, doubling."""
-    now = config.loss.get("microbatch", 1)
+    """Parts of the batch, rising: those nearest to what the shortage suggests, and the most there can be."""
+    now = section(LossOptions, config.loss, name="loss").microbatch
     rows = config.data.batch_size // traced.parts.ways
-    room = max(1, failed.limit - traced.parts.standing_bytes)
-    ratio = max(2.0, failed.needed / room) if failed.limit else 2.0
-    first = now * 2 ** math.ceil(math.log2(ratio))
-    yield from ({"loss.microbatch": parts} for parts in (first * 2**i for i in range(_MOST)) if rows % parts == 0)
+    room = max(1, (failed.limit or 0) - traced.parts.standing_bytes)
+    wanted = now * max(2.0, (failed.needed or 0) / room)
+    larger = [parts for parts in range(now + 1, rows + 1) if rows % parts == 0]
+    nearest = sorted(larger, key=lambda parts: abs(math.log(parts / wanted)))[: _MOST - 1]
+    yield from ({"loss.microbatch": parts} for parts in sorted({*nearest, *larger[-1:]}))
 
 
 def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:

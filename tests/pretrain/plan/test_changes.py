@@ -99,6 +99,17 @@ def test_advice_tries_each_kind_until_it_fits(small, compiled):
     assert "config.model.remat='full'" in advice.words(by_kind["remat"]["changes"])
 
 
+@pytest.mark.parametrize(
+    ("rows", "now", "ratio", "tried"),
+    [(4, 1, 5, [2, 4]), (128, 1, 5, [4, 8, 128]), (12, 2, 2, [3, 4, 12]), (7, 1, 3, [7]), (4, 4, 9, [])],
+)
+def test_parts_of_a_batch_divide_its_rows(small, rows, now, ratio, tried):
+    config = small(f"data.batch_size={rows * 8}", f"loss.microbatch={now}")
+    failed = dataclasses.replace(REFUSED, needed=ratio * 15 * GIB)  # of the 16 GiB one is taken whatever the parts
+    steps = advice._microbatch_steps(config, traced=stand_in_trace(config, devices=()), failed=failed)
+    assert [step["loss.microbatch"] for step in steps] == tried
+
+
 def test_advice_is_by_the_assumptions_that_were_given(small, compiled, monkeypatch):
     given, seen = Assumptions(matmul=0.4), set()
 
