@@ -114,11 +114,12 @@ def plan(
       say: told what is being done.
 
     Returns:
-      JSON values: `fits`, `topology`, `mesh`, `memory` (bytes on a chip by kind, None if it does not fit),
-      `out_of_memory`, `flops` (per chip), `collectives`, `time` (None on fake devices), `input` (per host),
-      `checkpoint_bytes`, `run`, `assumptions`, `compile_s`, and with advice `advice`. Of a run with several phases
-      (`phases`: each with its steps, memory and time) all that is of one step is of `phase`, the largest; it fits if
-      all do, the run's hours are those of all its steps, and the input rate is that of the fastest.
+      JSON values: `fits`, `topology`, `mesh`, `vocabulary`, `memory` (bytes on a chip by kind, None if it does not
+      fit), `out_of_memory` (`needed` and `limit` None if the compiler lacks another memory than HBM), `flops` (per
+      chip), `collectives`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`,
+      `assumptions`, `compile_s`, and with advice `advice`. Of a run with several phases (`phases`: each with its steps,
+      memory and time) all that is of one step is of `phase`, the largest; it fits if all do, the run's hours are those
+      of all its steps, and the input rate is that of the fastest.
     """
     from .advice import find_changes
 
@@ -133,7 +134,7 @@ def plan(
         planned.append(Planned(traced, compile_traced(traced, topology=topology, assumptions=assumptions)))
     result = describe(config, planned=planned, topology=topology, assumptions=assumptions)
     traced, failed = largest(planned).traced, largest(planned).compiled.out_of_memory
-    if failed is not None and advise:
+    if failed is not None and failed.needed is not None and advise:  # without the numbers no change is better
         result["advice"] = find_changes(
             config,
             traced=traced,
@@ -156,7 +157,7 @@ class Planned(NamedTuple):
     def bytes(self) -> int:
         """What a chip would have to hold, as the compiler says; 0 where it does not."""
         if self.compiled.out_of_memory is not None:
-            return self.compiled.out_of_memory.needed
+            return self.compiled.out_of_memory.needed or 0
         return self.compiled.memory.total if self.compiled.memory else 0
 
     @property

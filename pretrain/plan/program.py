@@ -70,14 +70,15 @@ class OutOfMemory:
     """What the compiler says of a step that does not fit.
 
     Attributes:
-      needed: bytes that it wants on each chip (those of the part that it names).
-      limit: bytes that there are.
+      needed: bytes that it wants of each chip's main memory (those of the part that it names); None if that is not
+        what it lacks, as when an on-chip memory is too small.
+      limit: bytes that there are of it.
       largest: (bytes, what) of the largest allocations, where the compiler lists them.
       message: its own words.
     """
 
-    needed: int
-    limit: int
+    needed: int | None
+    limit: int | None
     largest: tuple[tuple[int, str], ...]
     message: str
 
@@ -223,16 +224,18 @@ def checkpoint_bytes(state: Any) -> int:
 
 
 def parse_out_of_memory(message: str) -> OutOfMemory:
-    """Read the TPU compiler's report of a program that does not fit.
+    """Read the TPU compiler's report of a program that does not fit; not all such are of a chip's main memory.
 
     >>> report = parse_out_of_memory("RESOURCE_EXHAUSTED: ... temporaries (50.73G) exceeds available HBM (15.75G).")
     >>> report.needed // 2**30, report.limit // 2**30
     (50, 15)
+    >>> parse_out_of_memory("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem.").needed is None
+    True
     """
     used = re.search(rf"[Uu]sed {_AMOUNT} of {_AMOUNT} hbm", message)
     short = re.search(rf"\({_AMOUNT}\) exceeds available HBM \({_AMOUNT}\)", message)
     found = used or short
-    needed, limit = (_bytes(found[1], found[2]), _bytes(found[3], found[4])) if found else (0, 0)
+    needed, limit = (_bytes(found[1], found[2]), _bytes(found[3], found[4])) if found else (None, None)
     largest = []
     for size, unit, rest in re.findall(rf"\d+\. Size: {_AMOUNT}\n(.*?)(?:=====|\Z)", message, re.DOTALL):
         shape = re.search(r"Shape: (\S+)", rest)

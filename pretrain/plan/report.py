@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .advice import words
@@ -94,7 +95,8 @@ def _phases(result: Mapping[str, Any]) -> str:
             first = f"memory and cost of a step are those of {name}, the largest"
             continue
         time = "" if one["step_s"] is None else f", {1e3 * one['step_s']:,.0f} ms a step"
-        others.append(f"{name}: {size(one['memory_bytes'])}{'' if one['fits'] else ', does not fit'}{time}")
+        memory = f", {size(one['memory_bytes'])}" if one["memory_bytes"] else ""
+        others.append(f"{name}: {'fits' if one['fits'] else 'does not fit'}{memory}{time}")
     return "; ".join([first, *others])
 
 
@@ -174,6 +176,9 @@ def _print_out_of_memory(result: Mapping[str, Any], *, console: Console) -> None
     failed = result["out_of_memory"]
     if result["memory"]:  # it compiles, but all together is too much
         console.print(_memory_table(result))
+    if failed["needed"] is None:
+        console.print("[bold red]does not compile[/]: " + escape(failed["message"].strip().splitlines()[0]))
+        return
     console.print(
         f"[bold red]does not fit[/]: the compiler wants {size(failed['needed'])}, there are {size(failed['limit'])}"
     )
