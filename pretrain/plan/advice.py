@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...configs.errors import UserError
-from ...configs.load import Config, flatten
-from ...configs.section import section
+from ...configs.load import Config
+from ...configs.section import field_of, section
 from ...engine.cost.roofline import Assumptions
+from ...engine.loop.train import create_rules
+from ...engine.sharding.rules import FSDP, REPLICATED
+from ...models.dual import build
 from ..objective import LossOptions
 from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
 from .topology import Topology
@@ -89,11 +92,22 @@ def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def with_fsdp(config: Config, *, fsdp: int) -> dict[str, Any]:
-    """Return the changes that split parameters over `fsdp` devices, sharding rules included where none split any."""
+def mesh_changes(config: Config, *, fsdp: int, tensor: int | None = None) -> dict[str, Any]:
+    """Return the changes that lay parameters over fsdp x tensor devices, sharding rules included where none does so.
+
+    Args:
+      config: a table of rules of its own is kept; of a preset the one that splits over these axes is taken.
+      fsdp: size of the axis.
+      tensor: likewise; None = as it is.
+    """
     changes: dict[str, Any] = {"mesh.replica": -1, "mesh.fsdp": fsdp}
-    if fsdp > 1 and flatten(config).get("sharding.rules", "replicated") == "replicated":
+    if tensor is not None:
+        changes["mesh.tensor"] = tensor
+    rules = create_rules(config)
+    if rules == REPLICATED and fsdp > 1:
         changes["sharding.rules"] = "fsdp"
+    if rules in (REPLICATED, FSDP) and tensor is not None and tensor > 1:
+        changes["sharding.rules"] = "fsdp_tensor"
     return changes
 
 
@@ -107,7 +121,7 @@ def _ladders(config: Config, *, traced: Traced, failed: OutOfMemory) -> dict[str
 
 def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
     """Policies that keep less than the present one, from the gentlest."""
-    now = config.model.get("remat", "none")
+    now = field_of(build, config.model, field="remat")
     start = REMAT.index(now) + 1 if now in REMAT else len(REMAT) - 1
     yield from ({"model.remat": policy} for policy in REMAT[start:][-_MOST:])
 
@@ -127,4 +141,4 @@ def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:
     """Larger fsdp sizes, up to all devices."""
     now, most = traced.mesh.shape["fsdp"], traced.parts.ways
     sizes = [size for size in (4, 16, 64, 256, most) if now < size <= most and most % size == 0]
-    yield from (with_fsdp(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])
+    yield from (mesh_changes(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])

@@ -37,7 +37,7 @@ _STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 0 = it fits, 1 = it does not."""
+    """Run the verb; 0 = it fits (with --search: something does), 1 = it does not."""
     parser = Parser(verb="plan", description=DESCRIPTION)
     parser.add_config()
     parser.add_argument("--topology", required=True, help="chips to plan for: v5e-256, v5p:8x8x8, cpu-8 ...")
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
             tries=args.tries,
             quiet=quiet,
         )
-        result: dict[str, Any] = {"topology": topology_facts(topology), "ranked": found}
+        result: dict[str, Any] = {"topology": topology_facts(topology)} | found
         show = report.print_search
     else:
         result = plan(
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
         show(result)
     if args.json and not quiet:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 0 if args.search or result["fits"] else 1
+    return 0 if result["fits"] else 1
 
 
 _SHARES = {

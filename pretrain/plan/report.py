@@ -57,7 +57,18 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
             f"{100 * time['mfu']:.1f} %" if time else "",
             time.get("bound", ""),
         )
-    console.print(table)
+    if result["ranked"]:
+        console.print(table)
+    for name, reason in result["refused"].items():
+        console.print(f"not possible: {name} ({escape(reason)})")
+    if not result["fits"]:
+        least, there = result["least"], result["topology"]["hbm_bytes"]
+        has = f"; a chip has {size(there)}" if there else ""
+        console.print(
+            f"[bold red]nothing fits[/]: the smallest estimate is {size(least['bytes'])} a chip, with "
+            f"{words(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
+            "config.data.batch_size, config.loss.form='blockwise', fewer frames, or smaller towers."
+        )
 
 
 def size(count: float) -> str:

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from twinreel.configs.errors import UserError
-from twinreel.configs.load import flatten
+from twinreel.configs.load import flatten, load_config
 from twinreel.engine.cost.flops import Flops
 from twinreel.engine.cost.memory import Memory
 from twinreel.engine.cost.roofline import Assumptions, Estimate
@@ -81,6 +81,8 @@ def compiled(monkeypatch):
     for module in (advice, search):
         monkeypatch.setattr(module, "trace", stand_in_trace)
         monkeypatch.setattr(module, "compile_traced", count)
+    monkeypatch.setattr(search, "trace_phases", lambda config, devices: [stand_in_trace(config, devices=devices,
+                                                                                    phase="masked")])  # fmt: skip
     monkeypatch.setattr(search, "topology_devices", lambda topology: jax.devices())
     return seen
 
@@ -129,11 +131,13 @@ def test_advice_is_by_the_assumptions_that_were_given(small, compiled, monkeypat
 def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
     config = small("data.batch_size=64")
     options = {"topology": TOPOLOGY, "assumptions": Assumptions(), "workdir": tmp_path, "quiet": True}
-    first = search.search(config, tries=3, **options)
+    first = search.search(config, tries=3, **options)["ranked"]
     assert len(compiled) == len(first) == 3
     with (tmp_path / "search.jsonl").open("a") as stream:
         stream.write('{"key": "cut off')  # as a search that is killed leaves it
-    found = search.search(config, tries=40, **options)
+    result = search.search(config, tries=40, **options)
+    found = result["ranked"]
+    assert result["fits"] and result["phase"] == "masked" and not result["refused"]
     assert len(compiled) == len(found) > 3, "what was compiled before is not compiled again"
     fitting = [one for one in found if one["fits"]]
     steps = [one["time"]["step_s"] for one in fitting]
@@ -148,11 +152,56 @@ def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
     assert json.loads(kept[0])["name"].startswith("config.mesh.replica=-1")
 
 
+def test_search_says_what_comes_nearest_if_nothing_fits(overrides, compiled, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verb, "parse_topology", lambda *_, **__: TOPOLOGY)
+    words = ["--config", "demo", "--topology", "v5e-8", "--search", "--workdir", str(tmp_path), "--tries", "40"]
+    words += [f"--config.{change}" for change in (*overrides, "data.batch_size=64")]
+    assert verb.main(words) == 0
+    assert "nothing fits" not in capsys.readouterr().out
+    monkeypatch.setattr(search, "trace", lambda config, **options: huge(config, **options))
+    assert verb.main([*words, "--config.seed=1"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nothing fits: the smallest estimate is 5" in out and "GiB a chip, with config.mesh.replica=-1" in out
+    assert "a chip has 16.00 GiB" in out and "config.data.batch_size" in out
+
+
+def huge(config, **options):
+    traced = stand_in_trace(config, **options)
+    traced.kept += 100 * GIB
+    return traced
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("v5e-256", [(1, 1), (4, 1), (16, 1), (64, 1), (256, 1), (1, 2), (128, 2), (1, 4), (64, 4)]),
+        ("v5e-512", [(1, 1), (4, 1), (16, 1), (64, 1), (256, 1), (1, 2), (128, 2), (1, 4), (64, 4)]),
+    ],
+)
+def test_mesh_shapes_are_of_a_slice_and_of_both_axes(name, wanted):
+    config = load_config("clip_b16")
+    tried = search.meshes(config, topology=parse_topology(name))
+    assert [(one["mesh.fsdp"], one["mesh.tensor"]) for one in tried] == wanted
+    rules = [one.get("sharding.rules") for one in tried]
+    assert rules == [None] + 4 * ["fsdp"] + 4 * ["fsdp_tensor"]
+
+
+def test_tensor_divides_heads_and_a_table_of_rules_is_kept(small):
+    sizes = {one["mesh.tensor"] for one in search.meshes(small(), topology=TOPOLOGY)}
+    assert sizes == {1, 2}  # two heads
+    own = small("mesh.tensor=2")
+    with own.unlocked():
+        own.sharding = {"rules": (("kernel$", ("...", "tensor")), (".*", ()))}
+    tried = search.meshes(own, topology=TOPOLOGY)
+    assert [(one["mesh.fsdp"], one["mesh.tensor"]) for one in tried] == [(1, 2), (4, 2)]
+    assert not any("sharding.rules" in one for one in tried)
+
+
 def test_changes_make_sections_that_a_config_lacks(small):
     config = small()
     with config.unlocked():
         del config.sharding
-    after = changed(config, advice.with_fsdp(config, fsdp=8))
+    after = changed(config, advice.mesh_changes(config, fsdp=8))
     assert "sharding" not in config and after.sharding.rules == "fsdp"
     parts = make_parts(after, devices=jax.devices())
     kernel = parts.blueprint.abstract.params["text_projection/kernel"]
