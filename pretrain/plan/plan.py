@@ -32,7 +32,7 @@ fake devices, where libtpu is not installed (pip install 'twinreel[plan]'). Noth
 
 Memory and collectives are the compiler's; the time is an estimate (`--matmul` ... set its assumptions)."""
 
-_JPEG_BYTES_PER_PIXEL = 0.22  # 19 kB for a frame of 240 pixels on the short side, as measured (bench/README.md)
+_JPEG_BYTES_PER_SQUARE = 19e3 / 240**2  # by the short side squared: 19 kB at 240, as measured (bench/README.md)
 _STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
 
 
@@ -248,23 +248,27 @@ def standing(traced: Traced) -> dict[str, int]:
 def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str, Any]:
     """Return what each host must deliver: clips of a step, their bytes, and the rates if the step time is known.
 
-    `pixels` are the decoded integers that go to the chips, `jpeg` an estimate of what is read from storage.
+    `decoded` are the integers that go to the chips. `jpeg` and `sound` (16-bit samples, as records hold them) are what
+    is used of a record, the JPEGs by an estimate; `stored`, both, is the least that is read from storage, as a record
+    is read whole.
     """
     row = batch_like(config, rows=1)
     clips = config.data.batch_size / hosts
     decoded = sum(value.nbytes for value in row.values())
     frames = row["video"].shape[1] if "video" in row else 0
-    jpeg = frames * _JPEG_BYTES_PER_PIXEL * (config.model.video.image_size * _STORED_SIDE) ** 2
+    jpeg = frames * _JPEG_BYTES_PER_SQUARE * (config.model.video.image_size * _STORED_SIDE) ** 2
+    sound = row["audio"].nbytes if "audio" in row else 0
     rate = None if step_s is None else clips / step_s
     return {
         "hosts": hosts,
         "clips_per_step": clips,
         "decoded_bytes_per_clip": decoded,
         "jpeg_bytes_per_clip": round(jpeg),
+        "sound_bytes_per_clip": sound,
         "clips_per_s": rate,
         "frames_per_s": None if rate is None else rate * frames,
         "decoded_mb_per_s": None if rate is None else rate * decoded / 1e6,
-        "jpeg_mb_per_s": None if rate is None else rate * jpeg / 1e6,
+        "stored_mb_per_s": None if rate is None else rate * (jpeg + sound) / 1e6,
     }
 
 

@@ -149,7 +149,8 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
     if time:
         table.add_row("clips/s, per host", f"{feed['clips_per_s']:,.0f} ({feed['frames_per_s']:,.0f} frames/s)")
         table.add_row("decoded pixels to the chips, per host", f"{feed['decoded_mb_per_s']:,.0f} MB/s")
-        table.add_row("JPEGs from storage, per host (estimate)", f"{feed['jpeg_mb_per_s']:,.0f} MB/s")
+        what = "JPEGs and sound" if feed["sound_bytes_per_clip"] else "JPEGs"
+        table.add_row(f"{what} from storage, per host (estimate)", f"at least {feed['stored_mb_per_s']:,.0f} MB/s")
     table.add_section()
     table.add_row("checkpoint", size(result["checkpoint_bytes"]))
     table.add_row("samples", f"{run['samples']:,} ({run['steps']:,} steps)")

@@ -15,7 +15,7 @@ from rich.console import Console
 from twinreel.configs.errors import UserError
 from twinreel.pretrain.plan import plan as verb
 from twinreel.pretrain.plan import report
-from twinreel.pretrain.plan.plan import plan
+from twinreel.pretrain.plan.plan import input_rate, plan
 from twinreel.pretrain.plan.program import Compiled, parse_out_of_memory, trace
 from twinreel.pretrain.plan.topology import parse_topology, topology_devices
 from twinreel.pretrain.step_parts import make_parts
@@ -87,6 +87,15 @@ def test_input_and_run(result, small):
     assert feed["clips_per_step"] == 16 and feed["hosts"] == 1
     frames = config.data.num_frames * 3 * config.model.video.image_size**2
     assert frames < feed["decoded_bytes_per_clip"] < frames + 1000
+
+
+def test_what_is_read_of_frames_of_240_pixels_and_of_sound(small):
+    config = small("model.video.image_size=210", "model.video.patch=42", "data.audio_seconds=2.0")  # stored at 240
+    feed = input_rate(config, hosts=2, step_s=0.5)
+    assert feed["jpeg_bytes_per_clip"] == 19_000 * config.data.num_frames  # 240 x 360 or 240 x 427, as measured
+    assert feed["sound_bytes_per_clip"] == 2 * 16_000 * 2
+    assert feed["clips_per_s"] == 16 / 2 / 0.5
+    assert feed["stored_mb_per_s"] == pytest.approx(16 * (19_000 * config.data.num_frames + 64_000) / 1e6)
 
 
 def test_it_can_be_written_and_printed(result):
