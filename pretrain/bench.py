@@ -8,7 +8,7 @@ from typing import Any
 
 from ..configs.cli import Parser
 from ..configs.load import Config, load_config
-from ..configs.section import section
+from ..configs.section import field_of, section
 from .step_parts import StepParts, make_parts
 from .synthetic import batch_like
 
@@ -18,7 +18,7 @@ DESCRIPTION = """Measure the train step of a config on synthetic batches: no dat
   twinreel bench step --config demo --json --config.data.batch_size=256
 
 Prints clips/s, step time, the FLOPs of the step's matrix products, MFU (model FLOPs utilisation: FLOPs per second over
-the device's peak) where the peak is known, and peak memory. The step is the one that `pretrain` runs."""
+the device's peak, for the dtype of the video tower) where the peak is known, and peak memory. The step is the one that `pretrain` runs."""
 
 
 def main(argv: list[str]) -> int:
@@ -46,26 +46,30 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
     Returns:
       JSON values: `step_time_s` (median) and `step_time_min_s` in seconds, `clips_per_s` and `frames_per_s` over all
       devices, `flops_per_device` of one step (matrix products; what rematerialisation adds stands beside),
-      `flops_per_s_per_device`, `mfu` (0..1, None where the device's peak is
-      not known), `peak_bytes` per device as the compiler plans it, `device_peak_bytes` as the device counted it (None
-      on CPU), `compile_s`, and what was measured.
+      `flops_per_s_per_device`, `mfu` (0..1, None where the device's peak is not known), `peak_bytes` per device as the
+      compiler plans it, `device_peak_bytes` as the device counted it (None on CPU), `compile_s`, and what was measured.
+      `dtype` is the video tower's; the FLOPs of all towers are held against the peak of its matrix products, which run
+      in `peak_dtype`.
     """
     import jax
 
     from ..data.options import ClipData
-    from ..engine.cost.step import mfu, step_cost
+    from ..engine.cost.step import matmul_dtype, mfu, step_cost
+    from ..models.video import VideoTower
 
     data = section(ClipData, config.data, name="data")
     bench = compile_bench(config)
     times = _time(bench, steps=steps, progress=progress)
     cost = step_cost(bench.jaxpr, compiled=bench.compiled, devices=bench.parts.mesh.size)
     device, seconds = bench.parts.mesh.devices.flat[0], statistics.median(times)
-    dtype = config.model.video.get("dtype", "float32")
+    dtype = field_of(VideoTower, config.model.video, field="dtype")
+    peak = matmul_dtype(dtype, device_kind=device.device_kind)
     return {
         "device": device.device_kind,
         "devices": bench.parts.mesh.size,
         "mesh": dict(bench.parts.mesh.shape),
         "dtype": dtype,
+        "peak_dtype": peak,
         "batch_size": data.batch_size,
         "num_frames": data.num_frames,
         "vocab_size": bench.parts.vocabulary.size,
@@ -80,7 +84,7 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
         "flops_recomputed_per_device": cost.recomputed_flops,
         "flops_are_lower_bound": cost.open_loops > 0,
         "flops_per_s_per_device": cost.flops / seconds,
-        "mfu": mfu(cost, seconds=seconds, device_kind=device.device_kind, dtype=dtype),
+        "mfu": mfu(cost, seconds=seconds, device_kind=device.device_kind, dtype=peak),
         "peak_bytes": cost.peak_bytes,
         "device_peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
     }
