@@ -18,7 +18,8 @@ DESCRIPTION = """Measure the train step of a config on synthetic batches: no dat
   twinreel bench step --config demo --json --config.data.batch_size=256
 
 Prints clips/s, step time, the FLOPs of the step's matrix products, MFU (model FLOPs utilisation: FLOPs per second over
-the device's peak, for the dtype of the video tower) where the peak is known, and peak memory. The step is the one that `pretrain` runs."""
+the device's peak, for the dtype of the video tower) where the peak is known, and peak memory. The step is the one that
+`pretrain` runs."""
 
 
 def main(argv: list[str]) -> int:

@@ -27,8 +27,6 @@ The steps run as in `pretrain`, two ahead of the host, and go on while a save is
 the loop could hand no step to the device; `delay` is by how much longer the same number of steps took with a save among
 them, so that it also holds what the writing takes from the step (on CPU they share the cores)."""
 
-_AHEAD = 2  # as engine.loop.metrics.RUN_AHEAD
-
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
@@ -104,7 +102,7 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
 
 
 class _Steps:
-    """Takes steps as the loop does: the host hands over a step when the one two before it is done."""
+    """Takes steps as the loop does: the host hands over a step when the one RUN_AHEAD before it is done."""
 
     def __init__(self, bench: Bench):
         self._bench, self.step = bench, 0
@@ -114,8 +112,10 @@ class _Steps:
         return self._bench.state
 
     def take(self, count: int, *, between: Any = None) -> float:
-        """Take steps; call `between` after the first two (when the device is busy); returns the seconds of all."""
+        """Take steps; call `between` after the first RUN_AHEAD (the device is busy); returns all seconds."""
         import jax
+
+        from ..engine.loop.metrics import RUN_AHEAD
 
         flying = collections.deque()
         start = time.perf_counter()
@@ -123,9 +123,9 @@ class _Steps:
             self._bench.state, outputs = self._bench.compiled(self._bench.state, self._bench.batch, self._bench.go_on)
             self.step += 1
             flying.append(outputs)
-            if number == _AHEAD - 1 and between is not None:
+            if number == RUN_AHEAD - 1 and between is not None:
                 between()
-            if len(flying) > _AHEAD:
+            if len(flying) > RUN_AHEAD:
                 jax.block_until_ready(flying.popleft())
         jax.block_until_ready(list(flying))
         return time.perf_counter() - start
