@@ -81,7 +81,7 @@ def matmul_dtype(dtype: str, *, device_kind: str) -> str:
     >>> matmul_dtype("float32", device_kind="NVIDIA A100-SXM4-80GB"), matmul_dtype("float32", device_kind="Tesla T4")
     ('tensorfloat32', 'float32')
     """
-    precision = jax.config.jax_default_matmul_precision
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     if dtype != "float32" or precision in _FULL or peak_flops(device_kind, dtype="tensorfloat32") is None:
         return dtype
     return "tensorfloat32"

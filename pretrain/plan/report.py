@@ -41,7 +41,8 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
 def print_search(result: Mapping[str, Any], *, console: Console | None = None) -> None:
     """Print the ranking of `search.search`."""
     console = console or Console(soft_wrap=True)
-    table = Table(title=f"what fits on {result['topology']['words']}, fastest first", title_justify="left")
+    phase = f", in phase {result['phase']!r}, the largest" if result["phase"] else ""
+    table = Table(title=f"what fits on {result['topology']['words']}, fastest first{phase}", title_justify="left")
     for name in ("changes", "memory", "step", "MFU", "bound by"):
         table.add_column(name, justify="left" if name in ("changes", "bound by") else "right")
     for one in result["ranked"]:
@@ -108,7 +109,7 @@ def _phases(result: Mapping[str, Any]) -> str:
         time = "" if one["step_s"] is None else f", {1e3 * one['step_s']:,.0f} ms a step"
         memory = f", {size(one['memory_bytes'])}" if one["memory_bytes"] else ""
         others.append(f"{name}: {'fits' if one['fits'] else 'does not fit'}{memory}{time}")
-    return "; ".join([first, *others])
+    return "; ".join([first, *others, "the input rate is that of the fastest"])
 
 
 def _memory_table(result: Mapping[str, Any]) -> Table:

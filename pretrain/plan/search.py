@@ -51,8 +51,8 @@ def search(
 
     Returns:
       JSON values: `fits`, whether anything does; `ranked`, entries of `advice.entry`, those that fit first, the fastest
-      first; `phase`; `least`, the `changes` with the smallest estimate of memory, and its `bytes`; `refused`, the
-      changes that turned out to be impossible, with the reason.
+      first; `phase`, None of a run with one; `least`, the `changes` with the smallest estimate of memory, and its
+      `bytes`; `refused`, the changes that turned out to be impossible, with the reason.
     """
     devices = topology_devices(topology)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,8 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
             shapes.append((changes, standing))
     if not shapes:
         raise UserError("no mesh shape suits this config; plan without --search says what is wrong with its own")
-    phase = trace_phases(changed(config, shapes[0][0]), devices=devices)[0].phase
+    phases = trace_phases(changed(config, shapes[0][0]), devices=devices)
+    phase = phases[0].phase if len(phases) > 1 else None
     found, refused = [], None
     for kind in _kinds():
         tick()

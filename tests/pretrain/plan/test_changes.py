@@ -137,7 +137,7 @@ def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
         stream.write('{"key": "cut off')  # as a search that is killed leaves it
     result = search.search(config, tries=40, **options)
     found = result["ranked"]
-    assert result["fits"] and result["phase"] == "masked" and not result["refused"]
+    assert result["fits"] and result["phase"] is None and not result["refused"]
     assert len(compiled) == len(found) > 3, "what was compiled before is not compiled again"
     fitting = [one for one in found if one["fits"]]
     steps = [one["time"]["step_s"] for one in fitting]
@@ -150,6 +150,21 @@ def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
     assert len(compiled) == 2, "results of another config are not taken over"
     kept = (tmp_path / "search.jsonl").read_text().splitlines()
     assert json.loads(kept[0])["name"].startswith("config.mesh.replica=-1")
+
+
+def test_search_looks_at_the_largest_phase(small, compiled, tmp_path, monkeypatch):
+    both = [stand_in_trace(small(), devices=(), phase=phase) for phase in ("unmasked", "masked")]
+    seen = set()
+
+    def trace(config, *, devices, phase):
+        seen.add(phase)
+        return stand_in_trace(config, devices=devices, phase=phase)
+
+    monkeypatch.setattr(search, "trace_phases", lambda config, devices: both)
+    monkeypatch.setattr(search, "trace", trace)
+    found = search.search(small("data.batch_size=64"), tries=2, topology=TOPOLOGY, assumptions=Assumptions(),
+                          workdir=tmp_path, quiet=True)  # fmt: skip
+    assert found["phase"] == "unmasked" and seen == {"unmasked"}
 
 
 def test_search_says_what_comes_nearest_if_nothing_fits(overrides, compiled, tmp_path, monkeypatch, capsys):
