@@ -45,6 +45,18 @@ def section(target: Callable[..., _Result], values: Any, *, name: str, **given: 
     return target(**items, **given)
 
 
+def field_of(target: Callable[..., Any], values: Any, *, field: str) -> Any:
+    """Return what `section(target, values)` hands over as one argument: the config's value, or the default.
+
+    Args:
+      target: a function or a class; `field` has a default in its signature.
+      values: the section of the config.
+      field: the argument.
+    """
+    function = target.__init__ if inspect.isclass(target) else target
+    return values[field] if field in values else inspect.signature(function).parameters[field].default
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)

@@ -4,15 +4,13 @@ import dataclasses
 import json
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..configs.cli import Parser
 from ..configs.load import Config, load_config
-from ..configs.section import section
+from ..configs.section import field_of, section
+from .step_parts import StepParts, make_parts
 from .synthetic import batch_like
-
-if TYPE_CHECKING:
-    from ..data.options import ClipData
 
 DESCRIPTION = """Measure the train step of a config on synthetic batches: no data set, no tensorflow.
 
@@ -20,7 +18,8 @@ DESCRIPTION = """Measure the train step of a config on synthetic batches: no dat
   twinreel bench step --config demo --json --config.data.batch_size=256
 
 Prints clips/s, step time, the FLOPs of the step's matrix products, MFU (model FLOPs utilisation: FLOPs per second over
-the device's peak) where the peak is known, and peak memory. The step is the one that `pretrain` runs."""
+the device's peak, for the dtype of the video tower) where the peak is known, and peak memory. The step is the one that
+`pretrain` runs."""
 
 
 def main(argv: list[str]) -> int:
@@ -48,28 +47,33 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
     Returns:
       JSON values: `step_time_s` (median) and `step_time_min_s` in seconds, `clips_per_s` and `frames_per_s` over all
       devices, `flops_per_device` of one step (matrix products; what rematerialisation adds stands beside),
-      `flops_per_s_per_device`, `mfu` (0..1, None where the device's peak is
-      not known), `peak_bytes` per device as the compiler plans it, `device_peak_bytes` as the device counted it (None
-      on CPU), `compile_s`, and what was measured.
+      `flops_per_s_per_device`, `mfu` (0..1, None where the device's peak is not known), `peak_bytes` per device as the
+      compiler plans it, `device_peak_bytes` as the device counted it (None on CPU), `compile_s`, and what was measured.
+      `dtype` is the video tower's; the FLOPs of all towers are held against the peak of its matrix products, which run
+      in `peak_dtype`.
     """
     import jax
 
     from ..data.options import ClipData
-    from ..engine.cost.step import mfu, step_cost
+    from ..engine.cost.step import matmul_dtype, mfu, step_cost
+    from ..models.video import VideoTower
 
     data = section(ClipData, config.data, name="data")
-    bench = compile_bench(config, data=data)
+    bench = compile_bench(config)
     times = _time(bench, steps=steps, progress=progress)
-    cost = step_cost(bench.jaxpr, compiled=bench.compiled, devices=bench.mesh.size)
-    device, seconds = bench.mesh.devices.flat[0], statistics.median(times)
-    dtype = config.model.video.get("dtype", "float32")
+    cost = step_cost(bench.jaxpr, compiled=bench.compiled, devices=bench.parts.mesh.size)
+    device, seconds = bench.parts.mesh.devices.flat[0], statistics.median(times)
+    dtype = field_of(VideoTower, config.model.video, field="dtype")
+    peak = matmul_dtype(dtype, device_kind=device.device_kind)
     return {
         "device": device.device_kind,
-        "devices": bench.mesh.size,
-        "mesh": dict(bench.mesh.shape),
+        "devices": bench.parts.mesh.size,
+        "mesh": dict(bench.parts.mesh.shape),
         "dtype": dtype,
+        "peak_dtype": peak,
         "batch_size": data.batch_size,
         "num_frames": data.num_frames,
+        "vocab_size": bench.parts.vocabulary.size,
         "parameters": sum(x.size for x in jax.tree.leaves((bench.state.params, bench.state.others))),
         "steps": steps,
         "compile_s": bench.compile_s,
@@ -81,7 +85,7 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
         "flops_recomputed_per_device": cost.recomputed_flops,
         "flops_are_lower_bound": cost.open_loops > 0,
         "flops_per_s_per_device": cost.flops / seconds,
-        "mfu": mfu(cost, seconds=seconds, device_kind=device.device_kind, dtype=dtype),
+        "mfu": mfu(cost, seconds=seconds, device_kind=device.device_kind, dtype=peak),
         "peak_bytes": cost.peak_bytes,
         "device_peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
     }
@@ -91,8 +95,7 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
 class Bench:
     """A compiled step and what it is called with."""
 
-    mesh: Any
-    blueprint: Any
+    parts: StepParts
     jaxpr: Any
     compiled: Any
     compile_s: float
@@ -101,39 +104,28 @@ class Bench:
     go_on: Any
 
 
-def compile_bench(config: Config, *, data: "ClipData") -> Bench:
-    """Compile the step that `engine.loop.train` would, for one synthetic batch."""
+def compile_bench(config: Config) -> Bench:
+    """Compile the step that `engine.loop.train` would at the start of the run, for one synthetic batch."""
     import jax
 
-    from ..engine.loop.options import TrainOptions
-    from ..engine.loop.train import create_mesh, create_rules
-    from ..engine.optimizer.optimizer import make_optimizer
     from ..engine.sharding.mesh import put_batch
-    from ..engine.step.state import Blueprint
-    from ..engine.step.step import stop_flags, trace_step
-    from .objective import make_objective
+    from ..engine.step.step import stop_flags
 
-    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
-    total = section(TrainOptions, config.train, name="train").steps
-    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=total)
-    mesh = create_mesh(config)
-    with jax.set_mesh(mesh):
-        blueprint = Blueprint(
-            objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
-        )
-        batch = put_batch(batch_like(config, rows=data.batch_size), mesh=mesh)
+    parts = make_parts(config)
+    rows = config.data.batch_size
+    with jax.set_mesh(parts.mesh):
+        batch = put_batch(batch_like(config, rows=rows), mesh=parts.mesh)
         start = time.perf_counter()
-        traced = trace_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
+        traced = parts.trace()
         compiled = traced.lower().compile()
         return Bench(
-            mesh=mesh,
-            blueprint=blueprint,
+            parts=parts,
             jaxpr=traced.jaxpr,
             compiled=compiled,
             compile_s=time.perf_counter() - start,
-            state=blueprint.init(),
+            state=parts.blueprint.init(),
             batch=batch,
-            go_on=stop_flags(mesh)[False],
+            go_on=stop_flags(parts.mesh)[False],
         )
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..configs.cli import Parser
 from ..configs.errors import UserError
 from ..configs.load import Config, load_config
-from ..configs.section import section
 from .bench import Bench, compile_bench
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ whole on disk, how long a restore takes, and how that compares with a plain file
 The steps run as in `pretrain`, two ahead of the host, and go on while a save is written. `blocked` is the time in which
 the loop could hand no step to the device; `delay` is by how much longer the same number of steps took with a save among
 them, so that it also holds what the writing takes from the step (on CPU they share the cores)."""
-
-_AHEAD = 2  # as engine.loop.metrics.RUN_AHEAD
 
 
 def main(argv: list[str]) -> int:
@@ -66,18 +63,18 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
     """
     import jax
 
-    from ..data.options import ClipData
     from ..engine.keeping.checkpoint import Checkpoints
 
-    bench = compile_bench(config, data=section(ClipData, config.data, name="data"))
+    bench = compile_bench(config)
+    blueprint, mesh = bench.parts.blueprint, bench.parts.mesh
     with tempfile.TemporaryDirectory(prefix="bench-checkpoint-", dir=folder) as temporary:
         place = Path(temporary)
-        with Checkpoints(place / "checkpoints", abstract=bench.blueprint.abstract, keep_last=1) as checkpoints:
+        with Checkpoints(place / "checkpoints", abstract=blueprint.abstract, keep_last=1) as checkpoints:
             runs = _Steps(bench)
             step_time = runs.step_time()
             each = _repeat(runs, checkpoints=checkpoints, saves=saves)
         start = time.perf_counter()
-        with Checkpoints(place / "checkpoints", abstract=bench.blueprint.abstract) as checkpoints:
+        with Checkpoints(place / "checkpoints", abstract=blueprint.abstract) as checkpoints:
             restored = checkpoints.restore()
             assert restored is not None
             jax.block_until_ready(restored[0])
@@ -86,9 +83,9 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
         raw_write, raw_read = raw_rates(place / "raw", size=size)
     found = {name: statistics.median(one[name] for one in each) for name in each[0]}
     return {
-        "device": bench.mesh.devices.flat[0].device_kind,
-        "devices": bench.mesh.size,
-        "mesh": dict(bench.mesh.shape),
+        "device": mesh.devices.flat[0].device_kind,
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
         "saves": saves,
         "state_bytes": sum(x.nbytes for x in jax.tree.leaves(restored[0])),
         "size_bytes": size,
@@ -105,7 +102,7 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
 
 
 class _Steps:
-    """Takes steps as the loop does: the host hands over a step when the one two before it is done."""
+    """Takes steps as the loop does: the host hands over a step when the one RUN_AHEAD before it is done."""
 
     def __init__(self, bench: Bench):
         self._bench, self.step = bench, 0
@@ -115,8 +112,10 @@ class _Steps:
         return self._bench.state
 
     def take(self, count: int, *, between: Any = None) -> float:
-        """Take steps; call `between` after the first two (when the device is busy); returns the seconds of all."""
+        """Take steps; call `between` after the first RUN_AHEAD (the device is busy); returns all seconds."""
         import jax
+
+        from ..engine.loop.metrics import RUN_AHEAD
 
         flying = collections.deque()
         start = time.perf_counter()
@@ -124,9 +123,9 @@ class _Steps:
             self._bench.state, outputs = self._bench.compiled(self._bench.state, self._bench.batch, self._bench.go_on)
             self.step += 1
             flying.append(outputs)
-            if number == _AHEAD - 1 and between is not None:
+            if number == RUN_AHEAD - 1 and between is not None:
                 between()
-            if len(flying) > _AHEAD:
+            if len(flying) > RUN_AHEAD:
                 jax.block_until_ready(flying.popleft())
         jax.block_until_ready(list(flying))
         return time.perf_counter() - start

@@ -12,7 +12,8 @@ from ..configs.cli import Parser
 from ..configs.errors import UserError, unknown
 
 DESCRIPTION = """\
-Measure value and gradient of a contrastive loss over growing batches of embeddings.
+Measure value and gradient of a contrastive loss over growing batches of embeddings, with the marks that `pretrain`
+gives it: which rows are valid (all), and the hash of each row's caption (some are equal and do not count as negatives).
 
   twinreel bench loss                                       1k to 1M rows of width 512, InfoNCE
   twinreel bench loss --batch 4096,8192 --dim 768 --loss sigmoid
@@ -162,10 +163,12 @@ def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: An
     split = NamedSharding(mesh, PartitionSpec("fsdp")) if many else SingleDeviceSharding(mesh.devices.flat[0])
     whole = NamedSharding(mesh, PartitionSpec()) if many else split
     function = _function(loss, form=form, block=block)
-    shardings = [split, split, whole, whole]
-    shapes = [(batch, dim), (batch, dim), (), ()]
+    shardings = [split, split, whole, whole, split, split]
+    shapes = [(batch, dim), (batch, dim), (), (), (batch,), (batch, 2)]
+    dtypes = [*4 * [jnp.float32], jnp.bool_, jnp.uint32]
     arguments = [
-        jax.ShapeDtypeStruct(s, jnp.float32, sharding=where) for s, where in zip(shapes, shardings, strict=True)
+        jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+        for shape, dtype, where in zip(shapes, dtypes, shardings, strict=True)
     ]
     begin = time.perf_counter()
     with jax.set_mesh(mesh) if many else contextlib.nullcontext():
@@ -182,21 +185,23 @@ def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: An
 
 
 def _function(loss: str, *, form: str, block: int) -> Callable[..., Any]:
-    """Value and gradients by x, y, scale and bias (which InfoNCE does not read)."""
+    """Value and gradients by x, y, scale and bias (which InfoNCE does not read), with the marks of the rows."""
     import jax
 
     from ..engine.sharding.mesh import BATCH_AXES
     from ..losses.infonce import info_nce
     from ..losses.sigmoid import sigmoid
+    from .objective import LossOptions
 
-    options: dict[str, Any] = {"form": "dense", "axes": BATCH_AXES}
+    options: dict[str, Any] = {"form": "dense", "axes": BATCH_AXES, "same": LossOptions().same_text}
     if form != "dense":
         options |= {"form": "blockwise", "block": block, "exchange": "ring" if form == "ring" else "gather"}
 
-    def value(x: Any, y: Any, scale: Any, bias: Any) -> Any:
+    def value(x: Any, y: Any, scale: Any, bias: Any, valid: Any, group: Any) -> Any:
+        marks = {"valid": valid, "group": group}
         if loss == "sigmoid":
-            return sigmoid(x=x, y=y, scale=scale, bias=bias, **options)
-        return info_nce(x=x, y=y, scale=scale, **options)
+            return sigmoid(x=x, y=y, scale=scale, bias=bias, **marks, **options)
+        return info_nce(x=x, y=y, scale=scale, **marks, **options)
 
     return jax.value_and_grad(value, argnums=(0, 1, 2, 3), has_aux=True)
 
@@ -220,14 +225,14 @@ def _time(
             chosen.append(case)
     if not chosen:
         return
-    values = _embeddings(batch, dim=dim)
+    values = _inputs(batch, dim=dim)
     times: dict[str, list[tuple[float, float]]] = {case.row["form"]: [] for case in chosen}
     for turn in range(rounds + 1):
         for case in chosen:
             arguments = jax.device_put(values, case.shardings)
             spent, cpu, grown = _one_call(case.call, arguments)
             if turn == 0:  # warms up, and shows the memory
-                held = 4 * (2 * batch * dim + 2)
+                held = sum(value.nbytes for value in values)
                 case.row["measured_bytes"] = None if grown is None else held + grown
             else:
                 times[case.row["form"]].append((spent, cpu))
@@ -252,15 +257,16 @@ def _expected(row: dict[str, Any], earlier: list[dict[str, Any]]) -> float:
     return known[-1]["time_s"] * (row["batch"] / known[-1]["batch"]) ** 2 if known else 0.0
 
 
-def _embeddings(batch: int, *, dim: int) -> list[Any]:
-    """Pairs of rows of unit length that lie near each other, a scale and a bias."""
+def _inputs(batch: int, *, dim: int) -> list[Any]:
+    """Pairs of rows of unit length that lie near each other, a scale, a bias; which rows are valid, their groups."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, dim), np.float32)
     y = x + rng.standard_normal((batch, dim), np.float32)
     unit = [e / np.linalg.norm(e, axis=1, keepdims=True) for e in (x, y)]
-    return [*unit, np.float32(20.0), np.float32(-10.0)]
+    captions = rng.integers(0, 8 * batch, size=batch, dtype=np.uint32)  # about one row in eight has another's
+    return [*unit, np.float32(20.0), np.float32(-10.0), np.ones(batch, bool), np.stack([captions, captions], axis=1)]
 
 
 def _one_call(call: Callable[..., Any], arguments: Any) -> tuple[float, float, int | None]:

@@ -1,11 +1,48 @@
 """Synthetic batches of the form that a config trains on, to plan and to measure its step. No tensorflow."""
 
+import dataclasses
+import functools
+
 import numpy as np
 
+from ..configs.errors import UserError
 from ..configs.load import Config
 from ..configs.section import section
 from ..data.batches.synthetic import synthetic_batch
 from ..data.options import ClipData
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The vocabulary of a run that has not begun.
+
+    Attributes:
+      size: V.
+      source: where that was read.
+    """
+
+    size: int
+    source: str
+
+
+def vocabulary(data: ClipData) -> Vocabulary:
+    """Return the vocabulary of the tokenizer that `config.data.tokenizer` names, without asking the network.
+
+    Where the tokenizer is yet to be trained, or is not on this machine, it is `config.data.vocab_size`.
+    """
+    if data.tokenizer == "train":
+        return Vocabulary(size=data.vocab_size, source="config.data.vocab_size, the most that training makes")
+    try:
+        return Vocabulary(size=_tokenizer_size(data.tokenizer), source=f"tokenizer {data.tokenizer}")
+    except UserError as error:
+        return Vocabulary(size=data.vocab_size, source=f"config.data.vocab_size, as it cannot be read here: {error}")
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer_size(name: str) -> int:
+    from ..data.text.tokenizer import load_tokenizer
+
+    return load_tokenizer(name, fetch=False).vocab_size
 
 
 def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
@@ -25,7 +62,8 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
         num_frames=data.num_frames,
         image_size=config.model.video.image_size,
         context_length=data.context_length,
-        vocab_size=data.vocab_size,
+        vocab_size=vocabulary(data).size,
         seed=config.seed,
         audio_samples=data.audio_samples,
+        captions=data.captions_per_clip,
     )

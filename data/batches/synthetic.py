@@ -17,6 +17,7 @@ def synthetic_batch(
     vocab_size: int,
     seed: int,
     audio_samples: int = 0,
+    captions: int = 1,
 ) -> dict[str, np.ndarray]:
     """Make batch number `k`, a pure function of `(seed, k)`.
 
@@ -29,25 +30,24 @@ def synthetic_batch(
       vocab_size: ids lie in `[4, vocab_size)` between begin (2) and end (3).
       seed: any non-negative integer.
       audio_samples: samples S of sound at 16 kHz; 0 leaves out the audio keys.
+      captions: candidate captions C of a row.
 
     Returns:
       The batch of design §2.4: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
       `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`.
+      With C above 1 the texts are [b,C,L] and `caption_index` is [b,C].
     """
     rng = np.random.default_rng((seed, k))
-    b, length = batch_size, context_length
-    pieces = rng.integers(1, length - 1, size=(b, 1))  # between begin and end, so that each row has its own length
-    position = np.arange(length)[None, :]
-    text = rng.integers(4, vocab_size, size=(b, length))
-    text = np.where(position <= pieces, text, np.where(position == pieces + 1, EOS_ID, PAD_ID))
-    text[:, 0] = BOS_ID
+    b = batch_size
+    text, mask = _texts(rng, b * captions, length=context_length, vocab_size=vocab_size)
+    several = (captions,) if captions > 1 else ()
     batch = {
         "video": _pixels(rng, (b, num_frames, image_size, image_size, 3)),
-        "text": text.astype(np.int32),
-        "text_mask": position <= pieces + 1,
+        "text": text.reshape(b, *several, context_length),
+        "text_mask": mask.reshape(b, *several, context_length),
         "valid": np.ones(b, bool),
         "clip_index": k * b + np.arange(b, dtype=np.int64),
-        "caption_index": np.zeros(b, np.int32),
+        "caption_index": np.tile(np.arange(captions, dtype=np.int32), (b, 1)).reshape(b, *several),
     }
     if audio_samples:
         batch["audio"] = rng.integers(-(2**15), 2**15, size=(b, audio_samples), dtype=np.int16)
@@ -64,6 +64,7 @@ def synthetic_batches(
     vocab_size: int,
     seed: int,
     audio_samples: int = 0,
+    captions: int = 1,
     start_step: int = 0,
     distinct: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -85,9 +86,20 @@ def synthetic_batches(
                 vocab_size=vocab_size,
                 seed=seed,
                 audio_samples=audio_samples,
+                captions=captions,
             )
         yield dict(made[slot])
         k += 1
+
+
+def _texts(rng: np.random.Generator, rows: int, *, length: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids int32 [n,L] between begin and end, and the mask bool [n,L]."""
+    pieces = rng.integers(1, length - 1, size=(rows, 1))  # between begin and end, so that each has its own length
+    position = np.arange(length)[None, :]
+    text = rng.integers(4, vocab_size, size=(rows, length))
+    text = np.where(position <= pieces, text, np.where(position == pieces + 1, EOS_ID, PAD_ID))
+    text[:, 0] = BOS_ID
+    return text.astype(np.int32), position <= pieces + 1
 
 
 def _pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

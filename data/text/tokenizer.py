@@ -52,18 +52,19 @@ class Tokenizer(Protocol):
         ...
 
 
-def load_tokenizer(name: Path | str) -> Tokenizer:
+def load_tokenizer(name: Path | str, *, fetch: bool = True) -> Tokenizer:
     """Load the tokenizer that `config.data.tokenizer` names, unless that is "train".
 
     Args:
       name: a SentencePiece `.model` file; a folder as Hugging Face's libraries write it (see `families.read_folder`) or
         its `tokenizer.json`; or `hf://ORGANISATION/NAME`, which `huggingface_hub` fetches or finds in its cache.
+      fetch: whether the network may be asked; without it a name of the hub must be in the cache.
 
     Raises:
       UserError: there is no such file, or it holds no tokenizer.
     """
     if str(name).startswith(_HUB):
-        return families.read_folder(_from_hub(str(name)))
+        return families.read_folder(_from_hub(str(name), fetch=fetch))
     path = Path(name)
     if path.is_dir():
         return families.read_folder(path)
@@ -92,7 +93,7 @@ def tokenizer_from_meta(meta: dict[str, Any]) -> Tokenizer:
     return _KINDS[kind].from_meta(meta)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, *, fetch: bool) -> Path:
     """The local folder with the tokenizer files of a repository of the Hugging Face Hub."""
     repository = name.removeprefix(_HUB)
     if repository.count("/") != 1 or not all(repository.split("/")):
@@ -105,9 +106,12 @@ def _from_hub(name: str) -> Path:
             "or download its files and set config.data.tokenizer to their folder"
         ) from error
     try:
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(families.FILES)))
+        folder = huggingface_hub.snapshot_download(
+            repository, allow_patterns=list(families.FILES), local_files_only=not fetch
+        )
     except (OSError, ValueError) as error:  # what the library raises, offline or for a name that does not exist
         raise UserError(
             f"tokenizer {name!r} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}); "
             "download its files where there is a network and set config.data.tokenizer to their folder"
         ) from error
+    return Path(folder)

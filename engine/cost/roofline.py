@@ -91,7 +91,9 @@ def estimate_step(
         if one.between_slices:
             network += one.sent / (assumptions.network * chip.dcn_host / chip.host_chips)
         else:
-            speed = link_speed(one.axes, chip=chip, mesh=mesh, wraps=wraps)
+            # A permutation is no ring that splits its data both ways: a chip sends to one other, by one link.
+            shift = one.kind == "collective-permute"
+            speed = chip.ici_link if shift else link_speed(one.axes, chip=chip, mesh=mesh, wraps=wraps)
             links += one.sent / (assumptions.links * speed)
     step = max(compute, memory) + (1 - assumptions.overlap) * (links + network)
     parts = {"compute": compute, "memory": memory, "links": links, "network": network}

@@ -8,6 +8,8 @@ import jax
 from .chips import peak_flops
 from .flops import count_flops
 
+_FULL = ("float32", "highest", "F32_F32_F32")  # values of jax_default_matmul_precision
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepCost:
@@ -69,6 +71,20 @@ def mfu(cost: StepCost, *, seconds: float, device_kind: str, dtype: str = "bfloa
     """
     peak = peak_flops(device_kind, dtype=dtype)
     return None if peak is None or not cost.flops else cost.flops / (seconds * peak)
+
+
+def matmul_dtype(dtype: str, *, device_kind: str) -> str:
+    """Return in what matrix products of float32 or bfloat16 models run: a dtype of `chips.DTYPES`.
+
+    On GPUs from Ampere on jax multiplies float32 in tensorfloat32, unless `jax_default_matmul_precision` asks for more.
+
+    >>> matmul_dtype("float32", device_kind="NVIDIA A100-SXM4-80GB"), matmul_dtype("float32", device_kind="Tesla T4")
+    ('tensorfloat32', 'float32')
+    """
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    if dtype != "float32" or precision in _FULL or peak_flops(device_kind, dtype="tensorfloat32") is None:
+        return dtype
+    return "tensorfloat32"
 
 
 def _analysis(stage: Any) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Phases of a run: an objective whose loss changes at a known step, and a compiled step for each phase."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -10,6 +11,13 @@ def phase_of(objective: Objective, *, step: int) -> Hashable | None:
     """Return the phase of the step that follows `step` done ones; None for an objective without phases."""
     phase = getattr(objective, "phase", None)
     return None if phase is None else phase(step)
+
+
+def count_phases(objective: Objective, *, steps: range) -> dict[Hashable | None, int]:
+    """Return the phases of these steps in the order in which they begin, and how many steps each has."""
+    if not hasattr(objective, "phase"):
+        return {None: len(steps)} if steps else {}
+    return dict(Counter(phase_of(objective, step=step) for step in steps))
 
 
 class PhasedSteps:
@@ -28,13 +36,8 @@ class PhasedSteps:
           steps: the numbers of the steps to do.
         """
         self._objective = objective
-        phases = dict.fromkeys(phase_of(objective, step=step) for step in self._asked(steps))
-        self._compiled = {phase: compile_phase(phase) for phase in phases}
+        self._compiled = {phase: compile_phase(phase) for phase in count_phases(objective, steps=steps)}
 
     def at(self, step: int) -> Any:
         """Return the compiled step that follows `step` done ones."""
         return self._compiled[phase_of(self._objective, step=step)]
-
-    def _asked(self, steps: range) -> range:
-        """All steps, or only the first where the objective has no phases."""
-        return steps if hasattr(self._objective, "phase") else steps[:1]

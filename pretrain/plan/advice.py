@@ -6,13 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...configs.errors import UserError
-from ...configs.load import Config, flatten
+from ...configs.load import Config
+from ...configs.section import field_of, section
 from ...engine.cost.roofline import Assumptions
+from ...engine.loop.train import create_rules
+from ...engine.sharding.rules import FSDP, REPLICATED
+from ...models.dual import build
+from ..objective import LossOptions
 from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
 from .topology import Topology
 
 REMAT = ("none", "dots", "dots_no_batch", "full")
 """Rematerialisation policies, from the one that keeps most to the one that keeps least."""
+
+FIELDS = {"remat": "model.remat", "microbatch": "loss.microbatch", "fsdp": "mesh.fsdp"}
+"""Kind of change -> its field."""
 
 _MOST = 3  # programs that are compiled for one kind of change
 
@@ -24,14 +32,14 @@ def find_changes(
     failed: OutOfMemory,
     topology: Topology,
     devices: Sequence[Any],
-    assumptions: Assumptions | None = None,
+    assumptions: Assumptions,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Try one kind of change after the other, each until the step fits.
 
     Args:
       config: the one that does not fit.
-      traced: its step.
+      traced: its step, in the largest phase of the run; the changes are tried in the same phase.
       failed: what the compiler said.
       topology: of the devices.
       devices: from `topology_devices`.
@@ -48,14 +56,17 @@ def find_changes(
         for changes in steps:
             say(f"does not fit; trying {words(changes)}")
             try:
-                compiled = _try(changed(config, changes), devices=devices, topology=topology, assumptions=assumptions)
+                step = trace(changed(config, changes), devices=devices, phase=traced.phase)
+                compiled = compile_traced(step, topology=topology, assumptions=assumptions)
             except UserError as error:  # a size that does not divide: not a change to propose
                 say(f"  not possible: {error}")
                 continue
             best = entry(changes, compiled=compiled) | {"kind": kind}
             if best["fits"]:
                 break
-        if best is not None:
+        if best is None:
+            say(f"does not fit; config.{FIELDS[kind]} leaves no room for a change")
+        else:
             found.append(best)
     return found
 
@@ -81,11 +92,22 @@ def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def with_fsdp(config: Config, *, fsdp: int) -> dict[str, Any]:
-    """Return the changes that split parameters over `fsdp` devices, sharding rules included where none split any."""
+def mesh_changes(config: Config, *, fsdp: int, tensor: int | None = None) -> dict[str, Any]:
+    """Return the changes that lay parameters over fsdp x tensor devices, sharding rules included where none does so.
+
+    Args:
+      config: a table of rules of its own is kept; of a preset the one that splits over these axes is taken.
+      fsdp: size of the axis.
+      tensor: likewise; None = as it is.
+    """
     changes: dict[str, Any] = {"mesh.replica": -1, "mesh.fsdp": fsdp}
-    if fsdp > 1 and flatten(config).get("sharding.rules", "replicated") == "replicated":
+    if tensor is not None:
+        changes["mesh.tensor"] = tensor
+    rules = create_rules(config)
+    if rules == REPLICATED and fsdp > 1:
         changes["sharding.rules"] = "fsdp"
+    if rules in (REPLICATED, FSDP) and tensor is not None and tensor > 1:
+        changes["sharding.rules"] = "fsdp_tensor"
     return changes
 
 
@@ -99,27 +121,24 @@ def _ladders(config: Config, *, traced: Traced, failed: OutOfMemory) -> dict[str
 
 def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
     """Policies that keep less than the present one, from the gentlest."""
-    now = config.model.get("remat", "none")
+    now = field_of(build, config.model, field="remat")
     start = REMAT.index(now) + 1 if now in REMAT else len(REMAT) - 1
     yield from ({"model.remat": policy} for policy in REMAT[start:][-_MOST:])
 
 
 def _microbatch_steps(config: Config, *, traced: Traced, failed: OutOfMemory) -> Iterator[dict[str, Any]]:
-    """Parts of the batch: from the power of two that the shortage suggests, doubling."""
-    now = config.loss.get("microbatch", 1)
+    """Parts of the batch, rising: those nearest to what the shortage suggests, and the most there can be."""
+    now = section(LossOptions, config.loss, name="loss").microbatch
     rows = config.data.batch_size // traced.parts.ways
-    room = max(1, failed.limit - traced.parts.standing_bytes)
-    ratio = max(2.0, failed.needed / room) if failed.limit else 2.0
-    first = now * 2 ** math.ceil(math.log2(ratio))
-    yield from ({"loss.microbatch": parts} for parts in (first * 2**i for i in range(_MOST)) if rows % parts == 0)
+    room = max(1, (failed.limit or 0) - traced.parts.standing_bytes)
+    wanted = now * max(2.0, (failed.needed or 0) / room)
+    larger = [parts for parts in range(now + 1, rows + 1) if rows % parts == 0]
+    nearest = sorted(larger, key=lambda parts: abs(math.log(parts / wanted)))[: _MOST - 1]
+    yield from ({"loss.microbatch": parts} for parts in sorted({*nearest, *larger[-1:]}))
 
 
 def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:
     """Larger fsdp sizes, up to all devices."""
     now, most = traced.mesh.shape["fsdp"], traced.parts.ways
     sizes = [size for size in (4, 16, 64, 256, most) if now < size <= most and most % size == 0]
-    yield from (with_fsdp(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])
-
-
-def _try(config: Config, *, devices: Sequence[Any], topology: Topology, assumptions: Assumptions | None) -> Compiled:
-    return compile_traced(trace(config, devices=devices), topology=topology, assumptions=assumptions or Assumptions())
+    yield from (mesh_changes(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])

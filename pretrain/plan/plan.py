@@ -4,16 +4,15 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...configs.cli import Parser
 from ...configs.load import Config, load_config
-from ...configs.section import section
 from ...engine.cost.roofline import Assumptions
 from ..synthetic import batch_like
-from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace
+from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace_phases
 from .topology import Topology, parse_topology, topology_devices
 
 DESCRIPTION = """Compile the real train step of a config for a pod, with the real TPU compiler and without a TPU.
@@ -33,12 +32,12 @@ fake devices, where libtpu is not installed (pip install 'twinreel[plan]'). Noth
 
 Memory and collectives are the compiler's; the time is an estimate (`--matmul` ... set its assumptions)."""
 
-_JPEG_BYTES_PER_PIXEL = 0.22  # 19 kB for a frame of 240 pixels on the short side, as measured (bench/README.md)
+_JPEG_BYTES_PER_SQUARE = 19e3 / 240**2  # by the short side squared: 19 kB at 240, as measured (bench/README.md)
 _STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 0 = it fits, 1 = it does not."""
+    """Run the verb; 0 = it fits (with --search: something does), 1 = it does not."""
     parser = Parser(verb="plan", description=DESCRIPTION)
     parser.add_config()
     parser.add_argument("--topology", required=True, help="chips to plan for: v5e-256, v5p:8x8x8, cpu-8 ...")
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> int:
             tries=args.tries,
             quiet=quiet,
         )
-        result: dict[str, Any] = {"topology": topology_facts(topology), "ranked": found}
+        result: dict[str, Any] = {"topology": topology_facts(topology)} | found
         show = report.print_search
     else:
         result = plan(
@@ -85,7 +84,7 @@ def main(argv: list[str]) -> int:
         show(result)
     if args.json and not quiet:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 0 if args.search or result["fits"] else 1
+    return 0 if result["fits"] else 1
 
 
 _SHARES = {
@@ -115,38 +114,79 @@ def plan(
       say: told what is being done.
 
     Returns:
-      JSON values: `fits`, `topology`, `mesh`, `memory` (bytes on a chip by kind, None if it does not fit),
-      `out_of_memory`, `flops` (per chip), `collectives`, `time` (None on fake devices), `input` (per host),
-      `checkpoint_bytes`, `run`, `assumptions`, `compile_s`, and with advice `advice`.
+      JSON values: `fits`, `topology`, `mesh`, `vocabulary`, `memory` (bytes on a chip by kind, None if it does not
+      fit), `out_of_memory` (`needed` and `limit` None if the compiler lacks another memory than HBM), `flops` (per
+      chip), `collectives`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`,
+      `assumptions`, `compile_s`, and with advice `advice`. Of a run with several phases (`phases`: each with its steps,
+      memory and time) all that is of one step is of `phase`, the largest; it fits if all do, the run's hours are those
+      of all its steps, and the input rate is that of the fastest.
     """
     from .advice import find_changes
 
     assumptions = assumptions or Assumptions()
     devices = topology_devices(topology)
     say(f"tracing the step for {topology}")
-    traced = trace(config, devices=devices)
-    say(f"compiling ({traced.trace_s:.0f} s for the trace)")
-    compiled = compile_traced(traced, topology=topology, assumptions=assumptions)
-    result = describe(config, traced=traced, compiled=compiled, topology=topology, assumptions=assumptions)
-    if compiled.out_of_memory is not None and advise:
+    planned = []
+    phases = trace_phases(config, devices=devices)
+    for traced in phases:
+        name = f" of phase {traced.phase!r}" if len(phases) > 1 else ""
+        say(f"compiling the step{name} ({traced.trace_s:.0f} s for the trace)")
+        planned.append(Planned(traced, compile_traced(traced, topology=topology, assumptions=assumptions)))
+    result = describe(config, planned=planned, topology=topology, assumptions=assumptions)
+    traced, failed = largest(planned).traced, largest(planned).compiled.out_of_memory
+    if failed is not None and failed.needed is not None and advise:  # without the numbers no change is better
         result["advice"] = find_changes(
-            config, traced=traced, failed=compiled.out_of_memory, topology=topology, devices=devices, say=say
+            config,
+            traced=traced,
+            failed=failed,
+            topology=topology,
+            devices=devices,
+            assumptions=assumptions,
+            say=say,
         )
     return result
 
 
+class Planned(NamedTuple):
+    """The step of one phase of the run."""
+
+    traced: Traced
+    compiled: Compiled
+
+    @property
+    def bytes(self) -> int:
+        """What a chip would have to hold, as the compiler says; 0 where it does not."""
+        if self.compiled.out_of_memory is not None:
+            return self.compiled.out_of_memory.needed or 0
+        return self.compiled.memory.total if self.compiled.memory else 0
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds of a step; None if not known."""
+        return self.compiled.estimate.step_s if self.compiled.estimate else None
+
+
+def largest(planned: Sequence[Planned]) -> Planned:
+    """Return the phase that needs the most memory; one that does not fit before all that do."""
+    return max(planned, key=lambda one: (one.compiled.out_of_memory is not None, one.bytes, one.traced.kept))
+
+
 def describe(
-    config: Config, *, traced: Traced, compiled: Compiled, topology: Topology, assumptions: Assumptions
+    config: Config, *, planned: Sequence[Planned], topology: Topology, assumptions: Assumptions
 ) -> dict[str, Any]:
-    """Return the JSON values of `plan` for a compiled step."""
+    """Return the JSON values of `plan` for the compiled steps of all phases of a run."""
+    traced, compiled = largest(planned)
     chips = traced.mesh.size
-    step_s = compiled.estimate.step_s if compiled.estimate else None
+    known = [one.step_s for one in planned if one.step_s is not None]
     return {
-        "fits": compiled.out_of_memory is None,
+        "fits": all(one.compiled.out_of_memory is None for one in planned),
         "topology": topology_facts(topology),
         "mesh": dict(traced.mesh.shape),
         "batch_size": config.data.batch_size,
+        "phase": traced.phase,
+        "phases": [_phase(one) for one in planned],
         "parameters": sum(math.prod(x.shape) for x in (traced.state.params | traced.state.others).values()),
+        "vocabulary": dataclasses.asdict(traced.parts.vocabulary),
         "memory": None if compiled.memory is None else dataclasses.asdict(compiled.memory),
         "standing_bytes": standing(traced),
         "out_of_memory": None if compiled.out_of_memory is None else dataclasses.asdict(compiled.out_of_memory),
@@ -160,11 +200,21 @@ def describe(
         "bytes_are_lower_bound": compiled.open_loops > 0,
         "time": None if compiled.estimate is None else dataclasses.asdict(compiled.estimate),
         "assumptions": dataclasses.asdict(assumptions),
-        "input": input_rate(config, hosts=topology.hosts, step_s=step_s),
+        "input": input_rate(config, hosts=topology.hosts, step_s=min(known, default=None)),
         "checkpoint_bytes": checkpoint_bytes(traced.state),
-        "run": run_time(config, step_s=step_s, chips=topology.chips),
-        "trace_s": traced.trace_s,
-        "compile_s": compiled.compile_s,
+        "run": run_time(config, planned=planned, chips=topology.chips),
+        "trace_s": sum(one.traced.trace_s for one in planned),
+        "compile_s": sum(one.compiled.compile_s for one in planned),
+    }
+
+
+def _phase(one: Planned) -> dict[str, Any]:
+    return {
+        "phase": one.traced.phase,
+        "steps": one.traced.steps,
+        "fits": one.compiled.out_of_memory is None,
+        "memory_bytes": one.bytes,
+        "step_s": one.step_s,
     }
 
 
@@ -198,32 +248,35 @@ def standing(traced: Traced) -> dict[str, int]:
 def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str, Any]:
     """Return what each host must deliver: clips of a step, their bytes, and the rates if the step time is known.
 
-    `pixels` are the decoded integers that go to the chips, `jpeg` an estimate of what is read from storage.
+    `decoded` are the integers that go to the chips. `jpeg` and `sound` (16-bit samples, as records hold them) are what
+    is used of a record, the JPEGs by an estimate; `stored`, both, is the least that is read from storage, as a record
+    is read whole.
     """
     row = batch_like(config, rows=1)
     clips = config.data.batch_size / hosts
     decoded = sum(value.nbytes for value in row.values())
     frames = row["video"].shape[1] if "video" in row else 0
-    jpeg = frames * _JPEG_BYTES_PER_PIXEL * (config.model.video.image_size * _STORED_SIDE) ** 2
+    jpeg = frames * _JPEG_BYTES_PER_SQUARE * (config.model.video.image_size * _STORED_SIDE) ** 2
+    sound = row["audio"].nbytes if "audio" in row else 0
     rate = None if step_s is None else clips / step_s
     return {
         "hosts": hosts,
         "clips_per_step": clips,
         "decoded_bytes_per_clip": decoded,
         "jpeg_bytes_per_clip": round(jpeg),
+        "sound_bytes_per_clip": sound,
         "clips_per_s": rate,
         "frames_per_s": None if rate is None else rate * frames,
         "decoded_mb_per_s": None if rate is None else rate * decoded / 1e6,
-        "jpeg_mb_per_s": None if rate is None else rate * jpeg / 1e6,
+        "stored_mb_per_s": None if rate is None else rate * (jpeg + sound) / 1e6,
     }
 
 
-def run_time(config: Config, *, step_s: float | None, chips: int) -> dict[str, Any]:
-    """Return the length of the planned run: config.train.steps x config.data.batch_size samples."""
-    from ...engine.loop.options import TrainOptions
-
-    steps = section(TrainOptions, config.train, name="train").steps
-    hours = None if step_s is None else steps * step_s / 3600
+def run_time(config: Config, *, planned: Sequence[Planned], chips: int) -> dict[str, Any]:
+    """Return the length of the planned run, the steps of each phase by the time of its own step."""
+    steps = sum(one.traced.steps for one in planned)
+    times = [one.traced.steps * one.step_s for one in planned if one.step_s is not None]
+    hours = sum(times) / 3600 if len(times) == len(planned) else None
     return {
         "steps": steps,
         "samples": steps * config.data.batch_size,

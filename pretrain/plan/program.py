@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from ...configs.load import Config
@@ -13,9 +13,10 @@ from ...engine.cost.collectives import Traffic, count_collectives
 from ...engine.cost.flops import Flops, count_flops
 from ...engine.cost.hbm import count_hbm_bytes
 from ...engine.cost.hlo import parse_program
-from ...engine.cost.memory import Memory, device_bytes, kept_activations, step_memory, whole_bytes
+from ...engine.cost.memory import Memory, kept_activations, step_memory, whole_bytes
 from ...engine.cost.roofline import Assumptions, Estimate, estimate_step
-from ..synthetic import batch_like
+from ..objective import LossOptions
+from ..step_parts import StepParts, make_parts
 from .topology import Topology
 
 _GIGA = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -29,17 +30,24 @@ class Traced:
 
     Attributes:
       parts: what it is made of.
+      phase: of the run, in which it is taken; None where the objective has no phases.
       stage: `jax.stages.Traced`, to lower and compile.
       flops: over all devices.
       kept: bytes on one device that forward keeps for backward, an estimate.
       trace_s: seconds that it took.
     """
 
-    parts: "Parts"
+    parts: StepParts
+    phase: Hashable | None
     stage: Any
     flops: Flops
     kept: float
     trace_s: float
+
+    @property
+    def steps(self) -> int:
+        """How many steps of the run are like this one."""
+        return self.parts.phases[self.phase]
 
     @property
     def mesh(self) -> Any:
@@ -62,14 +70,15 @@ class OutOfMemory:
     """What the compiler says of a step that does not fit.
 
     Attributes:
-      needed: bytes that it wants on each chip (those of the part that it names).
-      limit: bytes that there are.
+      needed: bytes that it wants of each chip's main memory (those of the part that it names); None if that is not
+        what it lacks, as when an on-chip memory is too small.
+      limit: bytes that there are of it.
       largest: (bytes, what) of the largest allocations, where the compiler lists them.
       message: its own words.
     """
 
-    needed: int
-    limit: int
+    needed: int | None
+    limit: int | None
     largest: tuple[tuple[int, str], ...]
     message: str
 
@@ -112,79 +121,33 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     return after
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a step is made of; shapes only."""
+def trace_phases(config: Config, *, devices: Sequence[Any]) -> list[Traced]:
+    """Trace every step that `pretrain` would compile with this config: one for each phase of the run.
 
-    objective: Any
-    optimizer: Any
-    mesh: Any
-    blueprint: Any
-    batch: dict[str, Any]
-
-    @property
-    def ways(self) -> int:
-        """Over how many devices the batch is split."""
-        return self.mesh.shape["replica"] * self.mesh.shape["fsdp"]
-
-    @property
-    def standing_bytes(self) -> int:
-        """Bytes on one device of state, gradients and batch: what is there however little is kept of activations."""
-        state = self.blueprint.abstract
-        return device_bytes(state) + device_bytes(state.params) + device_bytes(self.batch)
-
-
-def make_parts(config: Config, *, devices: Sequence[Any]) -> Parts:
-    """Build what the step of a config is made of on these devices.
+    Returns:
+      The phase that keeps the most activations first.
 
     Raises:
       UserError: a mistake in the config, or sizes that do not divide.
     """
-    import jax
-
-    from ...data.options import ClipData
-    from ...engine.loop.options import TrainOptions
-    from ...engine.loop.train import create_rules
-    from ...engine.optimizer.optimizer import make_optimizer
-    from ...engine.sharding.mesh import batch_sharding, check_batch_size, device_dtype, make_mesh
-    from ...engine.step.state import Blueprint
-    from ..objective import make_objective
-
-    data = section(ClipData, config.data, name="data")
-    steps = section(TrainOptions, config.train, name="train").steps
-    objective = make_objective(config, data=data, vocab_size=data.vocab_size)
-    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
-    mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
-    check_batch_size(data.batch_size, mesh=mesh)
-    with jax.set_mesh(mesh):
-        blueprint = Blueprint(
-            objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
-        )
-    rows = batch_sharding(mesh)
-    batch: dict[str, Any] = {
-        key: jax.ShapeDtypeStruct((data.batch_size, *value.shape[1:]), device_dtype(value.dtype), sharding=rows)
-        for key, value in batch_like(config, rows=1).items()
-    }
-    return Parts(objective=objective, optimizer=optimizer, mesh=mesh, blueprint=blueprint, batch=batch)
-
-
-def trace(config: Config, *, devices: Sequence[Any]) -> Traced:
-    """Trace the step that `pretrain` would run with this config on these devices.
-
-    Raises:
-      UserError: a mistake in the config, or sizes that do not divide.
-    """
-    import jax
-
-    from ...engine.step.step import trace_step
-
-    start = time.perf_counter()
     parts = make_parts(config, devices=devices)
-    with jax.set_mesh(parts.mesh):
-        stage = trace_step(parts.batch, objective=parts.objective, optimizer=parts.optimizer, blueprint=parts.blueprint)
-    rows = config.data.batch_size // config.loss.get("microbatch", 1)
+    traced = [_trace(config, parts=parts, phase=phase) for phase in parts.phases]
+    return sorted(traced, key=lambda one: -one.kept)
+
+
+def trace(config: Config, *, devices: Sequence[Any], phase: Hashable | None = None) -> Traced:
+    """Trace the step of one phase, None = that of step 0; errors as of `trace_phases`."""
+    parts = make_parts(config, devices=devices)
+    return _trace(config, parts=parts, phase=next(iter(parts.phases)) if phase is None else phase)
+
+
+def _trace(config: Config, *, parts: StepParts, phase: Hashable | None) -> Traced:
+    start = time.perf_counter()
+    stage = parts.trace(phase=phase)
+    rows = config.data.batch_size // section(LossOptions, config.loss, name="loss").microbatch
     return Traced(
         parts=parts,
+        phase=phase,
         stage=stage,
         flops=count_flops(stage.jaxpr),
         kept=kept_activations(stage.jaxpr, rows=rows, ways=parts.ways),
@@ -261,16 +224,18 @@ def checkpoint_bytes(state: Any) -> int:
 
 
 def parse_out_of_memory(message: str) -> OutOfMemory:
-    """Read the TPU compiler's report of a program that does not fit.
+    """Read the TPU compiler's report of a program that does not fit; not all such are of a chip's main memory.
 
     >>> report = parse_out_of_memory("RESOURCE_EXHAUSTED: ... temporaries (50.73G) exceeds available HBM (15.75G).")
     >>> report.needed // 2**30, report.limit // 2**30
     (50, 15)
+    >>> parse_out_of_memory("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem.").needed is None
+    True
     """
     used = re.search(rf"[Uu]sed {_AMOUNT} of {_AMOUNT} hbm", message)
     short = re.search(rf"\({_AMOUNT}\) exceeds available HBM \({_AMOUNT}\)", message)
     found = used or short
-    needed, limit = (_bytes(found[1], found[2]), _bytes(found[3], found[4])) if found else (0, 0)
+    needed, limit = (_bytes(found[1], found[2]), _bytes(found[3], found[4])) if found else (None, None)
     largest = []
     for size, unit, rest in re.findall(rf"\d+\. Size: {_AMOUNT}\n(.*?)(?:=====|\Z)", message, re.DOTALL):
         shape = re.search(r"Shape: (\S+)", rest)

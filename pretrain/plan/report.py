@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .advice import words
@@ -24,6 +25,9 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
     console = console or Console(soft_wrap=True)
     mesh = " x ".join(f"{axis}={size}" for axis, size in result["mesh"].items())
     console.print(f"[bold]{result['topology']['words']}[/], mesh {mesh}, global batch {result['batch_size']:,}")
+    console.print(f"vocabulary of {result['vocabulary']['size']:,} ({result['vocabulary']['source']})")
+    if len(result["phases"]) > 1:
+        console.print(_phases(result))
     if result["fits"]:
         console.print(_memory_table(result))
         console.print(_cost_table(result))
@@ -37,7 +41,8 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
 def print_search(result: Mapping[str, Any], *, console: Console | None = None) -> None:
     """Print the ranking of `search.search`."""
     console = console or Console(soft_wrap=True)
-    table = Table(title=f"what fits on {result['topology']['words']}, fastest first", title_justify="left")
+    phase = f", in phase {result['phase']!r}, the largest" if result["phase"] else ""
+    table = Table(title=f"what fits on {result['topology']['words']}, fastest first{phase}", title_justify="left")
     for name in ("changes", "memory", "step", "MFU", "bound by"):
         table.add_column(name, justify="left" if name in ("changes", "bound by") else "right")
     for one in result["ranked"]:
@@ -53,7 +58,18 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
             f"{100 * time['mfu']:.1f} %" if time else "",
             time.get("bound", ""),
         )
-    console.print(table)
+    if result["ranked"]:
+        console.print(table)
+    for name, reason in result["refused"].items():
+        console.print(f"not possible: {name} ({escape(reason)})")
+    if not result["fits"]:
+        least, there = result["least"], result["topology"]["hbm_bytes"]
+        has = f"; a chip has {size(there)}" if there else ""
+        console.print(
+            f"[bold red]nothing fits[/]: the smallest estimate is {size(least['bytes'])} a chip, with "
+            f"{words(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
+            "config.data.batch_size, config.loss.form='blockwise', fewer frames, or smaller towers."
+        )
 
 
 def size(count: float) -> str:
@@ -80,6 +96,20 @@ def count(number: float) -> str:
             return f"{number:.2f}{unit}"
         number /= 1000
     return f"{number:,.2f} T"
+
+
+def _phases(result: Mapping[str, Any]) -> str:
+    """Say which phase of the run the tables are of, and what the others need."""
+    first, others = "", []
+    for one in result["phases"]:
+        name = f"phase {one['phase']!r} ({one['steps']:,} steps)"
+        if one["phase"] == result["phase"]:
+            first = f"memory and cost of a step are those of {name}, the largest"
+            continue
+        time = "" if one["step_s"] is None else f", {1e3 * one['step_s']:,.0f} ms a step"
+        memory = f", {size(one['memory_bytes'])}" if one["memory_bytes"] else ""
+        others.append(f"{name}: {'fits' if one['fits'] else 'does not fit'}{memory}{time}")
+    return "; ".join([first, *others, "the input rate is that of the fastest"])
 
 
 def _memory_table(result: Mapping[str, Any]) -> Table:
@@ -120,7 +150,8 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
     if time:
         table.add_row("clips/s, per host", f"{feed['clips_per_s']:,.0f} ({feed['frames_per_s']:,.0f} frames/s)")
         table.add_row("decoded pixels to the chips, per host", f"{feed['decoded_mb_per_s']:,.0f} MB/s")
-        table.add_row("JPEGs from storage, per host (estimate)", f"{feed['jpeg_mb_per_s']:,.0f} MB/s")
+        what = "JPEGs and sound" if feed["sound_bytes_per_clip"] else "JPEGs"
+        table.add_row(f"{what} from storage, per host (estimate)", f"at least {feed['stored_mb_per_s']:,.0f} MB/s")
     table.add_section()
     table.add_row("checkpoint", size(result["checkpoint_bytes"]))
     table.add_row("samples", f"{run['samples']:,} ({run['steps']:,} steps)")
@@ -158,6 +189,9 @@ def _print_out_of_memory(result: Mapping[str, Any], *, console: Console) -> None
     failed = result["out_of_memory"]
     if result["memory"]:  # it compiles, but all together is too much
         console.print(_memory_table(result))
+    if failed["needed"] is None:
+        console.print("[bold red]does not compile[/]: " + escape(failed["message"].strip().splitlines()[0]))
+        return
     console.print(
         f"[bold red]does not fit[/]: the compiler wants {size(failed['needed'])}, there are {size(failed['limit'])}"
     )

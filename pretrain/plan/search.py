@@ -3,20 +3,29 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress
 
 from ...configs.errors import UserError
 from ...configs.load import Config, to_json
+from ...configs.section import field_of
 from ...engine.cost.roofline import Assumptions
-from .advice import REMAT, entry, with_fsdp, words
-from .program import changed, compile_traced, make_parts, trace
+from ...engine.loop.train import create_rules
+from ...engine.sharding.mesh import make_mesh
+from ...engine.sharding.rules import PRESETS
+from ...models.audio import AudioTower
+from ...models.text import TextTower
+from ...models.video import VideoTower
+from ..step_parts import make_parts
+from .advice import REMAT, entry, mesh_changes, words
+from .program import changed, compile_traced, trace, trace_phases
 from .topology import Topology, topology_devices
 
+_TENSOR = (1, 2, 4)
 _MICROBATCHES = (1, 2, 4, 8, 16)
 # The estimate of memory before compiling may be too high by this much: the compiler fuses what it says is kept.
 _DOUBT = 2.0
@@ -24,12 +33,13 @@ _DOUBT = 2.0
 
 def search(
     config: Config, *, topology: Topology, assumptions: Assumptions, workdir: Path, tries: int, quiet: bool = False
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     """Rank changes to a config by the estimated step time of those that fit.
 
     Every remat policy with every microbatch is traced once (seconds), which with each mesh shape gives an estimate of
     memory. Those that cannot fit are dropped, of the rest the `tries` with the fewest FLOPs are compiled. Each result
-    is written to `workdir/search.jsonl` at once: a search that was stopped goes on where it was.
+    is written to `workdir/search.jsonl` at once: a search that was stopped goes on where it was. Of a run with several
+    phases the largest is looked at.
 
     Args:
       config: what is changed.
@@ -40,28 +50,42 @@ def search(
       quiet: no progress bar.
 
     Returns:
-      Entries of `advice.entry`, those that fit first, the fastest first.
+      JSON values: `fits`, whether anything does; `ranked`, entries of `advice.entry`, those that fit first, the fastest
+      first; `phase`, None of a run with one; `least`, the `changes` with the smallest estimate of memory, and its
+      `bytes`; `refused`, the changes that turned out to be impossible, with the reason.
     """
     devices = topology_devices(topology)
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / "search.jsonl"
-    done = _read(file, key=fingerprint(config, topology=topology, assumptions=assumptions))
-    console = Console(stderr=True, quiet=quiet)
-    with Progress(console=console) as progress:
+    key = fingerprint(config, topology=topology, assumptions=assumptions)
+    done, refused = _read(file, key=key), {}
+    with Progress(console=Console(stderr=True, quiet=quiet)) as progress:
         bar = progress.add_task("tracing", total=len(REMAT) * len(_MICROBATCHES))
-        chosen = _promising(config, topology=topology, devices=devices, tick=lambda: progress.advance(bar))[:tries]
+        found = _candidates(config, topology=topology, devices=devices, tick=lambda: progress.advance(bar))
+        chosen = found.promising(topology)[:tries]
         bar = progress.add_task("compiling", total=len(chosen))
         for changes in chosen:
             name = words(changes)
             progress.update(bar, description=f"compiling {name}")
             if name not in done:
-                traced = trace(changed(config, changes), devices=devices)
+                try:
+                    traced = trace(changed(config, changes), devices=devices, phase=found.phase)
+                except UserError as error:  # sizes that do not divide on this mesh
+                    refused[name] = str(error)
+                    continue
                 done[name] = entry(changes, compiled=compile_traced(traced, topology=topology, assumptions=assumptions))
-                line = {"key": fingerprint(config, topology=topology, assumptions=assumptions), "name": name}
                 with file.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(line | done[name]) + "\n")
+                    stream.write(json.dumps({"key": key, "name": name} | done[name]) + "\n")
             progress.advance(bar)
-    return sorted(done.values(), key=_rank)
+    ranked = sorted(done.values(), key=_rank)
+    least = min(found.all, key=lambda one: one.bytes)
+    return {
+        "fits": any(one["fits"] for one in ranked),
+        "phase": found.phase,
+        "ranked": ranked,
+        "least": {"changes": least.changes, "bytes": int(least.bytes)},
+        "refused": refused,
+    }
 
 
 def fingerprint(config: Config, *, topology: Topology, assumptions: Assumptions) -> str:
@@ -70,39 +94,79 @@ def fingerprint(config: Config, *, topology: Topology, assumptions: Assumptions)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def mesh_changes(config: Config, *, chips: int) -> list[dict[str, Any]]:
-    """Return the mesh shapes to try: parameters whole, or split over 4, 16 ... or all chips."""
-    sizes = sorted({size for size in (1, 4, 16, 64, 256, chips) if size <= chips and chips % size == 0})
-    return [with_fsdp(config, fsdp=size) for size in sizes]
+def meshes(config: Config, *, topology: Topology) -> list[dict[str, Any]]:
+    """Return the mesh shapes to try: parameters whole, or split over 4, 16 ... or all chips of a slice.
+
+    With a preset of sharding rules each is tried with several sizes of tensor where heads and widths divide: of these
+    only the smallest and the largest fsdp. A table of rules of the config's own keeps the config's tensor.
+    """
+    chips, own = topology.chips // topology.slices, field_of(make_mesh, config.mesh, field="tensor")
+    preset = create_rules(config) in PRESETS.values()
+    found = []
+    for tensor in [size for size in _TENSOR if _divides(config, tensor=size)] if preset else [own]:
+        most = chips // tensor
+        sizes = sorted({size for size in (1, 4, 16, 64, 256, most) if size <= most and most % size == 0})
+        if tensor > 1 and preset:
+            sizes = sorted({sizes[0], sizes[-1]})
+        found += [mesh_changes(config, fsdp=size, tensor=tensor) for size in sizes]
+    return found
 
 
-def _promising(
-    config: Config, *, topology: Topology, devices: Sequence[Any], tick: Callable[[], None]
-) -> list[dict[str, Any]]:
-    """Return changes that may fit by the traces, the most promising first: few FLOPs, few parts, few splits."""
-    limit = topology.chip.hbm_bytes if topology.chip else float("inf")
-    meshes = []
-    for changes in mesh_changes(config, chips=topology.chips):
+def _divides(config: Config, *, tensor: int) -> bool:
+    """Tell whether the heads and the width of every tower divide by `tensor`."""
+    towers = {"video": VideoTower, "text": TextTower, "audio": AudioTower}
+    sizes = [
+        field_of(tower, config.model[name], field=field)
+        for name, tower in towers.items()
+        if config.model.get(name) is not None
+        for field in ("heads", "width")
+    ]
+    return all(size % tensor == 0 for size in sizes)
+
+
+class _Candidate(NamedTuple):
+    """Changes to try: their estimate of memory on a chip, and how good they look (less is better)."""
+
+    changes: dict[str, Any]
+    bytes: float
+    order: tuple[float, ...]
+
+
+class _Candidates(NamedTuple):
+    phase: Hashable | None
+    all: list[_Candidate]
+
+    def promising(self, topology: Topology) -> list[dict[str, Any]]:
+        """Return those that may fit, the most promising first: few FLOPs, few parts, few splits."""
+        limit = topology.chip.hbm_bytes if topology.chip else float("inf")
+        return [one.changes for one in sorted(self.all, key=lambda one: one.order) if one.bytes <= limit]
+
+
+def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], tick: Callable[[], None]) -> _Candidates:
+    """Estimate the memory of every combination of mesh shape, remat policy and microbatch."""
+    shapes = []
+    for changes in meshes(config, topology=topology):
         with contextlib.suppress(UserError):  # a size that does not divide by this mesh
             standing = make_parts(changed(config, changes), devices=devices).standing_bytes
-            meshes.append((changes, standing))
-    if not meshes:
+            shapes.append((changes, standing))
+    if not shapes:
         raise UserError("no mesh shape suits this config; plan without --search says what is wrong with its own")
-    scored, refused = [], None
+    phases = trace_phases(changed(config, shapes[0][0]), devices=devices)
+    phase = phases[0].phase if len(phases) > 1 else None
+    found, refused = [], None
     for kind in _kinds():
         tick()
         try:
-            traced = trace(changed(config, meshes[0][0] | kind), devices=devices)
+            traced = trace(changed(config, shapes[0][0] | kind), devices=devices, phase=phase)
         except UserError as error:  # a batch that does not divide by so many parts
             refused = error
             continue
-        for changes, standing in meshes:
-            if standing + traced.kept / _DOUBT <= limit:
-                order = (traced.flops.hardware, kind["loss.microbatch"], changes["mesh.fsdp"])
-                scored.append((order, changes | kind))
-    if not scored and refused is not None:
+        for changes, standing in shapes:
+            order = (traced.flops.hardware, kind["loss.microbatch"], changes["mesh.tensor"], changes["mesh.fsdp"])
+            found.append(_Candidate(changes | kind, bytes=standing + traced.kept / _DOUBT, order=order))
+    if not found and refused is not None:
         raise refused
-    return [changes for _, changes in sorted(scored, key=lambda one: one[0])]
+    return _Candidates(phase=phase, all=found)
 
 
 def _kinds() -> Iterator[dict[str, Any]]:

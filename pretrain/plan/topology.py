@@ -12,23 +12,6 @@ from typing import Any
 from ...configs.errors import UserError, unknown
 from ...engine.cost.chips import CHIPS, Chip
 
-# The shapes that Google Cloud offers, by chips (cloud.google.com/tpu/docs, pages v4, v5e, v5p, v6e).
-_FLAT = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}
-_CUBES = {
-    4: (2, 2, 1),
-    8: (2, 2, 2),
-    16: (2, 2, 4),
-    32: (2, 4, 4),
-    64: (4, 4, 4),
-    128: (4, 4, 8),
-    256: (4, 8, 8),
-    512: (8, 8, 8),
-    1024: (8, 8, 16),
-    2048: (8, 16, 16),
-    4096: (16, 16, 16),
-}
-# "v4-N" and "v5p-N" count TensorCores, of which a chip has two; "v5e-N" and "v6e-N" count chips.
-_CORES = {"v4": 2, "v5p": 2}
 # Without these libtpu asks the metadata server of a cloud, which is not there, and refuses a second process.
 _OFFLINE = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -66,7 +49,7 @@ class Topology:
         """How many hosts feed them; fake devices have one."""
         if self.chip is None:
             return 1
-        return self.slices * max(1, math.prod(self.shape) // self.chip.host_chips)
+        return self.slices * self.chip.hosts(self.shape)
 
     def wraps(self, axis: int) -> bool:
         """Return whether the chips along an axis of the slice form a ring: 16 of a 2-D torus, multiples of 4 in 3-D."""
@@ -110,31 +93,22 @@ def parse_topology(name: str, *, slices: int = 1) -> Topology:
         shape = tuple(int(size) for size in grid.split("x"))
     else:
         shape, slices = _offered(chip, name=name, number=int(number), slices=slices)
-    _check_shape(chip, name=name, shape=shape)
+    chip.check_slice(shape, flag=f"--topology={name!r}")
     return Topology(name=name, chip=chip, shape=shape, slices=slices)
 
 
 def _offered(chip: Chip, *, name: str, number: int, slices: int) -> tuple[tuple[int, ...], int]:
     """Return (shape, slices) of the size that a name gives."""
-    cores = _CORES.get(chip.name, 1)
-    table = _FLAT if chip.ici_dims == 2 else _CUBES
+    named, cores = chip.named_slices(), chip.cores
     chips = number // cores
     if chip.ici_dims == 2 and chips > chip.pod_chips and chips % chip.pod_chips == 0:
-        return table[chip.pod_chips], slices * (chips // chip.pod_chips)
-    if number % cores or chips not in table:
+        return named[chip.pod_chips], slices * (chips // chip.pod_chips)
+    if number % cores or chips not in named:
         counted = "TensorCores, two to a chip" if cores > 1 else "chips"
-        sizes = ", ".join(f"{chip.name}-{size * cores}" for size in table if size <= chip.pod_chips)
+        sizes = ", ".join(f"{chip.name}-{size * cores}" for size in named)
         raise UserError(f"--topology={name!r} is no size of {chip.name} (the number counts {counted}): {sizes}; "
-                        f"or give a shape, as {chip.name}:{'x'.join(map(str, table[64]))}")  # fmt: skip
-    return table[chips], slices
-
-
-def _check_shape(chip: Chip, *, name: str, shape: tuple[int, ...]) -> None:
-    if len(shape) != chip.ici_dims or math.prod(shape) > chip.pod_chips or min(shape) < 1:
-        raise UserError(
-            f"--topology={name!r}: a slice of {chip.name} has {chip.ici_dims} axes and at most {chip.pod_chips} chips, "
-            f"got {'x'.join(map(str, shape))}; for more chips give --slices"
-        )
+                        f"or give a shape, as {chip.name}:{'x'.join(map(str, named[64]))}")  # fmt: skip
+    return named[chips], slices
 
 
 def topology_devices(topology: Topology) -> Sequence[Any]:
@@ -163,7 +137,7 @@ def topology_devices(topology: Topology) -> Sequence[Any]:
         return topologies.get_topology_desc(
             platform="tpu",
             topology_name=f"{topology.chip.name}:{'x'.join(map(str, topology.shape))}",
-            chip_config_name="megacore" if topology.chip.name in _CORES else "default",
+            chip_config_name="megacore" if topology.chip.cores > 1 else "default",
             chips_per_host_bounds=bounds,
             num_slices=topology.slices,
         ).devices

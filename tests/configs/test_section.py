@@ -4,7 +4,7 @@ import ml_collections
 import pytest
 
 from twinreel.configs.errors import UserError
-from twinreel.configs.section import section
+from twinreel.configs.section import field_of, section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,3 +55,16 @@ def test_mistakes_name_the_field(values, message):
 def test_a_section_that_is_none():
     with pytest.raises(UserError, match=r"config\.train must be a section of fields, got 3"):
         section(Options, 3, name="train")
+
+
+def test_one_field_of_a_section_is_the_configs_or_the_default():
+    def target(*, a: int = 3, b: str = "x"):
+        return a, b
+
+    class Thing:
+        def __init__(self, *, c: float = 0.5):
+            self.c = c
+
+    values = ml_collections.ConfigDict({"b": "y"})
+    assert field_of(target, values, field="a") == 3 and field_of(target, values, field="b") == "y"
+    assert field_of(Thing, {}, field="c") == 0.5

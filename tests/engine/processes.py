@@ -2,11 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from twinreel.pretrain.launch.local import free_port
 
 WORKER = Path(__file__).parent / "worker_train.py"
 LIMIT_S = 120
@@ -58,10 +59,3 @@ def train_lines(workdir):
 def steps_logged(workdir):
     """Return how many steps the run has logged so far."""
     return (workdir / "metrics.jsonl").read_text().count("loss") if (workdir / "metrics.jsonl").is_file() else 0
-
-
-def free_port():
-    """Return a port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]

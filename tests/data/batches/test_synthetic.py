@@ -42,3 +42,10 @@ def test_resuming_and_repeating():
             np.testing.assert_array_equal(a[key], b[key])
     assert (straight[0]["video"] != straight[1]["video"]).any()
     np.testing.assert_array_equal(straight[0]["text"], straight[2]["text"])
+
+
+def test_candidate_captions():
+    batch = synthetic_batch(0, seed=1, captions=4, **SIZES)
+    assert batch["text"].shape == batch["text_mask"].shape == (3, 4, 7) and batch["text"].dtype == np.int32
+    assert batch["caption_index"].tolist() == [[0, 1, 2, 3]] * 3
+    assert batch["text_mask"].any(axis=-1).all() and (batch["text"][:, 0] != batch["text"][:, 1]).any()

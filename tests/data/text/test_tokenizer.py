@@ -58,8 +58,8 @@ def test_settings_of_the_folder_count(tmp_path):
 def test_the_hub_is_asked_for_tokenizer_files_only(monkeypatch):
     asked = []
 
-    def snapshot_download(repository, *, allow_patterns):
-        asked.append((repository, allow_patterns))
+    def snapshot_download(repository, *, allow_patterns, local_files_only):
+        asked.append((repository, allow_patterns, local_files_only))
         return str(GOLDEN / "bert_fast")
 
     hub = types.SimpleNamespace(snapshot_download=snapshot_download)
@@ -67,6 +67,8 @@ def test_the_hub_is_asked_for_tokenizer_files_only(monkeypatch):
     assert load_tokenizer("hf://someone/something").vocab_size == load_tokenizer(GOLDEN / "bert_fast").vocab_size
     assert asked[0][0] == "someone/something" and "tokenizer.json" in asked[0][1]
     assert not any(pattern.endswith((".bin", ".safetensors", "*")) for pattern in asked[0][1])
+    load_tokenizer("hf://someone/something", fetch=False)
+    assert [local_files_only for *_, local_files_only in asked] == [False, True]
     with pytest.raises(UserError, match="hf://ORGANISATION/NAME"):
         load_tokenizer("hf://something")
 

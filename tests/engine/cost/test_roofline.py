@@ -1,5 +1,6 @@
 """The estimate of step time, by hand, on a made-up torus of 4 x 4 chips."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,6 +58,14 @@ def test_a_step_that_waits_for_memory_and_links():
     assert found.network_s == pytest.approx(1e9 / (CHIP.dcn_host / CHIP.host_chips))
     assert found.step_s == pytest.approx(found.hbm_s + 0.75 * (found.links_s + found.network_s))
     assert found.least_s == found.network_s and found.bound == "network"
+
+
+def test_a_shift_by_one_takes_one_link():
+    ring = Traffic(kind="collective-permute", axes=("replica", "fsdp"), between_slices=False, calls=15, bytes=0,
+                   sent=4e9)  # fmt: skip
+    gather = dataclasses.replace(ring, kind="all-gather")
+    assert estimate(traffic=[ring], links=1.0).links_s == pytest.approx(4e9 / CHIP.ici_link)
+    assert estimate(traffic=[gather], links=1.0).links_s == pytest.approx(4e9 / (4 * CHIP.ici_link))
 
 
 def test_shares_are_shares():

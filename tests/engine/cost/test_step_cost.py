@@ -7,7 +7,7 @@ from engine_toy import BATCH, FEATURES, ToyObjective, batch_of
 from twinreel.configs.errors import UserError
 from twinreel.engine.cost.chips import CHIPS, peak_flops
 from twinreel.engine.cost.memory import step_memory
-from twinreel.engine.cost.step import mfu, step_cost
+from twinreel.engine.cost.step import matmul_dtype, mfu, step_cost
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import batch_sharding, device_dtype, make_mesh
 from twinreel.engine.step.state import Blueprint
@@ -83,6 +83,22 @@ def test_known_peaks_and_mfu():
     assert mfu(cost, seconds=1.0, device_kind="cpu") is None
     with pytest.raises(UserError, match="did you mean 'float32'"):
         peak_flops("TPU v4", dtype="flot32")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "wanted"),
+    [
+        ("NVIDIA H100 80GB HBM3", None, 494.5e12),
+        ("NVIDIA H100 80GB HBM3", "high", 494.5e12),
+        ("NVIDIA H100 80GB HBM3", "highest", 67e12),
+        ("NVIDIA H100 80GB HBM3", "float32", 67e12),
+        ("Tesla V100-SXM2-16GB", None, 15.7e12),
+    ],
+)
+def test_float32_is_held_against_what_jax_multiplies_in(device, precision, wanted):
+    with jax.default_matmul_precision(precision):
+        assert peak_flops(device, dtype=matmul_dtype("float32", device_kind=device)) == wanted
+        assert matmul_dtype("bfloat16", device_kind=device) == "bfloat16"
 
 
 def test_both_tables_of_chips_agree():

@@ -11,12 +11,7 @@ import twinreel
 from twinreel.configs.errors import UserError
 from twinreel.engine.start.code import code_version, source_hash
 from twinreel.engine.start.rendezvous import Place, meet
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
+from twinreel.pretrain.launch.local import free_port
 
 
 def gather(guests, *, of, timeout=20.0):

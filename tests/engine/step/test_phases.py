@@ -1,5 +1,7 @@
 """An objective whose loss changes at a known step."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from engine_toy import ToyObjective, batches, config
@@ -7,7 +9,7 @@ from engine_toy import ToyObjective, batches, config
 from twinreel.configs.errors import UserError
 from twinreel.engine.keeping.checkpoint import read_params
 from twinreel.engine.loop.train import train
-from twinreel.engine.step.phases import PhasedSteps
+from twinreel.engine.step.phases import PhasedSteps, count_phases
 
 
 class Masked(ToyObjective):
@@ -75,3 +77,11 @@ def test_unmasked_steps_need_an_objective_with_phases(tmp_path):
         go(tmp_path, ToyObjective(), train__unmasked_steps=2)
     with pytest.raises(UserError, match=r"unmasked_steps=7 must be at most config.train.steps=6"):
         go(tmp_path, ToyObjective(), train__unmasked_steps=7)
+
+
+def test_steps_of_each_phase_are_counted():
+    objective = SimpleNamespace(phase=lambda step: "late" if step >= 7 else "early")
+    assert count_phases(objective, steps=range(10)) == {"early": 7, "late": 3}
+    assert count_phases(objective, steps=range(8, 10)) == {"late": 2}
+    assert count_phases(SimpleNamespace(), steps=range(4, 10)) == {None: 6}
+    assert count_phases(SimpleNamespace(), steps=range(10, 10)) == {}

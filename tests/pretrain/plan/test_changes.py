@@ -8,13 +8,15 @@ import jax
 import pytest
 
 from twinreel.configs.errors import UserError
-from twinreel.configs.load import flatten
+from twinreel.configs.load import flatten, load_config
 from twinreel.engine.cost.flops import Flops
 from twinreel.engine.cost.memory import Memory
 from twinreel.engine.cost.roofline import Assumptions, Estimate
 from twinreel.pretrain.plan import advice, program, search
-from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed, make_parts
+from twinreel.pretrain.plan import plan as verb
+from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed
 from twinreel.pretrain.plan.topology import parse_topology
+from twinreel.pretrain.step_parts import make_parts
 
 GIB = 2**30
 TOPOLOGY = dataclasses.replace(parse_topology("v5e-8"), name="stand-in")
@@ -33,13 +35,15 @@ def needed(config):
     return int((activations + 10 / fsdp) * GIB)
 
 
-def stand_in_trace(config, *, devices):
+def stand_in_trace(config, *, devices, phase=None):
     remat, parts, _ = facts(config)
     if parts > 8:
         raise UserError("does not divide")
     again = (remat == "full") + (parts > 1)
     return SimpleNamespace(
         config=config,
+        phase=phase,
+        trace_s=0.0,
         parts=SimpleNamespace(standing_bytes=GIB, ways=8),
         mesh=SimpleNamespace(shape={"replica": 8, "fsdp": 1, "tensor": 1}),
         flops=Flops(model=3.0, recomputed=float(again)),
@@ -77,6 +81,8 @@ def compiled(monkeypatch):
     for module in (advice, search):
         monkeypatch.setattr(module, "trace", stand_in_trace)
         monkeypatch.setattr(module, "compile_traced", count)
+    monkeypatch.setattr(search, "trace_phases", lambda config, devices: [stand_in_trace(config, devices=devices,
+                                                                                    phase="masked")])  # fmt: skip
     monkeypatch.setattr(search, "topology_devices", lambda topology: jax.devices())
     return seen
 
@@ -84,7 +90,7 @@ def compiled(monkeypatch):
 def test_advice_tries_each_kind_until_it_fits(small, compiled):
     config = small("data.batch_size=64")
     found = advice.find_changes(config, traced=stand_in_trace(config, devices=()), failed=REFUSED, topology=TOPOLOGY,
-                                devices=jax.devices())  # fmt: skip
+                                devices=jax.devices(), assumptions=Assumptions())  # fmt: skip
     by_kind = {one["kind"]: one for one in found}
     assert set(by_kind) == {"remat", "microbatch", "fsdp"}
     assert by_kind["remat"]["changes"] == {"model.remat": "full"} and by_kind["remat"]["fits"]
@@ -95,14 +101,43 @@ def test_advice_tries_each_kind_until_it_fits(small, compiled):
     assert "config.model.remat='full'" in advice.words(by_kind["remat"]["changes"])
 
 
+@pytest.mark.parametrize(
+    ("rows", "now", "ratio", "tried"),
+    [(4, 1, 5, [2, 4]), (128, 1, 5, [4, 8, 128]), (12, 2, 2, [3, 4, 12]), (7, 1, 3, [7]), (4, 4, 9, [])],
+)
+def test_parts_of_a_batch_divide_its_rows(small, rows, now, ratio, tried):
+    config = small(f"data.batch_size={rows * 8}", f"loss.microbatch={now}")
+    failed = dataclasses.replace(REFUSED, needed=ratio * 15 * GIB)  # of the 16 GiB one is taken whatever the parts
+    steps = advice._microbatch_steps(config, traced=stand_in_trace(config, devices=()), failed=failed)
+    assert [step["loss.microbatch"] for step in steps] == tried
+
+
+def test_advice_is_by_the_assumptions_that_were_given(small, compiled, monkeypatch):
+    given, seen = Assumptions(matmul=0.4), set()
+
+    def compile_(traced, *, topology, assumptions):
+        seen.add(assumptions)
+        return stand_in_compile(traced, topology=topology, assumptions=assumptions)
+
+    for module in (verb, advice):
+        monkeypatch.setattr(module, "compile_traced", compile_)
+    monkeypatch.setattr(verb, "trace_phases", lambda config, **options: [stand_in_trace(config, **options)])
+    monkeypatch.setattr(verb, "topology_devices", lambda topology: jax.devices())
+    monkeypatch.setattr(verb, "describe", lambda config, **options: {})
+    found = verb.plan(small("data.batch_size=64"), topology=TOPOLOGY, assumptions=given)
+    assert found["advice"] and seen == {given}
+
+
 def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
     config = small("data.batch_size=64")
     options = {"topology": TOPOLOGY, "assumptions": Assumptions(), "workdir": tmp_path, "quiet": True}
-    first = search.search(config, tries=3, **options)
+    first = search.search(config, tries=3, **options)["ranked"]
     assert len(compiled) == len(first) == 3
     with (tmp_path / "search.jsonl").open("a") as stream:
         stream.write('{"key": "cut off')  # as a search that is killed leaves it
-    found = search.search(config, tries=40, **options)
+    result = search.search(config, tries=40, **options)
+    found = result["ranked"]
+    assert result["fits"] and result["phase"] is None and not result["refused"]
     assert len(compiled) == len(found) > 3, "what was compiled before is not compiled again"
     fitting = [one for one in found if one["fits"]]
     steps = [one["time"]["step_s"] for one in fitting]
@@ -117,11 +152,71 @@ def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
     assert json.loads(kept[0])["name"].startswith("config.mesh.replica=-1")
 
 
+def test_search_looks_at_the_largest_phase(small, compiled, tmp_path, monkeypatch):
+    both = [stand_in_trace(small(), devices=(), phase=phase) for phase in ("unmasked", "masked")]
+    seen = set()
+
+    def trace(config, *, devices, phase):
+        seen.add(phase)
+        return stand_in_trace(config, devices=devices, phase=phase)
+
+    monkeypatch.setattr(search, "trace_phases", lambda config, devices: both)
+    monkeypatch.setattr(search, "trace", trace)
+    found = search.search(small("data.batch_size=64"), tries=2, topology=TOPOLOGY, assumptions=Assumptions(),
+                          workdir=tmp_path, quiet=True)  # fmt: skip
+    assert found["phase"] == "unmasked" and seen == {"unmasked"}
+
+
+def test_search_says_what_comes_nearest_if_nothing_fits(overrides, compiled, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verb, "parse_topology", lambda *_, **__: TOPOLOGY)
+    words = ["--config", "demo", "--topology", "v5e-8", "--search", "--workdir", str(tmp_path), "--tries", "40"]
+    words += [f"--config.{change}" for change in (*overrides, "data.batch_size=64")]
+    assert verb.main(words) == 0
+    assert "nothing fits" not in capsys.readouterr().out
+    monkeypatch.setattr(search, "trace", lambda config, **options: huge(config, **options))
+    assert verb.main([*words, "--config.seed=1"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nothing fits: the smallest estimate is 5" in out and "GiB a chip, with config.mesh.replica=-1" in out
+    assert "a chip has 16.00 GiB" in out and "config.data.batch_size" in out
+
+
+def huge(config, **options):
+    traced = stand_in_trace(config, **options)
+    traced.kept += 100 * GIB
+    return traced
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("v5e-256", [(1, 1), (4, 1), (16, 1), (64, 1), (256, 1), (1, 2), (128, 2), (1, 4), (64, 4)]),
+        ("v5e-512", [(1, 1), (4, 1), (16, 1), (64, 1), (256, 1), (1, 2), (128, 2), (1, 4), (64, 4)]),
+    ],
+)
+def test_mesh_shapes_are_of_a_slice_and_of_both_axes(name, wanted):
+    config = load_config("clip_b16")
+    tried = search.meshes(config, topology=parse_topology(name))
+    assert [(one["mesh.fsdp"], one["mesh.tensor"]) for one in tried] == wanted
+    rules = [one.get("sharding.rules") for one in tried]
+    assert rules == [None] + 4 * ["fsdp"] + 4 * ["fsdp_tensor"]
+
+
+def test_tensor_divides_heads_and_a_table_of_rules_is_kept(small):
+    sizes = {one["mesh.tensor"] for one in search.meshes(small(), topology=TOPOLOGY)}
+    assert sizes == {1, 2}  # two heads
+    own = small("mesh.tensor=2")
+    with own.unlocked():
+        own.sharding = {"rules": (("kernel$", ("...", "tensor")), (".*", ()))}
+    tried = search.meshes(own, topology=TOPOLOGY)
+    assert [(one["mesh.fsdp"], one["mesh.tensor"]) for one in tried] == [(1, 2), (4, 2)]
+    assert not any("sharding.rules" in one for one in tried)
+
+
 def test_changes_make_sections_that_a_config_lacks(small):
     config = small()
     with config.unlocked():
         del config.sharding
-    after = changed(config, advice.with_fsdp(config, fsdp=8))
+    after = changed(config, advice.mesh_changes(config, fsdp=8))
     assert "sharding" not in config and after.sharding.rules == "fsdp"
     parts = make_parts(after, devices=jax.devices())
     kernel = parts.blueprint.abstract.params["text_projection/kernel"]

@@ -13,12 +13,18 @@ import pytest
 from rich.console import Console
 
 from twinreel.configs.errors import UserError
+from twinreel.pretrain.plan import plan as verb
 from twinreel.pretrain.plan import report
-from twinreel.pretrain.plan.plan import plan
-from twinreel.pretrain.plan.program import make_parts, parse_out_of_memory, trace
+from twinreel.pretrain.plan.plan import input_rate, plan
+from twinreel.pretrain.plan.program import Compiled, parse_out_of_memory, trace
 from twinreel.pretrain.plan.topology import parse_topology, topology_devices
+from twinreel.pretrain.step_parts import make_parts
 
 TOPOLOGY = parse_topology("cpu-8")
+
+
+def refused(why):
+    return Compiled(memory=None, out_of_memory=why, traffic=(), hbm_bytes=0, open_loops=0, estimate=None, compile_s=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +89,15 @@ def test_input_and_run(result, small):
     assert frames < feed["decoded_bytes_per_clip"] < frames + 1000
 
 
+def test_what_is_read_of_frames_of_240_pixels_and_of_sound(small):
+    config = small("model.video.image_size=210", "model.video.patch=42", "data.audio_seconds=2.0")  # stored at 240
+    feed = input_rate(config, hosts=2, step_s=0.5)
+    assert feed["jpeg_bytes_per_clip"] == 19_000 * config.data.num_frames  # 240 x 360 or 240 x 427, as measured
+    assert feed["sound_bytes_per_clip"] == 2 * 16_000 * 2
+    assert feed["clips_per_s"] == 16 / 2 / 0.5
+    assert feed["stored_mb_per_s"] == pytest.approx(16 * (19_000 * config.data.num_frames + 64_000) / 1e6)
+
+
 def test_it_can_be_written_and_printed(result):
     assert json.loads(json.dumps(result))["mesh"] == {"replica": 8, "fsdp": 1, "tensor": 1}
     out = io.StringIO()
@@ -126,6 +141,20 @@ Largest program allocations in hbm:
     assert found.needed == 20.5 * 2**30 and found.limit == 15.75 * 2**30
     assert [count for count, _ in found.largest] == [6 * 2**30, 1.5 * 2**20]
     assert "1024,196,3072" in found.largest[0][1] and "dot_general" in found.largest[0][1]
+
+
+def test_another_memory_that_is_too_small(result, small, monkeypatch):
+    message = ("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem while allocating. Used 20.1M of 16M vmem.\n"
+               "HLO: %fusion[3]")  # fmt: skip
+    found = parse_out_of_memory(message)
+    assert found.needed is None and found.limit is None
+    monkeypatch.setattr(verb, "compile_traced", lambda *_, **__: refused(found))
+    told = plan(small(), topology=TOPOLOGY)
+    assert not told["fits"] and "advice" not in told
+    out = io.StringIO()
+    report.print_plan(told, console=Console(file=out, width=200))
+    assert "memory space vmem while allocating. Used 20.1M of 16M vmem." in out.getvalue()
+    assert "0 B" not in out.getvalue() and "HLO" not in out.getvalue()
 
 
 @pytest.mark.slow

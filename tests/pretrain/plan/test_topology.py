@@ -2,6 +2,7 @@ import jax
 import pytest
 
 from twinreel.configs.errors import UserError
+from twinreel.pretrain.launch.topologies import tpu_slice
 from twinreel.pretrain.plan.topology import parse_topology, topology_devices
 
 
@@ -34,7 +35,7 @@ def test_slices():
 
 
 def test_which_axes_are_rings():
-    flat, cube = parse_topology("v5e-128"), parse_topology("v5p:2x4x8")
+    flat, cube = parse_topology("v5e-128"), parse_topology("v5p:2x4x4")
     assert [flat.wraps(axis) for axis in (0, 1)] == [False, True]  # 8 x 16
     assert [cube.wraps(axis) for axis in (0, 1, 2)] == [False, True, True]
 
@@ -47,6 +48,10 @@ def test_which_axes_are_rings():
         ("v5p-6", "v5p:4x4x4"),
         ("v5e:4x4x4", "2 axes"),
         ("v5e:32x16", "at most 256 chips.*--slices"),
+        ("v5p:2x4x8", "2x4x8 is no slice of v5p.*2x4x4"),
+        ("v5p:8x4x4", "do not fall"),
+        ("v5e:3x3", "3x3 is no slice of v5e.*4x4"),
+        ("v5p:4x4x0", "no slice"),
         ("v7x-8", "unknown generation"),
         ("v5x-8", "did you mean"),
         ("cpu:8", "no shape"),
@@ -56,6 +61,21 @@ def test_which_axes_are_rings():
 def test_other_names_are_refused(name, message):
     with pytest.raises(UserError, match=message):
         parse_topology(name)
+
+
+@pytest.mark.parametrize(
+    "shape", ["1x1", "2x4", "16x16", "3x3", "4x4x4", "2x4x4", "2x4x8", "8x4x4", "4x12x12", "0x4x4"]
+)
+@pytest.mark.parametrize("tpu", ["v4", "v5e", "v5p", "v6e"])
+def test_plan_and_launch_know_the_same_slices(tpu, shape):
+    try:
+        planned = parse_topology(f"{tpu}:{shape}")
+    except UserError:
+        with pytest.raises(UserError, match="--topology"):
+            tpu_slice(tpu=tpu, topology=shape)
+        return
+    launched = tpu_slice(tpu=tpu, topology=shape)
+    assert (launched.hosts, launched.chips) == (planned.hosts, planned.chips)
 
 
 def test_fake_devices_are_those_that_jax_started_with():
