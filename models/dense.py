@@ -16,7 +16,7 @@ class Dense(nnx.Linear):
 
     The CPU compiler gives a product to its fast library (in bfloat16 to the matrix unit, where there is one) only if
     both operands lie row by row and the result is float32; it computes any other bfloat16 product in float32, at a
-    quarter of the rate, and rounds. So there the products of the forward and the backward pass are written in that form.
+    quarter of the rate, and rounds. So there the products of both passes are written in that form.
     Other backends, several CPU devices and float32 (for which it costs a sixth of a step and brings nothing) keep jax's
     own products.
     """
