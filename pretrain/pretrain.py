@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.cli import Distributed, Parser
+from ..configs.cli import Distributed, Parser, folder
 from ..configs.errors import unknown
 from ..configs.load import Config, load_config
 from ..configs.section import section
@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
     args, overrides = parser.parse(argv)
     if args.data:
         overrides.append(f"data.dir={args.data}")
+    workdir = folder(args.workdir, flag="--workdir")
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)
     if together:
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
 
         initialize_distributed(**together.to_dict())
     start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None
-    result = pretrain(config, workdir=Path(args.workdir), start=start, overwrite_config=args.overwrite_config)
+    result = pretrain(config, workdir=workdir, start=start, overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
 
