@@ -78,6 +78,11 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
     tasks = args.tasks_per_node or max(1, args.gpus_per_node)
+    if args.gpus_per_node and tasks != args.gpus_per_node:
+        raise UserError(
+            f"--tasks_per_node={tasks} must be equal to --gpus_per_node={args.gpus_per_node}: jax gives each "
+            "SLURM process one GPU; leave --tasks_per_node away"
+        )
     options = {
         "job-name": job.name,
         "nodes": args.nodes,
