@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
     together = Distributed.of(args)
     if together:
-        from ..engine.sharding.mesh import initialize_distributed
+        from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
     report = finetune(config, init=Path(args.init), workdir=workdir, overwrite_config=args.overwrite_config)

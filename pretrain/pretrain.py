@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)
     if together:
-        from ..engine.sharding.mesh import initialize_distributed
+        from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
     start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None

@@ -43,7 +43,7 @@ def main() -> int:
 
     from twinreel.configs.errors import UserError
     from twinreel.engine.loop.train import train
-    from twinreel.engine.sharding.mesh import initialize_distributed
+    from twinreel.engine.start.join import initialize_distributed
 
     if args.coordinator:
         initialize_distributed(

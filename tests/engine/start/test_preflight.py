@@ -18,7 +18,7 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.engine.start.code import source_hash
-from twinreel.engine.start.preflight import Checks, preflight, same_program
+from twinreel.engine.start.preflight import Checks, preflight, same_programs
 
 HOST = socket.gethostname()
 
@@ -59,7 +59,7 @@ def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch):
 
 
 def test_the_fingerprint_of_a_program():
-    assert same_program("module {}") == hashlib.sha256(b"module {}").hexdigest()[:12]
+    assert same_programs(["module {}"], timeout_s=1.0) == [hashlib.sha256(b"module {}").hexdigest()[:12]]
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,19 @@ def test_a_fault_of_one_process_is_told_to_both(answers, scenario, wanted):
 
 
 def test_equal_programs_pass(answers):
-    assert [answer["same_program"] for answer in answers] == [hashlib.sha256(b"program a").hexdigest()[:12]] * 2
+    assert [answer["same_program"] for answer in answers] == [[hashlib.sha256(b"program a").hexdigest()[:12]]] * 2
 
 
 def test_a_process_that_does_not_come_is_named(answers):
     assert f"process 1 on {HOST} did not reach the check 'start' within 2 s" in answers[0]["late"]
     assert answers[1]["late"] == answers[0]["late"]  # it learns of it when it comes
+
+
+def test_a_process_that_is_lost_between_two_checks_is_named(answers):
+    assert f"process 1 on {HOST} did not reach the check 'clock' within 2 s" in answers[0]["lost_between"]
+    assert answers[1]["lost_between"] == answers[0]["lost_between"]
+
+
+def test_a_process_that_gets_no_answer_says_whose_and_how_long_it_waited(answers):
+    wanted = f"process 1 on {HOST} had no answer from process 0 on {HOST} within 2 s; look what process 0 says"
+    assert wanted in answers[1]["without_answer"]
