@@ -170,6 +170,27 @@ def test_a_stop_during_an_evaluation(start, tmp_path):
     assert read_meta(tmp_path / "run")["scores"] == read_meta(tmp_path / "whole")["scores"]
 
 
+def test_two_processes_that_are_killed_during_an_evaluation_lose_no_step(start_all, tmp_path):
+    """No signal may cut it short there, as one process would leave the other in the middle."""
+    flags = {"processes": 2, "devices": 1, "checkpoint_every": 100}
+    reference = start_all("whole", **flags)
+    processes = start_all("run", evaluation_s=600, **flags)
+    wait_for((tmp_path / "run.evaluating").exists, process=processes[0])
+    wait_for(lambda: steps_in(tmp_path / "run" / "checkpoints") == [5], process=processes[0])
+    for process in processes:
+        process.kill()
+        process.communicate()
+    done = [finish(process) for process in start_all("run", **flags)]
+    assert [(x["step"], x["best"]["step"]) for x in done] == [(12, 5), (12, 5)]
+    for process in reference:
+        finish(process)
+    same_run(tmp_path / "run", tmp_path / "whole")
+    assert steps_in(tmp_path / "run" / "checkpoints") == steps_in(tmp_path / "whole" / "checkpoints") == [5, 10, 12]
+    metas = [read_meta(tmp_path / name / "checkpoints" / "5") for name in ("run", "whole")]
+    assert metas[0]["scores"] == metas[1]["scores"] == {"metric": "val/score", "values": {"5": 0.0}}
+    assert metas[0]["evaluations"] == metas[1]["evaluations"]
+
+
 def test_a_stop_before_the_first_step_leaves_nothing(start, tmp_path):
     process = start("run", starve_at=0)
     wait_for((tmp_path / "run.starving").exists, process=process)
