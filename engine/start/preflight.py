@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import ml_collections
@@ -32,6 +32,7 @@ _SHOWN = 8
 _UNKNOWN = "an unknown host"
 _round = itertools.count()
 
+Made = TypeVar("Made")
 Facts = dict[str, Any]
 Judge = Callable[[Sequence[Facts]], list[str]]
 
@@ -84,6 +85,43 @@ def preflight(checks: Checks, *, timeout_s: float) -> str:
         if made is not None:
             made.remove()
     return _line(first, second=second, checks=checks)
+
+
+def on_all(
+    name: str, make: Callable[[], Made], *, timeout_s: float, same: Callable[[Made], str] = lambda made: ""
+) -> Made:
+    """Make something on each process; all must call it, and what fails on one is an error on all.
+
+    Args:
+      name: what it is about.
+      make: makes it; raises UserError or OSError where this process cannot.
+      timeout_s: seconds to wait for the slowest process.
+      same: what must be equal on all processes, as text of any length.
+
+    Returns:
+      What `make` has made here.
+
+    Raises:
+      UserError: all faults, each with process and host; of one process alone, the fault itself.
+    """
+    made, fault, cause = [], "", None
+    try:
+        made.append(make())
+    except (UserError, OSError) as error:
+        if jax.process_count() == 1:
+            raise error if isinstance(error, UserError) else UserError(str(error)) from error
+        fault, cause = str(error), error
+
+    def judge(all_facts: Sequence[Facts]) -> list[str]:
+        faults = [f"{_who(facts)}: {facts['fault']}" for facts in all_facts if facts["fault"]]
+        return faults or _unequal(all_facts, key="same", what=f"has made something else of the {name}")
+
+    digest = hashlib.sha256(same(made[0]).encode()).hexdigest()[:12] if made else ""
+    try:
+        agree(name, facts={"fault": fault, "same": digest}, judge=judge, timeout_s=timeout_s)
+    except UserError as error:
+        raise error from cause
+    return made[0]
 
 
 def same_programs(texts: Sequence[str], *, timeout_s: float) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.engine.start.code import source_hash
-from twinreel.engine.start.preflight import Checks, preflight, same_programs
+from twinreel.engine.start.preflight import Checks, on_all, preflight, same_programs
 
 HOST = socket.gethostname()
 
@@ -107,6 +107,8 @@ def test_two_good_processes(answers):
         ("data", f"process 1 on {HOST}: the data cannot be read: record 7 of split 'train' is damaged"),
         ("workdir", "is another folder here than for process 0"),
         ("clock", f"process 1 on {HOST}: its clock is 120 s ahead of the others'"),
+        ("on_all", f"process 1 on {HOST}: record 7 of split 'train' is damaged"),
+        ("on_all_same", f"process 1 on {HOST} has made something else of the data than process 0 on {HOST}: "),
         ("program", f"process 1 on {HOST} has lowered another program than process 0 on {HOST}"),
     ],
 )  # fmt: skip
@@ -118,6 +120,19 @@ def test_a_fault_of_one_process_is_told_to_both(answers, scenario, wanted):
 
 def test_equal_programs_pass(answers):
     assert [answer["same_program"] for answer in answers] == [[hashlib.sha256(b"program a").hexdigest()[:12]]] * 2
+
+
+def test_each_process_gets_what_it_made(answers):
+    assert [answer["on_all_good"] for answer in answers] == ["a", "b"]
+
+
+def test_what_one_process_cannot_make_is_its_own_error():
+    def fail():
+        raise NotADirectoryError(20, "Not a directory", "x/run")
+
+    with pytest.raises(UserError, match=r"^\[Errno 20\] Not a directory: 'x/run'$"):
+        on_all("data", fail, timeout_s=1.0)
+    assert on_all("data", lambda: 7, timeout_s=1.0) == 7
 
 
 def test_a_process_that_does_not_come_is_named(answers):
