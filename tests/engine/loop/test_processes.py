@@ -140,6 +140,29 @@ def test_towers_split_over_processes_train_as_on_one_device(start_all, tmp_path,
     np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("processes", "placing"),
+    [
+        pytest.param(2, {"contrastive": "fsdp_tensor", "fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
+        pytest.param(4, {"contrastive": "fsdp", "fsdp": 4}, marks=pytest.mark.slow),
+    ],
+)
+def test_gradients_over_processes_are_those_of_one_device(start_all, tmp_path, processes, placing):
+    """One plain step at so high a rate that what is left are the gradients, times that rate."""
+    runs = start_all("one", steps=1, sgd_lr=1e8, devices=1, contrastive="replicated")
+    runs += start_all("many", steps=1, sgd_lr=1e8, processes=processes, devices=4 // processes, **placing)
+    for process in runs:
+        assert finish(process)["step"] == 1
+    (wanted, _), (got, _) = train_lines(tmp_path / "one"), train_lines(tmp_path / "many")
+    np.testing.assert_allclose(got[1], wanted[1], rtol=1e-5)
+    one, many = read_params(tmp_path / "one"), read_params(tmp_path / "many")
+    assert one.keys() == many.keys()
+    for path, gradient in one.items():
+        largest = np.abs(gradient).max()
+        assert largest > 1e3, path  # 1e-5 of the rate: the value before the step does not count
+        np.testing.assert_allclose(many[path], gradient, rtol=0, atol=1e-5 * largest, err_msg=path)
+
+
 def same_run(a, b):
     """Assert that two runs wrote the same curve and the same parameters, bit for bit."""
     (losses, lines), (wanted, wanted_lines) = train_lines(a), train_lines(b)
