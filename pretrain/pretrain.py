@@ -46,7 +46,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
     parser.add_argument("--init", default="", help="begin with the parameters of this checkpoint (a workdir or a step)")
     parser.add_argument(
-        "--init_parts", nargs="+", default=[".*"], metavar="REGEX", help="regexes over whole paths: what comes from it"
+        "--init_parts",
+        nargs="+",
+        metavar="REGEX",
+        help="regexes over whole paths: what comes from it; default all that it has",
     )
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
     parser.add_distributed()
@@ -60,7 +63,8 @@ def main(argv: list[str]) -> int:
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None
+    parts = tuple(args.init_parts) if args.init_parts else None
+    start = Start(checkpoint=Path(args.init), parts=parts) if args.init else None
     result = pretrain(config, workdir=workdir, start=start, overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
