@@ -108,8 +108,10 @@ def on_all(
     try:
         made.append(make())
     except (UserError, OSError) as error:
+        if jax.process_count() == 1 and isinstance(error, UserError):
+            raise
         if jax.process_count() == 1:
-            raise error if isinstance(error, UserError) else UserError(str(error)) from error
+            raise UserError(str(error)) from error
         fault, cause = str(error), error
 
     def judge(all_facts: Sequence[Facts]) -> list[str]:
@@ -218,8 +220,9 @@ class _Probe:
 
     def __init__(self, workdir: Path, *, token: str):
         self.fault = ""
-        self._workdir, self._path, self._made = workdir, workdir / token, not workdir.exists()
+        self._workdir, self._path, self._made = workdir, workdir / token, False
         try:
+            self._made = not workdir.exists()
             workdir.mkdir(parents=True, exist_ok=True)
             self._path.write_text(token)
         except OSError as error:
@@ -258,10 +261,15 @@ def _shared_faults(workdir: Path, *, token: str) -> list[str]:
     if jax.process_index() == 0:
         return []
     deadline = time.monotonic() + _SHARED_WAIT_S
-    while not (workdir / token).exists():
-        if time.monotonic() > deadline:
-            return [f"{workdir} is another folder here than for process 0; --workdir must be on a shared file system"]
-        time.sleep(0.05)
+    try:
+        while not (workdir / token).exists():
+            if time.monotonic() > deadline:
+                return [
+                    f"{workdir} is another folder here than for process 0; --workdir must be on a shared file system"
+                ]
+            time.sleep(0.05)
+    except OSError as error:
+        return [f"the workdir {workdir} cannot be read ({error.strerror})"]
     if not os.access(workdir, os.W_OK):
         return [f"the workdir {workdir} cannot be written to"]
     return []

@@ -49,6 +49,15 @@ def test_a_workdir_that_is_a_file(tmp_path):
         preflight(checks(tmp_path / "run"), timeout_s=5.0)
 
 
+def test_a_workdir_that_may_not_be_looked_at(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(UserError, match=r"the workdir .*run cannot be written to \(Permission denied\)"):
+        preflight(checks(tmp_path / "run"), timeout_s=5.0)
+
+
 def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 4_000_000, 4_000_000))
