@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import UserError, nearest
@@ -66,6 +67,21 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--process_id", type=int, help="which of them this is, from 0")
         group.add_argument("--init_timeout", type=float, default=300.0, help="seconds to wait for the other processes")
         group.add_argument("--stopped_status", type=int, default=0, help="exit status if a signal stopped the run")
+
+
+def folder(text: str, *, flag: str) -> Path:
+    """Return the folder that a flag names.
+
+    Raises:
+      UserError: it is a URL. As a path it would mean a folder of this machine, which is lost with it.
+    """
+    if "://" in text:
+        raise UserError(
+            f"{flag} must be a folder in the file system, got the URL {text!r}; mount a file system that all hosts "
+            "share (`twinreel launch --backend gke` mounts with --claim CLAIM=/PATH or --bucket BUCKET=/PATH) and give "
+            "the path in it"
+        )
+    return Path(text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,10 @@ Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 20
 (Arnab et al. 2021, ViViT model 2), optimizer of CLIP's table 19.
 
     twinreel plan --config clip_b16 --topology v5e-256
-    twinreel pretrain --config clip_b16 --data gs://bucket/prepared --workdir gs://bucket/runs/clip_b16
+    twinreel launch --backend gke --tpu v5e --topology 16x16 --image IMAGE --claim runs=/runs -- \\
+        pretrain --config clip_b16 --data gs://bucket/prepared --workdir /runs/clip_b16
+
+`runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
 Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
 whole on every chip.

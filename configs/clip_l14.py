@@ -4,7 +4,10 @@ Source: widths and depths of CLIP ViT-L/14 and its text tower (Radford et al. 20
 (Arnab et al. 2021, ViViT model 2), optimizer of CLIP's table 19.
 
     twinreel plan --config clip_l14 --topology v5p-256
-    twinreel pretrain --config clip_l14 --data gs://bucket/prepared --workdir gs://bucket/runs/clip_l14
+    twinreel launch --backend gke --tpu v5p --topology 4x4x8 --image IMAGE --claim runs=/runs -- \\
+        pretrain --config clip_l14 --data gs://bucket/prepared --workdir /runs/clip_l14
+
+`runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
 Each chip has 256 clips of a batch, encoded in four parts (GradCache); the layers are rematerialised, the parameters
 split over four chips.

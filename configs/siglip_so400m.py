@@ -5,7 +5,10 @@ video and text as in SigLIP (Zhai et al. 2023), whose loss and b2 these are; 4 t
 model 2).
 
     twinreel plan --config siglip_so400m --topology v5p-512
-    twinreel pretrain --config siglip_so400m --data gs://bucket/prepared --workdir gs://bucket/runs/siglip_so400m
+    twinreel launch --backend gke --tpu v5p --topology 4x8x8 --image IMAGE --claim runs=/runs -- \\
+        pretrain --config siglip_so400m --data gs://bucket/prepared --workdir /runs/siglip_so400m
+
+`runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
 Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
 split over four chips.

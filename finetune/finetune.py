@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from .. import __version__
-from ..configs.cli import Distributed, Parser
+from ..configs.cli import Distributed, Parser, folder
 from ..configs.errors import UserError
 from ..configs.load import load_config
 from ..configs.section import section
@@ -43,13 +43,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
     parser.add_distributed()
     args, overrides = parser.parse(argv)
+    workdir = folder(args.workdir, flag="--workdir")
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
     together = Distributed.of(args)
     if together:
-        from ..engine.sharding.mesh import initialize_distributed
+        from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    report = finetune(config, init=Path(args.init), workdir=Path(args.workdir), overwrite_config=args.overwrite_config)
+    report = finetune(config, init=Path(args.init), workdir=workdir, overwrite_config=args.overwrite_config)
     return args.stopped_status if report is None else 0
 
 

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..configs.cli import Parser
+from ..configs.cli import Parser, folder
 from ..configs.load import Config, load_config
 from ..configs.section import section
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of the training")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
-    workdir = Path(args.workdir)
+    workdir = folder(args.workdir, flag="--workdir")
     fixed = [f"seed={args.seed}", f"data.dir={workdir / 'moving_shapes'}"]
     demo(load_config(args.config, overrides=[*fixed, *overrides]), workdir=workdir)
     return 0

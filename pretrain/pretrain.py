@@ -1,24 +1,25 @@
 """`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.cli import Distributed, Parser
+from ..configs.cli import Distributed, Parser, folder
 from ..configs.errors import unknown
 from ..configs.load import Config, load_config
 from ..configs.section import section
 from .start import Start
 
 if TYPE_CHECKING:
+    from ..data.batches.records import Records
     from ..data.batches.texts import Texts
     from ..data.options import ClipData
     from ..data.text.tokenizer import Tokenizer
     from ..engine.loop.train import TrainResult
 
+TOKENIZER = "tokenizer.meta.json"
 DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
 
   twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
@@ -45,21 +46,26 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
     parser.add_argument("--init", default="", help="begin with the parameters of this checkpoint (a workdir or a step)")
     parser.add_argument(
-        "--init_parts", nargs="+", default=[".*"], metavar="REGEX", help="regexes over whole paths: what comes from it"
+        "--init_parts",
+        nargs="+",
+        metavar="REGEX",
+        help="regexes over whole paths: what comes from it; default all that it has",
     )
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     if args.data:
         overrides.append(f"data.dir={args.data}")
+    workdir = folder(args.workdir, flag="--workdir")
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)
     if together:
-        from ..engine.sharding.mesh import initialize_distributed
+        from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    start = Start(checkpoint=Path(args.init), parts=tuple(args.init_parts)) if args.init else None
-    result = pretrain(config, workdir=Path(args.workdir), start=start, overwrite_config=args.overwrite_config)
+    parts = tuple(args.init_parts) if args.init_parts else None
+    start = Start(checkpoint=Path(args.init), parts=parts) if args.init else None
+    result = pretrain(config, workdir=workdir, start=start, overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
 
@@ -78,44 +84,32 @@ def pretrain(
     Returns:
       The engine's result: the trained model, its step and why the loop ended.
     """
-    import jax
-
     from ..data.batches.ends import read_ends
-    from ..data.batches.pipeline import train_batches
-    from ..data.batches.records import Records
     from ..data.options import ClipData
+    from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
+    from ..engine.start.preflight import on_all
     from .objective import make_objective
 
     data = section(ClipData, config.data, name="data")
-    records = Records(evaluated_folder(data), cache_dir=data.cache_dir, cache_gb=data.cache_gb)
-    tokenizer = keep_tokenizer(data, workdir=workdir, start=start)
+    limit_s = section(TrainOptions, config.train, name="train").preflight_timeout
+    records, tokenizer = on_all(
+        "data",
+        lambda: (open_records(data), find_tokenizer(data, workdir=workdir, start=start)),
+        timeout_s=limit_s,
+        same=lambda made: json.dumps(made[1].to_meta()),
+    )
     objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
     meta = {
         "objective": "contrastive",
         "tokenizer": tokenizer.to_meta(),
         "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.mixture)},
     }
-
     if start is not None:
         meta["init"] = start.to_meta()
-
-    def batches(start_step: int) -> Any:
-        stream = train_batches(
-            data,
-            tokenizer=tokenizer,
-            seed=config.seed,
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        if jax.process_index() == 0:
-            say_truncated(stream.texts, context_length=data.context_length)
-        return stream
-
     return train(
         objective=objective,
-        batches=batches,
+        batches=lambda step: stream(data, step=step, tokenizer=tokenizer, seed=config.seed, workdir=workdir),
         workdir=workdir,
         config=config,
         meta=meta,
@@ -126,11 +120,40 @@ def pretrain(
     )
 
 
-def evaluated_folder(data: "ClipData") -> str:
-    """Return the prepared folder whose `eval_split` is evaluated on: `data.dir`, or else the mixture's first."""
-    if data.dir or not data.mixture:
-        return data.dir
-    return next(iter(data.mixture.values()))["dir"]
+def open_records(data: "ClipData") -> "Records":
+    """Open the prepared folder whose `eval_split` is evaluated on: `data.dir`, or else the mixture's first.
+
+    Raises:
+      UserError: it cannot be opened, or has no such split.
+    """
+    from ..data.batches.records import Records
+
+    folder = data.dir if data.dir or not data.mixture else next(iter(data.mixture.values()))["dir"]
+    records = Records(folder, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
+    if data.eval_split and data.eval_split not in records.splits:
+        hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
+        raise unknown("split of config.data.eval_split" + hint + ":", data.eval_split, records.splits)
+    return records
+
+
+def stream(data: "ClipData", *, step: int, tokenizer: "Tokenizer", seed: int, workdir: Path) -> Any:
+    """Return this process's batches from `step` on; the tokenizer to which they belong is kept in `workdir`."""
+    import jax
+
+    from ..data.batches.pipeline import train_batches
+
+    batches = train_batches(
+        data,
+        tokenizer=tokenizer,
+        seed=seed,
+        start_step=step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if jax.process_index() == 0:
+        keep_tokenizer(tokenizer, workdir=workdir)
+        say_truncated(batches.texts, context_length=data.context_length)
+    return batches
 
 
 def say_truncated(texts: "Texts", *, context_length: int) -> None:
@@ -144,30 +167,30 @@ def say_truncated(texts: "Texts", *, context_length: int) -> None:
         print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
 
 
-def keep_tokenizer(data: "ClipData", *, workdir: Path, start: Start | None = None) -> "Tokenizer":
-    """Return the run's tokenizer: the one in `workdir` if the run has one, else made as `config.data` says.
+def find_tokenizer(data: "ClipData", *, workdir: Path, start: Start | None = None) -> "Tokenizer":
+    """Return the run's tokenizer: the one in `workdir` if a run has begun there, else made as `config.data` says.
 
     A run that begins with the token embeddings of a checkpoint takes the tokenizer to which they belong.
-
-    It is kept in `tokenizer.meta.json`, so that a resumed run never depends on training or finding it again.
     """
     from ..data.batches.pipeline import make_tokenizer
     from ..data.text.tokenizer import load_tokenizer, tokenizer_from_meta
 
-    kept, old = workdir / "tokenizer.meta.json", workdir / "tokenizer.model"
-    if kept.is_file():
+    kept, old = workdir / TOKENIZER, workdir / "tokenizer.model"
+    if kept.is_file() and (workdir / "config.json").is_file():  # a start that failed may have left the first alone
         return tokenizer_from_meta(json.loads(kept.read_text(encoding="utf-8")))
     if old.is_file():  # of a run that the first version started
         return load_tokenizer(old)
     if start is not None and start.takes("text/embedding"):
-        tokenizer = tokenizer_from_meta(start.meta()["tokenizer"])
-    else:
-        tokenizer = make_tokenizer(data)
+        return tokenizer_from_meta(start.meta()["tokenizer"])
+    return make_tokenizer(data)
+
+
+def keep_tokenizer(tokenizer: "Tokenizer", *, workdir: Path) -> None:
+    """Keep the tokenizer in `workdir`, so that a resumed run never depends on training or finding it again."""
+    from ..engine.keeping.files import write_atomically
+
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
-    partial.write_text(json.dumps(tokenizer.to_meta()), encoding="utf-8")
-    partial.rename(kept)
-    return tokenizer
+    write_atomically(workdir / TOKENIZER, text=json.dumps(tokenizer.to_meta()))
 
 
 def retrieval_hook(
@@ -180,9 +203,6 @@ def retrieval_hook(
     """
     if not data.eval_split:
         return None
-    if data.eval_split not in records.splits:
-        hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
-        raise unknown("split of config.data.eval_split" + hint + ":", data.eval_split, records.splits)
     from ..evaluate.embed import embed_split
     from ..evaluate.evaluate import measure
     from ..evaluate.retrieval import headline

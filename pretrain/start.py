@@ -15,21 +15,22 @@ class Start:
     Attributes:
       checkpoint: a workdir, a checkpoints folder or a step folder.
       parts: regexes over whole parameter paths of the new model: these come from the checkpoint, all others are new.
+        None = all that the checkpoint has.
     """
 
     checkpoint: Path
-    parts: tuple[str, ...] = (".*",)
+    parts: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        for pattern in self.parts:
+        for pattern in self.parts or ():
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise UserError(f"--init_parts: {pattern!r} is not a regular expression: {error}") from error
 
     def takes(self, path: str) -> bool:
-        """Tell whether the parameter at `path` comes from the checkpoint."""
-        return any(re.fullmatch(pattern, path) for pattern in self.parts)
+        """Tell whether the parameter at `path` comes from the checkpoint, if that has it."""
+        return self.parts is None or any(re.fullmatch(pattern, path) for pattern in self.parts)
 
     def meta(self) -> dict[str, Any]:
         """Return the checkpoint's meta."""
@@ -39,7 +40,7 @@ class Start:
 
     def to_meta(self) -> dict[str, Any]:
         """Return JSON values that say where a run began."""
-        return {"checkpoint": str(self.checkpoint), "parts": list(self.parts)}
+        return {"checkpoint": str(self.checkpoint), "parts": None if self.parts is None else list(self.parts)}
 
     def fill(self, model: Any) -> None:
         """Fill a fresh model in place, and print the table of what came of each group on the first process.
@@ -56,11 +57,11 @@ class Start:
 
         path = resolve(self.checkpoint)
         target = shapes(model)
-        for pattern in self.parts:
+        for pattern in self.parts or ():
             if not any(re.fullmatch(pattern, name) for name in target):
                 listed = "\n  ".join(sorted(target))
                 raise UserError(f"--init_parts: {pattern!r} matches no whole path. The parameters are:\n  {listed}")
-        plan = init_from(read_params(path), target=target, parts=self.parts, name=str(path))
+        plan = init_from(read_params(path), target=target, parts=self.parts, name=str(path), field="--init_parts")
         if jax.process_index() == 0:
             from rich.console import Console
 

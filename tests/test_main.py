@@ -89,3 +89,11 @@ def test_public_names_are_found_lazily_and_a_wrong_one_is_named():
     assert {"load", "Encoder", "load_config"} <= set(dir(twinreel))
     with pytest.raises(AttributeError, match=r"'lod'.*load"):
         _ = twinreel.lod
+
+
+@pytest.mark.parametrize("verb", ["pretrain --config demo", "finetune --config demo_classify --init x", "demo"])
+def test_a_workdir_behind_a_url_is_refused(verb, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(*verb.split(), "--workdir", "gs://bucket/runs/a", capsys=capsys)
+    assert status == 2 and "--workdir must be a folder in the file system, got the URL 'gs://bucket/runs/a'" in err
+    assert not any(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from .reading import open_sources
 
 
 def read_ends(data: ClipData) -> None:
-    """Read the first and the last record of every source of `config.data`.
+    """Read the first and the last record of every source of `config.data`; nothing else is fetched from behind a URL.
 
     Raises:
       UserError: a source cannot be opened, or one of these records cannot be read.

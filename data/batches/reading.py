@@ -25,7 +25,7 @@ class Source:
     """
 
     def __init__(self, folder: str, *, split: str, field: str, data: ClipData, name: str = ""):
-        """Open; fetch the split's shards, if the folder lies behind a URL.
+        """Open; of a folder behind a URL no shard is fetched for it.
 
         Raises:
           UserError: the folder cannot be opened, or has no such split; `field` names the config field of the split.
@@ -34,7 +34,6 @@ class Source:
         self.name = name or self.records.folder.name
         if split not in self.records.splits:
             raise unknown(f"split ({field}) in {folder!r}:", split, self.records.splits)
-        self.records.fetch(split)  # all at once: a random order needs all of them within a few batches
         self.split = split
         self.rows = self.records.rows(split)
 
@@ -105,7 +104,7 @@ class Reader:
     """
 
     def __init__(self, sources: Sequence[Source], *, data: ClipData, graph: ClipGraph, seed: int):
-        """Check that the frames fit the transforms.
+        """Check that the frames fit the transforms; fetch all shards of sources that lie behind a URL.
 
         Args:
           sources: what is read.
@@ -114,7 +113,8 @@ class Reader:
           seed: of the run; -1 = evaluation, where nothing is random.
 
         Raises:
-          UserError: frames that are too small, features that a source does not have, or of different widths.
+          UserError: frames that are too small, features that a source does not have, or of different widths; a shard
+            that cannot be fetched.
         """
         self.bad: dict[tuple[int, int], str] = {}
         self._sources, self._data, self._graph, self._seed = sources, data, graph, seed
@@ -129,6 +129,8 @@ class Reader:
                         "set config.data.num_frames=0 for batches without video, or leave the source out"
                     )
                 graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
+        for source in sources:
+            source.records.fetch(source.split)  # all at once: a random order needs them all within a few batches
 
     def read(self, wanted: Wanted, *, shuffle_frames_seed: int | None = None) -> tuple[Read, dict[str, np.ndarray]]:
         """Draw and read rows.

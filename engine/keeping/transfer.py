@@ -75,7 +75,12 @@ class Transfer:
 
 
 def init_from(
-    source: Mapping[str, np.ndarray], *, target: Mapping[str, Shaped], parts: Sequence[str], name: str = "checkpoint"
+    source: Mapping[str, np.ndarray],
+    *,
+    target: Mapping[str, Shaped],
+    parts: Sequence[str] | None,
+    name: str = "checkpoint",
+    field: str = "",
 ) -> Transfer:
     """Choose from a checkpoint's parameters those that a new model takes over.
 
@@ -84,14 +89,17 @@ def init_from(
     Args:
       source: parameter path ("/"-joined) -> array, of the checkpoint.
       target: parameter path -> anything with a shape, of the new model.
-      parts: regexes over whole paths of the new model: these come from the checkpoint, all others stay new.
+      parts: regexes over whole paths of the new model: these come from the checkpoint, all others stay new. None = all
+        that the checkpoint has.
       name: what to call the checkpoint in messages.
+      field: which flag or field `parts` is, if the user can set it; for messages.
 
     Returns:
       The values to fill in and the status of every parameter of both sides; order of the new model, then the unused.
 
     Raises:
-      UserError: a chosen parameter is missing in the checkpoint or has another shape there; with a table of them.
+      UserError: a chosen parameter is missing in the checkpoint or has another shape there, with a table of them; or
+        with `parts` None the checkpoint has none of the new model's.
     """
     values: dict[str, np.ndarray] = {}
     status: dict[str, str] = {}
@@ -100,7 +108,7 @@ def init_from(
     for path, wanted in target.items():
         shape = tuple(wanted.shape)
         sizes[path] = (tuple(source[path].shape) if path in source else None, shape)
-        if not any(re.fullmatch(pattern, path) for pattern in parts):
+        if path not in source if parts is None else not any(re.fullmatch(pattern, path) for pattern in parts):
             status[path] = NEW
             sizes[path] = (None, shape)
         elif path not in source:
@@ -112,7 +120,9 @@ def init_from(
         else:
             misfits.append((path, _times(source[path].shape), _times(shape)))
     if misfits:
-        raise UserError(_misfit_message(misfits, name=name))
+        raise UserError(_misfit_message(misfits, name=name, field=field))
+    if parts is None and not values:
+        raise UserError(f"{name} has none of the new model's parameters; it is the checkpoint of another kind of model")
     for path, value in source.items():
         if path not in values:
             status.setdefault(path, UNUSED)
@@ -167,11 +177,12 @@ def _resizer(path: str, *, old: tuple[int, ...], new: tuple[int, ...]) -> Callab
     return None
 
 
-def _misfit_message(misfits: list[tuple[str, str, str]], *, name: str) -> str:
+def _misfit_message(misfits: list[tuple[str, str, str]], *, name: str, field: str) -> str:
+    choice = f", or leave these out of {field}, so that they begin anew" if field else ""
     return (
         f"{len(misfits)} parameters of {name} do not fit the new model:\n{table(misfits)}\n"
         "Leave config.model and config.data.num_frames as the checkpoint has them, or give --init the checkpoint of "
-        "such a model"
+        f"such a model{choice}"
     )
 
 

@@ -5,9 +5,9 @@ import re
 
 from ...configs.errors import UserError
 
-# Fields that may change between two starts in the same workdir: none of them touches what a step computes,
-# except `train.steps`, through the learning-rate schedule, and mesh and sharding in the rounding of sums; the change
-# is printed.
+# Fields that may change between two starts in the same workdir: none of them touches what a step computes, except
+# `train.steps`, through the learning-rate schedule, and what places or cuts up the work in the rounding of sums; the
+# change is printed.
 MAY_CHANGE = frozenset(
     {
         "train.steps",
@@ -21,6 +21,12 @@ MAY_CHANGE = frozenset(
         "mesh.fsdp",
         "mesh.tensor",
         "sharding.rules",
+        "model.remat",
+        "model.unroll",
+        "loss.form",
+        "loss.exchange",
+        "loss.block",
+        "loss.microbatch",
         "train.stall_timeout",
         "train.preflight_timeout",
         "data.num_threads",

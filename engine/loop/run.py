@@ -81,7 +81,7 @@ class Run:
             self._history.forget(step=step, kind="eval")
             self._evaluate(state, step=step)
         if not self._cut:
-            self._checkpoints.amend(step=step, meta=self._full_meta(), score=self._evaluations.score(step))
+            self._amend(step)
 
     def begin(self, history: History, *, stream: Prefetcher, step: int) -> Monitor:
         """Take what exists only if there are steps to do; the clock starts here."""
@@ -108,7 +108,8 @@ class Run:
 
         First the guard: an evaluation of a frozen state would carry the wrong step (a checkpoint is guarded by the step
         number in the state itself, so that a save need not wait for the device). Then the evaluation, so that its
-        result travels in the checkpoint and a resumed run neither repeats nor forgets it.
+        result travels in the checkpoint and a resumed run neither repeats nor forgets it. Of several processes a signal
+        cannot cut it short, so there the state is saved first and the result is written into its checkpoint after.
 
         Raises:
           TrainingDiverged: some step's loss or gradient was not finite.
@@ -130,12 +131,17 @@ class Run:
     def _act(self, state: TrainState, *, step: int, evaluate: bool, save: bool) -> None:
         """Evaluate and save as is due after `step`."""
         assert self._monitor is not None
+        first = evaluate and jax.process_count() > 1
         with self._watchdog.patient(f"the evaluation or the save after step {step}"):
+            if first:
+                self._save(state, step=step)
             if evaluate:
                 with self._monitor.paused():
                     better = self._evaluate(state, step=step)
                 save |= better and self._options.keep_best > 0
-            if self.over(step):
+            if first:
+                self._amend(step)
+            elif self.over(step):
                 with self._monitor.paused():
                     self._save(state, step=self._done(step))
             elif save:
@@ -199,6 +205,11 @@ class Run:
             # a checkpoint without the lines of its steps would be a gap in the curve of a run that is killed now
             self._checkpoints.save(state, step=step, meta=self._full_meta(), score=score, after=after)
         self._goodput.note("save", step=step)
+
+    def _amend(self, step: int) -> None:
+        """Write the result of an evaluation into the checkpoint of its step, which is saved."""
+        with self._goodput.spending("checkpoint"):
+            self._checkpoints.amend(step=step, meta=self._full_meta(), score=self._evaluations.score(step))
 
     def _give_up(self, state: TrainState, *, batch: int) -> NoReturn:
         self._save(state, step=batch)  # `batch` steps were good, and the state is frozen since

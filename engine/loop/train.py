@@ -1,7 +1,7 @@
 """The one train loop."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +19,12 @@ from ..optimizer.optimizer import Optimizer, make_optimizer
 from ..sharding.mesh import check_batch_size, make_mesh
 from ..sharding.rules import REPLICATED, Rules, make_rules
 from ..sharding.table import is_split, sharding_text
-from ..start.preflight import Checks, preflight
+from ..start.preflight import Checks, preflight, same_programs
 from ..start.processes import everywhere
 from ..step.objective import Objective
 from ..step.phases import PhasedSteps
 from ..step.state import Blueprint, TrainState
-from ..step.step import Outputs, compile_step, stop_flags
+from ..step.step import Outputs, lower_step, stop_flags
 from .batches import Prefetcher
 from .evaluation import Evaluate, Evaluations
 from .goodput import FILE, Goodput
@@ -212,17 +212,25 @@ def create_phases(
     optimizer: Optimizer,
     blueprint: Blueprint,
 ) -> PhasedSteps:
-    """Compile the step for each phase from `step` on."""
+    """Compile the step for each phase from `step` on; all processes must call it.
+
+    Raises:
+      UserError: the processes have lowered different programs, or do not come in time.
+    """
     if options.unmasked_steps and not hasattr(objective, "phase"):
         raise UserError(
             f"config.train.unmasked_steps={options.unmasked_steps}, but this objective has no phase without masks; "
             "set it to 0"
         )
-    return PhasedSteps(
-        lambda phase: compile_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase),
-        objective=objective,
-        steps=range(step, options.steps),
-    )
+
+    def lower(phase: Hashable | None) -> jax.stages.Lowered:
+        return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase)
+
+    def check(lowered: Sequence[jax.stages.Lowered]) -> None:
+        if jax.process_count() > 1:
+            same_programs([program.as_text() for program in lowered], timeout_s=options.preflight_timeout)
+
+    return PhasedSteps(lower, objective=objective, steps=range(step, options.steps), check=check)
 
 
 def create_goodput(workdir: Path) -> Goodput:

@@ -66,9 +66,9 @@ def load_config_of(path: str | Path) -> ml_collections.ConfigDict:
 
 def _config_of(workdir: Path) -> dict[str, Any] | None:
     file = workdir / "config.json"
-    if not file.is_file():
-        return None
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text()) if file.is_file() else None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); look at the rights of the folder") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON ({error}); mend it or delete it") from error

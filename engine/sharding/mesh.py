@@ -1,4 +1,4 @@
-"""The device mesh, the batch's place on it, and the start of several processes."""
+"""The device mesh, and the batch's place on it."""
 
 import math
 from collections import Counter
@@ -7,86 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import clusters
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ...configs.errors import UserError
-from ..start.code import code_version
-from ..start.preflight import tell_host
-from ..start.rendezvous import Place, meet
 
 AXES = ("replica", "fsdp", "tensor")
 BATCH_AXES = ("replica", "fsdp")
 _WIDE = {"int64": "int32", "uint64": "int32", "float64": "float32"}
-
-
-def initialize_distributed(
-    *,
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    init_timeout: float = 300.0,
-) -> None:
-    """Join the processes of one run; call it before anything else touches jax.
-
-    Args:
-      coordinator: "host:port" of process 0; None = all three values come from the cluster (TPU pod, Slurm, Kubernetes,
-        Open MPI) by jax's own detection.
-      num_processes: how many processes there are.
-      process_id: which one this is, from 0.
-      init_timeout: seconds to wait for the others.
-
-    Raises:
-      UserError: only some of the three are given, they contradict each other, no cluster was recognised, or a process
-        is missing or runs other code.
-    """
-    # Gloo carries collectives between CPU processes; the setting means nothing to TPU and GPU.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
-    missing = [flag for flag, value in given.items() if value is None]
-    if 0 < len(missing) < len(given):
-        raise UserError(
-            f"{', '.join(flag for flag in given if flag not in missing)} needs {' and '.join(missing)} as well"
-        )
-    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
-        raise UserError(f"--process_id must be from 0 to {num_processes - 1} (--num_processes - 1), got {process_id}")
-    local_devices = None
-    try:
-        if coordinator is None:
-            coordinator, num_processes, process_id, local_devices = _detected(init_timeout)
-        if coordinator is None or num_processes is None or process_id is None:
-            raise ValueError("no cluster was recognised")
-        meet(
-            Place(coordinator=coordinator, num_processes=num_processes, process_id=process_id),
-            code=code_version(),
-            timeout=init_timeout,
-        )
-        jax.distributed.initialize(
-            coordinator,
-            num_processes=num_processes,
-            process_id=process_id,
-            local_device_ids=local_devices,
-            initialization_timeout=math.ceil(init_timeout),
-        )
-        tell_host()
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(
-            f"jax could not join the processes: {error}; outside a cluster that jax recognises give "
-            "--coordinator HOST:PORT --num_processes P --process_id p"
-        ) from error
-
-
-def _detected(init_timeout: float) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
-    """Return coordinator, count, number and devices of this process as the cluster says them.
-
-    jax.distributed.initialize asks for the same by itself; it is asked here for the meeting that comes before.
-    """
-    return clusters.ClusterEnv.auto_detect_unset_distributed_params(
-        None, None, None, None, None, math.ceil(init_timeout)
-    )
 
 
 def make_mesh(*, replica: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:

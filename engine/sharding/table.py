@@ -88,9 +88,8 @@ def sharding_text(state: Any, *, mesh: Mesh) -> str:
 
 
 def is_split(state: Any) -> bool:
-    """Tell whether any parameter of a TrainState (as of `placements`) is split over devices."""
-    arrays = [*state.params.values(), *state.others.values()]
-    return any(not array.sharding.is_fully_replicated for array in arrays)
+    """Tell whether any array of a TrainState (as of `placements`) is split over devices."""
+    return any(not array.sharding.is_fully_replicated for array in jax.tree.leaves(state))
 
 
 _NOTES = {

@@ -13,9 +13,9 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import ml_collections
@@ -24,12 +24,15 @@ from jax._src.distributed import global_state
 from ...configs.errors import UserError
 from ...configs.load import difference, to_json
 from .code import code_version
+from .join import hosts_by_process
 
 _SKEW_S = 30.0  # clocks further apart spoil logs, file times and tokens of storage services
 _SHARED_WAIT_S = 15.0  # network file systems show a new file to other hosts only after some seconds
 _SHOWN = 8
+_UNKNOWN = "an unknown host"
 _round = itertools.count()
 
+Made = TypeVar("Made")
 Facts = dict[str, Any]
 Judge = Callable[[Sequence[Facts]], list[str]]
 
@@ -75,79 +78,120 @@ def preflight(checks: Checks, *, timeout_s: float) -> str:
             "faults": _own_faults(checks, made=made),
         }
         first = agree("start", facts=mine, judge=_judge_start, timeout_s=timeout_s)
-        seen = {"time": time.time(), "faults": _shared_faults(checks.workdir, token=first[0]["token"])}
-        second = agree("clock", facts=seen, judge=_judge_clock, timeout_s=timeout_s, together=True)
+        now = time.time()  # all get here at one moment: when process 0 has the facts of the last
+        seen = {"time": now, "faults": _shared_faults(checks.workdir, token=first[0]["token"])}
+        second = agree("clock", facts=seen, judge=_judge_clock, timeout_s=timeout_s)
     finally:
         if made is not None:
             made.remove()
     return _line(first, second=second, checks=checks)
 
 
-def same_program(text: str, *, timeout_s: float = 300.0) -> str:
-    """Check that all processes are about to compile the same program; all must call it.
+def on_all(
+    name: str, make: Callable[[], Made], *, timeout_s: float, same: Callable[[Made], str] = lambda made: ""
+) -> Made:
+    """Make something on each process; all must call it, and what fails on one is an error on all.
 
     Args:
-      text: the lowered program.
+      name: what it is about.
+      make: makes it; raises UserError or OSError where this process cannot.
+      timeout_s: seconds to wait for the slowest process.
+      same: what must be equal on all processes, as text of any length.
+
+    Returns:
+      What `make` has made here.
+
+    Raises:
+      UserError: all faults, each with process and host; of one process alone, the fault itself.
+    """
+    made, fault, cause = [], "", None
+    try:
+        made.append(make())
+    except (UserError, OSError) as error:
+        if jax.process_count() == 1 and isinstance(error, UserError):
+            raise
+        if jax.process_count() == 1:
+            raise UserError(str(error)) from error
+        fault, cause = str(error), error
+
+    def judge(all_facts: Sequence[Facts]) -> list[str]:
+        faults = [f"{_who(facts)}: {facts['fault']}" for facts in all_facts if facts["fault"]]
+        return faults or _unequal(all_facts, key="same", what=f"has made something else of the {name}")
+
+    digest = hashlib.sha256(same(made[0]).encode()).hexdigest()[:12] if made else ""
+    try:
+        agree(name, facts={"fault": fault, "same": digest}, judge=judge, timeout_s=timeout_s)
+    except UserError as error:
+        raise error from cause
+    return made[0]
+
+
+def same_programs(texts: Sequence[str], *, timeout_s: float) -> list[str]:
+    """Check that all processes are about to compile the same programs; all must call it.
+
+    Args:
+      texts: the lowered programs.
       timeout_s: seconds to wait for the slowest process.
 
     Returns:
-      The fingerprint: 12 hex digits.
+      The fingerprints: 12 hex digits each.
 
     Raises:
       UserError: a process has another program, which would hang in the first collective, or did not come.
     """
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+    fingerprints = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
 
     def judge(all_facts: Sequence[Facts]) -> list[str]:
         return _unequal(all_facts, key="program", what="has lowered another program")
 
-    agree("program", facts={"program": fingerprint}, judge=judge, timeout_s=timeout_s)
-    return fingerprint
+    agree("program", facts={"program": " ".join(fingerprints)}, judge=judge, timeout_s=timeout_s)
+    return fingerprints
 
 
-def agree(name: str, *, facts: Facts, judge: Judge, timeout_s: float, together: bool = False) -> list[Facts]:
+def agree(name: str, *, facts: Facts, judge: Judge, timeout_s: float) -> list[Facts]:
     """Gather the facts of all processes on process 0, judge them there, and give all the verdict.
 
     Args:
       name: what it is about; all processes must call in the same order with the same names.
       facts: JSON values of this process; "process" and "host" are added.
       judge: the facts of all processes, in their order -> faults; runs on process 0.
-      timeout_s: seconds to wait for the slowest.
-      together: stamp "time" anew when all processes are there, so that clocks can be compared.
+      timeout_s: seconds that process 0 waits for the slowest; the others wait twice as long, as it may be the slowest.
 
     Returns:
-      The facts of all processes.
+      The facts of all processes; all get them at about the same moment.
 
     Raises:
       UserError: a fault, or a process that did not come.
     """
-    facts = {"process": jax.process_index(), "host": socket.gethostname(), **facts}
-    count, client = jax.process_count(), global_state.client
+    me, count, client = jax.process_index(), jax.process_count(), global_state.client
+    facts = {"process": me, "host": socket.gethostname(), **facts}
     if count == 1 or client is None:
         _refuse(judge([facts]))
         return [facts]
-    root, limit = f"twinreel/preflight/{next(_round)}/{name}", int(timeout_s * 1000)
+    root, patience_s, hosts = f"twinreel/preflight/{next(_round)}/{name}", 2 * timeout_s, {}
     try:
-        if together:
-            client.wait_at_barrier(f"{root}/barrier", limit)
-            facts["time"] = time.time()
-        client.key_value_set(f"{root}/{jax.process_index()}", json.dumps(facts))
-        if jax.process_index() == 0:
-            verdict = _verdict(client, root=root, name=name, count=count, judge=judge, timeout_s=timeout_s)
+        hosts = hosts_by_process()
+        client.key_value_set(f"{root}/{me}", json.dumps(facts))
+        if me == 0:
+            found, missing = _gather(client, root=root, count=count, timeout_s=timeout_s)
+            late = _late(missing, hosts=hosts, name=name, timeout_s=timeout_s) if missing else []
+            faults = late or judge(found)
+            verdict = {"faults": faults, "facts": [] if faults else found}
             client.key_value_set(f"{root}/verdict", json.dumps(verdict))
         else:
-            verdict = json.loads(client.blocking_key_value_get(f"{root}/verdict", 2 * limit))
+            verdict = json.loads(client.blocking_key_value_get(f"{root}/verdict", int(patience_s * 1000)))
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
-            f"preflight ({name}): process {jax.process_index()} on {socket.gethostname()} had no answer from process 0 "
-            f"within {timeout_s:g} s; look what process 0 says ({str(error).splitlines()[0]})"
+            f"preflight ({name}): process {me} on {socket.gethostname()} had no answer from process 0 on "
+            f"{hosts.get(0, _UNKNOWN)} within {patience_s:g} s; look what process 0 says "
+            f"({str(error).splitlines()[0]})"
         ) from error
     _refuse(verdict["faults"])
     return verdict["facts"]
 
 
-def _verdict(client: Any, *, root: str, name: str, count: int, judge: Judge, timeout_s: float) -> dict[str, list[Any]]:
-    """Process 0: wait for the facts of all and judge them."""
+def _gather(client: Any, *, root: str, count: int, timeout_s: float) -> tuple[list[Facts], list[int]]:
+    """Process 0: wait for the facts of all; returns those that came, and the numbers of the processes that did not."""
     deadline, found, missing = time.monotonic() + timeout_s, [], []
     for process in range(count):
         left = max(1, int((deadline - time.monotonic()) * 1000))
@@ -155,24 +199,13 @@ def _verdict(client: Any, *, root: str, name: str, count: int, judge: Judge, tim
             found.append(json.loads(client.blocking_key_value_get(f"{root}/{process}", left)))
         except jax.errors.JaxRuntimeError:
             missing.append(process)
-    if missing:
-        hosts = dict(_hosts(client))
-        names = ", ".join(f"process {p} on {hosts.get(p, 'an unknown host')}" for p in missing[:_SHOWN])
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        faults = [f"{names}{more} did not reach the check {name!r} within {timeout_s:g} s; look what it says"]
-        return {"faults": faults, "facts": []}
-    faults = judge(found)
-    return {"faults": faults, "facts": [] if faults else found}
+    return found, missing
 
 
-def tell_host() -> None:
-    """Write this process's host name where the others can find it, should the process not answer later."""
-    if global_state.client is not None:
-        global_state.client.key_value_set(f"twinreel/host/{jax.process_index()}", socket.gethostname())
-
-
-def _hosts(client: Any) -> list[tuple[int, str]]:
-    return [(int(key.rsplit("/", 1)[-1]), host) for key, host in client.key_value_dir_get("twinreel/host/")]
+def _late(missing: Sequence[int], *, hosts: Mapping[int, str], name: str, timeout_s: float) -> list[str]:
+    names = ", ".join(f"process {p} on {hosts.get(p, _UNKNOWN)}" for p in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return [f"{names}{more} did not reach the check {name!r} within {timeout_s:g} s; look what it says"]
 
 
 def _refuse(faults: Sequence[str]) -> None:
@@ -187,8 +220,9 @@ class _Probe:
 
     def __init__(self, workdir: Path, *, token: str):
         self.fault = ""
-        self._workdir, self._path, self._made = workdir, workdir / token, not workdir.exists()
+        self._workdir, self._path, self._made = workdir, workdir / token, False
         try:
+            self._made = not workdir.exists()
             workdir.mkdir(parents=True, exist_ok=True)
             self._path.write_text(token)
         except OSError as error:
@@ -227,10 +261,15 @@ def _shared_faults(workdir: Path, *, token: str) -> list[str]:
     if jax.process_index() == 0:
         return []
     deadline = time.monotonic() + _SHARED_WAIT_S
-    while not (workdir / token).exists():
-        if time.monotonic() > deadline:
-            return [f"{workdir} is another folder here than for process 0; --workdir must be on a shared file system"]
-        time.sleep(0.05)
+    try:
+        while not (workdir / token).exists():
+            if time.monotonic() > deadline:
+                return [
+                    f"{workdir} is another folder here than for process 0; --workdir must be on a shared file system"
+                ]
+            time.sleep(0.05)
+    except OSError as error:
+        return [f"the workdir {workdir} cannot be read ({error.strerror})"]
     if not os.access(workdir, os.W_OK):
         return [f"the workdir {workdir} cannot be written to"]
     return []

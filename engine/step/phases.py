@@ -1,8 +1,10 @@
 """Phases of a run: an objective whose loss changes at a known step, and a compiled step for each phase."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
+
+import jax
 
 from .objective import Objective
 
@@ -27,16 +29,26 @@ class PhasedSteps:
     known then and not when the run reaches it.
     """
 
-    def __init__(self, compile_phase: Callable[[Hashable | None], Any], *, objective: Objective, steps: range):
-        """Compile.
+    def __init__(
+        self,
+        lower: Callable[[Hashable | None], jax.stages.Lowered],
+        *,
+        objective: Objective,
+        steps: range,
+        check: Callable[[Sequence[jax.stages.Lowered]], None] = lambda lowered: None,
+    ):
+        """Lower, check, compile.
 
         Args:
-          compile_phase: phase -> compiled step.
+          lower: phase -> lowered step.
           objective: may have `phase`.
           steps: the numbers of the steps to do.
+          check: is shown the lowered steps of all phases before any is compiled; raises if they must not be.
         """
         self._objective = objective
-        self._compiled = {phase: compile_phase(phase) for phase in count_phases(objective, steps=steps)}
+        lowered = {phase: lower(phase) for phase in count_phases(objective, steps=steps)}
+        check(list(lowered.values()))
+        self._compiled = {phase: program.compile() for phase, program in lowered.items()}
 
     def at(self, step: int) -> Any:
         """Return the compiled step that follows `step` done ones."""

@@ -16,6 +16,8 @@ _GROUP = "workers"
 _EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
 # A pod that saves on SIGTERM and leaves with 0 would count as one that has done its work.
 _STOPPED = 75
+# Folders are seen that other programs wrote, and may be renamed: a checkpoint gets its name when it is whole.
+_BUCKET_OPTIONS = "implicit-dirs,rename-dir-limit=100000"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 
 
@@ -127,8 +129,8 @@ def _pod(job: Job, *, slice_: Slice, args: argparse.Namespace) -> dict[str, Any]
                 "command": job.command(python=args.python, join=["--distributed", f"--stopped_status={_STOPPED}"]),
                 "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}, *_environment(args)],
                 "ports": [
-                    {"containerPort": port, "protocol": "TCP"} for port in (8471, 8476, 8080)
-                ],  # TPU runtime, jax, multislice
+                    {"containerPort": port, "protocol": "TCP"} for port in (8471, 8482, 8080)
+                ],  # TPU runtime, jax (and the meeting before it), multislice
                 "resources": {"limits": {"google.com/tpu": slice_.chips_per_host}},
                 "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts],
             }
@@ -160,7 +162,8 @@ def _volumes(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[
             if flag == "--claim":
                 volumes.append({"name": name, "persistentVolumeClaim": {"claimName": source}})
             else:
-                driver = {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": {"bucketName": source}}
+                attributes = {"bucketName": source, "mountOptions": _BUCKET_OPTIONS}
+                driver = {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes}
                 volumes.append({"name": name, "csi": driver})
     return mounts, volumes
 

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from ...configs.cli import folder
 from ...configs.errors import UserError, unknown
 
 # The verbs that take the flags of `Parser.add_distributed`; a test compares this with the verbs themselves.
@@ -54,7 +55,8 @@ def split(argv: Sequence[str]) -> tuple[list[str], Job | None]:
     """Split the command line at "--" into launch's own flags and the job; without "--" there is no job.
 
     Raises:
-      UserError: no verb after "--", one that several processes cannot run together, or flags that launch gives itself.
+      UserError: no verb after "--", one that several processes cannot run together, flags that launch gives itself, or
+        a --workdir that is a URL.
     """
     if "--" not in argv:
         return list(argv), None
@@ -74,4 +76,6 @@ def split(argv: Sequence[str]) -> tuple[list[str], Job | None]:
     given = [token for token in flags if token.split("=")[0] in _OURS]
     if given:
         raise UserError(f"launch gives {given[0].split('=')[0]} to each process itself; leave it away after --")
-    return own, Job(verb=verb, flags=tuple(flags))
+    job = Job(verb=verb, flags=tuple(flags))
+    folder(job.value("--workdir") or "", flag="--workdir")
+    return own, job

@@ -76,7 +76,7 @@ def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
     """Return what process `number` has in its environment beside what launch itself has.
 
     Raises:
-      UserError: --devices_per_process without a platform that it means something to.
+      UserError: --devices_per_process without a platform that it means something to, or GPUs that are not divided.
     """
     platform, devices = args.platform or os.environ.get("JAX_PLATFORMS", ""), args.devices_per_process
     if args.platform not in ("", "cpu", "gpu"):
@@ -85,6 +85,11 @@ def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
     if args.platform:
         added["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[args.platform]
     if devices is None:
+        if platform in ("gpu", "cuda") and args.num_processes > 1:
+            raise UserError(
+                f"--num_processes={args.num_processes} on GPUs needs --devices_per_process, the GPUs of each; "
+                "otherwise every process takes all of them"
+            )
         return added
     if platform == "cpu":
         kept = [f for f in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in f]

@@ -72,12 +72,7 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
     Raises:
       UserError: a flag that SLURM would not take.
     """
-    if args.time and not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", args.time):
-        raise UserError(f"--time must be as 30, 12:00:00 or 2-00:00:00 (minutes, hours or days), got {args.time!r}")
-    for name in ("nodes", "tasks_per_node", "cpus_per_task"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    tasks = args.tasks_per_node or max(1, args.gpus_per_node)
+    tasks = _tasks(args)
     options = {
         "job-name": job.name,
         "nodes": args.nodes,
@@ -122,6 +117,22 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
             "",
         ]
     )
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    """Check the flags; return the number of processes of a node."""
+    if args.time and not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", args.time):
+        raise UserError(f"--time must be as 30, 12:00:00 or 2-00:00:00 (minutes, hours or days), got {args.time!r}")
+    for name in ("nodes", "tasks_per_node", "cpus_per_task"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    tasks = args.tasks_per_node or max(1, args.gpus_per_node)
+    if args.gpus_per_node and tasks != args.gpus_per_node:
+        raise UserError(
+            f"--tasks_per_node={tasks} must be equal to --gpus_per_node={args.gpus_per_node}: jax gives each "
+            "SLURM process one GPU; leave --tasks_per_node away"
+        )
+    return tasks
 
 
 def _sbatch_value(value: str) -> str:

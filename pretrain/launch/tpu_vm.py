@@ -54,6 +54,8 @@ def gcloud_commands(job: Job, *, args: argparse.Namespace) -> list[list[str]]:
     """
     if bool(args.create) != bool(args.runtime_version):
         raise UserError("--create TYPE and --runtime_version VERSION go together")
+    if args.spot and not args.create:
+        raise UserError("--spot means something with --create TYPE alone: it says what kind of capacity to queue for")
     where = [f"--zone={args.zone}", *([f"--project={args.project}"] if args.project else [])]
     tpus = ["gcloud", "compute", "tpus"]
     commands = []

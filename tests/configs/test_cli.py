@@ -1,8 +1,10 @@
 """The flags that the verbs share."""
 
+from pathlib import Path
+
 import pytest
 
-from twinreel.configs.cli import Distributed, Parser
+from twinreel.configs.cli import Distributed, Parser, folder
 from twinreel.configs.errors import UserError
 
 
@@ -31,3 +33,9 @@ def test_the_environment_says_it():
 def test_a_count_without_a_coordinator_would_start_runs_of_one(flag):
     with pytest.raises(UserError, match=rf"{flag.split('=')[0]} needs --coordinator"):
         parsed(flag)
+
+
+def test_a_url_is_no_folder():
+    assert folder("runs/a", flag="--workdir") == Path("runs/a")
+    with pytest.raises(UserError, match=r"--workdir must be a folder .*'gs://b/run'.*--claim"):
+        folder("gs://b/run", flag="--workdir")

@@ -14,8 +14,10 @@ MODEL = {
 }
 
 
-def objective() -> Contrastive:
-    return Contrastive(model=MODEL, loss={}, num_frames=FRAMES, context_length=CONTEXT, vocab_size=VOCAB)
+def objective(*, loss=None, **model) -> Contrastive:
+    """The towers, with other fields of `config.model`, and `config.loss`."""
+    sizes = {"num_frames": FRAMES, "context_length": CONTEXT, "vocab_size": VOCAB}
+    return Contrastive(model=MODEL | model, loss=loss or {}, **sizes)
 
 
 def batch_of(step: int, *, process: int = 0, processes: int = 1) -> dict[str, np.ndarray]:

@@ -21,8 +21,8 @@ def main() -> int:
     import numpy as np
 
     from twinreel.configs.errors import UserError
-    from twinreel.engine.sharding.mesh import initialize_distributed
     from twinreel.engine.start import preflight
+    from twinreel.engine.start.join import initialize_distributed
 
     initialize_distributed(coordinator=args.coordinator, num_processes=2, process_id=args.process_id)
     other = args.process_id == 1
@@ -43,6 +43,19 @@ def main() -> int:
         time.sleep(seconds)
         return preflight.preflight(good, timeout_s=2.0)
 
+    def lost_between(seconds):
+        """A process that passes the first check and does not come to the second in time."""
+        look = preflight._shared_faults
+        preflight._shared_faults = lambda *args, **options: time.sleep(seconds) or look(*args, **options)
+        try:
+            return preflight.preflight(good, timeout_s=2.0)
+        finally:
+            preflight._shared_faults = look
+
+    def without_answer(seconds):
+        time.sleep(seconds)
+        return preflight.agree("probe", facts={}, judge=lambda _: [], timeout_s=1.0)
+
     def checked(**changes):
         return preflight.preflight(dataclasses.replace(good, **changes) if other else good, timeout_s=60.0)
 
@@ -52,12 +65,18 @@ def main() -> int:
         "data": lambda: checked(readable=fail),
         "workdir": lambda: checked(workdir=args.workdir),
         "clock": lambda: skewed(120.0 if other else 0.0),
-        "program": lambda: preflight.same_program("program b" if other else "program a"),
-        "same_program": lambda: preflight.same_program("program a"),
+        "program": lambda: preflight.same_programs(["x", "b" if other else "a"], timeout_s=60.0),
+        "same_program": lambda: preflight.same_programs(["program a"], timeout_s=60.0),
+        "on_all": lambda: preflight.on_all("data", fail if other else list, timeout_s=60.0),
+        "on_all_same": lambda: preflight.on_all("data", lambda: "b" if other else "a", timeout_s=60.0, same=str),
+        "on_all_good": lambda: preflight.on_all("data", lambda: "b" if other else "a", timeout_s=60.0),
         "late": lambda: late(5.0 if other else 0.0),
+        "lost_between": lambda: lost_between(4.0 if other else 0.0),
+        "without_answer": lambda: without_answer(0.0 if other else 5.0),
     }
     answers = {}
     for name, scenario in scenarios.items():
+        preflight.agree("scenario", facts={}, judge=lambda _: [], timeout_s=60.0)  # one may be late from the last
         try:
             answers[name] = scenario()
         except UserError as error:

@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--evaluation_s", type=float, default=0.0, help="an evaluation takes so long")
     parser.add_argument("--hang_at", type=int, default=-1, help="this batch never comes")
     parser.add_argument("--stall_timeout", type=float, default=600.0)
+    parser.add_argument("--sgd_lr", type=float, default=0.0, help="plain gradient steps at this rate, else AdamW")
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
@@ -43,7 +44,7 @@ def main() -> int:
 
     from twinreel.configs.errors import UserError
     from twinreel.engine.loop.train import train
-    from twinreel.engine.sharding.mesh import initialize_distributed
+    from twinreel.engine.start.join import initialize_distributed
 
     if args.coordinator:
         initialize_distributed(
@@ -82,6 +83,7 @@ def main() -> int:
             yield batch
             step += 1
 
+    sgd = {"name": "sgd", "lr": args.sgd_lr, "b1": 0.0, "schedule": "constant"}
     try:
         result = train(
             objective=objective,
@@ -96,6 +98,7 @@ def main() -> int:
                 train__stall_timeout=args.stall_timeout,
                 mesh__fsdp=args.fsdp,
                 mesh__tensor=args.tensor,
+                **({"optimizer": sgd} if args.sgd_lr else {}),
                 sharding={"rules": args.contrastive or (("inner/kernel", ("tensor", "fsdp")), (".*", ()))},
             ),
             meta={"objective": "toy"},

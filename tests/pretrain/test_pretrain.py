@@ -21,7 +21,7 @@ from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
 from twinreel.data.options import ClipData
 from twinreel.engine.keeping import checkpoint
-from twinreel.pretrain.pretrain import keep_tokenizer, pretrain, say_truncated
+from twinreel.pretrain.pretrain import find_tokenizer, keep_tokenizer, main, pretrain, say_truncated
 
 CLIP = Path(__file__).parents[1] / "golden" / "tokenizers" / "clip_fast"
 
@@ -73,7 +73,7 @@ from pathlib import Path
 from twinreel.configs.load import load_config
 from twinreel.engine.loop import run
 from twinreel.data.options import ClipData
-from twinreel.pretrain.pretrain import keep_tokenizer, pretrain, say_truncated
+from twinreel.pretrain.pretrain import pretrain
 between = run.Run.between_steps
 def stop(self, state, *, outputs, step):
     between(self, state, outputs=outputs, step=step)
@@ -238,11 +238,25 @@ def test_a_run_keeps_its_tokenizer_when_the_files_are_gone(tmp_path):
     files = shutil.copytree(CLIP, tmp_path / "files")
     data = ClipData(dir="none", batch_size=8, tokenizer=str(files))
     texts = ["a man runs across the street", ""]
-    first = keep_tokenizer(data, workdir=tmp_path / "run").encode(texts, context_length=20)
+    run = tmp_path / "run"
+    made = find_tokenizer(data, workdir=run)
+    assert not run.exists()
+    keep_tokenizer(made, workdir=run)
     shutil.rmtree(files)
-    again = keep_tokenizer(data, workdir=tmp_path / "run").encode(texts, context_length=20)
+    with pytest.raises(UserError):  # it was left by a start that failed, of another config perhaps
+        find_tokenizer(data, workdir=run)
+    (run / "config.json").write_text("{}")
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "tokenizer.meta.json"]
+    first, again = (t.encode(texts, context_length=20) for t in (made, find_tokenizer(data, workdir=run)))
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
+
+
+def test_a_workdir_that_cannot_be_written_is_said_before_anything_is_done(tiny_overrides, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    workdir = tmp_path / "file" / "run"
+    with pytest.raises(UserError, match=rf"the workdir {workdir} cannot be written to \(Not a directory\)"):
+        main(["--config", "demo", "--workdir", str(workdir), *(f"--config.{item}" for item in tiny_overrides)])
 
 
 def test_truncated_texts_are_told_with_share_and_longest(capsys):

@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import load_config
+from twinreel.configs.section import section
+from twinreel.data.options import ClipData
 from twinreel.engine.keeping.checkpoint import read_meta, read_params
+from twinreel.pretrain.objective import make_objective
 from twinreel.pretrain.pretrain import main, pretrain
 from twinreel.pretrain.start import Start
 
@@ -43,6 +47,18 @@ def test_lit_keeps_the_video_tower_of_the_checkpoint(tiny_overrides, tmp_path, c
     assert main(command(tiny_overrides, *again, workdir=second)) == 0
     for path in video:
         np.testing.assert_array_equal(read_params(second)[path], before[path])
+    config = load_config("demo", overrides=[*tiny_overrides, "loss.name=sigmoid"])
+    data = section(ClipData, config.data, name="data")
+    vocab_size = len(before["text/embedding"])
+    model = make_objective(config, data=data, vocab_size=vocab_size).init(nnx.Rngs(5))
+    bias = np.asarray(model.bias[...])
+    capsys.readouterr()
+    Start(checkpoint=first).fill(model)  # a parameter that only the new loss has begins anew
+    assert "bias" in capsys.readouterr().err
+    np.testing.assert_array_equal(model.log_scale[...], before["log_scale"])
+    np.testing.assert_array_equal(model.bias[...], bias)
+    with pytest.raises(UserError, match=r"bias +\(absent\)(.|\n)*leave these out of --init_parts"):
+        Start(checkpoint=first, parts=(".*",)).fill(model)
     start = Start(checkpoint=first, parts=("^audio/.*",))
     with pytest.raises(UserError, match=r"--init_parts: '\^audio/\.\*' matches no whole path"):
         pretrain(load_config("demo", overrides=tiny_overrides), workdir=tmp_path / "third", start=start)

@@ -17,6 +17,7 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.data import remote
+from twinreel.data.batches.ends import read_ends
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.batches.shards_cache import NOTE, Mirror
@@ -91,6 +92,17 @@ def test_what_is_here_is_not_fetched_again_and_a_single_record_fetches_its_shard
     assert again.read("val", [0, 1]) == local.read("val", [0, 1])
     got = [path for method, path in s3_proxy.seen if method == "GET" and "list-type" not in path]
     assert len(got) == 1 and got[0].endswith("prepare.json")
+
+
+def test_a_look_at_the_ends_fetches_no_more_than_these(url, tmp_path, monkeypatch):
+    """Nor does the training of a tokenizer, whose texts are in the small files."""
+    data = options(url, cache_dir=str(tmp_path / "c"))
+    make_tokenizer(data)
+    [copy] = (tmp_path / "c" / "prepared").glob("*/data")
+    assert shards(copy) == []
+    monkeypatch.setattr(Records, "fetch", lambda *_: pytest.fail("all shards were asked for"))
+    read_ends(data)
+    assert 1 <= len(shards(copy)) <= 2
 
 
 def test_copy_can_be_opened_by_its_own_path(folder, url):

@@ -109,6 +109,19 @@ def test_another_architecture_gives_a_table(pretrained):
     assert "8 x 32" in other and "8 x 16" in other
 
 
+def test_all_that_the_checkpoint_has_leaves_what_it_lacks_new(pretrained):
+    target = shapes(dual()) | {"bias": np.zeros(())}
+    found = init_from(pretrained, target=target, parts=None)
+    assert {path for path, status in found.status.items() if status != "loaded"} == {"bias"}
+    assert found.status["bias"] == "new" and "bias" not in found.values
+    with pytest.raises(UserError, match=r"bias +\(absent\)(.|\n)*leave these out of --init_parts"):
+        init_from(pretrained, target=target, parts=(".*",), field="--init_parts")
+    with pytest.raises(UserError, match="x has none of the new model's parameters"):
+        init_from(pretrained, target={"other/kernel": np.zeros(3)}, parts=None, name="x")
+    with pytest.raises(UserError, match="video/time_position"):  # another shape is not new
+        init_from(pretrained, target={"video/time_position": np.zeros((4, 6))}, parts=None)
+
+
 def test_positions_of_another_width_do_not_fit(pretrained):
     target = {"video/time_position": jax.ShapeDtypeStruct((4, 6), np.float32)}
     with pytest.raises(UserError, match="video/time_position"):

@@ -2,6 +2,7 @@
 
 import json
 
+import contrastive_toy
 import jax
 import numpy as np
 import pytest
@@ -72,3 +73,22 @@ def test_a_checkpoint_of_eight_devices_opens_on_one(tmp_path, monkeypatch):
     hidden = np.tanh(x.astype(np.float64) @ params["inner/kernel"] + params["inner/bias"])
     wanted = (hidden @ params["head/kernel"] + params["head/bias"])[:, 0] * np.exp(params["log_scale"])
     np.testing.assert_allclose(model(x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_only_cuts_up_the_work_may_change_between_two_starts(tmp_path):
+    """Remat, loop over layers, microbatch and form of the loss: the same curve, and no other config by name."""
+
+    def go(workdir, *, steps, model, loss):
+        sections = {"model": model, "loss": loss, "mesh": {"replica": 2, "tensor": 4}}
+        cfg = config(train__steps=steps, train__log_every=1, **sections)
+        toy = contrastive_toy.objective(loss=loss, **model)
+        loop.train(objective=toy, batches=contrastive_toy.batches, workdir=workdir, config=cfg, meta={})
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        return [line["loss"] for line in lines if line["kind"] == "train"]
+
+    plain = {"model": {"remat": "none", "unroll": 1}, "loss": {"form": "dense", "microbatch": 1}}
+    lean = {"model": {"remat": "full", "unroll": 0},
+            "loss": {"form": "blockwise", "exchange": "ring", "block": 4, "microbatch": 2}}  # fmt: skip
+    wanted = go(tmp_path / "whole", steps=4, **plain)
+    go(tmp_path / "changed", steps=2, **plain)
+    np.testing.assert_allclose(go(tmp_path / "changed", steps=4, **lean), wanted, rtol=1e-5)

@@ -140,6 +140,29 @@ def test_towers_split_over_processes_train_as_on_one_device(start_all, tmp_path,
     np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("processes", "placing"),
+    [
+        pytest.param(2, {"contrastive": "fsdp_tensor", "fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
+        pytest.param(4, {"contrastive": "fsdp", "fsdp": 4}, marks=pytest.mark.slow),
+    ],
+)
+def test_gradients_over_processes_are_those_of_one_device(start_all, tmp_path, processes, placing):
+    """One plain step at so high a rate that what is left are the gradients, times that rate."""
+    runs = start_all("one", steps=1, sgd_lr=1e8, devices=1, contrastive="replicated")
+    runs += start_all("many", steps=1, sgd_lr=1e8, processes=processes, devices=4 // processes, **placing)
+    for process in runs:
+        assert finish(process)["step"] == 1
+    (wanted, _), (got, _) = train_lines(tmp_path / "one"), train_lines(tmp_path / "many")
+    np.testing.assert_allclose(got[1], wanted[1], rtol=1e-5)
+    one, many = read_params(tmp_path / "one"), read_params(tmp_path / "many")
+    assert one.keys() == many.keys()
+    for path, gradient in one.items():
+        largest = np.abs(gradient).max()
+        assert largest > 1e3, path  # 1e-5 of the rate: the value before the step does not count
+        np.testing.assert_allclose(many[path], gradient, rtol=0, atol=1e-5 * largest, err_msg=path)
+
+
 def same_run(a, b):
     """Assert that two runs wrote the same curve and the same parameters, bit for bit."""
     (losses, lines), (wanted, wanted_lines) = train_lines(a), train_lines(b)
@@ -168,6 +191,27 @@ def test_a_stop_during_an_evaluation(start, tmp_path):
     finish(reference)
     same_run(tmp_path / "run", tmp_path / "whole")
     assert read_meta(tmp_path / "run")["scores"] == read_meta(tmp_path / "whole")["scores"]
+
+
+def test_two_processes_that_are_killed_during_an_evaluation_lose_no_step(start_all, tmp_path):
+    """No signal may cut it short there, as one process would leave the other in the middle."""
+    flags = {"processes": 2, "devices": 1, "checkpoint_every": 100}
+    reference = start_all("whole", **flags)
+    processes = start_all("run", evaluation_s=600, **flags)
+    wait_for((tmp_path / "run.evaluating").exists, process=processes[0])
+    wait_for(lambda: steps_in(tmp_path / "run" / "checkpoints") == [5], process=processes[0])
+    for process in processes:
+        process.kill()
+        process.communicate()
+    done = [finish(process) for process in start_all("run", **flags)]
+    assert [(x["step"], x["best"]["step"]) for x in done] == [(12, 5), (12, 5)]
+    for process in reference:
+        finish(process)
+    same_run(tmp_path / "run", tmp_path / "whole")
+    assert steps_in(tmp_path / "run" / "checkpoints") == steps_in(tmp_path / "whole" / "checkpoints") == [5, 10, 12]
+    metas = [read_meta(tmp_path / name / "checkpoints" / "5") for name in ("run", "whole")]
+    assert metas[0]["scores"] == metas[1]["scores"] == {"metric": "val/score", "values": {"5": 0.0}}
+    assert metas[0]["evaluations"] == metas[1]["evaluations"]
 
 
 def test_a_stop_before_the_first_step_leaves_nothing(start, tmp_path):

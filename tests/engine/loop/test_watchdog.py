@@ -133,4 +133,5 @@ with Watchdog(Path({str(tmp_path)!r}), timeout_s=1.0) as dog:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 1
-    assert "Timeout" in done.stderr and "twinreel-watchdog" not in done.stdout
+    assert "Timeout" in done.stderr and 'File "<string>", line 8 in <module>' in done.stderr
+    assert f"status {STATUS}" not in done.stderr  # the watchdog's own thread never had the lock

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from engine_toy import config
@@ -47,3 +48,12 @@ def test_load_config_of(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not JSON"):
         load_config_of(tmp_path)
+
+
+def test_a_folder_without_rights_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(UserError, match=r"run/config\.json cannot be read \(Permission denied\)"):
+        check_workdir(tmp_path / "run", config=config())

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from twinreel.configs.errors import UserError
-from twinreel.engine.sharding.mesh import check_batch_size, initialize_distributed, make_mesh, put_batch
+from twinreel.engine.sharding.mesh import check_batch_size, make_mesh, put_batch
 
 
 def test_replica_fills_up():
@@ -119,16 +119,3 @@ def test_rows_are_spread_over_replica_and_fsdp():
 def test_integers_beyond_32_bits_are_refused():
     with pytest.raises(OverflowError, match=r"batch\['clip_index'\] holds"):
         put_batch({"clip_index": np.full(8, 2**40)}, mesh=make_mesh())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_processes": 2}, "--num_processes needs --coordinator and --process_id"),
-        ({"coordinator": "localhost:1"}, "needs --num_processes and --process_id"),
-        ({"coordinator": "localhost:1", "num_processes": 2, "process_id": 2}, "--process_id must be from 0 to 1"),
-    ],
-)
-def test_incomplete_flags_of_several_processes(arguments, message):
-    with pytest.raises(UserError, match=message):
-        initialize_distributed(**arguments)

@@ -198,3 +198,6 @@ def test_the_table_counts_bytes_per_device():
     assert is_split(plan.abstract)
     whole = Blueprint(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0)
     assert not is_split(whole.abstract)
+    rules = make_rules(rules=[["^optimizer/mu/inner/kernel", [None, "fsdp"]], [".*", []]])
+    moments = Blueprint(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0, rules=rules)
+    assert is_split(moments.abstract)

@@ -18,7 +18,7 @@ import pytest
 
 from twinreel.configs.errors import UserError
 from twinreel.engine.start.code import source_hash
-from twinreel.engine.start.preflight import Checks, preflight, same_program
+from twinreel.engine.start.preflight import Checks, on_all, preflight, same_programs
 
 HOST = socket.gethostname()
 
@@ -49,6 +49,15 @@ def test_a_workdir_that_is_a_file(tmp_path):
         preflight(checks(tmp_path / "run"), timeout_s=5.0)
 
 
+def test_a_workdir_that_may_not_be_looked_at(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(UserError, match=r"the workdir .*run cannot be written to \(Permission denied\)"):
+        preflight(checks(tmp_path / "run"), timeout_s=5.0)
+
+
 def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 4_000_000, 4_000_000))
@@ -59,7 +68,7 @@ def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch):
 
 
 def test_the_fingerprint_of_a_program():
-    assert same_program("module {}") == hashlib.sha256(b"module {}").hexdigest()[:12]
+    assert same_programs(["module {}"], timeout_s=1.0) == [hashlib.sha256(b"module {}").hexdigest()[:12]]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +116,8 @@ def test_two_good_processes(answers):
         ("data", f"process 1 on {HOST}: the data cannot be read: record 7 of split 'train' is damaged"),
         ("workdir", "is another folder here than for process 0"),
         ("clock", f"process 1 on {HOST}: its clock is 120 s ahead of the others'"),
+        ("on_all", f"process 1 on {HOST}: record 7 of split 'train' is damaged"),
+        ("on_all_same", f"process 1 on {HOST} has made something else of the data than process 0 on {HOST}: "),
         ("program", f"process 1 on {HOST} has lowered another program than process 0 on {HOST}"),
     ],
 )  # fmt: skip
@@ -117,9 +128,32 @@ def test_a_fault_of_one_process_is_told_to_both(answers, scenario, wanted):
 
 
 def test_equal_programs_pass(answers):
-    assert [answer["same_program"] for answer in answers] == [hashlib.sha256(b"program a").hexdigest()[:12]] * 2
+    assert [answer["same_program"] for answer in answers] == [[hashlib.sha256(b"program a").hexdigest()[:12]]] * 2
+
+
+def test_each_process_gets_what_it_made(answers):
+    assert [answer["on_all_good"] for answer in answers] == ["a", "b"]
+
+
+def test_what_one_process_cannot_make_is_its_own_error():
+    def fail():
+        raise NotADirectoryError(20, "Not a directory", "x/run")
+
+    with pytest.raises(UserError, match=r"^\[Errno 20\] Not a directory: 'x/run'$"):
+        on_all("data", fail, timeout_s=1.0)
+    assert on_all("data", lambda: 7, timeout_s=1.0) == 7
 
 
 def test_a_process_that_does_not_come_is_named(answers):
     assert f"process 1 on {HOST} did not reach the check 'start' within 2 s" in answers[0]["late"]
     assert answers[1]["late"] == answers[0]["late"]  # it learns of it when it comes
+
+
+def test_a_process_that_is_lost_between_two_checks_is_named(answers):
+    assert f"process 1 on {HOST} did not reach the check 'clock' within 2 s" in answers[0]["lost_between"]
+    assert answers[1]["lost_between"] == answers[0]["lost_between"]
+
+
+def test_a_process_that_gets_no_answer_says_whose_and_how_long_it_waited(answers):
+    wanted = f"process 1 on {HOST} had no answer from process 0 on {HOST} within 2 s; look what process 0 says"
+    assert wanted in answers[1]["without_answer"]

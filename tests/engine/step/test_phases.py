@@ -63,13 +63,30 @@ def test_the_loss_changes_at_its_step_and_a_resume_goes_on_in_the_right_phase(tm
     np.testing.assert_array_equal(at("broken", 6), at("whole", 6))
 
 
-def test_each_phase_is_compiled_once_and_found_by_its_step():
-    compiled = []
-    steps = PhasedSteps(lambda phase: compiled.append(phase) or phase, objective=Masked(until=4), steps=range(2, 9))
-    assert compiled == ["masked", "whole"]
+class Lowered:
+    def __init__(self, phase, log):
+        self.phase, self.log = phase, log
+
+    def compile(self):
+        self.log.append(("compile", self.phase))
+        return self.phase
+
+
+def test_each_phase_is_compiled_once_after_all_were_checked_and_is_found_by_its_step():
+    log = []
+
+    def lower(phase):
+        log.append(("lower", phase))
+        return Lowered(phase, log)
+
+    def check(lowered):
+        log.append(("check", [program.phase for program in lowered]))
+
+    steps = PhasedSteps(lower, objective=Masked(until=4), steps=range(2, 9), check=check)
+    assert log == [("lower", "masked"), ("lower", "whole"), ("check", ["masked", "whole"]),
+                   ("compile", "masked"), ("compile", "whole")]  # fmt: skip
     assert [steps.at(step) for step in (2, 3, 4, 8)] == ["masked", "masked", "whole", "whole"]
-    plain = PhasedSteps(lambda phase: ("only", phase), objective=ToyObjective(), steps=range(3))
-    assert plain.at(2) == ("only", None)
+    assert PhasedSteps(lower, objective=ToyObjective(), steps=range(3)).at(2) is None
 
 
 def test_unmasked_steps_need_an_objective_with_phases(tmp_path):

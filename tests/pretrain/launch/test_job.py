@@ -8,8 +8,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from jax._src.clusters import cloud_tpu_cluster
 from kubeflow_trainer_api import models
 
+import twinreel
 from twinreel import __main__ as cli
 from twinreel.configs.errors import UserError
 from twinreel.pretrain.launch.job import TOGETHER, Job, split
@@ -45,6 +47,10 @@ def test_the_verbs_that_can_be_launched_are_those_that_take_the_flags(capsys):
         (["bench", "step"], "`twinreel bench` is not made for several processes"),
         (["--config", "demo"], "verb after --"),
         (["pretrain", "--process_id", "1"], "launch gives --process_id to each process itself"),
+        (
+            ["pretrain", "--workdir=gs://b/run"],
+            "--workdir must be a folder in the file system, got the URL 'gs://b/run'",
+        ),
         (["pretrain", "--coordinator=a:1"], "launch gives --coordinator to each process itself"),
         ([], "nothing stands after --"),
     ],
@@ -107,6 +113,7 @@ def test_local_gpus_are_divided(capsys):
     [
         ("--num_processes 0", "--num_processes must be at least 1"),
         ("--num_processes 2 --platform tpu", "--platform must be cpu or gpu"),
+        ("--num_processes 2 --platform gpu", "--num_processes=2 on GPUs needs --devices_per_process"),
         ("--num_processes 2 --platform cpu --devices_per_process 0", "--devices_per_process must be at least 1"),
     ],
 )
@@ -146,6 +153,14 @@ def test_slurm_time_is_checked(capsys):
     assert "--time must be as 30, 12:00:00" in launch(*flags, *PRETRAIN, capsys=capsys, status=2)
 
 
+def test_slurm_gives_each_gpu_a_process(capsys):
+    """jax lets a task of SLURM see the one GPU of its number, so that the others would do nothing."""
+    flags = ["--backend", "slurm", "--gpus_per_node", "8", "--dry_run"]
+    said = launch(*flags, "--tasks_per_node", "1", *PRETRAIN, capsys=capsys, status=2)
+    assert "--tasks_per_node=1 must be equal to --gpus_per_node=8" in said
+    assert "--ntasks-per-node=8" in launch(*flags, "--tasks_per_node", "8", *PRETRAIN, capsys=capsys)
+
+
 def manifests(*flags, capsys):
     return list(yaml.safe_load_all(launch(*GKE, *flags, *PRETRAIN, capsys=capsys)))
 
@@ -179,6 +194,28 @@ def test_jobset_has_a_pod_per_host_and_the_right_nodes(capsys):
     assert container["resources"] == {"limits": {"google.com/tpu": 4}}
     assert {"name": "A", "value": "b=c"} in container["env"]
     assert container["command"] == ["python3", "-m", "twinreel", *PRETRAIN[1:], "--distributed", "--stopped_status=75"]
+    assert int(cloud_tpu_cluster.coordinator_port) in [port["containerPort"] for port in container["ports"]]
+
+
+def written(name):
+    """The launch commands that a page or a config file shows, as one line each."""
+    text = (Path(twinreel.__file__).parent / name).read_text().replace("\\\\\n", " ").replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip().startswith("twinreel launch")]
+
+
+@pytest.mark.parametrize(
+    "name", ["docs/scale.md", "configs/clip_b16.py", "configs/clip_l14.py", "configs/siglip_so400m.py"]
+)
+def test_the_commands_that_are_written_down_start(name, capsys):
+    commands = [shlex.split(command) for command in written(name)]
+    assert commands
+    for _, _, *flags in commands:
+        text = launch("--dry_run", *flags, capsys=capsys)
+        if "gke" in flags:  # the workdir lies in what is mounted, not in the pod
+            (jobset,) = yaml.safe_load_all(text)
+            pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+            mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+            assert Path(flags[flags.index("--workdir") + 1]).parents[0].as_posix() in mounts
 
 
 def test_kueue_objects_hold_the_chips_of_all_slices(capsys):
@@ -276,6 +313,8 @@ def test_tpu_vm_is_queued_first_if_asked(capsys):
         "--dry_run",
     ]
     assert "go together" in launch(*flags, *PRETRAIN, capsys=capsys, status=2)
+    alone = [flag for flag in flags if flag not in ("--create", "v5litepod-256")]
+    assert "--spot means something with --create" in launch(*alone, *PRETRAIN, capsys=capsys, status=2)
     lines = launch(*flags, "--runtime_version", "v2", *PRETRAIN, capsys=capsys).splitlines()
     assert shlex.split(lines[0])[3:6] == ["queued-resources", "create", "pod"] and "--spot" in lines[0]
     assert json.dumps(lines).count("queued-resources describe") == 1 and len(lines) == 3
