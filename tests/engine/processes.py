@@ -1,7 +1,6 @@
 """Starts workers (worker_train.py) and looks at what they leave; for the tests that kill, stop or starve them."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,13 +12,8 @@ WORKER = Path(__file__).parent / "worker_train.py"
 LIMIT_S = 120
 
 
-def launch(workdir, *, cache, processes=1, **flags):
-    """Start one run of `processes` processes that keep their compiled programs in `cache`."""
-    env = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+def launch(workdir, *, processes=1, **flags):
+    """Start one run of `processes` processes."""
     command = [sys.executable, "-W", "error", str(WORKER), f"--workdir={workdir}"]
     command += [f"--{key}={value}" for key, value in flags.items()]
     together = [[]]
@@ -30,7 +24,7 @@ def launch(workdir, *, cache, processes=1, **flags):
             for i in range(processes)
         ]
     pipe = subprocess.PIPE
-    return [subprocess.Popen([*command, *more], env=env, stdout=pipe, stderr=pipe, text=True) for more in together]
+    return [subprocess.Popen([*command, *more], stdout=pipe, stderr=pipe, text=True) for more in together]
 
 
 def finish(process, *, status=0):

@@ -112,6 +112,7 @@ def start(workdir, *, overrides, devices, extra=()):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_agree_with_one_of_four(tiny_overrides, tmp_path):
     with socket.socket() as s:
         s.bind(("localhost", 0))

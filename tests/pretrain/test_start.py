@@ -21,6 +21,7 @@ def command(tiny_overrides, *extra, workdir):
     return ["--config", "demo", "--workdir", str(workdir), *flags, "--config.train.eval_every=0", *extra]
 
 
+@pytest.mark.slow
 def test_lit_keeps_the_video_tower_of_the_checkpoint(tiny_overrides, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(command(tiny_overrides, "--config.train.steps=2", workdir=first)) == 0

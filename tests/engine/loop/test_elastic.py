@@ -75,6 +75,7 @@ def test_a_checkpoint_of_eight_devices_opens_on_one(tmp_path, monkeypatch):
     np.testing.assert_allclose(model(x), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_only_cuts_up_the_work_may_change_between_two_starts(tmp_path):
     """Remat, loop over layers, microbatch and form of the loss: the same curve, and no other config by name."""
 

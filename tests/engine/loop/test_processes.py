@@ -14,12 +14,12 @@ from twinreel.engine.loop.train import train
 
 
 @pytest.fixture
-def start_all(tmp_path, compiled_programs):
+def start_all(tmp_path):
     """Start a run of one or several processes; those that a failed test leaves running are killed."""
     started = []
 
     def begin(workdir, **flags):
-        processes = launch(tmp_path / workdir, cache=compiled_programs, **flags)
+        processes = launch(tmp_path / workdir, **flags)
         started.extend(processes)
         return processes
 
@@ -193,6 +193,7 @@ def test_a_stop_during_an_evaluation(start, tmp_path):
     assert read_meta(tmp_path / "run")["scores"] == read_meta(tmp_path / "whole")["scores"]
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_killed_during_an_evaluation_lose_no_step(start_all, tmp_path):
     """No signal may cut it short there, as one process would leave the other in the middle."""
     flags = {"processes": 2, "devices": 1, "checkpoint_every": 100}

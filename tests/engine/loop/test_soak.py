@@ -19,9 +19,9 @@ MOMENTS = ("any", "compile", "save", "evaluation")
 class Soak:
     """Runs of one shape, killed until there have been enough kills; each is then ended in peace and compared."""
 
-    def __init__(self, folder, *, cache, processes, seed):
+    def __init__(self, folder, *, processes, seed):
         self.folder, self.processes, self.random = folder, processes, random.Random(seed)
-        self.options = {"cache": cache, "processes": processes, "devices": 4 // processes, "fsdp": 2, "steps": STEPS}
+        self.options = {"processes": processes, "devices": 4 // processes, "fsdp": 2, "steps": STEPS}
         self.options |= {"seconds_per_batch": 0.05, "evaluation_s": 0.1}
         self.said = []
         self.alive = []
@@ -92,8 +92,8 @@ class Soak:
             np.testing.assert_array_equal(params[path], value)
 
 
-def soak(folder, *, cache, processes, kills, seed):
-    trial = Soak(folder, cache=cache, processes=processes, seed=seed)
+def soak(folder, *, processes, kills, seed):
+    trial = Soak(folder, processes=processes, seed=seed)
     try:
         return trial.go(kills)
     except BaseException:
@@ -105,12 +105,12 @@ def soak(folder, *, cache, processes, kills, seed):
             process.communicate()
 
 
-def test_four_kills(tmp_path, compiled_programs):
-    assert soak(tmp_path, cache=compiled_programs, processes=1, kills=4, seed=random.randrange(10**6)) >= 1
+def test_four_kills(tmp_path):
+    assert soak(tmp_path, processes=1, kills=4, seed=random.randrange(10**6)) >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "kills"), [(1, 30), (2, 20)])
-def test_fifty_kills(tmp_path, compiled_programs, processes, kills):
+def test_fifty_kills(tmp_path, processes, kills):
     seed = random.randrange(10**6)
-    assert soak(tmp_path, cache=compiled_programs, processes=processes, kills=kills, seed=seed) >= 1
+    assert soak(tmp_path, processes=processes, kills=kills, seed=seed) >= 1

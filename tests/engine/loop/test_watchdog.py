@@ -1,6 +1,5 @@
 """A run that stands still: in processes of their own, as the watchdog ends the process."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -18,19 +17,14 @@ LIMIT_S = 120
 
 
 @pytest.fixture
-def start(tmp_path, compiled_programs):
+def start(tmp_path):
     """Start workers on one workdir; those that a failed test leaves running are killed."""
     started = []
 
     def begin(**flags):
-        env = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": compiled_programs,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
         command = [sys.executable, str(WORKER), f"--workdir={tmp_path / 'run'}"]
         command += [f"--{key}={value}" for key, value in flags.items()]
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
 
