@@ -34,29 +34,46 @@ class Attention(nnx.Module):
         """Attend over axis L; keys where `mask` is False are not seen."""
         qkv = named(self.qkv(x), f"activation/{self.tower}/qkv")  # [B,L,3D]
         q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b k l d", k=self.heads), 3, axis=3)  # [B,K,L,D/K]
-        y = attend(q, k, v, mask=mask)
+        y = attend(q, k, v, mask)
         y = named(rearrange(y, "b k l d -> b l (k d)"), f"activation/{self.tower}/attention")
         return self.out(y)
 
 
+@jax.custom_vjp
 def attend(
-    q: Float[Array, "B K L d"],
-    k: Float[Array, "B K L d"],
-    v: Float[Array, "B K L d"],
-    *,
-    mask: Bool[Array, "B L"] | None,
+    q: Float[Array, "B K L d"], k: Float[Array, "B K L d"], v: Float[Array, "B K L d"], mask: Bool[Array, "B L"] | None
 ) -> Float[Array, "B K L d"]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1); scores and softmax in float32.
 
-    Heads come before positions, so that each product is a batch of plain matrix products: on a CPU a tenth of a whole
-    step faster than `jax.nn.dot_product_attention`, which it equals.
+    Heads come before positions and all operands of products, gradients included, are of the compute dtype: so each
+    product is a batch of plain ones. It equals `jax.nn.dot_product_attention`, and on a CPU makes a whole step in
+    bfloat16 a tenth faster. Keys where `mask` is False are not seen.
     """
-    scores = jnp.einsum("bkld,bkmd->bklm", q, k, preferred_element_type=jnp.float32)
-    scores = scores * jnp.float32(q.shape[-1] ** -0.5)
+    return _attend(q, k, v, mask)[0]
+
+
+def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, tuple[Array, ...]]:
+    scores = _products("bkld,bkmd->bklm", q, k) * jnp.float32(q.shape[-1] ** -0.5)
     if mask is not None:
         scores = jnp.where(mask[:, None, None, :], scores, jnp.float32(-1e30))
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-    return jnp.einsum("bklm,bkmd->bkld", weights, v, preferred_element_type=jnp.float32).astype(q.dtype)
+    return _products("bklm,bkmd->bkld", weights, v).astype(q.dtype), (q, k, v, weights)
+
+
+def _attend_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array, None]:
+    q, k, v, weights = saved
+    to_weights, w = _products("bkld,bkmd->bklm", dy, v), weights.astype(jnp.float32)
+    to_scores = w * (to_weights - jnp.sum(to_weights * w, axis=-1, keepdims=True))
+    to_scores = (to_scores * jnp.float32(q.shape[-1] ** -0.5)).astype(q.dtype)
+    to_q, to_k = _products("bklm,bkmd->bkld", to_scores, k), _products("bklm,bkld->bkmd", to_scores, q)
+    return to_q.astype(q.dtype), to_k.astype(q.dtype), _products("bklm,bkld->bkmd", weights, dy).astype(q.dtype), None
+
+
+attend.defvjp(_attend, _attend_backward)
+
+
+def _products(equation: str, a: Array, b: Array) -> Array:
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
 
 
 class Block(nnx.Module):
