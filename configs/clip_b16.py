@@ -12,17 +12,18 @@ Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 20
 Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
 whole on every chip.
 
-LAB RECORD: not yet run. `twinreel plan` on v5e-256 (libtpu 0.0.42.1; the time is an estimate; compiled in 72 s on two
-cores of a busy server):
+LAB RECORD: not yet run. `twinreel plan` on v5e-256 (libtpu 0.0.42.1; the time is an estimate; compiled in 65 s on two
+shared cores):
 
-    memory of a chip    parameters 645 MiB, optimizer 1.26 GiB, batch 147 MiB, temporaries 10.4 GiB (of them about
-                        4.3 GiB kept for backward), program 58 MiB: 12.53 of 16 GiB
-    FLOPs of a chip     109.2 T for the model, 61.1 T recomputed; 1.03 TiB to and from memory
+    memory of a chip    parameters 645 MiB, optimizer 1.26 GiB, batch 147 MiB, temporaries 11.6 GiB (of them about
+                        4.5 GiB kept for backward), program 59 MiB: 13.70 of 16 GiB
+    FLOPs of a chip     109.2 T for the model, 61.1 T recomputed; 928 GiB to and from memory
     sent by a chip      1.38 GiB in all-reduces (gradients), 64 MiB in all-gathers (embeddings), all over links
-    step                1,725 ms (computing 1,572, memory 1,720, links 10), MFU 32.1 %; 64 hosts, 297 clips/s each
-    40,000 steps        1.31e9 clips, 19.2 hours, 4,907 chip-hours; a checkpoint is 1.89 GiB
+    step                1,577 ms (computing 1,572, memory 1,520, links 10), MFU 35.2 %; 64 hosts, 325 clips/s each
+    40,000 steps        1.31e9 clips, 17.5 hours, 4,485 chip-hours; a checkpoint is 1.89 GiB
 
-With loss.microbatch=1 it takes 17.25 GiB and does not fit.
+Memory binds here: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but the step
+takes 2,352 ms. With loss.microbatch=1 it takes 17.25 GiB and does not fit.
 """
 
 import ml_collections

@@ -10,20 +10,20 @@ model 2).
 
 `runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
-Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
-split over four chips.
+Each chip has 128 clips of a batch, encoded in eight parts (GradCache); of a layer the results of its products are kept,
+the rest is computed again, the parameters are split over four chips.
 
-LAB RECORD: not yet run. `twinreel plan` on v5p-512 (libtpu 0.0.42.1; the time is an estimate; compiled in 65 s on two
-cores of a busy server):
+LAB RECORD: not yet run. `twinreel plan` on v5p-512 (libtpu 0.0.42.1; the time is an estimate; compiled in 84 s on two
+cores with other work beside):
 
-    memory of a chip    parameters 882 MiB, optimizer 1.72 GiB, batch 294 MiB, temporaries 52.0 GiB (of them about
-                        25.4 GiB kept for backward), program 72 MiB: 55.0 of 95 GiB
-    FLOPs of a chip     1,366 T for the model, 768 T recomputed; 10.3 TiB to and from memory
-    sent by a chip      8.7 GiB in all-gathers and 2.5 GiB in reduce-scatters over fsdp
-    step                8,492 ms (computing 8,451, memory 5,138, links 83), MFU 35.0 %; 64 hosts, 60 clips/s each
-    40,000 steps        1.31e9 clips, 94.4 hours, 24,156 chip-hours; a checkpoint is 10.3 GiB
+    memory of a chip    parameters 882 MiB, optimizer 1.72 GiB, batch 294 MiB, temporaries 43.6 GiB (of them about
+                        35.8 GiB kept for backward), program 64 MiB: 46.5 of 95 GiB
+    FLOPs of a chip     1,366 T for the model, 502 T recomputed; 12.7 TiB to and from memory
+    sent by a chip      32.2 GiB in all-gathers and 10.1 GiB in reduce-scatters over fsdp, 8.7 GiB in all-reduces
+    step                7,557 ms (computing 7,399, memory 6,298, links 317), MFU 39.4 %; 64 hosts, 68 clips/s each
+    40,000 steps        1.31e9 clips, 84.0 hours, 21,497 chip-hours; a checkpoint is 10.3 GiB
 
-More than a third of the memory is free: another policy with more parts recomputes less (`twinreel plan --search`).
+With remat="full" and two parts: 55.0 GiB, 768 T recomputed, 8,494 ms.
 """
 
 import ml_collections
@@ -45,7 +45,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
     }
     c.model = {
         "embed_dim": 1152,
-        "remat": "full",
+        "remat": "names:qkv,attention,hidden,tokens",
         "unroll": 1,
         "video": {
             "image_size": 224,
@@ -61,7 +61,7 @@ def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
         },
         "text": {"width": 1152, "depth": 27, "heads": 16, "mlp_ratio": 3.7362, "dtype": "bfloat16"},
     }
-    c.loss = {"name": "sigmoid", "form": "blockwise", "exchange": "ring", "microbatch": 2}
+    c.loss = {"name": "sigmoid", "form": "blockwise", "exchange": "ring", "microbatch": 8}
     c.optimizer = {
         "name": "adamw",
         "lr": 1e-3,

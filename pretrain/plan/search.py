@@ -26,7 +26,9 @@ from .program import changed, compile_traced, trace, trace_phases
 from .topology import Topology, topology_devices
 
 _TENSOR = (1, 2, 4)
-_MICROBATCHES = (1, 2, 4, 8, 16)
+_MICROBATCHES = (1, 2, 4, 8, 16, 32)
+# All four names keep what products make, and leave scores, softmax and activation functions to be computed again.
+_POLICIES = (*REMAT, "names:qkv,attention,hidden,tokens")
 # The estimate of memory before compiling may be too high by this much: the compiler fuses what it says is kept.
 _DOUBT = 2.0
 
@@ -60,7 +62,7 @@ def search(
     key = fingerprint(config, topology=topology, assumptions=assumptions)
     done, refused = _read(file, key=key), {}
     with Progress(console=Console(stderr=True, quiet=quiet)) as progress:
-        bar = progress.add_task("tracing", total=len(REMAT) * len(_MICROBATCHES))
+        bar = progress.add_task("tracing", total=len(_POLICIES) * len(_MICROBATCHES))
         found = _candidates(config, topology=topology, devices=devices, tick=lambda: progress.advance(bar))
         chosen = found.promising(topology)[:tries]
         bar = progress.add_task("compiling", total=len(chosen))
@@ -171,7 +173,7 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
 
 def _kinds() -> Iterator[dict[str, Any]]:
     """Yield combinations of remat policy and microbatch."""
-    for policy in REMAT:
+    for policy in _POLICIES:
         for parts in _MICROBATCHES:
             yield {"model.remat": policy, "loss.microbatch": parts}
 
