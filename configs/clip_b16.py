@@ -22,8 +22,8 @@ shared cores):
     step                1,577 ms (computing 1,572, memory 1,520, links 10), MFU 35.2 %; 64 hosts, 325 clips/s each
     40,000 steps        1.31e9 clips, 17.5 hours, 4,485 chip-hours; a checkpoint is 1.89 GiB
 
-Memory binds here: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but the step
-takes 2,352 ms. With loss.microbatch=1 it takes 17.25 GiB and does not fit.
+Memory binds here: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but the
+step takes 2,352 ms. With loss.microbatch=1 it takes 17.25 GiB and does not fit.
 """
 
 import ml_collections

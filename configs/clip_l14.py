@@ -22,8 +22,8 @@ other work beside):
     step                10.9 s (computing 10.8, memory 9.8, links 0.3), MFU 39.7 %; 32 hosts, 94 clips/s each
     40,000 steps        1.31e9 clips, 121 hours, 15,558 chip-hours; a checkpoint is 5.19 GiB
 
-With remat="full" and four parts: 45.0 GiB, 1,115 T recomputed, 12.3 s (compiled in 57 s). With remat="none" and 32 parts
-only 664 T are recomputed, but memory binds: 18.1 s.
+With remat="full" and four parts: 45.0 GiB, 1,115 T recomputed, 12.3 s (compiled in 57 s). With remat="none" and 32
+parts only 664 T are recomputed, but memory binds: 18.1 s.
 """
 
 import ml_collections

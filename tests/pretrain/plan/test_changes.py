@@ -31,7 +31,8 @@ def facts(config):
 
 def needed(config):
     remat, parts, fsdp = facts(config)
-    activations = {"none": 30, "dots": 20, "dots_no_batch": 12, "full": 5}[remat] / parts
+    named = "names:qkv,attention,hidden,tokens"
+    activations = {"none": 30, "dots": 20, "dots_no_batch": 12, named: 10, "full": 5}[remat] / parts
     return int((activations + 10 / fsdp) * GIB)
 
 
