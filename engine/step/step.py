@@ -13,7 +13,6 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...models.activations import placing
-from ...models.dense import on_one_cpu
 from ..optimizer.optimizer import Optimizer
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations
@@ -89,7 +88,7 @@ def make_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         stopping = jnp.any(stop)
         good = finite & (state.halted == NOT_HALTED) & ~stopping
-        state_after = _moved_if(good, moved=moved, state=state)
+        state_after = _moved_if(good, moved=moved, state=state, mesh=blueprint.mesh)
         halted = jnp.where(finite | stopping | (state.halted != NOT_HALTED), state.halted, state.step)
         logged = {"loss": loss, **metrics, "lr": optimizer.schedule(state.step), "grad_norm": norm}
         outputs = {
@@ -102,13 +101,13 @@ def make_step(
     return step
 
 
-def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainState) -> TrainState:
+def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainState, mesh: Mesh) -> TrainState:
     """Return `moved()` where `good` (bool scalar) holds, else `state`.
 
-    On one CPU as a branch: a selection keeps it from updating the moments in place, so that it copies them first. An
-    accelerator would wait for a branch, or has to join the selection with the update anyway.
+    On one CPU as a branch: with a selection the moments could not change in place, and were copied first. Elsewhere as
+    a selection, which the compiler joins with the update, while a branch may have to wait for the host.
     """
-    if on_one_cpu():
+    if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
         return jax.lax.cond(good, moved, lambda: state)
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved(), state)
 

@@ -108,9 +108,12 @@ def test_moving_average_of_the_parameters():
         np.testing.assert_array_equal(shown[path], state.ema[path])
 
 
-def test_nan_freezes_the_state_before_it():
-    good, _ = run(ToyObjective(), steps=3, poison_at=99)
-    frozen, outputs = run(ToyObjective(), steps=6, poison_at=3)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_nan_freezes_the_state_before_it(devices):
+    """On one CPU the update is a branch, on several a selection."""
+    mesh = make_mesh(devices=jax.devices()[:devices])
+    good, _ = run(ToyObjective(), steps=3, poison_at=99, mesh=mesh)
+    frozen, outputs = run(ToyObjective(), steps=6, poison_at=3, mesh=mesh)
     assert [int(out["halted"]) for out in outputs] == [-1, -1, -1, 3, 3, 3]
     assert int(frozen.step) == 3
     for before, after in zip(jax.tree.leaves(good.params), jax.tree.leaves(frozen.params), strict=True):
@@ -132,8 +135,15 @@ def test_an_infinite_gradient_freezes_too():
     assert int(outputs[0]["halted"]) == 0
 
 
-def test_any_process_can_stop_all():
-    plan, step, flags = build(ToyObjective())
+def test_one_device_updates_as_eight_do():
+    alone, many = (run(ToyObjective(), steps=4, mesh=make_mesh(devices=jax.devices()[:n]))[0] for n in (1, 8))
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_any_process_can_stop_all(devices):
+    plan, step, flags = build(ToyObjective(), mesh=make_mesh(devices=jax.devices()[:devices]))
     batch = put_batch(batch_of(0), mesh=plan.mesh)
     state, out = step(plan.init(), batch, flags[False])
     assert not bool(out["stop"])
