@@ -7,8 +7,8 @@ twins of a pair are in the same batch (`group_size=2`), as hard negatives.
 
 LAB RECORD (two CPU cores of a shared server, jax 0.10.2, float32; 480 steps of 64 clips, 1.2 M parameters; seconds with
 other programs running on the same cores). Today's towers, seed 0, in a fresh clone: t2v R@1 64.8, v2t 63.6, t2v R@5
-99.6, order twins 98.0, frames shuffled 53.2; 197 s (146). The three seeds before layers were stacked, whose first values
-were others:
+99.6, order twins 98.0, frames shuffled 53.2; 197 s (146). The three seeds before layers were stacked, whose first
+values were others:
 
     seed   t2v R@1   v2t R@1   t2v R@5   order twins   frames shuffled   seconds in all (training)
     0      67.0      65.4      99.4      97.6          53.6              183 (128)
