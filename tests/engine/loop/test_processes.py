@@ -130,14 +130,17 @@ def test_two_processes_agree_with_one(start, start_all, tmp_path):
     ],
 )
 def test_towers_split_over_processes_train_as_on_one_device(start_all, tmp_path, processes, placing):
+    """AdamW makes whole steps of gradients that are rounding alone (the keys' bias has none): hence 1e-4 later on."""
     runs = start_all("one", steps=3, devices=1, contrastive="replicated")
     runs += start_all("many", steps=3, processes=processes, devices=4 // processes, **placing)
     for process in runs:
         assert finish(process)["step"] == 3
     (wanted, lines), (got, lines_here) = train_lines(tmp_path / "one"), train_lines(tmp_path / "many")
-    np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
+    np.testing.assert_allclose(got[1], wanted[1], rtol=1e-5)
+    np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-4)
     norms = [[line["grad_norm"] for line in found if line["kind"] == "train"] for found in (lines, lines_here)]
-    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
+    np.testing.assert_allclose(norms[1][0], norms[0][0], rtol=1e-5)
+    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-3)
 
 
 @pytest.mark.parametrize(
