@@ -47,14 +47,20 @@ def on_one_cpu() -> bool:
 
 @jax.custom_vjp
 def _add_bias(y: Float[Array, "*B E"], bias: Float[Array, "E"]) -> Float[Array, "*B E"]:
-    return y + bias.astype(y.dtype).reshape(*(1,) * (y.ndim - 1), -1)
+    return y + along(bias.astype(y.dtype), y)
 
 
-def _bias_gradient(dy: Float[Array, "*B E"]) -> Float[Array, "E"]:
+def along(vector: Float[Array, "E"], x: Float[Array, "*B E"]) -> Float[Array, "*B E"]:
+    """Give `vector` the rank of `x`, to be joined with its last axis."""
+    return vector.reshape(*(1,) * (x.ndim - 1), -1)
+
+
+def sum_of_rows(dy: Float[Array, "*B E"]) -> Float[Array, "E"]:
+    """Sum over all axes but the last, in float32: the gradient of a vector that was added `along` them."""
     return jnp.sum(dy, axis=tuple(range(dy.ndim - 1)), dtype=jnp.float32)
 
 
-_add_bias.defvjp(lambda y, bias: (_add_bias(y, bias), None), lambda _, dy: (dy, _bias_gradient(dy)))
+_add_bias.defvjp(lambda y, bias: (_add_bias(y, bias), None), lambda _, dy: (dy, sum_of_rows(dy)))
 
 
 @jax.custom_vjp
@@ -73,7 +79,7 @@ def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Arra
     x, kernel = saved
     dy = _rows(dy)
     to_x = _product(dy, kernel.astype(x.dtype), contract=1).astype(x.dtype).reshape(x.shape)
-    return to_x, _product(_rows(x).T, dy, contract=0), _bias_gradient(dy)
+    return to_x, _product(_rows(x).T, dy, contract=0), sum_of_rows(dy)
 
 
 _row_major_dense.defvjp(_forward, _backward)

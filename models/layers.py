@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ..configs.errors import UserError, unknown
-from .dense import Dense
+from .dense import Dense, along, sum_of_rows
 
 _EPSILON = 1e-5  # of LayerNorm
 
@@ -81,26 +81,20 @@ def _normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array,
     mean = jnp.mean(rows, axis=-1, keepdims=True)
     variance = jnp.maximum(jnp.mean(jnp.square(rows), axis=-1, keepdims=True) - jnp.square(mean), 0.0)
     inverse = jax.lax.rsqrt(variance + _EPSILON)
-    y = (rows - mean) * (inverse * _along(scale, x)) + _along(bias, x)
+    y = (rows - mean) * (inverse * along(scale, x)) + along(bias, x)
     return y.astype(x.dtype), (x, scale, mean, inverse)
 
 
 def _normalise_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
     x, scale, mean, inverse = saved
     dy, normal = dy.astype(jnp.float32), (x.astype(jnp.float32) - mean) * inverse
-    batch = tuple(range(x.ndim - 1))
-    to_normal = dy * _along(scale, x)
-    along = jnp.mean(to_normal * normal, axis=-1, keepdims=True)
-    to_x = inverse * (to_normal - jnp.mean(to_normal, axis=-1, keepdims=True) - normal * along)
-    return to_x.astype(x.dtype), jnp.sum(dy * normal, axis=batch), jnp.sum(dy, axis=batch)
+    to_normal = dy * along(scale, x)
+    shared = jnp.mean(to_normal * normal, axis=-1, keepdims=True)
+    to_x = inverse * (to_normal - jnp.mean(to_normal, axis=-1, keepdims=True) - normal * shared)
+    return to_x.astype(x.dtype), sum_of_rows(dy * normal), sum_of_rows(dy)
 
 
 _normalised.defvjp(_normalise, _normalise_backward)
-
-
-def _along(vector: Float[Array, "D"], x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """Give `vector` the rank of `x`."""
-    return vector.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def position_embedding(*axes: int, width: int) -> nnx.Param:
