@@ -46,14 +46,11 @@ class StepParts:
 
     def trace(self, *, phase: Hashable | None = None) -> Any:
         """Trace the step (`jax.stages.Traced`) for a phase; None = that of step 0."""
-        import jax
-
         from ..engine.step.step import trace_step
 
-        with jax.set_mesh(self.mesh):
-            return trace_step(
-                self.batch, objective=self.objective, optimizer=self.optimizer, blueprint=self.blueprint, phase=phase
-            )
+        return trace_step(
+            self.batch, objective=self.objective, optimizer=self.optimizer, blueprint=self.blueprint, phase=phase
+        )
 
 
 def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepParts:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...models.activations import placing
+from ...models.dense import on_one_cpu
 from ..optimizer.optimizer import Optimizer
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations
@@ -88,7 +89,7 @@ def make_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         stopping = jnp.any(stop)
         good = finite & (state.halted == NOT_HALTED) & ~stopping
-        state_after = _moved_if(good, moved=moved, state=state, mesh=blueprint.mesh)
+        state_after = _moved_if(good, moved=moved, state=state)
         halted = jnp.where(finite | stopping | (state.halted != NOT_HALTED), state.halted, state.step)
         logged = {"loss": loss, **metrics, "lr": optimizer.schedule(state.step), "grad_norm": norm}
         outputs = {
@@ -101,13 +102,13 @@ def make_step(
     return step
 
 
-def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainState, mesh: Mesh) -> TrainState:
+def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainState) -> TrainState:
     """Return `moved()` where `good` (bool scalar) holds, else `state`.
 
     On one CPU as a branch: with a selection the moments could not change in place, and were copied first. Elsewhere as
     a selection, which the compiler joins with the update, while a branch may have to wait for the host.
     """
-    if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
+    if on_one_cpu():
         return jax.lax.cond(good, moved, lambda: state)
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved(), state)
 
@@ -117,8 +118,9 @@ def trace_step(
 ) -> jax.stages.Traced:
     """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
-    Nothing runs and no device needs to exist: the mesh of `blueprint` may be made of topology descriptions. An
-    objective with phases is traced for the one of step 0 unless `phase` says another.
+    Nothing runs and no device needs to exist: the mesh of `blueprint`, which is set meanwhile (the layers ask for it),
+    may be made of topology descriptions. An objective with phases is traced for the one of step 0 unless `phase` says
+    another.
 
     Raises:
       UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
@@ -136,7 +138,8 @@ def trace_step(
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
     }
-    traced = jitted.trace(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    with jax.set_mesh(blueprint.mesh):
+        traced = jitted.trace(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
     place.check()
     return traced
 
