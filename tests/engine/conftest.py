@@ -1,6 +1,26 @@
-"""Makes `engine_toy` importable to the tests of the engine."""
+"""Makes `engine_toy` and `processes` importable to the tests of the engine, which start workers of their own."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def start_all(tmp_path):
+    """Start a run of one or several processes; those that a failed test leaves running are killed."""
+    from processes import launch
+
+    started = []
+
+    def begin(workdir, **flags):
+        processes = launch(tmp_path / workdir, **flags)
+        started.extend(processes)
+        return processes
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()

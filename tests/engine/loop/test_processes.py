@@ -7,26 +7,10 @@ import time
 import numpy as np
 import pytest
 from engine_toy import ToyObjective, batches, config
-from processes import finish, launch, steps_logged, train_lines, wait_for
+from processes import finish, steps_logged, train_lines, wait_for
 
 from twinreel.engine.keeping.checkpoint import read_meta, read_params, resolve, steps_in
 from twinreel.engine.loop.train import train
-
-
-@pytest.fixture
-def start_all(tmp_path):
-    """Start a run of one or several processes; those that a failed test leaves running are killed."""
-    started = []
-
-    def begin(workdir, **flags):
-        processes = launch(tmp_path / workdir, **flags)
-        started.extend(processes)
-        return processes
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

@@ -6,32 +6,17 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 
 from twinreel.engine.loop.watchdog import PATIENCE, STATUS, Watchdog
 
-WORKER = Path(__file__).parents[1] / "worker_train.py"
-LIMIT_S = 120
-
 
 @pytest.fixture
-def start(tmp_path):
-    """Start workers on one workdir; those that a failed test leaves running are killed."""
-    started = []
-
-    def begin(**flags):
-        command = [sys.executable, str(WORKER), f"--workdir={tmp_path / 'run'}"]
-        command += [f"--{key}={value}" for key, value in flags.items()]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+def start(start_all):
+    """Start workers, each by itself, on one workdir."""
+    return lambda **flags: start_all("run", **flags)[0]
 
 
 def test_a_batch_that_never_comes_ends_the_process_with_all_stacks(start, tmp_path):
