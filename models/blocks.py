@@ -5,75 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ..configs.errors import UserError, unknown
 from .activations import named
+from .attention import Attention
 from .draws import RowKeys, dropout, fold
 from .layers import ACTIVATIONS, LayerNorm, linear
 from .remat import check_remat, rematerialised
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention (Vaswani et al. 2017).
-
-    The columns of `qkv` lie head by head (each head's query, key and value beside each other), so that devices which
-    share out the columns hold whole heads (Shoeybi et al. 2019, Megatron-LM, section 3).
-    """
-
-    def __init__(self, width: int, *, heads: int, tower: str, dtype: jnp.dtype, rngs: nnx.Rngs):
-        if width % heads:
-            raise UserError(f"width={width} must divide by heads={heads}; set the tower's width to a multiple of it")
-        self.heads, self.tower = heads, tower
-        self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
-        self.out = linear(width, width, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
-        """Attend over axis L; keys where `mask` is False are not seen."""
-        qkv = named(self.qkv(x), f"activation/{self.tower}/qkv")  # [B,L,3D]
-        q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b k l d", k=self.heads), 3, axis=3)  # [B,K,L,D/K]
-        y = attend(q, k, v, mask)
-        y = named(rearrange(y, "b k l d -> b l (k d)"), f"activation/{self.tower}/attention")
-        return self.out(y)
-
-
-@jax.custom_vjp
-def attend(
-    q: Float[Array, "B K L d"], k: Float[Array, "B K L d"], v: Float[Array, "B K L d"], mask: Bool[Array, "B L"] | None
-) -> Float[Array, "B K L d"]:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1); scores and softmax in float32.
-
-    Heads come before positions and all operands of products, gradients included, are of the compute dtype: so each
-    product is a batch of plain ones. It equals `jax.nn.dot_product_attention`, and on a CPU makes a whole step in
-    bfloat16 a tenth faster. Keys where `mask` is False are not seen.
-    """
-    return _attend(q, k, v, mask)[0]
-
-
-def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, tuple[Array, ...]]:
-    scores = _products("bkld,bkmd->bklm", q, k) * jnp.float32(q.shape[-1] ** -0.5)
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, jnp.float32(-1e30))
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-    return _products("bklm,bkmd->bkld", weights, v).astype(q.dtype), (q, k, v, weights)
-
-
-def _attend_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array, None]:
-    q, k, v, weights = saved
-    to_weights, w = _products("bkld,bkmd->bklm", dy, v), weights.astype(jnp.float32)
-    to_scores = w * (to_weights - jnp.sum(to_weights * w, axis=-1, keepdims=True))
-    to_scores = (to_scores * jnp.float32(q.shape[-1] ** -0.5)).astype(q.dtype)
-    to_q, to_k = _products("bklm,bkmd->bkld", to_scores, k), _products("bklm,bkld->bkmd", to_scores, q)
-    return to_q.astype(q.dtype), to_k.astype(q.dtype), _products("bklm,bkld->bkmd", weights, dy).astype(q.dtype), None
-
-
-attend.defvjp(_attend, _attend_backward)
-
-
-def _products(equation: str, a: Array, b: Array) -> Array:
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
 
 
 class Block(nnx.Module):
@@ -181,8 +121,9 @@ class Blocks(nnx.Module):
             params, number = at
             return nnx.merge(graph, params)(x, mask=mask, keys=fold(keys, number)), None
 
-        body = rematerialised(layer, policy=self.remat)
-        x, _ = jax.lax.scan(body, x, (params, jnp.arange(self.depth)), unroll=self.unroll or self.depth)
+        unroll = min(self.unroll or self.depth, self.depth)
+        body = rematerialised(layer, policy=self.remat, looped=unroll < self.depth)
+        x, _ = jax.lax.scan(body, x, (params, jnp.arange(self.depth)), unroll=unroll)
         return self.norm(x)
 
 

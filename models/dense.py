@@ -7,6 +7,8 @@ from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from .devices import on_one_cpu
+
 
 class Dense(nnx.Linear):
     """A dense layer with float32 parameters; `nnx.Linear` but for its bias, and for its matrix products on a CPU.
@@ -31,18 +33,6 @@ class Dense(nnx.Linear):
             return y if self.bias is None else _add_bias(y, self.bias[...])
         bias = jnp.zeros((self.out_features,), jnp.float32) if self.bias is None else self.bias[...]
         return _row_major_dense(x, kernel, bias)
-
-
-def on_one_cpu() -> bool:
-    """Say whether what is traced now is meant for one CPU: by the mesh that is set, otherwise by the default backend.
-
-    The mesh may be of devices that are not here (`twinreel plan`). On several devices the answer is no: the partitioner
-    knows nothing of a layout constraint, and would gather what it constrains onto every device.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    device = mesh.abstract_device
-    kind = jax.default_backend() if device is None else device.device_kind
-    return kind == "cpu" and (mesh.empty or mesh.size == 1)
 
 
 @jax.custom_vjp
@@ -71,15 +61,15 @@ def _row_major_dense(
 
 
 def _forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
-    rows = _product(_rows(x), kernel.astype(x.dtype), contract=0) + bias[None]
+    rows = _product(rows_of(x), kernel.astype(x.dtype), contract=0) + bias[None]
     return rows.astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[1]), (x, kernel)
 
 
 def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
     x, kernel = saved
-    dy = _rows(dy)
+    dy = rows_of(dy)
     to_x = _product(dy, kernel.astype(x.dtype), contract=1).astype(x.dtype).reshape(x.shape)
-    return to_x, _product(_rows(x).T, dy, contract=0), sum_of_rows(dy)
+    return to_x, _product(rows_of(x).T, dy, contract=0), sum_of_rows(dy)
 
 
 _row_major_dense.defvjp(_forward, _backward)
@@ -94,5 +84,6 @@ def _product(a: Array, b: Array, *, contract: int) -> Float[Array, "M E"]:
     return jax.lax.dot_general(a, b, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _rows(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:
+def rows_of(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:
+    """Lay out all axes but the last as one."""
     return rearrange(x, "... d -> (...) d")

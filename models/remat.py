@@ -41,8 +41,15 @@ def check_remat(name: str) -> None:
         raise unknown("policy in config.model.remat", name, [*POLICIES, "names:..."])
 
 
-def rematerialised(function: Callable[..., Any], *, policy: str) -> Callable[..., Any]:
-    """Return `function`, the body of a scan over layers, under a policy of `POLICIES` or `names:a,b`.
+def rematerialised(function: Callable[..., Any], *, policy: str, looped: bool) -> Callable[..., Any]:
+    """Return `function`, a layer, under a policy of `POLICIES` or `names:a,b`.
+
+    Args:
+      function: the layer.
+      policy: what is kept.
+      looped: whether layers run in a loop. If not, a barrier keeps the compiler from merging the second computation
+        with the first, and so from keeping everything; in a loop it cannot, and needs none. On a CPU only a loop saves
+        memory: its compiler does the second computation as early as it likes.
 
     Raises:
       UserError: no such policy.
@@ -51,8 +58,7 @@ def rematerialised(function: Callable[..., Any], *, policy: str) -> Callable[...
     if policy == "none":
         return function
     saved = _SAVED.save_only_these_names(*_names(policy)) if policy.startswith("names:") else POLICIES[policy]
-    # In a scan the compiler cannot merge the two computations, so there is no need for the barrier against it.
-    return jax.checkpoint(function, policy=saved, prevent_cse=False)
+    return jax.checkpoint(function, policy=saved, prevent_cse=not looped)
 
 
 def _names(policy: str) -> list[str]:

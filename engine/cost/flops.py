@@ -14,6 +14,12 @@ from typing import Any
 RECOMPUTED = "rematted_computation"
 """The scope in which jax.checkpoint traces what is computed a second time."""
 
+# cuDNN's attention as jax calls it: how many products of query and key size. Backward computes the scores once more.
+_FLASH = {
+    "dot_product_attention_fwd_wrapper": {"model": 2},
+    "dot_product_attention_bwd_wrapper": {"model": 4, "recomputed": 1},
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flops:
@@ -60,8 +66,7 @@ def _count(jaxpr: Any, *, recomputed: bool) -> Flops:
     for eqn in jaxpr.eqns:
         again = recomputed or RECOMPUTED in str(eqn.source_info.name_stack)
         own = _own(eqn)
-        if own:
-            total += Flops(recomputed=own) if again else Flops(model=own)
+        total += Flops(recomputed=own.hardware) if again else own
         inner = [_count(sub, recomputed=again) for sub in inner_jaxprs(eqn)]
         if not inner:
             continue
@@ -101,17 +106,20 @@ def manual_devices(eqn: Any) -> int:
     return math.prod(shape[axis] for axis in (manual if manual else shape))
 
 
-def _own(eqn: Any) -> float:
-    """FLOPs of one matrix product or convolution; 0 for all else."""
+def _own(eqn: Any) -> Flops:
+    """FLOPs of one matrix product, convolution or call of a flash attention kernel; none for all else."""
     if eqn.primitive.name == "dot_general":
         (contract, _), _ = eqn.params["dimension_numbers"]
         left, out = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
-        return 2.0 * math.prod(out) * math.prod(left[axis] for axis in contract)
+        return Flops(model=2.0 * math.prod(out) * math.prod(left[axis] for axis in contract))
     if eqn.primitive.name == "ragged_dot":
         left, right = eqn.invars[0].aval.shape, eqn.invars[1].aval.shape
-        return 2.0 * math.prod(left) * right[-1]
+        return Flops(model=2.0 * math.prod(left) * right[-1])
     if eqn.primitive.name == "conv_general_dilated":
         kernel, out = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
         spec = eqn.params["dimension_numbers"].rhs_spec  # (output features, input features of a group, window ...)
-        return 2.0 * math.prod(out) * math.prod(kernel) / kernel[spec[0]]
-    return 0.0
+        return Flops(model=2.0 * math.prod(out) * math.prod(kernel) / kernel[spec[0]])
+    if eqn.primitive.name in _FLASH:
+        query, key = eqn.invars[0].aval.shape, eqn.invars[1].aval.shape  # [B,L,K,d], [B,M,K,d]
+        return Flops(**{kind: n * 2.0 * math.prod(query) * key[1] for kind, n in _FLASH[eqn.primitive.name].items()})
+    return Flops()

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...models.activations import placing
-from ...models.dense import on_one_cpu
+from ...models.devices import on_one_cpu
 from ..optimizer.optimizer import Optimizer
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.engine.sharding.mesh import make_mesh
-from twinreel.models.dense import Dense, on_one_cpu
+from twinreel.models.dense import Dense
 
 
 def build(kind=Dense, *, dtype=jnp.float32, bias=True):
@@ -90,10 +90,3 @@ def test_under_vmap_and_scan_it_is_the_same():
     np.testing.assert_allclose(np.asarray(jax.vmap(jax.grad(square))(x), np.float32), singly, rtol=2e-2, atol=2e-2)
     scanned = jax.jit(lambda x: jax.lax.map(jax.grad(square), x))(x)
     np.testing.assert_allclose(np.asarray(scanned, np.float32), singly, rtol=2e-2, atol=2e-2)
-
-
-def test_the_mesh_says_what_is_compiled_for():
-    assert on_one_cpu()
-    for devices in (1, 8):
-        with jax.set_mesh(make_mesh(devices=jax.devices()[:devices])):
-            assert bool(jax.jit(lambda: jnp.asarray(on_one_cpu()))()) == (devices == 1)

@@ -1,5 +1,7 @@
 """Towers: shapes, unit rows, masks, order, an independent NumPy forward pass, errors."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,6 +199,17 @@ def test_each_remat_policy_keeps_less_and_computes_more_again():
     assert recomputed["none"] == recomputed["dots"] == 0  # dots computes again what is no product
     again = [recomputed[policy] for policy in ("dots_no_batch", "names:qkv,hidden", "full")]
     assert 0 < again[0] < again[1] < again[2] < model.pop() / 3
+
+
+@pytest.mark.parametrize("unroll", [0, 1])
+def test_what_is_to_be_computed_again_is_not_merged_away(unroll):
+    """Without a loop the compiler could merge it with what was computed first, and keep everything."""
+    products = {}
+    for policy in ("none", "full"):
+        loss, params = video_loss(remat=policy, unroll=unroll)
+        program = jax.jit(jax.grad(loss)).lower(params).compile().as_text()
+        products[policy] = len(re.findall(r" (?:dot|custom-call)\(", program))
+    assert products["full"] > products["none"], products
 
 
 def test_layers_start_differently_and_scan_in_order():

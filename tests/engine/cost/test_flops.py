@@ -94,3 +94,26 @@ def test_an_open_loop_is_said_to_be_one():
     assert found.open_loops == 1 and found.model == UNIT
     fixed = count(lambda x, w: jax.lax.fori_loop(0, 7, lambda _, x: x @ w, x), (ROWS, WIDTH), (WIDTH, WIDTH))
     assert fixed.open_loops == 0 and fixed.model == 7 * UNIT
+
+
+def test_flash_attention_counts_as_the_products_that_it_does(monkeypatch):
+    """Forward two products, backward four and the scores once more (Dao et al. 2022)."""
+    kernel = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    for name, value in {"check_cudnn_version": 91200, "check_compute_capability": True}.items():
+        monkeypatch.setattr(kernel, name, lambda *_, value=value: value)
+    monkeypatch.setattr(kernel, "is_cuda_compute_capability_equal", lambda _: False)
+    shape = jax.ShapeDtypeStruct((2, 6, 3, 8), jnp.bfloat16)  # [B,L,K,d]
+    product = 2 * 2 * 3 * 6 * 6 * 8
+
+    def attend(q, k, v):
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+    def loss(*qkv):
+        return jnp.sum(attend(*qkv).astype(jnp.float32))
+
+    forward = count_flops(jax.jit(attend).trace(shape, shape, shape).jaxpr)
+    both = count_flops(jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(shape, shape, shape).jaxpr)
+    again = count_flops(jax.jit(jax.grad(jax.checkpoint(loss), argnums=(0, 1, 2))).trace(shape, shape, shape).jaxpr)
+    assert (forward.model, forward.recomputed) == (2 * product, 0)
+    assert (both.model, both.recomputed) == (6 * product, product)
+    assert again.model == 6 * product
