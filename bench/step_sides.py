@@ -220,7 +220,7 @@ def _twinreel(dtype: str, *, model: Model, batch_size: int, args: argparse.Names
     with jax.set_mesh(mesh):
         blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=0)
         batch, go_on = put_batch(rows, mesh=mesh), stop_flags(mesh)[False]
-        compiled = compile_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint)
+        compiled = compile_step(batch, blueprint=blueprint)
         state = blueprint.init()
 
     def step() -> float:

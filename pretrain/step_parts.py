@@ -14,17 +14,13 @@ class StepParts:
     """What a step is made of.
 
     Attributes:
-      objective: the model and its loss.
-      optimizer: of the step.
       mesh: of the devices.
-      blueprint: shapes and shardings of the state.
+      blueprint: shapes and shardings of the state; it has objective and optimizer.
       batch: a global batch, of shapes with shardings.
       vocabulary: of the text tower.
       phases: each phase that occurs in the run -> how many of its steps are in it (`engine.step.phases`).
     """
 
-    objective: Any
-    optimizer: Any
     mesh: Any
     blueprint: Any
     batch: dict[str, Any]
@@ -48,9 +44,7 @@ class StepParts:
         """Trace the step (`jax.stages.Traced`) for a phase; None = that of step 0."""
         from ..engine.step.step import trace_step
 
-        return trace_step(
-            self.batch, objective=self.objective, optimizer=self.optimizer, blueprint=self.blueprint, phase=phase
-        )
+        return trace_step(self.batch, blueprint=self.blueprint, phase=phase)
 
 
 def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepParts:
@@ -87,8 +81,6 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
         for key, value in batch_like(config, rows=1).items()
     }
     return StepParts(
-        objective=objective,
-        optimizer=optimizer,
         mesh=mesh,
         blueprint=blueprint,
         batch=batch,

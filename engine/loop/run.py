@@ -51,7 +51,15 @@ class TrainResult:
 
 
 class Run:
-    """The parts of a run that act between two steps."""
+    """The parts of a run that act between two steps.
+
+    Attributes:
+      options: section `train` of the config.
+      blueprint: of the state; it has mesh, objective and optimizer.
+      terminal: what shows the run to a person.
+      stop: whether a signal asked the run to stop.
+      goodput: where its wall time goes.
+    """
 
     def __init__(
         self,
@@ -66,9 +74,9 @@ class Run:
         stop: StopRequest,
         goodput: Goodput,
     ):
-        self._options, self._blueprint, self._checkpoints = options, blueprint, checkpoints
-        self._evaluations, self._terminal, self._meta = evaluations, terminal, meta
-        self._stop, self._goodput = stop, goodput
+        self.options, self.blueprint, self._checkpoints = options, blueprint, checkpoints
+        self._evaluations, self.terminal, self._meta = evaluations, terminal, meta
+        self.stop, self.goodput = stop, goodput
         self._watchdog = watchdog
         self._monitor: Monitor | None = None
         self._cut = False  # whether a stop came in the middle of an evaluation
@@ -87,10 +95,10 @@ class Run:
         """Take what exists only if there are steps to do; the clock starts here."""
         self._history, self._stream = history, stream
         self._monitor = Monitor(
-            history=history, terminal=self._terminal, stream=stream, log_every=self._options.log_every, start_step=step
+            history=history, terminal=self.terminal, stream=stream, log_every=self.options.log_every, start_step=step
         )
-        self._terminal.start(step)
-        self._goodput.begin(step, waited=lambda: stream.waited_s)
+        self.terminal.start(step)
+        self.goodput.begin(step, waited=lambda: stream.waited_s)
         self._watchdog.beat(step)
         return self._monitor
 
@@ -101,7 +109,7 @@ class Run:
 
     def over(self, step: int) -> bool:
         """Tell whether there is no further step."""
-        return step >= self._options.steps or self._stopped is not None or self._cut or self._evaluations.exhausted
+        return step >= self.options.steps or self._stopped is not None or self._cut or self._evaluations.exhausted
 
     def between_steps(self, state: TrainState, *, outputs: Outputs, step: int) -> None:
         """Take the outputs of the step that made `step` steps done, and do what is due.
@@ -117,12 +125,12 @@ class Run:
         assert self._monitor is not None
         self._monitor.push(outputs, step=step)
         evaluate = self._evaluations.due(step)
-        save = step % self._options.checkpoint_every == 0
+        save = step % self.options.checkpoint_every == 0
         if evaluate or self.over(step):
             self._monitor.drain()
         if self._monitor.halted is not None:
             self._give_up(state, batch=self._monitor.halted)
-        if step % (self._options.log_every * _GOODPUT_EVERY) == 0:
+        if step % (self.options.log_every * _GOODPUT_EVERY) == 0:
             self._report(step)
         if evaluate or save or self.over(step):
             self._act(state, step=step, evaluate=evaluate and self._stopped is None, save=save)
@@ -138,7 +146,7 @@ class Run:
             if evaluate:
                 with self._monitor.paused():
                     better = self._evaluate(state, step=step)
-                save |= better and self._options.keep_best > 0
+                save |= better and self.options.keep_best > 0
             if first:
                 self._amend(step)
             elif self.over(step):
@@ -150,18 +158,18 @@ class Run:
     def result(self, state: TrainState, *, step: int) -> TrainResult:
         """Wait for the last checkpoint and say what came out."""
         step = self._done(step)
-        with self._watchdog.patient("the last checkpoint"), self._goodput.spending("checkpoint"):
+        with self._watchdog.patient("the last checkpoint"), self.goodput.spending("checkpoint"):
             self._checkpoints.wait()
         best = self._evaluations.best
         if best is not None:
             kept = best["step"] in self._checkpoints.steps()
             best = best | {"checkpoint": str(self._checkpoints.folder / str(best["step"])) if kept else None}
-        done = step >= self._options.steps and not self._cut
+        done = step >= self.options.steps and not self._cut
         reason = "done" if done else "patience" if self._evaluations.exhausted else "terminated"
         if self._monitor is not None:
             self._report(step)
-            self._goodput.note("end", step=step, reason=reason)
-        return TrainResult(model=self._blueprint.averaged(state), step=step, reason=reason, best=best)
+            self.goodput.note("end", step=step, reason=reason)
+        return TrainResult(model=self.blueprint.averaged(state), step=step, reason=reason, best=best)
 
     @property
     def _stopped(self) -> int | None:
@@ -172,11 +180,11 @@ class Run:
         return step if self._stopped is None else min(step, self._stopped)
 
     def _report(self, step: int) -> None:
-        shares = self._goodput.shares()
+        shares = self.goodput.shares()
         if shares:
             self._history.write({k: float(f"{v:.4g}") for k, v in shares.items()}, step=step, kind="goodput")
-            self._goodput.note("log", step=step)
-            self._terminal.say(line_of(shares))
+            self.goodput.note("log", step=step)
+            self.terminal.say(line_of(shares))
 
     def _evaluate(self, state: TrainState, *, step: int) -> bool:
         """Evaluate; returns whether it was the best.
@@ -184,31 +192,31 @@ class Run:
         A signal cuts it short, so that the state can be saved in the seconds that are left; the next start evaluates.
         Of several processes none may leave the others in the middle: there the evaluation is done to its end.
         """
-        guard = self._stop.interrupting() if jax.process_count() == 1 else None
+        guard = self.stop.interrupting() if jax.process_count() == 1 else None
         try:
-            with self._terminal.paused(), self._goodput.spending("evaluation"):
-                values, better = self._evaluations.run(self._blueprint.averaged(state), step=step, guard=guard)
+            with self.terminal.paused(), self.goodput.spending("evaluation"):
+                values, better = self._evaluations.run(self.blueprint.averaged(state), step=step, guard=guard)
         except Interrupted:
             self._cut = True
-            self._terminal.say(f"the evaluation at step {step} was cut short by a signal; the next start does it")
+            self.terminal.say(f"the evaluation at step {step} was cut short by a signal; the next start does it")
             return False
         self._history.write(values, step=step, kind="eval")
-        self._terminal.evaluation(values, step=step)
+        self.terminal.evaluation(values, step=step)
         return better
 
     def _full_meta(self) -> dict[str, Any]:
         return self._meta | {"evaluations": self._evaluations.to_meta()}
 
     def _save(self, state: TrainState, *, step: int) -> None:
-        with self._goodput.spending("checkpoint"):
+        with self.goodput.spending("checkpoint"):
             score, after = self._evaluations.score(step), self._monitor.written() if self._monitor else lambda: None
             # a checkpoint without the lines of its steps would be a gap in the curve of a run that is killed now
             self._checkpoints.save(state, step=step, meta=self._full_meta(), score=score, after=after)
-        self._goodput.note("save", step=step)
+        self.goodput.note("save", step=step)
 
     def _amend(self, step: int) -> None:
         """Write the result of an evaluation into the checkpoint of its step, which is saved."""
-        with self._goodput.spending("checkpoint"):
+        with self.goodput.spending("checkpoint"):
             self._checkpoints.amend(step=step, meta=self._full_meta(), score=self._evaluations.score(step))
 
     def _give_up(self, state: TrainState, *, batch: int) -> NoReturn:

@@ -15,7 +15,7 @@ from ...configs.errors import UserError
 from ...configs.load import flatten
 from ...configs.section import section
 from ..keeping.checkpoint import FOLDER, Checkpoints
-from ..optimizer.optimizer import Optimizer, make_optimizer
+from ..optimizer.optimizer import make_optimizer
 from ..sharding.mesh import check_batch_size, make_mesh
 from ..sharding.rules import REPLICATED, Rules, make_rules
 from ..sharding.table import is_split, sharding_text
@@ -94,9 +94,8 @@ def train(
                   terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config), stop=stop,
                   goodput=goodput)  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
-        take_step = None if run.over(step) else use(create_steps(
-            batches, step=step, objective=objective, optimizer=optimizer, blueprint=blueprint, workdir=workdir,
-            config=config, options=options, run=run, terminal=terminal, stop=stop, goodput=goodput))  # fmt: skip
+        take_step = None if run.over(step) else use(create_steps(batches, step=step, run=run, workdir=workdir,
+                                                                 config=config))  # fmt: skip
         while take_step is not None and not run.over(step):
             state, outputs = take_step(state, step)
             step += 1
@@ -162,16 +161,9 @@ def create_steps(
     batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
     *,
     step: int,
-    objective: Objective,
-    optimizer: Optimizer,
-    blueprint: Blueprint,
+    run: Run,
     workdir: Path,
     config: ml_collections.ConfigDict,
-    options: TrainOptions,
-    run: Run,
-    terminal: Terminal,
-    stop: StopRequest,
-    goodput: Goodput,
 ) -> Iterator[TakeStep | None]:
     """Build what exists only if there are steps to do: the stream of batches, the compiled steps, history and profile.
 
@@ -180,21 +172,23 @@ def create_steps(
     Yields:
       A function (state, steps done) -> (state, outputs); None if a stop is requested before the first batch is there.
     """
+    mesh, stop = run.blueprint.mesh, run.stop
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
-        stream = use(Prefetcher(batches(step), mesh=blueprint.mesh, start_step=step))
-        with terminal.working("reading the first batch and compiling the step"):
+        stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
+        with run.terminal.working("reading the first batch and compiling the step"):
             ready = everywhere(stream.ready(stop))
-            compiled = create_phases(stream.peek(), options=options, step=step, objective=objective,
-                                     optimizer=optimizer, blueprint=blueprint) if ready else None  # fmt: skip
+            compiled = (
+                create_phases(stream.peek(), options=run.options, step=step, blueprint=run.blueprint) if ready else None
+            )
         if compiled is None:
             yield None
             return
-        flags = stop_flags(blueprint.mesh)
+        flags = stop_flags(mesh)
         claim_workdir(workdir, config=config)
-        goodput.started()
+        run.goodput.started()
         use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
-        profile = use(Profile(workdir, options=options))
+        profile = use(Profile(workdir, options=run.options))
 
         def take(state: TrainState, step: int) -> tuple[TrainState, Outputs]:
             profile.before(step, settle=run.settle)
@@ -203,20 +197,13 @@ def create_steps(
         yield take
 
 
-def create_phases(
-    batch: dict[str, Any],
-    *,
-    options: TrainOptions,
-    step: int,
-    objective: Objective,
-    optimizer: Optimizer,
-    blueprint: Blueprint,
-) -> PhasedSteps:
+def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, blueprint: Blueprint) -> PhasedSteps:
     """Compile the step for each phase from `step` on; all processes must call it.
 
     Raises:
       UserError: the processes have lowered different programs, or do not come in time.
     """
+    objective = blueprint.objective
     if options.unmasked_steps and not hasattr(objective, "phase"):
         raise UserError(
             f"config.train.unmasked_steps={options.unmasked_steps}, but this objective has no phase without masks; "
@@ -224,7 +211,7 @@ def create_phases(
         )
 
     def lower(phase: Hashable | None) -> jax.stages.Lowered:
-        return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase)
+        return lower_step(batch, blueprint=blueprint, phase=phase)
 
     def check(lowered: Sequence[jax.stages.Lowered]) -> None:
         if jax.process_count() > 1:

@@ -45,6 +45,8 @@ class Blueprint:
     """The shapes of a run's state and how it becomes a model; holds no arrays.
 
     Attributes:
+      objective: what is trained for.
+      optimizer: how.
       abstract: a TrainState of ShapeDtypeStructs with shardings.
       trained: paths of the trained parameters, in order.
       rules: the sharding table.
@@ -57,7 +59,7 @@ class Blueprint:
           UserError: a regex of `objective.trainable`, of `config.optimizer.frozen` or of `rules` that matches no
             parameter.
         """
-        self._objective, self._optimizer, self._mesh, self._seed = objective, optimizer, mesh, seed
+        self.objective, self.optimizer, self._mesh, self._seed = objective, optimizer, mesh, seed
         self.rules = rules
         model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(seed)))
         self._graphdef, variables = nnx.split(model)
@@ -120,21 +122,21 @@ class Blueprint:
         return jax.random.fold_in(jax.random.key(self._seed), step)
 
     def _fresh(self) -> TrainState:
-        flat = split_model(self._objective.init(nnx.Rngs(self._seed)))
+        flat = split_model(self.objective.init(nnx.Rngs(self._seed)))
         params = {path: flat[path] for path in self.abstract.params}
         others = {path: flat[path] for path in self.abstract.others}
         return TrainState(
             step=jnp.int32(0),
             params=params,
             others=others,
-            opt_state=self._optimizer.init(params),
+            opt_state=self.optimizer.init(params),
             halted=jnp.int32(NOT_HALTED),
             ema=self._first_average(params),
         )
 
     def _first_average(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters themselves, as arrays of their own: the step is given both to reuse."""
-        return jax.tree.map(lambda x: jnp.array(x, copy=True), params) if self._optimizer.ema_decay else {}
+        return jax.tree.map(lambda x: jnp.array(x, copy=True), params) if self.optimizer.ema_decay else {}
 
     def _abstract_state(self, params: dict, *, rest: dict, places: dict[str, NamedSharding]) -> TrainState:
         trained = {path: placed(params[path], places[path]) for path in self.trained}
@@ -147,11 +149,11 @@ class Blueprint:
             others=others,
             opt_state=self._abstract_opt_state(trained),
             halted=scalar,
-            ema=dict(trained) if self._optimizer.ema_decay else {},
+            ema=dict(trained) if self.optimizer.ema_decay else {},
         )
 
     def _abstract_opt_state(self, trained: dict[str, jax.ShapeDtypeStruct]) -> Any:
-        state = jax.eval_shape(self._optimizer.init, trained)
+        state = jax.eval_shape(self.optimizer.init, trained)
         places = place_optimizer(state, trained=trained, mesh=self._mesh, rules=self.rules)
         return jax.tree_util.tree_map_with_path(
             lambda path, value: placed(value, places[jax.tree_util.keystr(path)]), state

@@ -14,10 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...models.activations import placing
 from ...models.devices import on_one_cpu
-from ..optimizer.optimizer import Optimizer
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations
-from .objective import Objective
 from .phases import phase_of
 from .state import NOT_HALTED, Blueprint, TrainState, split_model
 
@@ -26,13 +24,12 @@ Outputs = dict[str, Any]
 
 
 def make_gradients(
-    *, objective: Objective, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
+    *, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
 ) -> Callable[[TrainState, Batch], tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]]:
     """Build the pure function (state, batch) -> (loss, metrics, other variables after it, gradients by path).
 
     Args:
-      objective: gives the loss.
-      blueprint: how a state becomes a model.
+      blueprint: how a state becomes a model, and the objective that gives the loss.
       phase: for objectives with phases, the value of `objective.phase` that the loss is told.
       place: places the activations that the model names; None leaves them to the compiler.
     """
@@ -44,7 +41,7 @@ def make_gradients(
         def loss_of(params: dict[str, jax.Array]):
             model = blueprint.model(dataclasses.replace(state, params=params), key=key)
             with contextlib.nullcontext() if place is None else placing(place):
-                loss, metrics = objective.loss(model, batch, rngs=nnx.Rngs(key), **told)
+                loss, metrics = blueprint.objective.loss(model, batch, rngs=nnx.Rngs(key), **told)
             flat = split_model(model)
             return loss, (metrics, {path: flat[path] for path in state.others})
 
@@ -55,12 +52,7 @@ def make_gradients(
 
 
 def make_step(
-    *,
-    objective: Objective,
-    optimizer: Optimizer,
-    blueprint: Blueprint,
-    phase: Hashable | None = None,
-    place: Activations | None = None,
+    *, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Outputs]]:
     """Build the pure step function; arguments as of `make_gradients`.
 
@@ -69,7 +61,8 @@ def make_step(
     whose loss or gradient norm is not finite leaves the state as it was and sets `halted`, which freezes it. A step in
     which a process asks to stop leaves the state as it was, too: that process may have no batch to give.
     """
-    gradients = make_gradients(objective=objective, blueprint=blueprint, phase=phase, place=place)
+    gradients = make_gradients(blueprint=blueprint, phase=phase, place=place)
+    optimizer = blueprint.optimizer
 
     def step(state: TrainState, batch: Batch, stop: jax.Array) -> tuple[TrainState, Outputs]:
         loss, metrics, others, grads = gradients(state, batch)
@@ -113,9 +106,7 @@ def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainS
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved(), state)
 
 
-def trace_step(
-    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
-) -> jax.stages.Traced:
+def trace_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None) -> jax.stages.Traced:
     """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
     Nothing runs and no device needs to exist: the mesh of `blueprint`, which is set meanwhile (the layers ask for it),
@@ -125,9 +116,9 @@ def trace_step(
     Raises:
       UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
     """
-    phase = phase_of(objective, step=0) if phase is None else phase
+    phase = phase_of(blueprint.objective, step=0) if phase is None else phase
     place = Activations(mesh=blueprint.mesh, rules=blueprint.rules)
-    step = make_step(objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase, place=place)
+    step = make_step(blueprint=blueprint, phase=phase, place=place)
     rows = batch_sharding(blueprint.mesh)
     jitted = jax.jit(
         step,
@@ -144,18 +135,14 @@ def trace_step(
     return traced
 
 
-def lower_step(
-    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
-) -> jax.stages.Lowered:
+def lower_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None) -> jax.stages.Lowered:
     """Lower what `trace_step` traces."""
-    return trace_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase).lower()
+    return trace_step(batch, blueprint=blueprint, phase=phase).lower()
 
 
-def compile_step(
-    batch: Batch, *, objective: Objective, optimizer: Optimizer, blueprint: Blueprint, phase: Hashable | None = None
-) -> jax.stages.Compiled:
+def compile_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None) -> jax.stages.Compiled:
     """Compile what `lower_step` lowers; call it as `state, outputs = step(state, batch, stop)`."""
-    return lower_step(batch, objective=objective, optimizer=optimizer, blueprint=blueprint, phase=phase).compile()
+    return lower_step(batch, blueprint=blueprint, phase=phase).compile()
 
 
 def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:

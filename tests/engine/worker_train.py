@@ -14,7 +14,7 @@ def wait_for_a_batch_that_never_comes() -> None:
     time.sleep(10_000)
 
 
-def main() -> int:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--devices", type=int, default=2)
@@ -35,7 +35,25 @@ def main() -> int:
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
     parser.add_argument("--process_id", type=int)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def batches_from(start, *, toy, args, process, processes, moment):
+    """Yield the toy's batches from step `start` on, with what `args` says befalls them."""
+    for step, batch in enumerate(toy.batches(start, process=process, processes=processes), start):
+        if step == args.full_at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        if step >= args.starve_at >= 0 and process == args.starve:
+            moment("starving")
+            threading.Event().wait()
+        if step == args.hang_at:
+            wait_for_a_batch_that_never_comes()
+        time.sleep(args.seconds_per_batch)
+        yield batch
+
+
+def main() -> int:
+    args = arguments()
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
     import contrastive_toy
@@ -70,18 +88,8 @@ def main() -> int:
     objective = contrastive_toy.objective() if args.contrastive else Traced(width=args.width)
 
     def batches(start):
-        step = start
-        for batch in toy.batches(start, process=jax.process_index(), processes=jax.process_count()):
-            if step == args.full_at:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-            if step >= args.starve_at >= 0 and jax.process_index() == args.starve:
-                moment("starving")
-                threading.Event().wait()
-            if step == args.hang_at:
-                wait_for_a_batch_that_never_comes()
-            time.sleep(args.seconds_per_batch)
-            yield batch
-            step += 1
+        process, processes = jax.process_index(), jax.process_count()
+        return batches_from(start, toy=toy, args=args, process=process, processes=processes, moment=moment)
 
     sgd = {"name": "sgd", "lr": args.sgd_lr, "b1": 0.0, "schedule": "constant"}
     try:

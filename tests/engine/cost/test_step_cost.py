@@ -25,7 +25,7 @@ def step_of(*, width, fsdp=1):
     plan = Blueprint(
         objective=objective, optimizer=optimizer, mesh=make_mesh(replica=-1, fsdp=fsdp), seed=0, rules=rules
     )
-    return plan, trace_step(batch_of(0), objective=objective, optimizer=optimizer, blueprint=plan)
+    return plan, trace_step(batch_of(0), blueprint=plan)
 
 
 def test_flops_and_memory_of_a_matrix_product():

@@ -25,7 +25,7 @@ def gradients(*, rules="replicated", devices=1, **sizes):
     with jax.set_mesh(mesh):
         plan = Blueprint(objective=goal, optimizer=OPTIMIZER, mesh=mesh, seed=0, rules=make_rules(rules=rules))
         place = Activations(mesh=mesh, rules=plan.rules)
-        both = make_gradients(objective=goal, blueprint=plan, place=place)
+        both = make_gradients(blueprint=plan, place=place)
         run = jax.jit(both, in_shardings=(plan.shardings, batch_sharding(mesh)))
         state = plan.init() if devices == 1 else jax.device_put(alone()[2], plan.shardings)
         loss, metrics, _, grads = run(state, put_batch(batch_of(0), mesh=mesh))

@@ -21,7 +21,7 @@ def build(objective, *, mesh=None, rules=None, batch=None, optimizer=OPTIMIZER):
     options = {} if rules is None else {"rules": rules}
     plan = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=0, **options)
     batch = put_batch(batch or batch_of(0), mesh=mesh)
-    step = compile_step(batch, objective=objective, optimizer=optimizer, blueprint=plan)
+    step = compile_step(batch, blueprint=plan)
     return plan, step, stop_flags(mesh)
 
 
