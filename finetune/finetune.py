@@ -74,19 +74,24 @@ def finetune(
     import jax
 
     from ..data.batches.ends import read_ends
+    from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
+    from ..engine.start.preflight import on_all
     from .inherit import complete
-    from .task import check_config, make_task
+    from .task import check_config
 
     check_config(config.to_dict())
     say = _say if jax.process_index() == 0 else _silent
     origin = starting_point(init, workdir=workdir)
     whole = complete(config.to_dict(), meta=origin["meta"], init={"checkpoint": origin["checkpoint"]})
-    setting = make_setting(whole, meta=origin["meta"], say=say)
-    task = make_task(setting)
+    new = not has_checkpoint(workdir)
+    setting, task = on_all(
+        "data",
+        lambda: open_task(whole, meta=origin["meta"], say=say, new=new),
+        timeout_s=whole["train"].get("preflight_timeout", TrainOptions.preflight_timeout),  # not settled yet
+    )
     weights = Weights(Path(origin["checkpoint"]), task=task)
-    if not has_checkpoint(workdir):
-        task.batches(0)  # not read from: a fault in the data shows before the workdir is taken for this config
+    if new:
         say(weights.plan.table())
     result = train(
         objective=task.objective,
@@ -110,6 +115,23 @@ def finetune(
     step = use_best(result.model, best=result.best, last=result.step)
     protocol = {"init": origin["checkpoint"], "ended": result.reason, "steps": result.step, "checkpoint_step": step}
     return task.report(result.model, out=workdir / "report", protocol={"twinreel": __version__, **protocol})
+
+
+def open_task(
+    config: dict[str, Any], *, meta: dict[str, Any], say: "Callable[[Any], None]", new: bool
+) -> "tuple[Setting, Task]":
+    """Open what `make_setting` opens and build the task on it; `new` = no run has begun in the workdir yet.
+
+    Raises:
+      UserError: what the task refuses. In a new run a fault in the data shows here, before anything is written.
+    """
+    from .task import make_task
+
+    setting = make_setting(config, meta=meta, say=say)
+    task = make_task(setting)
+    if new:
+        task.batches(0)  # not read from
+    return setting, task
 
 
 def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable[[Any], None]") -> "Setting":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...configs.cli import Parser
+from ...configs.cli import Parser, folder
 from ...configs.load import Config, load_config
 from ...engine.cost.roofline import Assumptions
 from ..synthetic import batch_like
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
             config,
             topology=topology,
             assumptions=assumptions,
-            workdir=Path(args.workdir),
+            workdir=folder(args.workdir, flag="--workdir"),
             tries=args.tries,
             quiet=quiet,
         )

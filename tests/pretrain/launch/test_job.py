@@ -275,20 +275,11 @@ def test_no_such_slice(tpu, topology):
         tpu_slice(tpu=tpu, topology=topology)
 
 
+TPU_VM = ("--backend", "tpu-vm", "--tpu_name", "pod", "--zone", "z", "--dry_run")
+
+
 def test_tpu_vm_commands(capsys):
-    flags = [
-        "--backend",
-        "tpu-vm",
-        "--tpu_name",
-        "pod",
-        "--zone",
-        "z",
-        "--project",
-        "p",
-        "--dir",
-        "my dir",
-        "--dry_run",
-    ]
+    flags = [*TPU_VM, "--project", "p", "--dir", "my dir"]
     flags += ["--setup", ". venv/bin/activate", "--env", "A=x y"]
     (line,) = launch(*flags, *PRETRAIN, capsys=capsys).splitlines()
     *ssh, last = shlex.split(line)
@@ -300,21 +291,9 @@ def test_tpu_vm_commands(capsys):
 
 
 def test_tpu_vm_is_queued_first_if_asked(capsys):
-    flags = [
-        "--backend",
-        "tpu-vm",
-        "--tpu_name",
-        "pod",
-        "--zone",
-        "z",
-        "--create",
-        "v5litepod-256",
-        "--spot",
-        "--dry_run",
-    ]
+    flags = [*TPU_VM, "--create", "v5litepod-256", "--spot"]
     assert "go together" in launch(*flags, *PRETRAIN, capsys=capsys, status=2)
-    alone = [flag for flag in flags if flag not in ("--create", "v5litepod-256")]
-    assert "--spot means something with --create" in launch(*alone, *PRETRAIN, capsys=capsys, status=2)
+    assert "--spot means something with --create" in launch(*TPU_VM, "--spot", *PRETRAIN, capsys=capsys, status=2)
     lines = launch(*flags, "--runtime_version", "v2", *PRETRAIN, capsys=capsys).splitlines()
     assert shlex.split(lines[0])[3:6] == ["queued-resources", "create", "pod"] and "--spot" in lines[0]
     assert json.dumps(lines).count("queued-resources describe") == 1 and len(lines) == 3

@@ -166,3 +166,9 @@ def test_the_verb_makes_as_many_fake_devices_as_it_is_asked_for(tmp_path, overri
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "plan.json").read_text())
     assert written["mesh"]["replica"] == 4 and np.isfinite(written["hbm_bytes_per_chip"])
+
+
+def test_a_search_keeps_its_tries_in_a_folder():
+    flags = ["--config", "demo", "--topology", "cpu-8", "--search", "--workdir", "gs://bucket/search"]
+    with pytest.raises(UserError, match=r"--workdir must be a folder in the file system, got the URL"):
+        verb.main(flags)
