@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,6 +79,15 @@ def words(changes: Mapping[str, Any]) -> str:
     "config.model.remat='full', config.loss.microbatch=4"
     """
     return ", ".join(f"config.{key}={value!r}" for key, value in changes.items()) or "as it is"
+
+
+def flags(changes: Mapping[str, Any]) -> str:
+    """Return changes as flags of a command line, quoted for a shell.
+
+    >>> flags({"model.remat": "full", "loss.microbatch": 4})
+    '--config.model.remat=full --config.loss.microbatch=4'
+    """
+    return " ".join(shlex.quote(f"--config.{key}={value}") for key, value in changes.items())
 
 
 def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Prints a plan for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .advice import words
+from .advice import flags, words
 
 _KINDS = {
     "parameters": "parameters",
@@ -39,20 +39,23 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
 
 
 def print_search(result: Mapping[str, Any], *, console: Console | None = None) -> None:
-    """Print the ranking of `search.search`."""
+    """Print the ranking of `search.search`: a column for each field in which the tries differ."""
     console = console or Console(soft_wrap=True)
     phase = f", in phase {result['phase']!r}, the largest" if result["phase"] else ""
     table = Table(title=f"what fits on {result['topology']['words']}, fastest first{phase}", title_justify="left")
-    for name in ("changes", "memory", "step", "MFU", "bound by"):
-        table.add_column(name, justify="left" if name in ("changes", "bound by") else "right")
+    tries = [one["changes"] for one in result["ranked"]]
+    varied, same = _varied(tries)
+    for name in (*(field.split(".")[-1] for field in varied), "memory", "step", "MFU"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound by")
     for one in result["ranked"]:
-        changes = words(one["changes"])
+        values = [str(one["changes"].get(name, "")) for name in varied]
         if not one["fits"]:
-            table.add_row(changes, "[red]does not fit[/]", "", "", "")
+            table.add_row(*values, "[red]does not fit[/]", "", "", "")
             continue
         time = one["time"] or {}
         table.add_row(
-            changes,
+            *values,
             size(one["memory_bytes"]),
             f"{1e3 * time['step_s']:.0f} ms" if time else "not known",
             f"{100 * time['mfu']:.1f} %" if time else "",
@@ -60,16 +63,28 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
         )
     if result["ranked"]:
         console.print(table)
+    if same:
+        console.print(f"all with {words(same)}")
     for name, reason in result["refused"].items():
         console.print(f"not possible: {name} ({escape(reason)})")
-    if not result["fits"]:
-        least, there = result["least"], result["topology"]["hbm_bytes"]
-        has = f"; a chip has {size(there)}" if there else ""
-        console.print(
-            f"[bold red]nothing fits[/]: the smallest estimate is {size(least['bytes'])} a chip, with "
-            f"{words(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
-            "config.data.batch_size, config.loss.form='blockwise', fewer frames, or smaller towers."
-        )
+    if result["fits"]:
+        console.print(f"the first as flags: {flags(tries[0])}")
+        return
+    least, there = result["least"], result["topology"]["hbm_bytes"]
+    has = f"; a chip has {size(there)}" if there else ""
+    console.print(
+        f"[bold red]nothing fits[/]: the smallest estimate is {size(least['bytes'])} a chip, with "
+        f"{words(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
+        "config.data.batch_size, config.loss.form='blockwise', fewer frames, or smaller towers."
+    )
+
+
+def _varied(tries: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, Any]]:
+    """Return the fields in which tries differ, in their order, and the others with their value."""
+    fields = list(dict.fromkeys(name for changes in tries for name in changes))
+    values = {name: {repr(changes.get(name)) for changes in tries} for name in fields}
+    varied = [name for name in fields if len(values[name]) > 1]
+    return varied, {name: tries[0][name] for name in fields if name not in varied}
 
 
 def size(count: float) -> str:

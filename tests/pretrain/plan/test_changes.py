@@ -1,18 +1,21 @@
 """Advice and search, with a stand-in for the compiler whose answers are known: a program fits if it is small enough."""
 
 import dataclasses
+import io
 import json
+import re
 from types import SimpleNamespace
 
 import jax
 import pytest
+from rich.console import Console
 
 from twinreel.configs.errors import UserError
 from twinreel.configs.load import flatten, load_config
 from twinreel.engine.cost.flops import Flops
 from twinreel.engine.cost.memory import Memory
 from twinreel.engine.cost.roofline import Assumptions, Estimate
-from twinreel.pretrain.plan import advice, program, search
+from twinreel.pretrain.plan import advice, program, report, search
 from twinreel.pretrain.plan import plan as verb
 from twinreel.pretrain.plan.program import Compiled, OutOfMemory, changed
 from twinreel.pretrain.plan.topology import parse_topology
@@ -234,3 +237,19 @@ def test_a_program_that_compiles_may_still_be_too_large():
     refused = program._too_large(too_large, topology=topology)
     assert refused.needed == 16 * GIB and refused.limit == 15.75 * GIB
     assert program._too_large(too_large, topology=parse_topology("cpu-8")) is None
+
+
+def test_a_ranking_shows_what_differs_and_how_to_take_the_first():
+    def tried(fsdp, *, fits=True, **changes):
+        time = {"step_s": 1.271, "mfu": 0.436, "bound": "memory"}
+        changes = {"mesh.fsdp": fsdp, **changes, "model.remat": "names:qkv,hidden"}
+        return {"changes": changes, "fits": fits, "memory_bytes": 2**34, "time": time}
+
+    ranked = [tried(4, **{"sharding.rules": "fsdp"}), tried(1, fits=False)]
+    result = {"topology": {"words": "TPU"}, "phase": None, "ranked": ranked, "refused": {}, "fits": True, "least": {}}
+    console = Console(file=io.StringIO(), width=100, soft_wrap=True)
+    report.print_search(result, console=console)
+    text = console.file.getvalue()
+    assert re.search(r"fsdp\W+rules\W+memory", text) and re.search(r"4\W+fsdp\W+16\.00 GiB\W+1271 ms\W+43\.6", text)
+    assert re.search(r"1\W+as it is\W+does not fit", text) and "all with config.model.remat='names:qkv,hidden'" in text
+    assert "--config.mesh.fsdp=4 --config.sharding.rules=fsdp --config.model.remat=names:qkv,hidden" in text
