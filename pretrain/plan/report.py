@@ -49,7 +49,7 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound by")
     for one in result["ranked"]:
-        values = [str(one["changes"].get(name, "")) for name in varied]
+        values = [str(one["changes"].get(name, "as it is")) for name in varied]
         if not one["fits"]:
             table.add_row(*values, "[red]does not fit[/]", "", "", "")
             continue
