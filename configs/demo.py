@@ -6,16 +6,15 @@ twins of a pair are in the same batch (`group_size=2`), as hard negatives.
     twinreel demo --workdir runs/demo --seed 0
 
 LAB RECORD (two CPU cores of a shared server, jax 0.10.2, float32; 480 steps of 64 clips, 1.2 M parameters; seconds with
-other programs running on the same cores). Today's towers, seed 0, in a fresh clone: t2v R@1 64.8, v2t 63.6, t2v R@5
-99.6, order twins 98.0, frames shuffled 53.2; 197 s (146). The three seeds before layers were stacked, whose first
-values were others:
+other programs running on the same cores, a compiler at full load beside seeds 1 and 2):
 
     seed   t2v R@1   v2t R@1   t2v R@5   order twins   frames shuffled   seconds in all (training)
-    0      67.0      65.4      99.4      97.6          53.6              183 (128)
-    1      63.4      63.2      98.0      96.8          51.6              172 (133)
-    2      67.6      67.6      97.6      97.2          50.0              180 (139)
+    0      64.8      63.6      99.6      98.0          53.2              197 (146)
+    1      64.6      64.8      98.6      96.4          56.4              503 (375)
+    2      62.0      64.8      96.8      96.0          49.2              375 (241)
 
-    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent).
+    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent). Before layers were stacked, when the first
+    values were others, the three seeds had t2v R@1 67.0, 63.4, 67.6, v2t 65.4, 63.2, 67.6 and took 172 to 183 s.
 
 What was learned on the way (an in-memory prototype, one seed each, so small differences mean nothing): positions that
 start as sinusoids brought the order twins from 69 to 96 % at step 250; without them a learning rate of 2e-3 or 4e-3 is
