@@ -339,16 +339,19 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     title = f"{result['loss']}, width {result['dim']}, block {result['block']}, {result['device']}: value and gradient"
-    table = Table(title=title, box=SIMPLE, padding=(0, 1))
-    for name in ("batch", "form", "time, x dense", "CPU, x dense", "memory, x dense", "seen"):
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 0))
+    for name in ("batch", "form", "time, s", "/dense", "CPU, s", "/dense", "memory", "/dense", "seen"):
         table.add_column(name, justify="left" if name == "form" else "right", no_wrap=True)
     for row in result["rows"]:
         table.add_row(
             f"{row['batch']:,}",
             row["form"] if row["devices"] == 1 else f"{row['form']} x{row['devices']}",
-            _beside(_seconds(row["time_s"]), row["time_ratio"]),
-            _beside(_seconds(row["cpu_s"]), row["cpu_ratio"]),
-            _beside(_bytes(row["peak_bytes"]), row["memory_ratio"]),
+            _seconds(row["time_s"]),
+            _ratio(row["time_ratio"]),
+            _seconds(row["cpu_s"]),
+            _ratio(row["cpu_ratio"]),
+            _bytes(row["peak_bytes"]),
+            _ratio(row["memory_ratio"]),
             _bytes(row["measured_bytes"]),
         )
     console = Console()
@@ -358,13 +361,13 @@ def _print_table(result: dict[str, Any]) -> None:
             console.print(f"{row['batch']:,} {row['form']}: {row['note']}")
 
 
-def _beside(text: str, ratio: float | None) -> str:
-    """A value and its ratio to dense, to two digits."""
-    return text if ratio is None else f"{text} {float(f'{ratio:.2g}'):>8g}"
+def _ratio(value: float | None) -> str:
+    """Two digits, never as a power of ten."""
+    return "" if value is None else f"{float(f'{value:.2g}'):.6f}".rstrip("0").rstrip(".")
 
 
 def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g} s"
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _bytes(value: float | None) -> str:
