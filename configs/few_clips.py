@@ -8,9 +8,9 @@ LAB RECORD (two CPU cores of a shared server, jax 0.10.2; 609 real clips of talk
 488 train, 121 test; about 100 s a run; percent):
 
     seed   t2v R@1   R@5    R@10   MdR   v2t R@1
-    0      5.8       19.8   36.4   16    3.6
-    1      5.0       16.5   31.4   18    4.3
-    2      3.3       20.7   39.7   14    7.0
+    0      3.3       20.7   33.9   16    3.3
+    1      4.1       20.7   38.8   15    4.4
+    2      3.3       19.8   36.4   16    4.2
 
     Chance is R@1 0.8, R@10 8.3, MdR 61. 77 of the 121 captions repeat another ("a person doing push-ups" 40 times), and
     ties count by expectation, so R@1 cannot come near 100 here. Towers from scratch learn the kind of clip, not its
