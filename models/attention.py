@@ -44,10 +44,10 @@ def flash_takes(dtype: jnp.dtype, *, width: int) -> bool:
     The kernel holds neither scores nor weights in memory. With a mask it wants a whole bias, and an even length.
 
     Args:
-      dtype: of query, key and value; float32 is not for the kernel.
+      dtype: of query, key and value; the kernel is not for float32.
       width: of a head, D/K.
     """
-    return dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128 and has_flash_kernel()
+    return dtype == jnp.bfloat16 and width % 8 == 0 and width <= 128 and has_flash_kernel()
 
 
 @jax.custom_vjp
