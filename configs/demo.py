@@ -13,7 +13,7 @@ other programs running on the same cores, a compiler at full load beside seeds 1
     1      64.6      64.8      98.6      96.4          56.4              503 (375)
     2      62.0      64.8      96.8      96.0          49.2              375 (241)
 
-    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent). Before layers were stacked, when the first
+    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent). Before layers were stacked, when first
     values were others, the three seeds had t2v R@1 67.0, 63.4, 67.6, v2t 65.4, 63.2, 67.6 and took 172 to 183 s.
 
 What was learned on the way (an in-memory prototype, one seed each, so small differences mean nothing): positions that
