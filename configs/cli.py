@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import UserError, nearest
-from .load import shipped
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +48,8 @@ class Parser(argparse.ArgumentParser):
 
     def add_config(self, *, default: str | None = None) -> None:
         """Add `--config CONFIG` (file or shipped name, with `:args`) and the `--config.KEY=VALUE` overrides."""
+        from .load import shipped  # needs ml_collections, which a verb without a config does not
+
         self.add_argument(
             "--config",
             metavar="CONFIG",

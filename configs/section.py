@@ -6,8 +6,6 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import ml_collections
-
 from .errors import UserError, unknown
 
 _Result = TypeVar("_Result")
@@ -27,9 +25,10 @@ def section(target: Callable[..., _Result], values: Any, *, name: str, **given: 
       UserError: a key that `target` does not take (the nearest one is suggested), a missing one, or a plain value
         (int, float, bool, str) of another type than `target` declares.
     """
-    if not isinstance(values, (ml_collections.ConfigDict, Mapping)):
+    to_dict = getattr(values, "to_dict", None)  # of a ConfigDict, which need not be installed where a step is measured
+    if to_dict is None and not isinstance(values, Mapping):
         raise UserError(f"config.{name} must be a section of fields, got {values!r}")
-    items = values.to_dict() if isinstance(values, ml_collections.ConfigDict) else dict(values)
+    items = dict(values) if to_dict is None else to_dict()
     # A class is read by its __init__: some metaclasses (nnx.Module's) hide the signature.
     function = target.__init__ if inspect.isclass(target) else target
     parameters = {key: value for key, value in inspect.signature(function).parameters.items() if key != "self"}

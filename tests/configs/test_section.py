@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import ml_collections
 import pytest
@@ -68,3 +70,12 @@ def test_one_field_of_a_section_is_the_configs_or_the_default():
     values = ml_collections.ConfigDict({"b": "y"})
     assert field_of(target, values, field="a") == 3 and field_of(target, values, field="b") == "y"
     assert field_of(Thing, {}, field="c") == 0.5
+
+
+def test_losses_and_the_step_are_measured_without_ml_collections():
+    """Machines that lend a GPU may have jax and flax alone."""
+    needed = "pretrain.bench_loss, pretrain.objective, engine.step.step, engine.optimizer.optimizer"
+    modules = ", ".join(f"twinreel.{name}" for name in needed.split(", "))
+    code = f"import sys; sys.modules['ml_collections'] = sys.modules['tensorflow'] = None; import {modules}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
