@@ -29,12 +29,11 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
         """Attend over axis L; keys where `mask` is False are not seen."""
         qkv = named(self.qkv(x), f"activation/{self.tower}/qkv")  # [B,L,3D]
-        if mask is None and flash_takes(qkv.dtype, width=x.shape[-1] // self.heads):
-            q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b l k d", k=self.heads), 3, axis=3)  # [B,L,K,D/K]
-            y = rearrange(jax.nn.dot_product_attention(q, k, v, implementation="cudnn"), "b l k d -> b l (k d)")
-        else:
-            q, k, v = jnp.split(rearrange(qkv, "b l (k d) -> b k l d", k=self.heads), 3, axis=3)  # [B,K,L,D/K]
-            y = rearrange(attend(q, k, v, mask), "b k l d -> b l (k d)")
+        flash = mask is None and flash_takes(qkv.dtype, width=x.shape[-1] // self.heads)
+        order = "b l k d" if flash else "b k l d"
+        q, k, v = jnp.split(rearrange(qkv, f"b l (k d) -> {order}", k=self.heads), 3, axis=3)
+        y = jax.nn.dot_product_attention(q, k, v, implementation="cudnn") if flash else attend(q, k, v, mask)
+        y = rearrange(y, f"{order} -> b l (k d)")
         return self.out(named(y, f"activation/{self.tower}/attention"))
 
 
