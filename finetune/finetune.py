@@ -10,7 +10,7 @@ from .. import __version__
 from ..configs.cli import Distributed, Parser, folder
 from ..configs.errors import UserError
 from ..configs.load import load_config
-from ..configs.section import section
+from ..configs.section import field_of, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def finetune(
     setting, task = on_all(
         "data",
         lambda: open_task(whole, meta=origin["meta"], say=say, new=new),
-        timeout_s=whole["train"].get("preflight_timeout", TrainOptions.preflight_timeout),  # not settled yet
+        timeout_s=field_of(TrainOptions, whole["train"], field="preflight_timeout"),  # the section is not settled yet
     )
     weights = Weights(Path(origin["checkpoint"]), task=task)
     if new:
