@@ -1,6 +1,7 @@
 """Splat one section of a config into one keyword-only function or dataclass; typos are named."""
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -25,10 +26,12 @@ def section(target: Callable[..., _Result], values: Any, *, name: str, **given: 
       UserError: a key that `target` does not take (the nearest one is suggested), a missing one, or a plain value
         (int, float, bool, str) of another type than `target` declares.
     """
-    to_dict = getattr(values, "to_dict", None)  # of a ConfigDict, which need not be installed where a step is measured
-    if to_dict is None and not isinstance(values, Mapping):
+    if _is_config_dict(values):
+        items = values.to_dict()
+    elif isinstance(values, Mapping):
+        items = dict(values)
+    else:
         raise UserError(f"config.{name} must be a section of fields, got {values!r}")
-    items = dict(values) if to_dict is None else to_dict()
     # A class is read by its __init__: some metaclasses (nnx.Module's) hide the signature.
     function = target.__init__ if inspect.isclass(target) else target
     parameters = {key: value for key, value in inspect.signature(function).parameters.items() if key != "self"}
@@ -54,6 +57,12 @@ def field_of(target: Callable[..., Any], values: Any, *, field: str) -> Any:
     """
     function = target.__init__ if inspect.isclass(target) else target
     return values[field] if field in values else inspect.signature(function).parameters[field].default
+
+
+def _is_config_dict(values: Any) -> bool:
+    """Tell a ConfigDict without importing its package, which need not be there where a step is measured."""
+    package = sys.modules.get("ml_collections")
+    return package is not None and isinstance(values, package.ConfigDict)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
