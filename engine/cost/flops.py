@@ -27,7 +27,7 @@ class Flops:
 
     Attributes:
       model: what the step needs without rematerialisation: forward and backward.
-      recomputed: what rematerialisation computes a second time.
+      recomputed: what is computed a second time: by rematerialisation, or in a flash kernel's backward pass.
       open_loops: loops whose number of rounds the trace does not say; their bodies are counted once.
     """
 

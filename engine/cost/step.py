@@ -17,7 +17,7 @@ class StepCost:
 
     Attributes:
       flops: of the matrix products that the model needs, forward and backward; loops are multiplied.
-      recomputed_flops: what rematerialisation adds to that.
+      recomputed_flops: what is computed a second time, on top of that.
       open_loops: loops of which the trace does not say how often they run; above 0 `flops` is a lower bound.
       bytes_accessed: bytes moved to and from memory per device, as XLA counts them (a loop's body once), or None.
       peak_bytes: arguments + results + temporaries - what results share with donated arguments, per device.
