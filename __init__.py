@@ -9,9 +9,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load": "twinreel.serve.encoder",
-    "Encoder": "twinreel.serve.encoder",
-    "load_config": "twinreel.configs.load",
+    "load": "twinreel.encode.encoder",
+    "Encoder": "twinreel.encode.encoder",
+    "load_config": "twinreel.base.config",
 }
 
 __all__ = ["Encoder", "__version__", "load", "load_config"]  # pyright: ignore[reportUnsupportedDunderAll]

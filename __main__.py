@@ -4,23 +4,23 @@ import importlib
 import sys
 
 from . import __version__
-from .configs.errors import UserError, unknown
+from .base.errors import UserError, unknown
 
 VERBS = {
-    "demo": ("pretrain.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
+    "demo": ("demo.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
     "prepare": ("data.prepare.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
     "inspect": ("data.inspect.inspect", "say what is in a prepared folder, as text and as a page; verify its records"),
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with InfoNCE"),
-    "plan": ("pretrain.plan.plan", "compile the step for a pod without the pod: memory, time, chip-hours"),
+    "plan": ("plan.plan", "compile the step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
-    "encode": ("serve.encode", "embed media files or strings with a checkpoint"),
-    "launch": ("pretrain.launch.launch", "start several processes of pretrain or finetune: here, SLURM, GKE, TPU VMs"),
-    "bench step": ("pretrain.bench", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
-    "bench loss": ("pretrain.bench_loss", "measure the contrastive losses, dense and blockwise: time and memory"),
-    "bench checkpoint": ("pretrain.bench_checkpoint", "measure saves beside the steps, restores, and the raw disk"),
-    "bench prepare": ("data.prepare.bench", "measure prepare beside bare PyAV decoding and JPEG encoding"),
-    "bench data": ("data.batches.bench", "measure the input pipeline beside the raw JPEG decoding rate"),
+    "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
+    "launch": ("launch.launch", "start several processes of pretrain or finetune: here, SLURM, GKE, TPU VMs"),
+    "bench step": ("bench.step", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
+    "bench loss": ("bench.loss", "measure the contrastive losses, dense and blockwise: time and memory"),
+    "bench checkpoint": ("bench.checkpoint", "measure saves beside the steps, restores, and the raw disk"),
+    "bench prepare": ("bench.prepare", "measure prepare beside bare PyAV decoding and JPEG encoding"),
+    "bench data": ("bench.data", "measure the input pipeline beside the raw JPEG decoding rate"),
 }
 
 

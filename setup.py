@@ -2,7 +2,10 @@
 
 from setuptools import find_packages, setup
 
-FOLDERS = ["configs", "data", "models", "losses", "engine", "pretrain", "finetune", "evaluate", "serve"]
+FOLDERS = [
+    "base", "configs", "pages", "data", "models", "losses", "engine", "zoo", "cost", "encode",
+    "evaluate", "pretrain", "finetune", "plan", "launch", "bench", "demo",
+]  # fmt: skip
 
 setup(
     packages=["twinreel"] + [f"twinreel.{name}" for name in find_packages(".") if name.split(".")[0] in FOLDERS],

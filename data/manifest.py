@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..configs.errors import UserError, nearest
+from ..base.errors import UserError, nearest
 from .paths import PathLike, exists, open_binary
 
 

@@ -17,8 +17,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ..configs.errors import UserError
-from . import remote
+from ..base.errors import UserError
+from ..data import remote
 from .remote import NoSuchFile
 from .tars import Slice, TarError, members
 

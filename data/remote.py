@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ..configs.errors import UserError
+from ..base.errors import UserError
 from .tars import Slice
 
 

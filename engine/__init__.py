@@ -1,4 +1,4 @@
 """The one train loop: it knows an Objective, not CLIP.
 
-Its rooms, each of which imports only from those before it: cost, start, sharding, optimizer, step, keeping, loop.
+Its rooms, each of which imports only from those before it: start, sharding, optimizer, step, keeping, loop.
 """

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..configs.errors import UserError, unknown
+from ..base.errors import UserError, unknown
 from .metrics import check_pair
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _embed_videos(
 ) -> np.ndarray:
     """Return float32 [m,E] in record order."""
     from ..data.batches.pipeline import eval_batches
-    from ..serve.views import embed_views
+    from ..encode.views import embed_views
 
     batches = eval_batches(
         data,

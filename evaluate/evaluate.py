@@ -6,8 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.cli import Parser
-from ..configs.errors import UserError
+from ..base.errors import UserError
+from ..base.parser import Parser
 
 if TYPE_CHECKING:
     from .embed import Embeddings, Encoder
@@ -97,8 +97,8 @@ def evaluate(
     records = Records(data)
     if split in records.splits:  # the quick refusals come before the checkpoint is read
         split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
+    from ..encode.encoder import load
     from ..engine.keeping import checkpoint as checkpoints
-    from ..serve.encoder import load
 
     step_folder = checkpoints.resolve(Path(checkpoint))
     encoder = load(step_folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..configs.errors import UserError
+from ..base.errors import UserError
 
 RECALL_AT = (1, 5, 10)
 TIE_RULE = (

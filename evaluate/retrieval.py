@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..configs.errors import UserError
+from ..base.errors import UserError
 from ..data.manifest import ids_sha256
 from .metrics import SCORE, TIE_RULE, Ranks, check_index, distinct_rows, summary, text_to_video, video_to_text
 

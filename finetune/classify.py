@@ -13,12 +13,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
-from ..configs.errors import UserError, unknown
-from ..configs.section import section
+from ..base.errors import UserError, unknown
+from ..base.section import section
 from ..engine.sharding.mesh import BATCH_AXES, check_batch_size
 from ..losses.classification import softmax_cross_entropy
-from ..models.draws import row_keys
-from ..models.heads import Classifier, build_classifier
+from ..models.heads.classifier import Classifier, build_classifier
+from ..models.layers.draws import row_keys
 from ..models.shapes import Scalar
 from .labels import Subset, hold_out, label_set, subset
 from .report import classification_report, write_report
@@ -36,7 +36,7 @@ class ClassifyOptions:
       name: "classify".
       labels: the classes; () for all first labels of the train split with at least `min_count` clips, sorted.
       min_count: see `labels`.
-      head: a name of `models.heads.HEADS`.
+      head: a name of `models.heads.classifier.HEADS`.
       heads: attention heads of the attentive head; divides the width of the video tower.
       dropout: rate before the last layer.
       label_smoothing: share of the target that is spread over all classes, 0 to below 1.
@@ -70,8 +70,8 @@ class ModelOptions:
     """`config.model`, as it comes from the checkpoint, for classification.
 
     Attributes:
-      video: arguments of `models.video.VideoTower`.
-      remat: what the tower's backward pass computes again, a policy of `models.remat`.
+      video: arguments of `models.towers.vivit.VideoTower`.
+      remat: what the tower's backward pass computes again, a policy of `models.layers.remat`.
       unroll: layers in one turn of the loop over them; 0 = all, no loop.
       text: not read, as all that follows: it is pretraining's (`models.dual.build`).
       audio: not read.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from .. import __version__
-from ..configs.cli import Distributed, Parser, folder
-from ..configs.errors import UserError
-from ..configs.load import load_config
-from ..configs.section import field_of, section
+from ..base.config import load_config
+from ..base.errors import UserError
+from ..base.parser import Distributed, Parser, folder
+from ..base.section import field_of, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..configs.errors import UserError, unknown
+from ..base.errors import UserError, unknown
 
 Row = dict[str, Any]
 """A line of `clips.jsonl`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..configs.errors import UserError
+from ..base.errors import UserError
 from .page import page_of
 
 NORMAL_95 = 1.959964

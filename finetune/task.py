@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from flax import nnx
 
-from ..configs.errors import UserError, unknown
+from ..base.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

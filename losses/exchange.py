@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array
 
-from ..configs.errors import UserError, unknown
+from ..base.errors import UserError, unknown
 from .tiles import Side, Statistics, Visit, joined, sweep
 
 EXCHANGES = ("gather", "ring")

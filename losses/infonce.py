@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from ..configs.errors import UserError, unknown
+from ..base.errors import UserError, unknown
 from .exchange import check_exchange, lay_out
 from .streaming import Verdict, streamed
 from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept, logsum

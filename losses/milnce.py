@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..configs.errors import UserError
+from ..base.errors import UserError
 from .exchange import lay_out
 from .infonce import check_options, without
 from .streaming import Verdict, streamed

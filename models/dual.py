@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Int16
 
-from ..configs.errors import UserError
-from ..configs.section import section
-from .activations import named
-from .audio import AudioTower
-from .draws import RowKeys, fold
-from .layers import linear, unit_rows
+from ..base.errors import UserError
+from ..base.section import section
+from .layers.basics import linear, unit_rows
+from .layers.draws import RowKeys, fold
+from .layers.names import named
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
-from .text import TextTower
-from .video import VideoTower
+from .towers.ast import AudioTower
+from .towers.transformer import TextTower
+from .towers.vivit import VideoTower
 
 MAX_SCALE = 100.0
 """`scale = exp(log_scale)` never exceeds this (CLIP, section 2.5)."""
@@ -162,7 +162,7 @@ def build(
       embed_dim: E.
       initial_scale: `exp(log_scale)` at the start.
       initial_bias: the sigmoid loss's bias at the start; None = there is none.
-      remat: what the backward pass of every tower computes again, a policy of `models.remat`.
+      remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
       unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
       num_frames: T, from `config.data`.
       context_length: L, from `config.data`.

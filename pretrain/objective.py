@@ -8,19 +8,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from ..configs.errors import UserError, unknown
-from ..configs.section import section
+from ..base.errors import UserError, unknown
+from ..base.section import section
 from ..engine.sharding.mesh import BATCH_AXES
+from ..engine.step.grad_cache import in_parts
 from ..losses.infonce import check_info_nce, info_nce, text_group
 from ..losses.milnce import check_mil_nce, mil_nce
 from ..losses.sigmoid import check_sigmoid, sigmoid
-from ..models.draws import fold_each, row_keys
 from ..models.dual import DualTower, build, for_loss
+from ..models.layers.draws import fold_each, row_keys
 from ..models.shapes import Scalar
-from .parts import in_parts
 
 if TYPE_CHECKING:
-    from ..configs.load import Config
+    from ..base.config import Config
     from ..data.options import ClipData
 
 CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.cli import Distributed, Parser, folder
-from ..configs.errors import unknown
-from ..configs.load import Config, load_config
-from ..configs.section import section
-from .start import Start
+from ..base.config import Config, load_config
+from ..base.errors import unknown
+from ..base.parser import Distributed, Parser, folder
+from ..base.section import section
+from ..engine.keeping.init_from import Start
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -203,10 +203,10 @@ def retrieval_hook(
     """
     if not data.eval_split:
         return None
+    from ..encode.encoder import Encoder
     from ..evaluate.embed import embed_split
     from ..evaluate.evaluate import measure
     from ..evaluate.retrieval import headline
-    from ..serve.encoder import Encoder
 
     def evaluate(model: Any, step: int) -> dict[str, float]:
         encoder = Encoder(model=model, tokenizer=tokenizer, data=data, meta=meta)

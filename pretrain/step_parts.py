@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from ..configs.load import Config
-from ..configs.section import section
+from ..base.config import Config
+from ..base.section import section
 from .synthetic import Vocabulary, batch_like, vocabulary
 
 
@@ -35,7 +35,7 @@ class StepParts:
     @property
     def standing_bytes(self) -> int:
         """Bytes on one device of state, gradients and batch: what is there however little is kept of activations."""
-        from ..engine.cost.memory import device_bytes
+        from ..cost.memory import device_bytes
 
         state = self.blueprint.abstract
         return device_bytes(state) + device_bytes(state.params) + device_bytes(self.batch)

@@ -5,9 +5,9 @@ import functools
 
 import numpy as np
 
-from ..configs.errors import UserError
-from ..configs.load import Config
-from ..configs.section import section
+from ..base.config import Config
+from ..base.errors import UserError
+from ..base.section import section
 from ..data.batches.synthetic import synthetic_batch
 from ..data.options import ClipData
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..options import ClipData
 from ..transforms.preprocess import VideoTransform, parse_video
 from ..transforms.sound import SoundTransform, parse_audio

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..machine import cores
 from ..options import ClipData
 from ..tf_cpu import keep_freed_memory, tf

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 SLOTS = 2**16  # places of a period; a share of the mixture is a whole number of them
 

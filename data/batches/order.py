@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
 from ..tf_cpu import tf
 from .mixture import Mixture
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..options import ClipData
 from ..text.clean import text_cleaner
 from ..text.pieces import SentencePieceTokenizer

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
+from ..batches import draws
 from ..options import ClipData
-from . import draws
 from .clip_graph import ClipGraph
 from .records import Record, Records, damaged_record
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
 from ..prepare.layout import FORMAT, NAME, RECORDS_VERSION

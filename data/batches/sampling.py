@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..transforms.declare import parse
 
 _SLACK_S = 1e-4  # stamps are float32: a frame that begins this late is still at its time

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ...configs.errors import UserError
-from .. import remote
+from ...base.errors import UserError
+from ...data import remote
 from ..manifest import write_whole
 from ..paths import PathLike, cache_folder, file_name, is_remote, open_binary
 

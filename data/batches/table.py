@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 _FIRST = b'{"split": "'  # how `prepare` begins a line: the split is known without parsing the rest
 

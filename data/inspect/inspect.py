@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ...configs.cli import Parser
-from ...configs.errors import UserError
+from ...base.errors import UserError
+from ...base.parser import Parser
+from ..inspect import measure
 from ..manifest import write_whole
 from ..prepare.duplicates import find_duplicates
 from ..text.tokenizer import load_tokenizer
-from . import measure
 
 _DESCRIPTION = """\
 Say what is in a folder that `twinreel prepare` made: clips, durations, frame rates, sizes, captions and their tokens,

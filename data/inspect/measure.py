@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..text.tokenizer import SentencePieceTokenizer, Tokenizer
 
 _BINS = 24

@@ -5,7 +5,7 @@ import dataclasses
 import resource
 import signal
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 _LEAST_GB = 0.5  # Python, NumPy and the decoders alone take a part of this
 _SECOND = 1.0  # of the clip's time line: to have decoded one more is progress

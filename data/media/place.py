@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 import av
 from av.error import FFmpegError
 
-from ...configs.errors import UserError
-from .. import paths
+from ...base.errors import UserError
+from ...data import paths
 from ..remote import NoSuchFile
 
 _KEPT = 64 * 2**20  # a remote file up to this size is kept until another one is opened: its next window is often next

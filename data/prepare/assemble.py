@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from etils import epath
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import write_jsonl, write_whole
 from .layout import NAMES
 from .shards import Book, Shard, Workplace, writing

@@ -20,7 +20,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import make_clip, to_json
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits

@@ -8,8 +8,8 @@ from typing import Any
 import rich.markup
 from rich.console import Console
 
-from ...configs.cli import Parser
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
+from ...base.parser import Parser
 from ..manifest import Clip, ids_sha256, write_jsonl
 from ..paths import PathLike
 from ..sources.registry import SOURCES, get_source

@@ -23,7 +23,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from rich.progress import Progress
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import REFUSED, Clip, write_jsonl
 from ..media.decode import DecodedClip, DecodeError, DecodeOptions
 from ..media.workers import Job, Limits, decode_in_order
@@ -277,7 +277,7 @@ def _make_all(
     if fleet is None:
         books = crew.make(todo, advance=lambda: bar.advance(task))
     else:
-        from . import beam  # here, because not everyone has Beam
+        from ..prepare import beam  # here, because not everyone has Beam
 
         books = beam.make(todo, crew=crew, fleet=fleet, advance=lambda count: bar.advance(task, count))
     with contextlib.closing(books):

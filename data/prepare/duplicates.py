@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..media.fingerprint import FRAMES
 
 TRAIN = "train"

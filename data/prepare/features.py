@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip
 from ..media.decode import DecodedClip, DecodeError
 from ..paths import NoSuchFile, PathLike, join, open_binary

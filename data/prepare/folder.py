@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ...configs.errors import UserError
-from ...configs.load import difference
+from ...base.config import difference
+from ...base.errors import UserError
 from ..manifest import Clip, to_json
 from ..paths import NoSuchFile, PathLike, join, member_of, size
 from .layout import BUILDING, SETTINGS

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ...configs.cli import Parser
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
+from ...base.parser import Parser
 from ..machine import cores
 from ..manifest import Clip, write_whole
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
 from ..paths import PathLike, file_name, is_remote
+from ..prepare import sending
 from ..sources.read import clean_captions, read_source
-from . import sending
 from .duplicates import MODES, refuse_counted
 from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
 from .found import Found
@@ -207,7 +207,9 @@ def _build(
     finish: Callable[[Path, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     """Build the folder, write prepare.json last, print what was found."""
-    from . import builder  # here, because it loads tensorflow: --help and faults in the source do not wait for it
+    from ..prepare import (
+        builder,  # here, because it loads tensorflow: --help and faults in the source do not wait for it
+    )
     from .mend import mend
     from .settle import Treatment
     from .shards import writing
@@ -296,7 +298,7 @@ def _check_beam(runner: str, options: Sequence[str]) -> None:
 
 def main(argv: list[str]) -> int:
     """Run `twinreel prepare SOURCE --out DIR [flags]`."""
-    from . import benchmark
+    from ..prepare import benchmark
 
     parser = Parser(verb="prepare", description=_DESCRIPTION)
     parser.add_argument(

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ...configs.errors import UserError
-from ...configs.load import difference
-from .. import remote
+from ...base.config import difference
+from ...base.errors import UserError
+from ...data import remote
 from ..manifest import write_whole
 from ..paths import cache_folder, file_name, open_binary
 from .folder import COMPARED

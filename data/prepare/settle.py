@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import write_jsonl
 from .duplicates import TRAIN, Duplicates, Pair, find_duplicates
 from .shards import Book, Shard, Workplace, writing

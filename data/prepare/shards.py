@@ -20,7 +20,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip, to_json
 from .folder import sizes_of
 

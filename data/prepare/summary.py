@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import NOT_FETCHED
 from .shards import Book
 

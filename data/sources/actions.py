@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip
 from .files import Folder, read_lines, read_table, whole
 from .source import Annotations, Option, Source

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip
 from .files import Folder, expect, member, read_ids, read_json
 from .read import VIDEO_SUFFIXES

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 _LONGEST_FIELD = 64 * 2**20  # characters of one CSV field
 _DEEPEST = 3  # folders below --annotations in which files are looked for

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .files import Folder, expect, member, read_ids, read_json
 from .source import Annotations, Option, Source
 from .windows import mended

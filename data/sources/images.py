@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .files import Folder, expect, member, read_json
 from .source import Annotations, Option, Source
 

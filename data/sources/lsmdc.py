@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .files import Folder, read_lines
 from .source import Annotations, Source
 

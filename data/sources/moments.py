@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip
 from .files import Folder, expect, member, number, parse_json, read_lines, read_table
 from .source import Annotations, Source

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip, make_clip, read_manifest
 from ..paths import PathLike, file_name, folder_of, is_remote, open_binary
 

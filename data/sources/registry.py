@@ -1,7 +1,7 @@
 """All benchmarks that `prepare` knows by name. A new one: write `data/sources/NAME.py`, add its SOURCES here."""
 
-from ...configs.errors import unknown
-from . import (
+from ...base.errors import unknown
+from ..sources import (
     actions,
     activitynet,
     didemo,

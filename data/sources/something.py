@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .files import Folder, expect, member, read_json, read_lines
 from .source import Annotations, Source
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip, make_clip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 _PLACE = re.compile(r"(?P<file>.+\.tfrecord)::(?P<offset>[0-9]{1,19})::(?P<name>[A-Za-z0-9_]+)", re.S)
 _HEADER = struct.Struct("<QI")  # length of the record, and its checksum; another checksum stands behind the record

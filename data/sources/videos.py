@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..manifest import Clip
 from .read import VIDEO_SUFFIXES
 

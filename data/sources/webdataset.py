@@ -19,11 +19,11 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ...configs.errors import UserError
-from .. import paths, remote
+from ...base.errors import UserError
+from ...data import paths, remote
 from ..manifest import NOT_FETCHED, REFUSED, Clip, make_clip
+from ..sources import sidecars
 from ..tars import TarError, TarMember, members
-from . import sidecars
 from .read import ARCHIVES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, assign_splits, hashed_split
 
 SOUND_SUFFIXES = frozenset((".m4a", ".wav", ".flac", ".mp3", ".ogg", ".opus"))

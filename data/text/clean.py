@@ -16,7 +16,7 @@ import string
 import unicodedata
 from collections.abc import Callable
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..transforms.declare import parse
 
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -12,7 +12,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .hf import HfTokenizer
 from .pieces import SentencePieceTokenizer
 

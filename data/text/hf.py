@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .rows import check_room, check_texts, padded
 
 KIND = "tokenizers"  # in the meta of a checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .rows import check_room, check_texts, padded
 
 KIND = "sentencepiece"  # in the meta of a checkpoint

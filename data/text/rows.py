@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 
 def padded(rows: Sequence[Sequence[int]], *, context_length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:

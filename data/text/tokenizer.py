@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...configs.errors import UserError
-from . import families, hf, pieces
+from ...base.errors import UserError
+from ..text import families, hf, pieces
 from .hf import HfTokenizer
 from .pieces import SentencePieceTokenizer
 

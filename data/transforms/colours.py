@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from . import pixels
+from ..transforms import pixels
 from .arguments import between, probability, seed_of
 from .frames import Frames
 

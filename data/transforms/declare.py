@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
 
 
 def parse(declared: str, *, table: Mapping[str, type], field: str) -> list[Any]:

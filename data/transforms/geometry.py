@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from . import pixels
+from ..transforms import pixels
 from .arguments import at_least, below, between, probability
 from .frames import Frames
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...configs.errors import UserError
-from . import colours, geometry, times
+from ...base.errors import UserError
+from ..transforms import colours, geometry, times
 from .declare import parse
 from .frames import Frames
 from .rand_augment import RandAugment

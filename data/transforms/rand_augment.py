@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from . import pixels
+from ..transforms import pixels
 from .arguments import at_least, below
 from .colours import SameSize
 from .frames import Frames

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..start.processes import everywhere
 from ..step.state import NOT_HALTED, TrainState, join, leaf, split_model
 from .files import write_atomically

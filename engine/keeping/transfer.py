@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from rich.table import Table
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..step.state import join, split_model
 from .fit import table
 

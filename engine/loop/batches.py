@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..sharding.mesh import batch_sharding, put_batch
 from ..step.state import placed
 from .signals import StopRequest

@@ -7,7 +7,7 @@ from typing import Any
 
 from flax import nnx
 
-from ...configs.errors import unknown
+from ...base.errors import unknown
 from ..start.processes import of_the_first
 from .options import TrainOptions
 

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 # Fields that may change between two starts in the same workdir: none of them touches what a step computes, except
 # `train.steps`, through the learning-rate schedule, and what places or cuts up the work in the rounding of sums; the

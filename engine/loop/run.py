@@ -10,8 +10,8 @@ import jax
 import ml_collections
 from flax import nnx
 
-from ...configs.errors import UserError
-from ...configs.load import to_json
+from ...base.config import to_json
+from ...base.errors import UserError
 from ..keeping.checkpoint import Checkpoints
 from ..step.state import Blueprint, TrainState
 from ..step.step import Outputs

@@ -11,9 +11,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from ...configs.errors import UserError
-from ...configs.load import flatten
-from ...configs.section import section
+from ...base.config import flatten
+from ...base.errors import UserError
+from ...base.section import section
 from ..keeping.checkpoint import FOLDER, Checkpoints
 from ..optimizer.optimizer import make_optimizer
 from ..sharding.mesh import check_batch_size, make_mesh

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from ...configs.errors import UserError
-from ...configs.load import difference, to_json
+from ...base.config import difference, to_json
+from ...base.errors import UserError
 from ..keeping.checkpoint import read_meta, resolve
 from ..keeping.files import write_atomically
 from .options import MAY_CHANGE

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
 from ..sharding.layers import layer_rank
 from ..sharding.rules import compiled, no_match
 from .rates import make_table, scale_by_rates

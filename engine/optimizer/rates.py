@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..sharding.layers import is_stacked, stack_of
 from ..sharding.rules import compiled, no_match
 

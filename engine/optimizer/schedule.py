@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
 
 
 def make_schedule(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .layers import is_stacked
 from .rules import PRESETS, Rules, check_used, first_match, resolved, rules_of
 

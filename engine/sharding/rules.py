@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ...configs.errors import UserError, unknown
+from ...base.errors import UserError, unknown
 from .layers import is_stacked
 from .mesh import BATCH_AXES
 

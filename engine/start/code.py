@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from ... import __version__
-from ...configs.load import NOT_EXPERIMENTS
+from ...base.config import NOT_EXPERIMENTS
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-_ROOMS = ("configs", "data", "models", "losses", "engine", "pretrain", "finetune", "evaluate", "serve")
+_ROOMS = ("base", "configs", "data", "models", "losses", "engine", "zoo", "encode", "evaluate", "pretrain", "finetune")
 
 
 @functools.cache

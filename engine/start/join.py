@@ -9,7 +9,7 @@ import jax
 from jax._src import clusters
 from jax._src.distributed import global_state
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from .code import code_version
 from .rendezvous import Place, meet
 

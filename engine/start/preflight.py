@@ -21,8 +21,8 @@ import jax
 import ml_collections
 from jax._src.distributed import global_state
 
-from ...configs.errors import UserError
-from ...configs.load import difference, to_json
+from ...base.config import difference, to_json
+from ...base.errors import UserError
 from .code import code_version
 from .join import hosts_by_process
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 
 _LINE = 1 << 16  # bytes; no message of the meeting is near it
 _PAUSE_S = 0.2

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ...configs.errors import UserError
+from ...base.errors import UserError
 from ..optimizer.optimizer import Optimizer
 from ..sharding.placement import place_optimizer
 from ..sharding.rules import REPLICATED, Rules, compiled, no_match, param_shardings

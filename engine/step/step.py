@@ -12,8 +12,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ...models.activations import placing
-from ...models.devices import on_one_cpu
+from ...models.layers.devices import on_one_cpu
+from ...models.layers.names import placing
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations
 from .phases import phase_of

@@ -78,8 +78,7 @@ def media():
 def s3_server():
     """A local S3 server with a bucket `bucket`; the environment lets every S3 client find it."""
     import fsspec
-
-    from .object_store import DUMMY, Server
+    from object_store import DUMMY, Server
 
     server = Server()
     with pytest.MonkeyPatch.context() as patch:
@@ -102,8 +101,7 @@ def s3(s3_server, request, tmp_path, monkeypatch):
 def s3_proxy(s3_server, monkeypatch):
     """A proxy before the S3 server that the test can make fail; S3 clients of this process use it."""
     import s3fs
-
-    from .object_store import Proxy
+    from object_store import Proxy
 
     proxy = Proxy(s3_server.port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip, Sentence, read_manifest, write_manifest
 
 GOOD = {"clip_id": "a", "path": "v/a.mp4", "captions": ["a dog runs"], "split": "train"}

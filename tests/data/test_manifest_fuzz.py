@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import FIELDS, read_manifest, to_json, write_manifest
 from twinreel.data.sources.read import read_source
 

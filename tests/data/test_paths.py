@@ -7,7 +7,7 @@ import tarfile
 import fsspec
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data import paths, remote
 
 

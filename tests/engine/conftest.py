@@ -1,11 +1,6 @@
-"""Makes `engine_toy` and `processes` importable to the tests of the engine, which start workers of their own."""
-
-import sys
-from pathlib import Path
+"""Starts the workers of the engine's tests."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
 from twinreel.data.options import ClipData
 from twinreel.data.prepare.prepare import prepare
-from twinreel.data.shapes import moving_shapes
+from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Embeddings, embed_split
 from twinreel.evaluate.pictures import clip_frames
@@ -176,7 +176,7 @@ def test_missing_clips_are_refused_before_the_checkpoint_is_read(folder, tmp_pat
 
 def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
     checkpoint = pytest.importorskip("twinreel.engine.keeping.checkpoint")
-    serve = pytest.importorskip("twinreel.serve.encoder")
+    serve = pytest.importorskip("twinreel.encode.encoder")
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "kind": "train", "loss": 3.0}) + "\n")
@@ -224,5 +224,5 @@ def test_clips_that_the_pipeline_loses_are_named(records, monkeypatch):
 
 
 def test_the_encoder_of_the_house_fits():
-    serve = pytest.importorskip("twinreel.serve.encoder")
+    serve = pytest.importorskip("twinreel.encode.encoder")
     assert {"embed_video_batch", "embed_text_batch"} <= set(vars(serve.Encoder))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.evaluate.metrics import Ranks, paired_cosine, ranks, recall_at, summary, text_to_video, video_to_text
 
 FIGURES = ("R@1", "R@5", "R@10", "MdR", "MnR")

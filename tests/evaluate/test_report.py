@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from fakes import embeddings, frames, jpeg
 from PIL import Image
 
 from twinreel.evaluate import charts, evaluate, examples, report
@@ -14,8 +15,6 @@ from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.examples import pick_queries
 from twinreel.evaluate.metrics import Ranks
 from twinreel.evaluate.pictures import LONGEST_S, write_sheet, write_webp
-
-from .fakes import embeddings, frames, jpeg
 
 VOID = {"meta", "img", "link", "br"}
 

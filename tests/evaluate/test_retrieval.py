@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from fakes import embeddings
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.retrieval import coverage_of, headline, retrieval_report, split_coverage
 from twinreel.evaluate.twins import order_twins
-
-from .fakes import embeddings
 
 FIGURES = {"R@1", "R@5", "R@10", "MdR", "MnR"}
 ROWS = [{"clip_id": "a"}, {"clip_id": "b"}, {"clip_id": "c"}]

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from twinreel.configs.errors import UserError
-from twinreel.configs.load import load_config
+from twinreel.base.config import load_config
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import read_manifest, write_manifest
 from twinreel.data.prepare.prepare import prepare
 from twinreel.data.text.pieces import SentencePieceTokenizer

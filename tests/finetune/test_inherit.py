@@ -2,8 +2,8 @@
 
 import pytest
 
-from twinreel.configs.errors import UserError
-from twinreel.configs.load import load_config
+from twinreel.base.config import load_config
+from twinreel.base.errors import UserError
 from twinreel.finetune.inherit import complete, mismatches
 from twinreel.finetune.task import TASKS, check_config, make_task
 

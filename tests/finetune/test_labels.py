@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.finetune.labels import hold_out, label_set, subset
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.finetune.report import classification_report, wilson_interval, write_report
 
 

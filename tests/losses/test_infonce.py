@@ -9,7 +9,7 @@ from contrast import ROWS, assert_same, marks, mesh, pairs, unit, value_and_grad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.losses.infonce import info_nce, text_group
 
 OPTIONS = {

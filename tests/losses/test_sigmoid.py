@@ -6,7 +6,7 @@ import optax
 import pytest
 from contrast import ROWS, assert_same, marks, mesh, pairs, value_and_gradients
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.losses.sigmoid import sigmoid
 
 OPTIONS = {"plain": {}, "positive": {"same": "positive"}, "smooth": {"label_smoothing": 0.1, "same": "negative"}}

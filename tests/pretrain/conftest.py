@@ -28,7 +28,7 @@ TINY = [
 def tiny_data(tmp_path_factory):
     """Folder of records: 24 train, 8 val and 8 test clips."""
     from twinreel.data.prepare.prepare import prepare
-    from twinreel.data.shapes import moving_shapes
+    from twinreel.demo import moving_shapes
 
     folder = tmp_path_factory.mktemp("tiny")
     manifest = moving_shapes.write(folder / "videos", train=24, val=8, test=8, workers=1, progress=False)

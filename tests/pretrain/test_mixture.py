@@ -1,11 +1,10 @@
 """Pretraining on several sources at once."""
 
-import json
-
 import pytest
+from files import lines
 
-from twinreel.configs.errors import UserError
-from twinreel.configs.load import load_config
+from twinreel.base.config import load_config
+from twinreel.base.errors import UserError
 from twinreel.pretrain.pretrain import pretrain
 
 
@@ -19,10 +18,6 @@ def mixed_config(tiny_overrides, tiny_data, **train):
         }
         config.train.update(train)
     return config
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_mixture_trains_and_its_epochs_are_logged(tmp_path, tiny_overrides, tiny_data):

@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.synthetic import synthetic_batch
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
+from twinreel.engine.step.grad_cache import join, split
 from twinreel.pretrain.objective import Contrastive
-from twinreel.pretrain.parts import join, split
 
 B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
 TOWER = {"width": 8, "depth": 2, "heads": 2, "mlp_ratio": 2.0, "dropout": 0.2}

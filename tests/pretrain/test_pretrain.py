@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from files import lines
 from flax import nnx
 
 import twinreel
-from twinreel.configs.errors import UserError
-from twinreel.configs.load import load_config
+from twinreel.base.config import load_config
+from twinreel.base.errors import UserError
 from twinreel.data.options import ClipData
 from twinreel.engine.keeping import checkpoint
 from twinreel.pretrain.pretrain import find_tokenizer, keep_tokenizer, main, pretrain, say_truncated
@@ -31,11 +32,6 @@ def parameters(workdir, step=None):
     return checkpoint.read_params(checkpoint.resolve(path))
 
 
-def lines(workdir, kind="train"):
-    text = (workdir / "metrics.jsonl").read_text()
-    return [line for line in map(json.loads, text.splitlines()) if line["kind"] == kind]
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, tiny_overrides):
     """The workdir of an undisturbed run of six steps."""
@@ -46,7 +42,7 @@ def trained(tmp_path_factory, tiny_overrides):
 
 
 def test_metrics_hold_what_a_person_watches(trained):
-    train, evals = lines(trained), lines(trained, "eval")
+    train, evals = lines(trained, "train"), lines(trained, "eval")
     assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
     wanted = {
         "loss",
@@ -70,7 +66,7 @@ def test_three_steps_and_three_more_are_bit_equal_to_six(trained, tiny_overrides
     script = f"""
 import os, signal, sys
 from pathlib import Path
-from twinreel.configs.load import load_config
+from twinreel.base.config import load_config
 from twinreel.engine.loop import run
 from twinreel.data.options import ClipData
 from twinreel.pretrain.pretrain import pretrain
@@ -92,7 +88,10 @@ pretrain(load_config("demo", overrides={tiny_overrides!r}), workdir=Path({str(tm
     assert whole.keys() == resumed.keys() and len(whole) > 20
     for name, value in whole.items():
         np.testing.assert_array_equal(value, resumed[name], err_msg=name)
-    assert [(a["step"], a["loss"]) for a in lines(trained)] == [(a["step"], a["loss"]) for a in lines(tmp_path / "run")]
+    curves = [[(line["step"], line["loss"]) for line in lines(run, "train")] for run in (trained, tmp_path / "run")]
+    assert curves[0] == curves[1]
+        (a["step"], a["loss"]) for a in lines(tmp_path / "run", "train")
+    ]
 
 
 def environment(devices):
@@ -125,7 +124,7 @@ def test_two_processes_of_two_devices_agree_with_one_of_four(tiny_overrides, tmp
     for process in runs:
         out, _ = process.communicate(timeout=300)
         assert process.returncode == 0, out
-    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    one, two = lines(tmp_path / "one", "train"), lines(tmp_path / "two", "train")
     assert [line["step"] for line in two] == [line["step"] for line in one] == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose([a["loss"] for a in two], [a["loss"] for a in one], rtol=2e-5)
     np.testing.assert_allclose([a["grad_norm"] for a in two], [a["grad_norm"] for a in one], rtol=1e-3)
@@ -223,7 +222,7 @@ def test_bad_configs_are_refused_before_training(tiny_overrides, tmp_path, overr
 
 def test_bench_step_measures_without_tensorflow(tiny_overrides):
     code = (
-        "import sys, json; from twinreel.pretrain.bench import main;"
+        "import sys, json; from twinreel.bench.step import main;"
         f"main(['--config', 'demo', '--steps', '2', '--json'] + ['--config.' + o for o in {tiny_overrides!r}]);"
         "assert 'tensorflow' not in sys.modules"
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from twinreel.configs.load import load_config
-from twinreel.configs.section import section
+from twinreel.base.config import load_config
+from twinreel.base.section import section
 from twinreel.data.options import ClipData
 from twinreel.data.text.tokenizer import load_tokenizer
 from twinreel.pretrain.step_parts import make_parts

@@ -5,8 +5,8 @@ import json
 import pytest
 from rich.console import Console
 
-from twinreel.configs.errors import UserError
-from twinreel.data.batches import bench
+from twinreel.base.errors import UserError
+from twinreel.bench import data as bench
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.prepare.prepare import prepare
 

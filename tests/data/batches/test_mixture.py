@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.mixture import SLOTS, Mixture, shares
 from twinreel.data.batches.order import make_order
 

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.order import make_order, unit_table
 
 NO_GROUPS = [None] * 103

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches import records as records_module
 from twinreel.data.batches.pipeline import encode_frames, eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Records

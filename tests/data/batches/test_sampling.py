@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.sampling import SAMPLERS, parse_sampler, sample_window, window_of
 
 LENGTHS = [1, 2, 3, 7, 8, 9, 16, 17, 100, 4999]

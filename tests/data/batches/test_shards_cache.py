@@ -15,7 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data import remote
 from twinreel.data.batches.ends import read_ends
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches

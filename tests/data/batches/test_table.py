@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.table import read_tables
 
 

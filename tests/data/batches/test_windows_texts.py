@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Record, Records
 from twinreel.data.manifest import Clip, Sentence, write_manifest

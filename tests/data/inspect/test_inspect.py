@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from PIL import Image
 
 from twinreel.__main__ import main as twinreel
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.inspect import measure
 from twinreel.data.inspect.contact_sheet import draw
 from twinreel.data.inspect.inspect import _duplicates, bars, inspect

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import simplejpeg
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.media.decode import DecodeError, DecodeOptions
 from twinreel.data.media.limits import Alarm, Limits, check_limits
 from twinreel.data.media.workers import Job, decode_in_order

@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from files import lines
 from rich.console import Console
 
 from twinreel.__main__ import main as twinreel
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import ids_sha256
 from twinreel.data.prepare.benchmark import prepare_benchmark, show
 from twinreel.data.sources.registry import SOURCES
@@ -29,10 +30,6 @@ def run(name, folder, out, **settings):
         **SETTINGS | settings,
     )
     return report, printed.getvalue()
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def counted(report):

@@ -10,9 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from files import lines
 from rich.console import Console
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip, Sentence, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.prepare import builder, shards
@@ -68,10 +69,6 @@ def run(source, out, **settings):
 def tree(out):
     """All files of a folder with their bytes."""
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")

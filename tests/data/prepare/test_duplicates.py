@@ -2,18 +2,18 @@
 
 import dataclasses
 import io
-import json
 
 import cv2
 import imagehash
 import numpy as np
 import pytest
+from files import lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.media.fingerprint import fingerprint, perceptual
@@ -133,7 +133,7 @@ def test_black_clips_are_compared_by_their_bytes_only(media, tmp_path):
 
 
 def test_order_twins_are_no_duplicates(tmp_path):
-    from twinreel.data.shapes.moving_shapes import write
+    from twinreel.demo.moving_shapes import write
 
     write(tmp_path, train=24, val=0, test=8, workers=1, progress=False)
     rows = [row(path) for path in sorted(tmp_path.glob("clips/*/*.mp4"))]
@@ -247,10 +247,6 @@ def run(source, out, **options):
     console = Console(file=printed, width=200)
     report = prepare(source, out=out, fps=8, short_side=64, workers=1, shard_clips=2, console=console, **options)
     return report, printed.getvalue()
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def records(out):

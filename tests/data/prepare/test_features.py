@@ -192,7 +192,7 @@ def test_batches_give_the_numbers_that_the_bytes_stand_for(prepared):
 
 
 def test_video_of_clips_without_frames_is_refused(prepared):
-    from twinreel.configs.errors import UserError
+    from twinreel.base.errors import UserError
     from twinreel.data.batches.pipeline import make_tokenizer, train_batches
     from twinreel.data.options import ClipData
 
@@ -211,7 +211,7 @@ def test_bytes_are_dequantised(prepared):
 
 
 def test_a_changed_feature_file_is_another_source(prepared):
-    from twinreel.configs.errors import UserError
+    from twinreel.base.errors import UserError
 
     source, out, arrays, _ = prepared
     assert prepare(source / "clips.jsonl", out=out, max_bad_fraction=0.2, workers=1)["counts"]["train"]["clips"] == 7

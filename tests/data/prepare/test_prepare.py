@@ -12,10 +12,11 @@ import time
 import numpy as np
 import pytest
 import simplejpeg
+from files import lines
 from rich.console import Console
 
 from twinreel.__main__ import main as twinreel
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.prepare.prepare import prepare
@@ -28,10 +29,6 @@ def run(source, out, **settings):
     printed = io.StringIO()
     report = prepare(source, out=out, console=Console(file=printed, width=200), **SETTINGS | settings)
     return report, printed.getvalue()
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def records(out, split):

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from rich.console import Console
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data import remote
 from twinreel.data.prepare.prepare import prepare
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Sentence
 from twinreel.data.sources.howto100m import nearest_in_time
 from twinreel.data.sources.registry import SOURCES, get_source

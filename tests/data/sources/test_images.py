@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.sources.images import read_coco, read_flickr30k
 from twinreel.data.sources.read import read_source
 from twinreel.data.sources.registry import SOURCES

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.sources.read import assign_splits, clean_captions, hashed_split, read_source
 

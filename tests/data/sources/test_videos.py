@@ -2,7 +2,7 @@
 
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip
 from twinreel.data.sources.registry import SOURCES
 from twinreel.data.sources.videos import locate

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from twinreel.__main__ import main as twinreel
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data import paths
 from twinreel.data.manifest import Sentence, read_manifest
 from twinreel.data.prepare.prepare import prepare

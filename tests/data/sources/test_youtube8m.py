@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.prepare.sequences import RecordError, read_sequence
 from twinreel.data.sources.tfrecords import contexts, place_of
 from twinreel.data.sources.youtube8m import read_youtube8m

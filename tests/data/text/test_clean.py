@@ -7,7 +7,7 @@ import string
 import ftfy
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.text.clean import TEXT_OPS, text_cleaner
 
 TEXTS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.text.pieces import SentencePieceTokenizer
 from twinreel.data.text.tokenizer import load_tokenizer, tokenizer_from_meta
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.text.clean import text_cleaner
 from twinreel.data.text.hf import HfTokenizer
 from twinreel.data.text.lengths import token_lengths, truncation_note

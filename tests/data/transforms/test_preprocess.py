@@ -7,7 +7,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.data.text.clean import text_cleaner
 from twinreel.data.transforms.preprocess import parse_video
 

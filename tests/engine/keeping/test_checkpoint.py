@@ -9,7 +9,7 @@ import pytest
 from engine_toy import ToyObjective
 from flax import nnx
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.keeping import checkpoint
 from twinreel.engine.keeping.checkpoint import Checkpoints, read_meta, read_params, resolve, restore_model
 from twinreel.engine.keeping.snapshot import to_host

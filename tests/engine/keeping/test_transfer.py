@@ -6,10 +6,10 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import fill, init_from, resize_grid, resize_time, shapes
 from twinreel.models.dual import build
-from twinreel.models.heads import build_classifier
+from twinreel.models.heads.classifier import build_classifier
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1}
 

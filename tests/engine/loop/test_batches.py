@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from engine_toy import batch_of, batches
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.loop.batches import Prefetcher
 from twinreel.engine.sharding.mesh import make_mesh
 

@@ -1,6 +1,6 @@
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.loop.evaluation import Evaluations
 from twinreel.engine.loop.options import TrainOptions
 

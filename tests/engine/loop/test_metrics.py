@@ -1,15 +1,11 @@
-import json
 import threading
 
 import numpy as np
+from files import lines
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from twinreel.engine.loop.metrics import History, Monitor, drop_after, memory_gb
 from twinreel.engine.loop.terminal import Terminal
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_lines_are_json_and_events_are_read_by_tensorboard(tmp_path):

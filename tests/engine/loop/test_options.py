@@ -1,7 +1,7 @@
 import pytest
 
-from twinreel.configs.errors import UserError
-from twinreel.configs.section import section
+from twinreel.base.errors import UserError
+from twinreel.base.section import section
 from twinreel.engine.loop.options import TrainOptions
 
 

@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 from engine_toy import ToyObjective, batches, config
+from files import lines
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.keeping.checkpoint import read_meta, read_params, resolve, steps_in
 from twinreel.engine.loop.train import TrainingDiverged, train
 from twinreel.engine.loop.workdir import load_config_of
@@ -25,11 +26,6 @@ def go(workdir, *, objective=None, source=batches, cfg=None, **options):
         meta={"objective": "toy", "tokenizer": {"kind": "none"}},
         **options,
     )
-
-
-def lines(workdir, kind):
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if line["kind"] == kind]
 
 
 def same(a, b):
@@ -248,7 +244,7 @@ def test_profile_writes_a_trace(tmp_path):
 
 
 def test_no_tensorflow_is_imported():
-    code = "import sys, twinreel.engine.loop.train, twinreel.engine.cost.step; print('tensorflow' in sys.modules)"
+    code = "import sys, twinreel.engine.loop.train, twinreel.cost.step; print('tensorflow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from engine_toy import config
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.loop.workdir import check_workdir, claim_workdir, load_config_of
 
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
-from twinreel.configs.section import section
+from twinreel.base.errors import UserError
+from twinreel.base.section import section
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.optimizer.schedule import make_schedule
 

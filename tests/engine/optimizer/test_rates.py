@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 
 SHAPES = {

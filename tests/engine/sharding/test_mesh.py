@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.sharding.mesh import check_batch_size, make_mesh, put_batch
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from contrastive_toy import BATCH, batch_of, objective
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import batch_sharding, make_mesh, put_batch
 from twinreel.engine.sharding.placement import Activations

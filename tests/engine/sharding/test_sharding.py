@@ -5,14 +5,14 @@ import pytest
 from engine_toy import ToyObjective
 from jax.sharding import PartitionSpec
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.engine.sharding.placement import Activations, place_optimizer
 from twinreel.engine.sharding.rules import make_rules, param_shardings
 from twinreel.engine.sharding.table import bytes_by_kind, is_split, placements, sharding_text
 from twinreel.engine.step.state import Blueprint
-from twinreel.models.activations import named, placing
+from twinreel.models.layers.names import named, placing
 
 PARAMS = {
     "video/0/kernel": jax.ShapeDtypeStruct((8, 6), jnp.float32),

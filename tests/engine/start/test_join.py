@@ -7,7 +7,7 @@ import pytest
 from jax._src import clusters
 from jax._src.distributed import global_state
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.start.join import initialize_distributed, start_devices
 
 HOST = socket.gethostname()

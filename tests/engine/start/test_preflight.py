@@ -11,12 +11,12 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-import engine_toy as toy
+import engine_toy
 import jax
 import numpy as np
 import pytest
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.start.code import source_hash
 from twinreel.engine.start.preflight import Checks, on_all, preflight, same_programs
 
@@ -24,7 +24,7 @@ HOST = socket.gethostname()
 
 
 def checks(workdir, **changes):
-    made = Checks(config=toy.config(), workdir=workdir, state=np.zeros(4), readable=lambda: None)
+    made = Checks(config=engine_toy.config(), workdir=workdir, state=np.zeros(4), readable=lambda: None)
     return dataclasses.replace(made, **changes)
 
 
@@ -78,7 +78,7 @@ def answers(tmp_path_factory):
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         port = listener.getsockname()[1]
-    worker = Path(__file__).parents[1] / "worker_preflight.py"
+    worker = Path(engine_toy.__file__).with_name("worker_preflight.py")
     flags = [f"--workdir={folder}", f"--coordinator=localhost:{port}"]
     started = [
         subprocess.Popen(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import twinreel
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.start.code import code_version, source_hash
 from twinreel.engine.start.rendezvous import Place, meet
-from twinreel.pretrain.launch.local import free_port
+from twinreel.launch.local import free_port
 
 
 def gather(guests, *, of, timeout=20.0):

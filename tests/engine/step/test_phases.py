@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from engine_toy import ToyObjective, batches, config
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.keeping.checkpoint import read_params
 from twinreel.engine.loop.train import train
 from twinreel.engine.step.phases import PhasedSteps, count_phases

@@ -6,7 +6,7 @@ from engine_toy import ToyObjective
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from twinreel.configs.errors import UserError
+from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.engine.sharding.rules import make_rules

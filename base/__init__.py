@@ -1,0 +1,1 @@
+"""Foundations without jax or tensorflow: errors, config sections, the command-line parser, config loading."""

@@ -1,0 +1,69 @@
+"""Where the time of the input pipeline goes: each step of a row's way alone, in one thread, as CPU time per frame."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ..data.batches.clip_graph import ClipGraph
+from ..data.batches.reading import Read, Reader, Wanted, open_sources
+from ..data.batches.records import Record
+from ..data.options import ClipData
+from ..data.transforms.frames import decode_jpeg
+
+
+def stages(data: ClipData, *, clips: int = 64, rounds: int = 3) -> dict[str, float]:
+    """Measure the steps of the training input.
+
+    Args:
+      data: `dir`, `train_split` and what is to be made of a clip.
+      clips: how many clips are used, over and over.
+      rounds: the fastest of so many counts.
+
+    Returns:
+      CPU microseconds per frame: `read` the record's bytes, `parse` them, `draw` the random numbers and take out the
+      frames (and sound), `decode` the JPEG files in full, `transform` (cropped and resized from the decoder's buffer
+      straight into the batch, and everything after that).
+    """
+    graph = ClipGraph.of(data, train=True)
+    [source] = open_sources(data)
+    reader = Reader([source], data=data, graph=graph, seed=0)
+    count = min(clips, len(source.rows))
+    frames = count * graph.num_frames
+
+    def each(function: Callable[[int], object]) -> float:
+        best = float("inf")
+        for _ in range(rounds):
+            begin = time.thread_time()
+            for i in range(count):
+                function(i)
+            best = min(best, time.thread_time() - begin)
+        return 1e6 * best / frames
+
+    def read_row(i: int) -> Read:
+        one = np.array([i])
+        return reader.read(Wanted(source=np.zeros(1, int), record=one, epoch=np.zeros(1, int)))[0]
+
+    records = [source.records.read(source.split, [i])[0] for i in range(count)]
+    rows = [read_row(i) for i in range(count)]
+    out = np.empty(graph.shape, np.uint8)
+
+    def decode(i: int) -> None:
+        for jpeg in rows[i].jpegs[0]:
+            decode_jpeg(jpeg, height=source.rows[i]["height"], width=source.rows[i]["width"])
+
+    def transform(i: int) -> None:
+        size = {key: source.rows[i][key] for key in ("height", "width")}
+        row = rows[i]
+        graph.decode(row.jpegs[0], **size, uniforms=row.uniforms[0], out=out)
+
+    read = each(lambda i: source.records.read(source.split, [i]))
+    parse = each(lambda i: Record(records[i]))
+    decoded = each(decode)
+    return {
+        "read": read,
+        "parse": parse,
+        "draw": max(0.0, each(read_row) - read - parse),
+        "decode": decoded,
+        "transform": max(0.0, each(transform) - decoded),
+    }

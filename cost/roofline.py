@@ -1,0 +1,126 @@
+"""How long a step may take on chips that are not here: a roofline with stated assumptions."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from ..base.errors import UserError
+from .chips import Chip
+from .collectives import Traffic
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """What the estimate takes for granted; all are shares (0 to 1).
+
+    Attributes:
+      matmul: of the peak that the matrix units reach. 0.55 is what large transformers reach on TPUs when nothing else
+        holds them up (PaLM, Chowdhery et al. 2022, table 3: 46 % model and 58 % hardware FLOPs utilisation).
+      hbm: of the memory's bandwidth.
+      links: of the bandwidth of the links between chips (ICI).
+      network: of the bandwidth of the hosts' network (DCN).
+      overlap: of the time of sending that is hidden behind computing.
+    """
+
+    matmul: float = 0.55
+    hbm: float = 0.8
+    links: float = 0.8
+    network: float = 0.6
+    overlap: float = 0.5
+
+    def __post_init__(self):
+        for name, share in dataclasses.asdict(self).items():
+            if not (0 <= share <= 1 and (share or name == "overlap")):
+                raise UserError(f"--{name}={share} must be a share above 0 and up to 1 (--overlap may be 0)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Seconds of a step on one chip.
+
+    Attributes:
+      compute_s: its matrix products, recomputed ones included.
+      hbm_s: its traffic with memory.
+      links_s: what it sends over the links between chips.
+      network_s: what it sends over the hosts' network.
+      step_s: max(compute, hbm) + (1 - overlap) * (links + network).
+      least_s: the largest of the four: all overlap. The step cannot be faster if the assumed shares hold.
+      mfu: model FLOPs / (step_s * peak); what is recomputed does not count.
+      bound: which of the four is the largest.
+    """
+
+    compute_s: float
+    hbm_s: float
+    links_s: float
+    network_s: float
+    step_s: float
+    least_s: float
+    mfu: float
+    bound: str
+
+
+def estimate_step(
+    *,
+    chip: Chip,
+    mesh: jax.sharding.Mesh,
+    wraps: Callable[[int], bool],
+    model_flops: float,
+    hardware_flops: float,
+    hbm_bytes: float,
+    traffic: Sequence[Traffic],
+    assumptions: Assumptions,
+) -> Estimate:
+    """Estimate the time of a step.
+
+    Args:
+      chip: data sheet.
+      mesh: of devices with coordinates.
+      wraps: dimension of the torus -> whether its chips form a ring.
+      model_flops: per chip, without recomputation.
+      hardware_flops: per chip, with it.
+      hbm_bytes: per chip.
+      traffic: of `count_collectives`.
+      assumptions: shares of what the data sheet says.
+    """
+    compute = hardware_flops / (assumptions.matmul * chip.peak_flops)
+    memory = hbm_bytes / (assumptions.hbm * chip.hbm_bandwidth)
+    links = network = 0.0
+    for one in traffic:
+        if one.between_slices:
+            network += one.sent / (assumptions.network * chip.dcn_host / chip.host_chips)
+        else:
+            # A permutation is no ring that splits its data both ways: a chip sends to one other, by one link.
+            shift = one.kind == "collective-permute"
+            speed = chip.ici_link if shift else link_speed(one.axes, chip=chip, mesh=mesh, wraps=wraps)
+            links += one.sent / (assumptions.links * speed)
+    step = max(compute, memory) + (1 - assumptions.overlap) * (links + network)
+    parts = {"compute": compute, "memory": memory, "links": links, "network": network}
+    return Estimate(
+        compute_s=compute,
+        hbm_s=memory,
+        links_s=links,
+        network_s=network,
+        step_s=step,
+        least_s=max(parts.values()),
+        mfu=model_flops / (step * chip.peak_flops),
+        bound=max(parts, key=lambda name: parts[name]),
+    )
+
+
+def link_speed(axes: Sequence[str], *, chip: Chip, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:
+    """Return at how many bytes/s a chip sends in a collective over some mesh axes.
+
+    A ring along each dimension of the torus in which the group's chips differ: both ways where it closes, one way where
+    the group has only a part of the dimension or its ends are not joined.
+    """
+    index = tuple(slice(None) if axis in axes else 0 for axis in mesh.axis_names)
+    group = np.array([device.coords for device in np.ravel(mesh.devices[index])])
+    everyone = np.array([device.coords for device in mesh.devices.flat])
+    directions = 0
+    for d in range(group.shape[1]):
+        mine, there = len(set(group[:, d])), len(set(everyone[:, d]))
+        if mine > 1:
+            directions += 2 if mine == there and wraps(d) else 1
+    return chip.ici_link * max(1, directions)

@@ -1,1 +1,0 @@
-"""The data set that the demo makes: moving shapes with captions."""

@@ -1,0 +1,113 @@
+"""Several processes on this machine."""
+
+import argparse
+import os
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+from .job import Job
+from .watch import Member, Pack
+
+USER_ERROR = 2  # exit status of a verb whose flags or config are wrong: starting again would not help
+
+
+def add_flags(group: Any) -> None:
+    """Add the flags of this backend to an argparse group."""
+    group.add_argument("--num_processes", type=int, required=True, help="how many processes")
+    group.add_argument("--platform", default="", help="cpu | gpu: what the processes compute on; default as jax finds")
+    group.add_argument(
+        "--devices_per_process", type=int, help="cpu: so many fake devices each; gpu: process p gets GPUs p*D..p*D+D-1"
+    )
+    group.add_argument("--logs", default="", help="folder of process-N.log; default logs/ in the verb's --workdir")
+    group.add_argument("--restart", type=int, default=0, help="start all again so often if one fails")
+    group.add_argument("--grace", type=float, default=10.0, help="seconds to end in when another process has died")
+    group.add_argument("--coordinator_port", type=int, help="port of process 0; default a free one")
+
+
+def launch(job: Job, *, args: argparse.Namespace) -> int:
+    """Start the processes of `job` and stay until all have ended.
+
+    Returns:
+      0, or the exit status of the process that failed first (128 + n if signal n ended it).
+
+    Raises:
+      UserError: flags that contradict each other.
+    """
+    count = args.num_processes
+    if count < 1:
+        raise UserError(f"--num_processes must be at least 1, got {count}")
+    if args.devices_per_process is not None and args.devices_per_process < 1:
+        raise UserError(f"--devices_per_process must be at least 1, got {args.devices_per_process}")
+    logs = Path(args.logs or Path(job.value("--workdir") or "runs/launch") / "logs")
+    for attempt in range(args.restart + 1):
+        port = args.coordinator_port or free_port()
+        members = [
+            Member(
+                number=i,
+                command=tuple(job.command(python=sys.executable, join=join_flags(port=port, count=count, number=i))),
+                env=environment(args, number=i),
+                log=logs / f"process-{i}.log",
+            )
+            for i in range(count)
+        ]
+        if args.dry_run:
+            print("\n".join(_line(member) for member in members))
+            return 0
+        pack = Pack(members, grace_s=args.grace)
+        status = pack.run()
+        if status in (0, USER_ERROR) or pack.stopped or attempt == args.restart:
+            return status
+        print(f"launch: starting all again ({attempt + 1} of {args.restart})", file=sys.stderr)
+        time.sleep(1.0)
+    raise AssertionError("the loop ends by returning")
+
+
+def join_flags(*, port: int, count: int, number: int) -> list[str]:
+    """Return the flags by which process `number` of `count` finds the others."""
+    return [f"--coordinator=localhost:{port}", f"--num_processes={count}", f"--process_id={number}"]
+
+
+def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
+    """Return what process `number` has in its environment beside what launch itself has.
+
+    Raises:
+      UserError: --devices_per_process without a platform that it means something to, or GPUs that are not divided.
+    """
+    platform, devices = args.platform or os.environ.get("JAX_PLATFORMS", ""), args.devices_per_process
+    if args.platform not in ("", "cpu", "gpu"):
+        raise UserError(f"--platform must be cpu or gpu, got {args.platform!r}")
+    added = {"PYTHONUNBUFFERED": "1"}
+    if args.platform:
+        added["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[args.platform]
+    if devices is None:
+        if platform in ("gpu", "cuda") and args.num_processes > 1:
+            raise UserError(
+                f"--num_processes={args.num_processes} on GPUs needs --devices_per_process, the GPUs of each; "
+                "otherwise every process takes all of them"
+            )
+        return added
+    if platform == "cpu":
+        kept = [f for f in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in f]
+        added["XLA_FLAGS"] = " ".join([*kept, f"--xla_force_host_platform_device_count={devices}"])
+    elif platform in ("gpu", "cuda"):
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(number * devices, (number + 1) * devices)))
+    else:
+        raise UserError("--devices_per_process needs --platform cpu or --platform gpu")
+    return added
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def _line(member: Member) -> str:
+    env = [f"{key}={shlex.quote(value)}" for key, value in member.env.items()]
+    return " ".join([*env, shlex.join(member.command)]) + f" >{shlex.quote(str(member.log))} 2>&1"

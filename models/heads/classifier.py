@@ -1,0 +1,168 @@
+"""Heads that turn a tower's tokens into class scores, and the classifier made of a video tower and a head."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from ...base.errors import UserError, unknown
+from ...base.section import section
+from ..layers.basics import LayerNorm, linear, masked_mean
+from ..layers.draws import RowKeys, dropout, fold
+from ..shapes import Video
+from ..towers.vivit import VideoTower
+
+
+class LinearHead(nnx.Module):
+    """Mean over tokens, dropout, one dense layer: the linear probe (as CLIP, Radford et al. 2021, section 3.2)."""
+
+    def __init__(self, *, width: int, num_classes: int, dropout: float = 0.0, rngs: nnx.Rngs):
+        """Build the head.
+
+        Args:
+          width: D of the tokens.
+          num_classes: how many scores.
+          dropout: rate on the pooled token.
+          rngs: where the initial values come from.
+        """
+        self.dropout = dropout
+        self.scores = _scores(width, num_classes, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B classes"]:
+        """Score classes, float32; tokens where `mask` is False do not count; without `keys` dropout is off."""
+        pooled = masked_mean(tokens.astype(jnp.float32), mask=_all_real(tokens) if mask is None else mask)  # [B,D]
+        return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
+
+
+class AttentiveHead(nnx.Module):
+    """A learned query looks at all tokens; LayerNorm, dropout and a dense layer follow.
+
+    Attentional pooling of CoCa (Yu et al. 2022, section 3.2) in the form that VideoPrism's classifiers use (Zhao et al.
+    2024): unlike the mean it can pick the moments that matter and read positions in time.
+    """
+
+    def __init__(self, *, width: int, num_classes: int, heads: int = 4, dropout: float = 0.0, rngs: nnx.Rngs):
+        """Build the head.
+
+        Args:
+          width: D of the tokens; a multiple of `heads`.
+          num_classes: how many scores.
+          heads: attention heads K.
+          dropout: rate on the pooled token.
+          rngs: where the initial values come from.
+
+        Raises:
+          UserError: `heads` does not divide `width`.
+        """
+        if width % heads:
+            raise UserError(
+                f"the tower's width={width} must be a multiple of heads={heads}; set config.task.heads to a divisor"
+            )
+        self.heads = heads
+        self.query = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, width), jnp.float32))
+        self.norm_tokens = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
+        self.project_query = linear(width, width, dtype=jnp.float32, rngs=rngs)
+        self.project_key_value = linear(width, 2 * width, dtype=jnp.float32, rngs=rngs)
+        self.out = linear(width, width, dtype=jnp.float32, rngs=rngs)
+        self.norm_pooled = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
+        self.dropout = dropout
+        self.scores = _scores(width, num_classes, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B classes"]:
+        """Score classes, float32; tokens where `mask` is False are not seen; without `keys` dropout is off."""
+        pooled = self.norm_pooled(self.pool(tokens, mask=mask))  # [B,D]
+        return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
+
+    def pool(self, tokens: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B D"]:
+        """Pool tokens by the query's attention, before the last norm."""
+        x = self.norm_tokens(tokens.astype(jnp.float32))
+        q = rearrange(self.project_query(self.query[...]), "q (k d) -> q k d", k=self.heads)  # [1,K,D/K]
+        q = jnp.broadcast_to(q[None], (x.shape[0], *q.shape))  # [B,1,K,D/K]
+        k, v = jnp.split(rearrange(self.project_key_value(x), "b l (k d) -> b l k d", k=2 * self.heads), 2, axis=2)
+        seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
+        y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,1,K,D/K]
+        return self.out(rearrange(y, "b 1 k d -> b (k d)"))
+
+
+HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {"linear": LinearHead, "attentive": AttentiveHead}
+"""Name of a head in `config.task.head` -> class."""
+
+
+class Classifier(nnx.Module):
+    """A video tower and a head on its time tokens."""
+
+    def __init__(self, *, video: VideoTower, head: LinearHead | AttentiveHead, frozen: bool):
+        """Join a tower and a head.
+
+        Args:
+          video: gives `[B,T,D]` for clips.
+          head: turns them into scores.
+          frozen: the tower is not trained: no gradient flows into it and its dropout stays off.
+        """
+        self.video, self.head, self.frozen = video, head, frozen
+
+    def __call__(self, video: Video, *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
+        """Score clips: uint8 `[B,T,H,W,3]` -> float32 `[B,classes]`; `keys` turns dropout on, never patch dropout."""
+        own = None if self.frozen else fold(keys, 0)
+        tokens = self.video.features(video, keys=own, drop_patches=False)  # [B,T,D]
+        return self.head(jax.lax.stop_gradient(tokens) if self.frozen else tokens, keys=fold(keys, 1))
+
+
+def build_classifier(
+    *,
+    video: dict[str, Any],
+    remat: str = "none",
+    unroll: int = 1,
+    num_frames: int,
+    num_classes: int,
+    head: str,
+    head_options: dict[str, Any],
+    frozen: bool,
+    rngs: nnx.Rngs,
+) -> Classifier:
+    """Build a video tower with a classification head.
+
+    Args:
+      video: arguments of `VideoTower` (`config.model.video`).
+      remat: what the tower's backward pass computes again, a policy of `models.layers.remat`.
+      unroll: layers in one turn of the loop over them; 0 = all, no loop.
+      num_frames: frames T of a clip (`config.data.num_frames`).
+      num_classes: how many scores.
+      head: a name of `HEADS`.
+      head_options: further arguments of that head (`dropout`, `heads`); those that it does not take are an error.
+      frozen: see `Classifier`.
+      rngs: where the initial values come from.
+
+    Raises:
+      UserError: an unknown head or key (the nearest is named), or sizes that do not fit.
+    """
+    if head not in HEADS:
+        raise unknown("head in config.task.head", head, HEADS)
+    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
+    tower = section(VideoTower, video, name="model.video", num_frames=num_frames, **layers)
+    made = section(HEADS[head], head_options, name="task", width=tower.width, num_classes=num_classes, rngs=rngs)
+    return Classifier(video=tower, head=made, frozen=frozen)
+
+
+def _scores(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """Build the last layer; it starts at zero, so that the first loss is log(classes) and no class is favoured."""
+    return nnx.Linear(width, num_classes, kernel_init=nnx.initializers.zeros, param_dtype=jnp.float32, rngs=rngs)
+
+
+def _all_real(tokens: Array) -> Array:
+    return jnp.ones(tokens.shape[:2], bool)

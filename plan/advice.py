@@ -1,0 +1,154 @@
+"""Three changes to a config that does not fit: remat policy, microbatch, fsdp size; each tried until it fits."""
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..base.config import Config
+from ..base.errors import UserError
+from ..base.section import field_of, section
+from ..cost.roofline import Assumptions
+from ..engine.loop.train import create_rules
+from ..engine.sharding.rules import FSDP, REPLICATED
+from ..models.dual import build
+from ..pretrain.objective import LossOptions
+from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
+from .topology import Topology
+
+REMAT = ("none", "dots", "dots_no_batch", "full")
+"""Rematerialisation policies, from the one that keeps most to the one that keeps least."""
+
+FIELDS = {"remat": "model.remat", "microbatch": "loss.microbatch", "fsdp": "mesh.fsdp"}
+"""Kind of change -> its field."""
+
+_MOST = 3  # programs that are compiled for one kind of change
+
+
+def find_changes(
+    config: Config,
+    *,
+    traced: Traced,
+    failed: OutOfMemory,
+    topology: Topology,
+    devices: Sequence[Any],
+    assumptions: Assumptions,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Try one kind of change after the other, each until the step fits.
+
+    Args:
+      config: the one that does not fit.
+      traced: its step, in the largest phase of the run; the changes are tried in the same phase.
+      failed: what the compiler said.
+      topology: of the devices.
+      devices: from `topology_devices`.
+      assumptions: of the time estimate.
+      say: told what is being compiled.
+
+    Returns:
+      One entry for each kind that the config leaves room for: `kind` ("remat", "microbatch", "fsdp"), `changes`
+      (config field -> value), `fits`, `memory_bytes` (on a chip), `time` as of `plan`.
+    """
+    found = []
+    for kind, steps in _ladders(config, traced=traced, failed=failed).items():
+        best = None
+        for changes in steps:
+            say(f"does not fit; trying {words(changes)}")
+            try:
+                step = trace(changed(config, changes), devices=devices, phase=traced.phase)
+                compiled = compile_traced(step, topology=topology, assumptions=assumptions)
+            except UserError as error:  # a size that does not divide: not a change to propose
+                say(f"  not possible: {error}")
+                continue
+            best = entry(changes, compiled=compiled) | {"kind": kind}
+            if best["fits"]:
+                break
+        if best is None:
+            say(f"does not fit; config.{FIELDS[kind]} leaves no room for a change")
+        else:
+            found.append(best)
+    return found
+
+
+def words(changes: Mapping[str, Any]) -> str:
+    """Return changes as they stand in a config.
+
+    >>> words({"model.remat": "full", "loss.microbatch": 4})
+    "config.model.remat='full', config.loss.microbatch=4"
+    """
+    return ", ".join(f"config.{key}={value!r}" for key, value in changes.items()) or "as it is"
+
+
+def flags(changes: Mapping[str, Any]) -> str:
+    """Return changes as flags of a command line, quoted for a shell.
+
+    >>> flags({"model.remat": "full", "loss.microbatch": 4})
+    '--config.model.remat=full --config.loss.microbatch=4'
+    """
+    return " ".join(shlex.quote(f"--config.{key}={value}") for key, value in changes.items())
+
+
+def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
+    """Return what is told of a program that was tried, as JSON values."""
+    return {
+        "changes": dict(changes),
+        "fits": compiled.out_of_memory is None,
+        "memory_bytes": compiled.memory.total if compiled.memory else None,
+        "needed_bytes": compiled.out_of_memory.needed if compiled.out_of_memory else None,
+        "time": dataclasses.asdict(compiled.estimate) if compiled.estimate else None,
+        "compile_s": compiled.compile_s,
+    }
+
+
+def mesh_changes(config: Config, *, fsdp: int, tensor: int | None = None) -> dict[str, Any]:
+    """Return the changes that lay parameters over fsdp x tensor devices, sharding rules included where none does so.
+
+    Args:
+      config: a table of rules of its own is kept; of a preset the one that splits over these axes is taken.
+      fsdp: size of the axis.
+      tensor: likewise; None = as it is.
+    """
+    changes: dict[str, Any] = {"mesh.replica": -1, "mesh.fsdp": fsdp}
+    if tensor is not None:
+        changes["mesh.tensor"] = tensor
+    rules = create_rules(config)
+    if rules == REPLICATED and fsdp > 1:
+        changes["sharding.rules"] = "fsdp"
+    if rules in (REPLICATED, FSDP) and tensor is not None and tensor > 1:
+        changes["sharding.rules"] = "fsdp_tensor"
+    return changes
+
+
+def _ladders(config: Config, *, traced: Traced, failed: OutOfMemory) -> dict[str, Iterator[dict[str, Any]]]:
+    return {
+        "remat": _remat_steps(config),
+        "microbatch": _microbatch_steps(config, traced=traced, failed=failed),
+        "fsdp": _fsdp_steps(config, traced=traced),
+    }
+
+
+def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
+    """Policies that keep less than the present one, from the gentlest."""
+    now = field_of(build, config.model, field="remat")
+    start = REMAT.index(now) + 1 if now in REMAT else len(REMAT) - 1
+    yield from ({"model.remat": policy} for policy in REMAT[start:][-_MOST:])
+
+
+def _microbatch_steps(config: Config, *, traced: Traced, failed: OutOfMemory) -> Iterator[dict[str, Any]]:
+    """Parts of the batch, rising: those nearest to what the shortage suggests, and the most there can be."""
+    now = section(LossOptions, config.loss, name="loss").microbatch
+    rows = config.data.batch_size // traced.parts.ways
+    room = max(1, (failed.limit or 0) - traced.parts.standing_bytes)
+    wanted = now * max(2.0, (failed.needed or 0) / room)
+    larger = [parts for parts in range(now + 1, rows + 1) if rows % parts == 0]
+    nearest = sorted(larger, key=lambda parts: abs(math.log(parts / wanted)))[: _MOST - 1]
+    yield from ({"loss.microbatch": parts} for parts in sorted({*nearest, *larger[-1:]}))
+
+
+def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:
+    """Larger fsdp sizes, up to all devices."""
+    now, most = traced.mesh.shape["fsdp"], traced.parts.ways
+    sizes = [size for size in (4, 16, 64, 256, most) if now < size <= most and most % size == 0]
+    yield from (mesh_changes(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])

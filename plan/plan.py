@@ -1,0 +1,289 @@
+"""`twinreel plan`: what a config would need and cost on chips that are not here."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..base.config import Config, load_config
+from ..base.parser import Parser, folder
+from ..cost.roofline import Assumptions
+from ..pretrain.synthetic import batch_like
+from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace_phases
+from .topology import Topology, parse_topology, topology_devices
+
+DESCRIPTION = """Compile the real train step of a config for a pod, with the real TPU compiler and without a TPU.
+
+  twinreel plan --config clip_b16 --topology v5e-256
+  twinreel plan --config clip_b16 --topology v5e-256 --config.mesh.fsdp=16 --json plan.json
+  twinreel plan --config clip_b16 --topology v5e-256 --search --workdir runs/search
+  twinreel plan --config demo --topology cpu-8
+
+Prints what a chip's memory holds, FLOPs, what the chips send to each other by mesh axis, an estimate of step time and
+MFU with its assumptions, the input rate that each host must deliver, checkpoint size, hours and chip-hours. If the step
+does not fit, it says what is largest and which changes make it fit, having compiled them.
+
+Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256 (TensorCores, two to a chip, as Google Cloud counts: v5p-256 is 128
+chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; cpu-8 for
+fake devices, where libtpu is not installed (pip install 'twinreel[plan]'). Nothing is allocated, no network is used.
+
+Memory and collectives are the compiler's; the time is an estimate (`--matmul` ... set its assumptions)."""
+
+_JPEG_BYTES_PER_SQUARE = 19e3 / 240**2  # by the short side squared: 19 kB at 240, as measured (bench/README.md)
+_STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb; 0 = it fits (with --search: something does), 1 = it does not."""
+    parser = Parser(verb="plan", description=DESCRIPTION)
+    parser.add_config()
+    parser.add_argument("--topology", required=True, help="chips to plan for: v5e-256, v5p:8x8x8, cpu-8 ...")
+    parser.add_argument("--slices", type=int, default=1, help="so many of them, joined by the hosts' network")
+    parser.add_argument(
+        "--json", default="", metavar="FILE", help="also write everything to this file; - = print it alone"
+    )
+    parser.add_argument("--search", action="store_true", help="try mesh shapes, remat and microbatch; rank what fits")
+    parser.add_argument("--tries", type=int, default=12, help="with --search: the most programs to compile")
+    parser.add_argument(
+        "--workdir", default="runs/plan", help="with --search: folder of search.jsonl; it is gone on with"
+    )
+    parser.add_argument(
+        "--no_advice", action="store_true", help="if it does not fit, do not look for changes that would"
+    )
+    for field in dataclasses.fields(Assumptions):
+        parser.add_argument(f"--{field.name}", type=float, default=field.default, help=_SHARES[field.name])
+    args, overrides = parser.parse(argv)
+    assumptions = Assumptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)})
+    config = load_config(args.config, overrides=overrides)
+    topology = parse_topology(args.topology, slices=args.slices)
+    from ..plan import report, search
+
+    quiet = args.json == "-"
+    if args.search:
+        found = search.search(
+            config,
+            topology=topology,
+            assumptions=assumptions,
+            workdir=folder(args.workdir, flag="--workdir"),
+            tries=args.tries,
+            quiet=quiet,
+        )
+        result: dict[str, Any] = {"topology": topology_facts(topology)} | found
+        show = report.print_search
+    else:
+        result = plan(
+            config, topology=topology, assumptions=assumptions, advise=not args.no_advice, say=_say(quiet=quiet)
+        )
+        show = report.print_plan
+    if quiet:
+        print(json.dumps(result))
+    else:
+        show(result)
+    if args.json and not quiet:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0 if result["fits"] else 1
+
+
+_SHARES = {
+    "matmul": "share of the chip's peak that matrix products reach",
+    "hbm": "share of the memory's bandwidth",
+    "links": "share of the bandwidth of the links between chips (ICI)",
+    "network": "share of the bandwidth of the hosts' network (DCN)",
+    "overlap": "share of the time of sending that hides behind computing",
+}
+
+
+def plan(
+    config: Config,
+    *,
+    topology: Topology,
+    assumptions: Assumptions | None = None,
+    advise: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Compile a config's step for a topology and say what it needs and costs.
+
+    Args:
+      config: as for `pretrain`; nothing is read from `config.data.dir`.
+      topology: from `parse_topology`.
+      assumptions: of the time estimate.
+      advise: if the step does not fit, look for changes that make it fit.
+      say: told what is being done.
+
+    Returns:
+      JSON values: `fits`, `topology`, `mesh`, `vocabulary`, `memory` (bytes on a chip by kind, None if it does not
+      fit), `out_of_memory` (`needed` and `limit` None if the compiler lacks another memory than HBM), `flops` (per
+      chip), `collectives`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`,
+      `assumptions`, `compile_s`, and with advice `advice`. Of a run with several phases (`phases`: each with its steps,
+      memory and time) all that is of one step is of `phase`, the largest; it fits if all do, the run's hours are those
+      of all its steps, and the input rate is that of the fastest.
+    """
+    from .advice import find_changes
+
+    assumptions = assumptions or Assumptions()
+    devices = topology_devices(topology)
+    say(f"tracing the step for {topology}")
+    planned = []
+    phases = trace_phases(config, devices=devices)
+    for traced in phases:
+        name = f" of phase {traced.phase!r}" if len(phases) > 1 else ""
+        say(f"compiling the step{name} ({traced.trace_s:.0f} s for the trace)")
+        planned.append(Planned(traced, compile_traced(traced, topology=topology, assumptions=assumptions)))
+    result = describe(config, planned=planned, topology=topology, assumptions=assumptions)
+    traced, failed = largest(planned).traced, largest(planned).compiled.out_of_memory
+    if failed is not None and failed.needed is not None and advise:  # without the numbers no change is better
+        result["advice"] = find_changes(
+            config,
+            traced=traced,
+            failed=failed,
+            topology=topology,
+            devices=devices,
+            assumptions=assumptions,
+            say=say,
+        )
+    return result
+
+
+class Planned(NamedTuple):
+    """The step of one phase of the run."""
+
+    traced: Traced
+    compiled: Compiled
+
+    @property
+    def bytes(self) -> int:
+        """What a chip would have to hold, as the compiler says; 0 where it does not."""
+        if self.compiled.out_of_memory is not None:
+            return self.compiled.out_of_memory.needed or 0
+        return self.compiled.memory.total if self.compiled.memory else 0
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds of a step; None if not known."""
+        return self.compiled.estimate.step_s if self.compiled.estimate else None
+
+
+def largest(planned: Sequence[Planned]) -> Planned:
+    """Return the phase that needs the most memory; one that does not fit before all that do."""
+    return max(planned, key=lambda one: (one.compiled.out_of_memory is not None, one.bytes, one.traced.kept))
+
+
+def describe(
+    config: Config, *, planned: Sequence[Planned], topology: Topology, assumptions: Assumptions
+) -> dict[str, Any]:
+    """Return the JSON values of `plan` for the compiled steps of all phases of a run."""
+    traced, compiled = largest(planned)
+    chips = traced.mesh.size
+    known = [one.step_s for one in planned if one.step_s is not None]
+    return {
+        "fits": all(one.compiled.out_of_memory is None for one in planned),
+        "topology": topology_facts(topology),
+        "mesh": dict(traced.mesh.shape),
+        "batch_size": config.data.batch_size,
+        "phase": traced.phase,
+        "phases": [_phase(one) for one in planned],
+        "parameters": sum(math.prod(x.shape) for x in (traced.state.params | traced.state.others).values()),
+        "vocabulary": dataclasses.asdict(traced.parts.vocabulary),
+        "memory": None if compiled.memory is None else dataclasses.asdict(compiled.memory),
+        "standing_bytes": standing(traced),
+        "out_of_memory": None if compiled.out_of_memory is None else dataclasses.asdict(compiled.out_of_memory),
+        "flops": {
+            "model_per_chip": traced.flops.model / chips,
+            "recomputed_per_chip": traced.flops.recomputed / chips,
+            "lower_bound": traced.flops.open_loops > 0,
+        },
+        "hbm_bytes_per_chip": compiled.hbm_bytes,
+        "collectives": [dataclasses.asdict(one) for one in compiled.traffic],
+        "bytes_are_lower_bound": compiled.open_loops > 0,
+        "time": None if compiled.estimate is None else dataclasses.asdict(compiled.estimate),
+        "assumptions": dataclasses.asdict(assumptions),
+        "input": input_rate(config, hosts=topology.hosts, step_s=min(known, default=None)),
+        "checkpoint_bytes": checkpoint_bytes(traced.state),
+        "run": run_time(config, planned=planned, chips=topology.chips),
+        "trace_s": sum(one.traced.trace_s for one in planned),
+        "compile_s": sum(one.compiled.compile_s for one in planned),
+    }
+
+
+def _phase(one: Planned) -> dict[str, Any]:
+    return {
+        "phase": one.traced.phase,
+        "steps": one.traced.steps,
+        "fits": one.compiled.out_of_memory is None,
+        "memory_bytes": one.bytes,
+        "step_s": one.step_s,
+    }
+
+
+def topology_facts(topology: Topology) -> dict[str, Any]:
+    """Return what a topology is, as JSON values."""
+    return {
+        "name": topology.name,
+        "words": str(topology),
+        "chips": topology.chips,
+        "hosts": topology.hosts,
+        "slices": topology.slices,
+        "hbm_bytes": topology.chip.hbm_bytes if topology.chip else None,
+        "peak_flops": topology.chip.peak_flops if topology.chip else None,
+    }
+
+
+def standing(traced: Traced) -> dict[str, int]:
+    """Return bytes on one device of what is there whatever the compiler does."""
+    from ..cost.memory import device_bytes
+
+    state = traced.state
+    return {
+        "parameters": device_bytes((state.params, state.others)),
+        "gradients": device_bytes(state.params),
+        "optimizer": device_bytes((state.opt_state, state.ema)),
+        "batch": device_bytes(traced.batch),
+        "activations_kept": int(traced.kept),
+    }
+
+
+def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str, Any]:
+    """Return what each host must deliver: clips of a step, their bytes, and the rates if the step time is known.
+
+    `decoded` are the integers that go to the chips. `jpeg` and `sound` (16-bit samples, as records hold them) are what
+    is used of a record, the JPEGs by an estimate; `stored`, both, is the least that is read from storage, as a record
+    is read whole.
+    """
+    row = batch_like(config, rows=1)
+    clips = config.data.batch_size / hosts
+    decoded = sum(value.nbytes for value in row.values())
+    frames = row["video"].shape[1] if "video" in row else 0
+    jpeg = frames * _JPEG_BYTES_PER_SQUARE * (config.model.video.image_size * _STORED_SIDE) ** 2
+    sound = row["audio"].nbytes if "audio" in row else 0
+    rate = None if step_s is None else clips / step_s
+    return {
+        "hosts": hosts,
+        "clips_per_step": clips,
+        "decoded_bytes_per_clip": decoded,
+        "jpeg_bytes_per_clip": round(jpeg),
+        "sound_bytes_per_clip": sound,
+        "clips_per_s": rate,
+        "frames_per_s": None if rate is None else rate * frames,
+        "decoded_mb_per_s": None if rate is None else rate * decoded / 1e6,
+        "stored_mb_per_s": None if rate is None else rate * (jpeg + sound) / 1e6,
+    }
+
+
+def run_time(config: Config, *, planned: Sequence[Planned], chips: int) -> dict[str, Any]:
+    """Return the length of the planned run, the steps of each phase by the time of its own step."""
+    steps = sum(one.traced.steps for one in planned)
+    times = [one.traced.steps * one.step_s for one in planned if one.step_s is not None]
+    hours = sum(times) / 3600 if len(times) == len(planned) else None
+    return {
+        "steps": steps,
+        "samples": steps * config.data.batch_size,
+        "hours": hours,
+        "chip_hours": None if hours is None else hours * chips,
+    }
+
+
+def _say(*, quiet: bool) -> Callable[[str], None]:
+    return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)

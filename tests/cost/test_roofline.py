@@ -1,0 +1,76 @@
+"""The estimate of step time, by hand, on a made-up torus of 4 x 4 chips."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from twinreel.base.errors import UserError
+from twinreel.cost.chips import CHIPS
+from twinreel.cost.collectives import Traffic
+from twinreel.cost.roofline import Assumptions, estimate_step, link_speed
+
+CHIP = CHIPS["v5e"]
+DEVICES = np.array([[SimpleNamespace(coords=(x, y, 0)) for x in range(4)] for y in range(4)])  # [y,x]
+MESH = SimpleNamespace(axis_names=("replica", "fsdp", "tensor"), devices=DEVICES.reshape(4, 4, 1))
+SPLIT = SimpleNamespace(axis_names=("replica", "fsdp", "tensor"), devices=DEVICES.reshape(4, 2, 2))
+SENT = Traffic(kind="all-gather", axes=("fsdp",), between_slices=False, calls=1, bytes=0, sent=4e9)
+FAR = Traffic(kind="all-reduce", axes=("replica",), between_slices=True, calls=1, bytes=0, sent=1e9)
+
+
+def speed(axes, *, mesh=MESH, ring):
+    return link_speed(axes, chip=CHIP, mesh=mesh, wraps=lambda axis: ring) / CHIP.ici_link
+
+
+def test_links_that_a_group_of_chips_can_use():
+    assert speed(("fsdp",), ring=False) == 1  # a line
+    assert speed(("fsdp",), ring=True) == 2  # a ring, both ways
+    assert speed(("replica", "fsdp"), ring=True) == 4  # both dimensions
+    assert speed(("fsdp",), mesh=SPLIT, ring=True) == 1  # two of the four chips of a ring make a line
+    assert speed(("tensor",), ring=True) == 1
+
+
+def estimate(*, flops=1e12, bytes_=1e9, traffic=(), **shares):
+    return estimate_step(
+        chip=CHIP,
+        mesh=MESH,
+        wraps=lambda axis: True,
+        model_flops=flops,
+        hardware_flops=1.5 * flops,
+        hbm_bytes=bytes_,
+        traffic=traffic,
+        assumptions=Assumptions(**shares),
+    )
+
+
+def test_a_step_that_computes():
+    found = estimate(matmul=0.5)
+    assert found.bound == "compute"
+    assert found.step_s == found.least_s == found.compute_s == pytest.approx(1.5e12 / (0.5 * 197e12))
+    assert found.mfu == pytest.approx(0.5 / 1.5)  # a third of what it computes is computed twice
+
+
+def test_a_step_that_waits_for_memory_and_links():
+    found = estimate(bytes_=1e11, traffic=[SENT, FAR], hbm=1.0, links=0.5, network=1.0, overlap=0.25)
+    assert found.hbm_s == pytest.approx(1e11 / 819e9)
+    assert found.links_s == pytest.approx(4e9 / (0.5 * 2 * CHIP.ici_link))
+    assert found.network_s == pytest.approx(1e9 / (CHIP.dcn_host / CHIP.host_chips))
+    assert found.step_s == pytest.approx(found.hbm_s + 0.75 * (found.links_s + found.network_s))
+    assert found.least_s == found.network_s and found.bound == "network"
+
+
+def test_a_shift_by_one_takes_one_link():
+    ring = Traffic(kind="collective-permute", axes=("replica", "fsdp"), between_slices=False, calls=15, bytes=0,
+                   sent=4e9)  # fmt: skip
+    gather = dataclasses.replace(ring, kind="all-gather")
+    assert estimate(traffic=[ring], links=1.0).links_s == pytest.approx(4e9 / CHIP.ici_link)
+    assert estimate(traffic=[gather], links=1.0).links_s == pytest.approx(4e9 / (4 * CHIP.ici_link))
+
+
+def test_shares_are_shares():
+    assert estimate(traffic=[SENT], overlap=0.0).step_s > estimate(traffic=[SENT], overlap=1.0).step_s
+    with pytest.raises(UserError, match=r"--matmul=1\.5"):
+        Assumptions(matmul=1.5)
+    with pytest.raises(UserError, match=r"--hbm=0"):
+        Assumptions(hbm=0.0)

@@ -1,0 +1,44 @@
+"""`twinreel encode`: flags that belong together, and what it writes."""
+
+import numpy as np
+import pytest
+
+from twinreel.base.errors import UserError
+from twinreel.encode import encode, encoder
+
+
+class Fake:
+    """An encoder whose embeddings are known."""
+
+    def encode_video(self, paths):
+        return np.eye(3, dtype=np.float32)[: len(paths)]
+
+    def encode_text(self, strings):
+        return np.eye(3, dtype=np.float32)[::-1][: len(strings)]
+
+
+def test_needs_something_to_encode_and_somewhere_to_put_it():
+    with pytest.raises(UserError, match="nothing to encode"):
+        encode.main(["run"])
+    with pytest.raises(UserError, match="give --out"):
+        encode.main(["run", "--text", "a"])
+
+
+def test_writes_embeddings_with_their_names_and_prints_cosines(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(encoder, "load", lambda path: Fake())
+    out = tmp_path / "new" / "e.npz"
+    argv = ["run", "--video", "a.mp4", "b.mp4", "--text", "one", "two", "--out", str(out)]
+    assert encode.main(argv) == 0
+    with np.load(out, allow_pickle=False) as saved:
+        np.testing.assert_array_equal(saved["video"], np.eye(3)[:2])
+        assert saved["paths"].tolist() == ["a.mp4", "b.mp4"] and saved["strings"].tolist() == ["one", "two"]
+    printed = capsys.readouterr().out
+    assert "two" in printed and "b.mp4" in printed and "1.000" in printed
+
+
+def test_a_single_string_is_not_taken_for_a_list():
+    one = object.__new__(encoder.Encoder)
+    with pytest.raises(UserError, match="wants a list of strings"):
+        one.encode_text("a dog")
+    with pytest.raises(UserError, match="wants a list of paths"):
+        one.encode_video("a.mp4")

@@ -1,6 +1,0 @@
-"""Makes `tower_loops` importable to the tests of the models."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))

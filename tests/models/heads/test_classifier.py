@@ -1,0 +1,141 @@
+"""Heads against loops in NumPy float64, and what frozen towers let through."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from twinreel.base.errors import UserError
+from twinreel.models.heads.classifier import AttentiveHead, LinearHead, build_classifier
+from twinreel.models.layers.draws import row_keys
+
+TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
+
+
+def randomised(module):
+    """Give every parameter a random value, so that zero initial values hide nothing."""
+    rng = np.random.default_rng(0)
+    state = nnx.state(module, nnx.Param)
+    values = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 1, x.shape), jnp.float32), state)
+    nnx.update(module, values)
+    return module
+
+
+def numpy64(param):
+    return np.asarray(param[...], np.float64)
+
+
+def layer_norm64(x, norm):
+    centred = x - x.mean()
+    return centred / np.sqrt((centred**2).mean() + 1e-5) * numpy64(norm.scale) + numpy64(norm.bias)
+
+
+def dense64(x, layer):
+    return x @ numpy64(layer.kernel) + numpy64(layer.bias)
+
+
+def test_linear_head_is_a_dense_layer_on_the_mean():
+    head = randomised(LinearHead(width=6, num_classes=3, rngs=nnx.Rngs(0)))
+    tokens = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
+    mask = np.array([[True] * 5, [True, True, False, False, False]])
+    got = nnx.jit(lambda h, x, m: h(x, mask=m))(head, tokens, mask)
+    for row in range(2):
+        real = tokens[row].astype(np.float64)[mask[row]]
+        np.testing.assert_allclose(got[row], dense64(real.mean(0), head.scores), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(head(jnp.asarray(tokens))[0], got[0], rtol=1e-6)
+
+
+def test_attentive_head_against_loops():
+    head = randomised(AttentiveHead(width=6, num_classes=3, heads=2, rngs=nnx.Rngs(0)))
+    tokens = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
+    mask = np.array([[True] * 5, [True, True, False, True, False]])
+    got = nnx.jit(lambda h, x, m: h(x, mask=m))(head, tokens, mask)
+    for row in range(2):
+        x = [layer_norm64(t, head.norm_tokens) for t in tokens[row].astype(np.float64)[mask[row]]]
+        query = dense64(numpy64(head.query)[0], head.project_query)
+        key_value = [dense64(t, head.project_key_value) for t in x]
+        pooled = np.zeros(6)
+        for k in range(2):
+            at = slice(3 * k, 3 * k + 3)
+            scores = np.array([query[at] @ kv[:6][at] for kv in key_value]) / np.sqrt(3)
+            weights = np.exp(scores) / np.exp(scores).sum()
+            pooled[at] = sum(w * kv[6:][at] for w, kv in zip(weights, key_value, strict=True))
+        wanted = dense64(layer_norm64(dense64(pooled, head.out), head.norm_pooled), head.scores)
+        np.testing.assert_allclose(got[row], wanted, rtol=2e-4, atol=2e-4)
+
+
+def test_dropout_needs_keys():
+    head = randomised(LinearHead(width=64, num_classes=3, dropout=0.5, rngs=nnx.Rngs(0)))
+    tokens = jnp.ones((2, 3, 64))
+    quiet = head(tokens)
+    np.testing.assert_array_equal(quiet, head(tokens))
+    assert not np.allclose(quiet, head(tokens, keys=row_keys(jax.random.key(0), rows=len(tokens))))
+
+
+@pytest.mark.parametrize(("head", "frozen"), [("linear", True), ("linear", False), ("attentive", True)])
+def test_frozen_towers_get_no_gradient_and_no_dropout(head, frozen):
+    model = randomised(
+        build_classifier(
+            video=TOWER,
+            num_frames=2,
+            num_classes=3,
+            head=head,
+            head_options={"heads": 2} if head == "attentive" else {},
+            frozen=frozen,
+            rngs=nnx.Rngs(0),
+        )
+    )
+    video = jnp.asarray(np.random.default_rng(2).integers(0, 256, (2, 2, 8, 8, 3)), jnp.uint8)
+
+    @nnx.jit
+    def scores_and_gradient(model, video):
+        quiet, loud = model(video), model(video, keys=row_keys(jax.random.key(0), rows=len(video)))
+        return quiet, loud, nnx.grad(lambda m: jnp.sum(jnp.square(m(video))))(model)
+
+    quiet, loud, gradient = scores_and_gradient(model, video)
+    assert quiet.shape == (2, 3) and quiet.dtype == jnp.float32
+    assert np.allclose(quiet, loud) == frozen
+    in_tower = sum(np.abs(x).sum() for x in jax.tree.leaves(gradient["video"]))
+    in_head = sum(np.abs(x).sum() for x in jax.tree.leaves(gradient["head"]))
+    assert (in_tower == 0.0) == frozen
+    assert in_head > 0.0
+
+
+def test_remat_and_unroll_reach_the_layers():
+    model = build_classifier(
+        video=TOWER,
+        remat="full",
+        unroll=0,
+        num_frames=2,
+        num_classes=3,
+        head="linear",
+        head_options={},
+        frozen=False,
+        rngs=nnx.Rngs(0),
+    )
+    for blocks in (model.video.space, model.video.time):
+        assert (blocks.remat, blocks.unroll) == ("full", 0)
+
+
+def test_new_head_favours_no_class():
+    for head in (
+        LinearHead(width=8, num_classes=5, rngs=nnx.Rngs(0)),
+        AttentiveHead(width=8, num_classes=5, rngs=nnx.Rngs(0)),
+    ):
+        assert not np.asarray(head(jnp.ones((1, 2, 8)))).any()
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "wanted"),
+    [
+        ("atentive", {}, "did you mean 'attentive'"),
+        ("attentive", {"dropuot": 0.1}, "did you mean 'dropout'"),
+        ("attentive", {"heads": 3}, "width=8 must be a multiple of heads=3"),
+    ],
+)
+def test_bad_heads_are_named(head, options, wanted):
+    with pytest.raises(UserError, match=wanted):
+        build_classifier(
+            video=TOWER, num_frames=2, num_classes=3, head=head, head_options=options, frozen=True, rngs=nnx.Rngs(0)
+        )

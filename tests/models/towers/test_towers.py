@@ -1,0 +1,300 @@
+"""Towers: shapes, unit rows, masks, order, an independent NumPy forward pass, errors."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from tower_loops import block_by_loops, dense, gelu, layer_of, norm
+
+from twinreel.base.errors import UserError
+from twinreel.cost.flops import count_flops
+from twinreel.models.dual import MAX_SCALE, build, capped
+from twinreel.models.layers.draws import fold, row_keys
+from twinreel.models.layers.remat import POLICIES
+from twinreel.plan.advice import REMAT
+
+VIDEO = {"image_size": 16, "patch": 8, "width": 12, "depth": 1, "heads": 2, "temporal_depth": 1, "mlp_ratio": 2.0}
+TEXT = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0}
+
+
+def tiny(**changes):
+    video, text = VIDEO | changes.pop("video", {}), TEXT | changes.pop("text", {})
+    sizes = {"num_frames": 4, "context_length": 6, "vocab_size": 20} | changes
+    return build(video=video, text=text, embed_dim=10, rngs=nnx.Rngs(0), **sizes)
+
+
+def clips(*, rows=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (rows, 4, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tubelet", [1, 2])
+def test_embeddings_are_float32_unit_rows(dtype, tubelet):
+    model = tiny(video={"dtype": dtype, "tubelet": tubelet}, text={"dtype": dtype})
+    video = model.encode_video(jnp.asarray(clips()))
+    text = model.encode_text(jnp.ones((3, 6), jnp.int32), mask=jnp.ones((3, 6), bool))
+    for x in (video, text):
+        assert x.shape == (3, 10) and x.dtype == jnp.float32
+        np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-6)
+    assert model.video_features(jnp.asarray(clips())).shape == (3, 4 // tubelet, 12)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def patch_by_loops(pixels, embed, *, stem):
+    """One 8 x 8 patch of one frame, float64: as it is, or cell by cell."""
+    if not stem:
+        return dense(pixels.reshape(-1), embed.out)
+    cells = [pixels[y : y + stem, x : x + stem].reshape(-1) for y in range(0, 8, stem) for x in range(0, 8, stem)]
+    return dense(np.concatenate([gelu(norm(dense(cell, embed.stem), embed.norm)) for cell in cells]), embed.out)
+
+
+@pytest.mark.parametrize("options", [{}, {"stem": 4}, {"stem": 2, "pool": "depthwise"}], ids=str)
+def test_video_tower_equals_a_float64_loop(options):
+    model, video = tiny(video=options), clips(rows=1)
+    tower = model.video
+    frames = []
+    for frame in video[0].astype(np.float64) * 2 / 255 - 1:
+        patches = [frame[y : y + 8, x : x + 8] for y in (0, 8) for x in (0, 8)]
+        embedded = [patch_by_loops(p, tower.embed, stem=options.get("stem", 0)) for p in patches]
+        tokens = np.stack(embedded) + np.asarray(tower.space_position[...])
+        tokens = norm(block_by_loops(tokens, layer_of(tower.space, 0), heads=2), tower.space.norm)
+        frames.append(tokens.mean(0) if tower.pool is None else (tokens * np.asarray(tower.pool[...])).sum(0))
+    tokens = np.stack(frames) + np.asarray(tower.time_position[...])
+    time = norm(block_by_loops(tokens, layer_of(tower.time, 0), heads=2), tower.time.norm)
+    wanted = dense(time.mean(0), model.video_projection)
+    got = model.encode_video(jnp.asarray(video))[0]
+    np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_positions_start_as_sinusoids():
+    tower = tiny().video
+    for place, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        rates = [1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3)]
+        wave = [f(n * r) for n in (row, column) for f in (np.sin, np.cos) for r in rates]
+        np.testing.assert_allclose(tower.space_position[...][place], wave, atol=1e-6)
+    assert tower.time_position[...].shape == (4, 12)
+
+
+def test_text_tower_equals_a_float64_loop_over_the_real_tokens():
+    model = tiny()
+    ids, real = np.array([3, 7, 7, 1, 19, 0]), 4
+    tower = model.text
+    tokens = np.asarray(tower.embedding[...], np.float64)[ids[:real]] + np.asarray(tower.position[...])[:real]
+    out = norm(block_by_loops(tokens, layer_of(tower.blocks, 0), heads=2), tower.blocks.norm).mean(0)
+    wanted = dense(out, model.text_projection)
+    mask = jnp.arange(6)[None] < real
+    got = model.encode_text(jnp.asarray(ids, jnp.int32)[None], mask=mask)[0]
+    np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_padding_does_not_matter_and_short_batches_fit():
+    model = tiny()
+    mask = jnp.asarray([[True] * 4 + [False] * 2])
+    a = model.encode_text(jnp.asarray([[1, 2, 3, 4, 5, 6]]), mask=mask)
+    b = model.encode_text(jnp.asarray([[1, 2, 3, 4, 9, 9]]), mask=mask)
+    c = model.encode_text(jnp.asarray([[1, 2, 3, 4]]), mask=jnp.ones((1, 4), bool))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+    np.testing.assert_allclose(a, c, atol=1e-6)
+
+
+@pytest.mark.parametrize(("temporal_depth", "same"), [(1, False), (0, True)])
+def test_order_of_frames_is_seen_by_temporal_blocks_only(temporal_depth, same):
+    model, video = tiny(video={"temporal_depth": temporal_depth}), clips()
+    if same:  # without temporal blocks and positions, a clip is a bag of frames
+        model.video.time_position[...] = jnp.zeros_like(model.video.time_position[...])
+    a, b = (model.encode_video(jnp.asarray(v)) for v in (video, video[:, ::-1].copy()))
+    assert np.allclose(a, b, atol=1e-5) == same
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"patch_dropout": 0.5}], ids=str)
+def test_dropout_needs_keys_and_belongs_to_the_row(options):
+    model, video = tiny(video=options), jnp.asarray(clips())
+    assert np.array_equal(model.encode_video(video), model.encode_video(video))
+    keys = row_keys(jax.random.key(0), rows=3)
+    whole = model.encode_video(video, keys=keys)
+    assert not np.allclose(whole, model.encode_video(video), atol=1e-3)
+    assert not np.allclose(whole, model.encode_video(video, keys=row_keys(jax.random.key(1), rows=3)), atol=1e-3)
+    parts = [model.encode_video(video[i : i + 1], keys=keys[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(whole, jnp.concatenate(parts), atol=1e-6)
+
+
+def test_patch_dropout_encodes_the_kept_patches_only():
+    model, video = tiny(video={"patch_dropout": 0.5}), jnp.asarray(clips())
+    keys = row_keys(jax.random.key(0), rows=3)
+    tokens, kept = model.video.tokens(video, keys=keys)
+    assert tokens.shape == (3, 4, 2, 12) and kept.shape == (3, 4, 2)
+    assert len({tuple(row) for row in np.asarray(kept).reshape(-1, 2)}) > 2  # each frame draws for itself
+    embedded = np.asarray(model.video.embed(video)) + np.asarray(model.video.space_position[...])  # [B,T,4,D]
+    for row, frame in [(0, 0), (2, 3)]:
+        seen = embedded[row, frame, np.asarray(kept[row, frame])].astype(np.float64)
+        space = model.video.space
+        wanted = norm(block_by_loops(seen, layer_of(space, 0), heads=2), space.norm)
+        np.testing.assert_allclose(tokens[row, frame], wanted, rtol=1e-4, atol=1e-5)
+    whole = model.encode_video(video, keys=keys, drop_patches=False)
+    np.testing.assert_allclose(whole, model.encode_video(video), atol=1e-6)
+
+
+def test_depthwise_pooling_of_kept_patches_has_the_expectation_of_all():
+    model = tiny(video={"patch_dropout": 0.5, "pool": "depthwise", "depth": 0}, num_frames=1)
+    video = jnp.asarray(clips()[:, :1])
+    whole, _ = model.video.tokens(video)
+    keys = row_keys(jax.random.key(3), rows=3)
+    wanted = model.video._pool(whole, kept=None)
+
+    def pooled(seed):
+        x, kept = model.video.tokens(video, keys=fold(keys, seed))
+        return model.video._pool(x, kept=kept)
+
+    means = jax.jit(jax.vmap(pooled))(jnp.arange(300))
+    spread = np.std(means, axis=0).max() / np.sqrt(300)
+    np.testing.assert_allclose(np.mean(means, axis=0), wanted, atol=5 * spread)
+
+
+def video_loss(**changes):
+    """A number made of noisy video embeddings as function of the parameters, and the parameters."""
+    video, keys = jnp.asarray(clips()), row_keys(jax.random.key(0), rows=3)
+    graph, params = nnx.split(tiny(video={"depth": 3, "dropout": 0.1}, **changes))
+
+    def loss(params):
+        return jnp.sum(nnx.merge(graph, params).encode_video(video, keys=keys)[:, 0])
+
+    return loss, params
+
+
+def video_gradient(**changes):
+    loss, params = video_loss(**changes)
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
+@pytest.fixture(scope="module")
+def plain_gradient():
+    return video_gradient()
+
+
+@pytest.mark.parametrize(
+    ("policy", "unroll"),
+    [("none", 0), ("full", 1), ("dots", 0), ("dots_no_batch", 1), ("names:qkv,hidden", 1)],
+)
+def test_remat_and_unrolling_change_nothing_but_memory(policy, unroll, plain_gradient):
+    other = video_gradient(remat=policy, unroll=unroll)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain_gradient, other)
+
+
+def test_each_remat_policy_keeps_less_and_computes_more_again():
+    kept, recomputed, model = {}, {}, set()
+    for policy in (*REMAT[:-1], "names:qkv,hidden", "full"):
+        loss, params = video_loss(remat=policy)
+        flops = count_flops(jax.jit(jax.grad(loss)).trace(params).jaxpr)
+        saved = jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p)[1], params)  # what the backward pass holds
+        kept[policy] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(saved))
+        recomputed[policy] = flops.recomputed
+        model.add(flops.model)
+    assert len(model) == 1 and REMAT[0] == "none" and REMAT[-1] == "full" and set(REMAT) == set(POLICIES)
+    assert list(kept.values()) == sorted(set(kept.values()), reverse=True)
+    assert recomputed["none"] == recomputed["dots"] == 0  # dots computes again what is no product
+    again = [recomputed[policy] for policy in ("dots_no_batch", "names:qkv,hidden", "full")]
+    assert 0 < again[0] < again[1] < again[2] < model.pop() / 3
+
+
+@pytest.mark.parametrize("unroll", [0, 1])
+def test_what_is_to_be_computed_again_is_not_merged_away(unroll):
+    """Without a loop the compiler could merge it with what was computed first, and keep everything."""
+    products = {}
+    for policy in ("none", "full"):
+        loss, params = video_loss(remat=policy, unroll=unroll)
+        program = jax.jit(jax.grad(loss)).lower(params).compile().as_text()
+        products[policy] = len(re.findall(r" (?:dot|custom-call)\(", program))
+    assert products["full"] > products["none"], products
+
+
+def test_layers_start_differently_and_scan_in_order():
+    model = tiny(text={"depth": 3})
+    blocks, mask = model.text.blocks, jnp.ones((2, 6), bool)
+    kernels = np.asarray(blocks.layers.up.kernel[...])
+    assert kernels.shape == (3, 8, 16) and not np.allclose(kernels[0], kernels[1])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8)), jnp.float32)
+    wanted = x
+    for number in range(3):
+        wanted = layer_of(blocks, number)(wanted, mask=mask)
+    np.testing.assert_allclose(blocks(x, mask=mask), blocks.norm(wanted), atol=1e-5)
+
+
+def test_scale_is_capped():
+    model = tiny()
+    assert float(model.scale) == pytest.approx(1 / 0.07, rel=1e-6)
+    model.log_scale[...] = jnp.float32(9.0)
+    assert float(model.scale) == pytest.approx(MAX_SCALE, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("log_scale", "slope", "wanted"),
+    [(2.0, -1.0, -np.exp(2)), (2.0, 1.0, np.exp(2)), (9.0, 1.0, MAX_SCALE), (9.0, -1.0, 0.0)],
+)
+def test_above_the_cap_only_a_gradient_that_asks_for_less_passes(log_scale, slope, wanted):
+    graph, params = nnx.split(tiny())
+    params["log_scale"][...] = jnp.float32(log_scale)
+    gradient = jax.grad(lambda p: jnp.float32(slope) * nnx.merge(graph, p).scale)(params)
+    assert float(gradient["log_scale"][...]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_momentum_carries_the_scale_over_the_cap_and_the_gradient_brings_it_back():
+    cap, adam = np.log(MAX_SCALE), optax.adam(0.02)
+
+    @jax.jit
+    def step(log_scale, state, slope):
+        gradient = jax.grad(lambda x: slope * jnp.exp(capped(x)))(log_scale)
+        with jax.numpy_dtype_promotion("standard"):
+            change, state = adam.update(gradient, state)
+        return log_scale + change, state
+
+    log_scale, way = jnp.float32(np.log(1 / 0.07)), []
+    state = adam.init(log_scale)
+    for slope in [-1.0] * 200 + [1.0] * 100:
+        log_scale, state = step(log_scale, state, jnp.float32(slope))
+        way.append(float(log_scale))
+    assert cap < way[149] == pytest.approx(way[199], abs=1e-3) and way[199] < cap + 0.5  # over it, but not away
+    assert way[-1] < cap - 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"video": {"patch": 7}}, r"image_size=16 must be a multiple of patch=7"),
+        ({"video": {"stem": 3}}, r"patch=8 must be a multiple of stem=3"),
+        ({"video": {"pool": "max"}}, r"pool 'max' \(known: depthwise, mean\)"),
+        ({"video": {"width": 14}}, r"width=14 must be a multiple of 4"),
+        ({"video": {"tubelet": 3}}, r"num_frames=4 must be a multiple of model\.video\.tubelet=3"),
+        ({"video": {"patch_dropout": 1.0}}, r"patch_dropout must be at least 0 and below 1, got 1\.0"),
+        ({"video": {"dropout": 1.0}}, r"config\.model\.video\.dropout must be at least 0 and below 1, got 1\.0"),
+        ({"text": {"dropout": -0.1}}, r"config\.model\.text\.dropout must be at least 0 and below 1, got -0\.1"),
+        ({"unroll": -1}, r"config\.model\.unroll must be a number of layers, or 0 for all of them, got -1"),
+        ({"initial_scale": 0.0}, r"config\.model\.initial_scale must be above 0 and at most 100, got 0\.0"),
+        ({"initial_scale": 101.0}, r"config\.model\.initial_scale must be above 0 and at most 100, got 101\.0"),
+        ({"remat": "dot"}, r"policy in config\.model\.remat 'dot'; did you mean 'dots'"),
+        ({"remat": "names:qvk"}, r"activation in config\.model\.remat 'qvk'; did you mean 'qkv'"),
+        ({"remat": "names:"}, r"names no activation"),
+        ({"video": {"heads": 5}}, r"width=12 must divide by heads=5"),
+        ({"video": {"activation": "gelo"}}, r"activation 'gelo'; did you mean 'gelu'"),
+        ({"video": {"dtype": "bf16"}}, r"dtype 'bf16'"),
+        ({"video": {"widht": 12}}, r"config\.model\.video.*'widht'; did you mean 'width'"),
+        ({"text": {"dept": 1}}, r"config\.model\.text.*'dept'; did you mean 'depth'"),
+    ],
+)
+def test_bad_configs_name_the_field(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny(**changes)
+
+
+def test_bad_inputs_say_what_is_wanted():
+    model = tiny()
+    with pytest.raises(UserError, match=r"wants \[B,4,16,16,3\]"):
+        model.encode_video(jnp.zeros((1, 4, 8, 8, 3), jnp.uint8))
+    with pytest.raises(UserError, match="uint8"):
+        model.encode_video(jnp.zeros((1, 4, 16, 16, 3), jnp.float32))
+    with pytest.raises(UserError, match="context_length"):
+        model.encode_text(jnp.zeros((1, 7), jnp.int32), mask=jnp.ones((1, 7), bool))

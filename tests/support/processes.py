@@ -1,0 +1,55 @@
+"""Starts workers (worker_train.py) and looks at what they leave; for the tests that kill, stop or starve them."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from twinreel.launch.local import free_port
+
+WORKER = Path(__file__).parent / "worker_train.py"
+LIMIT_S = 120
+
+
+def launch(workdir, *, processes=1, **flags):
+    """Start one run of `processes` processes."""
+    command = [sys.executable, "-W", "error", str(WORKER), f"--workdir={workdir}"]
+    command += [f"--{key}={value}" for key, value in flags.items()]
+    together = [[]]
+    if processes > 1:
+        port = free_port()
+        together = [
+            [f"--coordinator=localhost:{port}", f"--num_processes={processes}", f"--process_id={i}"]
+            for i in range(processes)
+        ]
+    pipe = subprocess.PIPE
+    return [subprocess.Popen([*command, *more], stdout=pipe, stderr=pipe, text=True) for more in together]
+
+
+def finish(process, *, status=0):
+    """Wait for a worker; returns its result, or what it wrote to standard error where it failed as expected."""
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == status, err
+    return json.loads(out.splitlines()[-1]) if status == 0 else err  # Gloo greets on the lines before
+
+
+def wait_for(condition, *, process):
+    """Wait until `condition()` while the worker lives."""
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def train_lines(workdir):
+    """Return ({step: loss}, all lines of steps and evaluations)."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["kind"] != "goodput"]  # how often a run was stopped shows there
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}, lines
+
+
+def steps_logged(workdir):
+    """Return how many steps the run has logged so far."""
+    return (workdir / "metrics.jsonl").read_text().count("loss") if (workdir / "metrics.jsonl").is_file() else 0
