@@ -90,8 +90,6 @@ pretrain(load_config("demo", overrides={tiny_overrides!r}), workdir=Path({str(tm
         np.testing.assert_array_equal(value, resumed[name], err_msg=name)
     curves = [[(line["step"], line["loss"]) for line in lines(run, "train")] for run in (trained, tmp_path / "run")]
     assert curves[0] == curves[1]
-        (a["step"], a["loss"]) for a in lines(tmp_path / "run", "train")
-    ]
 
 
 def environment(devices):
