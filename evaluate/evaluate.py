@@ -98,10 +98,8 @@ def evaluate(
     if split in records.splits:  # the quick refusals come before the checkpoint is read
         split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
     from ..encode.encoder import load
-    from ..engine.keeping import checkpoint as checkpoints
 
-    step_folder = checkpoints.resolve(Path(checkpoint))
-    encoder = load(step_folder)
+    encoder = load(checkpoint)
     found = embed_for_report(
         encoder,
         records=records,
@@ -117,8 +115,13 @@ def evaluate(
         "step": encoder.meta.get("step"),
         "seed": encoder.meta.get("seed"),
     }
-    history = step_folder.parent.parent / "metrics.jsonl"
-    return write(found, out=Path(out), records=records, history=history if history.is_file() else None)
+    return write(found, out=Path(out), records=records, history=_history(Path(checkpoint)))
+
+
+def _history(model: Path) -> Path | None:
+    """Return the metrics of the run to which a checkpoint belongs, if they lie in one of the folders around it."""
+    around = [model / "metrics.jsonl", *(parent / "metrics.jsonl" for parent in model.absolute().parents[:2])]
+    return next((path for path in around if path.is_file()), None)
 
 
 def embed_for_report(
@@ -141,13 +144,12 @@ def embed_for_report(
     from .retrieval import name_test_set, split_coverage
 
     rows = records.rows(split) if split in records.splits else []
-    trained = encoder.meta.get("data", {}).get("prepare", {})
     warnings = record_mismatches(
-        trained=trained,
+        trained=encoder.input.decode,
         prepared=records.options,
         rows=rows,
-        num_frames=encoder.data.num_frames,
-        sound=encoder.data.audio_seconds > 0,
+        num_frames=encoder.input.num_frames,
+        sound=encoder.input.audio_seconds > 0,
     )
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)

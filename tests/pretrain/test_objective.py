@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dual_towers import input_of
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -24,7 +25,8 @@ SIZES = {"num_frames": 2, "context_length": 5, "vocab_size": 11}
 
 
 def objective(*, model=MODEL, sound=0, steps=0, unmasked_steps=0, **loss):
-    return Contrastive(model=model, loss=loss, audio_samples=sound, steps=steps, unmasked_steps=unmasked_steps, **SIZES)
+    spec = input_of(num_frames=2, context_length=5, audio_samples=sound)
+    return Contrastive(model=model, loss=loss, input=spec, vocab_size=11, steps=steps, unmasked_steps=unmasked_steps)
 
 
 def batch_of(rows=B, *, sound=0, candidates=1):

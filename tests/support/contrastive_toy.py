@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from twinreel.data.options import InputSpec
 from twinreel.pretrain.objective import Contrastive
 
 BATCH, FRAMES, SIDE, CONTEXT, VOCAB = 8, 2, 8, 6, 32
@@ -16,8 +17,8 @@ MODEL = {
 
 def objective(*, loss=None, **model) -> Contrastive:
     """The towers, with other fields of `config.model`, and `config.loss`."""
-    sizes = {"num_frames": FRAMES, "context_length": CONTEXT, "vocab_size": VOCAB}
-    return Contrastive(model=MODEL | model, loss=loss or {}, **sizes)
+    spec = InputSpec(num_frames=FRAMES, context_length=CONTEXT)
+    return Contrastive(model=MODEL | model, loss=loss or {}, input=spec, vocab_size=VOCAB)
 
 
 def batch_of(step: int, *, process: int = 0, processes: int = 1) -> dict[str, np.ndarray]:
