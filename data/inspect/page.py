@@ -13,7 +13,7 @@ from ... import __version__
 from ..manifest import write_whole
 from .contact_sheet import write_sheet
 from .histograms import histogram
-from .inspect import COUNTED, SPREADS, overview, remarks
+from .overview import COUNTED, SPREADS, overview, remarks
 
 _TEMPLATE = Path(__file__).parent / "templates" / "inspect.html"
 _MARKS = ("first", "second", "third", "fourth")  # classes of the style, one per split, as the charts have
