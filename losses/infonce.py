@@ -57,8 +57,10 @@ def info_nce(
       NaN-free; 0 if no row is valid.
 
     Raises:
-      UserError: an unknown name, an option out of range, or a batch that does not divide by the devices.
+      UserError: an unknown name, an option out of range, fewer than two rows, or a batch that does not divide by the
+        devices.
     """
+    check_rows(x.shape[0], loss="InfoNCE")
     how = {"form": form, "exchange": exchange, "block": block}
     check_info_nce(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, **how)
     rule = InfoNCE(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, grouped=group is not None)
@@ -80,6 +82,15 @@ def check_info_nce(
     check_options(same=same, label_smoothing=label_smoothing, form=form, exchange=exchange, block=block)
     if not 0.0 <= hard_negative < float("inf"):
         raise UserError(f"config.loss.hard_negative must be at least 0, got {hard_negative}")
+
+
+def check_rows(rows: int, *, loss: str) -> None:
+    """Raise UserError unless a global batch of `rows` has rows to compare with each other."""
+    if rows < 2:
+        raise UserError(
+            f"{loss} compares the rows of a batch with each other: config.data.batch_size must be at least 2, got "
+            f"{rows}; with a single row the loss is 0 whatever the model does"
+        )
 
 
 def check_options(*, same: str = "ignore", label_smoothing: float = 0.0, form: str, exchange: str, block: int) -> None:

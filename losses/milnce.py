@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..base.errors import UserError
 from .exchange import lay_out
-from .infonce import check_options, without
+from .infonce import check_options, check_rows, without
 from .streaming import RowLosses, streamed
 from .ties import FLOOR, reduce_tops, rounded, share_won, top_of
 from .tiles import PRECISION, Statistics, Tile, kept, logsum
@@ -47,8 +47,9 @@ def mil_nce(
       ties between pairs in expectation, see `ties`.
 
     Raises:
-      UserError: an unknown name, or a batch that does not divide by the devices.
+      UserError: an unknown name, fewer than two rows, or a batch that does not divide by the devices.
     """
+    check_rows(text.shape[0], loss="MIL-NCE")
     check_options(form=form, exchange=exchange, block=block)
     size, candidates = text.shape[:2]
     there = None

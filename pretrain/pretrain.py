@@ -100,6 +100,7 @@ def pretrain(
         same=lambda made: json.dumps(made[1].to_meta()),
     )
     objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
+    warn(objective.check_batch_size(data.batch_size))
     meta = {
         "objective": "contrastive",
         "tokenizer": tokenizer.to_meta(),
@@ -154,6 +155,14 @@ def stream(data: "ClipData", *, step: int, tokenizer: "Tokenizer", seed: int, wo
         keep_tokenizer(tokenizer, workdir=workdir)
         say_truncated(batches.texts, context_length=data.context_length)
     return batches
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error, on the first process; nothing for ""."""
+    import jax
+
+    if text and jax.process_index() == 0:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def say_truncated(texts: "Texts", *, context_length: int) -> None:

@@ -144,7 +144,7 @@ def test_dense_on_a_mesh_equals_dense_on_one():
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
-    rows=st.integers(1, 20),
+    rows=st.integers(2, 20),
     block=st.integers(1, 9),
     scale=st.sampled_from([0.5, 20.0, 100.0]),
     smooth=st.sampled_from([0.0, 0.3]),
@@ -222,6 +222,13 @@ def test_a_wrong_option_is_named(options, field):
     x = jnp.eye(4, dtype=jnp.float32)
     with pytest.raises(UserError, match=field):
         info_nce(x=x, y=x, scale=jnp.float32(1.0), axes=ROWS, **options)
+
+
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_a_single_row_has_nothing_to_be_compared_with(form):
+    x = jnp.ones((1, 4), jnp.float32)
+    with pytest.raises(UserError, match=r"InfoNCE compares .*config\.data\.batch_size must be at least 2, got 1"):
+        jax.eval_shape(lambda x: info_nce(x=x, y=x, scale=jnp.float32(1.0), form=form, axes=ROWS), x)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

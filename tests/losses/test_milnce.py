@@ -1,9 +1,11 @@
 """MIL-NCE against float64 loops in NumPy, and its blockwise and ring forms against the dense one."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from contrast import COLLAPSED, assert_same, chance, mesh, unit, value_and_gradients
+from contrast import COLLAPSED, ROWS, assert_same, chance, mesh, unit, value_and_gradients
 
+from twinreel.base.errors import UserError
 from twinreel.losses.infonce import info_nce
 from twinreel.losses.milnce import mil_nce
 
@@ -91,6 +93,12 @@ def test_accuracies_with_one_candidate_are_those_of_infonce():
     (_, wanted), _ = value_and_gradients(info_nce, video, text[:, 0], 5.0)
     assert wanted["accuracy_x2y"] > 0
     assert metrics == {name: pytest.approx(value) for name, value in wanted.items()}
+
+
+def test_a_single_row_has_nothing_to_be_compared_with():
+    x = jnp.ones((1, 4), jnp.float32)
+    with pytest.raises(UserError, match=r"MIL-NCE compares .*config\.data\.batch_size must be at least 2, got 1"):
+        mil_nce(video=x, text=jnp.ones((1, 3, 4)), scale=jnp.float32(1.0), axes=ROWS)
 
 
 @pytest.mark.parametrize("form", ["dense", "blockwise"])
