@@ -172,10 +172,10 @@ def test_average_by_hand():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr_scale": (("^audio/", 0.1),)}, r"'\^audio/' matches no trained parameter; mend config.optimizer.lr_sc"),
+        ({"lr_scale": (("^audio/", 0.1),)}, r"'\^audio/' matches no trained parameter; correct config.optimizer.lr_sc"),
         (
             {"no_decay": ("^audio/",), "weight_decay": 0.1},
-            "trained parameter; mend config.optimizer.no_decay",
+            "trained parameter; correct config.optimizer.no_decay",
         ),
     ],
 )
