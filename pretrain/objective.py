@@ -12,7 +12,7 @@ from ..base.errors import UserError, unknown
 from ..base.section import section
 from ..engine.sharding.mesh import BATCH_AXES
 from ..engine.step.grad_cache import in_parts
-from ..losses.infonce import check_info_nce, info_nce, text_group
+from ..losses.infonce import check_info_nce, check_rows, info_nce, text_group
 from ..losses.milnce import check_mil_nce, mil_nce
 from ..losses.sigmoid import check_sigmoid, sigmoid
 from ..models.dual import DualTower
@@ -29,6 +29,8 @@ CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_
 """Name in `config.loss.name` -> refuses options that this loss does not take."""
 PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
 """Name in `config.loss.pairs` -> (x, y) of the loss."""
+COMPARING = {"infonce": "InfoNCE", "mil_nce": "MIL-NCE"}
+"""Losses that are a choice among the rows of a batch, and so need two: name in `config.loss.name` -> its own name."""
 
 MASKED, UNMASKED = "masked", "unmasked"
 """Phases: with patch dropout, and the last steps without."""
@@ -145,6 +147,21 @@ class Contrastive:
                 "defaults) and set config.data.audio_seconds"
             )
 
+    def check_batch_size(self, batch_size: int) -> str:
+        """Return a warning about a global batch of this size, or "".
+
+        Raises:
+          UserError: the loss compares rows, and there are fewer than two.
+        """
+        if self._options.name in COMPARING:
+            check_rows(batch_size, loss=COMPARING[self._options.name])
+        if batch_size > 1:
+            return ""
+        return (
+            f"config.data.batch_size=1: the {self._options.name} loss sees one matching pair per step and no "
+            "mismatched ones; at least 2 rows give it both"
+        )
+
     def init(self, rngs: nnx.Rngs) -> DualTower:
         """Build the model with fresh parameters."""
         return build(self.spec, rngs=rngs, **self._layers)
@@ -249,12 +266,12 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
       vocab_size: V, of the tokenizer.
 
     Raises:
-      UserError: a field that is not known, or options that do not fit each other.
+      UserError: a field that is not known, or options that do not fit each other or the batch size.
     """
     from ..engine.loop.options import TrainOptions
 
     train = section(TrainOptions, config.train, name="train")
-    return Contrastive(
+    objective = Contrastive(
         model=config.model.to_dict(),
         loss=config.loss.to_dict(),
         input=data.input,
@@ -262,6 +279,8 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
         steps=train.steps,
         unmasked_steps=train.unmasked_steps,
     )
+    objective.check_batch_size(data.batch_size)
+    return objective
 
 
 def _has(batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:

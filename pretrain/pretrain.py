@@ -104,6 +104,7 @@ def pretrain(
     data = dataclasses.replace(data, input=as_prepared(data.input, options=records.options))
     objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
     spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin={"made_by": "pretrain", "seed": config.seed})
+    warn(objective.check_batch_size(data.feed.batch_size))
     meta = {
         "objective": "contrastive",
         "spec": spec.to_dict(),
@@ -164,6 +165,14 @@ def stream(data: "DataOptions", *, step: int, tokenizer: "Tokenizer", seed: int,
         keep_tokenizer(tokenizer, workdir=workdir)
         say_truncated(batches.texts, context_length=data.input.context_length)
     return batches
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error, on the first process; nothing for ""."""
+    import jax
+
+    if text and jax.process_index() == 0:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def say_truncated(texts: "Texts", *, context_length: int) -> None:
