@@ -118,3 +118,30 @@ def classification(
         "classes": len(numbers),
         "n": len(captioned),
     }
+
+
+def repetition(results: dict[str, Any]) -> list[str]:
+    """Describe repeated texts in sentences, for the page and the terminal; none where no text repeats.
+
+    Args:
+      results: the content of `retrieval.json`.
+    """
+    protocol = results["protocol"]
+    repeated = protocol["texts"] - protocol["distinct_texts"]
+    if not repeated:
+        return []
+    lines = [f"{repeated:,} of {protocol['texts']:,} texts {'repeats' if repeated == 1 else 'repeat'} another"]
+    if block := results.get("text_to_video_any_match"):
+        lines[0] += (
+            ": the first rows count only a text's own clip as right, the any-match rows every clip with the same text "
+            f"(chance of R@1 {block['chance_R@1']:.1f} %)"
+        )
+    if block := results.get(CLASSIFICATION):
+        low, high = block["pessimistic"]["top1"], block["optimistic"]["top1"]
+        ties = f"worst case {low:.1f} %, best case {high:.1f} %, " if low != high else ""
+        top5 = f"top-5 {block['top5']:.1f} %, " if "top5" in block else ""
+        lines.append(
+            f"Zero-shot classification of {block['n']:,} clips among the {block['classes']:,} distinct texts: "
+            f"top-1 {block['top1']:.1f} % ({ties}{top5}chance {block['chance']:.1f} %)"
+        )
+    return [f"{line}." for line in lines]

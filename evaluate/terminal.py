@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .repeated import CLASSIFICATION, ROWS
+from .repeated import ROWS, repetition
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
@@ -47,28 +47,5 @@ def remarks(results: dict[str, Any]) -> list[str]:
         lines.append(
             f"order twins {twins['accuracy']:.1f} % of {twins['n']} captions (chance 50 %)"
             + (f", frames shuffled {shuffled:.1f} %" if shuffled is not None else "")
-        )
-    return lines
-
-
-def repetition(results: dict[str, Any]) -> list[str]:
-    """Return how many texts repeat another, how the rows differ, and zero-shot classification among the texts."""
-    protocol = results["protocol"]
-    repeated = protocol["texts"] - protocol["distinct_texts"]
-    if not repeated:
-        return []
-    verb = "repeats" if repeated == 1 else "repeat"
-    line = f"{repeated:,} of {protocol['texts']:,} texts {verb} another"
-    if block := results.get("text_to_video_any_match"):
-        line += (
-            '; the first rows count a text\'s own clip only, "any match" every clip with the same text '
-            f"(chance of R@1 {block['chance_R@1']:.1f} %)"
-        )
-    lines = [line]
-    if block := results.get(CLASSIFICATION):
-        top5 = f", top-5 {block['top5']:.1f} %" if "top5" in block else ""
-        lines.append(
-            f"zero-shot classification of {block['n']:,} clips among the {block['classes']:,} distinct texts: "
-            f"top-1 {block['top1']:.1f} %{top5} (chance {block['chance']:.1f} %)"
         )
     return lines

@@ -1,6 +1,7 @@
 """Retrieval where captions repeat: against a loop over all orders of the tied, other people's code, and the verb."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -185,4 +186,14 @@ def test_the_terminal_says_how_many_texts_repeat(tmp_path, capsys, texts, line, 
     printed = capsys.readouterr().out
     assert (line in printed) if line else ("another" not in printed)
     assert ("text to video, any match" in printed) is bool(line)
-    assert ("zero-shot classification" in printed) is classified
+    assert ("Zero-shot classification" in printed) is classified
+
+
+def test_the_page_shows_the_rows(tmp_path):
+    path = repeated(tmp_path, ["a", "b", "a", "b", "a", "b"])
+    assert evaluate.main(["--embeddings", path, "--out", str(tmp_path / "r")]) == 0
+    results = json.loads((tmp_path / "r" / "retrieval.json").read_text())
+    assert set(results) >= BLOCKS | {"zero_shot_classification"}
+    page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
+    for text in ("Text → video, any match", "Video → text, any match", "4 of 6 texts repeat another", "same text"):
+        assert text in page
