@@ -317,7 +317,8 @@ class Classify:
         self, mistakes: list[dict[str, Any]], *, place: dict[str, int], split: str, out: Path
     ) -> dict[str, str]:
         """Write thumbnails of the surest mistakes; clip_id -> file beside the page."""
-        from ..evaluate.pictures import clip_frames, write_webp
+        from ..evaluate.pictures import clip_frames
+        from ..pages.thumbnails import write_webp
 
         folder = out / "clips"
         folder.mkdir(parents=True, exist_ok=True)
