@@ -87,17 +87,19 @@ def _twinreel(args: argparse.Namespace) -> dict:
         make_tokenizer,
         train_batches,
     )
-    from twinreel.data.options import ClipData  # pyright: ignore[reportMissingImports]
+    from twinreel.data.options import DataOptions  # pyright: ignore[reportMissingImports]
 
     split = json.loads((args.prepared / "clips.jsonl").read_text(encoding="utf-8").splitlines()[0])["split"]
-    data = ClipData(
-        dir=str(args.prepared),
-        batch_size=args.batch_size,
-        num_frames=args.num_frames,
-        train_split=split,
-        train_sampling="uniform",
-        train_video=f"resize_short({args.short_side})|random_crop({args.crop})",
-        num_threads=args.workers,
+    data = DataOptions.of(
+        {
+            "dir": str(args.prepared),
+            "batch_size": args.batch_size,
+            "num_frames": args.num_frames,
+            "train_split": split,
+            "train_sampling": "uniform",
+            "train_video": f"resize_short({args.short_side})|random_crop({args.crop})",
+            "num_threads": args.workers,
+        }
     )
     batches = train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
     return {"what": "twinreel", "clips_per_s": _rate(batches, count=lambda b: len(b["video"]), seconds=args.seconds)}

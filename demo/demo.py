@@ -51,7 +51,8 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
 
     from ..data.prepare.prepare import prepare
     from ..demo import moving_shapes
-    from ..evaluate.evaluate import evaluate, print_table
+    from ..evaluate.evaluate import evaluate
+    from ..evaluate.terminal import print_table
     from ..pretrain.pretrain import pretrain
 
     console, clock = Console(), _Clock()

@@ -80,9 +80,9 @@ def inspect(
         figures["verified"] = _verified(folder, prepared, rows)
     _print(console, figures)
     if out is not None:
-        from .page import write_page  # here: matplotlib takes a second to import
+        from .page import write_inspection  # here: matplotlib takes a second to import
 
-        path = write_page(
+        path = write_inspection(
             Path(out), figures=figures, rows=rows, folder=folder, shards=prepared["shards"], count=sheet, seed=seed
         )
         write_whole(
