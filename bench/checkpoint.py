@@ -21,7 +21,7 @@ DESCRIPTION = """Measure the checkpoints of a config: how long a save holds up t
 whole on disk, how long a restore takes, and how that compares with a plain file of the same size on the same disk.
 
   twinreel bench checkpoint --config demo
-  twinreel bench checkpoint --config vit_s16 --dir /scratch --saves 5 --json
+  twinreel bench checkpoint --config small_26m --dir /scratch --saves 5 --json
 
 The steps run as in `pretrain`, two ahead of the host, and go on while a save is written. `blocked` is the time in which
 the loop could hand no step to the device; `delay` is by how much longer the same number of steps took with a save among
