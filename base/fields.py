@@ -2,13 +2,13 @@
 
 import ast
 import dataclasses
-import inspect
 import numbers
 import os
 import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from .errors import UserError, unknown
@@ -83,6 +83,14 @@ def _kind(option: Any) -> Any:
     return typing.get_origin(option) or option
 
 
+def _is_dataclass(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def _is_path(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, PurePath)
+
+
 def _takes(option: Any, value: Any) -> bool:
     """Return whether the value has the outer form of a type; elements are not looked at."""
     kind = _kind(option)
@@ -101,9 +109,9 @@ def _takes(option: Any, value: Any) -> bool:
         return isinstance(value, (list, tuple, set, frozenset))
     if kind in _MAPPINGS:
         return isinstance(value, Mapping) or is_config_dict(value)
-    if dataclasses.is_dataclass(kind):
+    if _is_dataclass(kind):
         return isinstance(value, (kind, Mapping)) or is_config_dict(value)
-    if inspect.isclass(kind) and issubclass(kind, os.PathLike):
+    if _is_path(kind):
         return isinstance(value, (str, os.PathLike))
     return True
 
@@ -121,7 +129,7 @@ def _converted(value: Any, option: Any, *, field: str, build: Build | None) -> A
         return _elements(value, option, field=field, build=build)
     if kind in _MAPPINGS:
         return _mapping(value, option, field=field, build=build)
-    if dataclasses.is_dataclass(kind) and not isinstance(value, kind):
+    if _is_dataclass(kind) and not isinstance(value, kind):
         return build(kind, value, field) if build else kind(**value)
     return value
 
@@ -176,9 +184,9 @@ def _name(option: Any) -> str:
     if kind in _MAPPINGS:
         values = _plural(hints[1]) if len(hints) == 2 and hints[1] is not Any else ""
         return f"a mapping from {_plural(hints[0])} to {values}" if values else "a section of fields"
-    if dataclasses.is_dataclass(kind):
+    if _is_dataclass(kind):
         return "a section of fields"
-    if inspect.isclass(kind) and issubclass(kind, os.PathLike):
+    if _is_path(kind):
         return "a path"
     return getattr(kind, "__name__", str(kind))
 
@@ -191,7 +199,7 @@ def _plural(hint: Any) -> str:
             names.append(_SCALARS[kind][1])
         elif kind in _SEQUENCES:
             names.append("sets" if kind in (set, frozenset) else "lists" if kind in _LISTS else "tuples")
-        elif kind in _MAPPINGS or dataclasses.is_dataclass(kind):
+        elif kind in _MAPPINGS or _is_dataclass(kind):
             names.append("sections of fields")
         else:
             names.append("values")

@@ -91,7 +91,7 @@ def adamw(
 
 def clip_adamw(*, lr: float, weight_decay: float = 0.2, b2: float = 0.98) -> dict[str, Any]:
     """Return `config.optimizer`: AdamW as CLIP has it for transformers (Radford et al. 2021, table 19)."""
-    options = dict(eps=1e-6, frozen=(), lr_scale=(), layer_decay=1.0, ema_decay=0.0, mu_dtype="float32")
+    options: dict[str, Any] = dict(eps=1e-6, frozen=(), lr_scale=(), layer_decay=1.0, ema_decay=0.0, mu_dtype="float32")
     return adamw(lr=lr, warmup_steps=2000, weight_decay=weight_decay, b2=b2, **options)
 
 
