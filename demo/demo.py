@@ -8,8 +8,9 @@ from ..base.config import Config, load_config
 from ..base.parser import Parser, folder
 from ..base.section import section
 
-DESCRIPTION = """Try twinreel on a generated data set: pretrain on it and report zero-shot retrieval, in about four minutes on
-two CPU cores.
+DESCRIPTION = """Try twinreel on a generated data set: pretrain on it and report zero-shot retrieval.
+
+It takes about four minutes on two CPU cores.
 
   twinreel demo --workdir runs/demo
 
