@@ -17,9 +17,9 @@ from .topology import Topology, parse_topology, topology_devices
 
 DESCRIPTION = """Compile the real train step of a config for a pod, with the real TPU compiler and without a TPU.
 
-  twinreel plan --config clip_b16 --topology v5e-256
-  twinreel plan --config clip_b16 --topology v5e-256 --config.mesh.fsdp=16 --json plan.json
-  twinreel plan --config clip_b16 --topology v5e-256 --search --workdir runs/search
+  twinreel plan --config base_1b --topology v5e-256
+  twinreel plan --config base_1b --topology v5e-256 --config.mesh.fsdp=16 --json plan.json
+  twinreel plan --config base_1b --topology v5e-256 --search --workdir runs/search
   twinreel plan --config demo --topology cpu-8
 
 Prints what a chip's memory holds, FLOPs, what the chips send to each other by mesh axis, an estimate of step time and

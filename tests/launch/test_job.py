@@ -17,7 +17,7 @@ from twinreel.base.errors import UserError
 from twinreel.launch.job import TOGETHER, Job, split
 from twinreel.launch.topologies import tpu_slice
 
-PRETRAIN = ["--", "pretrain", "--config", "vit_s16", "--workdir", "/data/my run", "--config.train.steps=7"]
+PRETRAIN = ["--", "pretrain", "--config", "small_26m", "--workdir", "/data/my run", "--config.train.steps=7"]
 GKE = ["--backend", "gke", "--tpu", "v5e", "--topology", "16x16", "--image", "example.org/twinreel:1", "--dry_run"]
 
 
@@ -143,7 +143,8 @@ def test_slurm_script(capsys):
         assert option in options
     assert text.index("module load cuda") < text.index("srun")
     assert (
-        "-m twinreel pretrain --config vit_s16 --workdir '/data/my run' --config.train.steps=7 --distributed &" in text
+        "-m twinreel pretrain --config small_26m --workdir '/data/my run' --config.train.steps=7 --distributed &"
+        in text
     )
     assert text.rstrip().endswith("# sbatch --parsable '/data/my run/logs/pretrain-vit-s16.sbatch'")
 
@@ -203,9 +204,7 @@ def written(name):
     return [line.strip() for line in text.splitlines() if line.strip().startswith("twinreel launch")]
 
 
-@pytest.mark.parametrize(
-    "name", ["docs/scale.md", "configs/clip_b16.py", "configs/clip_l14.py", "configs/siglip_so400m.py"]
-)
+@pytest.mark.parametrize("name", ["docs/scale.md", "configs/base_1b.py", "configs/large_1b.py", "configs/so400m_1b.py"])
 def test_the_commands_that_are_written_down_start(name, capsys):
     commands = [shlex.split(command) for command in written(name)]
     assert commands

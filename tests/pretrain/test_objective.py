@@ -12,9 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
-from twinreel.base.section import section
 from twinreel.data.batches.synthetic import synthetic_batch
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
 from twinreel.engine.step.grad_cache import join, split
 from twinreel.pretrain.objective import Contrastive, make_objective
@@ -280,7 +279,7 @@ def test_a_loss_that_compares_rows_wants_two(name):
         made.loss(made.init(nnx.Rngs(0)), on_device(batch_of(1)), rngs=None)
     config = load_config("demo", overrides=[f"loss.name={name}", "data.batch_size=1"])
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
-        make_objective(config, data=section(ClipData, config.data, name="data"), vocab_size=11)
+        make_objective(config, data=DataOptions.of(config.data), vocab_size=11)
 
 
 def test_one_pair_is_enough_for_the_sigmoid_loss_but_worth_a_warning():
