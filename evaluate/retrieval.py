@@ -28,6 +28,8 @@ _DESCRIBED = (
     "short_side",
     "frames",
     "sampling",
+    "windows",
+    "window_seconds",
     "preprocessing",
     "text_cleaning",
     "context_length",
