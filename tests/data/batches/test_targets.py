@@ -117,8 +117,8 @@ def test_an_answer_belongs_to_its_question():
 
 def test_caption_and_transcript_follow_what_was_drawn():
     streams = {
-        "caption_in": Stream(source="caption", context_length=8),
-        "said": Stream(source="transcript", context_length=16),
+        "caption_in": Stream(source="caption", context_length=16),
+        "said": Stream(source="transcript", context_length=40),
     }
     found = made(Targets(streams=streams), caption=(1, -1), text="lower")
     assert words(found["caption_in"], found["caption_in_mask"]) == ["an animal", ""]
