@@ -14,8 +14,10 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.synthetic import synthetic_batch
 from twinreel.data.options import DataOptions
+from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
 from twinreel.engine.step.grad_cache import join, split
+from twinreel.engine.step.state import Blueprint
 from twinreel.pretrain.objective import Contrastive, make_objective
 
 B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
@@ -267,6 +269,36 @@ def test_the_last_steps_see_all_patches():
 def test_mistakes_in_the_options_are_named(options, message):
     with pytest.raises(UserError, match=message):
         objective(**options)
+
+
+def embedded_twice(made, *, frozen):
+    """What the towers that such a run trains make of a batch in two steps."""
+    optimizer = make_optimizer(steps=1, lr=0.1, frozen=frozen)
+    plan = Blueprint(objective=made, optimizer=optimizer, mesh=make_mesh(devices=jax.devices()[:1]), seed=0)
+    encode = nnx.jit(lambda model, batch, key: made._encode(model, batch, rngs=nnx.Rngs(key), drop_patches=True))
+    model, batch = plan.model(plan.init()), on_device(batch_of(sound=S))
+    return model, [jax.device_get(encode(model, batch, jax.random.key(step))) for step in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("frozen", "still"),
+    [
+        (("^video/",), {"video"}),
+        (("^text/", "^audio/"), {"text", "audio"}),
+        (("^video/space/", "^text_projection/"), set()),
+    ],
+)
+def test_frozen_towers_are_deterministic_and_only_they(frozen, still):
+    """LiT: dropout and patch dropout in a tower that does not learn only blur its targets."""
+    tower, sound = TOWER | {"depth": 1}, "^audio/" in frozen
+    towers = {"embed_dim": 6, "video": VIDEO | {"depth": 1}, "text": tower} | ({"audio": tower} if sound else {})
+    pairs = {"video_text": 1.0} | ({"video_audio": 1.0} if sound else {})
+    made = objective(model=towers, sound=S * sound, pairs=pairs)
+    model, (one, other) = embedded_twice(made, frozen=frozen)
+    assert {side for side in one if np.array_equal(one[side], other[side])} == still
+    if "video" in still:  # as it is evaluated: all patches, no dropout
+        wanted = model.encode_video(jnp.asarray(batch_of(sound=S)["video"]))
+        np.testing.assert_allclose(one["video"], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["infonce", "mil_nce"])
