@@ -27,6 +27,8 @@ _DESCRIBED = (
     "fps",
     "short_side",
     "frames",
+    "windows",
+    "window_seconds",
     "sampling",
     "windows",
     "window_seconds",
