@@ -12,7 +12,6 @@ setup(
     package_dir={"twinreel": "."},
     package_data={
         "twinreel": ["py.typed"],
-        "twinreel.evaluate": ["templates/*"],
-        "twinreel.data.inspect": ["templates/*"],
+        "twinreel.pages": ["templates/*"],
     },
 )

@@ -64,17 +64,19 @@ def main(argv: Sequence[str]) -> int:
 def twinreel_rate(options: InputOptions) -> dict[str, Any]:
     """Measure twinreel's training input on the prepared folder: `what` was measured, and `clips_per_s`."""
     from ..data.batches.pipeline import make_tokenizer, train_batches
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
 
     first = (Path(options.prepared) / "clips.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    data = ClipData(
-        dir=options.prepared,
-        batch_size=options.batch_size,
-        num_frames=options.num_frames,
-        train_split=json.loads(first)["split"],
-        train_sampling="uniform",
-        train_video=f"resize_short({options.short_side})|random_crop({options.crop})",
-        num_threads=options.workers,
+    data = DataOptions.of(
+        {
+            "dir": options.prepared,
+            "batch_size": options.batch_size,
+            "num_frames": options.num_frames,
+            "train_split": json.loads(first)["split"],
+            "train_sampling": "uniform",
+            "train_video": f"resize_short({options.short_side})|random_crop({options.crop})",
+            "num_threads": options.workers,
+        }
     )
     batches = train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
     found = rate(batches, count=lambda batch: len(batch["video"]), seconds=options.seconds)

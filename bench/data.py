@@ -18,7 +18,7 @@ from ..base.parser import Parser
 
 if TYPE_CHECKING:  # at run time it would load tensorflow, for which --help need not wait
     from ..data.batches.pipeline import Batches
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
 
 _DESCRIPTION = """\
 Measure the training input of a prepared folder: records -> frames drawn -> decoded, cropped -> batches.
@@ -110,22 +110,24 @@ def measure(
     from ..data.batches.pipeline import make_tokenizer, train_batches
     from ..data.batches.records import Records
     from ..data.machine import cores
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
     from .data_stages import stages
 
     rows = Records(folder).rows(split)
     side = min(min(row["height"], row["width"]) for row in rows)
-    data = ClipData(
-        dir=folder,
-        batch_size=min(batch_size, len(rows)),
-        num_frames=num_frames,
-        train_split=split,
-        train_video=video or f"random_crop({min(224, side)})|flip_lr",
-        num_threads=threads or cores(),
+    data = DataOptions.of(
+        {
+            "dir": folder,
+            "batch_size": min(batch_size, len(rows)),
+            "num_frames": num_frames,
+            "train_split": split,
+            "train_video": video or f"random_crop({min(224, side)})|flip_lr",
+            "num_threads": threads or cores(),
+        }
     )
     tokenizer = make_tokenizer(data)
 
-    def start(data: "ClipData") -> "Batches":
+    def start(data: "DataOptions") -> "Batches":
         return train_batches(data, tokenizer=tokenizer, seed=0, start_step=0)
 
     batches = start(data)
@@ -138,10 +140,10 @@ def measure(
     steps = stages(data)
     other = {
         "with sound": {"audio_seconds": 2.0},
-        "all transforms": {"train_video": _every_transform(data.train_video)},
+        "all transforms": {"train_video": _every_transform(data.augment.train_video)},
     }
     other["mixture of 5"] = {"mixture": {f"part{i}": {"dir": folder, "split": split} for i in range(5)}}
-    changed = {name: dataclasses.replace(data, **changes) for name, changes in other.items()} if variants else {}
+    changed = {name: data.replace(**changes) for name, changes in other.items()} if variants else {}
     return {
         "clips_per_s": pipeline,
         "frames_per_s": pipeline * num_frames,
@@ -149,10 +151,10 @@ def measure(
         "ratio": pipeline * num_frames / raw,
         "cpu_us_per_frame": cpu,
         "raw_cpu_us_per_frame": 1e6 * clock.raw_cpu_s / clock.raw_frames,
-        "threads": data.num_threads,
-        "video": data.train_video,
+        "threads": data.feed.num_threads,
+        "video": data.augment.train_video,
         "num_frames": num_frames,
-        "batch_size": data.batch_size,
+        "batch_size": data.feed.batch_size,
         "jpeg_bytes": sum(map(len, jpegs)) / len(jpegs),
         "clips": len(rows),
         "stages": steps | {"rest": cpu - sum(steps.values())},
@@ -160,7 +162,7 @@ def measure(
     }
 
 
-def rate(start: Callable[["ClipData"], "Batches"], data: "ClipData", *, seconds: float) -> dict[str, float]:
+def rate(start: Callable[["DataOptions"], "Batches"], data: "DataOptions", *, seconds: float) -> dict[str, float]:
     """Measure batches: `frames_per_s` and `cpu_us_per_frame`.
 
     Args:
@@ -169,11 +171,11 @@ def rate(start: Callable[["ClipData"], "Batches"], data: "ClipData", *, seconds:
       seconds: for how long, after the first batches.
     """
     batches = start(data)
-    for _ in range(data.prefetch + 2):
+    for _ in range(data.feed.prefetch + 2):
         next(batches)
     frames, begin, cpu = 0, time.perf_counter(), time.process_time()
     while (spent := time.perf_counter() - begin) < seconds or not frames:
-        frames += len(next(batches)["valid"]) * data.num_frames
+        frames += len(next(batches)["valid"]) * data.input.num_frames
     used = time.process_time() - cpu
     batches.close()
     return {"frames_per_s": frames / max(spent, 1e-9), "cpu_us_per_frame": 1e6 * used / frames}
@@ -195,7 +197,7 @@ def _run(clock: "_Clock") -> None:
 class _Clock:
     """Times both decoders in turns."""
 
-    data: "ClipData"
+    data: "DataOptions"
     batches: "Batches"
     jpegs: Sequence[bytes]
     seconds: float
@@ -210,10 +212,10 @@ class _Clock:
         """Time the raw decoder, then the pipeline."""
         _wait_until_idle()
         begin, cpu = time.perf_counter(), time.process_time()
-        self.raw_frames += _decode_raw(self.jpegs, threads=self.data.num_threads, until=begin + self.seconds)
+        self.raw_frames += _decode_raw(self.jpegs, threads=self.data.feed.num_threads, until=begin + self.seconds)
         self.raw_s += time.perf_counter() - begin
         self.raw_cpu_s += time.process_time() - cpu
-        for _ in range(self.data.prefetch + 2):  # what was made meanwhile, at nobody's cost
+        for _ in range(self.data.feed.prefetch + 2):  # what was made meanwhile, at nobody's cost
             next(self.batches)
         begin, cpu = time.perf_counter(), time.process_time()
         while (spent := time.perf_counter() - begin) < self.seconds:

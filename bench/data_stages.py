@@ -8,11 +8,11 @@ import numpy as np
 from ..data.batches.clip_graph import ClipGraph
 from ..data.batches.reading import Read, Reader, Wanted, open_sources
 from ..data.batches.records import Record
-from ..data.options import ClipData
+from ..data.options import DataOptions
 from ..data.transforms.frames import decode_jpeg
 
 
-def stages(data: ClipData, *, clips: int = 64, rounds: int = 3) -> dict[str, float]:
+def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, float]:
     """Measure the steps of the training input.
 
     Args:

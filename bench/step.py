@@ -9,7 +9,7 @@ from typing import Any
 from ..base.config import Config, load_config
 from ..base.errors import UserError
 from ..base.parser import Parser
-from ..base.section import field_of, section
+from ..base.section import field_of
 from ..pretrain.step_parts import StepParts, make_parts
 from ..pretrain.synthetic import batch_like
 
@@ -55,10 +55,10 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
     import jax
 
     from ..cost.step import matmul_dtype, mfu, step_cost
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
     from ..models.towers.vivit import VideoTower
 
-    data = section(ClipData, config.data, name="data")
+    data = DataOptions.of(config.data)
     bench = compile_bench(config)
     times = _time(bench, steps=steps, progress=progress)
     cost = step_cost(bench.jaxpr, compiled=bench.compiled, devices=bench.parts.mesh.size)
@@ -71,16 +71,16 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
         "mesh": dict(bench.parts.mesh.shape),
         "dtype": dtype,
         "peak_dtype": peak,
-        "batch_size": data.batch_size,
-        "num_frames": data.num_frames,
+        "batch_size": data.feed.batch_size,
+        "num_frames": data.input.num_frames,
         "vocab_size": bench.parts.vocabulary.size,
         "parameters": sum(x.size for x in jax.tree.leaves((bench.state.params, bench.state.others))),
         "steps": steps,
         "compile_s": bench.compile_s,
         "step_time_s": seconds,
         "step_time_min_s": min(times),
-        "clips_per_s": data.batch_size / seconds,
-        "frames_per_s": data.batch_size * data.num_frames / seconds,
+        "clips_per_s": data.feed.batch_size / seconds,
+        "frames_per_s": data.feed.batch_size * data.input.num_frames / seconds,
         "flops_per_device": cost.flops,
         "flops_recomputed_per_device": cost.recomputed_flops,
         "flops_are_lower_bound": cost.open_loops > 0,

@@ -1,44 +1,85 @@
-"""The settings of the input pipeline (`config.data`), readable where tensorflow is not installed."""
+"""The section `config.data`: what the model eats, how it is fed, how training varies it. No tensorflow.
+
+The section is flat, in config files and on the command line; its fields belong to three dataclasses. `InputSpec`
+travels with a model (in `spec.json`). `FeedOptions` belongs to a run on a machine and is never inherited.
+`Augmentation` holds what is drawn at random in training only.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-SAMPLE_RATE = 16_000  # Hz, of the sound in records and batches
+from ..base.errors import UserError, unknown
+from ..base.section import section
+
+SAMPLE_RATE = 16_000
+"""Hz, of the sound in records and batches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipData:
-    """From prepared records to batches.
+class InputSpec:
+    """All that turns a file or a string into the arrays that the towers take.
+
+    Attributes:
+      num_frames: frames T of a clip; 0 for batches without video (precomputed features).
+      eval_sampling: how frames are drawn, a name of `sampling.SAMPLERS` with its arguments; not random.
+      eval_video: preprocessing of the drawn frames, see `preprocess.OPS`; ends in square frames; not random.
+      pixel_mean: mean of red, green and blue that the video tower subtracts, of pixels 0..1.
+      pixel_std: standard deviation by which it then divides.
+      text: text cleaning, see `text.clean.TEXT_OPS`; "" for none.
+      context_length: tokens L of a text, begin and end included; longer ones are cut and counted.
+      audio_seconds: seconds of sound at `SAMPLE_RATE`; 0 for none.
+      decode: how a media file is decoded before frames are drawn, a part of the fields of `media.decode.DecodeOptions`
+        (fps, short_side, jpeg_quality): as the records were prepared on which the model was trained, which fill it in.
+    """
+
+    num_frames: int = 8
+    eval_sampling: str = "uniform"
+    eval_video: str = "resize_short(224)|center_crop(224)"
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    text: str = ""
+    context_length: int = 64
+    audio_seconds: float = 0.0
+    decode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("num_frames", "audio_seconds"):
+            if getattr(self, name) < 0:
+                raise UserError(f"config.data.{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("pixel_mean", "pixel_std"):
+            value = tuple(float(channel) for channel in getattr(self, name))
+            if len(value) != 3 or (name == "pixel_std" and min(value) <= 0):
+                raise UserError(f"config.data.{name} must be 3 numbers (red, green, blue; std above 0), got {value}")
+            object.__setattr__(self, name, value)
+
+    @property
+    def audio_samples(self) -> int:
+        """Samples S of sound in a row of a batch; 0 for none."""
+        return round(SAMPLE_RATE * self.audio_seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeedOptions:
+    """Where prepared records lie and how they become batches.
 
     Attributes:
       batch_size: rows of the global batch, over all processes.
       dir: folder that `twinreel prepare` made, or its URL. With a mixture: the one whose `eval_split` is evaluated on
         during training ("" = the mixture's first).
       mixture: several folders to train on instead of one: `{name: {"dir": ..., "weight": ..., "split": ...}}`; weight
-        and split (default: `train_split`) may be left out.
+        and split (default: `train_split`) may be omitted.
       temperature: shares of a mixture without weights are proportional to `clips ** (1 / temperature)`.
       mix_by: "row" mixes sources within a batch, "batch" takes each batch from one source.
-      num_frames: frames T of a clip; 0 for batches without video (precomputed features).
       train_split: split to train on.
       eval_split: split to evaluate on during training; "" for none.
-      train_sampling: how frames are drawn for training, a name of `sampling.SAMPLERS` with its arguments.
-      eval_sampling: the same for evaluation.
       window_seconds: draw from a window of this length instead of the whole clip: at a random place for training, in
-        the middle for evaluation. Frames, sound and transcript share it. 0 = the whole clip.
+        the middle for evaluation. Frames, sound, transcript and spans share it. 0 = the whole clip.
       eval_clips: windows V of each clip at evaluation, evenly spread; their embeddings are averaged.
-      train_video: preprocessing for training, see `preprocess.OPS`; ends in square frames.
-      eval_video: the same for evaluation.
-      train_audio: sound augmentation for training, see `transforms.sound.AUDIO_OPS`; "" for none.
-      text: text cleaning, see `text.clean.TEXT_OPS`; "" for none.
       text_from: "captions"; "sentences" = one sentence of the transcript within the window; "transcript" = all of them.
-      prompts: templates such as "a video of {}", of which training draws one for each text; () = the text as it is.
-        Evaluation takes texts as they are.
       captions_per_clip: candidate captions C of a row (multiple-instance losses); above 1 `text` is [b,C,L].
       unique_captions: let no caption stand twice among the valid rows of a global batch (such rows are false
         negatives of each other): another caption of the clip is taken, and where all are taken the row is not valid.
-      context_length: tokens L of a text, begin and end included; longer ones are cut and counted.
-      audio_seconds: seconds of sound in a batch; 0 for a batch without sound.
       features: precomputed features to batch: `{modality: rows n}`; shorter ones are padded, of longer ones the rows at
         the middles of n equal parts of the window are taken.
       group_size: clips of one record `group` that stay together in one global batch (hard negatives).
@@ -58,23 +99,13 @@ class ClipData:
     mixture: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     temperature: float = 1.0
     mix_by: str = "row"
-    num_frames: int = 8
     train_split: str = "train"
     eval_split: str = "val"
-    train_sampling: str = "uniform_jitter"
-    eval_sampling: str = "uniform"
     window_seconds: float = 0.0
     eval_clips: int = 1
-    train_video: str = "random_resized_crop(224)|flip_lr"
-    eval_video: str = "resize_short(224)|center_crop(224)"
-    train_audio: str = ""
-    text: str = ""
     text_from: str = "captions"
-    prompts: tuple[str, ...] = ()
     captions_per_clip: int = 1
     unique_captions: bool = False
-    context_length: int = 64
-    audio_seconds: float = 0.0
     features: Mapping[str, int] = dataclasses.field(default_factory=dict)
     group_size: int = 1
     max_bad_fraction: float = 0.0
@@ -85,7 +116,84 @@ class ClipData:
     cache_dir: str = ""
     cache_gb: float = 0.0
 
-    @property
-    def audio_samples(self) -> int:
-        """Samples S of sound in a row of a batch; 0 for none."""
-        return round(SAMPLE_RATE * self.audio_seconds)
+    def __post_init__(self):
+        for name, least in (
+            *(("window_seconds", 0), ("eval_clips", 1), ("num_threads", 0)),
+            *(("prefetch", 0), ("max_bad_fraction", 0)),
+        ):
+            if getattr(self, name) < least:
+                raise UserError(f"config.data.{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What training draws at random; the defaults show clips and texts as evaluation does.
+
+    Attributes:
+      train_sampling: how frames are drawn, as `InputSpec.eval_sampling`; "" = as there.
+      train_video: preprocessing, as `InputSpec.eval_video`, to frames of the same size; "" = as there.
+      train_audio: sound augmentation, see `transforms.sound.AUDIO_OPS`; "" for none.
+      prompts: templates such as "a video of {}", of which one is drawn for each text; () = the text as it is.
+        Evaluation takes texts as they are.
+    """
+
+    train_sampling: str = ""
+    train_video: str = ""
+    train_audio: str = ""
+    prompts: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The whole section `config.data`.
+
+    Attributes:
+      input: what the model eats.
+      feed: where it comes from.
+      augment: how training varies it.
+    """
+
+    input: InputSpec
+    feed: FeedOptions
+    augment: Augmentation = dataclasses.field(default_factory=Augmentation)
+
+    @classmethod
+    def of(cls, values: Any) -> "DataOptions":
+        """Sort the fields of a flat section into its parts.
+
+        Args:
+          values: `config.data`, a ConfigDict or a mapping.
+
+        Raises:
+          UserError: a field that no part has (the nearest one is suggested), or a value of another type.
+        """
+        if hasattr(values, "to_dict"):
+            values = values.to_dict()
+        if not isinstance(values, Mapping):
+            raise UserError(f"config.data must be a section of fields, got {values!r}")
+        flat = dict(values)
+        known = [name for part in PARTS.values() for name in _fields(part)]
+        for name in flat:
+            if name not in known:
+                raise unknown("field of config.data", name, known)
+        made: dict[str, Any] = {
+            name: section(part, {key: flat[key] for key in _fields(part) if key in flat}, name="data")
+            for name, part in PARTS.items()
+        }
+        return cls(**made)
+
+    def replace(self, **fields: Any) -> "DataOptions":
+        """Return a copy with fields of any part changed."""
+        return DataOptions.of(self.to_dict() | fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the flat section."""
+        return {name: getattr(getattr(self, key), name) for key, part in PARTS.items() for name in _fields(part)}
+
+
+PARTS = {"input": InputSpec, "feed": FeedOptions, "augment": Augmentation}
+"""Attribute of `DataOptions` -> its class."""
+
+
+def _fields(part: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(part)]

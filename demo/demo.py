@@ -51,7 +51,8 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from ..data.prepare.prepare import prepare
-    from ..evaluate.evaluate import evaluate, print_table
+    from ..evaluate.evaluate import evaluate
+    from ..evaluate.terminal import print_table
     from ..pretrain.pretrain import pretrain
     from . import moving_shapes
 

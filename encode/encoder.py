@@ -1,48 +1,82 @@
-"""`twinreel.load`: a checkpoint as a model that encodes media files and strings."""
+"""`twinreel.load`: any model as an `Encoder` of media files, strings, sound and arrays."""
 
-import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float32, Int16, Int32, UInt8
 
 from ..base.errors import UserError
-from ..base.section import section
-from ..data.options import ClipData
+from ..data.options import InputSpec
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
-from ..engine.keeping import checkpoint
-from ..models.dual import DualTower, build, for_loss
+from ..engine.sharding.mesh import make_mesh
+from ..engine.step.state import split_model
+from ..models.dual import DualTower
+from ..zoo.bundle import write_bundle
+from ..zoo.load import load_model, locate
+from ..zoo.spec import ModelSpec
+from .files import frames_of_files, sound_of_files
+from .rows import embed_rows, padded, placed_on, rounded_up, shares
 from .views import embed_views
 
-
-@functools.partial(jax.jit, static_argnums=0)
-def _video(graph: nnx.GraphDef[DualTower], state: nnx.State, video: jax.Array) -> jax.Array:
-    return nnx.merge(graph, state).encode_video(video)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _text(graph: nnx.GraphDef[DualTower], state: nnx.State, text: jax.Array, mask: jax.Array) -> jax.Array:
-    return nnx.merge(graph, state).encode_text(text, mask=mask)
+Embeddings = Float32[np.ndarray, "n E"]
 
 
 class Encoder:
-    """A dual tower with its tokenizer and its preprocessing: everything between a file or a string and its embedding.
+    """A dual tower with its tokenizer and its input: everything between a file or a string and its embedding.
+
+    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls;
+    each decodes and places its share, and all get all results.
 
     Attributes:
-      model: the towers.
+      spec: what the model is; `spec.input` says how its input is made.
       tokenizer: strings to ids.
-      data: the settings of the input (frames, sampling, crop, context length) that the towers were trained with.
-      meta: the checkpoint's meta (config, step, seed, tokenizer, versions).
+      mesh: the devices that compute.
+      source: where the model was loaded from, for protocols; "" of one in memory.
+      meta: of the checkpoint that it comes from; {} of a bundle.
     """
 
-    def __init__(self, *, model: DualTower, tokenizer: Tokenizer, data: ClipData, meta: dict[str, Any]):
-        self.model, self.tokenizer, self.data, self.meta = model, tokenizer, data, meta
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        model: DualTower,
+        tokenizer: Tokenizer | None = None,
+        mesh: Mesh | None = None,
+        source: str = "",
+        meta: Mapping[str, Any] | None = None,
+    ):
+        """Put a model on the devices.
+
+        Args:
+          spec: what it is.
+          model: the towers; parameters that lie on `mesh` already stay where they are.
+          tokenizer: None = as `spec.tokenizer` says.
+          mesh: None = all devices, each with all parameters.
+          source: where it comes from.
+          meta: of its checkpoint.
+        """
+        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        self.tokenizer = tokenizer or tokenizer_from_meta(dict(spec.tokenizer))
+        self.mesh = mesh or make_mesh()
+        self.model = model
+
+    @property
+    def input(self) -> InputSpec:
+        """How the model's input is made."""
+        return self.spec.input
+
+    @property
+    def embed_dim(self) -> int:
+        """E."""
+        assert self.spec.embed_dim is not None
+        return self.spec.embed_dim
 
     @property
     def model(self) -> DualTower:
@@ -51,17 +85,10 @@ class Encoder:
 
     @model.setter
     def model(self, model: DualTower) -> None:
-        self._graph, self._state = nnx.split(model)
+        self._graph, state = nnx.split(model)
+        self._state = placed_on(self.mesh, state)
 
-    def embed_video_batch(self, video: np.ndarray) -> np.ndarray:
-        """Embed frames that are preprocessed already: uint8 `[b,T,H,W,3]` -> float32 `[b,E]`, unit rows."""
-        return np.asarray(_video(self._graph, self._state, jnp.asarray(video)))
-
-    def embed_text_batch(self, text: np.ndarray, *, mask: np.ndarray) -> np.ndarray:
-        """Embed token ids: int32 `[b,L]` and bool `[b,L]` -> float32 `[b,E]`, unit rows."""
-        return np.asarray(_text(self._graph, self._state, jnp.asarray(text), jnp.asarray(mask)))
-
-    def encode_text(self, strings: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
+    def encode_text(self, strings: Sequence[str], *, batch_size: int = 256) -> Embeddings:
         """Embed strings.
 
         Args:
@@ -69,86 +96,190 @@ class Encoder:
           batch_size: how many at a time.
 
         Returns:
-          float32 `[n,E]`, rows of unit length.
+          float32 [n,E], rows of unit length.
         """
-        if isinstance(strings, str):
-            raise UserError(f"encode_text wants a list of strings, got one string; write encode_text([{strings!r}])")
-        clean = text_cleaner(self.data.text)
-        ids, mask, _ = self.tokenizer.encode([clean(s) for s in strings], context_length=self.data.context_length)
-        parts = []
-        for i in range(0, len(ids), batch_size):
-            part = slice(i, i + batch_size)
-            parts.append(self.embed_text_batch(_pad(ids[part], batch_size), mask=_pad(mask[part], batch_size)))
-        return _joined(parts, rows=len(ids), width=self.model.embed_dim)
+        _refuse_one(strings, of=str, method="encode_text")
+        clean = text_cleaner(self.input.text)
+        texts = [clean(string) for string in strings]
+        ids, mask, _ = self.tokenizer.encode(texts, context_length=self.input.context_length)
+        return self.encode_text_ids(ids, mask=mask, batch_size=batch_size)
 
-    def encode_video(self, paths: Iterable[str | Path], *, batch_size: int = 16) -> np.ndarray:
-        """Decode and embed media files with the checkpoint's own sampling and preprocessing.
+    def encode_text_ids(
+        self, ids: Int32[np.ndarray, "n L"], *, mask: Bool[np.ndarray, "n L"], batch_size: int = 256
+    ) -> Embeddings:
+        """Embed token ids.
+
+        Args:
+          ids: int32 [n,L], L at most the context length.
+          mask: True = a real token.
+          batch_size: how many at a time.
+
+        Returns:
+          float32 [n,E], rows of unit length.
+        """
+        ids, mask = np.asarray(ids, np.int32), np.asarray(mask, bool)
+        if ids.ndim != 2 or ids.shape != mask.shape:
+            raise UserError(f"ids of shape {ids.shape} and mask of shape {mask.shape}; wanted two of the shape [n,L]")
+        return self._embed({"text": ids, "text_mask": mask}, side="text", batch_size=batch_size)
+
+    def encode_video(
+        self, paths: Iterable[str | Path], *, batch_size: int = 16, workers: int = 0, progress: bool = False
+    ) -> Embeddings:
+        """Decode and embed media files, with the model's own sampling and preprocessing.
 
         Args:
           paths: n files of any format that PyAV decodes.
           batch_size: how many at a time.
+          workers: processes that decode; 0 = one per core.
+          progress: draw a progress bar on standard error.
 
         Returns:
-          float32 `[n,E]`, rows of unit length.
+          float32 [n,E], rows of unit length.
 
         Raises:
           UserError: a file that does not exist or cannot be decoded; names it and the reason.
         """
-        if isinstance(paths, (str, Path)):
-            raise UserError(f"encode_video wants a list of paths, got one; write encode_video([{str(paths)!r}])")
-        paths = [Path(p) for p in paths]
-        parts = []
-        for i in range(0, len(paths), batch_size):
-            frames = np.stack([self._frames(path) for path in paths[i : i + batch_size]])
-            parts.append(embed_views(self.embed_video_batch, _pad(frames, batch_size)))
-        return _joined(parts, rows=len(paths), width=self.model.embed_dim)
+        files = _listed(paths, method="encode_video")
+        size = self._rounded(batch_size, len(files))
+        parts = frames_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
+        embed = functools.partial(self._collect_one, side="video", size=size)
+        return self._joined([embed_views(lambda v: embed({"video": v}), part) for part in parts], total=len(files))
 
-    def _frames(self, path: Path) -> np.ndarray:
-        from ..data.batches.pipeline import encode_frames
-        from ..data.media.decode import DecodeError, DecodeOptions, decode_clip
+    def encode_audio(
+        self, paths: Iterable[str | Path], *, batch_size: int = 32, workers: int = 0, progress: bool = False
+    ) -> Embeddings:
+        """Decode and embed the sound of media files: the middle `audio_seconds` of each.
 
-        prepared = self.meta["data"]["prepare"]
-        fields = {field.name for field in dataclasses.fields(DecodeOptions)}
-        options = DecodeOptions(**{key: prepared[key] for key in fields & prepared.keys()} | {"audio": False})
-        try:
-            return encode_frames(self.data, clip=decode_clip(path, options=options))
-        except DecodeError as error:
-            raise UserError(f"{path} cannot be encoded: {error}") from error
+        Args:
+          paths: n sound files, or films with a sound track.
+          batch_size: how many at a time.
+          workers: processes that decode; 0 = one per core.
+          progress: draw a progress bar on standard error.
+
+        Returns:
+          float32 [n,E], rows of unit length.
+
+        Raises:
+          UserError: the model has no audio tower; or a file without sound, or that cannot be decoded.
+        """
+        self._needs("audio")
+        files = _listed(paths, method="encode_audio")
+        size = self._rounded(batch_size, len(files))
+        parts = sound_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
+        rows = ({"audio": sound, "audio_lengths": lengths} for sound, lengths in parts)
+        return self._joined([self._collect_one(part, side="audio", size=size) for part in rows], total=len(files))
+
+    def encode_video_arrays(self, video: UInt8[np.ndarray, "n T H W 3"], *, batch_size: int = 32) -> Embeddings:
+        """Embed frames that are preprocessed already.
+
+        Args:
+          video: uint8 RGB [n,T,H,W,3] of the model's own T, H and W; or [n,V,T,H,W,3] of V views, whose embeddings are
+            averaged.
+          batch_size: how many at a time.
+
+        Returns:
+          float32 [n,E], rows of unit length.
+
+        Raises:
+          UserError: another dtype or number of axes, or channels that do not come last.
+        """
+        video = np.asarray(video)
+        if video.dtype != np.uint8 or video.ndim not in (5, 6) or video.shape[-1] != 3:
+            raise UserError(
+                f"video of dtype {video.dtype} and shape {video.shape}; wanted uint8 pixels 0..255 of shape [n,T,H,W,3]"
+                " (channels last)"
+            )
+        return embed_views(lambda view: self._embed({"video": view}, side="video", batch_size=batch_size), video)
+
+    def encode_audio_arrays(
+        self,
+        audio: Int16[np.ndarray, "n S"],
+        *,
+        lengths: Int32[np.ndarray, "n"] | None = None,
+        batch_size: int = 64,
+    ) -> Embeddings:
+        """Embed sound.
+
+        Args:
+          audio: int16 [n,S] at 16 kHz, S = 16000 * `audio_seconds`.
+          lengths: real samples of each row; what follows is padding. None = all.
+          batch_size: how many at a time.
+
+        Returns:
+          float32 [n,E], rows of unit length.
+        """
+        self._needs("audio")
+        audio = np.asarray(audio)
+        if audio.dtype != np.int16 or audio.ndim != 2:
+            raise UserError(f"sound of dtype {audio.dtype} and shape {audio.shape}; wanted int16 [n,S] at 16 kHz")
+        real = np.full(len(audio), audio.shape[1], np.int32) if lengths is None else np.asarray(lengths, np.int32)
+        return self._embed({"audio": audio, "audio_lengths": real}, side="audio", batch_size=batch_size)
+
+    def embed_local(self, rows: dict[str, np.ndarray], *, side: str) -> dict[str, np.ndarray]:
+        """Embed one global batch of which each process gives its own rows; see `rows.embed_rows`."""
+        return embed_rows(self._graph, self._state, rows, side=side, mesh=self.mesh)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as a bundle (`spec.json`, the tokenizer's file, `model.safetensors`); return its folder.
+
+        Raises:
+          UserError: the folder is not empty.
+        """
+        params = {path: np.asarray(value) for path, value in split_model(self.model).items()}
+        return write_bundle(folder, spec=self.spec, params=params)
+
+    def _embed(self, rows: dict[str, np.ndarray], *, side: str, batch_size: int) -> Embeddings:
+        """Embed rows of which every process holds all."""
+        self._needs(side)
+        total = len(next(iter(rows.values())))
+        size = self._rounded(batch_size, total)
+        parts = ({key: value[own] for key, value in rows.items()} for _, own in shares(total, batch_size=size))
+        return self._joined([self._collect_one(part, side=side, size=size) for part in parts], total=total)
+
+    def _collect_one(self, part: dict[str, np.ndarray], *, side: str, size: int) -> Embeddings:
+        """Embed a global batch of `size` rows of which `part` holds this process's, as far as there are any."""
+        local = size // jax.process_count()
+        filled = {key: padded(value, size=local) for key, value in part.items()}
+        return self.embed_local(filled, side=side)["embedding"]
+
+    def _joined(self, found: list[Embeddings], *, total: int) -> Embeddings:
+        return np.concatenate([*found, np.zeros((0, self.embed_dim), np.float32)])[:total]
+
+    def _rounded(self, batch_size: int, total: int) -> int:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1")
+        return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
+
+    def _needs(self, side: str) -> None:
+        if side not in self.spec.towers:
+            raise UserError(f"this model has no {side} tower (it has: {', '.join(self.spec.towers)})")
 
 
-def _pad(rows: np.ndarray, size: int) -> np.ndarray:
-    """Fill up to `size` rows with zeros, so that every batch compiles to one program."""
-    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
+def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder:
+    """Open a model as an `Encoder`.
 
-
-def _joined(parts: list[np.ndarray], *, rows: int, width: int) -> np.ndarray:
-    return np.concatenate([*parts, np.zeros((0, width), np.float32)])[:rows]
-
-
-def load(path: str | Path) -> Encoder:
-    """Open a checkpoint (a step folder, a checkpoints folder or a workdir) as an `Encoder`.
+    Args:
+      path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder or one checkpoint.
+      mesh: the devices that compute; None = all.
 
     Raises:
-      UserError: no readable checkpoint there, one of another objective, or parameters that do not fit.
+      UserError: nothing readable there, a model with a head instead of a joint space, or parameters that do not fit.
     """
-    step_folder = checkpoint.resolve(Path(path))
-    meta = checkpoint.read_meta(step_folder)
-    if meta.get("objective") != "contrastive":
+    located = locate(path)
+    if located.spec.heads:
         raise UserError(
-            f"{step_folder} is a checkpoint of objective {meta.get('objective')!r}, encoding wants 'contrastive'; "
-            "give the checkpoint of a `twinreel pretrain` run"
+            f"{located.path} is a model with a head ({', '.join(located.spec.heads)}) and has no joint space to encode "
+            "into; `twinreel predict` labels files with it"
         )
-    tokenizer = tokenizer_from_meta(meta["tokenizer"])
-    data = section(ClipData, meta["config"]["data"], name="data")
-    model = section(
-        build,
-        for_loss(meta["config"]["model"], loss=meta["config"].get("loss", {}).get("name", "infonce")),
-        name="model",
-        num_frames=data.num_frames,
-        context_length=data.context_length,
-        vocab_size=tokenizer.vocab_size,
-        audio_samples=data.audio_samples,
-        rngs=nnx.Rngs(0),
-    )
-    checkpoint.restore_model(step_folder, model=model)
-    return Encoder(model=model, tokenizer=tokenizer, data=data, meta=meta)
+    model = load_model(located)
+    return Encoder(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
+
+
+def _refuse_one(values: Any, *, of: type | tuple[type, ...], method: str) -> None:
+    if isinstance(values, of):
+        raise UserError(f"{method} wants a list, got one; write {method}([{str(values)!r}])")
+
+
+def _listed(paths: Iterable[str | Path], *, method: str) -> list[Path]:
+    _refuse_one(paths, of=(str, Path), method=method)
+    return [Path(path) for path in paths]

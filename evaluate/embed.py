@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -14,41 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from ..base.errors import UserError, unknown
+from ..data.options import DataOptions, FeedOptions
+from ..encode.encoder import Encoder
+from ..encode.rows import rounded_up, shares
+from ..encode.views import embed_views
 from .metrics import check_pair
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
-    from ..data.options import ClipData
-    from ..data.text.tokenizer import Tokenizer
 
 CAPTIONS = ("all", "first")
-
-
-class Encoder(Protocol):
-    """What evaluation needs of `serve.encoder.Encoder`. Both functions return float32 [b,E]."""
-
-    @property
-    def data(self) -> "ClipData":
-        """How the model's input is made."""
-        ...
-
-    @property
-    def tokenizer(self) -> "Tokenizer":
-        """The tokenizer of the checkpoint."""
-        ...
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What the checkpoint says of itself."""
-        ...
-
-    def embed_video_batch(self, video: np.ndarray) -> np.ndarray:
-        """Embed preprocessed frames, uint8 [b,T,H,W,3]."""
-        ...
-
-    def embed_text_batch(self, text: np.ndarray, *, mask: np.ndarray) -> np.ndarray:
-        """Embed token ids, int32 [b,L], under their mask, bool [b,L]."""
-        ...
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -162,22 +137,26 @@ def embed_split(
     split: str,
     captions: str = "all",
     batch_size: int = 32,
+    feed: FeedOptions | None = None,
     shuffle_frames_seed: int | None = None,
     progress: bool = True,
 ) -> Embeddings:
     """Embed every clip of a split and its captions.
 
-    A clip without a caption is embedded too: the captions of others are measured against it (the protocol counts
-    such clips as `videos_without_text`).
+    The rows of a batch are split over the devices, and over the processes that decode them. All processes must call
+    this; each gets all embeddings. A clip without a caption is embedded too: the captions of others are measured
+    against it (the protocol counts such clips as `videos_without_text`).
 
     Args:
-      encoder: the model with its tokenizer and its input settings; its `data.dir` is replaced by that of `records`.
+      encoder: the model with its tokenizer and its input.
       records: the opened folder of prepared records.
       split: which split.
       captions: "all" of each clip, or its "first".
-      batch_size: rows embedded at a time; the last batch is padded, so the model compiles once.
+      batch_size: rows of a global batch; rounded up to a multiple of the devices. The last batch is padded, so the
+        model compiles once.
+      feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
       shuffle_frames_seed: embed the clips a second time with their frames in a random order (`video_shuffled`).
-      progress: draw a progress bar with rate and time left on standard error.
+      progress: draw a progress bar with rate and time left on standard error, on the first process.
 
     Raises:
       UserError: no such split, no caption in it, a value of `captions` that does not exist, a batch size below 1.
@@ -190,20 +169,17 @@ def embed_split(
         raise UserError(f"batch_size is {batch_size}; wanted 1 or more (--batch_size)")
     rows = list(records.rows(split))
     texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
-    data = dataclasses.replace(encoder.data, dir=str(records.folder))
-    sizes = {"split": split, "batch_size": batch_size, "progress": progress, "rows": rows}
-    text, truncated = _embed_texts(encoder, texts, data=data, batch_size=batch_size, progress=progress)
-    video = _embed_videos(encoder, data, what="clips", shuffle_frames_seed=None, **sizes)
-    shuffled = None
-    if shuffle_frames_seed is not None:
-        shuffled = _embed_videos(
-            encoder, data, what="clips, frames shuffled", shuffle_frames_seed=shuffle_frames_seed, **sizes
-        )
+    size = rounded_up(batch_size, mesh=encoder.mesh)
+    feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
+    data = DataOptions(input=encoder.input, feed=feed)
+    text, truncated = _embed_texts(encoder, texts, batch_size=size, progress=progress)
+    videos = _Videos(encoder, rows=rows, split=split, shuffle_frames_seed=shuffle_frames_seed)
+    videos.embed(data, batch_size=size, progress=progress)
     return Embeddings(
         text=text,
-        video=video,
+        video=videos.found(),
         video_of_text=video_of_text,
-        video_shuffled=shuffled,
+        video_shuffled=None if shuffle_frames_seed is None else videos.found(shuffled=True),
         captions=texts,
         rows=rows,
         protocol=_protocol(data, split=split, captions=captions, records=records) | {"texts_truncated": truncated},
@@ -223,78 +199,118 @@ def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[
     return [text for texts in chosen for text in texts], index
 
 
-def _protocol(data: "ClipData", *, split: str, captions: str, records: "Records") -> dict[str, Any]:
+def _protocol(data: DataOptions, *, split: str, captions: str, records: "Records") -> dict[str, Any]:
+    spec, feed = data.input, data.feed
     return {
         "dataset": records.folder.resolve().name,
         "split": split,
         "fps": records.options.get("fps"),
         "short_side": records.options.get("short_side"),
-        "frames": data.num_frames,
-        "sampling": data.eval_sampling,
-        "preprocessing": data.eval_video,
-        "text_cleaning": data.text,
-        "context_length": data.context_length,
+        "frames": spec.num_frames,
+        "sampling": spec.eval_sampling,
+        "windows": feed.eval_clips,
+        "window_seconds": feed.window_seconds,
+        "preprocessing": spec.eval_video,
+        "text_cleaning": spec.text,
+        "context_length": spec.context_length,
         "captions": captions,
     }
 
 
-def _embed_texts(
-    encoder: Encoder, texts: list[str], *, data: "ClipData", batch_size: int, progress: bool
-) -> tuple[np.ndarray, int]:
+def _embed_texts(encoder: Encoder, texts: list[str], *, batch_size: int, progress: bool) -> tuple[np.ndarray, int]:
     """Return float32 [n,E] and how many texts were longer than the context."""
     from ..data.text.clean import text_cleaner
 
-    cleaned = list(map(text_cleaner(data.text), texts))
-    ids, mask, truncated = encoder.tokenizer.encode(cleaned, context_length=data.context_length)
+    cleaned = list(map(text_cleaner(encoder.input.text), texts))
+    ids, mask, truncated = encoder.tokenizer.encode(cleaned, context_length=encoder.input.context_length)
     # Equal texts are embedded once: in two places of a batch a device may round one differently, and break their tie.
     _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
     parts = []
-    starts = range(0, len(first), batch_size)
-    for start in _track(starts, "captions", total=len(first), batch_size=batch_size, progress=progress):
+    batches = list(shares(len(first), batch_size=batch_size))
+    for _, own in _track(batches, "captions", total=len(first), batch_size=batch_size, progress=progress):
         # The last batch is filled up by starting again from the first text, so that the model compiles once.
-        rows = first[np.arange(start, start + batch_size) % len(first)]
-        parts.append(np.asarray(encoder.embed_text_batch(ids[rows], mask=mask[rows]), dtype=np.float32))
-    return np.concatenate(parts)[place], truncated
+        rows = first[np.arange(own.start, own.stop) % len(first)]
+        found = encoder.embed_local({"text": ids[rows], "text_mask": mask[rows]}, side="text")
+        parts.append(found["embedding"])
+    return np.concatenate(parts)[: len(first)][place], truncated
 
 
-def _embed_videos(
-    encoder: Encoder,
-    data: "ClipData",
-    *,
-    split: str,
-    rows: list[dict[str, Any]],
-    batch_size: int,
-    shuffle_frames_seed: int | None,
-    what: str,
-    progress: bool,
-) -> np.ndarray:
-    """Return float32 [m,E] in record order."""
-    from ..data.batches.pipeline import eval_batches
-    from ..encode.views import embed_views
+class _Videos:
+    """The clips of a split, embedded batch by batch; each record is read and decoded once, by one process."""
 
-    batches = eval_batches(
-        data,
-        tokenizer=encoder.tokenizer,
-        split=split,
-        batch_size=batch_size,
-        shuffle_frames_seed=shuffle_frames_seed,
-    )
-    found: dict[int, np.ndarray] = {}
-    first: dict[bytes, int] = {}  # clips of equal frames get one embedding, for the reason given in _embed_texts
-    for batch in _track(batches, what, total=len(rows), batch_size=batch_size, progress=progress):
-        embedded = embed_views(encoder.embed_video_batch, batch["video"])
-        for row in np.flatnonzero(batch["valid"]):
-            clip = int(batch["clip_index"][row])
-            frames = hashlib.blake2b(batch["video"][row].tobytes(), digest_size=16).digest()
-            same = first.setdefault(frames, clip)
-            found[clip] = embedded[row] if same == clip else found[same]
-    lost = [row["clip_id"] for clip, row in enumerate(rows) if clip not in found]
-    if lost:
-        raise UserError(
-            f"the input pipeline gave {len(found)} of the {len(rows)} clips of split {split!r} (first missing: "
-            f"{lost[0]!r}); the records are damaged: prepare the data set again"
+    def __init__(self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, shuffle_frames_seed: int | None):
+        self._encoder, self._rows, self._split, self._seed = encoder, rows, split, shuffle_frames_seed
+        self._plain: dict[int, np.ndarray] = {}
+        self._shuffled: dict[int, np.ndarray] = {}
+        self._first: dict[bytes, int] = {}  # clips of equal frames get one embedding, as equal texts do
+
+    def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
+        """Embed all clips; every process must call it."""
+        import jax
+
+        from ..data.batches.pipeline import eval_batches
+
+        batches = eval_batches(
+            data,
+            tokenizer=self._encoder.tokenizer,
+            split=self._split,
+            batch_size=batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
-    return np.stack([found[clip] for clip in range(len(rows))])
+        for batch in _track(batches, "clips", total=len(self._rows), batch_size=batch_size, progress=progress):
+            clip, video = batch["clip_index"], batch["video"]
+            rest = {"clip": clip, "digest": np.stack([_digest(frames) for frames in video])}
+            self._take(self._views(video, rest=rest), into=self._plain)
+            if self._seed is not None:
+                mixed = np.stack(
+                    [_shuffled(v, key=(self._seed, max(int(c), 0))) for v, c in zip(video, clip, strict=True)]
+                )
+                self._take(self._views(mixed, rest=rest), into=self._shuffled)
+
+    def found(self, *, shuffled: bool = False) -> np.ndarray:
+        """Return float32 [m,E] in record order.
+
+        Raises:
+          UserError: a clip that the input pipeline did not give.
+        """
+        found = self._shuffled if shuffled else self._plain
+        lost = [row["clip_id"] for clip, row in enumerate(self._rows) if clip not in found]
+        if lost:
+            raise UserError(
+                f"the input pipeline gave {len(found)} of the {len(self._rows)} clips of split {self._split!r} (first "
+                f"missing: {lost[0]!r}); the records are damaged: prepare the data set again"
+            )
+        return np.stack([found[clip] for clip in range(len(self._rows))])
+
+    def _views(self, video: np.ndarray, *, rest: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Embed this process's rows; returns those of all processes."""
+        got: dict[str, np.ndarray] = {}
+
+        def embed(view: np.ndarray) -> np.ndarray:
+            got.update(self._encoder.embed_local({"video": view, **rest}, side="video"))
+            return got["embedding"]
+
+        return {**got, "embedding": embed_views(embed, video), **{key: got[key] for key in rest}}
+
+    def _take(self, got: dict[str, np.ndarray], *, into: dict[int, np.ndarray]) -> None:
+        for clip, digest, row in zip(got["clip"].tolist(), got["digest"], got["embedding"], strict=True):
+            if clip >= 0:
+                same = self._first.setdefault(digest.tobytes(), clip)
+                into[clip] = into[same] if same in into and into is self._plain else row
+
+
+def _digest(frames: np.ndarray) -> np.ndarray:
+    """Return int32 [4], equal for equal frames only."""
+    return np.frombuffer(hashlib.blake2b(frames.tobytes(), digest_size=16).digest(), np.int32)
+
+
+def _shuffled(video: np.ndarray, *, key: tuple[int, int]) -> np.ndarray:
+    """Put the T frames [T,...], or those of each view [V,T,...], in a random order; the same one for the same key."""
+    generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+    views = video[None] if video.ndim == 4 else video
+    mixed = np.stack([view[generator.permutation(len(view))] for view in views])
+    return mixed.reshape(video.shape)
 
 
 class _Rate(ProgressColumn):

@@ -11,17 +11,22 @@ from ..base.parser import Parser
 
 if TYPE_CHECKING:
     from .embed import Embeddings, Encoder
+    from .metrics import RowError
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
   twinreel evaluate runs/demo --data runs/demo/data --split test --out runs/demo/report
-  twinreel evaluate --embeddings embeddings.npz            (prints the JSON, nothing else, on standard output)
+  twinreel evaluate --embeddings runs/demo/report/embeddings.npz
 
-OUT receives index.html with its media/ (open it from disk), retrieval.json, and embeddings.npz, from which the second
-form makes the same JSON again (add --out, and --data for the pictures, to make the page again too).
+OUT receives index.html with its media/ (open it from disk), retrieval.json, and embeddings.npz. The second form
+computes the same figures again from embeddings.npz; add --out to write the page again, and --data for its thumbnails.
+--json prints the content of retrieval.json on standard output, and nothing else, instead of the table.
 
-embeddings.npz of any origin: text [n,E], video [m,E], video_of_text int [n] (the row of each text's video). Rows are
-L2-normalised here. Ties are settled by expectation, with optimistic and pessimistic values beside."""
+--embeddings takes a file of any origin: text [n,E], video [m,E], video_of_text int [n] (the row of each text's video).
+Rows are L2-normalised here. Ties are resolved in expectation; best- and worst-case values are reported alongside.
+
+Where texts repeat, as class names do, "any match" rows count every clip with the same text as right, and clips are
+also classified among the distinct texts if these are at most half of all."""
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +43,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
+    parser.add_argument("--json", action="store_true", help="print the content of retrieval.json instead of the table")
     args, _ = parser.parse(argv)
     if args.embeddings:
         return _from_embeddings(args)
@@ -55,8 +61,7 @@ def main(argv: list[str]) -> int:
         shuffle_seed=args.shuffle_seed,
         allow_missing=args.allow_missing,
     )
-    print_table(results)
-    print(f"report: {args.out / 'index.html'}")
+    _print(results, args)
     return 0
 
 
@@ -98,10 +103,8 @@ def evaluate(
     if split in records.splits:  # the quick refusals come before the checkpoint is read
         split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
     from ..encode.encoder import load
-    from ..engine.keeping import checkpoint as checkpoints
 
-    step_folder = checkpoints.resolve(Path(checkpoint))
-    encoder = load(step_folder)
+    encoder = load(checkpoint)
     found = embed_for_report(
         encoder,
         records=records,
@@ -117,8 +120,13 @@ def evaluate(
         "step": encoder.meta.get("step"),
         "seed": encoder.meta.get("seed"),
     }
-    history = step_folder.parent.parent / "metrics.jsonl"
-    return write(found, out=Path(out), records=records, history=history if history.is_file() else None)
+    return write(found, out=Path(out), records=records, history=_history(Path(checkpoint)))
+
+
+def _history(model: Path) -> Path | None:
+    """Return the metrics of the run to which a checkpoint belongs, if they lie in one of the folders around it."""
+    around = [model / "metrics.jsonl", *(parent / "metrics.jsonl" for parent in model.absolute().parents[:2])]
+    return next((path for path in around if path.is_file()), None)
 
 
 def embed_for_report(
@@ -141,13 +149,12 @@ def embed_for_report(
     from .retrieval import name_test_set, split_coverage
 
     rows = records.rows(split) if split in records.splits else []
-    trained = encoder.meta.get("data", {}).get("prepare", {})
     warnings = record_mismatches(
-        trained=trained,
+        trained=encoder.input.decode,
         prepared=records.options,
         rows=rows,
-        num_frames=encoder.data.num_frames,
-        sound=encoder.data.audio_seconds > 0,
+        num_frames=encoder.input.num_frames,
+        sound=encoder.input.audio_seconds > 0,
     )
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -169,19 +176,39 @@ def embed_for_report(
 
 
 def measure(embeddings: "Embeddings") -> dict[str, Any]:
-    """Return the content of `retrieval.json` for embeddings; `order_twins` is there where the clips have twins."""
+    """Return the content of `retrieval.json` for embeddings; `order_twins` is there where the clips have twins.
+
+    Raises:
+      UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
+    """
+    from .metrics import RowError, unit_rows
+    from .repeated import caption_numbers
     from .retrieval import retrieval_report
     from .twins import order_twins
 
-    results = retrieval_report(
-        text=embeddings.text,
-        video=embeddings.video,
-        video_of_text=embeddings.video_of_text,
-        protocol=embeddings.protocol,
-        coverage=embeddings.coverage,
-    )
+    try:
+        if embeddings.video_shuffled is not None:
+            unit_rows(embeddings.video_shuffled, name="video_shuffled")
+        results = retrieval_report(
+            text=embeddings.text,
+            video=embeddings.video,
+            video_of_text=embeddings.video_of_text,
+            same_text=caption_numbers(embeddings),
+            protocol=embeddings.protocol,
+            coverage=embeddings.coverage,
+        )
+    except RowError as error:
+        item = _name_of_row(embeddings, error)
+        raise UserError(f"{item}: {error}" if item else str(error)) from error
     twins = order_twins(embeddings)
     return results | ({"order_twins": twins} if twins["n"] else {})
+
+
+def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:
+    """Return the clip id or the text of a row; "" where the embeddings came without them."""
+    if error.array == "text":
+        return f"text {embeddings.captions[error.row]!r}" if embeddings.captions else ""
+    return f"clip {embeddings.rows[error.row]['clip_id']!r}" if embeddings.rows else ""
 
 
 def write(embeddings: "Embeddings", *, out: Path, records: Any = None, history: Path | None = None) -> dict[str, Any]:
@@ -201,7 +228,7 @@ def write(embeddings: "Embeddings", *, out: Path, records: Any = None, history: 
     results = measure(embeddings)
     out.mkdir(parents=True, exist_ok=True)
     embeddings.save(out / "embeddings.npz")
-    (out / "retrieval.json").write_text(to_json(results))
+    (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
     write_report(out, results=results, embeddings=embeddings, records=records, history=history)
     return results
 
@@ -212,7 +239,7 @@ def to_json(results: dict[str, Any]) -> str:
 
 
 def _from_embeddings(args: Namespace) -> int:
-    """Measure saved embeddings; standard output gets the JSON and nothing else."""
+    """Measure saved embeddings."""
     from .embed import Embeddings
 
     if args.checkpoint:
@@ -222,46 +249,19 @@ def _from_embeddings(args: Namespace) -> int:
         from ..data.batches.records import Records
 
         results = write(found, out=args.out, records=Records(args.data) if args.data else None)
-        print(f"report: {args.out / 'index.html'}", file=sys.stderr)
     else:
         results = measure(found)
-    sys.stdout.write(to_json(results))
+    _print(results, args)
     return 0
 
 
-def print_table(results: dict[str, Any]) -> None:
-    """Print the figures of a report as one table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
+def _print(results: dict[str, Any], args: Namespace) -> None:
+    """Print the table, or with --json the JSON and nothing else, on standard output."""
+    from .terminal import print_table
 
-    protocol, coverage = results["protocol"], results["coverage"]
-    table = Table()
-    keys = ("R@1", "R@5", "R@10", "MdR", "MnR")
-    for name in ("", *keys):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, key in (("text to video", "text_to_video"), ("video to text", "video_to_text")):
-        block = results[key]
-        table.add_row(name, *(f"{block[k]:.1f}" for k in keys))
-        if block["optimistic"] != block["pessimistic"]:
-            for bound in ("optimistic", "pessimistic"):
-                table.add_row(f"  {bound}", *(f"{block[bound][k]:.1f}" for k in keys), style="dim")
-    console = Console()
-    console.print(
-        f"zero-shot retrieval, {protocol['dataset']} / {protocol['split']}: "
-        f"{protocol['texts']} texts, {protocol['videos']} videos"
-    )
-    console.print(table)
-    if protocol["videos_without_text"]:
-        console.print(f"{protocol['videos_without_text']} videos have no text: candidates only")
-    if protocol.get("benchmark"):
-        console.print(
-            f"benchmark {protocol['benchmark']}, subset id {str(protocol['subset_id'])[:16]}", highlight=False
-        )
-    if coverage["missing"]:
-        console.print(f"coverage {100 * coverage['fraction']:.2f} %: {coverage['missing']} clips are missing")
-    if twins := results.get("order_twins"):
-        shuffled = twins["accuracy_shuffled"]
-        console.print(
-            f"order twins {twins['accuracy']:.1f} % of {twins['n']} captions (chance 50 %)"
-            + (f", frames shuffled {shuffled:.1f} %" if shuffled is not None else "")
-        )
+    if args.json:
+        sys.stdout.write(to_json(results))
+    else:
+        print_table(results)
+    if args.out:
+        print(f"report: {args.out / 'index.html'}", file=sys.stderr if args.json else sys.stdout)

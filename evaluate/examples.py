@@ -1,14 +1,15 @@
 """The report's examples: queries with the clips that they found, and pairs of order twins."""
 
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..pages.markup import Html, join, tag
+from ..pages.thumbnails import clip_figure, write_strip, write_webp
 from .embed import Embeddings
 from .metrics import Ranks, check_pair, cosine, paired_cosine
-from .pictures import clip_frames, write_sheet, write_webp
+from .pictures import clip_frames
 from .twins import twin_pairs
 
 if TYPE_CHECKING:
@@ -32,40 +33,36 @@ class Gallery:
         """Return the first caption of a clip, or its number where captions are not known."""
         return self._first_caption.get(clip, f"clip {clip}")
 
-    def figure(self, clip: int, *, note: str, mark: str = "", caption: str | None = None, sheet: bool = False) -> str:
+    def figure(self, clip: int, *, note: Html, mark: str = "", caption: str | None = None, strip: bool = False) -> Html:
         """Return one clip as `<figure>`.
 
         Args:
           clip: index in the split.
-          note: HTML below the picture.
+          note: the line below the picture.
           mark: CSS class.
-          caption: text below the note; the clip's first caption by default.
-          sheet: frames side by side instead of the moving picture.
+          caption: below the note; the clip's first caption by default.
+          strip: frames side by side instead of the moving picture.
         """
-        caption = self.caption(clip) if caption is None else caption
-        return (
-            f'<figure class="clip {mark}">{self._picture(clip, sheet=sheet)}'
-            f'<figcaption><span class="note">{note}</span>'
-            f'<span class="own" title="{escape(caption)}">{escape(caption)}</span></figcaption></figure>'
-        )
+        own = self.caption(clip)
+        caption = own if caption is None else caption
+        return clip_figure(self._picture(clip, strip=strip), note=note, caption=caption, alt=own, mark=mark)
 
     def shape(self) -> str:
-        """Return the CSS aspect ratio that suits most clips, `W / H`."""
+        """Return the CSS aspect ratio that suits most clips."""
         ratios = [row["width"] / row["height"] for row in self._embeddings.rows if row.get("height")]
         return f"{np.clip(np.median(ratios), 0.75, 16 / 9) if ratios else 4 / 3:.3f}"
 
-    def _picture(self, clip: int, *, sheet: bool) -> str:
+    def _picture(self, clip: int, *, strip: bool) -> str | None:
         if self._records is None:
-            return '<span class="blank"></span>'
-        path = self._out / "media" / f"clip-{clip:05d}{'-sheet' if sheet else ''}.webp"
+            return None
+        path = self._out / "media" / f"clip-{clip:05d}{'-strip' if strip else ''}.webp"
         if not path.exists():
             jpegs, timestamps_s = clip_frames(self._records, split=str(self._split), index=clip)
-            if sheet:
-                write_sheet(path, jpegs=jpegs)
+            if strip:
+                write_strip(path, jpegs=jpegs)
             else:
                 write_webp(path, jpegs=jpegs, timestamps_s=timestamps_s)
-        alt = escape(self.caption(clip))
-        return f'<img src="media/{path.name}" alt="{alt}" loading="lazy" decoding="async">'
+        return f"media/{path.name}"
 
 
 def pick_queries(ranks: Ranks, *, embeddings: Embeddings, seed: int) -> tuple[list[int], list[int]]:
@@ -85,37 +82,47 @@ def pick_queries(ranks: Ranks, *, embeddings: Embeddings, seed: int) -> tuple[li
     return sorted(sampled.tolist()), worst
 
 
-def query_card(query: int, *, embeddings: Embeddings, ranks: Ranks, gallery: Gallery) -> str:
-    """Return one query with its five best clips, the right one marked, and the right one behind if it is not there."""
+def query_card(
+    query: int, *, embeddings: Embeddings, ranks: Ranks, gallery: Gallery, same_text: np.ndarray | None = None
+) -> Html:
+    """Return a query with its five best clips; if no right one is among them, the query's own clip stands apart.
+
+    Args:
+      query: index of the caption.
+      embeddings: of the split.
+      ranks: of text to video.
+      gallery: of the split's clips.
+      same_text: int [n], equal for equal captions: clips with the query's text are marked, too. None: its own only.
+    """
     text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
     scores = cosine(text[query : query + 1], gallery=video)[0]
-    right = int(index[query])
+    own = int(index[query])
+    alike = set() if same_text is None else set(index[same_text == same_text[query]].tolist()) - {own}
+    marks = dict.fromkeys(alike, ("alike", " same text")) | {own: ("right", " right clip")}
+
+    def figure(clip: int, *, place: str = "", caption: str | None = None) -> Html:
+        mark, name = marks.get(clip, ("", ""))
+        note = join([tag("b", f"{scores[clip]:.3f}"), name])
+        return gallery.figure(clip, note=note, mark=f"{mark} {place}".strip(), caption=caption)
+
     best = np.argsort(-scores, kind="stable")[:_TOP].tolist()
-    figures = [
-        gallery.figure(
-            clip,
-            note=f"<b>{scores[clip]:.3f}</b>" + (" right clip" if clip == right else ""),
-            mark="right" if clip == right else "",
-            # The right clip may have many captions: show the one that was asked for.
-            caption=embeddings.captions[query] if clip == right else None,
-        )
-        for clip in best
-    ]
+    # The own clip may have many captions: show the one that was asked for.
+    figures = [figure(clip, caption=embeddings.captions[query] if clip == own else None) for clip in best]
+    apart = "" if marks.keys() & set(best) else figure(own, place="apart", caption="")
     rank = ranks.expected[query]
-    verdict = "first" if rank <= 1 else "near" if rank <= _TOP else "far"
+    grade = "first" if rank <= 1 else "near" if rank <= _TOP else "far"
     tied = f", tied with {ranks.equal[query]}" if ranks.equal[query] else ""
-    apart = ""
-    if right not in best:
-        apart = gallery.figure(right, note=f"<b>{scores[right]:.3f}</b> right clip", mark="right apart", caption="")
-    caption = escape(embeddings.captions[query])
-    return (
-        f'<article class="query"><header><q title="{caption}">{caption}</q>'
-        f'<span class="rank {verdict}">rank {_number(rank)}{tied}</span>{apart}</header>'
-        f'<div class="strip">{"".join(figures)}</div></article>'
+    caption = embeddings.captions[query]
+    header = tag(
+        "header",
+        tag("q", caption, title=caption),
+        tag("span", f"rank {_number(rank)}{tied}", class_=f"rank {grade}"),
+        apart,
     )
+    return tag("article", header, tag("div", *figures, class_="five"), class_="query")
 
 
-def twin_cards(*, embeddings: Embeddings, gallery: Gallery, seed: int) -> str:
+def twin_cards(*, embeddings: Embeddings, gallery: Gallery, seed: int) -> Html:
     """Return a few pairs of twins: the frames of both clips in order, each caption with its score on both."""
     pairs, _ = twin_pairs(embeddings)
     text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
@@ -128,12 +135,12 @@ def twin_cards(*, embeddings: Embeddings, gallery: Gallery, seed: int) -> str:
         for own, twin in (pair, pair[::-1]):
             caption = first_caption[own]
             here, there = paired_cosine(text[[caption, caption]], second=video[[own, twin]])
-            sign, verdict = (">", "right") if here > there else ("<", "wrong") if here < there else ("=", "")
-            note = f"own clip <b>{here:.3f}</b> {escape(sign)} twin {there:.3f}"
-            mark = f"sheet {verdict}"
-            figures.append(gallery.figure(own, note=note, mark=mark, caption=embeddings.captions[caption], sheet=True))
-        cards.append(f'<div class="pair">{"".join(figures)}</div>')
-    return "".join(cards)
+            sign, grade = (">", "right") if here > there else ("<", "wrong") if here < there else ("=", "")
+            note = join(["own clip ", tag("b", f"{here:.3f}"), f" {sign} twin {there:.3f}"])
+            mark = f"strip {grade}".strip()
+            figures.append(gallery.figure(own, note=note, mark=mark, caption=embeddings.captions[caption], strip=True))
+        cards.append(tag("div", *figures, class_="pair"))
+    return tag("div", *cards, class_="pairs")
 
 
 def _number(rank: float) -> str:

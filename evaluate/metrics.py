@@ -1,14 +1,15 @@
-"""Retrieval metrics in pure NumPy: ranks and recalls whose ties are settled by expectation, not by the sorting routine.
+"""Retrieval metrics in NumPy. Ties are resolved in expectation, not by a sorting routine.
 
-A query has `g` candidates strictly above its right one and `e` others equal to it. Over a uniformly random order of
-the tied ones, recall at K is `clip((K - g) / (e + 1), 0, 1)` and the rank is `1 + g + e / 2`. Optimistic values win
-every tie, pessimistic ones lose every tie.
+A query has `g` wrong candidates strictly above its best right one; at the score of that one stand `e` wrong candidates
+and `p` right ones. Over a uniformly random order of these tied candidates, the first right one is at rank
+`1 + g + e / (p + 1)` in expectation. With one right candidate (p = 1) recall at K is `clip((K - g) / (e + 1), 0, 1)`.
+Optimistic values assume that every tie is won, pessimistic ones that every tie is lost.
 
 Scores are cosines in float64. Two measures keep ties from depending on the order in which a BLAS adds its products:
 equal rows of the gallery are scored once, and scores are rounded to multiples of 2^-40 (about 1e-12).
 """
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,30 +20,49 @@ from ..base.errors import UserError
 RECALL_AT = (1, 5, 10)
 TIE_RULE = (
     "expectation over a uniformly random order of the tied: with g others strictly above and e others equal, "
-    "R@K counts clip((K - g) / (e + 1), 0, 1) and the rank is 1 + g + e/2; optimistic wins ties, pessimistic loses them"
+    "R@K counts clip((K - g) / (e + 1), 0, 1) and the rank is 1 + g + e/2; optimistic: every tie is won, "
+    "pessimistic: every tie is lost"
 )
 SCORE = "cosine of L2-normalised rows in float64, rounded to multiples of 2^-40"
 
 _GRID = 2.0**40
-_CHUNK_BYTES = 64 << 20
+
+
+class RowError(UserError):
+    """A row of embeddings that cannot be scored.
+
+    Attributes:
+      array: name of the array.
+      row: index of the row.
+    """
+
+    def __init__(self, message: str, *, array: str, row: int):
+        super().__init__(message)
+        self.array, self.row = array, row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """How each query's right candidate stands: `above` (g) and `equal` (e, itself not counted), both int64 [n].
+    """Where each query's best right candidate stands; all fields int64 [n].
 
-    >>> one = Ranks(above=np.array([2]), equal=np.array([1]))
+    Attributes:
+      above: wrong candidates with a higher score (g).
+      equal: wrong candidates with the same score (e).
+      right: right candidates with that score, itself included (p); 1 unless several candidates are right.
+
+    >>> one = Ranks(above=np.array([2, 2]), equal=np.array([1, 2]), right=np.array([1, 3]))
     >>> one.optimistic.tolist(), one.expected.tolist(), one.pessimistic.tolist()
-    ([3], [3.5], [4])
+    ([3, 3], [3.5, 3.5], [4, 5])
     """
 
     above: np.ndarray
     equal: np.ndarray
+    right: np.ndarray | int = 1
 
     @property
     def expected(self) -> np.ndarray:
         """Ranks from 1 in expectation over the order of the tied, float64 [n]."""
-        return 1 + self.above + self.equal / 2
+        return 1 + self.above + self.equal / (self.right + 1)
 
     @property
     def optimistic(self) -> np.ndarray:
@@ -56,14 +76,16 @@ class Ranks:
 
 
 def ranks(similarity: np.ndarray, *, positives: np.ndarray) -> Ranks:
-    """Count, for each query, the candidates above its right one and those equal to it.
+    """Rank the best right candidate of each query.
 
     Args:
       similarity: float [n,m], the score of query i with candidate j.
-      positives: int [n], the right candidate of each query, in [0, m).
+      positives: int [n], the right candidate of each query, in [0, m); or bool [n,m], True where candidate j is right
+        for query i, at least one in each row.
 
     Raises:
-      UserError: a score that is not finite (its row and column are named) or a positive out of range.
+      UserError: a score that is not finite (its row and column are named), a positive out of range, or a query
+        without any.
 
     The second query ties with two others; the third has one above and one equal:
 
@@ -75,7 +97,6 @@ def ranks(similarity: np.ndarray, *, positives: np.ndarray) -> Ranks:
     similarity = np.asarray(similarity)
     if similarity.ndim != 2 or 0 in similarity.shape:
         raise UserError(f"similarity has shape {similarity.shape}; wanted [queries, candidates], neither of them 0")
-    positives = check_index(positives, name="positives", length=len(similarity), limit=similarity.shape[1])
     finite = np.isfinite(similarity)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
@@ -83,14 +104,33 @@ def ranks(similarity: np.ndarray, *, positives: np.ndarray) -> Ranks:
             f"similarity of query row {row} with candidate {column} is {similarity[row, column]}; wanted a finite "
             "score: look for NaN or inf in that row's embedding"
         )
-    right = np.take_along_axis(similarity, positives[:, None], axis=1)  # [n,1]
-    above = np.count_nonzero(similarity > right, axis=1)
-    equal = np.count_nonzero(similarity == right, axis=1) - 1
+    positives = np.asarray(positives)
+    if positives.dtype == bool:
+        return _several_right(similarity, right=positives)
+    positives = check_index(positives, name="positives", length=len(similarity), limit=similarity.shape[1])
+    best = np.take_along_axis(similarity, positives[:, None], axis=1)  # [n,1]
+    above = np.count_nonzero(similarity > best, axis=1)
+    equal = np.count_nonzero(similarity == best, axis=1) - 1
     return Ranks(above=above.astype(np.int64), equal=equal.astype(np.int64))
 
 
+def _several_right(similarity: np.ndarray, *, right: np.ndarray) -> Ranks:
+    if right.shape != similarity.shape or not right.any(axis=1).all():
+        raise UserError(
+            f"'positives' is bool of shape {right.shape}; wanted that of the scores, {similarity.shape}, and a right "
+            "candidate in each row"
+        )
+    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)  # [n,1]
+    tied = similarity == best
+    return Ranks(
+        above=np.count_nonzero(similarity > best, axis=1),
+        equal=np.count_nonzero(tied & ~right, axis=1),
+        right=np.count_nonzero(tied & right, axis=1),
+    )
+
+
 def recall_at(ranks: Ranks, *, k: int) -> float:
-    """Return R@K in percent, in expectation over the order of the tied.
+    """Return R@K in percent: how often a right candidate is among the first K, in expectation over the order of ties.
 
     Two queries: one is right alone at the top, one shares the top with one other, so it counts half at K = 1:
 
@@ -101,8 +141,19 @@ def recall_at(ranks: Ranks, *, k: int) -> float:
 
     >>> recall_at(Ranks(above=np.zeros(4), equal=np.full(4, 3)), k=1)
     25.0
+
+    Three right and two wrong candidates tie: the first two places hold two wrong ones in 1 of 10 orders.
+
+    >>> round(recall_at(Ranks(above=np.zeros(1), equal=np.array([2]), right=np.array([3])), k=2), 9)
+    90.0
     """
-    return 100 * float(np.clip((k - ranks.above) / (ranks.equal + 1), 0, 1).mean())
+    left = k - ranks.above  # places among the first K for the tied
+    hit = np.clip(left / (ranks.equal + 1), 0, 1)
+    several = np.broadcast_to(ranks.right, hit.shape)
+    for query in np.flatnonzero((several > 1) & (left > 0) & (left <= ranks.equal)):
+        places, wrong, right = int(left[query]), int(ranks.equal[query]), int(several[query])
+        hit[query] = 1 - math.comb(wrong, places) / math.comb(wrong + right, places)
+    return 100 * float(hit.mean())
 
 
 def summary(ranks: Ranks) -> dict[str, Any]:
@@ -134,66 +185,6 @@ def _settled(rank: np.ndarray) -> dict[str, float]:
 
 def _middle(rank: np.ndarray) -> dict[str, float]:
     return {"MdR": float(np.median(rank)), "MnR": float(rank.mean())}
-
-
-def text_to_video(
-    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, chunk_bytes: int = _CHUNK_BYTES
-) -> Ranks:
-    """Rank each caption's own video among all videos.
-
-    Args:
-      text: float [n,E], one row per caption; normalised here.
-      video: float [m,E], one row per video; normalised here.
-      video_of_text: int [n], each caption's video.
-      chunk_bytes: how much memory one block of scores may take; the [n,m] matrix never exists as a whole.
-
-    Raises:
-      UserError: wrong shapes, a row that is zero or not finite, an index out of range.
-
-    Two captions of video 0, one of video 1; videos 1 and 2 are equal, so the last caption ties:
-
-    >>> video = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    >>> text = np.array([[3.0, 1.0], [1.0, 2.0], [0.0, 5.0]])
-    >>> text_to_video(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
-    [1.0, 3.0, 1.5]
-    """
-    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
-    gallery, copy_of = distinct_rows(video)
-    rows = [
-        ranks(cosine(text[block], gallery=gallery)[:, copy_of], positives=video_of_text[block])
-        for block in _blocks(len(text), columns=len(video), chunk_bytes=chunk_bytes)
-    ]
-    return _join(rows)
-
-
-def video_to_text(
-    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, chunk_bytes: int = _CHUNK_BYTES
-) -> Ranks:
-    """Rank each video among the videos by their captions: a video's score with another is the best of its captions.
-
-    Videos without a caption are neither queries nor candidates here (they remain candidates of text-to-video).
-    Arguments and errors as in `text_to_video`.
-
-    Returns:
-      Ranks of the videos that have captions, in the order of their index.
-
-    Video 0 finds its second caption best; video 1's best caption is one of video 0's:
-
-    >>> video = np.array([[1.0, 0.0], [0.6, 0.8]])
-    >>> text = np.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
-    >>> video_to_text(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
-    [1.0, 2.0]
-    """
-    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
-    by_video = np.argsort(video_of_text, kind="stable")
-    captioned, starts = np.unique(video_of_text[by_video], return_index=True)
-    gallery, copy_of = distinct_rows(text[by_video])
-    rows = []
-    for block in _blocks(len(captioned), columns=len(text), chunk_bytes=chunk_bytes):
-        scores = cosine(video[captioned[block]], gallery=gallery)[:, copy_of]  # [c,n], captions by video
-        best = np.maximum.reduceat(scores, starts, axis=1)  # [c, videos with captions]
-        rows.append(ranks(best, positives=np.arange(len(captioned))[block]))
-    return _join(rows)
 
 
 def cosine(queries: np.ndarray, *, gallery: np.ndarray) -> np.ndarray:
@@ -236,7 +227,8 @@ def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
     """Return `rows` [n,E] divided by their L2 norms, float64.
 
     Raises:
-      UserError: not a [n,E] array of numbers, or a row that is zero or not finite (the first such row is named).
+      UserError: not a [n,E] array of numbers.
+      RowError: a row is zero or not finite (the first such row is named).
 
     >>> unit_rows(np.array([[3.0, 4.0]]), name="video").tolist()
     [[0.6, 0.8]]
@@ -246,15 +238,19 @@ def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
         raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
     # A contiguous float64 copy: each row's norm is then summed alike wherever it stands, so equal rows stay equal.
     rows = np.ascontiguousarray(rows, dtype=np.float64)
-    norm = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
-    bad = np.flatnonzero(~(np.isfinite(norm[:, 0]) & (norm[:, 0] > 0)))
+    finite, nonzero = np.isfinite(rows).all(axis=1), rows.any(axis=1)
+    bad = np.flatnonzero(~(finite & nonzero))
     if len(bad):
-        what = "all zero" if norm[bad[0], 0] == 0 else "not finite (NaN or inf)"
-        raise UserError(
-            f"row {bad[0]} of {name!r} is {what} ({len(bad)} of {len(rows)} rows are zero or not finite); "
-            "an embedding must have a direction: encode that row again or leave it out"
+        reason = "not finite (NaN or inf)" if not finite[bad[0]] else "all zero"
+        raise RowError(
+            f"row {bad[0]} of {name!r} is {reason} ({len(bad)} of {len(rows)} rows are zero or not finite); "
+            "an embedding must have a direction: encode that row again or leave it out",
+            array=name,
+            row=int(bad[0]),
         )
-    return rows / norm
+    # Scaling by a power of two is exact; without it the squares of 1e-200 or 1e200 are 0 or inf.
+    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
+    return rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))
 
 
 def check_pair(
@@ -289,16 +285,3 @@ def check_index(index: np.ndarray, *, name: str, length: int, limit: int) -> np.
     if len(bad):
         raise UserError(f"{name!r}[{bad[0]}] is {index[bad[0]]}; wanted an index from 0 to {limit - 1}")
     return index.astype(np.int64)
-
-
-def _blocks(length: int, *, columns: int, chunk_bytes: int) -> Iterator[slice]:
-    """Cut `length` rows of `columns` float64 scores into slices of at most `chunk_bytes` (and at least one row)."""
-    rows = max(1, chunk_bytes // (8 * columns))
-    for start in range(0, length, rows):
-        yield slice(start, start + rows)
-
-
-def _join(parts: list[Ranks]) -> Ranks:
-    return Ranks(
-        above=np.concatenate([part.above for part in parts]), equal=np.concatenate([part.equal for part in parts])
-    )

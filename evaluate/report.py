@@ -1,25 +1,33 @@
-"""The report page: one folder that opens from disk, without network, fonts or scripts."""
+"""The page of the retrieval report: one folder that opens from disk, without network, fonts or scripts."""
 
 import json
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .charts import heat_map, rank_histogram, recall_curves, score_histogram, training_curves
+from ..pages.markup import Html, join, tag
+from ..pages.page import details, paragraph, section, write_page
+from ..pages.tables import Row, Tile, protocol_list, table, tiles
+from .charts import cosine_map, rank_histogram, recall_curves, score_histogram, training_curves
+from .directions import text_to_video
 from .embed import Embeddings
 from .examples import Gallery, pick_queries, query_card, twin_cards
 from .metrics import RECALL_AT, Ranks, check_pair, cosine
+from .repeated import CLASSIFICATION, caption_numbers, repetition
 from .retrieval import retrieval_ranks
 from .twins import CHANCE
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _KEYS = (*(f"R@{k}" for k in RECALL_AT), "MdR", "MnR")
+_ROWS = {
+    "text_to_video": "Text → video",
+    "video_to_text": "Video → text",
+    "text_to_video_any_match": "Text → video, any match",
+    "video_to_text_any_match": "Video → text, any match",
+}
 _HEAT_CLIPS, _SCORE_CLIPS = 100, 1000
 _SEED = 0
 
@@ -37,7 +45,7 @@ def write_report(
     Args:
       out: the folder; made if absent. Thumbnails of an earlier report in it are replaced.
       results: the content of `retrieval.json`.
-      embeddings: what `results` was measured on; without captions the page has no examples.
+      embeddings: the embeddings that `results` was measured on; without captions the page has no examples.
       records: the prepared data set, for thumbnails; None for a page without them.
       history: `metrics.jsonl` of the training run, for the curves; None for a page without them.
 
@@ -49,187 +57,216 @@ def write_report(
     for old in media.glob("clip-*.webp"):
         old.unlink()
     ranks = retrieval_ranks(text=embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
+    same_text = caption_numbers(embeddings) if "text_to_video_any_match" in results else None
     gallery = Gallery(out, embeddings=embeddings, records=records)
-    sections = [
-        _figures(results),
-        _table(results),
-        _protocol(results["protocol"]),
-        _twins(results, embeddings=embeddings, gallery=gallery),
-        _queries(embeddings=embeddings, ranks=ranks[0], gallery=gallery),
-        _charts(embeddings=embeddings, ranks=ranks),
-        _training(history),
-    ]
     protocol = results["protocol"]
-    page = Template((_TEMPLATES / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{protocol['dataset'] or 'embeddings'} · {protocol['split'] or 'all'}"),
+    return write_page(
+        out / "index.html",
+        kind="zero-shot retrieval",
+        title=f"{protocol['dataset'] or 'embeddings'} · {protocol['split'] or 'all'}",
         subtitle=_subtitle(protocol),
-        style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        shape=gallery.shape(),
-        body="\n".join(part for part in sections if part),
-        version=escape(protocol["twinreel"]),
+        sections=[
+            _figures(results),
+            _table(results),
+            section("Protocol", protocol_list(protocol)),
+            _twins(results, embeddings=embeddings, gallery=gallery),
+            *_queries(embeddings=embeddings, ranks=ranks[0], gallery=gallery, same_text=same_text),
+            _charts(embeddings=embeddings, ranks=ranks, same_text=same_text),
+            _training(history),
+        ],
+        footer=join(
+            [
+                "The same figures are in ",
+                tag("a", "retrieval.json", href="retrieval.json"),
+                "; ",
+                tag("code", "twinreel evaluate --embeddings embeddings.npz"),
+                " computes them again. Clips longer than six seconds are played faster here.",
+            ]
+        ),
+        variables={"shape": gallery.shape()},
     )
-    path = out / "index.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def _subtitle(protocol: dict[str, Any]) -> str:
     parts = [f"{protocol['texts']:,} captions against {protocol['videos']:,} clips"]
     if protocol["frames"]:
-        parts.append(f"{protocol['frames']} frames a clip")
+        parts.append(f"{protocol['frames']} frames per clip")
     if protocol["step"] is not None:
         parts.append(f"checkpoint at step {protocol['step']:,}")
-    return escape(" · ".join(parts))
+    return " · ".join(parts)
 
 
-def _figures(results: dict[str, Any]) -> str:
-    """The headline: four or five large numbers, each with what it means and its chance level."""
+def _figures(results: dict[str, Any]) -> Html:
+    """The headline figures, each with its chance level."""
     t2v, v2t, videos = results["text_to_video"], results["video_to_text"], results["protocol"]["videos"]
-    tiles = [
-        (f"{t2v['R@1']:.1f}", "%", "Text → video R@1", f"chance {_percent(100 / videos)}"),
-        (f"{v2t['R@1']:.1f}", "%", "Video → text R@1", f"chance {_percent(100 / v2t['n'])}"),
-        (f"{t2v['R@5']:.1f}", "%", "Text → video R@5", f"chance {_percent(min(100, 500 / videos))}"),
-        (f"{t2v['MdR']:g}", "", "Median rank", f"text → video, of {videos:,}"),
+    shown = [
+        ("Text → video R@1", t2v["R@1"], f"chance {_percent(100 / videos)}"),
+        ("Video → text R@1", v2t["R@1"], f"chance {_percent(100 / v2t['n'])}"),
+        ("Text → video R@5", t2v["R@5"], f"chance {_percent(min(100, 500 / videos))}"),
     ]
+    if block := results.get("text_to_video_any_match"):
+        shown.append(("Any match R@1", block["R@1"], f"text → video; chance {_percent(block['chance_R@1'])}"))
+    if block := results.get(CLASSIFICATION):
+        shown.append(
+            (
+                "Classification top-1",
+                block["top1"],
+                f"of {block['classes']:,} texts; chance {_percent(block['chance'])}",
+            )
+        )
     if twins := results.get("order_twins"):
         shuffled = twins["accuracy_shuffled"]
-        below = f"frames shuffled {shuffled:.1f} %" if shuffled is not None else f"chance {CHANCE:.0f} %"
-        tiles.append((f"{twins['accuracy']:.1f}", "%", "Order twins", below))
-    cells = "".join(
-        f'<div class="tile"><dt>{escape(name)}</dt><dd>{value}<small>{unit}</small></dd><p>{escape(below)}</p></div>'
-        for value, unit, name, below in tiles
-    )
-    return f'<dl class="tiles">{cells}</dl>'
+        note = f"frames shuffled {shuffled:.1f} %" if shuffled is not None else f"chance {CHANCE:.0f} %"
+        shown.append(("Order twins", twins["accuracy"], note))
+    made = [Tile(name=name, value=f"{value:.1f}", unit="%", note=note) for name, value, note in shown]
+    made.insert(3, Tile(name="Median rank", value=f"{t2v['MdR']:g}", note=f"text → video, of {videos:,}"))
+    return tiles(made)
 
 
 def _percent(value: float) -> str:
     return f"{value:.1f} %" if value >= 0.1 else f"{value:.2g} %"
 
 
-def _table(results: dict[str, Any]) -> str:
-    """Both directions with their bounds, and the coverage."""
+def _table(results: dict[str, Any]) -> Html:
+    """All rows, with best and worst cases where there are ties, and the coverage."""
     rows = []
-    for name, key in (("Text → video", "text_to_video"), ("Video → text", "video_to_text")):
-        block = results[key]
-        for label, values, mark in (
-            (name, block, "main"),
-            ("every tie won", block["optimistic"], "bound"),
-            ("every tie lost", block["pessimistic"], "bound"),
-        ):
-            cells = "".join(f"<td>{values[k]:.2f}</td>" for k in _KEYS)
-            n = f"<td>{block['n']:,}</td>" if mark == "main" else "<td></td>"
-            rows.append(f'<tr class="{mark}"><th scope="row">{label}</th>{cells}{n}</tr>')
-    names = ("R@1, %", "R@5, %", "R@10, %", "median rank", "mean rank", "queries")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    repeated = results["protocol"]["texts"] - results["protocol"]["distinct_texts"]
-    again = (
-        f" {repeated:,} captions repeat another; only the clip that each came with counts as right." if repeated else ""
+    for key, name in _ROWS.items():
+        if block := results.get(key):
+            rows.append(_row(name, block, n=f"{block['n']:,}", mark="main"))
+            if block["optimistic"] != block["pessimistic"]:
+                rows.append(_row("best case", block["optimistic"], mark="bound"))
+                rows.append(_row("worst case", block["pessimistic"], mark="bound"))
+    head = ("R@1, %", "R@5, %", "R@10, %", "median rank", "mean rank", "queries")
+    ties = (
+        "Scores are raw cosines, without re-ranking. Ties are resolved in expectation over a uniformly random order of "
+        "the tied candidates. Where there are any, two more rows give the best case (every tie is won) and the worst "
+        "case (every tie is lost)."
     )
-    return (
-        f'<section><h2>Retrieval</h2><div class="wide"><table><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{_coverage(results['coverage'])}"
-        '<p class="aside">Ties are settled by expectation over a uniformly random order of the tied; the rows below '
-        f"each direction are the bounds. Scores are raw cosines, without re-ranking.{again}</p></section>"
+    return section(
+        "Retrieval",
+        table(head, rows=rows),
+        *_coverage(results["coverage"]),
+        *map(paragraph, repetition(results)),
+        paragraph(ties, class_="aside"),
     )
 
 
-def _coverage(coverage: dict[str, Any]) -> str:
+def _row(name: str, figures: dict[str, float], *, mark: str, n: str = "") -> Row:
+    return Row(name=name, cells=[*(f"{figures[key]:.2f}" for key in _KEYS), n], mark=mark)
+
+
+def _coverage(coverage: dict[str, Any]) -> list[Html]:
     if coverage["expected"] is None:
-        return '<p class="coverage">Coverage unknown: these embeddings came without a list of the clips expected.</p>'
+        unknown = "Coverage unknown: these embeddings came without a list of the clips of the split."
+        return [paragraph(unknown, class_="aside")]
     line = f"Coverage {_exact(100 * coverage['fraction'])} %: {coverage['found']:,} of {coverage['expected']:,} clips."
-    if not coverage["missing"]:
-        return f'<p class="coverage">{line}</p>'
-    clips = "".join(
-        f"<li><code>{escape(clip['clip_id'])}</code> {escape(clip['reason'])}</li>"
-        for clip in coverage["missing_clips"]
-    )
-    return (
-        f'<p class="coverage short">{line} The figures are not comparable with those on the whole split.</p>'
-        f"<details><summary>{coverage['missing']:,} missing clips</summary><ul>{clips}</ul></details>"
-    )
+    missing = coverage["missing"]
+    if not missing:
+        return [paragraph(line, class_="aside")]
+    clips = [tag("li", tag("code", clip["clip_id"]), " ", clip["reason"]) for clip in coverage["missing_clips"]]
+    return [
+        paragraph(line, " The figures are not comparable with those of the whole split.", class_="bad"),
+        details(f"{missing:,} missing clip{'s' * (missing != 1)}", tag("ul", *clips)),
+    ]
 
 
 def _exact(percent: float) -> str:
-    """A percentage that says 100 only where nothing is missing."""
+    """A percentage that is 100 only where nothing is missing."""
     return "100" if percent == 100 else f"{min(percent, 99.99):.2f}"
 
 
-def _twins(results: dict[str, Any], *, embeddings: Embeddings, gallery: Gallery) -> str:
+def _twins(results: dict[str, Any], *, embeddings: Embeddings, gallery: Gallery) -> Html:
     twins = results.get("order_twins")
     if not twins:
-        return ""
+        return Html()
     shuffled = twins["accuracy_shuffled"]
-    control = f", and <b>{shuffled:.1f} %</b> once the clip's frames are shuffled" if shuffled is not None else ""
-    cards = twin_cards(embeddings=embeddings, gallery=gallery, seed=_SEED) if embeddings.captions else ""
-    return (
-        "<section><h2>Order twins</h2><p>Twins show the same events in another order, and so do their captions; only a "
-        "model that sees time can tell which belongs to which. Of "
-        f"{twins['n']:,} captions <b>{twins['accuracy']:.1f} %</b> score their own clip above the twin{control}. "
-        f"Chance is {CHANCE:.0f} %. Below, each pair with its frames from first to last.</p>"
-        f'<div class="pairs">{cards}</div></section>'
+    control = [] if shuffled is None else [", and ", tag("b", f"{shuffled:.1f} %"), " when the frames are shuffled"]
+    text = paragraph(
+        "Twins show the same events in a different order, and their captions differ in the same way; only a model that "
+        f"uses the order of frames can tell them apart. Of {twins['n']:,} captions ",
+        tag("b", f"{twins['accuracy']:.1f} %"),
+        " score their own clip above its twin",
+        *control,
+        f". Chance is {CHANCE:.0f} %. Each pair below is shown with its frames from first to last.",
     )
+    cards = twin_cards(embeddings=embeddings, gallery=gallery, seed=_SEED) if embeddings.captions else ""
+    return section("Order twins", text, cards)
 
 
-def _queries(*, embeddings: Embeddings, ranks: Ranks, gallery: Gallery) -> str:
+def _queries(
+    *, embeddings: Embeddings, ranks: Ranks, gallery: Gallery, same_text: np.ndarray | None
+) -> tuple[Html, ...]:
     """Captions with their five best clips: a seeded sample, then the worst."""
     if not embeddings.captions:
-        return ""
+        return ()
+    marked = "The right clip is outlined."
+    if same_text is not None:
+        arrays = {"video": embeddings.video, "video_of_text": embeddings.video_of_text, "same_text": same_text}
+        ranks = text_to_video(embeddings.text, **arrays)
+        marked = (
+            "The caption's own clip is outlined, and so are clips with the same text (dashed); ranks are any-match."
+        )
     sampled, worst = pick_queries(ranks, embeddings=embeddings, seed=_SEED)
 
-    def cards(queries: list[int]) -> str:
-        return "".join(query_card(q, embeddings=embeddings, ranks=ranks, gallery=gallery) for q in queries)
+    def cards(queries: list[int]) -> Html:
+        shown = {"embeddings": embeddings, "ranks": ranks, "gallery": gallery, "same_text": same_text}
+        return join(query_card(query, **shown) for query in queries)
 
-    rest = f"seed {_SEED}; the {len(worst)} worst follow below" if worst else f"seed {_SEED}"
-    parts = [
-        f"<section><h2>What a caption finds</h2><p>{len(sampled)} captions drawn at random ({rest}) and the five "
-        "best clips of each, best first, with cosine and own caption. The right clip is outlined.</p>"
-        f"{cards(sampled)}</section>"
-    ]
+    below = f"; the {len(worst)} worst follow below" if worst else ""
+    intro = (
+        f"{len(sampled)} captions drawn at random (seed {_SEED}{below}) and the five best clips of each, best first, "
+        f"with their cosines and own captions. {marked}"
+    )
+    parts = [section("Example queries", paragraph(intro), cards(sampled))]
     if worst:
-        parts.append(
-            f"<section><h2>Where it fails most</h2><p>The {len(worst)} worst ranks; the right clip stands at the left "
-            "where it is not among the five.</p>"
-            f"{cards(worst)}</section>"
-        )
-    return "\n".join(parts)
+        failed = f"The {len(worst)} worst ranks. If no right clip is among the five, it is shown below the caption."
+        parts.append(section("Worst queries", paragraph(failed), cards(worst)))
+    return tuple(parts)
 
 
-def _charts(*, embeddings: Embeddings, ranks: tuple[Ranks, Ranks]) -> str:
+def _charts(*, embeddings: Embeddings, ranks: tuple[Ranks, Ranks], same_text: np.ndarray | None) -> Html:
     t2v, v2t = ranks
-    similarity, several = _first_similarity(embeddings, clips=_HEAT_CLIPS)
     total = len(embeddings.video)
-    which = f"The first {len(similarity)} of {total:,} clips" if total > len(similarity) else f"All {total:,} clips"
-    caption = " (first caption of each)" if several else ""
+    similarity, _ = _first_similarity(embeddings, clips=_HEAT_CLIPS)
+    shown = len(similarity)
+    which = f"The first {shown} of {total:,} clips" if total > shown else f"All {total:,} clips"
+    several = " (first caption of each)" if len(embeddings.text) > len(np.unique(embeddings.video_of_text)) else ""
+    own = "" if same_text is None else " Only a text's own clip counts."
+    scores, scored = _first_similarity(embeddings, clips=_SCORE_CLIPS)
+    right = np.eye(len(scores), dtype=bool)
+    if same_text is not None:
+        right |= same_text[scored][:, None] == same_text[scored]
     figures = (
         (
             recall_curves(text_to_video=t2v, video_to_text=v2t, videos=total),
-            "Share of queries whose right answer is among the first K.",
+            f"Share of queries whose right answer is among the first K.{own}",
         ),
-        (rank_histogram(text_to_video=t2v, video_to_text=v2t), "Where the right answer stands."),
+        (rank_histogram(text_to_video=t2v, video_to_text=v2t), f"Ranks of the right answers.{own}"),
         (
-            heat_map(similarity),
-            f"{which}{caption}, like clips side by side. The diagonal holds the right pairs; blocks around it are "
+            cosine_map(similarity),
+            f"{which}{several}, similar clips side by side. Right pairs lie on the diagonal; blocks around it are "
             "clips that look or read alike.",
         ),
         (
-            score_histogram(_first_similarity(embeddings, clips=_SCORE_CLIPS)[0]),
+            score_histogram(scores, right=right),
             "Cosines of right pairs and of all others: the further apart, the better the towers agree.",
         ),
     )
-    cells = "".join(f"<figure>{svg}<figcaption>{text}</figcaption></figure>" for svg, text in figures)
-    return f'<section><h2>Ranks and scores</h2><div class="charts">{cells}</div></section>'
+    cells = [tag("figure", svg, tag("figcaption", text)) for svg, text in figures]
+    return section("Ranks and scores", tag("div", *cells, class_="charts"))
 
 
-def _first_similarity(embeddings: Embeddings, *, clips: int) -> tuple[np.ndarray, bool]:
-    """Cosines of the first `clips` captioned clips with their first captions, like clips side by side.
+def _first_similarity(embeddings: Embeddings, *, clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of the first `clips` captioned clips with their first captions, similar clips side by side.
 
-    Also says whether any clip has more captions than that one.
+    Returns:
+      float64 [c,c], captions by clips, and the index of each caption, int [c].
     """
     text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
     captioned, captions = np.unique(index, return_index=True)
     chosen, captions = captioned[:clips], captions[:clips]
     order = _chain(cosine(video[chosen], gallery=video[chosen]))
-    return cosine(text[captions[order]], gallery=video[chosen[order]]), len(index) > len(captioned)
+    return cosine(text[captions[order]], gallery=video[chosen[order]]), captions[order]
 
 
 def _chain(similarity: np.ndarray) -> list[int]:
@@ -241,9 +278,9 @@ def _chain(similarity: np.ndarray) -> list[int]:
     return order
 
 
-def _training(history: Path | None) -> str:
+def _training(history: Path | None) -> Html:
     if history is None:
-        return ""
+        return Html()
     lines, broken = [], 0
     for line in history.read_text(encoding="utf-8").splitlines():
         try:
@@ -252,18 +289,7 @@ def _training(history: Path | None) -> str:
             broken += 1
     svg = training_curves(lines)
     if not svg:
-        return ""
-    note = f'<p class="aside">Unreadable lines of {escape(history.name)} left out: {broken}.</p>' if broken else ""
-    return f'<section><h2>Training</h2><figure class="full">{svg}</figure>{note}</section>'
-
-
-def _protocol(protocol: dict[str, Any]) -> str:
-    """Everything needed to say what was measured; what is not known is said to be unknown."""
-    rows = []
-    for key, value in protocol.items():
-        text = "; ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-        text = "unknown" if text is None else "none" if text == "" else text
-        mark = ' class="long"' if len(str(text)) > 60 else ""
-        rows.append(f"<div{mark}><dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(str(text))}</dd></div>")
-    rows.sort(key=lambda row: 'class="long"' in row)
-    return f'<section><h2>Protocol</h2><dl class="protocol">{"".join(rows)}</dl></section>'
+        return Html()
+    left_out = f"Unreadable lines of {history.name} left out: {broken}."
+    note = paragraph(left_out, class_="aside") if broken else ""
+    return section("Training", tag("figure", svg, class_="full"), note)

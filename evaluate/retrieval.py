@@ -10,7 +10,9 @@ import numpy as np
 from .. import __version__
 from ..base.errors import UserError
 from ..data.manifest import ids_sha256
-from .metrics import SCORE, TIE_RULE, Ranks, check_index, distinct_rows, summary, text_to_video, video_to_text
+from .directions import text_to_video, video_to_text
+from .metrics import SCORE, TIE_RULE, Ranks, check_index, distinct_rows, summary
+from .repeated import any_match
 
 AGGREGATION = (
     "each caption is its own query; video to text: a video's score with another is the maximum over that video's "
@@ -43,38 +45,42 @@ def retrieval_report(
     text: np.ndarray,
     video: np.ndarray,
     video_of_text: np.ndarray,
+    same_text: np.ndarray | None = None,
     protocol: dict[str, Any] | None = None,
     coverage: dict[str, Any] | None = None,
-    ranks: tuple[Ranks, Ranks] | None = None,
 ) -> dict[str, Any]:
-    """Measure retrieval in both directions and put the protocol beside the figures.
+    """Measure retrieval in both directions; the protocol stands next to the figures.
 
     Args:
       text: float [n,E], one row per caption; normalised here.
       video: float [m,E], one row per video; normalised here.
       video_of_text: int [n], each caption's video; several captions per video are allowed.
+      same_text: int [n], equal for equal captions; None: captions with equal rows are equal.
       protocol: how the embeddings were made; see `protocol_of`. What is not given is reported as null.
       coverage: `coverage_of(...)`, or None where it is not known what should have been there.
-      ranks: `retrieval_ranks(...)` of the same arrays, where it is at hand already.
 
     Returns:
-      JSON values: `protocol`, `text_to_video`, `video_to_text` (both as in `metrics.summary`), `coverage`.
+      JSON values: `protocol`, `text_to_video`, `video_to_text` (both as in `metrics.summary`), `coverage`; and, where
+      captions repeat, the blocks of `repeated.any_match`.
 
     Raises:
       UserError: arrays that do not fit together, a zero or non-finite row, an unknown key in `protocol`.
     """
-    ranks = ranks or retrieval_ranks(text=text, video=video, video_of_text=video_of_text)
+    ranks = retrieval_ranks(text=text, video=video, video_of_text=video_of_text)
     index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
+    same = distinct_rows(np.asarray(text))[1] if same_text is None else np.asarray(same_text)
+    more = any_match(text=text, video=video, video_of_text=index, same_text=same)
     counts = {
         "texts": len(text),
-        "distinct_texts": len(distinct_rows(np.asarray(text))[0]),
+        "distinct_texts": len(np.unique(same)),
         "videos": len(video),
         "videos_without_text": len(video) - len(np.unique(index)),
     }
     return {
-        "protocol": protocol_of(**(protocol or {})) | counts,
+        "protocol": protocol_of(**(protocol or {})) | counts | more.pop("protocol", {}),
         "text_to_video": summary(ranks[0]),
         "video_to_text": summary(ranks[1]),
+        **more,
         "coverage": coverage or coverage_of(rows=None, rejects=[]),
     }
 
@@ -88,7 +94,7 @@ def retrieval_ranks(*, text: np.ndarray, video: np.ndarray, video_of_text: np.nd
 
 
 def protocol_of(**described: Any) -> dict[str, Any]:
-    """Return the protocol: the rules of this module, and what the caller says about data and model (else null).
+    """Return the protocol: the rules of this module and the caller's description of data and model (else null).
 
     Raises:
       UserError: a key that no protocol has.
@@ -170,7 +176,7 @@ def split_coverage(folder: Path, *, split: str, rows: Sequence[dict[str, Any]], 
         raise UserError(
             f"split {split!r} covers {100 * coverage['fraction']:.2f} % of its clips: {len(rejects)} of "
             f"{coverage['expected']} are missing (first: {rejects[0]['clip_id']}: {rejects[0]['reason']}; all in "
-            f"{path}). Mend those files and prepare again, or give --allow_missing to measure on the "
+            f"{path}). Repair those files and prepare again, or give --allow_missing to measure on the "
             f"{len(rows)} that are there"
         )
     return coverage

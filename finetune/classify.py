@@ -142,18 +142,18 @@ class Classify:
         self._setting = setting
         data = setting.data
         self.options = section(ClassifyOptions, setting.config["task"], name="task")
-        rows = self._rows(data.train_split, field="config.data.train_split")
+        rows = self._rows(data.feed.train_split, field="config.data.train_split")
         self.labels = label_set(rows, labels=self.options.labels, min_count=self.options.min_count)
-        whole = subset(rows, split=data.train_split, labels=self.labels)
+        whole = subset(rows, split=data.feed.train_split, labels=self.labels)
         self.train, self.validation, self.chosen_on = self._divide(whole, rows=rows)
         self.objective = ClassifyObjective(
             model=section(ModelOptions, setting.config["model"], name="model"),
-            num_frames=data.num_frames,
+            num_frames=data.input.num_frames,
             num_classes=len(self.labels),
             options=self.options,
         )
         self.reported = self._choose_reported()
-        check_batch_size(data.batch_size, mesh=setting.mesh)
+        check_batch_size(data.feed.batch_size, mesh=setting.mesh)
         self._say_counts()
 
     parts = ("video/.*",)
@@ -217,7 +217,7 @@ class Classify:
             data,
             tokenizer=self._setting.tokenizer,
             split=clips.split,
-            batch_size=data.batch_size,
+            batch_size=data.feed.batch_size,
             label_names=self.labels,
             only=clips.indices,
         )
@@ -255,7 +255,7 @@ class Classify:
 
     def _divide(self, whole: Subset, *, rows: Sequence[dict[str, Any]]) -> tuple[Subset, Subset | None, str]:
         """Return the clips to train on, those to validate on, and how the reported checkpoint is chosen."""
-        split, share = self._setting.data.eval_split, self.options.holdout
+        split, share = self._setting.data.feed.eval_split, self.options.holdout
         if split and split in self._setting.records.splits:
             found = subset(self._setting.records.rows(split), split=split, labels=self.labels)
             if len(found):
@@ -285,7 +285,7 @@ class Classify:
     def _say_counts(self) -> None:
         data, records = self._setting.data, self._setting.records
         self._setting.say(f"{len(self.labels)} classes: {', '.join(self.labels)}")
-        for split in dict.fromkeys([data.train_split, data.eval_split, self.options.test_split]):
+        for split in dict.fromkeys([data.feed.train_split, data.feed.eval_split, self.options.test_split]):
             if split in records.splits:
                 rows = records.rows(split)
                 counts = np.bincount(
@@ -308,16 +308,17 @@ class Classify:
             "classes": len(self.labels),
             "head": options.head,
             "trained": list(self.objective.trainable),
-            "frames": data.num_frames,
-            "sampling": data.eval_sampling,
-            "preprocessing": data.eval_video,
+            "frames": data.input.num_frames,
+            "sampling": data.input.eval_sampling,
+            "preprocessing": data.input.eval_video,
         }
 
     def _pictures(
         self, mistakes: list[dict[str, Any]], *, place: dict[str, int], split: str, out: Path
     ) -> dict[str, str]:
         """Write thumbnails of the surest mistakes; clip_id -> file beside the page."""
-        from ..evaluate.pictures import clip_frames, write_webp
+        from ..evaluate.pictures import clip_frames
+        from ..pages.thumbnails import write_webp
 
         folder = out / "clips"
         folder.mkdir(parents=True, exist_ok=True)

@@ -143,15 +143,15 @@ def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable
       say: prints a line for the user.
     """
     from ..data.batches.records import Records
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
     from ..data.text.tokenizer import tokenizer_from_meta
     from ..engine.sharding.mesh import make_mesh
     from .inherit import mismatches
     from .task import Setting
 
-    data = section(ClipData, config["data"], name="data")
-    records = Records(data.dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
-    rows = records.rows(data.train_split) if data.train_split in records.splits else []
+    data = DataOptions.of(config["data"])
+    records = Records(data.feed.dir, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
+    rows = records.rows(data.feed.train_split) if data.feed.train_split in records.splits else []
     for warning in mismatches(config, meta=meta, prepare=records.options, rows=rows):
         say(f"warning: {warning}")
     return Setting(

@@ -1,134 +1,115 @@
-"""The page of a classification report; it wears the style sheet of the retrieval report."""
+"""The page of a classification report."""
 
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, evaluate
+from ..pages.charts import MOST_NAMED, confusion_matrix
+from ..pages.markup import Html, join, tag
+from ..pages.page import details, paragraph, section, write_page
+from ..pages.tables import Row, Tile, protocol_list, table, tiles
+from ..pages.thumbnails import clip_figure
 
-_STYLE = Path(evaluate.__file__).parent / "templates" / "style.css"
 _MOST_LISTED = 50
 
 
-def page_of(report: dict[str, Any], *, title: str, protocol: dict[str, Any], pictures: dict[str, str]) -> str:
-    """Return the HTML of a report.
+def write_classification_page(
+    path: Path, *, report: dict[str, Any], title: str, protocol: Mapping[str, Any], pictures: Mapping[str, str]
+) -> Path:
+    """Write the page of a report.
 
     Args:
-      report: what `report.classification_report` returned.
+      path: the file.
+      report: the value of `report.classification_report`.
       title: heading of the page.
       protocol: how the figures were made.
-      pictures: clip_id -> file beside the page that shows the clip, for some of the mistakes.
+      pictures: clip_id -> picture of the clip, relative to the page, for some of the mistakes.
+
+    Returns:
+      The path.
     """
-    sections = [
-        _figures(report),
-        _classes(report),
-        '<section><h2>Confusion</h2><img class="matrix" src="confusion.png" alt="confusion matrix"></section>',
-        _mistakes(report["mistakes"], total=report["n"], pictures=pictures),
-        _protocol(protocol),
-    ]
-    return _PAGE.format(
-        title=escape(title),
-        subtitle=escape(f"{report['n']:,} clips · {len(report['per_class']):,} classes"),
-        style=_STYLE.read_text(encoding="utf-8") + _OWN_STYLE,
-        body="\n".join(sections),
-        version=escape(__version__),
+    return write_page(
+        path,
+        kind="classification",
+        title=title,
+        subtitle=f"{report['n']:,} clips · {len(report['per_class']):,} classes",
+        sections=[
+            _figures(report),
+            _classes(report),
+            _confusion(report),
+            _mistakes(report["mistakes"], total=report["n"], pictures=pictures),
+            section("Protocol", protocol_list(protocol)),
+        ],
+        footer=join(
+            [
+                "The same figures are in ",
+                tag("a", "classification.json", href="classification.json"),
+                ", the confusion matrix as a picture in ",
+                tag("a", "confusion.png", href="confusion.png"),
+                ".",
+            ]
+        ),
     )
 
 
-def _figures(report: dict[str, Any]) -> str:
+def _confusion(report: dict[str, Any]) -> Html:
+    labels = list(report["per_class"])
+    chart = confusion_matrix(report["confusion"], labels=labels)
+    width = f"max-width: {min(1056, 360 + 48 * len(labels))}px"  # a matrix of few classes does not fill the page
+    text = "Counts of clips; colour shows their share of the true class."
+    if len(labels) > MOST_NAMED:
+        text = "Colour shows the share of the true class. Classes are numbered from 0 in the order of the table above."
+    return section("Confusion matrix", paragraph(text), tag("figure", chart, class_="matrix", style=width))
+
+
+def _figures(report: dict[str, Any]) -> Html:
     low, high = report["accuracy_interval_95"]
-    tiles = [
-        ("Accuracy", report["accuracy"], f"95 % interval: {low:.1f} to {high:.1f}"),
+    shown = [
+        ("Accuracy", report["accuracy"], f"95 % interval: {low:.1f} to {high:.1f} %"),
         ("Balanced accuracy", report["balanced_accuracy"], f"mean recall; chance {report['chance']:.1f} %"),
         ("Macro F1", report["macro"]["f1"], "mean over the classes"),
-        ("Majority", report["majority"], "naming the most frequent class"),
+        ("Majority baseline", report["majority"], "always the most frequent class"),
     ]
     if "top5_accuracy" in report:
-        tiles.insert(1, ("Top-5 accuracy", report["top5_accuracy"], "right class among the first five"))
-    cells = "".join(
-        f'<div class="tile"><dt>{name}</dt><dd>{value:.1f}<small>%</small></dd><p>{note}</p></div>'
-        for name, value, note in tiles
-    )
-    return f'<dl class="tiles">{cells}</dl>'
+        shown.insert(1, ("Top-5 accuracy", report["top5_accuracy"], "true class among the first five"))
+    return tiles(Tile(name=name, value=f"{value:.1f}", unit="%", note=note) for name, value, note in shown)
 
 
-def _classes(report: dict[str, Any]) -> str:
-    named = {**report["per_class"], "mean over classes": report["macro"], "mean over clips": report["weighted"]}
-    rows = [
-        [name, *(f"{row[key]:.1f}" for key in ("precision", "recall", "f1")), f"{row.get('support', report['n']):,}"]
-        for name, row in named.items()
-    ]
-    return f"<section><h2>Classes</h2>{_table(['precision, %', 'recall, %', 'F1, %', 'clips'], rows)}</section>"
+def _classes(report: dict[str, Any]) -> Html:
+    def row(name: str, figures: dict[str, Any], *, mark: str = "") -> Row:
+        shares = [f"{figures[key]:.1f}" for key in ("precision", "recall", "f1")]
+        return Row(name=name, cells=[*shares, f"{figures.get('support', report['n']):,}"], mark=mark)
+
+    rows = [row(name, figures) for name, figures in report["per_class"].items()]
+    rows.append(row("mean over classes", report["macro"], mark="main"))
+    rows.append(row("mean over clips", report["weighted"], mark="main"))
+    return section("Classes", table(["precision, %", "recall, %", "F1, %", "clips"], rows=rows))
 
 
-def _mistakes(mistakes: list[dict[str, Any]], *, total: int, pictures: dict[str, str]) -> str:
+def _mistakes(mistakes: Sequence[dict[str, Any]], *, total: int, pictures: Mapping[str, str]) -> Html:
     if not mistakes:
-        return "<section><h2>Mistakes</h2><p>None.</p></section>"
-    cards = "".join(
-        f'<figure class="clip wrong"><img src="{escape(pictures[clip["clip_id"]])}" alt="{escape(clip["clip_id"])}">'
-        f'<figcaption><span class="note"><b>{escape(clip["predicted"])}</b> {clip["probability"]:.0f} %</span>'
-        f'<span class="own">is {escape(clip["label"])} ({escape(clip["clip_id"])})</span></figcaption></figure>'
+        return section("Mistakes", paragraph("None."))
+    cards = [
+        clip_figure(
+            pictures[clip["clip_id"]],
+            note=join([tag("b", clip["predicted"]), f" {clip['probability']:.0f} %"]),
+            caption=f"true class: {clip['label']} ({clip['clip_id']})",
+            alt=clip["clip_id"],
+            mark="wrong",
+        )
         for clip in mistakes
         if clip["clip_id"] in pictures
-    )
+    ]
     listed = mistakes[:_MOST_LISTED]
-    rows = [[clip["clip_id"], clip["label"], clip["predicted"], f"{clip['probability']:.1f}"] for clip in listed]
-    which = f"the surest {len(listed)} are listed" if len(mistakes) > len(listed) else "the surest first"
-    table = _table(["true class", "predicted", "probability, %"], rows)
-    return (
-        f"<section><h2>Mistakes</h2><p>{len(mistakes):,} of {total:,} clips; {which}.</p>"
-        f'<div class="strip six">{cards}</div><details><summary>as a table</summary>{table}</details></section>'
+    rows = [
+        Row(name=clip["clip_id"], cells=[clip["label"], clip["predicted"], f"{clip['probability']:.1f}"])
+        for clip in listed
+    ]
+    order = "the most confident first"
+    which = f"the {len(listed)} most confident are listed" if len(mistakes) > len(listed) else order
+    return section(
+        "Mistakes",
+        paragraph(f"{len(mistakes):,} of {total:,} clips; {which}."),
+        tag("div", *cards, class_="grid") if cards else "",
+        details("as a table", table(["true class", "predicted class", "probability, %"], rows=rows)),
     )
-
-
-def _protocol(protocol: dict[str, Any]) -> str:
-    rows = []
-    for key, value in protocol.items():
-        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        mark = ' class="long"' if len(text) > 60 else ""
-        rows.append(f"<div{mark}><dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(text)}</dd></div>")
-    rows.sort(key=lambda row: 'class="long"' in row)
-    return f'<section><h2>Protocol</h2><dl class="protocol">{"".join(rows)}</dl></section>'
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A table whose rows begin with their name."""
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in rows
-    )
-    return f'<div class="wide"><table><thead><tr><td></td>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-_OWN_STYLE = """
-:root { --shape: 4 / 3; }
-.matrix { display: block; max-width: 100%; background: white; border-radius: 5px; }
-.strip.six { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); row-gap: 24px; margin-bottom: 20px; }
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}: classification</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-<header class="top">
-<p class="mark">twinreel <span>classification</span></p>
-<h1>{title}</h1>
-<p class="subtitle">{subtitle}</p>
-</header>
-{body}
-<footer>
-<p>Made by twinreel {version}. The same figures are in <a href="classification.json">classification.json</a>.</p>
-</footer>
-</main>
-</body>
-</html>
-"""

@@ -1,8 +1,7 @@
-"""The classification report: its figures, the confusion-matrix picture, and the files."""
+"""The classification report: its figures and its files."""
 
 import json
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UserError
-from .page import page_of
 
 NORMAL_95 = 1.959964
 """Quantile of the standard normal distribution for a two-sided 95 % interval."""
@@ -32,16 +30,22 @@ def classification_report(
       where there are more than five classes; `balanced_accuracy` (mean recall of the classes that occur); `majority`
       (accuracy of always naming the most frequent class) and `chance`; `macro` and `weighted` means of precision,
       recall and F1; `per_class` with `precision`, `recall`, `f1` and `support`; `confusion` (rows: true class,
-      columns: predicted class, counts); `clips`, each with its prediction; `mistakes`, the surest ones first.
+      columns: predicted class, counts); `clips`, each with its prediction; `mistakes`, the most confident first.
 
     Raises:
-      UserError: there is no clip to measure.
+      UserError: there is no clip to measure, or a probability is not finite (its clip is named).
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     if not len(label):
         raise UserError(
             "there is no clip with one of the labels to measure; set config.task.test_split or config.task.labels"
+        )
+    bad = np.flatnonzero(~np.isfinite(probability).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"the scores of clip {clip_ids[bad[0]]!r} are not finite (NaN or inf; {len(bad)} of {len(label)} clips): "
+            "the model's weights or this clip's input are damaged; choose an earlier checkpoint"
         )
     classes = np.arange(len(labels))
     predicted = probability.argmax(axis=1)
@@ -104,39 +108,6 @@ def wilson_interval(right: int, *, n: int) -> list[float]:
     return [100.0 * max(0.0, middle - half), 100.0 * min(1.0, middle + half)]
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]], *, labels: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix to a PNG: colour is the share of the true class, the figures are counts.
-
-    Args:
-      confusion: counts, rows are true classes, columns predicted ones.
-      labels: names of the classes.
-      path: file to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    counts = np.asarray(confusion, np.float64)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
-    side = min(3.0 + 0.55 * len(labels), 16.0)
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    image = axes.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0)
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.046)
-    if len(labels) <= 60:
-        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(labels)), labels)
-    if len(labels) <= 25:
-        for (row, column), value in np.ndenumerate(counts):
-            colour = "white" if share[row, column] > 0.6 else "#222222"
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
-    with warnings.catch_warnings():
-        # A label in a script that the font lacks is drawn as boxes; the page and the JSON have it right.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=120)
-
-
 def write_report(
     report: dict[str, Any], *, out: Path, title: str, protocol: dict[str, Any], pictures: dict[str, str] | None = None
 ) -> Path:
@@ -147,18 +118,21 @@ def write_report(
       out: folder, made if absent.
       title: heading of the page.
       protocol: how the figures were made; goes into the JSON and onto the page.
-      pictures: clip_id -> file beside the page that shows the clip, for some of the mistakes.
+      pictures: clip_id -> picture of the clip, relative to the page, for some of the mistakes.
 
     Returns:
-      The page.
+      The path of the page.
     """
+    from ..pages.charts import write_confusion_matrix  # here: matplotlib takes a second to import
+    from .page import write_classification_page
+
     out.mkdir(parents=True, exist_ok=True)
     whole = {"protocol": {**protocol, "unit": "percent"}, **report}
     (out / "classification.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    confusion_picture(report["confusion"], labels=list(report["per_class"]), path=out / "confusion.png")
-    page = out / "index.html"
-    page.write_text(page_of(report, title=title, protocol=protocol, pictures=pictures or {}), encoding="utf-8")
-    return page
+    write_confusion_matrix(out / "confusion.png", counts=report["confusion"], labels=list(report["per_class"]))
+    return write_classification_page(
+        out / "index.html", report=report, title=title, protocol=protocol, pictures=pictures or {}
+    )
 
 
 def _means(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ..data.batches.records import Records
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
     from ..engine.step.objective import Objective
 
@@ -39,7 +39,7 @@ class Setting:
     """
 
     config: dict[str, Any]
-    data: "ClipData"
+    data: "DataOptions"
     records: "Records"
     tokenizer: "Tokenizer"
     mesh: "Mesh"

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .ties import share_won, top_of
+
 
 def softmax_cross_entropy(
     *,
@@ -22,7 +24,8 @@ def softmax_cross_entropy(
 
     Returns:
       The loss in nats (float32 mean over the rows that take part) and the metric `accuracy` (share of them whose own
-      class scores highest, the first one of equals; 0..1). Both are 0 if no row takes part.
+      class scores highest, 0..1; of several that tie for it, in expectation over their order: see `ties`). Both are 0
+      if no row takes part.
     """
     taken = label >= 0 if valid is None else valid & (label >= 0)
     own = jnp.where(taken, label, 0)
@@ -30,5 +33,7 @@ def softmax_cross_entropy(
     right = jnp.take_along_axis(log_p, own[:, None], axis=1)[:, 0]  # [B]
     per_row = -(1.0 - label_smoothing) * right - label_smoothing * jnp.mean(log_p, axis=1)
     weight = taken.astype(jnp.float32) / jnp.maximum(jnp.sum(taken, dtype=jnp.float32), 1.0)
-    hit = (jnp.argmax(logits, axis=1) == own).astype(jnp.float32)
+    scores = jax.lax.stop_gradient(logits.astype(jnp.float32))
+    is_own = jnp.arange(logits.shape[1], dtype=own.dtype)[None, :] == own[:, None]
+    hit = share_won(top_of(scores, mask=is_own, axis=1), among=top_of(scores, mask=None, axis=1))
     return jnp.sum(weight * per_row), {"accuracy": jnp.sum(weight * hit)}

@@ -1,4 +1,4 @@
-"""How the devices of a mesh show each other their embeddings: an all-gather, or a ring of `ppermute`."""
+"""Statistics of all pairs of a batch that is split over devices: by an all-gather, or by a ring of `ppermute`."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ EXCHANGES = ("gather", "ring")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the rows of a global batch lie, and how they are looked at.
+    """Where the rows of a global batch lie, and how they are compared.
 
     Attributes:
       names: mesh axes, jointly, over which rows are split; () = one device holds all.
@@ -84,16 +84,16 @@ def total(x: Array, *, layout: Layout) -> Array:
     return lax.psum(x, layout.names) if layout.names else x
 
 
-def meet(
+def pair_statistics(
     visit: Visit, *, rows: Side, cols: Side, layout: Layout, same: str, per_row: int = 1
 ) -> tuple[Statistics, Statistics]:
-    """Let this device's rows meet everybody's columns; return statistics of its rows and of its own columns.
+    """Compare local rows with the columns of all devices; return per-row and per-column statistics of this device.
 
     Args:
       visit: see `tiles.sweep`.
       rows: this device's rows.
       cols: this device's columns.
-      layout: where the rest is.
+      layout: where the others' columns are.
       same: see `tiles.relate`.
       per_row: see `tiles.relate`.
     """
@@ -106,19 +106,17 @@ def meet(
     seen["row_offset"] = me * share
     if layout.exchange == "gather":
         everyone = {key: lax.all_gather(x, layout.names, tiled=True) for key, x in cols.items()}
-        said_rows, said_cols = sweep(visit, cols=everyone, col_offset=0, **seen)
-        return said_rows, _sent_home(said_cols, layout=layout)
+        of_rows, of_cols = sweep(visit, cols=everyone, col_offset=0, **seen)
+        return of_rows, _reduce_scatter(of_cols, layout=layout)
     ring = [(i, (i + 1) % layout.devices) for i in range(layout.devices)]
 
     def turn(step: Array, state: Any) -> Any:
-        cols, said_rows, said_cols = state
+        cols, of_rows, of_cols = state
         source = (me - step) % layout.devices
         # The next columns do not wait for this turn's scores, so that they can travel meanwhile.
         coming = jax.tree.map(lambda x: lax.ppermute(x, layout.names, ring), cols)
-        said_rows, said_cols = sweep(
-            visit, cols=cols, col_offset=source * col_share, onto=(said_rows, said_cols), **seen
-        )
-        return coming, said_rows, jax.tree.map(lambda x: lax.ppermute(x, layout.names, ring), said_cols)
+        of_rows, of_cols = sweep(visit, cols=cols, col_offset=source * col_share, onto=(of_rows, of_cols), **seen)
+        return coming, of_rows, jax.tree.map(lambda x: lax.ppermute(x, layout.names, ring), of_cols)
 
     start = sweep(visit, cols=cols, col_offset=me * col_share, none=True, **seen)
     return lax.fori_loop(0, layout.devices, turn, (cols, *start))[1:]
@@ -128,13 +126,13 @@ def _present(side: Side) -> Side:
     return {key: x for key, x in side.items() if x is not None}
 
 
-def _sent_home(said: Statistics, *, layout: Layout) -> Statistics:
-    """Join what all devices say of all columns; each device gets what is said of its own."""
+def _reduce_scatter(stats: Statistics, *, layout: Layout) -> Statistics:
+    """Join all devices' statistics of all columns; each device gets those of its own columns."""
 
-    def home(kind: str, x: Array) -> Array:
+    def of_own(kind: str, x: Array) -> Array:
         if kind == "sum":
             return lax.psum_scatter(x, layout.names, tiled=True)
         parts = x.reshape(layout.devices, -1, *x.shape[1:])
         return joined(kind, lax.all_to_all(parts, layout.names, split_axis=0, concat_axis=0))
 
-    return {kind: {name: home(kind, x) for name, x in values.items()} for kind, values in said.items()}
+    return {kind: {name: of_own(kind, x) for name, x in values.items()} for kind, values in stats.items()}

@@ -8,8 +8,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ..base.errors import UserError, unknown
 from .exchange import check_exchange, lay_out
-from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept, logsum
+from .streaming import RowLosses, streamed
+from .ties import FLOOR, rounded, share_won, top_of
+from .tiles import PRECISION, Statistics, Tile, all_pairs, kept, logsum
 
 FORMS = ("dense", "blockwise")
 SAME = ("ignore", "positive", "negative")
@@ -37,7 +38,7 @@ def info_nce(
       y: rows of unit length, for example of texts.
       scale: the factor on cosines (inverse temperature), > 0.
       valid: rows that take part; others are neither anchor nor negative. None = all.
-      group: rows of one group (all G numbers equal) are known to say the same, for example `text_group` of equal
+      group: rows of one group (all G numbers equal) are known to mean the same, for example `text_group` of equal
         captions. None = no two rows do.
       same: what a pair of two rows of one group is: "ignore" = neither positive nor negative, "positive" = a further
         positive (the target is spread evenly over an anchor's positives: Khosla et al. 2020, eq. 2; UniCL, Yang et al.
@@ -52,11 +53,14 @@ def info_nce(
 
     Returns:
       The loss in nats (mean over valid rows of both directions) and the metrics `accuracy_x2y` and `accuracy_y2x`
-      (share of valid rows for which a positive scores highest in the batch, 0..1). All NaN-free; 0 if no row is valid.
+      (share of valid rows for which a positive scores highest in the batch, 0..1; ties in expectation, see `ties`). All
+      NaN-free; 0 if no row is valid.
 
     Raises:
-      UserError: an unknown name, an option out of range, or a batch that does not divide by the devices.
+      UserError: an unknown name, an option out of range, fewer than two rows, or a batch that does not divide by the
+        devices.
     """
+    check_rows(x.shape[0], loss="InfoNCE")
     how = {"form": form, "exchange": exchange, "block": block}
     check_info_nce(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, **how)
     rule = InfoNCE(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, grouped=group is not None)
@@ -78,6 +82,15 @@ def check_info_nce(
     check_options(same=same, label_smoothing=label_smoothing, form=form, exchange=exchange, block=block)
     if not 0.0 <= hard_negative < float("inf"):
         raise UserError(f"config.loss.hard_negative must be at least 0, got {hard_negative}")
+
+
+def check_rows(rows: int, *, loss: str) -> None:
+    """Raise UserError unless a global batch of `rows` has rows to compare with each other."""
+    if rows < 2:
+        raise UserError(
+            f"{loss} compares the rows of a batch with each other: config.data.batch_size must be at least 2, got "
+            f"{rows}; with a single row the loss is 0 whatever the model does"
+        )
 
 
 def check_options(*, same: str = "ignore", label_smoothing: float = 0.0, form: str, exchange: str, block: int) -> None:
@@ -103,15 +116,15 @@ def dense(
     """Compute InfoNCE with all scores at hand: the definition that the blockwise form is tested against."""
     valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
     taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
-    scores = scale * jnp.matmul(x, y.T, precision=PRECISION)  # [B,B] rows: x, columns: y
+    similarity = jnp.matmul(x, y.T, precision=PRECISION)  # [B,B] rows: x, columns: y
+    scores, cosines = scale * similarity, rounded(similarity)
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     scores = jnp.where(taken, scores, FLOOR)
     loss, metrics = 0.0, {}
     for name, axis in (("x2y", 1), ("y2x", 0)):
         loss += 0.5 * jnp.sum(weight * _one_way(scores, axis=axis, taken=taken, positive=positive, rule=rule))
-        own = jnp.max(jnp.where(positive, scores, FLOOR), axis=axis) if rule.many else jnp.diagonal(scores)
-        hit = jnp.max(scores, axis=axis) <= own
-        metrics[f"accuracy_{name}"] = jax.lax.stop_gradient(jnp.sum(jnp.where(hit, weight, 0.0)))
+        hit = share_won(top_of(cosines, mask=positive, axis=axis), among=top_of(cosines, mask=taken, axis=axis))
+        metrics[f"accuracy_{name}"] = jnp.sum(weight * hit)
     return loss, metrics
 
 
@@ -151,44 +164,44 @@ class InfoNCE:
         """A row may have several positives."""
         return self.grouped and self.same == "positive"
 
-    def measure(self, tile: Tile, scores: Array) -> tuple[Statistics, Statistics]:
+    def statistics(self, tile: Tile, *, scores: Array, cosines: Array) -> tuple[Statistics, Statistics]:
         """Return the parts of both cross-entropies."""
-        return self._along(tile, scores, axis=1), self._along(tile, scores, axis=0)
+        rows, cols = (self._along(tile, scores, cosines, axis=axis) for axis in (1, 0))
+        return rows, cols
 
-    def _along(self, tile: Tile, scores: Array, *, axis: int) -> Statistics:
+    def _along(self, tile: Tile, scores: Array, cosines: Array, *, axis: int) -> Statistics:
         s, beta = tile.only(scores), self.hard_negative
-        best = jnp.max(s, axis=axis)
-        said: Statistics = {"logsum": {}, "max": {"best": best}, "sum": {}}
-        said["sum"]["own"] = jnp.sum(jnp.where(tile.positive, s, 0.0), axis=axis)
+        tops = {"all": top_of(cosines, mask=tile.taken, axis=axis)}
+        tops["own"] = top_of(cosines, mask=tile.positive, axis=axis)
+        stats: Statistics = {"logsum": {}, "top": tops, "sum": {}}
+        stats["sum"]["own"] = jnp.sum(jnp.where(tile.positive, s, 0.0), axis=axis)
         if self.many:
-            said["max"]["own"] = jnp.max(jnp.where(tile.positive, s, FLOOR), axis=axis)
-            said["sum"]["positives"] = jnp.sum(tile.positive, axis=axis, dtype=jnp.float32)
+            stats["sum"]["positives"] = jnp.sum(tile.positive, axis=axis, dtype=jnp.float32)
         if self.label_smoothing:
-            said["sum"]["all"] = jnp.sum(kept(tile.taken, scores), axis=axis)
+            stats["sum"]["all"] = jnp.sum(kept(tile.taken, scores), axis=axis)
         if self.label_smoothing or beta:
             taken = jnp.ones_like(s, bool) if tile.taken is None else tile.taken
-            said["sum"]["count"] = jnp.sum(taken, axis=axis, dtype=jnp.float32)
+            stats["sum"]["count"] = jnp.sum(taken, axis=axis, dtype=jnp.float32)
         if beta:
             negative = jnp.where(tile.positive, FLOOR, s)
-            said["logsum"]["positives"] = logsum(jnp.where(tile.positive, s, FLOOR), axis=axis)
-            said["logsum"]["hard"] = logsum(jnp.where(negative > FLOOR, (1.0 + beta) * negative, FLOOR), axis=axis)
-            said["logsum"]["level"] = logsum(jnp.where(negative > FLOOR, beta * negative, FLOOR), axis=axis)
+            stats["logsum"]["positives"] = logsum(jnp.where(tile.positive, s, FLOOR), axis=axis)
+            stats["logsum"]["hard"] = logsum(jnp.where(negative > FLOOR, (1.0 + beta) * negative, FLOOR), axis=axis)
+            stats["logsum"]["level"] = logsum(jnp.where(negative > FLOOR, beta * negative, FLOOR), axis=axis)
         else:
-            said["logsum"]["all"] = logsum(s, axis=axis)
-        return said
+            stats["logsum"]["all"] = logsum(s, axis=axis)
+        return stats
 
-    def conclude(self, rows: Statistics, cols: Statistics) -> Verdict:
+    def row_losses(self, rows: Statistics, cols: Statistics) -> RowLosses:
         """Return the mean of both directions."""
         ways = [self._one_way(side) for side in (rows, cols)]
         (x_loss, x_hit, x_kept), (y_loss, y_hit, y_kept) = ways
-        return Verdict(
+        return RowLosses(
             loss=0.5 * (x_loss + y_loss), hits={"accuracy_x2y": x_hit, "accuracy_y2x": y_hit}, rows=x_kept, cols=y_kept
         )
 
-    def _one_way(self, said: Statistics) -> tuple[Array, Array, dict[str, Array]]:
-        eps, logsum, added = self.label_smoothing, said["logsum"], said["sum"]
+    def _one_way(self, stats: Statistics) -> tuple[Array, Array, dict[str, Array]]:
+        eps, logsum, added = self.label_smoothing, stats["logsum"], stats["sum"]
         positives = jnp.maximum(added["positives"], 1.0) if self.many else jnp.ones_like(added["own"])
-        own = said["max"]["own"] if self.many else added["own"]
         known = {"positives": positives}
         if self.hard_negative:
             negatives = added["count"] - (positives if self.many else 1.0)
@@ -203,15 +216,15 @@ class InfoNCE:
         if eps:
             known["count"] = jnp.maximum(added["count"], 1.0)
             loss -= eps * added["all"] / known["count"]
-        return loss, said["max"]["best"] <= own, known
+        return loss, share_won(stats["top"]["own"], among=stats["top"]["all"]), known
 
-    def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
+    def score_gradient(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
         """Return half of softmax minus target, of both directions."""
         rows = {key: x[:, None] for key, x in tile.rows.items() if x.ndim == 1}
         cols = {key: x[None, :] for key, x in tile.cols.items() if x.ndim == 1}
-        return 0.5 * (self._weigh_one_way(tile, scores, rows) + self._weigh_one_way(tile, scores, cols))
+        return 0.5 * (self._gradient_one_way(tile, scores, rows) + self._gradient_one_way(tile, scores, cols))
 
-    def _weigh_one_way(self, tile: Tile, scores: Array, known: dict[str, Array]) -> Array:
+    def _gradient_one_way(self, tile: Tile, scores: Array, known: dict[str, Array]) -> Array:
         eps, beta = self.label_smoothing, self.hard_negative
         s = tile.only(scores)
         weight = jnp.exp(s - known["log_sum"])

@@ -8,9 +8,10 @@ from jaxtyping import Array, Bool, Float
 
 from ..base.errors import UserError
 from .exchange import lay_out
-from .infonce import check_options, without
-from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, kept, logsum
+from .infonce import check_options, check_rows, without
+from .streaming import RowLosses, streamed
+from .ties import FLOOR, reduce_tops, rounded, share_won, top_of
+from .tiles import PRECISION, Statistics, Tile, kept, logsum
 
 
 def mil_nce(
@@ -42,11 +43,13 @@ def mil_nce(
 
     Returns:
       The loss in nats (mean over valid rows) and the metrics `accuracy_x2y` (share of videos whose best text is one of
-      their own, 0..1) and `accuracy_y2x` (share of rows whose best own pair beats their texts with every other video).
+      their own, 0..1) and `accuracy_y2x` (share of rows whose best own pair beats their texts with every other video);
+      ties between pairs in expectation, see `ties`.
 
     Raises:
-      UserError: an unknown name, or a batch that does not divide by the devices.
+      UserError: an unknown name, fewer than two rows, or a batch that does not divide by the devices.
     """
+    check_rows(text.shape[0], loss="MIL-NCE")
     check_options(form=form, exchange=exchange, block=block)
     size, candidates = text.shape[:2]
     there = None
@@ -82,7 +85,8 @@ def dense(
     size, candidates = text.shape[:2]
     valid = jnp.ones((size,), bool) if valid is None else valid
     there = jnp.ones((size, candidates), bool) if there is None else there.reshape(size, candidates)
-    scores = scale * jnp.einsum("ie,jce->ijc", video, text, precision=PRECISION)  # [B,B,C]
+    similarity = jnp.einsum("ie,jce->ijc", video, text, precision=PRECISION)  # [B,B,C]
+    scores, cosines = scale * similarity, rounded(similarity)
     taken = valid[:, None, None] & there[None, :, :]
     own = taken & jnp.eye(size, dtype=bool)[:, :, None]
 
@@ -92,10 +96,11 @@ def dense(
     positive = over(jax.nn.logsumexp, own, (1, 2))
     all_pairs = jnp.logaddexp(over(jax.nn.logsumexp, taken, (1, 2)), over(jax.nn.logsumexp, taken & ~own, (0, 2)))
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
-    best = over(jnp.max, own, (1, 2))
-    rivals = {"accuracy_x2y": over(jnp.max, taken, (1, 2)), "accuracy_y2x": over(jnp.max, taken & ~own, (0, 2))}
-    hits = {name: jnp.sum(jnp.where(rival <= best, weight, 0.0)) for name, rival in rivals.items()}
-    return jnp.sum(weight * (all_pairs - positive)), jax.lax.stop_gradient(hits)
+    best = top_of(cosines, mask=own, axis=(1, 2))
+    of_videos, of_texts = (top_of(cosines, mask=taken, axis=axis) for axis in ((1, 2), (0, 2)))
+    rivals = {"accuracy_x2y": of_videos, "accuracy_y2x": of_texts}
+    hits = {name: jnp.sum(weight * share_won(best, among=rival)) for name, rival in rivals.items()}
+    return jnp.sum(weight * (all_pairs - positive)), hits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,29 +111,29 @@ class MILNCE:
     same: str = "negative"
     one_pass: bool = False
 
-    def measure(self, tile: Tile, scores: Array) -> tuple[Statistics, Statistics]:
+    def statistics(self, tile: Tile, *, scores: Array, cosines: Array) -> tuple[Statistics, Statistics]:
         """Return all and own of the rows, others of the columns."""
         s = tile.only(scores)
         own, others = jnp.where(tile.own, s, FLOOR), jnp.where(tile.own, FLOOR, s)
         rows = {"all": logsum(s, axis=1), "own": logsum(own, axis=1)}
-        best = {"all": jnp.max(s, axis=1), "own": jnp.max(own, axis=1)}
-        cols = {"logsum": {"others": logsum(others, axis=0)}, "max": {"others": jnp.max(others, axis=0)}}
-        return {"logsum": rows, "max": best}, cols
+        best = {"all": top_of(cosines, mask=tile.taken, axis=1), "own": top_of(cosines, mask=tile.own, axis=1)}
+        cols = {"logsum": {"others": logsum(others, axis=0)}, "top": {"all": top_of(cosines, mask=tile.taken, axis=0)}}
+        return {"logsum": rows, "top": best}, cols
 
-    def conclude(self, rows: Statistics, cols: Statistics) -> Verdict:
-        """Join what is said of a row and of its candidates."""
+    def row_losses(self, rows: Statistics, cols: Statistics) -> RowLosses:
+        """Join the statistics of a row with those of its candidates."""
         others = jax.nn.logsumexp(cols["logsum"]["others"].reshape(-1, self.per_row), axis=1)
-        rival = jnp.max(cols["max"]["others"].reshape(-1, self.per_row), axis=1)
+        of_texts = reduce_tops(jnp.moveaxis(cols["top"]["all"].reshape(-1, self.per_row, 2), 1, 0))
         own, log_sum = rows["logsum"]["own"], jnp.logaddexp(rows["logsum"]["all"], others)
-        best = rows["max"]["own"]
-        return Verdict(
+        best, of_videos = rows["top"]["own"], rows["top"]["all"]
+        return RowLosses(
             loss=log_sum - own,
-            hits={"accuracy_x2y": rows["max"]["all"] <= best, "accuracy_y2x": rival <= best},
+            hits={"accuracy_x2y": share_won(best, among=of_videos), "accuracy_y2x": share_won(best, among=of_texts)},
             rows={"log_sum": log_sum, "own": own},
             cols={"log_sum": jnp.repeat(log_sum, self.per_row)},
         )
 
-    def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
+    def score_gradient(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
         """Return the shares in both denominators minus the share among the own pairs."""
         by_row = jnp.exp(scores - tile.rows["log_sum"][:, None])
         by_col = jnp.exp(scores - tile.cols["log_sum"][None, :])

@@ -9,8 +9,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from ..base.errors import UserError
 from .exchange import lay_out
 from .infonce import check_options, without
-from .streaming import Verdict, streamed
-from .tiles import FLOOR, PRECISION, Statistics, Tile, all_pairs, kept
+from .streaming import RowLosses, streamed
+from .ties import rounded, share_won, top_of
+from .tiles import PRECISION, Statistics, Tile, all_pairs, kept
 
 
 def sigmoid(
@@ -86,15 +87,16 @@ def dense(
     """Compute the sigmoid loss with all scores at hand: the definition that the blockwise form is tested against."""
     valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
     taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
-    scores = scale * jnp.matmul(x, y.T, precision=PRECISION) + bias  # [B,B]
+    similarity = jnp.matmul(x, y.T, precision=PRECISION)  # [B,B]
+    scores, cosines = scale * similarity + bias, rounded(similarity)
     target = (1.0 - rule.label_smoothing) * positive.astype(jnp.float32) + 0.5 * rule.label_smoothing
     per_pair = -target * jax.nn.log_sigmoid(scores) - (1.0 - target) * jax.nn.log_sigmoid(-scores)
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     loss = jnp.sum(weight * jnp.sum(jnp.where(taken, per_pair, 0.0), axis=1))
     metrics = {}
     for name, axis in (("x2y", 1), ("y2x", 0)):
-        best, own = (jnp.max(jnp.where(mask, scores, FLOOR), axis=axis) for mask in (taken, positive))
-        metrics[f"accuracy_{name}"] = jax.lax.stop_gradient(jnp.sum(jnp.where(best <= own, weight, 0.0)))
+        hit = share_won(top_of(cosines, mask=positive, axis=axis), among=top_of(cosines, mask=taken, axis=axis))
+        metrics[f"accuracy_{name}"] = jnp.sum(weight * hit)
     return loss, metrics
 
 
@@ -110,20 +112,22 @@ class Sigmoid:
     def _target(self, tile: Tile) -> Array:
         return jnp.where(tile.positive, 1.0 - 0.5 * self.label_smoothing, 0.5 * self.label_smoothing)
 
-    def measure(self, tile: Tile, scores: Array) -> tuple[Statistics, Statistics]:
-        """Return the loss of each row, and what scores highest."""
-        s = tile.only(scores)
-        own = jnp.where(tile.positive, s, FLOOR)
+    def statistics(self, tile: Tile, *, scores: Array, cosines: Array) -> tuple[Statistics, Statistics]:
+        """Return the loss of each row, and the highest scores."""
         per_pair = jax.nn.softplus(scores) - self._target(tile) * scores  # -t log sigma(s) - (1 - t) log sigma(-s)
         per_pair = kept(tile.taken, per_pair)
-        rows, cols = ({"max": {"best": jnp.max(s, axis=axis), "own": jnp.max(own, axis=axis)}} for axis in (1, 0))
+        masks = {"all": tile.taken, "own": tile.positive}
+        rows, cols = (
+            {"top": {name: top_of(cosines, mask=mask, axis=axis) for name, mask in masks.items()}} for axis in (1, 0)
+        )
         return rows | {"sum": {"loss": jnp.sum(per_pair, axis=1)}}, cols
 
-    def conclude(self, rows: Statistics, cols: Statistics) -> Verdict:
+    def row_losses(self, rows: Statistics, cols: Statistics) -> RowLosses:
         """Return the sums of the rows."""
-        x_hit, y_hit = (side["max"]["best"] <= side["max"]["own"] for side in (rows, cols))
-        return Verdict(loss=rows["sum"]["loss"], hits={"accuracy_x2y": x_hit, "accuracy_y2x": y_hit}, rows={}, cols={})
+        x_hit, y_hit = (share_won(side["top"]["own"], among=side["top"]["all"]) for side in (rows, cols))
+        hits = {"accuracy_x2y": x_hit, "accuracy_y2x": y_hit}
+        return RowLosses(loss=rows["sum"]["loss"], hits=hits, rows={}, cols={})
 
-    def weigh(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
+    def score_gradient(self, tile: Tile, scores: Array) -> Float[Array, "R C"]:
         """Return sigma(s) minus target."""
         return kept(tile.taken, jax.nn.sigmoid(scores) - self._target(tile))

@@ -1,7 +1,8 @@
-"""Visit every (row, column) pair of two lists of embeddings tile by tile, and gather what each tile says of its sides.
+"""Visit every (row, column) pair of two lists of embeddings tile by tile, and join statistics of rows and of columns.
 
-A tile says something of each of its rows and each of its columns: a dict of three kinds, `logsum` (joined by
-log(exp + exp)), `max` and `sum`. Such statistics can be joined in any order, so tiles may come from any device.
+A tile gives statistics of each of its rows and each of its columns, of three kinds: `logsum` (joined by
+log(exp + exp)), `top` (the highest score and how many share it, see `ties`) and `sum`. They can be joined in any order,
+so tiles may come from any device.
 """
 
 import dataclasses
@@ -13,14 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# Below every real score, yet finite: a row that takes no part keeps finite statistics, so its gradient is 0, not NaN.
-FLOOR = -1e30
+from .ties import FLOOR, join_tops, reduce_tops
+
 PRECISION = lax.Precision.HIGHEST
 
 Side = dict[str, Any]
 Statistics = dict[str, dict[str, Array]]
-_JOIN = {"logsum": jnp.logaddexp, "max": jnp.maximum, "sum": jnp.add}
-_START = {"logsum": FLOOR, "max": FLOOR, "sum": 0.0}
+_JOIN = {"logsum": jnp.logaddexp, "top": join_tops, "sum": jnp.add}
+_START = {"logsum": FLOOR, "top": (FLOOR, 0.0), "sum": 0.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,10 +109,10 @@ def sweep(
     onto: tuple[Statistics, Statistics] | None = None,
     none: bool = False,
 ) -> tuple[Statistics, Statistics]:
-    """Visit all tiles of at most block x block pairs; return what they say of the rows and of the columns.
+    """Visit all tiles of at most block x block pairs; return the statistics of the rows and of the columns.
 
     Args:
-      visit: what to make of a tile: statistics of its rows [R,...] and of its columns [C,...].
+      visit: tile -> statistics of its rows [R,...] and of its columns [C,...].
       rows: arrays with a leading axis of all rows.
       cols: arrays with a leading axis of all columns.
       row_offset: number of the first row in the global batch.
@@ -119,8 +120,8 @@ def sweep(
       block: longest side of a tile.
       same: see `relate`.
       per_row: see `relate`.
-      onto: statistics so far, to go on with.
-      none: visit no tile; return the statistics to begin with.
+      onto: statistics to continue with.
+      none: visit no tile; return the initial statistics.
     """
     row_cut, col_cut = _Cut.of(rows, block=block), _Cut.of(cols, block=block)
 
@@ -138,12 +139,12 @@ def sweep(
 
     def step(k: Array, so_far: tuple[Statistics, Statistics]) -> tuple[Statistics, Statistics]:
         i, j = k % row_cut.blocks, k // row_cut.blocks
-        said_rows, said_cols = visit(tile(i, j))
-        return row_cut.join(so_far[0], said_rows, i), col_cut.join(so_far[1], said_cols, j)
+        of_rows, of_cols = visit(tile(i, j))
+        return row_cut.join(so_far[0], of_rows, i), col_cut.join(so_far[1], of_cols, j)
 
     if onto is None:
-        said = jax.eval_shape(lambda: visit(tile(0, 0)))
-        onto = (_nothing(said[0], length=row_cut.length), _nothing(said[1], length=col_cut.length))
+        shapes = jax.eval_shape(lambda: visit(tile(0, 0)))
+        onto = (_initial(shapes[0], length=row_cut.length), _initial(shapes[1], length=col_cut.length))
     return onto if none else lax.fori_loop(0, row_cut.blocks * col_cut.blocks, step, onto)
 
 
@@ -160,13 +161,18 @@ def logsum(s: Array, *, axis: int) -> Array:
 
 def joined(kind: str, parts: Array) -> Array:
     """Join statistics of one kind along the leading axis."""
-    return {"logsum": jax.nn.logsumexp, "max": jnp.max, "sum": jnp.sum}[kind](parts, axis=0)
+    if kind == "top":
+        return reduce_tops(parts)
+    return {"logsum": jax.nn.logsumexp, "sum": jnp.sum}[kind](parts, axis=0)
 
 
-def _nothing(said: Any, *, length: int) -> Statistics:
+def _initial(shapes: Any, *, length: int) -> Statistics:
     return {
-        kind: {name: jnp.full((length, *x.shape[1:]), _START[kind], x.dtype) for name, x in values.items()}
-        for kind, values in said.items()
+        kind: {
+            name: jnp.broadcast_to(jnp.asarray(_START[kind], x.dtype), (length, *x.shape[1:]))
+            for name, x in values.items()
+        }
+        for kind, values in shapes.items()
     }
 
 
@@ -196,12 +202,12 @@ class _Cut:
             part["fresh"] = self.numbers(i) >= i * self.size
         return part
 
-    def join(self, so_far: Statistics, said: Statistics, i: Array) -> Statistics:
+    def join(self, so_far: Statistics, stats: Statistics, i: Array) -> Statistics:
         def put(kind: str, old: Array, new: Array) -> Array:
             before = lax.dynamic_slice_in_dim(old, self.start(i), self.size)
             return lax.dynamic_update_slice_in_dim(old, _JOIN[kind](before, new), self.start(i), axis=0)
 
         return {
-            kind: {name: put(kind, old, said[kind][name]) for name, old in values.items()}
+            kind: {name: put(kind, old, stats[kind][name]) for name, old in values.items()}
             for kind, values in so_far.items()
         }

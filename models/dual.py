@@ -1,8 +1,6 @@
 """Towers for video, text and sound in one embedding space (CLIP, Radford et al. 2021)."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,6 @@ from flax import nnx
 from jaxtyping import Array, Int16
 
 from ..base.errors import UserError
-from ..base.section import section
 from .layers.basics import linear, unit_rows
 from .layers.draws import RowKeys, fold
 from .layers.names import named
@@ -126,64 +123,3 @@ class DualTower(nnx.Module):
     def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""
         return self.video.features(video, keys=keys)
-
-
-LOSS_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
-"""Name of a loss -> where its parameters start if `config.model` does not say (sigmoid: SigLIP, Zhai et al. 2023)."""
-
-
-def for_loss(model: Mapping[str, Any], *, loss: str) -> dict[str, Any]:
-    """Return `config.model` with the parameters of the loss `config.loss.name`: only the sigmoid loss has a `bias`."""
-    return LOSS_STARTS.get(loss, {}) | dict(model)
-
-
-def build(
-    *,
-    video: dict[str, Any],
-    text: dict[str, Any],
-    audio: dict[str, Any] | None = None,
-    embed_dim: int,
-    initial_scale: float = 1 / 0.07,
-    initial_bias: float | None = None,
-    remat: str = "none",
-    unroll: int = 1,
-    num_frames: int,
-    context_length: int,
-    vocab_size: int,
-    audio_samples: int = 0,
-    rngs: nnx.Rngs,
-) -> DualTower:
-    """Build the towers from `config.model`.
-
-    Args:
-      video: arguments of `VideoTower` (`config.model.video`).
-      text: arguments of `TextTower` (`config.model.text`).
-      audio: arguments of `AudioTower` (`config.model.audio`), or None for no such tower.
-      embed_dim: E.
-      initial_scale: `exp(log_scale)` at the start.
-      initial_bias: the sigmoid loss's bias at the start; None = there is none.
-      remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
-      unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
-      num_frames: T, from `config.data`.
-      context_length: L, from `config.data`.
-      vocab_size: V, from the tokenizer.
-      audio_samples: S, from `config.data`.
-      rngs: where the initial values come from.
-
-    Raises:
-      UserError: an unknown key (named, with the nearest one) or sizes that do not fit.
-    """
-    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
-    sound = None
-    if audio is not None:
-        sound = section(AudioTower, audio, name="model.audio", audio_samples=audio_samples, **layers)
-    words = {"vocab_size": vocab_size, "context_length": context_length}
-    return DualTower(
-        video=section(VideoTower, video, name="model.video", num_frames=num_frames, **layers),
-        text=section(TextTower, text, name="model.text", **words, **layers),
-        audio=sound,
-        embed_dim=embed_dim,
-        initial_scale=initial_scale,
-        initial_bias=initial_bias,
-        rngs=rngs,
-    )

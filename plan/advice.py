@@ -12,8 +12,8 @@ from ..base.section import field_of, section
 from ..cost.roofline import Assumptions
 from ..engine.loop.train import create_rules
 from ..engine.sharding.rules import FSDP, REPLICATED
-from ..models.dual import build
 from ..pretrain.objective import LossOptions
+from ..zoo.spec import ModelOptions
 from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
 from .topology import Topology
 
@@ -132,7 +132,7 @@ def _ladders(config: Config, *, traced: Traced, failed: OutOfMemory) -> dict[str
 
 def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
     """Yield policies that store less than the present one, in falling order."""
-    now = field_of(build, config.model, field="remat")
+    now = field_of(ModelOptions, config.model, field="remat")
     start = REMAT.index(now) + 1 if now in REMAT else len(REMAT) - 1
     yield from ({"model.remat": policy} for policy in REMAT[start:][-_MAX_TRIES:])
 

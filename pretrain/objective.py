@@ -12,21 +12,25 @@ from ..base.errors import UserError, unknown
 from ..base.section import section
 from ..engine.sharding.mesh import BATCH_AXES
 from ..engine.step.grad_cache import in_parts
-from ..losses.infonce import check_info_nce, info_nce, text_group
+from ..losses.infonce import check_info_nce, check_rows, info_nce, text_group
 from ..losses.milnce import check_mil_nce, mil_nce
 from ..losses.sigmoid import check_sigmoid, sigmoid
-from ..models.dual import DualTower, build, for_loss
+from ..models.dual import DualTower
 from ..models.layers.draws import fold_each, row_keys
 from ..models.shapes import Scalar
+from ..zoo.build import build
+from ..zoo.spec import ModelOptions
 
 if TYPE_CHECKING:
     from ..base.config import Config
-    from ..data.options import ClipData
+    from ..data.options import DataOptions, InputSpec
 
 CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}
 """Name in `config.loss.name` -> refuses options that this loss does not take."""
 PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
 """Name in `config.loss.pairs` -> (x, y) of the loss."""
+COMPARING = {"infonce": "InfoNCE", "mil_nce": "MIL-NCE"}
+"""Losses that are a choice among the rows of a batch, and so need two: name in `config.loss.name` -> its own name."""
 
 MASKED, UNMASKED = "masked", "unmasked"
 """Phases: with patch dropout, and the last steps without."""
@@ -96,7 +100,11 @@ class LossOptions:
 
 
 class Contrastive:
-    """What `engine.loop.train` needs to know of contrastive pretraining."""
+    """What `engine.loop.train` needs to know of contrastive pretraining.
+
+    Attributes:
+      spec: of the model.
+    """
 
     trainable: tuple[str, ...] = ()
 
@@ -105,22 +113,18 @@ class Contrastive:
         *,
         model: dict[str, Any],
         loss: dict[str, Any],
-        num_frames: int,
-        context_length: int,
+        input: "InputSpec",
         vocab_size: int,
-        audio_samples: int = 0,
         steps: int = 0,
         unmasked_steps: int = 0,
     ):
         """Describe the model and the loss; nothing is allocated until `init`.
 
         Args:
-          model: `config.model`, arguments of `models.dual.build`.
+          model: `config.model`, fields of `zoo.spec.ModelOptions`.
           loss: `config.loss`, fields of `LossOptions`.
-          num_frames: T.
-          context_length: L.
-          vocab_size: V.
-          audio_samples: S; 0 = the batches have no sound.
+          input: what the towers take.
+          vocab_size: V, of the tokenizer.
           steps: `config.train.steps`.
           unmasked_steps: `config.train.unmasked_steps`, the last steps, which see all patches (FLIP, Li et al. 2023).
 
@@ -128,24 +132,39 @@ class Contrastive:
           UserError: options that do not fit each other.
         """
         self._options = section(LossOptions, loss, name="loss")
-        self._model = for_loss(model, loss=self._options.name)
-        self._sizes = {"num_frames": num_frames, "context_length": context_length, "vocab_size": vocab_size}
-        self._sizes["audio_samples"] = audio_samples
+        made = section(ModelOptions, model, name="model")
+        self.spec = made.spec(input=input, vocab_size=vocab_size, loss=self._options.name)
+        self._layers = {"remat": made.remat, "unroll": made.unroll}
         self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
-        if unmasked_steps and not (model.get("video") or {}).get("patch_dropout"):
+        if unmasked_steps and not self.spec.towers["video"].get("patch_dropout"):
             raise UserError(
                 f"config.train.unmasked_steps={unmasked_steps} leaves out patch dropout, but there is none; set "
                 "config.model.video.patch_dropout (0.5 drops half of the patches) or config.train.unmasked_steps to 0"
             )
-        if "audio" in self._options.modalities() and not (model.get("audio") is not None and audio_samples):
+        if "audio" in self._options.modalities() and not ("audio" in self.spec.towers and input.audio_samples):
             raise UserError(
                 f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
                 "defaults) and set config.data.audio_seconds"
             )
 
+    def check_batch_size(self, batch_size: int) -> str:
+        """Return a warning about a global batch of this size, or "".
+
+        Raises:
+          UserError: the loss compares rows, and there are fewer than two.
+        """
+        if self._options.name in COMPARING:
+            check_rows(batch_size, loss=COMPARING[self._options.name])
+        if batch_size > 1:
+            return ""
+        return (
+            f"config.data.batch_size=1: the {self._options.name} loss sees one matching pair per step and no "
+            "mismatched ones; at least 2 rows give it both"
+        )
+
     def init(self, rngs: nnx.Rngs) -> DualTower:
         """Build the model with fresh parameters."""
-        return section(build, self._model, name="model", **self._sizes, rngs=rngs)
+        return build(self.spec, rngs=rngs, **self._layers)
 
     def phase(self, step: int) -> str:
         """Return `MASKED`, or `UNMASKED` in the last steps."""
@@ -238,7 +257,7 @@ class Contrastive:
         return info_nce(x=embedded[x], y=embedded[y], **how)
 
 
-def make_objective(config: "Config", *, data: "ClipData", vocab_size: int) -> Contrastive:
+def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) -> Contrastive:
     """Return the objective that a config describes.
 
     Args:
@@ -247,21 +266,21 @@ def make_objective(config: "Config", *, data: "ClipData", vocab_size: int) -> Co
       vocab_size: V, of the tokenizer.
 
     Raises:
-      UserError: a field that is not known, or options that do not fit each other.
+      UserError: a field that is not known, or options that do not fit each other or the batch size.
     """
     from ..engine.loop.options import TrainOptions
 
     train = section(TrainOptions, config.train, name="train")
-    return Contrastive(
+    objective = Contrastive(
         model=config.model.to_dict(),
         loss=config.loss.to_dict(),
-        num_frames=data.num_frames,
-        context_length=data.context_length,
+        input=data.input,
         vocab_size=vocab_size,
-        audio_samples=data.audio_samples,
         steps=train.steps,
         unmasked_steps=train.unmasked_steps,
     )
+    objective.check_batch_size(data.batch_size)
+    return objective
 
 
 def _has(batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:

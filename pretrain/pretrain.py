@@ -1,5 +1,6 @@
 """`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from ..engine.keeping.init_from import Start
 if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..data.batches.texts import Texts
-    from ..data.options import ClipData
+    from ..data.options import DataOptions, InputSpec
     from ..data.text.tokenizer import Tokenizer
     from ..engine.loop.train import TrainResult
+    from ..zoo.spec import ModelSpec
 
 TOKENIZER = "tokenizer.meta.json"
 DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
@@ -85,13 +87,13 @@ def pretrain(
       The engine's result: the trained model, its step and why the loop ended.
     """
     from ..data.batches.ends import read_ends
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
     from ..engine.start.preflight import on_all
     from .objective import make_objective
 
-    data = section(ClipData, config.data, name="data")
+    data = DataOptions.of(config.data)
     limit_s = section(TrainOptions, config.train, name="train").preflight_timeout
     records, tokenizer = on_all(
         "data",
@@ -99,11 +101,14 @@ def pretrain(
         timeout_s=limit_s,
         same=lambda made: json.dumps(made[1].to_meta()),
     )
+    data = dataclasses.replace(data, input=as_prepared(data.input, options=records.options))
     objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
+    spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin={"made_by": "pretrain", "seed": config.seed})
+    warn(objective.check_batch_size(data.feed.batch_size))
     meta = {
         "objective": "contrastive",
-        "tokenizer": tokenizer.to_meta(),
-        "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.mixture)},
+        "spec": spec.to_dict(),
+        "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.feed.mixture)},
     }
     if start is not None:
         meta["init"] = start.to_meta()
@@ -113,30 +118,36 @@ def pretrain(
         workdir=workdir,
         config=config,
         meta=meta,
-        evaluate=retrieval_hook(data, tokenizer=tokenizer, records=records, meta=meta),
+        evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=records),
         initialize=None if start is None else start.fill,
         overwrite_config=overwrite_config,
         readable=lambda: read_ends(data),
     )
 
 
-def open_records(data: "ClipData") -> "Records":
-    """Open the prepared folder whose `eval_split` is evaluated on: `data.dir`, or else the mixture's first.
+def as_prepared(spec: "InputSpec", *, options: dict[str, Any]) -> "InputSpec":
+    """Return the input of a model that is trained on records which `prepare` made with these options."""
+    kept = {key: options[key] for key in ("fps", "short_side", "jpeg_quality", "audio") if key in options}
+    return dataclasses.replace(spec, decode=kept)
+
+
+def open_records(data: "DataOptions") -> "Records":
+    """Open the prepared folder whose `eval_split` is evaluated on: `config.data.dir`, or else the mixture's first.
 
     Raises:
       UserError: it cannot be opened, or has no such split.
     """
     from ..data.batches.records import Records
 
-    folder = data.dir if data.dir or not data.mixture else next(iter(data.mixture.values()))["dir"]
-    records = Records(folder, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
-    if data.eval_split and data.eval_split not in records.splits:
+    folder = data.feed.dir if data.feed.dir or not data.feed.mixture else next(iter(data.feed.mixture.values()))["dir"]
+    records = Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
+    if data.feed.eval_split and data.feed.eval_split not in records.splits:
         hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
-        raise unknown("split of config.data.eval_split" + hint + ":", data.eval_split, records.splits)
+        raise unknown("split of config.data.eval_split" + hint + ":", data.feed.eval_split, records.splits)
     return records
 
 
-def stream(data: "ClipData", *, step: int, tokenizer: "Tokenizer", seed: int, workdir: Path) -> Any:
+def stream(data: "DataOptions", *, step: int, tokenizer: "Tokenizer", seed: int, workdir: Path) -> Any:
     """Return this process's batches from `step` on; the tokenizer to which they belong is kept in `workdir`."""
     import jax
 
@@ -152,8 +163,16 @@ def stream(data: "ClipData", *, step: int, tokenizer: "Tokenizer", seed: int, wo
     )
     if jax.process_index() == 0:
         keep_tokenizer(tokenizer, workdir=workdir)
-        say_truncated(batches.texts, context_length=data.context_length)
+        say_truncated(batches.texts, context_length=data.input.context_length)
     return batches
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error, on the first process; nothing for ""."""
+    import jax
+
+    if text and jax.process_index() == 0:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def say_truncated(texts: "Texts", *, context_length: int) -> None:
@@ -167,21 +186,20 @@ def say_truncated(texts: "Texts", *, context_length: int) -> None:
         print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
 
 
-def find_tokenizer(data: "ClipData", *, workdir: Path, start: Start | None = None) -> "Tokenizer":
+def find_tokenizer(data: "DataOptions", *, workdir: Path, start: Start | None = None) -> "Tokenizer":
     """Return the run's tokenizer: the one in `workdir` if a run has begun there, else made as `config.data` says.
 
     A run that begins with the token embeddings of a checkpoint takes the tokenizer to which they belong.
     """
     from ..data.batches.pipeline import make_tokenizer
-    from ..data.text.tokenizer import load_tokenizer, tokenizer_from_meta
+    from ..data.text.tokenizer import tokenizer_from_meta
+    from ..zoo.load import locate
 
-    kept, old = workdir / TOKENIZER, workdir / "tokenizer.model"
+    kept = workdir / TOKENIZER
     if kept.is_file() and (workdir / "config.json").is_file():  # a start that failed may have left the first alone
         return tokenizer_from_meta(json.loads(kept.read_text(encoding="utf-8")))
-    if old.is_file():  # of a run that the first version started
-        return load_tokenizer(old)
     if start is not None and start.takes("text/embedding"):
-        return tokenizer_from_meta(start.meta()["tokenizer"])
+        return tokenizer_from_meta(dict(locate(start.checkpoint).spec.tokenizer))
     return make_tokenizer(data)
 
 
@@ -194,23 +212,26 @@ def keep_tokenizer(tokenizer: "Tokenizer", *, workdir: Path) -> None:
 
 
 def retrieval_hook(
-    data: "ClipData", *, tokenizer: "Tokenizer", records: Any, meta: dict[str, Any]
+    data: "DataOptions", *, spec: "ModelSpec", tokenizer: "Tokenizer", records: Any
 ) -> Callable[[Any, int], dict[str, float]] | None:
-    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `data.eval_split`; None if that is "".
+    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `config.data.eval_split`; None if that is "".
 
     Its values: `val/t2v_R@1`, `val/v2t_R@1` ... (percent, first caption of each clip), and `val/twins` (percent) where
     the split has order twins.
     """
-    if not data.eval_split:
+    if not data.feed.eval_split:
         return None
     from ..encode.encoder import Encoder
+    from ..encode.rows import mesh_of
     from ..evaluate.embed import embed_split
     from ..evaluate.evaluate import measure
     from ..evaluate.retrieval import headline
 
     def evaluate(model: Any, step: int) -> dict[str, float]:
-        encoder = Encoder(model=model, tokenizer=tokenizer, data=data, meta=meta)
-        found = embed_split(encoder, records=records, split=data.eval_split, captions="first", progress=False)
+        encoder = Encoder(spec=spec, model=model, tokenizer=tokenizer, mesh=mesh_of(model))
+        found = embed_split(
+            encoder, records=records, split=data.feed.eval_split, captions="first", feed=data.feed, progress=False
+        )
         results = measure(found)
         twins = results.get("order_twins")
         return headline(results, prefix="val/") | ({"val/twins": twins["accuracy"]} if twins else {})

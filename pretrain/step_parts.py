@@ -55,7 +55,7 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
     """
     import jax
 
-    from ..data.options import ClipData
+    from ..data.options import DataOptions
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import create_rules
     from ..engine.optimizer.optimizer import make_optimizer
@@ -64,20 +64,20 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
     from ..engine.step.state import Blueprint
     from .objective import make_objective
 
-    data = section(ClipData, config.data, name="data")
+    data = DataOptions.of(config.data)
     steps = section(TrainOptions, config.train, name="train").steps
     words = vocabulary(data)
     objective = make_objective(config, data=data, vocab_size=words.size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
-    check_batch_size(data.batch_size, mesh=mesh)
+    check_batch_size(data.feed.batch_size, mesh=mesh)
     with jax.set_mesh(mesh):
         blueprint = Blueprint(
             objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
         )
     rows = batch_sharding(mesh)
     batch = {
-        key: jax.ShapeDtypeStruct((data.batch_size, *value.shape[1:]), device_dtype(value.dtype), sharding=rows)
+        key: jax.ShapeDtypeStruct((data.feed.batch_size, *value.shape[1:]), device_dtype(value.dtype), sharding=rows)
         for key, value in batch_like(config, rows=1).items()
     }
     return StepParts(

@@ -7,9 +7,8 @@ import numpy as np
 
 from ..base.config import Config
 from ..base.errors import UserError
-from ..base.section import section
 from ..data.batches.synthetic import synthetic_batch
-from ..data.options import ClipData
+from ..data.options import DataOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,17 +24,19 @@ class Vocabulary:
     source: str
 
 
-def vocabulary(data: ClipData) -> Vocabulary:
+def vocabulary(data: DataOptions) -> Vocabulary:
     """Return the vocabulary of the tokenizer that `config.data.tokenizer` names, without asking the network.
 
     Where the tokenizer is yet to be trained, or is not on this machine, it is `config.data.vocab_size`.
     """
-    if data.tokenizer == "train":
-        return Vocabulary(size=data.vocab_size, source="config.data.vocab_size, the most that training makes")
+    if data.feed.tokenizer == "train":
+        return Vocabulary(size=data.feed.vocab_size, source="config.data.vocab_size, the most that training makes")
     try:
-        return Vocabulary(size=_tokenizer_size(data.tokenizer), source=f"tokenizer {data.tokenizer}")
+        return Vocabulary(size=_tokenizer_size(data.feed.tokenizer), source=f"tokenizer {data.feed.tokenizer}")
     except UserError as error:
-        return Vocabulary(size=data.vocab_size, source=f"config.data.vocab_size, as it cannot be read here: {error}")
+        return Vocabulary(
+            size=data.feed.vocab_size, source=f"config.data.vocab_size, as it cannot be read here: {error}"
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -55,15 +56,15 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
     Raises:
       UserError: a field of section data that is not known.
     """
-    data = section(ClipData, config.data, name="data")
+    data = DataOptions.of(config.data)
     return synthetic_batch(
         0,
         batch_size=rows,
-        num_frames=data.num_frames,
+        num_frames=data.input.num_frames,
         image_size=config.model.video.image_size,
-        context_length=data.context_length,
+        context_length=data.input.context_length,
         vocab_size=vocabulary(data).size,
         seed=config.seed,
-        audio_samples=data.audio_samples,
-        captions=data.captions_per_clip,
+        audio_samples=data.input.audio_samples,
+        captions=data.feed.captions_per_clip,
     )

@@ -23,6 +23,6 @@ def test_the_wheel_holds_twinreel_only(tmp_path):
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"twinreel"}
     assert not [name for name in names if "/tests/" in name]
-    templates = {path.name for path in (ROOT / "evaluate" / "templates").iterdir() if path.is_file()}
-    assert templates and {f"twinreel/evaluate/templates/{name}" for name in templates} <= set(names)
+    templates = {path.name for path in (ROOT / "pages" / "templates").iterdir() if path.is_file()}
+    assert templates and {f"twinreel/pages/templates/{name}" for name in templates} <= set(names)
     assert {"twinreel/py.typed", "twinreel/configs/demo.py", "twinreel/engine/loop/train.py"} <= set(names)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...base.errors import UserError
-from ..options import ClipData
+from ..options import DataOptions
 from ..transforms.preprocess import VideoTransform, parse_video
 from ..transforms.sound import SoundTransform, parse_audio
 from .sampling import Drawn, Sampler, frames_within, parse_sampler, sample_window, window_of
@@ -37,31 +37,27 @@ class ClipGraph:
     train: bool
 
     @classmethod
-    def of(cls, data: ClipData, *, train: bool) -> "ClipGraph":
+    def of(cls, data: DataOptions, *, train: bool) -> "ClipGraph":
         """Build from the `train_*` or `eval_*` options.
 
         Raises:
           UserError: an option is wrong, or evaluation would be random.
         """
         which = "train" if train else "eval"
-        declared, sampling = (data.train_video, data.train_sampling) if train else (data.eval_video, data.eval_sampling)
+        declared, sampling = data.input.eval_video, data.input.eval_sampling
+        if train:
+            declared, sampling = data.augment.train_video or declared, data.augment.train_sampling or sampling
         field = f"config.data.{which}_video"
         graph = cls(
             transform=parse_video(declared, field=field),
-            sound=parse_audio(data.train_audio if train else "", field="config.data.train_audio"),
+            sound=parse_audio(data.augment.train_audio if train else "", field="config.data.train_audio"),
             sampler=parse_sampler(sampling, field=f"config.data.{which}_sampling"),
-            num_frames=data.num_frames,
-            audio_samples=data.audio_samples,
-            windows=1 if train else data.eval_clips,
-            window_seconds=data.window_seconds,
+            num_frames=data.input.num_frames,
+            audio_samples=data.input.audio_samples,
+            windows=1 if train else data.feed.eval_clips,
+            window_seconds=data.feed.window_seconds,
             train=train,
         )
-        for name, least in (
-            *(("num_frames", 0), ("audio_seconds", 0), ("window_seconds", 0), ("eval_clips", 1)),
-            *(("num_threads", 0), ("prefetch", 0), ("max_bad_fraction", 0)),
-        ):
-            if getattr(data, name) < least:
-                raise UserError(f"{name}={getattr(data, name)} must be at least {least}; set config.data.{name}")
         if train and graph.transform.views > 1:
             raise UserError(f"{field}={declared!r} makes several views, which are for evaluation; use random_crop(n)")
         if not train and graph.transform.draws:

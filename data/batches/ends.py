@@ -1,10 +1,10 @@
 """Whether the data can be read, before anything waits for them."""
 
-from ..options import ClipData
+from ..options import DataOptions
 from .reading import open_sources
 
 
-def read_ends(data: ClipData) -> None:
+def read_ends(data: DataOptions) -> None:
     """Read the first and the last record of every source of `config.data`; nothing else is fetched from behind a URL.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ..machine import cores
-from ..options import ClipData
+from ..options import DataOptions
 from ..tf_cpu import keep_freed_memory, tf
 from ..transforms.threads import in_threads, new_batch
 from .clip_graph import ClipGraph
@@ -31,10 +31,9 @@ class Flow:
         reader: Reader,
         *,
         graph: ClipGraph,
-        data: ClipData,
+        data: DataOptions,
         rows: Callable[[int], tuple[Rows, np.ndarray]],
         steps: tuple[int, int],
-        shuffle_frames_seed: int | None,
     ):
         """Set up; nothing is read yet.
 
@@ -44,19 +43,18 @@ class Flow:
           data: `config.data`.
           rows: k -> the rows of batch k, and the numbers int32 [b,C] of their captions.
           steps: the first k, and the one after the last.
-          shuffle_frames_seed: puts the frames of each clip in a random order.
         """
         self.error: UserError | None = None
         self._reader, self._graph, self._data = reader, graph, data
-        self._rows, self._steps, self._shuffle = rows, steps, shuffle_frames_seed
-        self._threads = data.num_threads or cores()
+        self._rows, self._steps = rows, steps
+        self._threads = data.feed.num_threads or cores()
 
     def encoded(self) -> Iterator[np.ndarray]:
         """Yield the drawn JPEG files of each row, object [V*T] of bytes, undecoded; a damaged row is left out."""
         for k in range(*self._steps):
             rows, _ = self._rows(k)
             wanted = Wanted(source=rows.source, record=rows.record, epoch=rows.epoch)
-            read, _ = self._reader.read(wanted, shuffle_frames_seed=self._shuffle)
+            read, _ = self._reader.read(wanted)
             yield from read.jpegs[read.ok]
 
     def decoded(self) -> tf.data.Dataset:
@@ -65,7 +63,7 @@ class Flow:
         dataset = tf.data.Dataset.range(*self._steps).map(_as_is(self._rows_of), name="rows")
         # Two batches at once: while the last clips of one are decoded, no thread waits for the next.
         dataset = dataset.map(_as_is(self._clips_of), num_parallel_calls=2, deterministic=True, name="clips")
-        dataset = dataset.prefetch(self._data.prefetch)
+        dataset = dataset.prefetch(self._data.feed.prefetch)
         options = tf.data.Options()
         options.deterministic = True
         options.autotune.enabled = False  # the sizes are known
@@ -77,7 +75,7 @@ class Flow:
         columns = tf.numpy_function(self._rows_now, [k], list(_ROW.values()))
         row = dict(zip(_ROW, columns, strict=True))
         for name, column in row.items():
-            column.set_shape([None, self._data.captions_per_clip] if name == "caption" else [None])
+            column.set_shape([None, self._data.feed.captions_per_clip] if name == "caption" else [None])
         return row
 
     def _rows_now(self, k: np.int64) -> list[np.ndarray]:
@@ -93,7 +91,7 @@ class Flow:
             columns["video"] = (np.uint8, list(graph.shape))
         if graph.audio_samples:
             columns |= {"audio": (np.int16, [graph.audio_samples]), "audio_mask": (np.bool_, [])}
-        for name, n in self._data.features.items():
+        for name, n in self._data.feed.features.items():
             columns[f"features_{name}"] = (np.float32, [n, self._reader.width(name)])
             columns[f"features_{name}_mask"] = (np.bool_, [n])
         return columns
@@ -120,7 +118,7 @@ class Flow:
     def _clip(self, wanted: Wanted, i: int, *, batch: dict[str, np.ndarray]) -> None:
         """Fill row i."""
         mine = Wanted(*(column[i : i + 1] for column in wanted))
-        read, features = self._reader.read(mine, shuffle_frames_seed=self._shuffle)
+        read, features = self._reader.read(mine)
         found = read._asdict() | features
         for name in batch.keys() - {"video"}:
             batch[name][i] = found[name][0]

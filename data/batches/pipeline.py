@@ -1,7 +1,6 @@
 """Prepared records to batches (design, sections 2.3 and 2.4): a batch is a pure function of data, seed and step."""
 
 import atexit
-import functools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ..options import ClipData
+from ..options import DataOptions
 from ..text.clean import text_cleaner
 from ..text.pieces import SentencePieceTokenizer
 from ..text.tokenizer import Tokenizer, load_tokenizer
@@ -21,11 +20,11 @@ from .order import Order, Rows, make_order
 from .reading import Reader, Source, open_sources
 from .texts import Chosen, Texts, let_each_stand_once, texts_of
 
-__all__ = ["Batches", "ClipData", "encode_frames", "eval_batches", "make_tokenizer", "train_batches"]
+__all__ = ["Batches", "eval_batches", "make_tokenizer", "train_batches"]
 
 
 def train_batches(
-    data: ClipData,
+    data: DataOptions,
     *,
     tokenizer: Tokenizer,
     seed: int,
@@ -74,7 +73,7 @@ def train_batches(
         if table is not None:
             found = found._replace(record=table[found.record])
         mine = Rows(*(column[part] for column in found))
-        if not data.unique_captions:
+        if not data.feed.unique_captions:
             return mine, texts.choose(mine.source, record=mine.record, epoch=mine.epoch)
         captions = texts.choose(found.source, record=found.record, epoch=found.epoch)
         captions = np.where(found.first[:, None], captions, -1)
@@ -90,31 +89,34 @@ def train_batches(
         labels=_labels(sources, label_names),
         batch_size=share,
         facts=lambda step: {
-            f"epoch/{name}" if data.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
+            f"epoch/{name}" if data.feed.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
         },
     )
 
 
 def eval_batches(
-    data: ClipData,
+    data: DataOptions,
     *,
     tokenizer: Tokenizer,
     split: str,
     batch_size: int,
-    shuffle_frames_seed: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
     label_names: Sequence[str] | None = None,
     only: np.ndarray | None = None,
 ) -> "Batches":
-    """Yield every clip of a split once, in record order, with the `eval_*` options and its first caption.
+    """Yield this process's rows of global batches that hold every clip of a split once, in record order.
 
-    The last batch is padded: rows with `valid` False, `clip_index` -1, black frames and the empty caption.
+    The `eval_*` options apply, and each clip has its first caption. The last batch is padded: rows with `valid` False,
+    `clip_index` -1, black frames and the empty caption.
 
     Args:
       data: `config.data`; `eval_sampling` and `eval_video` apply.
       tokenizer: turns captions into ids.
       split: name of the split.
-      batch_size: rows of a batch.
-      shuffle_frames_seed: permute the T frames of each clip, at random but the same at every call with this seed.
+      batch_size: rows B of a global batch, a multiple of P.
+      process_index: p of P: rows p * B / P to (p + 1) * B / P.
+      process_count: P.
       label_names: as in `train_batches`.
       only: int [m], the records that take part, rising; None = all.
 
@@ -124,15 +126,17 @@ def eval_batches(
     Raises:
       UserError: a fault in the folder or the options, before any record is read; or a damaged record.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} must be at least 1")
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(f"batch_size={batch_size} must be a multiple of the {process_count} processes, at least 1 each")
     graph = ClipGraph.of(data, train=False)
-    sources = [Source(data.dir, split=split, field="split", data=data)]
+    share = batch_size // process_count
+    sources = [Source(data.feed.dir, split=split, field="split", data=data)]
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=-1)
     records = np.arange(len(sources[0].rows)) if only is None else np.asarray(only, np.int64)
 
     def rows(k: int) -> tuple[Rows, np.ndarray]:
-        record = records[k * batch_size : (k + 1) * batch_size]
+        begin = k * batch_size + process_index * share
+        record = records[begin : begin + share]
         same = {"source": np.zeros(len(record), np.int32), "epoch": np.zeros(len(record), np.int64)}
         found = Rows(record=record, first=np.ones(len(record), bool), **same)
         return found, texts.choose(found.source, record=found.record, epoch=found.epoch)
@@ -145,55 +149,20 @@ def eval_batches(
         texts=texts,
         data=data,
         labels=_labels(sources, label_names),
-        batch_size=batch_size,
-        shuffle_frames_seed=shuffle_frames_seed,
+        batch_size=share,
         pad=True,
     )
 
 
-def make_tokenizer(data: ClipData) -> Tokenizer:
+def make_tokenizer(data: DataOptions) -> Tokenizer:
     """Make the tokenizer that `config.data.tokenizer` names: train it on the train captions, or load its file."""
-    if data.tokenizer != "train":
-        return load_tokenizer(data.tokenizer)
-    clean = text_cleaner(data.text)
-    texts = (text for source in open_sources(data) for row in source.rows for text in texts_of(row, data.text_from))
-    return SentencePieceTokenizer.train(map(clean, texts), vocab_size=data.vocab_size)
-
-
-def encode_frames(data: ClipData, clip: Any) -> np.ndarray:
-    """Draw, decode and transform the frames of one decoded clip exactly as evaluation does.
-
-    Args:
-      data: `eval_sampling`, `eval_video`, `window_seconds`, `eval_clips` and `num_frames` apply.
-      clip: a `decode.DecodedClip`: JPEG frames with their times, height, width and the clip's duration.
-
-    Returns:
-      uint8 [T,H,W,3]; with `eval_clips` V above 1 [V,T,H,W,3].
-
-    Raises:
-      UserError: the frames are too small for a crop.
-    """
-    picture = ("num_frames", "eval_sampling", "eval_video", "window_seconds", "eval_clips")
-    graph = _frames_graph(*(getattr(data, name) for name in picture))
-    graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
-    uniforms = np.zeros(graph.draws, np.float32)
-    drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=uniforms)
-    return graph.decode([clip.jpegs[i] for i in drawn.frames], height=clip.height, width=clip.width, uniforms=uniforms)
-
-
-@functools.lru_cache(maxsize=8)
-def _frames_graph(
-    num_frames: int, eval_sampling: str, eval_video: str, window_seconds: float, eval_clips: int
-) -> ClipGraph:
-    data = ClipData(
-        batch_size=1,
-        num_frames=num_frames,
-        eval_sampling=eval_sampling,
-        eval_video=eval_video,
-        window_seconds=window_seconds,
-        eval_clips=eval_clips,
+    if data.feed.tokenizer != "train":
+        return load_tokenizer(data.feed.tokenizer)
+    clean = text_cleaner(data.input.text)
+    texts = (
+        text for source in open_sources(data) for row in source.rows for text in texts_of(row, data.feed.text_from)
     )
-    return ClipGraph.of(data, train=False)
+    return SentencePieceTokenizer.train(map(clean, texts), vocab_size=data.feed.vocab_size)
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -211,10 +180,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         graph: ClipGraph,
         reader: Reader,
         texts: Texts,
-        data: ClipData,
+        data: DataOptions,
         labels: Sequence[np.ndarray] | None,
         batch_size: int,
-        shuffle_frames_seed: int | None = None,
         facts: Callable[[int], dict[str, float]] | None = None,
         pad: bool = False,
     ):
@@ -229,16 +197,13 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           data: `config.data`.
           labels: by source, int32 [n], the class of each record, -1 = none; None for batches without labels.
           batch_size: rows of a batch.
-          shuffle_frames_seed: see `eval_batches`.
           facts: step -> what is worth logging.
           pad: whether the last batch is filled up.
         """
         self.texts = texts
         self._reader, self._data, self._labels, self._facts = reader, data, labels, facts
         self._pad_to = batch_size if pad else 0
-        self._flow = Flow(
-            reader, graph=graph, data=data, rows=rows, steps=steps, shuffle_frames_seed=shuffle_frames_seed
-        )
+        self._flow = Flow(reader, graph=graph, data=data, rows=rows, steps=steps)
         dataset = self._flow.decoded()
         self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
         self._given = 0
@@ -273,7 +238,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         source, epoch, window = batch.pop("source"), batch.pop("epoch"), batch.pop("window")
         record, caption = batch["clip_index"], batch.pop("caption")
         batch |= self.texts.encode(Chosen(source=source, record=record, epoch=epoch, caption=caption, window=window))
-        if self._data.mixture:
+        if self._data.feed.mixture:
             batch["source"] = source
         if self._labels is None:
             index = batch["caption_index"]
@@ -295,7 +260,7 @@ def _close_all() -> None:
 
 
 def _order(
-    data: ClipData, sources: Sequence[Source], *, seed: int, process_count: int, only: np.ndarray | None
+    data: DataOptions, sources: Sequence[Source], *, seed: int, process_count: int, only: np.ndarray | None
 ) -> Order:
     """Build the order of the rows of one or several sources."""
     if only is not None and len(sources) > 1:
@@ -303,15 +268,15 @@ def _order(
     groups = {source.name: source.rows.columns.groups for source in sources}
     if only is not None:
         groups = {name: [members[i] for i in only] for name, members in groups.items()}
-    weights = {name: data.mixture[name].get("weight") if data.mixture else None for name in groups}
+    weights = {name: data.feed.mixture[name].get("weight") if data.feed.mixture else None for name in groups}
     sizes = {name: len(members) for name, members in groups.items()}
     return make_order(
         groups,
-        shares=shares(sizes, weights=weights, temperature=data.temperature),
-        group_size=data.group_size,
-        batch_size=data.batch_size,
+        shares=shares(sizes, weights=weights, temperature=data.feed.temperature),
+        group_size=data.feed.group_size,
+        batch_size=data.feed.batch_size,
         seed=seed,
-        mix_by=data.mix_by,
+        mix_by=data.feed.mix_by,
         process_count=process_count,
     )
 
@@ -334,6 +299,6 @@ def _pad(batch: dict[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
         return batch
     padded = {k: np.concatenate([v, np.zeros((missing, *v.shape[1:]), v.dtype)]) for k, v in batch.items()}
     padded["clip_index"][-missing:] = -1
-    for key in ("text", "text_mask"):
+    for key in ("text", "text_mask") if len(batch["valid"]) else ():
         padded[key][-missing:] = batch[key][-1]
     return padded

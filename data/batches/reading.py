@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from ...base.errors import UserError, unknown
 from ..batches import draws
-from ..options import ClipData
+from ..options import DataOptions
 from .clip_graph import ClipGraph
 from .records import Record, Records, damaged_record
 
@@ -24,13 +24,13 @@ class Source:
       rows: its lines of clips.jsonl.
     """
 
-    def __init__(self, folder: str, *, split: str, field: str, data: ClipData, name: str = ""):
+    def __init__(self, folder: str, *, split: str, field: str, data: DataOptions, name: str = ""):
         """Open; of a folder behind a URL no shard is fetched for it.
 
         Raises:
           UserError: the folder cannot be opened, or has no such split; `field` names the config field of the split.
         """
-        self.records = Records(folder, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
+        self.records = Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
         self.name = name or self.records.folder.name
         if split not in self.records.splits:
             raise unknown(f"split ({field}) in {folder!r}:", split, self.records.splits)
@@ -38,18 +38,18 @@ class Source:
         self.rows = self.records.rows(split)
 
 
-def open_sources(data: ClipData) -> list[Source]:
+def open_sources(data: DataOptions) -> list[Source]:
     """Open what `config.data` trains on: the folder `dir`, or those of the mixture.
 
     Raises:
       UserError: neither or a fault in one of them; a field of a source that does not exist.
     """
-    if not data.mixture:
-        if not data.dir:
+    if not data.feed.mixture:
+        if not data.feed.dir:
             raise UserError("config.data.dir is empty; set it to a folder that `twinreel prepare` made (--data DIR)")
-        return [Source(data.dir, split=data.train_split, field="config.data.train_split", data=data)]
+        return [Source(data.feed.dir, split=data.feed.train_split, field="config.data.train_split", data=data)]
     found = []
-    for name, given in data.mixture.items():
+    for name, given in data.feed.mixture.items():
         where = f"config.data.mixture.{name}"
         for key in given if isinstance(given, Mapping) else ():
             if key not in ("dir", "weight", "split"):
@@ -58,7 +58,11 @@ def open_sources(data: ClipData) -> list[Source]:
             raise UserError(f'{where} is {given!r}, wanted a section with dir, as {{"dir": "data/{name}"}}')
         found.append(
             Source(
-                given["dir"], split=given.get("split", data.train_split), field=f"{where}.split", data=data, name=name
+                given["dir"],
+                split=given.get("split", data.feed.train_split),
+                field=f"{where}.split",
+                data=data,
+                name=name,
             )
         )
     return found
@@ -103,7 +107,7 @@ class Reader:
       bad: what is wrong with each damaged record met so far, by (source, record).
     """
 
-    def __init__(self, sources: Sequence[Source], *, data: ClipData, graph: ClipGraph, seed: int):
+    def __init__(self, sources: Sequence[Source], *, data: DataOptions, graph: ClipGraph, seed: int):
         """Check that the frames fit the transforms; fetch all shards of sources that lie behind a URL.
 
         Args:
@@ -118,7 +122,7 @@ class Reader:
         """
         self.bad: dict[tuple[int, int], str] = {}
         self._sources, self._data, self._graph, self._seed = sources, data, graph, seed
-        self._widths = {name: _feature_width(name, sources) for name in data.features}
+        self._widths = {name: _feature_width(name, sources) for name in data.feed.features}
         self._lock = threading.Lock()
         for source in sources if graph.num_frames else ():
             for (height, width), row in sorted(source.rows.columns.sizes.items()):
@@ -132,7 +136,7 @@ class Reader:
         for source in sources:
             source.records.fetch(source.split)  # all at once: a random order needs them all within a few batches
 
-    def read(self, wanted: Wanted, *, shuffle_frames_seed: int | None = None) -> tuple[Read, dict[str, np.ndarray]]:
+    def read(self, wanted: Wanted) -> tuple[Read, dict[str, np.ndarray]]:
         """Draw and read rows.
 
         Returns:
@@ -154,7 +158,7 @@ class Reader:
         for i in range(r):
             source, record, epoch = (int(part[i]) for part in wanted)
             try:
-                self._row(out, features, i, source=source, record=record, epoch=epoch, shuffle=shuffle_frames_seed)
+                self._row(out, features, i, source=source, record=record, epoch=epoch)
             except (UserError, DecodeError, IndexError, ValueError) as error:
                 self.reject(source, record, reason=error)
         return out, features
@@ -174,7 +178,7 @@ class Reader:
         with self._lock:
             self.bad[source, record] = str(error)
             count = sum(s == source for s, _ in self.bad)
-        limit = self._data.max_bad_fraction
+        limit = self._data.feed.max_bad_fraction
         if count > limit * len(whose.rows):
             raise UserError(
                 f"{error} [{count} of the {len(whose.rows)} clips of {whose.name!r} are damaged, more than "
@@ -190,7 +194,6 @@ class Reader:
         source: int,
         record: int,
         epoch: int,
-        shuffle: int | None,
     ) -> None:
         """Fill row i."""
         whose, graph = self._sources[source], self._graph
@@ -206,8 +209,6 @@ class Reader:
             if len(times) != row["num_frames"]:
                 raise ValueError(f"{len(times)} frames instead of {row['num_frames']}")
             frames, start, end = graph.draw(times=times, duration_s=row["duration_s"], uniforms=out.uniforms[i])
-            if shuffle is not None:
-                frames = _shuffled(frames.reshape(graph.windows, -1), key=(shuffle, record))
             out.jpegs[i] = parsed.frames(frames.tolist())
             out.height[i], out.width[i] = row["height"], row["width"]
         out.window[i] = start, end
@@ -216,23 +217,17 @@ class Reader:
             own = out.uniforms[i, graph.draws - graph.sound.draws :]
             out.audio[i, : len(sound)] = graph.sound(sound, uniforms=own)
             out.audio_mask[i] = len(sound) > 0
-        for name in self._data.features:
+        for name in self._data.feed.features:
             share = (start, end, row["duration_s"])
             _fill_features(features, name, i, stored=_real(parsed.features(name), name, row), share=share)
         out.ok[i] = True
 
     def _no_features(self, r: int) -> dict[str, np.ndarray]:
         empty: dict[str, np.ndarray] = {}
-        for name, n in self._data.features.items():
+        for name, n in self._data.feed.features.items():
             empty[f"features_{name}"] = np.zeros((r, n, self._widths[name]), np.float32)
             empty[f"features_{name}_mask"] = np.zeros((r, n), bool)
         return empty
-
-
-def _shuffled(frames: np.ndarray, *, key: tuple[int, int]) -> np.ndarray:
-    """Put the frames [V,T] of each window in a random order; the same one for the same key."""
-    generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
-    return generator.permuted(frames, axis=1).reshape(-1)
 
 
 def _real(stored: np.ndarray | None, name: str, row: dict[str, Any]) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ..options import ClipData
+from ..options import DataOptions
 from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
 from .draws import below, numbers
@@ -48,7 +48,7 @@ class Texts:
       longest: tokens of the longest of them.
     """
 
-    def __init__(self, rows: Sequence[Table], *, data: ClipData, tokenizer: Tokenizer, seed: int):
+    def __init__(self, rows: Sequence[Table], *, data: DataOptions, tokenizer: Tokenizer, seed: int):
         """Check the options and count what will be cut.
 
         Args:
@@ -62,13 +62,13 @@ class Texts:
         """
         _check(data)
         self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
-        self._clean = text_cleaner(data.text)
+        self._clean = text_cleaner(data.input.text)
         self._counts = [part.columns.captions for part in rows]
         self.total, self.truncated, self.longest = self._count_truncated()
 
     def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Return int32 [b,C]: numbers of different captions of each row's record, -1 where there are no more."""
-        wanted = self._data.captions_per_clip
+        wanted = self._data.feed.captions_per_clip
         count = np.empty(len(record), np.int32)
         for i in np.unique(source):
             count[source == i] = self._counts[i][record[source == i]]
@@ -103,17 +103,17 @@ class Texts:
         strings = [text for texts in picked for _, text in texts]
         prompts = self._prompts(chosen)
         strings = [prompts[i // index.shape[1]](self._clean(text)) if text else "" for i, text in enumerate(strings)]
-        ids, mask, _ = self._tokenizer.encode(strings, context_length=self._data.context_length)
-        shape = (*index.shape, self._data.context_length)
+        ids, mask, _ = self._tokenizer.encode(strings, context_length=self._data.input.context_length)
+        shape = (*index.shape, self._data.input.context_length)
         ids, mask = ids.reshape(shape), mask.reshape(shape)
-        if self._data.captions_per_clip == 1:
+        if self._data.feed.captions_per_clip == 1:
             ids, mask, index = ids[:, 0], mask[:, 0], index[:, 0]
         return {"text": ids, "text_mask": mask, "caption_index": index}
 
     def _pick(self, chosen: Chosen, i: int) -> list[tuple[int, str]]:
         """Return (number, text) of each of the C texts of row i; (-1, "") where there is none."""
         row = self._rows[chosen.source[i]][chosen.record[i]]
-        if self._data.text_from == "captions":
+        if self._data.feed.text_from == "captions":
             return [(int(c), row["captions"][c] if c >= 0 else "") for c in chosen.caption[i]]
         start, end = chosen.window[i].tolist()
         said = [
@@ -125,7 +125,7 @@ class Texts:
             said = [(0, row["transcript"])]
         if not said:
             return [(-1, "")]
-        if self._data.text_from == "transcript":
+        if self._data.feed.text_from == "transcript":
             return [(0, " ".join(text for _, text in said))]
         if self._seed < 0:
             return [said[0]]
@@ -133,7 +133,7 @@ class Texts:
         return [said[int(below(np.array([len(said)]), self._numbers(**one, what=_CAPTION))[0])]]
 
     def _prompts(self, chosen: Chosen) -> list[Callable[[str], str]]:
-        templates = self._data.prompts
+        templates = self._data.augment.prompts
         if not templates or self._seed < 0:
             return [str] * len(chosen.record)
         drawn = self._numbers(chosen.source, record=chosen.record, epoch=chosen.epoch, what=_PROMPT)
@@ -150,14 +150,14 @@ class Texts:
             text
             for rows in self._rows
             for i in range(0, len(rows), step)
-            for text in texts_of(rows[i], self._data.text_from)
+            for text in texts_of(rows[i], self._data.feed.text_from)
         ]
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
-        longest = max(self._data.prompts, key=len, default="{}")
+        longest = max(self._data.augment.prompts, key=len, default="{}")
         strings = [_fill(longest, self._clean(text)) for text in texts]
-        self._tokenizer.encode([""], context_length=self._data.context_length)  # refuses one that is too short
+        self._tokenizer.encode([""], context_length=self._data.input.context_length)  # refuses one that is too short
         lengths = self._tokenizer.lengths(strings)
-        return len(texts), int((lengths > self._data.context_length).sum()), int(lengths.max(initial=0))
+        return len(texts), int((lengths > self._data.input.context_length).sum()), int(lengths.max(initial=0))
 
 
 def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray, caption: np.ndarray) -> np.ndarray:
@@ -199,21 +199,24 @@ def texts_of(row: dict[str, Any], text_from: str) -> list[str]:
     return said if text_from == "sentences" else [" ".join(said)]
 
 
-def _check(data: ClipData) -> None:
-    if data.text_from not in TEXT_FROM:
-        raise unknown("value of config.data.text_from:", data.text_from, TEXT_FROM)
-    for prompt in data.prompts:
+def _check(data: DataOptions) -> None:
+    if data.feed.text_from not in TEXT_FROM:
+        raise unknown("value of config.data.text_from:", data.feed.text_from, TEXT_FROM)
+    for prompt in data.augment.prompts:
         if prompt.count("{}") != 1:
             raise UserError(f"config.data.prompts: {prompt!r} must have one {{}} where the text goes")
-    if data.captions_per_clip < 1:
+    if data.feed.captions_per_clip < 1:
         raise UserError(
-            f"captions_per_clip={data.captions_per_clip} must be at least 1; set config.data.captions_per_clip"
+            f"captions_per_clip={data.feed.captions_per_clip} must be at least 1; set config.data.captions_per_clip"
         )
-    for field, on in (("captions_per_clip", data.captions_per_clip > 1), ("unique_captions", data.unique_captions)):
-        if on and data.text_from != "captions":
+    for field, on in (
+        ("captions_per_clip", data.feed.captions_per_clip > 1),
+        ("unique_captions", data.feed.unique_captions),
+    ):
+        if on and data.feed.text_from != "captions":
             raise UserError(
-                f"config.data.{field}={getattr(data, field)} needs config.data.text_from='captions', "
-                f"got {data.text_from!r}"
+                f"config.data.{field}={getattr(data.feed, field)} needs config.data.text_from='captions', "
+                f"got {data.feed.text_from!r}"
             )
-    if data.unique_captions and data.captions_per_clip > 1:
+    if data.feed.unique_captions and data.feed.captions_per_clip > 1:
         raise UserError("config.data.unique_captions needs config.data.captions_per_clip=1: several candidates overlap")

@@ -17,6 +17,7 @@ from ..inspect import measure
 from ..manifest import write_whole
 from ..prepare.duplicates import find_duplicates
 from ..text.tokenizer import load_tokenizer
+from .overview import COUNTED, SPREADS, overview, remarks
 
 _DESCRIPTION = """\
 Say what is in a folder that `twinreel prepare` made: clips, durations, frame rates, sizes, captions and their tokens,
@@ -79,9 +80,9 @@ def inspect(
         figures["verified"] = _verified(folder, prepared, rows)
     _print(console, figures)
     if out is not None:
-        from .page import write_page
+        from .page import write_inspection  # here: matplotlib takes a second to import
 
-        path = write_page(
+        path = write_inspection(
             Path(out), figures=figures, rows=rows, folder=folder, shards=prepared["shards"], count=sheet, seed=seed
         )
         write_whole(
@@ -208,72 +209,6 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
                 console.print(f"{name}, {split}: {escape(parts)}", highlight=False)
     for line in remarks(figures):
         console.print(line, style="yellow", markup=False, highlight=False)
-
-
-SPREADS = {
-    "duration_s": "duration, s",
-    "stored_fps": "stored frames per s",
-    "frames_per_clip": "frames per clip",
-    "captions_per_clip": "captions per clip",
-    "caption_characters": "characters per caption",
-    "caption_words": "words per caption",
-    "tokens": "tokens per caption",
-}
-COUNTED = {
-    "stored_sizes": "stored sizes",
-    "source_sizes": "sizes of the source",
-    "source_fps": "frame rates of the source",
-    "source_codecs": "codecs of the source",
-    "languages": "languages (clips)",
-    "scripts": "scripts (clips)",
-    "labels": "labels",
-    "features": "features (clips)",
-}
-
-
-def overview(splits: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return the rows of the first table: a name and a cell for each split."""
-
-    def share(found: dict[str, Any], key: str) -> str:
-        return "not known" if found[key] is None else f"{100 * found[key] / found['clips']:.1f} %"
-
-    rows = [(name, [f"{found[name.replace(' ', '_')]:,}" for found in splits.values()])
-            for name in ("clips", "rejected", "captions", "distinct captions", "frames")]  # fmt: skip
-    rows.append(("hours", [f"{found['hours']:,.2f}" for found in splits.values()]))
-    for name, key in (
-        ("with sound", "with_sound"),
-        ("silent track", "silent"),
-        ("with transcript", "with_transcript"),
-        ("in a group", "grouped"),
-    ):
-        rows.append((name, [share(found, key) for found in splits.values()]))
-    rows.append(("captions cut", [f"{100 * found['truncated_share']:.2f} %" for found in splits.values()]))
-    return rows
-
-
-def remarks(figures: dict[str, Any]) -> list[str]:
-    """Return what is worth a sentence: rejects, notes, duplicates, leaks, faults of the records."""
-    lines = [
-        f"{entry['clips']:,} clips rejected: {reason}, as {'; '.join(entry['examples'])}"
-        for reason, entry in figures["rejects"].items()
-    ]
-    lines += [f"{count:,} clips: {note}" for note, count in figures["notes"].items()]
-    found = figures["duplicates"]
-    if found is None:
-        lines.append("duplicates not known: no clip has a fingerprint")
-    elif found["exact"] or found["near"]:
-        lines.append(f"{found['exact']:,} exact and {found['near']:,} near duplicates among the clips")
-        lines += [f"{n:,} clips of {split} have a duplicate in train" for split, n in found["leaks"].items()]
-    for split, count in figures["splits"].items():
-        if count["truncated"]:
-            lines.append(
-                f"{count['truncated']:,} captions of {split} are longer than {count['context_length']} tokens "
-                "and would be cut"
-            )
-    if (verified := figures.get("verified")) is not None:
-        lines.append(f"{verified['records']:,} records read, {verified['faults']:,} faults")
-        lines += verified["first_faults"]
-    return lines
 
 
 def main(argv: list[str]) -> int:

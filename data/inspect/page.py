@@ -1,25 +1,21 @@
 """The page of `twinreel inspect`: one file that opens from disk, without network, fonts or scripts."""
 
-import base64
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from rich.filesize import decimal
 
-from ... import __version__
-from ..manifest import write_whole
-from .contact_sheet import write_sheet
-from .histograms import histogram
-from .inspect import COUNTED, SPREADS, overview, remarks
+from ...pages.charts import COLOURS, Counts, histogram
+from ...pages.markup import Html, join, tag
+from ...pages.page import paragraph, section, write_page
+from ...pages.tables import Row, count_lists, protocol_list, table
+from ...pages.thumbnails import SheetClip, clip_figure, jpeg_uri, write_contact_sheet
+from .contact_sheet import sheet_clips
+from .overview import COUNTED, SPREADS, overview, remarks
 
-_TEMPLATE = Path(__file__).parent / "templates" / "inspect.html"
-_MARKS = ("first", "second", "third", "fourth")  # classes of the style, one per split, as the charts have
 
-
-def write_page(
+def write_inspection(
     out: Path,
     *,
     figures: dict[str, Any],
@@ -29,11 +25,11 @@ def write_page(
     count: int,
     seed: int,
 ) -> Path:
-    """Write `out/index.html` and the contact sheet, `out/sheet.jpg`, which the page holds too.
+    """Write `out/index.html` and the contact sheet as a picture, `out/sheet.jpg`; the page does not need the picture.
 
     Args:
       out: the folder; made if absent.
-      figures: what `inspect` found.
+      figures: the content of `inspect.json`.
       rows: lines of clips.jsonl by split.
       folder: the prepared folder.
       shards: its record files, from prepare.json.
@@ -44,134 +40,122 @@ def write_page(
       The path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
-    sheet = out / "sheet.jpg"
-    shown = write_sheet(sheet, folder=folder, shards=shards, rows=rows, count=count, seed=seed) if count else 0
-    sections = [
-        _counts(figures["splits"]),
-        _remarks(figures),
-        _sheet(sheet, shown=shown, seed=seed) if shown else "",
-        _histograms(figures),
-        _lists(figures),
-        _rejects(figures["rejects"]),
-        _duplicates(figures["duplicates"]),
-        _options(figures),
-    ]
+    shown = sheet_clips(folder, shards=shards, rows=rows, count=count, seed=seed) if count else []
+    if shown:
+        write_contact_sheet(out / "sheet.jpg", clips=shown)
     clips = sum(found["clips"] for found in figures["splits"].values())
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(figures["folder"]),
-        subtitle=escape(f"{clips:,} clips · {decimal(figures['bytes'])} in {figures['shards']} shards · "
-                        f"from {figures['source']}"),
-        body="\n".join(part for part in sections if part),
-        version=escape(__version__),
-    )  # fmt: skip
-    write_whole(out / "index.html", parts=[page])
-    return out / "index.html"
-
-
-def _table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], *, text: bool = False) -> str:
-    """A table whose first column names the rows; cells are HTML already; `text`: the last column holds words."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = []
-    for name, cells in lines:
-        made = [f"<td>{cell}</td>" for cell in cells]
-        if text and made:
-            made[-1] = f'<td class="text">{cells[-1]}</td>'
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(made)}</tr>')
-    kind = ' class="full"' if text else ""
-    rows = "".join(body)
-    return f'<div class="wide"><table{kind}><thead><tr><td></td>{top}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _counts(splits: dict[str, Any]) -> str:
-    return f"<section><h2>What is there</h2>{_table(list(splits), overview(splits))}</section>"
-
-
-def _remarks(figures: dict[str, Any]) -> str:
-    lines = "".join(f"<p>{escape(line)}</p>" for line in remarks(figures))
-    return f"<section><h2>Worth a look</h2>{lines}</section>" if lines else ""
-
-
-def _sheet(path: Path, *, shown: int, seed: int) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return (
-        f"<section><h2>Contact sheet</h2><p>The middle frames of {shown} clips drawn at random (seed {seed}), each "
-        f'with its split and first caption.</p><figure class="sheet"><img alt="middle frames of {shown} clips" '
-        f'src="data:image/jpeg;base64,{data}"></figure></section>'
+    return write_page(
+        out / "index.html",
+        kind="prepared folder",
+        title=figures["folder"],
+        subtitle=(
+            f"{clips:,} clips · {decimal(figures['bytes'])} in {figures['shards']} shards · from {figures['source']}"
+        ),
+        sections=[
+            _counts(figures["splits"]),
+            _remarks(figures),
+            _sheet(shown, seed=seed),
+            _histograms(figures),
+            _lists(figures),
+            _rejects(figures["rejects"]),
+            _duplicates(figures["duplicates"]),
+            section("Preparation", protocol_list(figures["options"])),
+        ],
+        footer="The same figures are in inspect.json in this folder.",
     )
 
 
-def _histograms(figures: dict[str, Any]) -> str:
+def _counts(splits: dict[str, Any]) -> Html:
+    rows = [Row(name=name, cells=cells) for name, cells in overview(splits)]
+    return section("Overview", table(list(splits), rows=rows, narrow=True))
+
+
+def _remarks(figures: dict[str, Any]) -> Html:
+    lines = remarks(figures)
+    return section("Remarks", *map(paragraph, lines)) if lines else Html()
+
+
+def _sheet(clips: Sequence[SheetClip], *, seed: int) -> Html:
+    if not clips:
+        return Html()
+    cards = [
+        clip_figure(
+            jpeg_uri(clip.jpeg) if clip.jpeg else None,
+            note=clip.group,
+            caption=clip.caption,
+            alt=f"middle frame of a clip of {clip.group}",
+        )
+        for clip in clips
+    ]
+    text = (
+        f"The middle frames of {len(clips)} clips drawn at random (seed {seed}), each with its split and first caption."
+    )
+    return section("Contact sheet", paragraph(text), tag("div", *cards, class_="grid"))
+
+
+def _histograms(figures: dict[str, Any]) -> Html:
     splits = figures["splits"]
     charts = []
     for key, name in SPREADS.items():
-        spreads = {split: found[key] for split, found in splits.items() if found[key]["counts"]}
-        if spreads:
+        series = [
+            Counts(name=split, counts=found[key]["counts"], edges=found[key]["edges"], colour=colour)
+            for (split, found), colour in zip(splits.items(), _repeat(COLOURS, times=len(splits)), strict=True)
+            if found[key]["counts"]
+        ]
+        if series:
             limit = max(found["context_length"] for found in splits.values()) if key == "tokens" else None
-            charts.append(f"<figure>{histogram(spreads, title=name, name=key, limit=limit)}</figure>")
-    note = f"Tokens by {figures['tokenizer']}; the dotted line is the context length, beyond which captions are cut."
-    return (
-        f'<section><h2>How it is spread</h2><div class="charts">{"".join(charts)}</div>'
-        f'<p class="aside" style="margin-top:18px">Shares of each split, in %. {escape(note)}</p></section>'
+            charts.append(tag("figure", histogram(series, title=name, name=key, limit=limit)))
+    note = (
+        f"Shares of each split, in %. Tokens are counted by {figures['tokenizer']}; the dotted line is the context "
+        "length, beyond which captions are cut."
     )
+    return section("Distributions", tag("div", *charts, class_="charts small"), paragraph(note, class_="aside"))
 
 
-def _lists(figures: dict[str, Any]) -> str:
+def _repeat(colours: Sequence[str], *, times: int) -> list[str]:
+    return [colours[number % len(colours)] for number in range(times)]
+
+
+def _lists(figures: dict[str, Any]) -> Html:
     parts = []
     for key, name in COUNTED.items():
-        lists = []
-        for number, (split, found) in enumerate(figures["splits"].items()):
-            if not found[key]:
-                continue
-            mark, top = _MARKS[number % len(_MARKS)], max(found[key].values())
-            lines = "".join(
-                f'<li class="{mark}" style="--share:{100 * count / top:.1f}%"><span>{escape(value)}</span>'
-                f"<span>{count:,}</span></li>"
-                for value, count in found[key].items()
-            )
-            lists.append(f"<div><h3>{escape(split)}</h3><ul>{lines}</ul></div>")
+        lists = count_lists({split: found[key] for split, found in figures["splits"].items()})
         if lists:
-            parts.append(
-                f'<section><h2>{escape(name.capitalize())}</h2><div class="lists">{"".join(lists)}</div></section>'
-            )
-    how = f'<p class="aside">Languages: {escape(figures["languages_by"])}. A short caption is easily mistaken.</p>'
-    return "".join(parts) + how
+            how = f"Languages: {figures['languages_by']}. Short captions are often misidentified."
+            note = paragraph(how, class_="aside") if key == "languages" else ""
+            parts.append(section(name.capitalize(), lists, note))
+    return join(parts)
 
 
-def _rejects(rejects: dict[str, Any]) -> str:
+def _rejects(rejects: dict[str, Any]) -> Html:
     if not rejects:
-        return "<section><h2>Rejected clips</h2><p>None: every clip of the source is here.</p></section>"
-    lines = [
-        (reason, (f"{entry['clips']:,}", "<br>".join(map(escape, entry["examples"]))))
+        return section("Rejected clips", paragraph("None: every clip of the source was prepared."))
+    rows = [
+        Row(name=reason, cells=[f"{entry['clips']:,}", join(entry["examples"], by="<br>")])
         for reason, entry in rejects.items()
     ]
-    table = _table(("clips", "for example"), lines, text=True)
-    return f"<section><h2>Rejected clips</h2>{table}</section>"
+    return section("Rejected clips", table(["clips", "examples"], rows=rows, words=True))
 
 
-def _duplicates(found: dict[str, Any] | None) -> str:
+def _duplicates(found: dict[str, Any] | None) -> Html:
     if found is None:
-        return "<section><h2>Duplicates</h2><p>Not known: this folder has no fingerprints.</p></section>"
-    text = (
-        f"<p>{found['exact']:,} exact and {found['near']:,} near pairs; {found['within_split']:,} within a split, "
-        f"{found['across_splits']:,} across splits. {found['flat']:,} clips without any shape (black, plain) are "
-        "compared by their bytes only.</p>"
+        return section("Duplicates", paragraph("Unknown: this folder has no fingerprints."))
+    flat = f" {found['flat']:,} uniform clips (black, one colour) are compared by their bytes only." * (
+        found["flat"] > 0
     )
-    leaks = "".join(
-        f'<p class="bad">{count:,} clips of {escape(split)} have a duplicate in train.</p>'
+    text = paragraph(
+        f"{found['exact']:,} exact and {found['near']:,} near pairs; {found['within_split']:,} within a split, "
+        f"{found['across_splits']:,} across splits.{flat}"
+    )
+    leaks = [
+        paragraph(f"{count:,} clips of {split} have a duplicate in train.", class_="bad")
         for split, count in found["leaks"].items()
-    )
-    lines = [
-        (line["kind"] + (", leak" if line["leak"] else ""), (f"{line['distance']:g}", _names(line["clips"])))
+    ]
+    rows = [
+        Row(
+            name=line["kind"] + (", leak" if line["leak"] else ""),
+            cells=[f"{line['distance']:g}", " and ".join(f"{c['split']} {c['clip_id']}" for c in line["clips"])],
+        )
         for line in found["first"]
     ]
-    table = _table(("bits apart", "clips"), lines, text=True) if lines else ""
-    return f"<section><h2>Duplicates</h2>{text}{leaks}{table}</section>"
-
-
-def _names(clips: Sequence[dict[str, str]]) -> str:
-    return " and ".join(escape(f"{clip['split']} {clip['clip_id']}") for clip in clips)
-
-
-def _options(figures: dict[str, Any]) -> str:
-    lines = [(key.replace("_", " "), (escape(str(value)),)) for key, value in figures["options"].items()]
-    return f"<section><h2>How it was prepared</h2>{_table(('value',), lines, text=True)}</section>"
+    return section("Duplicates", text, *leaks, table(["bits apart", "clips"], rows=rows, words=True) if rows else "")

@@ -9,10 +9,12 @@ from typing import Any
 
 import av
 import av.logging
+from av.codec.codec import UnknownCodecError
 from av.error import FFmpegError
 from av.stream import Disposition
 
 from ..paths import PathLike, is_plain
+from .alpha import LEFT_OUT
 from .place import DecodeError, open_elsewhere
 from .sound import seconds
 
@@ -22,6 +24,7 @@ _SLACK_S = 1e-3  # containers round stamps to a millisecond; a frame that comes 
 _LONGEST_SIDE = 65_500  # of a JPEG (libjpeg)
 _REFUSED = re.compile(r"Picture size (\d+)x(\d+) is invalid")
 _LONGEST_FRAME_S = 10.0  # stated durations beyond this are not believed
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that know of transparency beside the stream
 
 
 def open_media(path: PathLike) -> Any:
@@ -39,8 +42,8 @@ def open_media(path: PathLike) -> Any:
         raise DecodeError("cannot be opened", error.strerror or str(error)) from error
 
 
-def video_stream(container: Any, *, max_pixels: int) -> Any:
-    """Return the main video stream; cover art of a sound file is none.
+def video_stream(container: Any, *, max_pixels: int) -> tuple[Any, str]:
+    """Return the main video stream, cover art of a sound file being none, and a note on the choice.
 
     Raises:
       DecodeError: no video stream, no decoder for it, or pictures of more than `max_pixels`.
@@ -58,7 +61,24 @@ def video_stream(container: Any, *, max_pixels: int) -> Any:
     # Pictures may also grow on the way. Twice, because decoders round sizes up to whole blocks.
     stream.codec_context.options = {"max_pixels": str(2 * max_pixels)}
     stream.thread_count = 1  # clips are decoded side by side in processes; threads inside each would only compete
-    return stream
+    return stream, "several video tracks, the main one taken" if len(streams) > 1 else ""
+
+
+def picture_decoder(video: Any) -> tuple[Any, str]:
+    """Return what decodes a video stream's packets, and a note on what it leaves out.
+
+    WebM keeps the transparency of VP8 and VP9 beside the stream, where the decoders of libavcodec itself do not look;
+    those of libvpx do.
+    """
+    coded = video.codec_context
+    if video.metadata.get("alpha_mode") != "1" or coded.name not in _WITH_ALPHA:
+        return coded, ""
+    try:
+        decoder = av.CodecContext.create(_WITH_ALPHA[coded.name], "r")
+    except UnknownCodecError:
+        return coded, LEFT_OUT
+    decoder.thread_count = 1
+    return decoder, ""
 
 
 def check_size(width: int, height: int, *, max_pixels: int) -> None:
@@ -110,6 +130,7 @@ class InOrder:
 
     Attributes:
       shifts: what was added to the stamps in seconds: at first 0, then one more value for each new time line.
+      notes: how the times differ from the file's stamps, for the clip's notes; an ordered set, which may be cleared.
     """
 
     def __init__(self, interval: float):
@@ -117,6 +138,7 @@ class InOrder:
         self._frames: collections.deque[Any] = collections.deque()
         self._stamps: list[float] = []  # a heap
         self.shifts = [0.0]
+        self.notes: dict[str, None] = {}
         self._newest: float | None = None
         self._last: float | None = None
 
@@ -125,11 +147,15 @@ class InOrder:
         following = 0.0 if self._newest is None else self._newest + self._interval
         if frame.pts is None or frame.time_base is None:
             time = following
+            self.notes["pictures without a time stamp: placed by the frame rate"] = None
         else:
             time = seconds(frame.pts, frame.time_base) + self.shifts[-1]
             if self._newest is not None and time < self._newest - _JUMP_S:
                 self.shifts.append(self.shifts[-1] + following - time)
                 time = following
+                self.notes["time stamps start again: taken for recordings joined together"] = None
+            elif self._newest is not None and time < self._newest:
+                self.notes["time stamps of pictures put in order"] = None
         self._newest = time if self._newest is None else max(self._newest, time)
         heapq.heappush(self._stamps, time)
         self._frames.append(frame)
@@ -146,6 +172,8 @@ class InOrder:
         if self._last is None or time > self._last:
             self._last = time
             yield time, frame
+        else:
+            self.notes["pictures that share a time stamp: only the first one taken"] = None
 
 
 class Sampler:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
+from .alpha import ON_WHITE, on_white, opacity
 from .colour import Colours
 from .pictures import check_size
 
@@ -20,44 +22,74 @@ class Scaler:
     pictures get the size of the first, also if the stream changes its size on the way. A picture that keeps its size is
     exactly what PyAV's `to_ndarray("rgb24")` gives (libswscale's fast conversion, up to 3 levels too dark); others are
     rounded right. Colours become 8-bit sRGB, with the matrix and range that the frame states; HDR and wide gamuts are
-    mapped, see `colour`.
+    mapped, see `colour`. Transparent parts are laid on white before scaling, see `alpha`.
 
     Attributes:
-      note: what was done to the colours, for the clip's notes; "" = nothing unusual.
+      notes: how the pictures differ from those of the file, for the clip's notes.
     """
 
-    def __init__(self, *, short_side: int, sample_aspect: float, max_pixels: int):
-        self.note = ""
-        self._short_side, self._max_pixels = short_side, max_pixels
+    def __init__(self, *, short_side: int, sample_aspect: float, max_pixels: int, spare_alpha: bool = False):
+        """Make the scaler.
+
+        Args:
+          short_side: pixels of the shorter side, 0 = as in the file.
+          sample_aspect: width of a pixel divided by its height; values beyond 0.1 to 10 are not believed.
+          max_pixels: larger pictures are refused.
+          spare_alpha: whether the alpha channel may be unused: pictures in which all of it is 0 then count as opaque.
+        """
+        self.notes: dict[str, None] = {}  # an ordered set
+        self._short_side, self._max_pixels, self._spare_alpha = short_side, max_pixels, spare_alpha
         self._aspect = sample_aspect if 0.1 <= sample_aspect <= 10 else 1.0
         self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
+        self._coded: tuple[int, int] | None = None
+        self._size = (0, 0)
         self._turn = (False, False, False)
         self._colours: Colours | None = None
 
     def __call__(self, frame: Any) -> np.ndarray:
         """Return uint8 [H,W,3]."""
-        if self._size is None:
-            self._size = self._target(frame.width, frame.height)
+        coded = (frame.width, frame.height)
+        if self._coded is None:
+            self._coded, self._size = coded, self._target(frame.width, frame.height)
             self._turn = orientation(frame)
             colours = Colours(frame)
-            self._colours, self.note = colours if colours.note else None, colours.note
-        width, height = self._size
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24" if self._colours is None else "rgb48le",
-            src_colorspace=Colorspace.BT2020 if self._colours is not None and self._colours.is_bt2020 else None,
-            interpolation=_filter(frame, width, height),
-            threads=1,
-        ).to_ndarray()
-        if self._colours is not None:
-            rgb = self._colours(rgb)
+            if colours.note:
+                self._colours = colours
+                self.notes[colours.note] = None
+        if coded != self._coded:
+            self.notes["pictures change their size: all scaled to that of the first"] = None
+        alpha = opacity(frame, reformatter=self._reformatter)
+        if alpha is None or (self._spare_alpha and not alpha.any()):
+            rgb = self._rgb(frame, *self._size)
+        else:
+            self.notes[ON_WHITE] = None
+            rgb = on_white(self._rgb(frame, *coded), alpha=alpha)
+            if self._size != coded:
+                rgb = self._reformat(av.VideoFrame.from_ndarray(rgb, format="rgb24"), *self._size, to="rgb24")
+        if frame.is_corrupt:
+            self.notes["damaged pictures, as the decoder repaired them"] = None
         transposed, flip_x, flip_y = self._turn
         if transposed:
             rgb = rgb.transpose(1, 0, 2)
         return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+
+    def _rgb(self, frame: Any, width: int, height: int) -> np.ndarray:
+        """Return uint8 [height,width,3] in sRGB, not turned."""
+        if self._colours is None:
+            return self._reformat(frame, width, height, to="rgb24")
+        matrix = Colorspace.BT2020 if self._colours.is_bt2020 else None
+        return self._colours(self._reformat(frame, width, height, to="rgb48le", matrix=matrix))
+
+    def _reformat(self, frame: Any, width: int, height: int, *, to: str, matrix: Any = None) -> np.ndarray:
+        return self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format=to,
+            src_colorspace=matrix,
+            interpolation=_filter(frame, width, height),
+            threads=1,
+        ).to_ndarray()
 
     def _target(self, width: int, height: int) -> tuple[int, int]:
         """Width and height after scaling and before turning; DecodeError if JPEG does not hold them."""

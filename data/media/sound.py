@@ -14,6 +14,7 @@ from av.filter import Graph
 from av.stream import Disposition
 
 from ..options import SAMPLE_RATE
+from .mix import Mixer
 
 _TOLERANCE_S = 0.1  # stamps that stray by less are rounding or drift, by more a gap (or an overlap)
 _JUMP_S = 1.0  # a step back of more than this starts a new time line, as it does for the pictures
@@ -27,6 +28,7 @@ class _Run:
     """Sound without a gap and of one format."""
 
     source: tuple[str, str, int]  # sample format, channel layout, rate in Hz
+    mixer: Mixer | None  # None = one channel
     start: float | None  # file time of its first sample in seconds
     line: int  # number of the time line that `start` belongs to
     newest: float | None = None  # the last time stamp that advanced
@@ -79,7 +81,11 @@ class Sound:
     Attributes:
       stream: the PyAV stream whose packets are to be pushed.
       broken: number of packets that did not decode.
-      until: file time of the end of what was collected, in seconds.
+      since: file time of the first sample seen, in seconds; infinity where there is none yet.
+      until: file time after the last sample seen, in seconds; minus infinity where there is none yet.
+      covered: samples of the window that the track has, once `samples` was called.
+      begins: the first of them, in seconds from the window's start; infinity where there is none.
+      notes: how the channels were mixed, where that is unusual.
 
     Time is file time in seconds, as `InOrder` counts it.
     """
@@ -97,7 +103,9 @@ class Sound:
         self._line = 0
         self._newest: float | None = None  # stamp of the time line, not shifted
         self.broken = 0
-        self.until = float("-inf")
+        self.since, self.until = float("inf"), float("-inf")
+        self.covered, self.begins = 0, float("inf")
+        self.notes: set[str] = set()
         self._wanted = (float("-inf"), float("inf"))
         self._runs: list[_Run] = []
         self._fifo = AudioFifo()
@@ -134,7 +142,7 @@ class Sound:
         """
         self._end_run()
         out = np.zeros(round(duration_s * SAMPLE_RATE), dtype=np.int16)
-        position, heard = 0, False
+        position = 0
         for run in self._runs:
             if run.start is not None and run.line < len(self._shifts):  # else it follows what came before it
                 position = round((run.start + self._shifts[run.line] - start) * SAMPLE_RATE)
@@ -142,9 +150,11 @@ class Sound:
                 first, last = max(position, 0), min(position + len(chunk), len(out))
                 if first < last:
                     out[first:last] = chunk[first - position : last - position]
-                    heard = True
+                    self.covered += last - first
+                    self.notes |= set() if run.mixer is None else run.mixer.notes
+                    self.begins = min(self.begins, first / SAMPLE_RATE)
                 position += len(chunk)
-        return out if heard else None
+        return out if self.covered else None
 
     def _push_frame(self, frame: av.AudioFrame) -> None:
         rate, count = frame.sample_rate, frame.samples
@@ -154,14 +164,15 @@ class Sound:
                 self._line += 1
             self._newest = time
             shifted = time + self._shift(self._line)
-            self.until = shifted + count / rate
+            self.since, self.until = min(self.since, shifted), shifted + count / rate
             # Sound of a new time line may come before its first picture: its place is not known yet, so it is kept.
             if self._line < len(self._shifts) and not self._wanted[0] - count / rate <= shifted <= self._wanted[1]:
                 return
         source = (frame.format.name, frame.layout.name, rate)
         if not self._runs or not self._runs[-1].takes(source, time, self._line, count):
             self._end_run()
-            self._runs.append(_Run(source, time, self._line, time, count))
+            mixer = Mixer(source[1], channels=frame.layout.nb_channels) if source[1] != "mono" else None
+            self._runs.append(_Run(source, mixer, time, self._line, time, count))
         frame.pts = None  # the run has the time; the buffer would insist on stamps that are exact to the sample
         self._fifo.write(frame)
         if self._fifo.samples >= _BATCH_S * rate:
@@ -180,6 +191,9 @@ class Sound:
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
         """Take a piece of the last run through the resampler; None = the run ends."""
+        mixer = self._runs[-1].mixer
+        if frame is not None and mixer is not None:
+            frame = mixer(frame)
         if self._graph is None:
             if frame is None:
                 return

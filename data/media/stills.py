@@ -1,4 +1,4 @@
-"""Single pictures (JPEG, PNG, WebP, BMP) as clips of one frame (Pillow): upright, 8-bit sRGB, alpha on white."""
+"""Single pictures (JPEG, PNG, WebP, BMP) as clips of one frame (Pillow): upright, 8-bit sRGB, transparency on white."""
 
 import io
 import re
@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from ..paths import PathLike
+from .alpha import ON_WHITE, on_white
 from .pictures import check_size
 from .place import DecodeError, open_bytes
 
@@ -39,7 +40,7 @@ def read_still(path: PathLike, *, short_side: int, max_pixels: int) -> tuple[np.
       max_pixels: larger pictures are refused before there is memory for them.
 
     Returns:
-      uint8 [H,W,3], and notes on what was left out.
+      uint8 [H,W,3], and notes on how it differs from the file.
 
     Raises:
       DecodeError: it cannot be used.
@@ -51,9 +52,9 @@ def read_still(path: PathLike, *, short_side: int, max_pixels: int) -> tuple[np.
                 picture = Image.open(file, formats=_FORMATS)
             check_size(*picture.size, max_pixels=max_pixels)
             with picture:
-                notes = ("animated picture, only its first frame taken",) if _moves(picture) else ()
-                rgb, note = _to_rgb(ImageOps.exif_transpose(picture))
-                return np.asarray(_scale(rgb, short_side=short_side)), notes + ((note,) if note else ())
+                notes = ["animated picture, only its first frame taken"] if _moves(picture) else []
+                rgb = _to_rgb(ImageOps.exif_transpose(picture), notes=notes)
+                return np.asarray(_scale(rgb, short_side=short_side)), tuple(notes)
         except (DecodeError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
@@ -69,13 +70,15 @@ def _moves(picture: Image.Image) -> bool:
     return picture.format in ("WEBP", "PNG") and getattr(picture, "n_frames", 1) > 1
 
 
-def _to_rgb(picture: Image.Image) -> tuple[Image.Image, str]:
-    """Return the picture as 8-bit sRGB, and a note where its colour profile could not be used."""
+def _to_rgb(picture: Image.Image, *, notes: list[str]) -> Image.Image:
+    """Return the picture as 8-bit sRGB on white; note transparency, and a colour profile that cannot be used."""
     if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip or cut it
         grey = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
-        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB"), ""
+        clear = grey == picture.info.get("transparency", -1)
+        shown = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        return _on_white(shown, Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)), notes=notes)
     alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    profile, note = picture.info.get("icc_profile"), ""
+    profile = picture.info.get("icc_profile")
     if picture.mode not in ("RGB", "L", "CMYK"):
         picture = picture.convert("RGB")
     if profile:
@@ -84,12 +87,17 @@ def _to_rgb(picture: Image.Image) -> tuple[Image.Image, str]:
             converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             picture = converted or picture
         except (ImageCms.PyCMSError, OSError, ValueError):
-            note = "colour profile of a picture left out"
+            notes.append("colour profile of a picture left out")
     picture = picture.convert("RGB")
-    if alpha is not None:
-        white = Image.new("RGB", picture.size, (255, 255, 255))
-        picture = Image.composite(picture, white, alpha)
-    return picture, note
+    return picture if alpha is None else _on_white(picture, alpha, notes=notes)
+
+
+def _on_white(picture: Image.Image, alpha: Image.Image, *, notes: list[str]) -> Image.Image:
+    """Lay a picture on white, where its opacity is below 255 anywhere, and note that."""
+    if alpha.getextrema() == (255, 255):
+        return picture
+    notes.append(ON_WHITE)
+    return Image.fromarray(on_white(np.asarray(picture), alpha=np.asarray(alpha)))
 
 
 def _scale(picture: Image.Image, *, short_side: int) -> Image.Image:

@@ -13,13 +13,13 @@ from etils import epath
 from ...base.errors import UserError
 from ..manifest import write_jsonl, write_whole
 from .layout import NAMES
-from .shards import Book, Shard, Workplace, writing
+from .shards import BuildFolder, Shard, ShardReport, writing
 
 
 def assemble(
     shards: Sequence[Shard],
     *,
-    work: Workplace,
+    work: BuildFolder,
     out: Path,
     name: str,
     version: str,
@@ -61,7 +61,7 @@ def assemble(
     return listed
 
 
-def take_back(work: Workplace, *, out: Path) -> None:
+def take_back(work: BuildFolder, *, out: Path) -> None:
     """Undo the moves of an `assemble` that did not come to its end."""
     try:
         moved = json.loads((work.folder / NAMES).read_text(encoding="utf-8"))
@@ -73,56 +73,56 @@ def take_back(work: Workplace, *, out: Path) -> None:
     (work.folder / NAMES).unlink()
 
 
-def rejects(shards: Sequence[Shard], *, work: Workplace) -> Iterator[dict[str, Any]]:
+def rejects(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[dict[str, Any]]:
     """Yield the lines of rejects.jsonl of those shards that are finished, in the order of the clips."""
     for shard in shards:
-        if (book := _read(work, shard)) is not None:
-            yield from book.rejects
-            yield from (entry["line"] for entry in book.dropped)
+        if (report := _read(work, shard)) is not None:
+            yield from report.rejects
+            yield from (entry["line"] for entry in report.dropped)
 
 
-def _rows(shards: Sequence[Shard], *, work: Workplace) -> Iterator[dict[str, Any]]:
+def _rows(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[dict[str, Any]]:
     """Yield the lines of clips.jsonl; `index` counts the records of the split."""
     index = dict.fromkeys([shard.split for shard in shards], 0)
     for shard in shards:
-        book = _read(work, shard)
-        assert book is not None, shard.name
-        for row in book.rows:
+        report = _read(work, shard)
+        assert report is not None, shard.name
+        for row in report.rows:
             yield row | {"index": index[shard.split]}
             index[shard.split] += 1
 
 
-def _numbered(shards: Sequence[Shard], *, work: Workplace, name: str) -> list[tuple[Shard, dict[str, Any]]]:
+def _numbered(shards: Sequence[Shard], *, work: BuildFolder, name: str) -> list[tuple[Shard, dict[str, Any]]]:
     """Give the shards that have records their final names, by split."""
-    by_split: dict[str, list[tuple[Shard, Book]]] = {shard.split: [] for shard in shards}
+    by_split: dict[str, list[tuple[Shard, ShardReport]]] = {shard.split: [] for shard in shards}
     for shard in shards:
-        book = _read(work, shard)
-        assert book is not None, shard.name
-        if book.rows:
-            by_split[shard.split].append((shard, book))
+        report = _read(work, shard)
+        assert report is not None, shard.name
+        if report.rows:
+            by_split[shard.split].append((shard, report))
     files = []
     for split, members in by_split.items():
         if not members:
             count = sum(len(shard.clips) for shard in shards if shard.split == split)
             raise UserError(
                 f"none of the {count} clips of split {split!r} can be used (rejects.jsonl says why); "
-                "mend them, or leave the split out with --splits"
+                "fix them, or leave the split out with --splits"
             )
-        for number, (shard, book) in enumerate(members):
+        for number, (shard, report) in enumerate(members):
             file = {
                 "name": f"{name}-{split}.array_record-{number:05d}-of-{len(members):05d}",
                 "split": split,
-                "records": len(book.rows),
-                "bytes": book.bytes,
-                "sha256": book.sha256,
-                "notes": dict(sorted(book.notes.items())),
+                "records": len(report.rows),
+                "bytes": report.bytes,
+                "sha256": report.sha256,
+                "notes": dict(sorted(report.notes.items())),
             }
             files.append((shard, file))
     return files
 
 
-def _read(work: Workplace, shard: Shard) -> Book | None:
-    return work.book(shard, moved=True)
+def _read(work: BuildFolder, shard: Shard) -> ShardReport | None:
+    return work.report(shard, moved=True)
 
 
 def _describe(home: Path, *, files: Sequence[dict[str, Any]], version: str, features: Any) -> None:

@@ -25,8 +25,8 @@ from ..manifest import make_clip, to_json
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits
 from ..paths import is_remote
-from .builder import Crew, Fleet
-from .shards import Book, Shard, Workplace, writing
+from .maker import BeamRunner, ShardMaker
+from .shards import BuildFolder, Shard, ShardReport, writing
 
 PLAN = "plan.jsonl"
 _LOOK_S = 1.0  # how often the progress bar looks for new shards
@@ -35,14 +35,14 @@ _LOCAL = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 def make(
-    shards: Sequence[Shard], *, crew: Crew, fleet: Fleet, advance: Callable[[int], None]
-) -> Generator[Book, None, None]:
-    """Have the fleet make the shards; yield their books when it is done.
+    shards: Sequence[Shard], *, maker: ShardMaker, runner: BeamRunner, advance: Callable[[int], None]
+) -> Generator[ShardReport, None, None]:
+    """Make the shards on Beam; yield their reports when the pipeline is done.
 
     Args:
       shards: those to make.
-      crew: how each worker makes a shard.
-      fleet: runner and options.
+      maker: how each worker makes a shard.
+      runner: the Beam runner and its options.
       advance: called with the number of clips whenever shards are finished.
 
     Raises:
@@ -51,52 +51,52 @@ def make(
     if not shards:
         return
     for shard in shards:
-        crew.work.drop(shard)
+        maker.work.drop(shard)
     settings = {
-        "folder": str(crew.work.folder.absolute()),
-        "root": os.fspath(crew.root) if is_remote(crew.root) else str(Path(crew.root).absolute()),
-        "options": dataclasses.asdict(crew.options),
-        "limits": dataclasses.asdict(crew.limits),
-        "workers": crew.workers,
+        "folder": str(maker.work.folder.absolute()),
+        "root": os.fspath(maker.root) if is_remote(maker.root) else str(Path(maker.root).absolute()),
+        "options": dataclasses.asdict(maker.options),
+        "limits": dataclasses.asdict(maker.limits),
+        "workers": maker.workers,
     }
-    with _failing(fleet):
-        pipeline = apache_beam.Pipeline(runner=_runner(fleet.runner), options=_options(fleet))
+    with _failing(runner):
+        pipeline = apache_beam.Pipeline(runner=_runner(runner.name), options=_options(runner))
         _ = (
             pipeline
-            | "Shards" >> apache_beam.Create(_write_plan(shards, work=crew.work))
+            | "Shards" >> apache_beam.Create(_write_plan(shards, work=maker.work))
             | "Spread" >> apache_beam.Reshuffle()
             | "Make" >> apache_beam.Map(make_one, **settings)
         )
-        _run(pipeline, lambda waiting: _finished(waiting, work=crew.work, advance=advance), shards)
+        _run(pipeline, lambda waiting: _finished(waiting, work=maker.work, advance=advance), shards)
     for shard in shards:
-        book = crew.work.book(shard)
-        if book is None:
+        report = maker.work.report(shard)
+        if report is None:
             raise UserError(
-                f"the Beam runner {fleet.runner!r} ended, and shard {shard.name} is not in {str(crew.work.folder)!r}; "
-                "its workers must reach --out by the same path as this machine. Run the same command again to go on"
+                f"the Beam runner {runner.name!r} ended, and shard {shard.name} is not in {str(maker.work.folder)!r}; "
+                "its workers must reach --out by the same path as this machine. Run the same command again to resume"
             )
-        yield book
+        yield report
 
 
 def make_one(
     place: int, *, folder: str, root: str, options: dict[str, Any], limits: dict[str, Any], workers: int
 ) -> int:
     """Make the shard whose line begins at byte `place` of the plan (on a worker); return the number of its clips."""
-    work = Workplace(Path(folder))
+    work = BuildFolder(Path(folder))
     with (work.folder / PLAN).open("rb") as file:
         file.seek(place)
         line = json.loads(file.readline())
     clips = [make_clip(fields, where=f"{PLAN}, byte {place}") for fields in line["clips"]]
     shard = Shard(split=line["split"], number=line["number"], clips=clips, key=line["key"])
-    if work.book(shard) is None:  # a runner may ask twice
+    if work.report(shard) is None:  # a runner may ask twice
         limited = {"options": DecodeOptions(**options), "limits": Limits(**limits)}
-        crew = Crew(work=work, root=root, workers=workers, **limited)
-        for _ in crew.make([shard], advance=Metrics.counter("twinreel", "clips").inc):
+        maker = ShardMaker(work=work, root=root, workers=workers, **limited)
+        for _ in maker.make([shard], advance=Metrics.counter("twinreel", "clips").inc):
             pass
     return len(clips)
 
 
-def _write_plan(shards: Sequence[Shard], *, work: Workplace) -> list[int]:
+def _write_plan(shards: Sequence[Shard], *, work: BuildFolder) -> list[int]:
     """Write the shards to plan.jsonl; return where each line begins."""
     places = []
     with writing(work.folder / PLAN), (work.folder / PLAN).open("wb") as file:
@@ -120,7 +120,7 @@ def _run(pipeline: apache_beam.Pipeline, look: Callable[[list[Shard]], list[Shar
         raise RuntimeError(f"it ended in the state {state}")
 
 
-def _finished(waiting: Sequence[Shard], *, work: Workplace, advance: Callable[[int], None]) -> list[Shard]:
+def _finished(waiting: Sequence[Shard], *, work: BuildFolder, advance: Callable[[int], None]) -> list[Shard]:
     """Report the shards that are finished by now; return the others."""
     still = []
     for shard in waiting:
@@ -135,13 +135,13 @@ def _runner(name: str) -> Any:
     return _LOCAL if name.lower() in ("direct", "directrunner") else name
 
 
-def _options(fleet: Fleet) -> PipelineOptions:
+def _options(runner: BeamRunner) -> PipelineOptions:
     # Not checked by name: an option may be known to the runner's own service only. Beam warns of what it does not use.
-    return PipelineOptions([f"--{option.removeprefix('--')}" for option in fleet.options])
+    return PipelineOptions([f"--{option.removeprefix('--')}" for option in runner.options])
 
 
 @contextlib.contextmanager
-def _failing(fleet: Fleet) -> Iterator[None]:
+def _failing(runner: BeamRunner) -> Iterator[None]:
     """Turn what a runner raises into a UserError."""
     try:
         yield
@@ -150,6 +150,6 @@ def _failing(fleet: Fleet) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # runners raise anything; Beam's option parser exits
         lines = str(error).strip().splitlines() or [repr(error)]
         raise UserError(
-            f"the Beam runner {fleet.runner!r} failed: {lines[-1]}; what is finished is kept: "
-            "mend --beam_runner or --beam_options, or what the runner complains of, and run the same command again"
+            f"the Beam runner {runner.name!r} failed: {lines[-1]}; what is finished is kept: "
+            "correct --beam_runner or --beam_options, or what the runner reports, and run the same command again"
         ) from error

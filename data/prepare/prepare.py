@@ -210,7 +210,8 @@ def _build(
     from ..prepare import (
         builder,  # here, because it loads tensorflow: --help and faults in the source do not wait for it
     )
-    from .mend import mend
+    from .maker import BeamRunner
+    from .repair import repair
     from .settle import Treatment
     from .shards import writing
     from .summary import TooManyRejects
@@ -219,18 +220,18 @@ def _build(
     if not begun:
         planned = {key: settings[key] for key in ("sizes", "options", "shard_clips")}
         with writing(out / BUILDING):
-            damaged = mend(out, shards=builder.plan_build(clips, **planned), told=told)
+            damaged = repair(out, shards=builder.plan_build(clips, **planned), wanted=told)
         if damaged:
             console.print(f"damaged, made again: {', '.join(damaged[:3])}{' ...' * (len(damaged) > 3)}", style="yellow")
         else:
             builder.begin(out)
     with writing(out / BUILDING / SETTINGS):
         write_whole(out / BUILDING / SETTINGS, parts=[json.dumps(told, indent=2), "\n"])
-    runner = builder.Fleet(runner=fleet[0], options=fleet[1]) if fleet else None
+    runner = BeamRunner(name=fleet[0], options=fleet[1]) if fleet else None
     mode, fail_on_leak = settings.pop("duplicates")
     treatment = Treatment(mode=mode, fail_on_leak=fail_on_leak)
     try:
-        summary = builder.build(clips, root=root, out=out, fleet=runner, treatment=treatment, **settings)
+        summary = builder.build(clips, root=root, out=out, runner=runner, treatment=treatment, **settings)
     except TooManyRejects as error:
         print_rejects(console, error.summary)
         raise

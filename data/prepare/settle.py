@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from ...base.errors import UserError
 from ..manifest import write_jsonl
 from .duplicates import TRAIN, Duplicates, Pair, find_duplicates
-from .shards import Book, Shard, Workplace, writing
+from .shards import BuildFolder, Shard, ShardReport, writing
 
 if TYPE_CHECKING:
     from .summary import Summary
@@ -39,7 +39,7 @@ def slim(row: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def settle(
-    shards: Sequence[Shard], *, work: Workplace, out: Path, treatment: Treatment, summary: "Summary"
+    shards: Sequence[Shard], *, work: BuildFolder, out: Path, treatment: Treatment, summary: "Summary"
 ) -> dict[str, Any] | None:
     """Look for duplicates, write `out/duplicates.jsonl`, and drop them if that is wanted.
 
@@ -53,9 +53,9 @@ def settle(
         return None
     places, rows = [], []
     for number, shard in enumerate(shards):
-        book = work.book(shard, moved=True)
-        assert book is not None, shard.name
-        for row in _all_rows(book):
+        report = work.report(shard, moved=True)
+        assert report is not None, shard.name
+        for row in _all_rows(report):
             if (needed := slim(row)) is not None:
                 places.append(number)
                 rows.append(needed)
@@ -141,22 +141,22 @@ def _evaluated(rows: Sequence[dict[str, Any]], pair: Pair) -> int:
     return pair.second if rows[pair.first]["split"] == TRAIN else pair.first
 
 
-def _all_rows(book: Book) -> list[dict[str, Any]]:
+def _all_rows(report: ShardReport) -> list[dict[str, Any]]:
     """The rows of a shard as before anything was dropped: the search finds the same however often it is repeated."""
-    gone = {entry["row"]["index"]: entry["row"] for entry in book.dropped}
-    kept = iter(book.rows)
-    return [gone[index] if index in gone else next(kept) for index in range(len(book.rows) + len(gone))]
+    gone = {entry["row"]["index"]: entry["row"] for entry in report.dropped}
+    kept = iter(report.rows)
+    return [gone[index] if index in gone else next(kept) for index in range(len(report.rows) + len(gone))]
 
 
-def _drop(shard: Shard, *, work: Workplace, chosen: dict[str, str], summary: "Summary") -> None:
+def _drop(shard: Shard, *, work: BuildFolder, chosen: dict[str, str], summary: "Summary") -> None:
     """Write a shard again without the chosen clips, `{clip_id: the clip that is kept instead}`."""
-    book = work.book(shard)
-    assert book is not None, shard.name
-    if all(row["clip_id"] not in chosen for row in book.rows):
+    report = work.report(shard)
+    assert report is not None, shard.name
+    if all(row["clip_id"] not in chosen for row in report.rows):
         return  # a build that goes on: it was done before
     paths = {clip.clip_id: clip.path for clip in shard.clips}
     dropped, kept = [], []
-    for row in book.rows:
+    for row in report.rows:
         if row["clip_id"] in chosen:
             place = {"clip_id": row["clip_id"], "path": paths[row["clip_id"]], "split": row["split"]}
             dropped.append({"row": row, "line": place | {"reason": f"duplicate: of {chosen[row['clip_id']]}"}})
@@ -166,8 +166,8 @@ def _drop(shard: Shard, *, work: Workplace, chosen: dict[str, str], summary: "Su
     try:
         records = (reader.read([row["index"]])[0] for row in kept)
         rows = [row | {"index": index} for index, row in enumerate(kept)]
-        made = Book(**vars(book) | {"rows": rows, "dropped": dropped, "bytes": 0, "sha256": ""})
-        work.put(shard, book=made, records=records)
+        made = ShardReport(**vars(report) | {"rows": rows, "dropped": dropped, "bytes": 0, "sha256": ""})
+        work.put(shard, report=made, records=records)
     finally:
         reader.close()
     summary.drop(dropped)

@@ -4,7 +4,7 @@ Where the borders lie is arithmetic over the list of clips. So the files do not 
 or how often the build was interrupted. While a build lasts, its folder holds for each finished unit
 
     NAME.array_record   the records
-    NAME.json           its book (`Book`), written last: where it stands and fits, the unit is finished
+    NAME.json           its report (`ShardReport`), written last: where it stands and fits, the unit is finished
 """
 
 import collections
@@ -54,7 +54,7 @@ class Shard:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Book:
+class ShardReport:
     """What was found in the clips of a shard.
 
     Attributes:
@@ -115,7 +115,7 @@ def _key(clips: Sequence[Clip], *, sizes: Mapping[str, int], settings: Mapping[s
 
 
 @dataclasses.dataclass(frozen=True)
-class Workplace:
+class BuildFolder:
     """The folder in which the shards of a build are made; any number of processes may put shards there at once."""
 
     folder: Path
@@ -124,58 +124,58 @@ class Workplace:
         """Return where the record file of a shard is put."""
         return self.folder / f"{shard.name}.array_record"
 
-    def put(self, shard: Shard, *, book: Book, records: Iterable[bytes]) -> None:
-        """Write the records of a shard, then its book, which is filled while the records are made.
+    def put(self, shard: Shard, *, report: ShardReport, records: Iterable[bytes]) -> None:
+        """Write the records of a shard, then its report, which is filled while the records are made.
 
         Raises:
           UserError: the disk is full, or cannot be written to.
         """
         path = self.records(shard)
-        book.bytes, book.sha256 = write_records(path, records=records)
-        if not book.bytes:
+        report.bytes, report.sha256 = write_records(path, records=records)
+        if not report.bytes:
             path.unlink(missing_ok=True)  # what other options may have left
-        self.write(shard, book=book)
+        self.write(shard, report=report)
 
-    def write(self, shard: Shard, *, book: Book) -> None:
-        """Write the book of a shard, which is finished with it.
+    def write(self, shard: Shard, *, report: ShardReport) -> None:
+        """Write the report of a shard, which is finished with it.
 
         Raises:
           UserError: the disk is full, or cannot be written to.
         """
-        with _new_file(self._book(shard)) as temporary, writing(temporary):
-            temporary.write_text(json.dumps(vars(book), ensure_ascii=False), encoding="utf-8")
+        with _new_file(self._report(shard)) as temporary, writing(temporary):
+            temporary.write_text(json.dumps(vars(report), ensure_ascii=False), encoding="utf-8")
             _sync(temporary)
 
-    def book(self, shard: Shard, *, moved: bool = False) -> Book | None:
-        """Return the book of a shard that is finished, None if it is to be made (again).
+    def report(self, shard: Shard, *, moved: bool = False) -> ShardReport | None:
+        """Return the report of a shard that is finished, None if it is to be made (again).
 
         `moved`: the record file may stand elsewhere by now, and is not looked at.
         """
         try:
-            fields = json.loads(self._book(shard).read_text(encoding="utf-8"))
-            book = Book(**fields)
-            book.reasons, book.notes = collections.Counter(book.reasons), collections.Counter(book.notes)
-            size = self.records(shard).stat().st_size if book.bytes and not moved else book.bytes
+            fields = json.loads(self._report(shard).read_text(encoding="utf-8"))
+            report = ShardReport(**fields)
+            report.reasons, report.notes = collections.Counter(report.reasons), collections.Counter(report.notes)
+            size = self.records(shard).stat().st_size if report.bytes and not moved else report.bytes
         except (OSError, ValueError, TypeError):
             return None
-        return book if book.key == shard.key and size == book.bytes else None
+        return report if report.key == shard.key and size == report.bytes else None
 
     def has(self, shard: Shard) -> bool:
-        """Return whether there is a book of the shard: quick, for watching others at work."""
-        return self._book(shard).is_file()
+        """Return whether there is a report of the shard: quick, for watching others at work."""
+        return self._report(shard).is_file()
 
     def drop(self, shard: Shard) -> None:
-        """Remove the book of a shard, which is then to be made again."""
-        self._book(shard).unlink(missing_ok=True)
+        """Remove the report of a shard, which is then to be made again."""
+        self._report(shard).unlink(missing_ok=True)
 
     def clear(self, shards: Iterable[Shard], *, also: Iterable[str] = ()) -> None:
         """Remove all files but those of these shards and those named."""
-        kept = {path.name for shard in shards for path in (self.records(shard), self._book(shard))} | set(also)
+        kept = {path.name for shard in shards for path in (self.records(shard), self._report(shard))} | set(also)
         for path in self.folder.iterdir():
             if path.name not in kept:
                 path.unlink()
 
-    def _book(self, shard: Shard) -> Path:
+    def _report(self, shard: Shard) -> Path:
         return self.folder / f"{shard.name}.json"
 
 
@@ -222,14 +222,14 @@ def _check_whole(path: Path, *, count: int) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write into a UserError that says how to go on."""
+    """Turn a failure to write into a UserError that says how to resume."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
         what = error.strerror or str(error) if isinstance(error, OSError) else str(error).split(";")[0]
         raise UserError(
             f"cannot write {path.name} in {str(path.parent)!r}: {what}; what is finished is kept: "
-            "make room (or mend what is wrong with the disk) and run the same command again"
+            "free some space (or repair the disk) and run the same command again"
         ) from error
 
 

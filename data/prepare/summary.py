@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...base.errors import UserError
 from ..manifest import NOT_FETCHED
-from .shards import Book
+from .shards import ShardReport
 
 _ENOUGH = 20  # rejects to have seen before a hopeless build is broken off: one run should show most of what is wrong
 
@@ -73,21 +73,21 @@ class Summary:
         """Return `{split: {"clips": n, "rejected": m}}`."""
         return {split: {"clips": count.clips, "rejected": count.rejected} for split, count in self.splits.items()}
 
-    def add(self, book: Book) -> None:
+    def add(self, report: ShardReport) -> None:
         """Count what was found in a shard."""
-        for row in book.rows:
+        for row in report.rows:
             self.splits[row["split"]].add(row)
-        for line in book.rejects:
+        for line in report.rejects:
             self.splits[line["split"]].rejected += 1
-        self.rejects += book.rejects
-        self.reasons.update(book.reasons)
-        self.notes.update(book.notes)
-        for entry in book.dropped:  # by an earlier run
+        self.rejects += report.rejects
+        self.reasons.update(report.reasons)
+        self.notes.update(report.notes)
+        for entry in report.dropped:  # by an earlier run
             self.splits[entry["row"]["split"]].add(entry["row"])
-        self.drop(book.dropped)
+        self.drop(report.dropped)
 
     def drop(self, entries: list[dict[str, Any]]) -> None:
-        """Count clips as dropped that were counted as used (`Book.dropped`)."""
+        """Count clips as dropped that were counted as used (`ShardReport.dropped`)."""
         for entry in entries:
             count = self.splits[entry["row"]["split"]]
             count.add(entry["row"], times=-1)
@@ -122,7 +122,7 @@ def check(summary: Summary, *, max_bad_fraction: float, least: int = _ENOUGH) ->
     raise TooManyRejects(
         f"{rejected} of {total} clips cannot be used{stopped}, more than "
         f"max_bad_fraction={max_bad_fraction:g} allows; rejects.jsonl lists them with their reasons. "
-        "Mend or remove them, or raise --max_bad_fraction; what is finished is kept",
+        "Fix or remove them, or raise --max_bad_fraction; what is finished is kept",
         summary,
     )
 

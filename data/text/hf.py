@@ -7,7 +7,7 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tokenizers
@@ -16,7 +16,6 @@ from tokenizers import models
 from ...base.errors import UserError
 from .rows import check_room, check_texts, padded
 
-KIND = "tokenizers"  # in the meta of a checkpoint
 _PROBES = ("a", "1", "the", ".", "的")  # one of them makes a token in any vocabulary
 
 
@@ -34,6 +33,9 @@ class HfTokenizer:
       pad_id: what fills the rows; CLIP's is its end token, and the mask alone tells them apart.
       vocab_size: V, one more than the largest id.
     """
+
+    KIND: ClassVar[str] = "tokenizers"
+    FILE: ClassVar[str] = "tokenizer.json"
 
     def __init__(self, file: str, *, pad_id: int | None = None) -> None:
         """Wrap a tokenizer.
@@ -108,13 +110,26 @@ class HfTokenizer:
     def to_meta(self) -> dict[str, Any]:
         """Return the tokenizer as a JSON value, as a checkpoint holds it: the file is compressed (zlib)."""
         packed = base64.b64encode(zlib.compress(self._file.encode("utf-8"), 9)).decode("ascii")
-        return {"kind": KIND, "tokenizer_json_zlib_base64": packed, "pad_id": self.pad_id}
+        return {"kind": self.KIND, "tokenizer_json_zlib_base64": packed, **self.layout()}
 
     @classmethod
     def from_meta(cls, meta: dict[str, Any]) -> "HfTokenizer":
         """Build from what `to_meta` gave."""
         file = zlib.decompress(base64.b64decode(meta["tokenizer_json_zlib_base64"])).decode("utf-8")
         return cls(file, pad_id=meta["pad_id"])
+
+    def file_bytes(self) -> bytes:
+        """Return the content of `tokenizer.json`."""
+        return self._file.encode("utf-8")
+
+    def layout(self) -> dict[str, Any]:
+        """Return what fills the rows."""
+        return {"pad_id": self.pad_id}
+
+    @classmethod
+    def from_bytes(cls, file: bytes, **layout: Any) -> "HfTokenizer":
+        """Build from what `file_bytes` and `layout` gave."""
+        return cls(file.decode("utf-8"), **layout)
 
     def _tokens(self, strings: Sequence[str]) -> list[list[int]]:
         """The ids of each text alone, all of them ordinary."""

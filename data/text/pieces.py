@@ -4,15 +4,13 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sentencepiece
 
 from ...base.errors import UserError
 from .rows import check_room, check_texts, padded
-
-KIND = "sentencepiece"  # in the meta of a checkpoint
 
 _PAD = 0
 _SPECIALS = 4  # pad, unknown, begin, end
@@ -33,6 +31,9 @@ class SentencePieceTokenizer:
       pad_id: what fills the rows.
       vocab_size: V, pieces of the model.
     """
+
+    KIND: ClassVar[str] = "sentencepiece"
+    FILE: ClassVar[str] = "tokenizer.model"
 
     def __init__(
         self, model: bytes, *, add_bos: bool | None = None, add_eos: bool = True, pad_id: int | None = None
@@ -147,18 +148,29 @@ class SentencePieceTokenizer:
     def to_meta(self) -> dict[str, Any]:
         """Return the tokenizer as a JSON value, as a checkpoint holds it."""
         return {
-            "kind": KIND,
+            "kind": self.KIND,
             "model_base64": base64.b64encode(self.model).decode("ascii"),
-            "add_bos": self.bos_id >= 0,
-            "add_eos": self.eos_id >= 0,
-            "pad_id": self.pad_id,
+            **self.layout(),
         }
 
     @classmethod
     def from_meta(cls, meta: dict[str, Any]) -> "SentencePieceTokenizer":
-        """Build from what `to_meta` gave, in this version or in the first, which wrote `kind` and the model alone."""
-        layout = {name: meta[name] for name in ("add_bos", "add_eos", "pad_id") if name in meta}
+        """Build from what `to_meta` gave."""
+        layout = {name: meta[name] for name in ("add_bos", "add_eos", "pad_id")}
         return cls(base64.b64decode(meta["model_base64"]), **layout)
+
+    def file_bytes(self) -> bytes:
+        """Return the content of the SentencePiece model."""
+        return self.model
+
+    def layout(self) -> dict[str, Any]:
+        """Return which special tokens stand around a text, and what fills the rows."""
+        return {"add_bos": self.bos_id >= 0, "add_eos": self.eos_id >= 0, "pad_id": self.pad_id}
+
+    @classmethod
+    def from_bytes(cls, file: bytes, **layout: Any) -> "SentencePieceTokenizer":
+        """Build from what `file_bytes` and `layout` gave."""
+        return cls(file, **layout)
 
     @property
     def _begin(self) -> list[int]:

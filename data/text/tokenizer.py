@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from ...base.errors import UserError
-from ..text import families, hf, pieces
+from ..text import families
 from .hf import HfTokenizer
 from .pieces import SentencePieceTokenizer
 
 __all__ = ["HfTokenizer", "SentencePieceTokenizer", "Tokenizer", "load_tokenizer", "tokenizer_from_meta"]
 
 _KINDS: dict[str, type[HfTokenizer] | type[SentencePieceTokenizer]] = {
-    pieces.KIND: SentencePieceTokenizer,
-    hf.KIND: HfTokenizer,
+    SentencePieceTokenizer.KIND: SentencePieceTokenizer,
+    HfTokenizer.KIND: HfTokenizer,
 }
 _HUB = "hf://"
 
@@ -28,12 +28,16 @@ class Tokenizer(Protocol):
       eos_id: the token after each text, -1 if there is none.
       pad_id: what fills the rows; it may be another token's too (CLIP pads with its end token): the mask decides.
       vocab_size: V; every id is below it.
+      KIND: names the class in JSON.
+      FILE: name of its own file in a bundle.
     """
 
     bos_id: int
     eos_id: int
     pad_id: int
     vocab_size: int
+    KIND: ClassVar[str]
+    FILE: ClassVar[str]
 
     def encode(self, strings: Sequence[str], *, context_length: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Return ids int32 [n,L] padded on the right, mask bool [n,L] (True = real), and how many texts were cut."""
@@ -49,6 +53,14 @@ class Tokenizer(Protocol):
 
     def to_meta(self) -> dict[str, Any]:
         """Return the tokenizer as a JSON value that needs no file beside it."""
+        ...
+
+    def file_bytes(self) -> bytes:
+        """Return the content of its own file, named `FILE`."""
+        ...
+
+    def layout(self) -> dict[str, Any]:
+        """Return what the file does not say: special tokens and padding, as JSON values."""
         ...
 
 
@@ -84,13 +96,41 @@ def tokenizer_from_meta(meta: dict[str, Any]) -> Tokenizer:
     Raises:
       UserError: the meta is of a kind of tokenizer that this version does not know.
     """
+    return _kind(meta).from_meta(meta)
+
+
+def tokenizer_to_files(tokenizer: Tokenizer, *, folder: Path) -> dict[str, Any]:
+    """Write a tokenizer's own file, which other libraries read, into `folder`; return the rest of its meta.
+
+    Returns:
+      The JSON value of `Tokenizer.to_meta` with the name of the `file` in place of its content.
+    """
+    kind = type(tokenizer)
+    (folder / kind.FILE).write_bytes(tokenizer.file_bytes())
+    return {"kind": kind.KIND, "file": kind.FILE, **tokenizer.layout()}
+
+
+def tokenizer_from_files(meta: dict[str, Any], *, folder: Path) -> Tokenizer:
+    """Build a tokenizer from what `tokenizer_to_files` wrote and returned.
+
+    Raises:
+      UserError: an unknown kind, or the file is not there.
+    """
+    kind, path = _kind(meta), folder / str(meta.get("file"))
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; the tokenizer's file belongs beside spec.json")
+    layout = {key: value for key, value in meta.items() if key not in ("kind", "file")}
+    return kind.from_bytes(path.read_bytes(), **layout)
+
+
+def _kind(meta: dict[str, Any]) -> type[HfTokenizer] | type[SentencePieceTokenizer]:
     kind = meta.get("kind")
     if kind not in _KINDS:
         raise UserError(
             f"the checkpoint's tokenizer is of kind {kind!r}, this version reads {', '.join(map(repr, _KINDS))}; "
             "load the checkpoint with the version that wrote it"
         )
-    return _KINDS[kind].from_meta(meta)
+    return _KINDS[kind]
 
 
 def _from_hub(name: str, *, fetch: bool) -> Path:

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from ...base.errors import UserError, unknown
 from ..sharding.layers import layer_rank
 from ..sharding.rules import compiled, no_match
-from .rates import make_table, scale_by_rates
+from .rates import Distances, Table, layer_distances, make_table, rate_factors, scaled
 from .schedule import make_schedule
 from .transforms import OPTIMIZERS, per_layer
 
@@ -25,27 +26,51 @@ class Optimizer:
     """A gradient transformation over {parameter path: array} and the learning rate that it uses at each step.
 
     Attributes:
-      transform: the transformation.
+      transform: the transformation, without the learning rate.
       schedule: step (int32) -> learning rate (float32), before the factors of single parameters.
+      lr_scale: table of factors on the learning rate.
+      layer_decay: layer-wise decay of the learning rate; 1 = off.
+      distances: how many layers below the output each parameter lies; `for_model` sets it.
       frozen: regexes; parameters in whose path one is found are not trained.
       ema_decay: decay of the moving average of the parameters; 0 = none.
     """
 
     transform: optax.GradientTransformation
     schedule: Callable[[jax.Array], jax.Array]
+    lr_scale: Table = ()
+    layer_decay: float = 1.0
+    distances: Distances = dataclasses.field(default_factory=dict)
     frozen: tuple[str, ...] = ()
     ema_decay: float = 0.0
 
+    def for_model(self, model: nnx.Module) -> "Optimizer":
+        """Return the optimizer with layer-wise rates that follow the order of layers that `model` declares."""
+        return dataclasses.replace(self, distances=layer_distances(model)) if self.layer_decay != 1 else self
+
     def init(self, params: Params) -> Any:
-        """Return the optimizer's first state."""
-        return self.transform.init(params)
+        """Return the optimizer's first state.
+
+        Raises:
+          UserError: a table or a decay that means none of the parameters.
+        """
+        self._factors(params)  # mistakes are reported before any step
+        return self._chained().init(params)
 
     def update(self, grads: Params, *, state: Any, params: Params) -> tuple[Params, Any]:
         """Return (new parameters, new state)."""
-        # optax computes decay**count with a float and an int32: our strict promotion ends at its door
+        # optax computes decay**count with a float and an int32, which our strict promotion forbids
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, state = self.transform.update(grads, state, params)
+            updates, state = self._chained().update(grads, state, params)
+            if self.lr_scale or self.layer_decay != 1:
+                updates = scaled(updates, factors=self._factors(params))  # pyright: ignore[reportArgumentType]
             return optax.apply_updates(params, updates), state
+
+    def _chained(self) -> optax.GradientTransformation:
+        rate = optax.scale_by_learning_rate(self.schedule)  # pyright: ignore[reportArgumentType]
+        return optax.chain(self.transform, rate)
+
+    def _factors(self, params: Params) -> dict[str, Any]:
+        return rate_factors(params, lr_scale=self.lr_scale, layer_decay=self.layer_decay, distances=self.distances)
 
     def average(self, ema: Params, *, params: Params, step: jax.Array) -> Params:
         """Return the moving average of the parameters after the step number `step` (int32, from 0).
@@ -84,14 +109,8 @@ def make_optimizer(
     Args:
       steps: total steps (config.train.steps), where the schedule ends.
       lr: peak learning rate.
-      name: "adamw" (Loshchilov & Hutter 2019), "lion" (Chen et al. 2023), "lamb" (You et al. 2020), "adafactor"
-        (Shazeer & Stern 2018, without its scaling by the parameter and with momentum b1, as Zhai et al. 2022; b1=0
-        saves the first moment), "muon" (Jordan et al. 2024, scaled as Liu et al. 2025) for the kernels of stacked
-        layers and adamw for all else, or "sgd" (momentum b1).
-      schedule: "cosine", "linear", "rsqrt", "constant" or "wsd", each after a linear warm-up from 0.
-      warmup_steps: length of the warm-up.
-      end_lr_factor: the cosine, linear and wsd schedules end at lr * end_lr_factor.
-      decay_share: share of all steps in which wsd falls.
+      name: a name of `transforms.OPTIMIZERS`, which describes them.
+      schedule: a name of `schedule.make_schedule`, also for `warmup_steps`, `end_lr_factor` and `decay_share`.
       weight_decay: decoupled weight decay, multiplied by the learning rate; parameters whose rank in one layer is 0
         or 1 (biases, norms, log_scale) are never decayed.
       no_decay: regexes; parameters in whose path one is found are not decayed either.
@@ -103,45 +122,54 @@ def make_optimizer(
       clip_norm: the gradient's global norm is clipped to it; 0 = no clipping.
       lr_scale: ordered table of (regex, factor on the learning rate), first match wins: `(("^text/", 0.1),)`.
       layer_decay: layer-wise decay of the learning rate, see `rates.rate_factors`; 1 = off.
-      frozen: regexes; parameters in whose path one is found have no gradient and no state (LiT, Zhai et al. 2022:
-        `("^video/",)`).
+      frozen: regexes; parameters in whose path one is found have neither gradient nor state (LiT, Zhai et al. 2022).
       ema_decay: decay of a moving average of the parameters, which is evaluated and returned; 0 = none.
 
     Raises:
       UserError: an unknown name or schedule, or a value out of its range.
     """
-    _check_values(
-        name=name,
-        mu_dtype=mu_dtype,
+    _check_names(name=name, mu_dtype=mu_dtype)
+    _check_ranges(
         amounts={"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm},
         decays={"b1": b1, "b2": b2, "muon_beta": muon_beta, "ema_decay": ema_decay},
         layer_decay=layer_decay,
     )
-    rate = make_schedule(
-        schedule, lr=lr, steps=steps, warmup_steps=warmup_steps, end_lr_factor=end_lr_factor, decay_share=decay_share
+    ends = {"end_lr_factor": end_lr_factor, "decay_share": decay_share}
+    rate = make_schedule(schedule, lr=lr, steps=steps, warmup_steps=warmup_steps, **ends)
+    moments = {"b1": b1, "b2": b2, "eps": eps, "muon_beta": muon_beta, "mu_dtype": _MU_DTYPES[mu_dtype]}
+    return Optimizer(
+        transform=_chain(name, clip_norm=clip_norm, weight_decay=weight_decay, no_decay=no_decay, **moments),
+        schedule=rate,
+        lr_scale=make_table(lr_scale, field="config.optimizer.lr_scale"),
+        layer_decay=layer_decay,
+        frozen=tuple(frozen),
+        ema_decay=ema_decay,
     )
-    dtype = _MU_DTYPES[mu_dtype]
-    factors = make_table(lr_scale, field="config.optimizer.lr_scale")
+
+
+def _chain(
+    name: str, *, clip_norm: float, weight_decay: float, no_decay: tuple[str, ...], **moments: Any
+) -> optax.GradientTransformation:
+    """Return all that acts on gradients, but for the learning rate."""
     parts = [
         optax.clip_by_global_norm(clip_norm) if clip_norm else None,
-        OPTIMIZERS[name](b1=b1, b2=b2, eps=eps, muon_beta=muon_beta, mu_dtype=dtype),
+        OPTIMIZERS[name](**moments),
         optax.add_decayed_weights(weight_decay, mask=_decayed(no_decay)) if weight_decay else optax.identity(),
         per_layer(optax.scale_by_trust_ratio()) if name == "lamb" else None,  # of the update with its decay
-        scale_by_rates(lr_scale=factors, layer_decay=layer_decay) if factors or layer_decay != 1 else None,
-        optax.scale_by_learning_rate(rate),  # pyright: ignore[reportArgumentType]
     ]
-    transform = optax.chain(*[part for part in parts if part is not None])
-    return Optimizer(transform=transform, schedule=rate, frozen=tuple(frozen), ema_decay=ema_decay)
+    return optax.chain(*[part for part in parts if part is not None])
 
 
-def _check_values(
-    *, name: str, mu_dtype: str, amounts: dict[str, float], decays: dict[str, float], layer_decay: float
-) -> None:
-    """Raise UserError for an unknown name or a value out of its range; `amounts` and `decays` are by field."""
+def _check_names(*, name: str, mu_dtype: str) -> None:
+    """Raise UserError for an unknown optimizer or dtype."""
     if name not in OPTIMIZERS:
         raise unknown("optimizer (config.optimizer.name)", name, OPTIMIZERS)
     if mu_dtype not in _MU_DTYPES:
         raise unknown("dtype (config.optimizer.mu_dtype)", mu_dtype, _MU_DTYPES)
+
+
+def _check_ranges(*, amounts: dict[str, float], decays: dict[str, float], layer_decay: float) -> None:
+    """Raise UserError for a value out of its range; `amounts` and `decays` are by field."""
     for field, value in amounts.items():
         if value < 0:
             raise UserError(f"config.optimizer.{field} must not be negative, got {value}")

@@ -1,21 +1,33 @@
-"""How much of the learning rate each parameter gets: per tower, and falling from layer to layer."""
+"""The factor on each parameter's learning rate: per tower, and falling from layer to layer."""
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import jax.numpy as jnp
+import jax
 import numpy as np
-import optax
+from flax import nnx
 
 from ...base.errors import UserError
-from ..sharding.layers import is_stacked, stack_of
+from ..sharding.layers import is_stacked
 from ..sharding.rules import compiled, no_match
 
 Table = tuple[tuple[re.Pattern[str], float], ...]
 
-_INPUT = re.compile(r"(?:^|/)(?:\w*embed\w*|\w*position\w*|patch\w*|stem\w*|\w*token\w*)(?:/|$)")
-"""Paths of what comes before the first block of a tower."""
+Distances = Mapping[str, np.ndarray]
+"""Parameter path -> float32 [] or, for stacked layers, [depth]: how many layers below the output it lies."""
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A module that declares the order of its layers, which layer-wise rates follow."""
+
+    def layer_order(self) -> tuple[str, ...]:
+        """Return beginnings of the parameter paths below this module, from input to output.
+
+        An entry such as "space/layers" that names stacked layers counts once for each of them.
+        """
+        ...
 
 
 def make_table(rows: Sequence[Any], *, field: str) -> Table:
@@ -33,69 +45,89 @@ def make_table(rows: Sequence[Any], *, field: str) -> Table:
     return tuple(table)
 
 
-def rate_factors(params: Mapping[str, Any], *, lr_scale: Table, layer_decay: float) -> dict[str, np.ndarray]:
+def layer_distances(model: nnx.Module) -> dict[str, np.ndarray]:
+    """Return how far below the output each parameter of the model's towers lies, in layers.
+
+    In a tower (any `Layered` module) of N stacked layers, layer l lies N + 1 - l below the output, l from 1. What comes
+    before the first layer lies N + 1 below, what comes after the last one 0. What stands between two stacks (the norm
+    after one, pooling, the positions of the next) lies halfway between the layers on either side.
+
+    Args:
+      model: of arrays or of shapes.
+
+    Returns:
+      The distances of the parameters inside of towers; those of all others are 0.
+    """
+    shapes = {_join(path): value.get_value().shape for path, value in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    found: dict[str, np.ndarray] = {}
+    for path, module in nnx.iter_modules(model):  # a module comes after those that it contains
+        if isinstance(module, Layered):
+            inside = "".join(f"{part}/" for part in path)
+            below = {name.removeprefix(inside): shape for name, shape in shapes.items() if name.startswith(inside)}
+            for name, distance in _distances(module.layer_order(), shapes=below, tower=inside).items():
+                found.setdefault(inside + name, distance)
+    return found
+
+
+def _distances(order: Sequence[str], *, shapes: Mapping[str, tuple[int, ...]], tower: str) -> dict[str, np.ndarray]:
+    members = {part: [name for name in shapes if name == part or name.startswith(f"{part}/")] for part in order}
+    missing = shapes.keys() - {name for names in members.values() for name in names}
+    assert not missing, f"layer_order() of {tower} leaves out {sorted(missing)}"
+    depths = [shapes[names[0]][0] if names and is_stacked(names[0]) else 0 for names in members.values()]
+    total, before = sum(depths), np.cumsum([0, *depths])
+    distances = {}
+    for names, depth, done in zip(members.values(), depths, before, strict=False):
+        if depth:
+            distance = total - done - np.arange(depth)
+        else:
+            distance = np.asarray(0 if done == total else total + 1 if done == 0 else total + 0.5 - done)
+        distances |= dict.fromkeys(names, distance.astype(np.float32))
+    return distances
+
+
+def rate_factors(
+    params: Mapping[str, Any], *, lr_scale: Table, layer_decay: float, distances: Distances
+) -> dict[str, np.ndarray]:
     """Return the factor on the learning rate of every parameter.
 
     Args:
       params: parameter path -> anything with ndim and shape.
       lr_scale: ordered table; the first regex found in a path gives its factor, 1 where there is none.
-      layer_decay: d of layer-wise decay (Bao et al. 2022, BEiT, appendix): block l of a tower of N blocks gets
-        d ** (N + 1 - l), l from 1; embeddings and positions d ** (N + 1); what is no part of a tower, or comes after
-        its blocks, 1. Each tower (first component of the path) is counted by itself, its stacks of layers one after
-        another in the order of their paths. 1 = off.
+      layer_decay: d of layer-wise decay (Bao et al. 2022, BEiT, appendix): a parameter that lies k layers below the
+        output gets d ** k. 1 = off.
+      distances: of the whole model, see `layer_distances`.
 
     Returns:
       path -> float32 scalar, or `[depth,1,...]` for stacked layers under layer-wise decay.
 
     Raises:
-      UserError: a regex that matches no parameter, or layer-wise decay without stacked layers.
+      UserError: a regex that matches no parameter, or layer-wise decay with no parameter below the output.
     """
     for regex, _ in lr_scale:
         if not any(regex.search(path) for path in params):
             raise no_match(
                 regex.pattern, params, what="regex", field="config.optimizer.lr_scale", of="trained parameter"
             )
-    layers = _layer_factors(params, decay=layer_decay) if layer_decay != 1 else {}
-    return {
-        path: np.float32(next((factor for regex, factor in lr_scale if regex.search(path)), 1.0))
-        * layers.get(path, np.ones((), np.float32))
-        for path in params
-    }
-
-
-def scale_by_rates(*, lr_scale: Table, layer_decay: float) -> optax.GradientTransformation:
-    """Multiply the updates by `rate_factors`."""
-
-    def init(params: Any) -> optax.EmptyState:
-        rate_factors(params, lr_scale=lr_scale, layer_decay=layer_decay)  # mistakes are named before any step
-        return optax.EmptyState()
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        del params
-        factors = rate_factors(updates, lr_scale=lr_scale, layer_decay=layer_decay)
-        return {path: value * jnp.asarray(factors[path], value.dtype) for path, value in updates.items()}, state
-
-    return optax.GradientTransformation(init, update)
-
-
-def _layer_factors(params: Mapping[str, Any], *, decay: float) -> dict[str, np.ndarray]:
-    towers: dict[str, dict[str, int]] = {}
-    for path in sorted(params):
-        if is_stacked(path):
-            towers.setdefault(path.split("/")[0], {})[stack_of(path)] = params[path].shape[0]
-    if not towers:
+    if layer_decay != 1 and not any(np.any(distances.get(path, 0)) for path in params):
         raise UserError(
-            f"config.optimizer.layer_decay={decay} needs parameters of stacked layers (a path with '/layers/'), but "
-            "none is trained; set it to 1.0"
+            f"config.optimizer.layer_decay={layer_decay} needs parameters of a tower's layers, but none is trained; "
+            "set it to 1.0"
         )
     factors = {}
     for path, value in params.items():
-        stacks = towers.get(path.split("/")[0], {})
-        total = sum(stacks.values())
-        if is_stacked(path):
-            before = sum(depth for stack, depth in stacks.items() if stack < stack_of(path))
-            below = total - before - np.arange(value.shape[0])
-            factors[path] = (decay**below).astype(np.float32).reshape(-1, *(1,) * (value.ndim - 1))
-        elif stacks and _INPUT.search(path):
-            factors[path] = np.float32(decay ** (total + 1))
+        factor = np.float32(next((factor for regex, factor in lr_scale if regex.search(path)), 1.0))
+        if layer_decay != 1:
+            distance = distances.get(path, np.float32(0))
+            decay = np.float32(layer_decay) ** distance
+            factor = factor * decay.reshape(-1, *(1,) * (value.ndim - 1)) if np.ndim(distance) else factor * decay
+        factors[path] = np.asarray(factor, np.float32)
     return factors
+
+
+def scaled(updates: Mapping[str, jax.Array], *, factors: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Multiply each update by its factor, in the dtype of the update."""
+    return {path: value * factors[path].astype(value.dtype) for path, value in updates.items()}
+
+
+def _join(path: tuple) -> str:
+    return "/".join(map(str, path))

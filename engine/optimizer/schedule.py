@@ -20,7 +20,7 @@ def make_schedule(
     """Return learning rate as a function of the step (int32, from 0); float32.
 
     The warm-up is linear and gives lr * (step + 1) / warmup_steps, so that no step is spent at rate 0. Then
-    "cosine" and "linear" fall to lr * end_lr_factor at `steps`; "constant" stays; "rsqrt" goes on as
+    "cosine" and "linear" fall to lr * end_lr_factor at `steps`; "constant" stays; "rsqrt" continues as
     lr * sqrt(w / step) with w = max(warmup_steps, 1) (Vaswani et al. 2017, section 5.3); "wsd" (warm-up, stable, decay;
     Hu et al. 2024, MiniCPM) stays, and in its last `decay_share` of all steps falls to lr * end_lr_factor as
     1 - sqrt(t), t from 0 to 1 (Hägele et al. 2024, section 3).

@@ -1,4 +1,4 @@
-"""Gradient transformations by name, each of which takes one layer of a stack for one matrix."""
+"""Gradient transformations by name; each treats a layer of a stack as a matrix of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -94,4 +94,10 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "muon": _muon,
     "sgd": _sgd,
 }
-"""Name -> what makes it of b1, b2, eps, muon_beta and mu_dtype; without decay, learning rate and clipping."""
+"""Name -> function of b1, b2, eps, muon_beta and mu_dtype; without weight decay, learning rate and clipping.
+
+adamw (Loshchilov & Hutter 2019), lion (Chen et al. 2023), lamb (You et al. 2020); adafactor (Shazeer & Stern 2018,
+without its scaling by the parameter and with momentum b1, as Zhai et al. 2022; b1=0 saves the first moment); muon
+(Jordan et al. 2024, scaled as Liu et al. 2025) for the kernels of stacked layers and adamw for all else; sgd with
+momentum b1.
+"""

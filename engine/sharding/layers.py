@@ -12,13 +12,6 @@ def is_stacked(path: str) -> bool:
     return STACK.search(path) is not None and not re.search(r"(?:^|/)layers/\d+/", path)
 
 
-def stack_of(path: str) -> str:
-    """Return the path of the stack that a stacked parameter belongs to: `video/space/layers`."""
-    found = STACK.search(path)
-    assert found is not None, path
-    return path[: found.end() - 1]
-
-
 def layer_rank(path: str, value: Any) -> int:
     """Return the rank that a parameter has in one layer."""
     return value.ndim - is_stacked(path)

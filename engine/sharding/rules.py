@@ -1,8 +1,8 @@
-"""Where each array lives: one ordered table of (regex over its name, spec), first match wins.
+"""How arrays are placed on the mesh: one ordered table of (regex over its name, spec), first match wins.
 
 Names are the "/"-joined path of a parameter (`video/space/layers/up/kernel`), `optimizer/<moment>/<path>` for a state
-of the optimizer, and `activation/<tower>/<what>` for an activation. A rule speaks of what its regex begins with:
-`("^optimizer/mu/", ...)` of the optimizer, `(".*", ...)` of parameters.
+of the optimizer, and `activation/<tower>/<what>` for an activation. The beginning of a rule's regex decides which it is
+for: `("^optimizer/mu/", ...)` is for the optimizer, `(".*", ...)` for parameters.
 """
 
 import math
@@ -28,21 +28,27 @@ _FIELD = "config.sharding.rules"
 REPLICATED: Rules = ((".*", ()),)
 """Every device holds all parameters."""
 
+WORTH_SPLITTING = 16_384
+"""Elements in one layer. Smaller arrays (biases, norms) cost more to gather than they save: 64 KiB in float32."""
+
 FSDP: Rules = (
     ("^activation/", (BATCH_AXES,)),
-    (".*", "largest:fsdp"),
+    (".*", f"largest:fsdp:{WORTH_SPLITTING}"),
 )
-"""Every parameter is split over fsdp along its largest dimension (ZeRO stage 3, Rajbhandari et al. 2020)."""
+"""Parameters are split over fsdp along their largest dimension (ZeRO stage 3, Rajbhandari et al. 2020)."""
 
 FSDP_TENSOR: Rules = (
     ("^activation/.*/(qkv|hidden)$", (BATCH_AXES, REST, "tensor")),
     ("^activation/", (BATCH_AXES,)),
-    ("/(qkv|up)/kernel$", (REST, "fsdp", "tensor")),
-    ("/(qkv|up)/bias$", (REST, "tensor")),
-    ("/(out|down)/kernel$", (REST, "tensor", "fsdp")),
-    (".*", "largest:fsdp"),
+    ("/layers/(.*/)?(qkv|up)/kernel$", (REST, "fsdp", "tensor")),
+    ("/layers/(.*/)?(qkv|up)/bias$", (REST, "tensor")),
+    ("/layers/(.*/)?(out|down)/kernel$", (REST, "tensor", "fsdp")),
+    (".*", f"largest:fsdp:{WORTH_SPLITTING}"),
 )
-"""Matrices of a block are split over tensor (columns, then rows: Megatron-LM, Shoeybi et al. 2019) and over fsdp."""
+"""Matrices of a block are split over tensor (columns, then rows: Megatron-LM, Shoeybi et al. 2019) and over fsdp.
+
+All else (embeddings, projections, heads) is split over fsdp alone.
+"""
 
 PRESETS: dict[str, Rules] = {"replicated": REPLICATED, "fsdp": FSDP, "fsdp_tensor": FSDP_TENSOR}
 
@@ -54,7 +60,8 @@ def make_rules(*, rules: str | Sequence[Sequence[Any]] = REPLICATED) -> Rules:
       rules: the name of a preset ("replicated", "fsdp", "fsdp_tensor") or pairs (regex to find in a name, spec). A spec
         has an entry per dimension: a mesh axis, a tuple of axes such as `("replica", "fsdp")`, or None = whole; "..."
         stands for as many whole dimensions as there are. The spec "largest:AXIS" splits the largest dimension that
-        divides, never the depth of stacked layers. For example
+        divides, never the depth of stacked layers; "largest:AXIS:N" leaves arrays of fewer than N elements in a layer
+        whole. For example
         `(("/kernel$", ("...", "fsdp", "tensor")), ("^activation/", (("replica", "fsdp"),)), (".*", ()))`.
 
     Raises:
@@ -69,14 +76,14 @@ def make_rules(*, rules: str | Sequence[Sequence[Any]] = REPLICATED) -> Rules:
 
 def _rule(rule: Sequence[Any]) -> tuple[str, Spec]:
     wanted = UserError(
-        f"{_FIELD} holds pairs (regex, (axis, tuple of axes, None or '...', ...)) or (regex, 'largest:AXIS'), "
+        f"{_FIELD} holds pairs (regex, (axis, tuple of axes, None or '...', ...)) or (regex, 'largest:AXIS[:N]'), "
         f"got {rule!r}"
     )
     if isinstance(rule, str) or len(rule) != 2 or not isinstance(rule[0], str):
         raise wanted
     pattern, spec = compiled(rule[0], field=_FIELD).pattern, rule[1]
     if isinstance(spec, str):
-        if not spec.startswith(LARGEST):
+        if not re.fullmatch(LARGEST + r"[^:]+(:\d+)?", spec):
             raise wanted
         return pattern, spec
     entries = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in spec)
@@ -94,7 +101,7 @@ def compiled(pattern: str, *, field: str) -> re.Pattern[str]:
 
 
 def kind_of(pattern: str) -> str:
-    """Return of what a rule speaks: "activation", "optimizer" or "parameter"."""
+    """Return what a rule is for: "activation", "optimizer" or "parameter"."""
     for kind in ("activation", "optimizer"):
         if pattern.removeprefix("^").startswith(f"{kind}/"):
             return kind
@@ -148,7 +155,7 @@ def no_match(
 ) -> UserError:
     """Build the error for a regex that matches no parameter; it lists the parameter paths."""
     listed = "\n  ".join(sorted(paths)) or "(none)"
-    return UserError(f"{what} {pattern!r} matches no {of}; mend {field}. The {of}s are:\n  {listed}")
+    return UserError(f"{what} {pattern!r} matches no {of}; correct {field}. The {of}s are:\n  {listed}")
 
 
 def resolved(rule: tuple[str, Spec], *, path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
@@ -161,9 +168,12 @@ def resolved(rule: tuple[str, Spec], *, path: str, shape: tuple[int, ...], mesh:
     pattern, spec = rule
     said = f"sharding rule ({pattern!r}, {spec!r})"
     if isinstance(spec, str):
-        axis = spec.removeprefix(LARGEST)
+        axis, _, least = spec.removeprefix(LARGEST).partition(":")
         _check_axis(axis, mesh=mesh, said=said)
-        return _largest(shape, axis=axis, ways=mesh.shape[axis], first=1 if is_stacked(path) else 0)
+        first = 1 if is_stacked(path) else 0
+        if math.prod(shape[first:]) < int(least or 0):
+            return PartitionSpec()
+        return _largest(shape, axis=axis, ways=mesh.shape[axis], first=first)
     entries = _spread(spec, rank=len(shape))
     if len(entries) > len(shape):
         raise UserError(f"{said} names {len(entries)} dimensions, but {path!r} has shape {shape}")

@@ -59,9 +59,9 @@ class Blueprint:
           UserError: a regex of `objective.trainable`, of `config.optimizer.frozen` or of `rules` that matches no
             parameter.
         """
-        self.objective, self.optimizer, self._mesh, self._seed = objective, optimizer, mesh, seed
-        self.rules = rules
+        self.objective, self._mesh, self._seed, self.rules = objective, mesh, seed, rules
         model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(seed)))
+        self.optimizer = optimizer.for_model(model)
         self._graphdef, variables = nnx.split(model)
         flat = dict(nnx.to_flat_state(variables))
         self._keys = {join(path): path for path in flat}

@@ -1,15 +1,12 @@
 """Heads that turn a tower's tokens into class scores, and the classifier made of a video tower and a head."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from ...base.errors import UserError, unknown
-from ...base.section import section
+from ...base.errors import UserError
 from ..layers.basics import LayerNorm, linear, masked_mean
 from ..layers.draws import RowKeys, dropout, fold
 from ..shapes import Video
@@ -106,57 +103,33 @@ HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {"linear": LinearHead
 class Classifier(nnx.Module):
     """A video tower and a head on its time tokens."""
 
-    def __init__(self, *, video: VideoTower, head: LinearHead | AttentiveHead, frozen: bool):
+    def __init__(self, *, video: VideoTower, head: LinearHead | AttentiveHead):
         """Join a tower and a head.
 
         Args:
           video: gives `[B,T,D]` for clips.
           head: turns them into scores.
-          frozen: the tower is not trained: no gradient flows into it and its dropout stays off.
         """
-        self.video, self.head, self.frozen = video, head, frozen
+        self.video, self.head = video, head
 
-    def __call__(self, video: Video, *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
-        """Score clips: uint8 `[B,T,H,W,3]` -> float32 `[B,classes]`; `keys` turns dropout on, never patch dropout."""
-        own = None if self.frozen else fold(keys, 0)
+    def __call__(self, video: Video, *, keys: RowKeys | None = None, frozen: bool = False) -> Float[Array, "B classes"]:
+        """Score clips.
+
+        Args:
+          video: uint8 `[B,T,H,W,3]`.
+          keys: one for each row; turns dropout on, never patch dropout.
+          frozen: the tower is not trained: no gradient flows into it and its dropout stays off.
+
+        Returns:
+          float32 scores `[B,classes]`.
+        """
+        own = None if frozen else fold(keys, 0)
         tokens = self.video.features(video, keys=own, drop_patches=False)  # [B,T,D]
-        return self.head(jax.lax.stop_gradient(tokens) if self.frozen else tokens, keys=fold(keys, 1))
+        return self.score(jax.lax.stop_gradient(tokens) if frozen else tokens, keys=keys)
 
-
-def build_classifier(
-    *,
-    video: dict[str, Any],
-    remat: str = "none",
-    unroll: int = 1,
-    num_frames: int,
-    num_classes: int,
-    head: str,
-    head_options: dict[str, Any],
-    frozen: bool,
-    rngs: nnx.Rngs,
-) -> Classifier:
-    """Build a video tower with a classification head.
-
-    Args:
-      video: arguments of `VideoTower` (`config.model.video`).
-      remat: what the tower's backward pass computes again, a policy of `models.layers.remat`.
-      unroll: layers in one turn of the loop over them; 0 = all, no loop.
-      num_frames: frames T of a clip (`config.data.num_frames`).
-      num_classes: how many scores.
-      head: a name of `HEADS`.
-      head_options: further arguments of that head (`dropout`, `heads`); those that it does not take are an error.
-      frozen: see `Classifier`.
-      rngs: where the initial values come from.
-
-    Raises:
-      UserError: an unknown head or key (the nearest is named), or sizes that do not fit.
-    """
-    if head not in HEADS:
-        raise unknown("head in config.task.head", head, HEADS)
-    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
-    tower = section(VideoTower, video, name="model.video", num_frames=num_frames, **layers)
-    made = section(HEADS[head], head_options, name="task", width=tower.width, num_classes=num_classes, rngs=rngs)
-    return Classifier(video=tower, head=made, frozen=frozen)
+    def score(self, tokens: Float[Array, "B T D"], *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
+        """Score the tower's time tokens, such as those of a frozen tower that were computed before."""
+        return self.head(tokens, keys=fold(keys, 1))
 
 
 def _scores(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:

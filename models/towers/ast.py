@@ -84,6 +84,10 @@ class AudioTower(nnx.Module):
             rngs=rngs,
         )
 
+    def layer_order(self) -> tuple[str, ...]:
+        """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
+        return ("embed", "position", "blocks/layers", "blocks/norm")
+
     def __call__(self, audio: Int16[Array, "B S"], *, keys: RowKeys | None = None) -> Float[Array, "B D"]:
         """Encode sound, int16 at 16 kHz with full scale 32768; `keys` turns dropout on."""
         if audio.shape[1] != self.audio_samples:

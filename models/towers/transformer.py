@@ -65,6 +65,10 @@ class TextTower(nnx.Module):
             rngs=rngs,
         )
 
+    def layer_order(self) -> tuple[str, ...]:
+        """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
+        return ("embedding", "position", "blocks/layers", "blocks/norm")
+
     def __call__(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B D"]:
         """Encode token ids `[B,L]`, L at most `context_length`; `keys` turns dropout on.
 

@@ -104,6 +104,11 @@ class VideoTower(nnx.Module):
         self.pool = depthwise_weights(places, width=width, rngs=rngs) if pool == "depthwise" else None
         self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
 
+    def layer_order(self) -> tuple[str, ...]:
+        """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
+        inputs, pooled = ("embed", "space_position"), ("space/norm", "pool", "time_position")
+        return (*inputs, "space/layers", *pooled, "time/layers", "time/norm")
+
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:

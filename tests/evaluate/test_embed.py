@@ -3,15 +3,17 @@
 import io
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
-from twinreel.data.options import ClipData
+from twinreel.data.options import InputSpec
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
+from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Embeddings, embed_split
 from twinreel.evaluate.pictures import clip_frames
@@ -38,24 +40,26 @@ class Tokenizer:
 class Encoder:
     """Brightness of the frames in their order, and sums of tokens; a little noise by the place in the batch."""
 
-    def __init__(self, **data):
-        self.tokenizer = Tokenizer()
-        self.data = ClipData(
-            dir="elsewhere", batch_size=4, num_frames=4, eval_video="resize_short(16)|center_crop(16)", **data
-        )
+    def __init__(self, **spec):
+        self.tokenizer, self.mesh, self.source = Tokenizer(), make_mesh(devices=jax.devices()[:1]), "run/checkpoints/3"
+        self.input = InputSpec(num_frames=4, eval_video="resize_short(16)|center_crop(16)", **spec)
         self.meta = {"step": 3, "seed": 0}
         self.sizes = []
 
-    def embed_video_batch(self, video):
+    def embed_local(self, rows, *, side):
+        rest = {key: value for key, value in rows.items() if key not in ("video", "text", "text_mask")}
+        return {"embedding": getattr(self, side)(**{k: v for k, v in rows.items() if k not in rest}), **rest}
+
+    def video(self, video):
         self.sizes.append(len(video))
         assert video.shape[1:] == (4, 16, 16, 3)
         assert video.dtype == np.uint8
         means = video.astype(np.float64).mean(axis=(2, 3)).reshape(len(video), -1)
         return (means + 1e-5 * np.arange(len(video))[:, None]).astype(np.float32)
 
-    def embed_text_batch(self, text, *, mask):
+    def text(self, text, text_mask):
         self.sizes.append(len(text))
-        assert (mask == (text > 0)).all()
+        assert (text_mask == (text > 0)).all()
         found = np.stack([np.sin(np.arange(1, 13) * total) for total in text.sum(axis=1)])
         return (found + 1e-5 * np.arange(len(text))[:, None]).astype(np.float32)
 
@@ -175,13 +179,10 @@ def test_missing_clips_are_refused_before_the_checkpoint_is_read(folder, tmp_pat
 
 
 def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
-    checkpoint = pytest.importorskip("twinreel.engine.keeping.checkpoint")
-    serve = pytest.importorskip("twinreel.encode.encoder")
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "kind": "train", "loss": 3.0}) + "\n")
-    monkeypatch.setattr(checkpoint, "resolve", lambda path: path / "checkpoints" / "3")
-    monkeypatch.setattr(serve, "load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
     argv = [str(run), "--data", str(folder), "--out", str(tmp_path / "out"), "--allow_missing", "--batch_size", "5"]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
@@ -216,13 +217,8 @@ def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
 def test_clips_that_the_pipeline_loses_are_named(records, monkeypatch):
     from twinreel.data.batches import pipeline
 
-    batch = {"video": np.zeros((1, 4, 16, 16, 3), np.uint8), "valid": np.array([True]), "clip_index": np.array([0])}
+    batch = {"video": np.zeros((1, 4, 16, 16, 3), np.uint8), "clip_index": np.array([0])}
     monkeypatch.setattr(pipeline, "eval_batches", lambda *args, **kwargs: iter([batch]))
     second = records.rows("test")[1]["clip_id"]
     with pytest.raises(UserError, match=f"1 of the 12 clips .*first missing: '{second}'"):
         embed_split(Encoder(), records=records, split="test", progress=False)
-
-
-def test_the_encoder_of_the_house_fits():
-    serve = pytest.importorskip("twinreel.encode.encoder")
-    assert {"embed_video_batch", "embed_text_batch"} <= set(vars(serve.Encoder))

@@ -3,54 +3,41 @@
 import json
 import re
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fakes import embeddings, frames, jpeg
+from fakes import embeddings, frames
+from html_page import Page
 from PIL import Image
 
-from twinreel.evaluate import charts, evaluate, examples, report
+from twinreel.evaluate import charts, evaluate, examples
 from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.examples import pick_queries
 from twinreel.evaluate.metrics import Ranks
-from twinreel.evaluate.pictures import LONGEST_S, write_sheet, write_webp
-
-VOID = {"meta", "img", "link", "br"}
 
 
-class Page(HTMLParser):
-    """Collects tags and links; fails on tags that are not closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.links = [], [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for key, value in attrs if key in ("src", "href", "srcset") and not value.startswith("#")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    """A whole report of fakes: the folder and the text of its page."""
-    monkeypatch.setattr(examples, "clip_frames", frames)
-    history = tmp_path / "metrics.jsonl"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Write a whole report of fakes; called again, write it again. Returns its folder."""
+    folder = tmp_path_factory.mktemp("retrieval")
+    history = folder / "metrics.jsonl"
     lines = [{"step": s, "kind": "train", "loss": 4 - s / 10, "scale": 14.0 + s} for s in range(0, 30, 5)]
     lines += [{"step": s, "kind": "eval", "val/t2v_R@1": 10.0 + s} for s in (10, 20)]
     history.write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 3')
-    out = tmp_path / "report"
-    evaluate.write(embeddings(noise=2.0), out=out, records=object(), history=history)
+
+    def write():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(examples, "clip_frames", frames)
+            evaluate.write(embeddings(noise=2.0), out=folder / "report", records=object(), history=history)
+        return folder / "report"
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    """The folder of the report and the text of its page."""
+    out = written()
     return out, (out / "index.html").read_text(encoding="utf-8")
 
 
@@ -81,7 +68,7 @@ def test_captions_are_escaped(page):
 
 def test_every_section_is_there(page):
     _, text = page
-    names = ("Retrieval", "Protocol", "Order twins", "What a caption finds", "Where it fails most")
+    names = ("Retrieval", "Protocol", "Order twins", "Example queries", "Worst queries")
     for name in (*names, "Ranks and scores", "Training"):
         assert f"<h2>{name}</h2>" in text
     assert "Coverage 100 %" in text
@@ -92,17 +79,16 @@ def test_every_section_is_there(page):
 
 def test_thumbnails_move(page):
     out, _ = page
-    moving = [path for path in (out / "media").iterdir() if "sheet" not in path.name]
+    moving = [path for path in (out / "media").iterdir() if "strip" not in path.name]
     assert moving
     with Image.open(moving[0]) as picture:
         assert picture.n_frames == 8
         assert picture.size == (64, 48)
 
 
-def test_the_same_report_is_the_same_bytes(page, tmp_path, monkeypatch):
-    out, text = page
-    evaluate.write(embeddings(noise=2.0), out=out, records=object(), history=tmp_path / "metrics.jsonl")
-    assert (out / "index.html").read_text(encoding="utf-8") == text
+def test_the_same_report_is_the_same_bytes(page, written):
+    _, text = page
+    assert (written() / "index.html").read_text(encoding="utf-8") == text
 
 
 def test_missing_clips_are_said(tmp_path):
@@ -127,7 +113,7 @@ def test_arrays_alone_make_a_page_without_examples(tmp_path):
     evaluate.write(bare, out=tmp_path)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     Page(text)
-    assert "What a caption finds" not in text
+    assert "Example queries" not in text
     assert "Coverage unknown" in text
 
 
@@ -154,54 +140,14 @@ def test_no_failures_no_worst():
     assert pick_queries(ranks, embeddings=embeddings(videos=3, captions=1), seed=0)[1] == []
 
 
-def durations(path):
-    with Image.open(path) as picture:
-        found = []
-        for k in range(picture.n_frames):
-            picture.seek(k)
-            picture.load()
-            found.append(picture.info["duration"])
-        return found
-
-
-def test_frames_stand_as_long_as_their_timestamps_say(tmp_path):
-    times = np.array([0.0, 0.5, 0.6, 1.6])
-    write_webp(tmp_path / "a.webp", jpegs=[jpeg(v) for v in (0, 80, 160, 240)], timestamps_s=times)
-    assert durations(tmp_path / "a.webp")[:3] == [500, 100, 1000]
-
-
-def test_long_clips_are_thinned_and_played_faster(tmp_path):
-    times = np.arange(100, dtype=np.float32)
-    write_webp(tmp_path / "a.webp", jpegs=[jpeg(2 * v) for v in range(100)], timestamps_s=times)
-    found = durations(tmp_path / "a.webp")
-    assert len(found) == 24
-    assert sum(found[:-1]) == pytest.approx(1000 * LONGEST_S, rel=0.01)
-
-
-def test_one_frame_is_a_picture(tmp_path):
-    write_webp(tmp_path / "a.webp", jpegs=[jpeg(9, size=(640, 480))], timestamps_s=np.zeros(1))
-    with Image.open(tmp_path / "a.webp") as picture:
-        assert picture.size == (192, 144)
-
-
-def test_sheets_show_the_order(tmp_path):
-    write_sheet(tmp_path / "s.webp", jpegs=[jpeg(40 * v) for v in range(6)], count=3, side=32)
-    with Image.open(tmp_path / "s.webp") as picture:
-        assert picture.size == (3 * 32 + 2, 24)
-        grey = np.asarray(picture.convert("L"), dtype=int)[12]
-    assert abs(grey[16] - 0) < 12
-    assert grey[16] < grey[33 + 16] < grey[66 + 16]
-    assert abs(grey[66 + 16] - 200) < 12
-
-
 def test_charts_are_well_formed_and_follow_the_page():
     fake = embeddings(noise=2.0)
     ranks = Ranks(above=np.arange(40), equal=np.arange(40) % 3)
     drawn = [
         charts.recall_curves(text_to_video=ranks, video_to_text=ranks, videos=60),
         charts.rank_histogram(text_to_video=ranks, video_to_text=ranks),
-        charts.heat_map(fake.text[:24] @ fake.video.T),
-        charts.score_histogram(fake.text[:24] @ fake.video.T),
+        charts.cosine_map(fake.text[:24] @ fake.video.T),
+        charts.score_histogram(fake.text[:24] @ fake.video.T, right=np.eye(24, dtype=bool)),
         charts.training_curves([{"step": 1, "kind": "train", "loss": 2.0}, {"step": 2, "kind": "train", "loss": 1.0}]),
     ]
     for svg in drawn:
@@ -218,18 +164,8 @@ def test_a_resumed_run_shows_the_later_line():
 
 
 def test_equal_scores_make_a_heat_map():
-    for drawn in (charts.heat_map(np.full((4, 4), 0.5)), charts.score_histogram(np.full((4, 4), 0.5))):
-        assert ET.fromstring(drawn).tag.endswith("svg")
-
-
-def test_protocol_says_what_is_none_and_what_is_unknown():
-    said = {"benchmark": "", "seed": None, "texts": 1234, "warnings": [], "notes": ["one", "two"]}
-    page = report._protocol(said)
-    for key, value in (
-        ("benchmark", "none"),
-        ("seed", "unknown"),
-        ("texts", "1,234"),
-        ("warnings", "none"),
-        ("notes", "one; two"),
+    for drawn in (
+        charts.cosine_map(np.full((4, 4), 0.5)),
+        charts.score_histogram(np.full((4, 4), 0.5), right=np.eye(4, dtype=bool)),
     ):
-        assert f"<dt>{key}</dt><dd>{value}</dd>" in page
+        assert ET.fromstring(drawn).tag.endswith("svg")

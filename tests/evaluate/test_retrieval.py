@@ -156,18 +156,29 @@ def save_plain(path, **change):
     return path
 
 
-def test_embeddings_alone_give_the_json_and_nothing_else(tmp_path, capsys):
+def test_json_alone_is_printed_on_request(tmp_path, capsys):
     path = save_plain(tmp_path / "any.npz")
-    assert evaluate.main(["--embeddings", str(path)]) == 0
+    assert evaluate.main(["--embeddings", str(path), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     fake = embeddings()
     assert report == retrieval_report(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)
+    assert evaluate.main(["--embeddings", str(path)]) == 0
+    table = capsys.readouterr().out
+    assert "embeddings / all: 48 texts, 24 videos" in table and "{" not in table
+
+
+def test_json_is_alone_on_standard_output_with_a_report_too(tmp_path, capsys):
+    path, out = save_plain(tmp_path / "any.npz"), tmp_path / "report"
+    assert evaluate.main(["--embeddings", str(path), "--out", str(out), "--json"]) == 0
+    assert capsys.readouterr().out == (out / "retrieval.json").read_text(encoding="utf-8")
+    assert evaluate.main(["--embeddings", str(path), "--out", str(out)]) == 0
+    assert f"report: {out / 'index.html'}" in capsys.readouterr().out
 
 
 def test_saved_embeddings_give_the_same_json_again(tmp_path, capsys):
     fake = embeddings()
     fake.save(tmp_path / "embeddings.npz")
-    evaluate.main(["--embeddings", str(tmp_path / "embeddings.npz")])
+    evaluate.main(["--embeddings", str(tmp_path / "embeddings.npz"), "--json"])
     text = capsys.readouterr().out
     assert text == evaluate.to_json(evaluate.measure(fake))
     assert json.loads(text)["order_twins"]["n"] == 24
@@ -191,6 +202,25 @@ def test_broken_embeddings_name_the_array(tmp_path, change, message):
     path = save_plain(tmp_path / "broken.npz", **change)
     with pytest.raises(UserError, match=message):
         evaluate.main(["--embeddings", str(path)])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("array", "item"),
+    [
+        ("text", "text 'caption 1 of <clip> 2 & more'"),
+        ("video", "clip 'clip005'"),
+        ("video_shuffled", "clip 'clip005'"),
+    ],
+)
+def test_scores_that_are_not_finite_name_the_item(tmp_path, array, item, value):
+    fake = embeddings()
+    getattr(fake, array)[5, 3] = value
+    with pytest.raises(UserError, match=rf"{item}: row 5 of '{array}' is not finite"):
+        evaluate.measure(fake)
+    fake.save(tmp_path / "e.npz")
+    with pytest.raises(UserError, match=rf"row 5 of '{array}' is not finite"):
+        evaluate.main(["--embeddings", str(tmp_path / "e.npz")])
 
 
 def test_files_that_are_no_npz_are_refused(tmp_path):

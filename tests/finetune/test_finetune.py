@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from dual_towers import build
 from flax import nnx
 
 from twinreel.base.config import load_config
@@ -27,7 +28,6 @@ from twinreel.engine.loop.train import train
 from twinreel.finetune import classify
 from twinreel.finetune.finetune import finetune, main, starting_point
 from twinreel.finetune.labels import Subset
-from twinreel.models.dual import build
 
 COLOURS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (220, 30, 20)}
 

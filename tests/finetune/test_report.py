@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from html_page import Page
 from PIL import Image
 
 from twinreel.base.errors import UserError
@@ -59,6 +60,14 @@ def test_wilson_interval_solves_its_equation(right, n):
             assert abs(right / n - p) / math.sqrt(p * (1 - p) / n) == pytest.approx(1.959964, rel=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_names_its_clip(value):
+    scores = probabilities([0, 1, 1], 2)
+    scores[1, 0] = value
+    with pytest.raises(UserError, match=r"scores of clip 'y' are not finite .*1 of 3 clips"):
+        classification_report(scores, label=np.array([0, 1, 1]), labels=("a", "b"), clip_ids=["x", "y", "z"])
+
+
 def test_nothing_to_measure():
     with pytest.raises(UserError, match=r"config\.task\.test_split"):
         classification_report(np.zeros((0, 2)), label=np.zeros(0, int), labels=("a", "b"), clip_ids=[])
@@ -80,7 +89,15 @@ def test_files(report, tmp_path):
         assert picture.width > 300 and len(picture.convert("L").getcolors(256)) > 20
     text = page.read_text()
     assert "a &lt;b&gt;" in text and "c &amp; &lt;d&gt;" in text
-    assert text.count("<img") == 2 and "http" not in text
+    parsed = Page(text)
+    assert {"classification.json", "confusion.png", "clips/0.webp"} == set(parsed.links) - {
+        link for link in parsed.links if link.startswith("data:image/png")
+    }
+    assert parsed.tags.count("svg") == 1 and "http" not in text
+    for title in ("Classes", "Confusion matrix", "Mistakes", "Protocol"):
+        assert f"<h2>{title}</h2>" in text
+    assert "true class: c & <d> (clip5)" not in parsed.text and "true class: a (clip2)" in parsed.text
+    assert "^head/" in parsed.text and "macro f1" in parsed.text.lower()
 
 
 def test_labels_in_chinese_and_many_classes(tmp_path):

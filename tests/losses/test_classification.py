@@ -20,7 +20,7 @@ def reference(logits, label, valid, smoothing):
         for y, s in enumerate(scores):
             target = (1 - smoothing) * (y == own) + smoothing / len(scores)
             total -= target * (s - log_sum)
-        hits += int(np.argmax(scores)) == own
+        hits += (scores[own] == max(scores)) / np.sum(scores == max(scores))
         rows += 1
     return (total / rows, hits / rows) if rows else (0.0, 0.0)
 
@@ -46,6 +46,11 @@ def test_valid_none_takes_all_labelled_rows():
     loss, metrics = softmax_cross_entropy(logits=logits, label=label)
     assert float(loss) == pytest.approx(reference(np.asarray(logits), [0, 0, -1], [True] * 3, 0.0)[0], rel=1e-6)
     assert float(metrics["accuracy"]) == 0.5
+
+
+def test_a_head_that_knows_nothing_is_right_as_often_as_chance():
+    _, metrics = softmax_cross_entropy(logits=jnp.zeros((3, 4)), label=jnp.array([0, 0, 2], jnp.int32))
+    assert float(metrics["accuracy"]) == pytest.approx(1 / 4)
 
 
 def test_rows_that_do_not_take_part_get_no_gradient():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contrast import ROWS, assert_same, marks, mesh, pairs, unit, value_and_gradients
+from contrast import COLLAPSED, ROWS, assert_same, chance, marks, mesh, pairs, unit, value_and_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +44,7 @@ def reference(x, y, scale, *, valid=None, group=None, same="ignore", label_smoot
             bottom += sum(w / mean * np.exp(s) for w, s in zip(weights, negative, strict=True))
             target = (1 - label_smoothing) * np.mean(positive) + label_smoothing * np.mean(positive + negative)
             total += 0.5 * (np.log(bottom) - target)
-            hits[way] += max(positive) >= max(positive + negative)
+            hits[way] += chance(positive, positive + negative)
     count = max(len(rows), 1)
     return total / count, {"accuracy_x2y": hits[0] / count, "accuracy_y2x": hits[1] / count}
 
@@ -117,6 +117,22 @@ def test_devices_equal_dense_on_one(shape, exchange):
     assert_same(value_and_gradients(info_nce, x, y, 20.0, on=mesh(shape), **form, **known), wanted)
 
 
+@pytest.mark.parametrize("collapse", COLLAPSED.values(), ids=COLLAPSED)
+@pytest.mark.parametrize(("form", "on"), [("dense", None), ("blockwise", None), ("blockwise", (2, 2, 2))])
+def test_collapsed_embeddings_are_right_as_often_as_chance(collapse, form, on):
+    rng = np.random.default_rng(4)
+    x, y = (collapse(e) for e in pairs(rng, 16))
+    how = {"form": form, "block": 5, "exchange": "ring", "on": None if on is None else mesh(on)}
+    (_, plain), _ = value_and_gradients(info_nce, x, y, 20.0, **how)
+    share = 1 / 8 if collapse is COLLAPSED["two clusters"] else 1 / 16
+    assert {k: float(v) for k, v in plain.items()} == pytest.approx({"accuracy_x2y": share, "accuracy_y2x": share})
+    known = marks(rng, 16) | {"same": "positive"}
+    (_, metrics), _ = value_and_gradients(info_nce, x, y, 20.0, **how, **known)
+    _, wanted = reference(x, y, 20.0, **known)
+    assert {k: pytest.approx(float(v)) for k, v in metrics.items()} == wanted
+    assert all(0 < share < 1 for share in wanted.values())
+
+
 def test_dense_on_a_mesh_equals_dense_on_one():
     rng = np.random.default_rng(6)
     x, y = pairs(rng, 16)
@@ -128,7 +144,7 @@ def test_dense_on_a_mesh_equals_dense_on_one():
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
-    rows=st.integers(1, 20),
+    rows=st.integers(2, 20),
     block=st.integers(1, 9),
     scale=st.sampled_from([0.5, 20.0, 100.0]),
     smooth=st.sampled_from([0.0, 0.3]),
@@ -206,6 +222,13 @@ def test_a_wrong_option_is_named(options, field):
     x = jnp.eye(4, dtype=jnp.float32)
     with pytest.raises(UserError, match=field):
         info_nce(x=x, y=x, scale=jnp.float32(1.0), axes=ROWS, **options)
+
+
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_a_single_row_has_nothing_to_be_compared_with(form):
+    x = jnp.ones((1, 4), jnp.float32)
+    with pytest.raises(UserError, match=r"InfoNCE compares .*config\.data\.batch_size must be at least 2, got 1"):
+        jax.eval_shape(lambda x: info_nce(x=x, y=x, scale=jnp.float32(1.0), form=form, axes=ROWS), x)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

@@ -1,9 +1,11 @@
 """MIL-NCE against float64 loops in NumPy, and its blockwise and ring forms against the dense one."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from contrast import assert_same, mesh, unit, value_and_gradients
+from contrast import COLLAPSED, ROWS, assert_same, chance, mesh, unit, value_and_gradients
 
+from twinreel.base.errors import UserError
 from twinreel.losses.infonce import info_nce
 from twinreel.losses.milnce import mil_nce
 
@@ -22,8 +24,8 @@ def reference(video, text, scale, *, valid, text_valid):
                 of_video += [np.exp(scale * float(video[i] @ text[j, c])) for c in np.flatnonzero(text_valid[j])]
                 of_texts += [np.exp(scale * float(video[j] @ text[i, c])) for c in np.flatnonzero(text_valid[i])]
         total -= np.log(sum(own) / (sum(own) + sum(of_video) + sum(of_texts)))
-        hits[0] += max(own) >= max(own + of_video)
-        hits[1] += max(own) >= max(own + of_texts)
+        hits[0] += chance(own, own + of_video)
+        hits[1] += chance(own, own + of_texts)
     count = max(len(clips), 1)
     return total / count, {"accuracy_x2y": hits[0] / count, "accuracy_y2x": hits[1] / count}
 
@@ -73,12 +75,30 @@ def test_blockwise_equals_dense(rows, shape, exchange):
     assert_same(got, wanted)
 
 
+@pytest.mark.parametrize("collapse", COLLAPSED.values(), ids=COLLAPSED)
+@pytest.mark.parametrize(("form", "shape"), [("dense", None), ("blockwise", None), ("blockwise", (2, 4, 1))])
+def test_collapsed_embeddings_are_right_as_often_as_chance(collapse, form, shape):
+    video, text, known = clips(np.random.default_rng(0), 16)
+    video, text = collapse(video), collapse(text)
+    how = {"form": form, "block": 5, "on": None if shape is None else mesh(shape)}
+    (_, metrics), _ = value_and_gradients(mil_nce, video, text, 5.0, names=NAMES, **how, **known)
+    _, wanted = reference(video, text, 5.0, **known)
+    assert {k: pytest.approx(float(v)) for k, v in metrics.items()} == wanted
+    assert all(0 < share < 0.5 for share in wanted.values())
+
+
 def test_accuracies_with_one_candidate_are_those_of_infonce():
     video, text, _ = clips(np.random.default_rng(2), 12, candidates=1)
     (_, metrics), _ = value_and_gradients(mil_nce, video, text, 5.0, names=NAMES, form="blockwise", block=5)
     (_, wanted), _ = value_and_gradients(info_nce, video, text[:, 0], 5.0)
     assert wanted["accuracy_x2y"] > 0
     assert metrics == {name: pytest.approx(value) for name, value in wanted.items()}
+
+
+def test_a_single_row_has_nothing_to_be_compared_with():
+    x = jnp.ones((1, 4), jnp.float32)
+    with pytest.raises(UserError, match=r"MIL-NCE compares .*config\.data\.batch_size must be at least 2, got 1"):
+        mil_nce(video=x, text=jnp.ones((1, 3, 4)), scale=jnp.float32(1.0), axes=ROWS)
 
 
 @pytest.mark.parametrize("form", ["dense", "blockwise"])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contrast import ROWS, assert_same, marks, mesh, pairs, value_and_gradients
+from contrast import COLLAPSED, ROWS, assert_same, chance, marks, mesh, pairs, value_and_gradients
 
 from twinreel.base.errors import UserError
 from twinreel.losses.sigmoid import sigmoid
@@ -30,7 +30,7 @@ def reference(x, y, scale, bias, *, valid=None, group=None, same="ignore", label
     for anchor in rows:
         for way in (0, 1):
             scores = [(score, positive) for *pair, score, positive in seen if pair[way] == anchor]
-            hits[way] += max(score for score, positive in scores if positive) == max(score for score, _ in scores)
+            hits[way] += chance([score for score, positive in scores if positive], [score for score, _ in scores])
     count = max(len(rows), 1)
     return total / count, {"accuracy_x2y": hits[0] / count, "accuracy_y2x": hits[1] / count}
 
@@ -55,6 +55,18 @@ def test_equals_loops_in_float64(options, form):
             sides.append(reference(*moved, **known)[0])
         slope = (sides[0] - sides[1]) / (2 * step)
         np.testing.assert_allclose(gradients[which][index], slope, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("collapse", COLLAPSED.values(), ids=COLLAPSED)
+@pytest.mark.parametrize("form", ["dense", "blockwise"])
+def test_collapsed_embeddings_are_right_as_often_as_chance(collapse, form):
+    rng = np.random.default_rng(4)
+    x, y = (collapse(e) for e in pairs(rng, 13))
+    known = marks(rng, 13) | {"same": "positive"}
+    (_, metrics), _ = value_and_gradients(sigmoid, x, y, 10.0, -10.0, form=form, block=5, **known)
+    _, wanted = reference(x, y, 10.0, -10.0, **known)
+    assert {k: pytest.approx(float(v)) for k, v in metrics.items()} == wanted
+    assert all(0 < share < 1 for share in wanted.values())
 
 
 def test_plain_loss_is_optax_binary_cross_entropy():

@@ -6,14 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dual_towers import input_of
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
+from twinreel.base.section import section
 from twinreel.data.batches.synthetic import synthetic_batch
+from twinreel.data.options import ClipData
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
 from twinreel.engine.step.grad_cache import join, split
-from twinreel.pretrain.objective import Contrastive
+from twinreel.pretrain.objective import Contrastive, make_objective
 
 B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
 TOWER = {"width": 8, "depth": 2, "heads": 2, "mlp_ratio": 2.0, "dropout": 0.2}
@@ -24,7 +28,8 @@ SIZES = {"num_frames": 2, "context_length": 5, "vocab_size": 11}
 
 
 def objective(*, model=MODEL, sound=0, steps=0, unmasked_steps=0, **loss):
-    return Contrastive(model=model, loss=loss, audio_samples=sound, steps=steps, unmasked_steps=unmasked_steps, **SIZES)
+    spec = input_of(num_frames=2, context_length=5, audio_samples=sound)
+    return Contrastive(model=model, loss=loss, input=spec, vocab_size=11, steps=steps, unmasked_steps=unmasked_steps)
 
 
 def batch_of(rows=B, *, sound=0, candidates=1):
@@ -263,6 +268,26 @@ def test_the_last_steps_see_all_patches():
 def test_mistakes_in_the_options_are_named(options, message):
     with pytest.raises(UserError, match=message):
         objective(**options)
+
+
+@pytest.mark.parametrize("name", ["infonce", "mil_nce"])
+def test_a_loss_that_compares_rows_wants_two(name):
+    with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
+        objective(name=name).check_batch_size(1)
+    assert objective(name=name).check_batch_size(2) == ""
+    made = objective(name=name)  # and whatever made the batch so small
+    with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
+        made.loss(made.init(nnx.Rngs(0)), on_device(batch_of(1)), rngs=None)
+    config = load_config("demo", overrides=[f"loss.name={name}", "data.batch_size=1"])
+    with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
+        make_objective(config, data=section(ClipData, config.data, name="data"), vocab_size=11)
+
+
+def test_one_pair_is_enough_for_the_sigmoid_loss_but_worth_a_warning():
+    made = objective(name="sigmoid")
+    assert "batch_size=1: the sigmoid loss sees one matching pair" in made.check_batch_size(1)
+    loss, _ = made.loss(made.init(nnx.Rngs(0)), on_device(batch_of(1)), rngs=None)
+    assert float(loss) > 0
 
 
 def test_batches_that_do_not_fit_are_named():

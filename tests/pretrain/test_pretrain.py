@@ -20,7 +20,7 @@ from flax import nnx
 import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.engine.keeping import checkpoint
 from twinreel.pretrain.pretrain import find_tokenizer, keep_tokenizer, main, pretrain, say_truncated
 
@@ -68,7 +68,7 @@ import os, signal, sys
 from pathlib import Path
 from twinreel.base.config import load_config
 from twinreel.engine.loop import run
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.pretrain.pretrain import pretrain
 between = run.Run.between_steps
 def stop(self, state, *, outputs, step):
@@ -193,7 +193,7 @@ def test_another_config_is_refused_with_the_difference(trained, tiny_overrides):
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_a_table(trained):
     encoder = twinreel.load(trained)
-    from twinreel.models.dual import build
+    from dual_towers import build
 
     wrong = encoder.meta["config"]["model"] | {"embed_dim": 12}
     sizes = {"num_frames": 8, "context_length": 24, "vocab_size": encoder.tokenizer.vocab_size}
@@ -234,7 +234,7 @@ def test_bench_step_measures_without_tensorflow(tiny_overrides):
 
 def test_a_run_keeps_its_tokenizer_when_the_files_are_gone(tmp_path):
     files = shutil.copytree(CLIP, tmp_path / "files")
-    data = ClipData(dir="none", batch_size=8, tokenizer=str(files))
+    data = DataOptions.of({"dir": "none", "batch_size": 8, "tokenizer": str(files)})
     texts = ["a man runs across the street", ""]
     run = tmp_path / "run"
     made = find_tokenizer(data, workdir=run)

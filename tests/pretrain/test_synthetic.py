@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from twinreel.base.config import load_config
-from twinreel.base.section import section
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.data.text.tokenizer import load_tokenizer
 from twinreel.pretrain.step_parts import make_parts
 from twinreel.pretrain.synthetic import batch_like, vocabulary
@@ -15,27 +14,28 @@ CLIP = Path(__file__).parents[1] / "golden" / "tokenizers" / "clip_slow"
 
 
 @pytest.mark.parametrize(
-    "changes", [[], ["data.captions_per_clip=3"], ["data.audio_seconds=0.5", "data.captions_per_clip=2"]]
+    "changes",
+    [[], ["data.captions_per_clip=3"], ["data.audio_seconds=0.5", "data.captions_per_clip=2"]],
 )
 def test_they_have_the_keys_shapes_and_dtypes_of_the_pipeline(tiny_overrides, changes):
     from twinreel.data.batches.pipeline import make_tokenizer, train_batches
 
     config = load_config("demo", overrides=[*tiny_overrides, *changes])
-    data = section(ClipData, config.data, name="data")
+    data = DataOptions.of(config.data)
     stream = train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
     real = next(stream)
     stream.close()
-    made = batch_like(config, rows=data.batch_size)
+    made = batch_like(config, rows=data.feed.batch_size)
     assert {key: (x.dtype, x.shape) for key, x in made.items()} == {key: (x.dtype, x.shape) for key, x in real.items()}
 
 
 def test_the_vocabulary_is_that_of_a_tokenizer_that_is_here(tmp_path):
     there = load_tokenizer(CLIP).vocab_size
-    found = vocabulary(ClipData(batch_size=8, tokenizer=str(CLIP)))
+    found = vocabulary(DataOptions.of({"batch_size": 8, "tokenizer": str(CLIP)}))
     assert found.size == there != 8000 and str(CLIP) in found.source
-    assert vocabulary(ClipData(batch_size=8, vocab_size=600)).size == 600
+    assert vocabulary(DataOptions.of({"batch_size": 8, "vocab_size": 600})).size == 600
     for name in (str(tmp_path / "none"), "hf://nobody/has-this-one"):
-        absent = vocabulary(ClipData(batch_size=8, tokenizer=name))
+        absent = vocabulary(DataOptions.of({"batch_size": 8, "tokenizer": name}))
         assert absent.size == 8000 and "config.data.vocab_size" in absent.source and name in absent.source
 
 

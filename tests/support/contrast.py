@@ -49,6 +49,21 @@ def value_and_gradients(loss, *arguments, on=None, names=NAMES, **options):
         return jax.device_get(both(*arguments))
 
 
+def chance(positives, among):
+    """The chance that one of `positives` comes first in a random order of those of `among` that tie for the lead."""
+    best = max(among)
+    first = [sum(score > best - 1e-9 for score in scores) for scores in (positives, among)]
+    return first[0] / first[1]
+
+
+COLLAPSED = {
+    "all rows are one": lambda e: np.broadcast_to(e[:1], e.shape),
+    "two clusters": lambda e: e[np.arange(len(e)) % 2],
+    "zeros": np.zeros_like,
+}
+"""Embeddings [B,...] -> what a tower that has collapsed makes of them."""
+
+
 def assert_same(got, wanted):
     """Value and metrics to 1e-5; gradients to 1e-5 of the largest of an array, and 1e-6 of a row's unit."""
     (loss, metrics), gradients = got

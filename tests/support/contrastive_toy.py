@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from twinreel.data.options import InputSpec
+from twinreel.engine.sharding.rules import PRESETS
 from twinreel.pretrain.objective import Contrastive
 
 BATCH, FRAMES, SIDE, CONTEXT, VOCAB = 8, 2, 8, 6, 32
@@ -16,8 +18,13 @@ MODEL = {
 
 def objective(*, loss=None, **model) -> Contrastive:
     """The towers, with other fields of `config.model`, and `config.loss`."""
-    sizes = {"num_frames": FRAMES, "context_length": CONTEXT, "vocab_size": VOCAB}
-    return Contrastive(model=MODEL | model, loss=loss or {}, **sizes)
+    spec = InputSpec(num_frames=FRAMES, context_length=CONTEXT)
+    return Contrastive(model=MODEL | model, loss=loss or {}, input=spec, vocab_size=VOCAB)
+
+
+def sharding_rules(preset: str) -> tuple:
+    """A preset of the sharding table that splits small arrays as well: these towers have no others."""
+    return tuple((p, ":".join(s.split(":")[:2]) if isinstance(s, str) else s) for p, s in PRESETS[preset])
 
 
 def batch_of(step: int, *, process: int = 0, processes: int = 1) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds_per_batch", type=float, default=0.0)
     parser.add_argument("--full_at", type=int, default=-1, help="from this batch on no file may grow beyond 20 kB")
     parser.add_argument("--fsdp", type=int, default=1, help="split a parameter over so many devices")
-    parser.add_argument("--contrastive", default="", help="train tiny towers, placed by this preset")
+    parser.add_argument("--contrastive", default="", help="train tiny towers, placed by this preset, small arrays too")
     parser.add_argument("--tensor", type=int, default=1, help="split it over so many devices on its other axis as well")
     parser.add_argument("--starve_at", type=int, default=-1, help="no batch ever comes from this one on")
     parser.add_argument("--starve", type=int, default=0, help="the process that --starve_at means")
@@ -91,6 +91,9 @@ def main() -> int:
         process, processes = jax.process_index(), jax.process_count()
         return batches_from(start, toy=toy, args=args, process=process, processes=processes, moment=moment)
 
+    rules = (("inner/kernel", ("tensor", "fsdp")), (".*", ()))
+    if args.contrastive:
+        rules = contrastive_toy.sharding_rules(args.contrastive)
     sgd = {"name": "sgd", "lr": args.sgd_lr, "b1": 0.0, "schedule": "constant"}
     try:
         result = train(
@@ -107,7 +110,7 @@ def main() -> int:
                 mesh__fsdp=args.fsdp,
                 mesh__tensor=args.tensor,
                 **({"optimizer": sgd} if args.sgd_lr else {}),
-                sharding={"rules": args.contrastive or (("inner/kernel", ("tensor", "fsdp")), (".*", ()))},
+                sharding={"rules": rules},
             ),
             meta={"objective": "toy"},
             evaluate=evaluate,

@@ -14,13 +14,14 @@ import simplejpeg
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches import records as records_module
-from twinreel.data.batches.pipeline import encode_frames, eval_batches, make_tokenizer, train_batches
+from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
 from twinreel.data.tf_cpu import tf
+from twinreel.encode.files import frames_of
 
 TRAIN, TEST = 21, 5
 FRAMES = [3 + 2 * (i % 5) for i in range(TRAIN)]  # 3 to 11
@@ -68,9 +69,9 @@ def folder(source, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(folder):
-    """Makes a ClipData of this folder."""
+    """Makes a DataOptions of this folder."""
 
-    def make(**changes) -> ClipData:
+    def make(**changes) -> DataOptions:
         given = {
             "dir": str(folder),
             "batch_size": 8,
@@ -82,7 +83,7 @@ def options(folder):
             "vocab_size": 400,
             "num_threads": 2,
         }
-        return ClipData(**(given | changes))
+        return DataOptions.of(given | changes)
 
     return make
 
@@ -234,31 +235,32 @@ def test_evaluation_covers_every_clip_once_in_order(options, tokenizer, folder):
         assert np.abs(want - batch["video"][i])[:, 2:-2, 2:-2].max() <= 1
 
 
-def test_shuffled_frames_are_the_same_frames(options, tokenizer):
-    def videos(seed):
-        batches = eval_batches(
-            options(), tokenizer=tokenizer, split="train", batch_size=TRAIN, shuffle_frames_seed=seed
-        )
-        return next(iter(batches))["video"]
-
-    plain, shuffled, again, other = videos(None), videos(1), videos(1), videos(2)
-    np.testing.assert_array_equal(shuffled, again)
-    assert (shuffled != other).any()
-    moved = 0
-    for a, b in zip(plain, shuffled, strict=True):
-        assert sorted(f.tobytes() for f in a) == sorted(f.tobytes() for f in b)
-        moved += (a != b).any()
-    assert moved > TRAIN / 2
-
-
-def test_encode_frames_equals_evaluation(options, tokenizer, source):
+def test_a_file_is_encoded_as_its_record_is_evaluated(options, tokenizer, source):
     data = options(eval_video="resize_short(40)|center_crop(32)")
     [batch] = list(eval_batches(data, tokenizer=tokenizer, split="test", batch_size=TEST))
     for i in range(TEST):
         clip = decode_clip(source.parent / f"{TRAIN + i}.mp4", options=DecodeOptions(fps=None, short_side=0))
-        np.testing.assert_array_equal(encode_frames(data, clip), batch["video"][i])
+        np.testing.assert_array_equal(frames_of(data.input, clip=clip), batch["video"][i])
     with pytest.raises(UserError, match="the given clip"):
-        encode_frames(options(eval_video="center_crop(200)"), clip)
+        frames_of(options(eval_video="center_crop(200)").input, clip=clip)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_batches_of_an_evaluation(options, tokenizer, processes):
+    data = options()
+    whole = list(eval_batches(data, tokenizer=tokenizer, split="train", batch_size=8))
+    parts = [
+        list(
+            eval_batches(
+                data, tokenizer=tokenizer, split="train", batch_size=8, process_index=p, process_count=processes
+            )
+        )
+        for p in range(processes)
+    ]
+    assert {len(part) for part in parts} == {len(whole)}
+    for k, batch in enumerate(whole):
+        for key in ("clip_index", "valid", "video"):
+            np.testing.assert_array_equal(np.concatenate([part[k][key] for part in parts]), batch[key])
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "middle"])
@@ -397,7 +399,7 @@ def test_a_damaged_frame_is_named(options, tokenizer, monkeypatch):
 
 def test_a_program_that_stops_in_the_middle_of_reading_ends_well(options, folder):
     code = f"""
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.data.batches.pipeline import make_tokenizer, train_batches
 data = {options()!r}
 next(train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0))

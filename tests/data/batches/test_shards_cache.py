@@ -22,7 +22,7 @@ from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_b
 from twinreel.data.batches.records import Records
 from twinreel.data.batches.shards_cache import NOTE, Mirror
 from twinreel.data.manifest import Clip, write_manifest
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
 
 
@@ -60,7 +60,7 @@ def shards(folder):
 def options(folder, **changes):
     given = {"dir": str(folder), "batch_size": 4, "num_frames": 2, "train_video": "random_crop(32)|flip_lr"}
     given |= {"eval_video": "center_crop(32)", "vocab_size": 300, "num_threads": 1, "context_length": 16}
-    return ClipData(**given | changes)
+    return DataOptions.of(given | changes)
 
 
 def test_batches_equal_those_of_the_local_folder(folder, url, tmp_path):

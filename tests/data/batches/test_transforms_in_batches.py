@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.data.batches.pipeline import encode_frames, eval_batches, make_tokenizer, train_batches
+from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
+from twinreel.encode.files import frames_of
 
 LEVELS = [20, 50, 80, 110, 140, 170, 200, 230]
 
@@ -26,10 +27,10 @@ def folder(tmp_path_factory, media):
     return root / "data"
 
 
-def options(folder, **changes) -> ClipData:
+def options(folder, **changes) -> DataOptions:
     given = {"dir": str(folder), "batch_size": 3, "num_frames": 4, "train_video": "center_crop(32)", "num_threads": 2}
     given |= {"eval_video": "center_crop(32)", "train_sampling": "uniform", "vocab_size": 300, "context_length": 16}
-    return ClipData(**given | changes)
+    return DataOptions.of(given | changes)
 
 
 def first(folder, **changes) -> dict[str, np.ndarray]:
@@ -59,7 +60,7 @@ def test_views_and_windows_share_an_axis(folder):
     assert np.abs(grey - np.tile(grey[:1, :2], (3, 3, 1))).max() < 1, "windows within each view"
     assert (grey[:, 1::2] > grey[:, ::2] + 50).all()
     clip = decode_clip(folder.parent / "0.mp4", options=DecodeOptions(fps=None, short_side=0))
-    np.testing.assert_array_equal(encode_frames(data, clip), batch["video"][0])
+    np.testing.assert_array_equal(frames_of(data.input, clip=clip, windows=2), batch["video"][0])
     with pytest.raises(UserError, match="several views, which are for evaluation"):
         first(folder, train_video="ten_crop(32)")
 

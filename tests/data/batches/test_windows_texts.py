@@ -10,7 +10,7 @@ from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Record, Records
 from twinreel.data.manifest import Clip, Sentence, write_manifest
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
 
 CLIPS, FRAMES, FPS = 12, 32, 8
@@ -47,7 +47,7 @@ def options(folder):
     def make(**changes):
         given = {"dir": str(folder), "batch_size": 6, "num_frames": 4, "context_length": 40, "vocab_size": 400}
         given |= {"train_video": "center_crop(32)", "eval_video": "center_crop(32)", "num_threads": 2}
-        return ClipData(**(given | changes))
+        return DataOptions.of(given | changes)
 
     return make
 
@@ -139,7 +139,7 @@ def test_prompts_are_drawn_for_training_only(options, tokenizer):
             plain = text.removeprefix("a video of ").removesuffix(", filmed")
             found.add(text.replace(plain, "{}"))
             assert clip in SAME or plain == f"caption {caption} of {clip}"
-    assert found == set(data.prompts)
+    assert found == set(data.augment.prompts)
     [batch] = eval_batches(data, tokenizer=tokenizer, split="train", batch_size=CLIPS)
     assert tokenizer.decode(batch["text"][1]) == "caption 0 of 1"
 
@@ -165,7 +165,7 @@ def test_no_caption_stands_twice_in_a_global_batch(options, tokenizer):
         for batch in take(train_batches(data, tokenizer=tokenizer, seed=4, start_step=0), 30):
             texts = captions_of(batch, tokenizer)
             repeats = len(texts) - len(set(texts))
-            if data.unique_captions:
+            if data.feed.unique_captions:
                 unique += repeats
                 masked += (~batch["valid"]).sum()
                 assert set(batch["clip_index"][~batch["valid"]].tolist()) <= {9}, "only clip 9 has no other caption"

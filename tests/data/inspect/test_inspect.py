@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from html_page import Page
 from PIL import Image
 
 from twinreel.__main__ import main as twinreel
@@ -177,19 +178,11 @@ def test_bars():
 def test_page_has_all_sections_and_needs_no_network(inspected):
     out, figures = inspected
     page = (out / "index.html").read_text(encoding="utf-8")
-    for title in (
-        *("What is there", "Worth a look", "Contact sheet", "How it is spread", "Stored sizes", "Sizes of the source"),
-        *(
-            "Frame rates of the source",
-            "Languages (clips)",
-            "Scripts (clips)",
-            "Labels",
-            "Rejected clips",
-            "Duplicates",
-        ),
-        "How it was prepared",
-    ):
+    titles = "Overview|Remarks|Contact sheet|Distributions|Stored sizes|Sizes of the source|Frame rates of the source"
+    for title in f"{titles}|Languages (clips)|Scripts (clips)|Labels|Rejected clips|Duplicates|Preparation".split("|"):
         assert f"<h2>{title}</h2>" in page
+    parsed = Page(page)
+    assert parsed.tags.count("figure") == 7 + 7  # charts and clips of the sheet
     assert page.count("<svg") == 7
     assert not re.search(r"https?://|<script|<link|@import|url\((?!#)", page)
     assert set(re.findall(r'src="([^",]*)', page)) == {"data:image/jpeg;base64"}
@@ -202,7 +195,6 @@ def test_page_has_all_sections_and_needs_no_network(inspected):
 
 def test_contact_sheet(folder, inspected, tmp_path):
     with Image.open(inspected[0] / "sheet.jpg") as sheet:
-        assert sheet.size == (6 * 186 - 10, 2 * 174 - 10)
         pixels = np.asarray(sheet.convert("RGB"))
     assert pixels[:120, :176].std() > 10  # a picture
     inspect(folder, out=tmp_path / "a", sheet=7)

@@ -16,7 +16,7 @@ from rich.console import Console
 from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip, Sentence, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
-from twinreel.data.prepare import builder, shards
+from twinreel.data.prepare import maker, record, shards
 from twinreel.data.prepare.layout import BUILDING, NAMES
 from twinreel.data.prepare.prepare import prepare
 
@@ -24,9 +24,9 @@ SETTINGS = {"fps": 4, "short_side": 24, "workers": 1, "shard_clips": 4, "max_bad
 FLAGS = ["--fps", "4", "--short_side", "24", "--workers", "1", "--shard_clips", "4", "--max_bad_fraction", "0.5"]
 # Where a build is killed: (module or class, what is called, how often before), and how many clips are then not done.
 MOMENTS = [
-    (("builder", "serialize", 0), 19),  # before any record
-    (("builder", "serialize", 6), 11),  # in the middle of a shard: it is made again, those before it are not
-    (("shards", "_sync", 3), 11),  # between a shard's records and its book
+    (("maker", "serialize", 0), 19),  # before any record
+    (("maker", "serialize", 6), 11),  # in the middle of a shard: it is made again, those before it are not
+    (("shards", "_sync", 3), 11),  # between the records of a shard and its report
     (("builder", "assemble", 0), 0),  # when all shards are finished
     (("path", "replace", 14), 0),  # when some of them have got their final names
     (("assemble", "_describe", 0), 0),  # before TFDS's metadata
@@ -38,14 +38,14 @@ KILL = """
 import json, os, signal, sys
 from pathlib import Path
 from twinreel.__main__ import main
-from twinreel.data.prepare import assemble, builder, shards
+from twinreel.data.prepare import assemble, builder, maker, shards
 
 moments, source, folder, *flags = map(json.loads, sys.argv[1:])
 for number, (place, name, after) in enumerate(moments):
     if child := os.fork():
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, (place, name)
         continue
-    module = {"assemble": assemble, "builder": builder, "shards": shards, "path": Path}[place]
+    module = {"assemble": assemble, "builder": builder, "maker": maker, "shards": shards, "path": Path}[place]
     real, calls = getattr(module, name), 0
     def stop(*args, **named):
         global calls
@@ -107,7 +107,7 @@ def undisturbed(source, tmp_path_factory):
 def decoded(monkeypatch):
     """The clips that are given to the decoder, by file name, from here on."""
     seen = Counter()
-    real = builder.decode_in_order
+    real = maker.decode_in_order
 
     def count(jobs, **named):
         def counted():
@@ -117,7 +117,7 @@ def decoded(monkeypatch):
 
         return real(counted(), **named)
 
-    monkeypatch.setattr(builder, "decode_in_order", count)
+    monkeypatch.setattr(maker, "decode_in_order", count)
     return seen
 
 
@@ -163,15 +163,15 @@ def test_records_are_what_tfds_would_write(source):
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
     manifest, clips = source
-    features = builder.features()
+    features = record.features()
     serializer = ExampleSerializer(features.get_serialized_info())
     for clip in clips[:4]:
         decoded = decode_clip(manifest.parent / clip.path, options=DecodeOptions(), start_s=clip.start_s)
-        fields = builder.example(clip, decoded, stored={})
+        fields = record.example(clip, decoded, stored={})
         theirs = serializer.serialize_example(features.encode_example(fields))
-        assert tf.train.Example.FromString(builder.serialize(fields)) == tf.train.Example.FromString(theirs)
+        assert tf.train.Example.FromString(record.serialize(fields)) == tf.train.Example.FromString(theirs)
     with pytest.raises(KeyError, match="clip_id"):
-        builder.serialize({})
+        record.serialize({})
 
 
 @pytest.mark.parametrize(("count", "each"), [(1, 64), (65_536, 64), (65_537, 65), (1_000_000, 977), (10_000_000, 1024)])
@@ -199,20 +199,20 @@ def test_killed_builds_go_on(source, undisturbed, decoded, capsys, tmp_path):
         assert (report, tree(out)) == (undisturbed[1], undisturbed[0]), moment
         assert decoded.total() == jobs, moment
         done = 0 if moment[1] == "end" else 19 - jobs
-        assert (f"going on: {done} of 19 clips are done" in capsys.readouterr().err) == (done > 0), moment
+        assert (f"resuming: {done} of 19 clips are done" in capsys.readouterr().err) == (done > 0), moment
 
 
 @pytest.fixture
 def begun(source, monkeypatch, tmp_path):
     """The beginning of a build: two shards of train, one of them without a usable clip."""
-    real = builder.Crew.make
+    real = maker.ShardMaker.make
 
     def stop(self, todo, *, advance):
         yield from real(self, todo[:2], advance=advance)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(builder.Crew, "make", stop)
+        patch.setattr(maker.ShardMaker, "make", stop)
         with pytest.raises(KeyboardInterrupt):
             run(source[0], tmp_path / "set")
     return tmp_path / "set"
@@ -249,7 +249,7 @@ def test_changed_source_costs_the_shards_that_changed(source, begun, decoded, tm
     assert tree(begun) == tree(tmp_path / "anew")
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "book"])
+@pytest.mark.parametrize("harm", ["cut", "gone", "report"])
 def test_damaged_shard_is_made_again(source, undisturbed, begun, decoded, harm):
     file = begun / BUILDING / "train-00000.array_record"
     if harm == "cut":
@@ -307,7 +307,7 @@ def test_full_disk(source, undisturbed, begun, decoded):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(UserError, match=r"cannot write .*File too large; what is finished is kept: make room"):
+        with pytest.raises(UserError, match=r"cannot write .*File too large; what is finished is kept: free"):
             run(source[0], begun)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -344,7 +344,7 @@ def beam(source, out, options, *flags):
 def test_beam_gives_the_same_bytes(source, undisturbed, begun):
     done = beam(source[0], begun, "direct_num_workers=2,direct_running_mode=multi_processing")
     assert done.returncode == 0, done.stderr
-    assert "going on: 8 of 19 clips are done" in done.stderr
+    assert "resuming: 8 of 19 clips are done" in done.stderr
     assert tree(begun) == undisturbed[0]
 
 

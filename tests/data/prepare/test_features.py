@@ -178,10 +178,10 @@ def test_records_hold_the_files(prepared):
 
 def test_batches_give_the_numbers_that_the_bytes_stand_for(prepared):
     from twinreel.data.batches.pipeline import eval_batches, make_tokenizer
-    from twinreel.data.options import ClipData
+    from twinreel.data.options import DataOptions
 
     _, out, arrays, _ = prepared
-    data = ClipData(dir=str(out), batch_size=4, num_frames=0, features={"a": 4}, vocab_size=300)
+    data = DataOptions.of({"dir": str(out), "batch_size": 4, "num_frames": 0, "features": {"a": 4}, "vocab_size": 300})
     rows = [row for b in eval_batches(data, tokenizer=make_tokenizer(data), split="train", batch_size=4)
             for row in zip(b["features_a"], b["features_a_mask"], b["valid"], strict=True)]  # fmt: skip
     assert len(rows) == 8 and not rows[7][2]
@@ -194,9 +194,10 @@ def test_batches_give_the_numbers_that_the_bytes_stand_for(prepared):
 def test_video_of_clips_without_frames_is_refused(prepared):
     from twinreel.base.errors import UserError
     from twinreel.data.batches.pipeline import make_tokenizer, train_batches
-    from twinreel.data.options import ClipData
+    from twinreel.data.options import DataOptions
 
-    data = ClipData(dir=str(prepared[1]), batch_size=4, num_frames=2, features={"a": 4}, vocab_size=300)
+    given = {"dir": str(prepared[1]), "batch_size": 4, "num_frames": 2, "features": {"a": 4}, "vocab_size": 300}
+    data = DataOptions.of(given)
     with pytest.raises(UserError, match=r"has precomputed features but no frames; set config\.data\.num_frames=0"):
         train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0)
 

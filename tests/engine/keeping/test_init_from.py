@@ -8,8 +8,7 @@ from flax import nnx
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
-from twinreel.base.section import section
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
 from twinreel.engine.keeping.checkpoint import read_meta, read_params
 from twinreel.engine.keeping.init_from import Start
 from twinreel.pretrain.objective import make_objective
@@ -49,7 +48,7 @@ def test_lit_keeps_the_video_tower_of_the_checkpoint(tiny_overrides, tmp_path, c
     for path in video:
         np.testing.assert_array_equal(read_params(second)[path], before[path])
     config = load_config("demo", overrides=[*tiny_overrides, "loss.name=sigmoid"])
-    data = section(ClipData, config.data, name="data")
+    data = DataOptions.of(config.data)
     vocab_size = len(before["text/embedding"])
     model = make_objective(config, data=data, vocab_size=vocab_size).init(nnx.Rngs(5))
     bias = np.asarray(model.bias[...])

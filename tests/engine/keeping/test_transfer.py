@@ -3,13 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from dual_towers import build, build_classifier
 from flax import nnx
 from rich.console import Console
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import fill, init_from, resize_grid, resize_time, shapes
-from twinreel.models.dual import build
-from twinreel.models.heads.classifier import build_classifier
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1}
 
@@ -38,7 +37,6 @@ def classifier(*, num_frames=4, **video):
         num_classes=3,
         head="linear",
         head_options={},
-        frozen=True,
         rngs=nnx.Rngs(0),
     )
 

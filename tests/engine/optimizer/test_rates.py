@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
+from twinreel.engine.optimizer.rates import layer_distances
+from twinreel.engine.step.state import split_model
+from twinreel.models.dual import build
 
 SHAPES = {
     "log_scale": (),
@@ -21,13 +25,26 @@ SHAPES = {
 }
 
 
-def moved(params=None, **options):
+def moved(params=None, *, model=None, **options):
     """How far one step of plain gradient descent with gradient 1 and rate 1 goes."""
     optimizer = make_optimizer(steps=1, name="sgd", b1=0.0, lr=1.0, schedule="constant", **options)
+    optimizer = optimizer if model is None else optimizer.for_model(model)
     params = params or {path: jnp.full(shape, 2.0) for path, shape in SHAPES.items()}
     grads = jax.tree.map(jnp.ones_like, params)
     new, _ = jax.jit(lambda p, g: optimizer.update(g, state=optimizer.init(p), params=p))(params, grads)
     return {path: np.asarray(params[path] - new[path], np.float64) for path in params}
+
+
+def towers(*, depth=12, temporal_depth=4):
+    """The real towers, tiny, with all that they can have between and around their stacks of layers."""
+    block = {"width": 8, "heads": 2, "mlp_ratio": 1.0}
+    return build(
+        video=block | {"image_size": 8, "patch": 4, "stem": 2, "pool": "depthwise", "depth": depth,
+                       "temporal_depth": temporal_depth},
+        text=block | {"depth": 2},
+        audio=block | {"depth": 1},
+        embed_dim=4, num_frames=2, context_length=5, vocab_size=11, audio_samples=2800, rngs=nnx.Rngs(0),
+    )  # fmt: skip
 
 
 def test_biases_of_stacked_layers_are_not_decayed():
@@ -45,22 +62,59 @@ def test_towers_have_rates_of_their_own():
         np.testing.assert_allclose(value, factor, rtol=1e-6, err_msg=path)
 
 
-def test_layer_wise_decay_by_hand():
-    got = moved(layer_decay=0.5, lr_scale=(("^text/", 0.1),))
-    # text: N = 3 blocks, block l has 0.5 ** (4 - l); video: two spatial blocks and one temporal one, N = 3 as well
-    wanted = {
-        "text/blocks/layers/up/kernel": 0.1 * np.array([0.125, 0.25, 0.5]),
-        "text/blocks/layers/up/bias": 0.1 * np.array([0.125, 0.25, 0.5]),
-        "video/space/layers/up/kernel": np.array([0.125, 0.25]),
-        "video/time/layers/up/kernel": np.array([0.5]),
+def expected_rates(by_prefix, paths):
+    """The rate of each path: of the first beginning that fits, in a table by hand."""
+    return {path: next((rate for start, rate in by_prefix.items() if path.startswith(start)), None) for path in paths}
+
+
+def test_layer_wise_decay_follows_the_depth_of_the_real_towers():
+    model = towers()
+    params = {path: jnp.full(value.shape, 2.0) for path, value in split_model(model).items()}
+    got = moved(params, model=model, layer_decay=0.75, lr_scale=(("^text/", 0.1),))
+    between = 0.75**4.5
+    assert 0.24 < between < 0.30  # after spatial block 12 (0.237), before temporal block 13 (0.316)
+    by_hand = {
+        "video/embed/": 0.75**17,
+        "video/space_position": 0.75**17,
+        "video/space/layers/": [0.75 ** (17 - l) for l in range(1, 13)],  # noqa: E741
+        "video/space/norm/": between,
+        "video/pool": between,
+        "video/time_position": between,
+        "video/time/layers/": [0.75**4, 0.75**3, 0.75**2, 0.75],
+        "video/time/norm/": 1.0,
+        "text/embedding": 0.1 * 0.75**3,
+        "text/position": 0.1 * 0.75**3,
+        "text/blocks/layers/": [0.1 * 0.75**2, 0.1 * 0.75],
+        "text/blocks/norm/": 0.1,
+        "audio/embed/": 0.75**2,
+        "audio/position": 0.75**2,
+        "audio/blocks/layers/": [0.75],
+        "audio/blocks/norm/": 1.0,
+        "video_projection/": 1.0,
+        "text_projection/": 1.0,
+        "audio_projection/": 1.0,
+        "log_scale": 1.0,
     }
-    flat = {"text/embedding": 0.1 / 16, "video/embed/kernel": 1 / 16, "video/space_position": 1 / 16}
-    for path, value in got.items():
-        if path in wanted:
-            each = wanted[path].reshape(-1, *(1,) * (value.ndim - 1))
-        else:
-            each = np.float64(flat.get(path, 1.0))
-        np.testing.assert_allclose(value, np.broadcast_to(each, value.shape), rtol=1e-5, err_msg=path)
+    assert {"video/embed/stem/kernel", "video/embed/norm/scale", "video/pool", "video/space/norm/bias"} <= got.keys()
+    for path, rate in expected_rates(by_hand, got).items():
+        each = np.reshape(rate, (-1, *[1] * (got[path].ndim - 1))) if np.ndim(rate) else rate
+        np.testing.assert_allclose(got[path], np.broadcast_to(each, got[path].shape), rtol=1e-5, err_msg=path)
+
+
+def test_rates_follow_the_model_where_some_of_its_layers_are_not_trained():
+    model = towers(depth=3, temporal_depth=1)
+    params = {path: jnp.ones(v.shape) for path, v in split_model(model).items() if path.startswith("video/time")}
+    got = moved(params, model=model, layer_decay=0.5)
+    np.testing.assert_allclose(got["video/time/layers/up/kernel"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(got["video/time_position"], 0.5**1.5, rtol=1e-6)
+
+
+def test_without_temporal_layers_what_follows_the_spatial_ones_is_at_the_output():
+    distances = layer_distances(towers(depth=2, temporal_depth=0))
+    np.testing.assert_array_equal(distances["video/space/layers/up/kernel"], [2, 1])
+    for path in ("video/space/norm/scale", "video/pool", "video/time_position", "video/time/norm/scale"):
+        assert distances[path] == 0, path
+    assert distances["video/embed/out/kernel"] == 3
 
 
 def trajectory(params, grads, **options):
@@ -172,10 +226,10 @@ def test_average_by_hand():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr_scale": (("^audio/", 0.1),)}, r"'\^audio/' matches no trained parameter; mend config.optimizer.lr_sc"),
+        ({"lr_scale": (("^audio/", 0.1),)}, r"'\^audio/' matches no trained parameter; correct config.optimizer.lr_sc"),
         (
             {"no_decay": ("^audio/",), "weight_decay": 0.1},
-            "trained parameter; mend config.optimizer.no_decay",
+            "trained parameter; correct config.optimizer.no_decay",
         ),
     ],
 )
@@ -185,5 +239,5 @@ def test_regexes_that_match_nothing(options, message):
 
 
 def test_layer_decay_without_layers():
-    with pytest.raises(UserError, match=r"config.optimizer.layer_decay=0.5 needs parameters of stacked layers"):
-        moved({"kernel": jnp.ones((2, 2))}, layer_decay=0.5)
+    with pytest.raises(UserError, match=r"config.optimizer.layer_decay=0.5 needs parameters of a tower's layers"):
+        moved({"kernel": jnp.ones((2, 2))}, model=towers(depth=1), layer_decay=0.5)

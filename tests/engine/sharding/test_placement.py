@@ -5,13 +5,12 @@ import functools
 import jax
 import numpy as np
 import pytest
-from contrastive_toy import BATCH, batch_of, objective
+from contrastive_toy import BATCH, batch_of, objective, sharding_rules
 
 from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import batch_sharding, make_mesh, put_batch
 from twinreel.engine.sharding.placement import Activations
-from twinreel.engine.sharding.rules import make_rules
 from twinreel.engine.step.state import Blueprint
 from twinreel.engine.step.step import make_gradients
 
@@ -23,7 +22,7 @@ def gradients(*, rules="replicated", devices=1, **sizes):
     mesh = make_mesh(devices=jax.devices()[:devices], **sizes)
     goal = objective()
     with jax.set_mesh(mesh):
-        plan = Blueprint(objective=goal, optimizer=OPTIMIZER, mesh=mesh, seed=0, rules=make_rules(rules=rules))
+        plan = Blueprint(objective=goal, optimizer=OPTIMIZER, mesh=mesh, seed=0, rules=sharding_rules(rules))
         place = Activations(mesh=mesh, rules=plan.rules)
         both = make_gradients(blueprint=plan, place=place)
         run = jax.jit(both, in_shardings=(plan.shardings, batch_sharding(mesh)))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from engine_toy import ToyObjective
 from jax.sharding import PartitionSpec
+from parameter_tables import parameter_table
 
 from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
@@ -43,6 +44,7 @@ def test_default_replicates_everything():
         ([["bias", [None, "fsdp"]], [".*", []]], r"names 2 dimensions, but 'video/0/bias' has shape \(6,\)"),
         ([["(", []]], "not a regular expression"),
         ([["kernel", "fsdp"]], "holds pairs"),
+        ([["kernel", "largest:fsdp:many"]], "holds pairs"),
         ([["kernel", ["fsdp", "fsdp"]], [".*", []]], "names a mesh axis twice"),
         ([["kernel", ["...", "..."]]], "has '...' more than once"),
         ([["kernel", "largest:fspd"], [".*", []]], "did you mean 'fsdp'"),
@@ -54,43 +56,61 @@ def test_mistakes_are_named(rules, message):
         param_shardings(PARAMS, mesh=make_mesh(fsdp=4), rules=make_rules(rules=rules))
 
 
-MODEL = {
-    "log_scale": (),
-    "text/blocks/layers/attention/out/kernel": (8, 4, 12),
-    "text/blocks/layers/attention/qkv/bias": (8, 12),
-    "text/blocks/layers/attention/qkv/kernel": (8, 4, 12),
-    "text/blocks/layers/norm1/scale": (8, 4),
-    "text/embedding": (30, 4),
-}
-
-
 def shapes(sizes):
     return {path: jax.ShapeDtypeStruct(size, jnp.float32) for path, size in sizes.items()}
 
 
-def specs(rules, **mesh):
-    placed = param_shardings(shapes(MODEL), mesh=make_mesh(**mesh), rules=make_rules(rules=rules))
+def specs(rules, *, config="clip_b16", **mesh):
+    placed = param_shardings(parameter_table(config), mesh=make_mesh(**mesh), rules=make_rules(rules=rules))
     return {path: tuple(sharding.spec) for path, sharding in placed.items()}
 
 
-def test_fsdp_splits_the_largest_dimension_and_never_the_depth():
-    assert specs("fsdp", fsdp=4) == {
-        "log_scale": (),
-        "text/blocks/layers/attention/out/kernel": (None, None, "fsdp"),
-        "text/blocks/layers/attention/qkv/bias": (None, "fsdp"),
-        "text/blocks/layers/attention/qkv/kernel": (None, None, "fsdp"),
-        "text/blocks/layers/norm1/scale": (None, "fsdp"),
-        "text/embedding": (None, "fsdp"),  # 30 does not divide by 4
-    }
-    assert specs("fsdp", fsdp=8)["text/blocks/layers/norm1/scale"] == ()
+CONFIGS = ("clip_b16", "clip_l14", "siglip_so400m", "vit_s16", "few_clips", "demo")
 
 
-def test_fsdp_tensor_splits_columns_then_rows():
-    got = specs("fsdp_tensor", fsdp=2, tensor=2)
-    assert got["text/blocks/layers/attention/qkv/kernel"] == (None, "fsdp", "tensor")
-    assert got["text/blocks/layers/attention/qkv/bias"] == (None, "tensor")
-    assert got["text/blocks/layers/attention/out/kernel"] == (None, "tensor", "fsdp")
-    assert got["text/embedding"] == ("fsdp",)
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("rules", "mesh"), [("fsdp", {"fsdp": 8}), ("fsdp_tensor", {"fsdp": 4, "tensor": 2})])
+def test_presets_split_what_is_large_and_never_the_depth_or_vectors(config, rules, mesh):
+    got = specs(rules, config=config, **mesh)
+    for path, value in parameter_table(config).items():
+        stacked = "/layers/" in path
+        of_layer = value.shape[stacked:]
+        assert not stacked or got[path][:1] in ((), (None,)), path
+        over_fsdp = "fsdp" in got[path]
+        if len(of_layer) < 2 or np.prod(of_layer) < 16_384:
+            matrix = rules == "fsdp_tensor" and stacked and len(of_layer) == 2  # such a layer is small as a whole
+            assert not over_fsdp or matrix, path
+        else:
+            assert over_fsdp == any(size % mesh["fsdp"] == 0 for size in of_layer), path
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("tensor", [2, 8])
+def test_fsdp_tensor_splits_the_matrices_of_blocks_and_nothing_else_over_tensor(config, tensor):
+    got = specs("fsdp_tensor", config=config, tensor=tensor)
+    for path, spec in got.items():
+        columns = path.endswith(("qkv/kernel", "up/kernel")) and "/layers/" in path
+        rows = path.endswith(("out/kernel", "down/kernel")) and "/layers/" in path
+        biases = path.endswith(("qkv/bias", "up/bias")) and "/layers/" in path
+        wanted = (None, "fsdp", "tensor") if columns else (None, "tensor", "fsdp") if rows else ()
+        if columns or rows:
+            assert spec == wanted, path
+        elif biases:
+            assert spec == (None, "tensor"), path
+        else:
+            assert "tensor" not in spec, path
+
+
+def test_the_least_size_worth_splitting_is_part_of_the_table():
+    table = {"a": (4, 8), "layers/b": (100, 4, 8), "c": (4, 4)}
+
+    def spread(spec):
+        placed = param_shardings(shapes(table), mesh=make_mesh(fsdp=4), rules=make_rules(rules=[[".*", spec]]))
+        return {path: tuple(sharding.spec) for path, sharding in placed.items()}
+
+    assert spread("largest:fsdp:32") == {"a": (None, "fsdp"), "layers/b": (None, None, "fsdp"), "c": ()}
+    assert spread("largest:fsdp:33") == {"a": (), "layers/b": (), "c": ()}
+    assert spread("largest:fsdp") == {"a": (None, "fsdp"), "layers/b": (None, None, "fsdp"), "c": (None, "fsdp")}
 
 
 def test_tuples_of_axes_and_rules_of_other_kinds():
@@ -99,6 +119,9 @@ def test_tuples_of_axes_and_rules_of_other_kinds():
     got = specs(rules, fsdp=2, tensor=2)
     assert got["text/embedding"] == (None, ("fsdp", "tensor"))
     assert got["text/blocks/layers/norm1/scale"] == ()
+
+
+MODEL = {path: value.shape for path, value in parameter_table("vit_s16").items()}
 
 
 def moments(optimizer, rules, *, sizes=MODEL, **mesh):

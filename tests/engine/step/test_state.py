@@ -78,7 +78,7 @@ def test_initialize_fills_parameters_and_keeps_placements():
 @pytest.mark.parametrize(
     ("frozen", "message"),
     [
-        (("^haed/",), r"'\^haed/' matches no parameter; mend config.optimizer.frozen(.|\n)*inner/kernel"),
+        (("^haed/",), r"'\^haed/' matches no parameter; correct config.optimizer.frozen(.|\n)*inner/kernel"),
         ((".*",), "config.optimizer.frozen=.* leaves no parameter to train"),
     ],
 )

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dual_towers import build_classifier
 from flax import nnx
 
 from twinreel.base.errors import UserError
-from twinreel.models.heads.classifier import AttentiveHead, LinearHead, build_classifier
+from twinreel.models.heads.classifier import AttentiveHead, LinearHead
 from twinreel.models.layers.draws import row_keys
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
@@ -82,7 +83,6 @@ def test_frozen_towers_get_no_gradient_and_no_dropout(head, frozen):
             num_classes=3,
             head=head,
             head_options={"heads": 2} if head == "attentive" else {},
-            frozen=frozen,
             rngs=nnx.Rngs(0),
         )
     )
@@ -90,8 +90,9 @@ def test_frozen_towers_get_no_gradient_and_no_dropout(head, frozen):
 
     @nnx.jit
     def scores_and_gradient(model, video):
-        quiet, loud = model(video), model(video, keys=row_keys(jax.random.key(0), rows=len(video)))
-        return quiet, loud, nnx.grad(lambda m: jnp.sum(jnp.square(m(video))))(model)
+        keys = row_keys(jax.random.key(0), rows=len(video))
+        quiet, loud = model(video, frozen=frozen), model(video, keys=keys, frozen=frozen)
+        return quiet, loud, nnx.grad(lambda m: jnp.sum(jnp.square(m(video, frozen=frozen))))(model)
 
     quiet, loud, gradient = scores_and_gradient(model, video)
     assert quiet.shape == (2, 3) and quiet.dtype == jnp.float32
@@ -111,7 +112,6 @@ def test_remat_and_unroll_reach_the_layers():
         num_classes=3,
         head="linear",
         head_options={},
-        frozen=False,
         rngs=nnx.Rngs(0),
     )
     for blocks in (model.video.space, model.video.time):
@@ -136,6 +136,4 @@ def test_new_head_favours_no_class():
 )
 def test_bad_heads_are_named(head, options, wanted):
     with pytest.raises(UserError, match=wanted):
-        build_classifier(
-            video=TOWER, num_frames=2, num_classes=3, head=head, head_options=options, frozen=True, rngs=nnx.Rngs(0)
-        )
+        build_classifier(video=TOWER, num_frames=2, num_classes=3, head=head, head_options=options, rngs=nnx.Rngs(0))

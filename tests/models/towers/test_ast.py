@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dual_towers import build
 from flax import nnx
 from tower_loops import block_by_loops, dense, layer_of, norm
 
 from twinreel.base.errors import UserError
-from twinreel.models.dual import build
 
 AUDIO = {"mels": 8, "patch": 4, "width": 8, "depth": 2, "heads": 2, "mlp_ratio": 2.0}
 SAMPLES = 400 + 8 * 160  # nine frames: two whole patches in time

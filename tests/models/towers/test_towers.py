@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from dual_towers import build
 from flax import nnx
 from tower_loops import block_by_loops, dense, gelu, layer_of, norm
 
 from twinreel.base.errors import UserError
 from twinreel.cost.flops import count_flops
-from twinreel.models.dual import MAX_SCALE, build, capped
+from twinreel.models.dual import MAX_SCALE, capped
 from twinreel.models.layers.draws import fold, row_keys
 from twinreel.models.layers.remat import POLICIES
 from twinreel.plan.advice import REMAT

@@ -1,0 +1,59 @@
+"""What is kept of a media file: the options of decoding, and a decoded clip."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .fingerprint import Fingerprint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """What is kept of a clip.
+
+    Attributes:
+      fps: frames per second to keep; None or 0 = every frame. Never more than the file has: a frame is kept once.
+      short_side: pixels of the shorter side of the kept frames; 0 = as in the file. Smaller pictures stay as they are.
+      jpeg_quality: 1 to 100 (libjpeg scale, chroma 4:2:0).
+      audio: whether the sound is kept.
+      max_seconds: longest clip (or window) that is accepted, in seconds; bounds the memory of one clip.
+      max_pixels: largest picture (width * height in the file) that is accepted.
+    """
+
+    fps: float | None = 8.0
+    short_side: int = 256
+    jpeg_quality: int = 92
+    audio: bool = True
+    max_seconds: float = 600.0
+    max_pixels: int = 2**26  # 8192 x 8192; 8K video has half of it
+
+
+@dataclasses.dataclass(kw_only=True)
+class DecodedClip:
+    """A decoded clip.
+
+    Attributes:
+      jpegs: n JPEG files, in order of presentation.
+      timestamps_s: float32 [n], seconds from the clip's start, increasing.
+      height: of the JPEG frames, in pixels, upright and with square pixels.
+      width: likewise.
+      audio: int16 [S] at 16 kHz, mono, S = duration_s * 16000: silence where the track has nothing; None = no sound,
+        or nothing but silence.
+      duration_s: length of the clip in seconds, the last frame's own duration included.
+      notes: how the clip differs from its file, in words that are the same for all clips with the same difference.
+      silent: whether there is a sound track, but with nothing to hear in it.
+      source: what the file's pictures are: `codec`, `height`, `width` as coded, `fps` on average (None = not stated).
+      fingerprint: identifies the clip; None until a decoding process has filled it in.
+    """
+
+    jpegs: list[bytes]
+    timestamps_s: np.ndarray
+    height: int
+    width: int
+    audio: np.ndarray | None
+    duration_s: float
+    notes: tuple[str, ...] = ()
+    silent: bool = False
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fingerprint: Fingerprint | None = None

@@ -1,0 +1,150 @@
+"""Media files to the rows of batches: decoded by several processes, each host only its share."""
+
+import concurrent.futures
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ..base.errors import UserError
+from ..data.batches.clip_graph import ClipGraph
+from ..data.machine import cores
+from ..data.media.decode import DecodedClip, DecodeError, DecodeOptions
+from ..data.media.listen import decode_sound
+from ..data.media.workers import Job, decode_in_order
+from ..data.options import DataOptions, FeedOptions, InputSpec
+from .rows import shares
+
+
+def decode_options(spec: InputSpec) -> DecodeOptions:
+    """Return how files are decoded before frames are drawn: as the records were that the model was trained on."""
+    kept = {key: spec.decode[key] for key in ("fps", "short_side", "jpeg_quality") if key in spec.decode}
+    return DecodeOptions(**{"fps": None, "short_side": 0, **kept}, audio=False)
+
+
+def frames_graph(spec: InputSpec, *, windows: int = 1) -> ClipGraph:
+    """Return what draws, decodes and transforms the frames of a clip as evaluation does."""
+    return _frames_graph(spec.num_frames, spec.eval_sampling, spec.eval_video, windows)
+
+
+@functools.lru_cache(maxsize=8)
+def _frames_graph(num_frames: int, eval_sampling: str, eval_video: str, windows: int) -> ClipGraph:
+    spec = InputSpec(num_frames=num_frames, eval_sampling=eval_sampling, eval_video=eval_video)
+    return ClipGraph.of(DataOptions(input=spec, feed=FeedOptions(batch_size=1, eval_clips=windows)), train=False)
+
+
+def frames_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> np.ndarray:
+    """Draw, decode and transform the frames of a decoded clip exactly as evaluation does.
+
+    Args:
+      spec: what the model eats.
+      clip: the JPEG frames with their times.
+      windows: V windows, evenly spread.
+
+    Returns:
+      uint8 [T,H,W,3]; with several windows or views (`three_crop`) [V,T,H,W,3].
+
+    Raises:
+      UserError: the frames are too small for a crop.
+    """
+    graph = frames_graph(spec, windows=windows)
+    graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
+    uniforms = np.zeros(graph.draws, np.float32)
+    drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=uniforms)
+    return graph.decode([clip.jpegs[i] for i in drawn.frames], height=clip.height, width=clip.width, uniforms=uniforms)
+
+
+def frames_of_files(
+    spec: InputSpec,
+    paths: Sequence[Path],
+    *,
+    batch_size: int,
+    windows: int = 1,
+    workers: int = 0,
+    progress: bool = False,
+) -> Iterator[np.ndarray]:
+    """Yield this process's frames of successive global batches of files.
+
+    Args:
+      spec: what the model eats.
+      paths: all n files, the same on every process.
+      batch_size: of a global batch.
+      windows: V windows of each file, evenly spread.
+      workers: processes that decode; 0 = one per core, at most one per file.
+      progress: draw a progress bar on standard error, on the first process.
+
+    Yields:
+      uint8 [b,T,H,W,3], or [b,V,T,H,W,3]; b may be smaller where the files run out.
+
+    Raises:
+      UserError: a file that cannot be decoded; names it and the reason.
+    """
+    own = [paths[mine][: max(0, every.stop - mine.start)] for every, mine in shares(len(paths), batch_size=batch_size)]
+    jobs = [Job(path=path, options=decode_options(spec)) for part in own for path in part]
+    results = decode_in_order(iter(jobs), workers=min(workers or cores(), max(len(jobs), 1)))
+    empty = np.zeros((0, *frames_graph(spec, windows=windows).shape), np.uint8)
+    with concurrent.futures.ThreadPoolExecutor(cores()) as threads:
+        for part in _shown(own, what="decode and embed", progress=progress):
+            clips = [_decoded(path, next(results)) for path in part]
+            made = list(threads.map(functools.partial(_frames, spec=spec, windows=windows), clips))
+            yield np.stack(made) if made else empty
+    results.close()
+
+
+def sound_of_files(
+    spec: InputSpec, paths: Sequence[Path], *, batch_size: int, workers: int = 0, progress: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield this process's sound of successive global batches of files: the middle `audio_seconds` of each.
+
+    Args:
+      spec: what the model eats.
+      paths: all n files, the same on every process.
+      batch_size: of a global batch.
+      workers: threads that decode; 0 = one per core.
+      progress: draw a progress bar on standard error, on the first process.
+
+    Yields:
+      int16 [b,S], shorter sound padded with silence, and int32 [b], the real samples of each.
+
+    Raises:
+      UserError: a file without sound, or that cannot be decoded; names it and the reason.
+    """
+    own = [paths[mine][: max(0, every.stop - mine.start)] for every, mine in shares(len(paths), batch_size=batch_size)]
+    with concurrent.futures.ThreadPoolExecutor(workers or cores()) as threads:
+        for part in _shown(own, what="decode and embed", progress=progress):
+            made = list(threads.map(functools.partial(_sound, samples=spec.audio_samples), part))
+            rows, lengths = np.zeros((len(made), spec.audio_samples), np.int16), np.zeros(len(made), np.int32)
+            for i, sound in enumerate(made):
+                rows[i, : len(sound)], lengths[i] = sound, len(sound)
+            yield rows, lengths
+
+
+def _frames(clip: DecodedClip, *, spec: InputSpec, windows: int) -> np.ndarray:
+    return frames_of(spec, clip=clip, windows=windows)
+
+
+def _sound(path: Path, *, samples: int) -> np.ndarray:
+    """Return at most `samples` of a file's sound, from its middle."""
+    try:
+        sound = decode_sound(path)
+    except DecodeError as error:
+        raise UserError(f"{path} cannot be encoded: {error}") from error
+    start = max(0, (len(sound) - samples) // 2)
+    return sound[start : start + samples]
+
+
+def _decoded(path: Path, result: DecodedClip | DecodeError) -> DecodedClip:
+    if isinstance(result, DecodeError):
+        raise UserError(f"{path} cannot be encoded: {result}") from result
+    return result
+
+
+def _shown(parts: Sequence[Any], *, what: str, progress: bool) -> Any:
+    return track(
+        parts, what, console=Console(stderr=True), disable=not progress or jax.process_index() != 0, transient=True
+    )

@@ -1,0 +1,114 @@
+"""Embedding rows on the devices of a mesh: each device computes its share, every process gets all results."""
+
+import functools
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ..engine.sharding.mesh import BATCH_AXES, put_batch
+
+Rows = dict[str, np.ndarray]
+"""Arrays with one entry per row along their first axis."""
+
+MODALITIES = ("video", "text", "audio")
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "side", "mesh"))
+def embed_on_devices(
+    state: nnx.State, rows: dict[str, jax.Array], *, graph: nnx.GraphDef, side: str, mesh: Mesh
+) -> dict[str, jax.Array]:
+    """Embed the rows of a global batch; what is not input is handed through. Results are replicated.
+
+    Args:
+      state: the parameters of a dual tower, wherever they lie on the mesh.
+      rows: of `put_batch`: `video`; or `text` and `text_mask`; or `audio` and `audio_lengths`; and anything else.
+      graph: the dual tower's structure.
+      side: which of its towers, a name of `MODALITIES`.
+      mesh: the devices.
+
+    Returns:
+      `embedding` float32 [B,E], rows of unit length, and the arrays that the tower does not take.
+    """
+    model = nnx.merge(graph, state)
+    rest = dict(rows)
+    if side == "video":
+        embedding = model.encode_video(rest.pop("video"))
+    elif side == "text":
+        embedding = model.encode_text(rest.pop("text"), mask=rest.pop("text_mask"))
+    else:
+        embedding = model.encode_audio(rest.pop("audio"), lengths=rest.pop("audio_lengths", None))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.lax.with_sharding_constraint({"embedding": embedding, **rest}, everywhere)
+
+
+def ways(mesh: Mesh) -> int:
+    """Return over how many devices the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def rounded_up(batch_size: int, *, mesh: Mesh) -> int:
+    """Return the smallest batch size, at least `batch_size`, that the devices share evenly."""
+    return -(-batch_size // ways(mesh)) * ways(mesh)
+
+
+def embed_rows(graph: nnx.GraphDef, state: nnx.State, rows: Rows, *, side: str, mesh: Mesh) -> dict[str, np.ndarray]:
+    """Embed a global batch of which this process gives its rows; all processes must call it.
+
+    Args:
+      graph: the dual tower's structure.
+      state: its parameters.
+      rows: this process's rows, equally many on each process; see `embed_on_devices`.
+      side: which tower.
+      mesh: the devices.
+
+    Returns:
+      As `embed_on_devices`, of all rows, on every process.
+    """
+    placed = put_batch(rows, mesh=mesh)
+    found = embed_on_devices(state, placed, graph=graph, side=side, mesh=mesh)
+    return {key: np.asarray(value.addressable_data(0)) for key, value in found.items()}
+
+
+def shares(total: int, *, batch_size: int) -> Iterator[tuple[slice, slice]]:
+    """Yield for each global batch the slice of `total` rows that it covers, and the slice that this process gives.
+
+    The second may reach beyond the first where the last batch is not full: those rows are padding.
+    """
+    local = batch_size // jax.process_count()
+    for begin in range(0, total, batch_size):
+        own = begin + jax.process_index() * local
+        yield slice(begin, min(begin + batch_size, total)), slice(own, own + local)
+
+
+def padded(rows: np.ndarray, *, size: int) -> np.ndarray:
+    """Repeat the last row, or zeros where there is none, up to `size` rows, so that every batch has one shape."""
+    missing = size - len(rows)
+    if missing <= 0:
+        return rows
+    filler = rows[-1:] if len(rows) else np.zeros((1, *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, np.repeat(filler, missing, axis=0)])
+
+
+def mesh_of(model: nnx.Module) -> Mesh | None:
+    """Return the mesh on which a model's parameters lie; None if they lie on no mesh."""
+    for value in jax.tree.leaves(nnx.state(model)):
+        if isinstance(getattr(value, "sharding", None), NamedSharding):
+            return value.sharding.mesh
+    return None
+
+
+def placed_on(mesh: Mesh, state: nnx.State) -> nnx.State:
+    """Return the state with each array on all devices of the mesh, unless it lies on that mesh already."""
+
+    def place(value: jax.Array) -> jax.Array:
+        sharding = getattr(value, "sharding", None)
+        if isinstance(sharding, NamedSharding) and sharding.mesh == mesh:
+            return value
+        return jax.device_put(jnp.asarray(value), NamedSharding(mesh, PartitionSpec()))
+
+    return jax.tree.map(place, state)

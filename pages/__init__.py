@@ -1,0 +1,1 @@
+"""Building blocks of every report: page shell, style sheet, tables, tiles, charts and thumbnails."""

@@ -1,0 +1,86 @@
+"""The one place where a model is built from its spec."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from ..base.errors import UserError, unknown
+from ..base.section import section
+from ..models.dual import DualTower
+from ..models.heads.classifier import HEADS, Classifier
+from ..models.towers.ast import AudioTower
+from ..models.towers.transformer import TextTower
+from ..models.towers.vivit import VideoTower
+from .spec import ModelSpec
+
+TOWERS: dict[str, dict[str, type]] = {
+    "video": {"vivit": VideoTower},
+    "text": {"transformer": TextTower},
+    "audio": {"ast": AudioTower},
+}
+"""Modality -> name of a family -> the class of its towers."""
+
+
+def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int = 1) -> Any:
+    """Build a model with fresh parameters.
+
+    Args:
+      spec: what it is.
+      rngs: where the initial values come from.
+      remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
+      unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
+
+    Returns:
+      A `models.dual.DualTower`; of a spec with a head the model of that head, such as `models.heads.Classifier`.
+
+    Raises:
+      UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
+    """
+    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
+    towers = {side: _tower(spec, side, layers=layers) for side in spec.towers}
+    if spec.heads:
+        return _headed(spec, towers=towers, rngs=rngs)
+    for side in ("video", "text"):
+        if side not in towers:
+            raise UserError(f"config.model lacks the section {side!r}: a dual tower has video and text")
+    if spec.embed_dim is None:
+        raise UserError("config.model lacks embed_dim, the width of the joint space")
+    return DualTower(
+        **towers,
+        embed_dim=spec.embed_dim,
+        initial_scale=spec.initial_scale,
+        initial_bias=spec.initial_bias,
+        rngs=rngs,
+    )
+
+
+def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any]) -> Any:
+    if side not in TOWERS:
+        raise unknown("tower in config.model:", side, TOWERS)
+    arguments = dict(spec.towers[side])
+    family = arguments.pop("family")
+    if family not in TOWERS[side]:
+        raise unknown(f"family in config.model.{side}.family:", family, TOWERS[side])
+    return section(TOWERS[side][family], arguments, name=f"model.{side}", **_input_sizes(spec, side), **layers)
+
+
+def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
+    """Return the arguments of a tower that follow from its input."""
+    given = spec.input
+    if side == "video":
+        return {"num_frames": given.num_frames}
+    if side == "text":
+        return {"context_length": given.context_length}
+    return {"audio_samples": given.audio_samples}
+
+
+def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier:
+    [(task, given), *more] = spec.heads.items()
+    if more or task != "classify":
+        raise unknown("head in spec.heads:", ", ".join(spec.heads), ["classify"])
+    arguments = {key: value for key, value in given.items() if key not in ("kind", "labels")}
+    if given["kind"] not in HEADS:
+        raise unknown("head in config.task.head", given["kind"], HEADS)
+    sizes = {"width": towers["video"].width, "num_classes": len(given["labels"]), "rngs": rngs}
+    return Classifier(video=towers["video"], head=section(HEADS[given["kind"]], arguments, name="task", **sizes))

@@ -1,0 +1,77 @@
+"""From a name to a model: bundles and the checkpoints of runs give the same thing, a spec and parameters."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from ..base.errors import UserError
+from ..engine.keeping import checkpoint
+from ..engine.keeping.transfer import fill, init_from, shapes
+from .build import build
+from .bundle import is_bundle, read_params, read_spec
+from .spec import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Located:
+    """A model that lies on disk; its parameters are not read yet.
+
+    Attributes:
+      spec: what it is.
+      path: the bundle, or the step folder of a checkpoint.
+      meta: of the checkpoint (config, step, seed, versions ...); {} of a bundle.
+    """
+
+    spec: ModelSpec
+    path: Path
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def params(self) -> dict[str, np.ndarray]:
+        """Read the parameters, "/"-joined path -> array; of a run that averages them, the averages."""
+        return checkpoint.read_params(self.path) if self.meta else read_params(self.path)
+
+
+def locate(path: str | Path) -> Located:
+    """Find out what a path holds.
+
+    Args:
+      path: a bundle, a workdir (its newest checkpoint), a checkpoints folder, or one checkpoint.
+
+    Raises:
+      UserError: nothing that can be read, or a checkpoint written before models had specs.
+    """
+    if is_bundle(path):
+        return Located(spec=read_spec(path), path=Path(path))
+    step_folder = checkpoint.resolve(Path(path))
+    meta = checkpoint.read_meta(step_folder)
+    if "spec" not in meta:
+        raise UserError(
+            f"checkpoint {step_folder} has no model spec: an older version of twinreel wrote it; load it with that "
+            "version, or train it again"
+        )
+    spec = ModelSpec.from_dict(meta["spec"], name=f"the spec of {step_folder}")
+    return Located(spec=spec, path=step_folder, meta=meta)
+
+
+def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:
+    """Build a model and fill in its parameters, which must all be there.
+
+    Args:
+      located: where it lies.
+      spec: what to build instead of its own spec, such as another number of frames; positions are interpolated.
+
+    Returns:
+      What `zoo.build.build` returns.
+
+    Raises:
+      UserError: parameters that do not fit, with a table.
+    """
+    spec = spec or located.spec
+    target = shapes(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))))
+    plan = init_from(located.params(), target=target, parts=(".*",), name=str(located.path))
+    model = build(spec, rngs=nnx.Rngs(0))
+    fill(model, values=plan.values)
+    return model

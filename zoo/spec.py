@@ -1,0 +1,121 @@
+"""One JSON-able answer to "what is this model?": towers, input, tokenizer, heads, origin."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ..base.errors import UserError, unknown
+from ..base.section import section
+from ..data.options import InputSpec
+
+FORMAT = 1
+"""Version of the JSON form."""
+FAMILIES = {"video": "vivit", "text": "transformer", "audio": "ast"}
+"""Modality -> the family of its tower where `config.model` does not name one."""
+LOGIT_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
+"""Name of a loss -> where its parameters start unless `config.model` says otherwise (sigmoid: Zhai et al. 2023)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """All that is needed to build a model and to make its input; the parameters are the only other half of it.
+
+    Attributes:
+      towers: modality ("video", "text", "audio") -> `{"family": ..., arguments of its class}`, see `build.TOWERS`.
+      input: what turns files and strings into arrays.
+      embed_dim: width E of the joint space; None for a model without one (a tower with a head).
+      initial_scale: `exp(log_scale)` before training.
+      initial_bias: the sigmoid loss's `bias` before training; None = the model has no such parameter.
+      tokenizer: the tokenizer's meta (`Tokenizer.to_meta`); {} for a model without text.
+      heads: name of a task -> `{"kind": ..., arguments of the head}`; {} for a dual tower.
+      origin: where the parameters come from: `made_by` ("pretrain", "finetune" or "convert") and what else is known
+        (source, revision, sha256, licence, config).
+    """
+
+    towers: Mapping[str, Mapping[str, Any]]
+    input: InputSpec
+    embed_dim: int | None = None
+    initial_scale: float = 1 / 0.07
+    initial_bias: float | None = None
+    tokenizer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    heads: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def replace(self, **fields: Any) -> "ModelSpec":
+        """Return a copy with some attributes changed."""
+        return dataclasses.replace(self, **fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; `from_dict` reads it."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Any, *, name: str = "spec.json") -> "ModelSpec":
+        """Read the JSON form.
+
+        Args:
+          values: of `to_dict`.
+          name: what to call it in errors.
+
+        Raises:
+          UserError: another version of the form, or a field that is unknown, missing or of another type.
+        """
+        if not isinstance(values, Mapping) or values.get("format") != FORMAT:
+            got = values.get("format") if isinstance(values, Mapping) else type(values).__name__
+            raise UserError(
+                f"{name} is of format {got!r}, this version of twinreel reads format {FORMAT}; "
+                "load the model with the version that wrote it"
+            )
+        fields: dict[str, Any] = {key: value for key, value in values.items() if key != "format"}
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in fields:
+            if key not in known:
+                raise unknown(f"field of {name}", key, known)
+        for key in ("towers", "input"):
+            if not isinstance(fields.get(key), Mapping):
+                raise UserError(f"{name} lacks the field {key!r}; it is not a model of twinreel, or it is damaged")
+        fields["input"] = section(InputSpec, fields["input"], name=f"{name}.input")
+        return cls(**fields)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """`config.model`: towers and sizes, and how the run computes them.
+
+    Attributes:
+      video: arguments of the video tower, with `family` if it is not "vivit".
+      text: arguments of the text tower, with `family` if it is not "transformer".
+      audio: arguments of the audio tower, with `family` if it is not "ast"; None = no such tower.
+      embed_dim: E.
+      initial_scale: `exp(log_scale)` at the start, above 0 and at most 100; None = as the loss has it.
+      initial_bias: the sigmoid loss's bias at the start; None = as the loss has it.
+      remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
+      unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
+    """
+
+    embed_dim: int
+    video: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
+    audio: Mapping[str, Any] | None = None
+    initial_scale: float | None = None
+    initial_bias: float | None = None
+    remat: str = "none"
+    unroll: int = 1
+
+    def spec(self, *, input: InputSpec, vocab_size: int, loss: str = "infonce") -> ModelSpec:
+        """Return the spec of a new dual tower; tokenizer and origin are for the caller to fill in.
+
+        Args:
+          input: what the towers take.
+          vocab_size: V, of the tokenizer.
+          loss: `config.loss.name`; decides where the parameters of the loss start.
+        """
+        given = {"video": self.video, "text": self.text, "audio": self.audio}
+        towers = {side: {"family": FAMILIES[side], **tower} for side, tower in given.items() if tower is not None}
+        if "text" in towers:
+            towers["text"] = {"vocab_size": vocab_size, **towers["text"]}
+        start: dict[str, Any] = dict(LOGIT_STARTS.get(loss, {}))
+        for name in ("initial_scale", "initial_bias"):
+            if getattr(self, name) is not None:
+                start[name] = getattr(self, name)
+        return ModelSpec(towers=towers, input=input, embed_dim=self.embed_dim, **start)
