@@ -4,65 +4,93 @@ import importlib
 import sys
 
 from . import __version__
-from .base.errors import UserError, unknown
+from .base.errors import UserError, nearest
 
 VERBS = {
     "demo": ("demo.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
-    "prepare": ("data.prepare.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
-    "inspect": ("data.inspect.inspect", "say what is in a prepared folder, as text and as a page; verify its records"),
-    "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with InfoNCE"),
-    "plan": ("plan.plan", "compile the step for a pod without the pod: memory, time, chip-hours"),
+    "prepare": ("data.prepare.command", "decode videos (manifest, CSV or folder) once into record shards"),
+    "inspect": ("data.inspect.inspect", "describe a prepared folder, as text and as a page; verify its records"),
+    "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with a contrastive loss"),
+    "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
-    "launch": ("launch.launch", "start several processes of pretrain or finetune: here, SLURM, GKE, TPU VMs"),
+    "launch": ("launch.launch", "start pretrain or finetune in several processes: locally, SLURM, GKE, TPU VMs"),
     "bench step": ("bench.step", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
     "bench loss": ("bench.loss", "measure the contrastive losses, dense and blockwise: time and memory"),
-    "bench checkpoint": ("bench.checkpoint", "measure saves beside the steps, restores, and the raw disk"),
-    "bench prepare": ("bench.prepare", "measure prepare beside bare PyAV decoding and JPEG encoding"),
-    "bench data": ("bench.data", "measure the input pipeline beside the raw JPEG decoding rate"),
+    "bench checkpoint": ("bench.checkpoint", "measure saves and restores, and compare them with the raw disk"),
+    "bench prepare": ("bench.prepare", "compare `prepare` with bare PyAV decoding and JPEG encoding"),
+    "bench data": ("bench.data", "compare the input pipeline with raw JPEG decoding"),
+    "bench compare_step": ("bench.compare_step", "compare the train step with PyTorch's on the same CLIP model"),
+    "bench compare_input": ("bench.compare_input", "compare the input pipeline with a PyTorch DataLoader"),
 }
+GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
+"""First words of verbs of two words."""
+RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "encode"}
+"""Verbs that continue an interrupted run when the same command runs again."""
 
 
-def usage() -> str:
-    """Return the text of `twinreel --help`."""
-    width = max(map(len, VERBS)) + 2
-    lines = [f"  {verb:<{width}}{line}" for verb, (_, line) in VERBS.items()]
+def usage(group: str = "") -> str:
+    """Return the text of `twinreel --help`, or of `twinreel GROUP --help`."""
+    chosen = {verb: line for verb, (_, line) in VERBS.items() if not group or verb.startswith(f"{group} ")}
+    width = max(map(len, chosen)) + 2
+    title = f"twinreel {group}: {GROUPS[group]}" if group else None
+    first = next(iter(chosen))
     return "\n".join(
         [
-            f"twinreel {__version__}: contrastive video-text pretraining in JAX/Flax",
+            title or f"twinreel {__version__}: contrastive video-text pretraining in JAX/Flax",
             "",
-            "usage: twinreel VERB [flags]     (twinreel VERB --help explains a verb)",
+            f"usage: twinreel {f'{group} ' if group else ''}VERB [flags]     (`--help` after a verb explains it)",
             "",
-            *lines,
+            *[f"  {verb:<{width}}{line}" for verb, line in chosen.items()],
             "",
-            "start here:  twinreel demo --workdir runs/demo",
+            f"start here:  twinreel {first} {'--config demo' if group else '--workdir runs/demo'}",
         ]
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; return the exit status (0 done, 1 failed, 2 the user can mend it)."""
+    """Run one verb; return the exit status (0 success, 1 failure, 2 a mistake in the command or its input)."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
+    if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"twinreel {__version__}")
         return 0
-    words = 2 if argv[0] in {name.split()[0] for name in VERBS if " " in name} else 1
+    if argv[0] in GROUPS and (len(argv) == 1 or argv[1] in ("-h", "--help", "help")):
+        print(usage(argv[0]))
+        return 0
+    words = 2 if argv[0] in GROUPS else 1
     verb, rest = " ".join(argv[:words]), argv[words:]
     try:
         if verb not in VERBS:
-            raise unknown("verb", verb, VERBS)
+            raise _unknown_verb(verb)
         module = importlib.import_module(f".{VERBS[verb][0]}", __package__)
         return module.main(rest) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        resume = "; run the same command again to resume" if verb in RESUMABLE else ""
+        print(f"interrupted{resume}", file=sys.stderr)
         return 130
+
+
+def _unknown_verb(verb: str) -> UserError:
+    """Build the error for a verb that does not exist; a verb of two words is also found by its second word."""
+    group, _, second = verb.partition(" ")
+    group = group if group in GROUPS else ""
+    if second.startswith("-"):
+        return UserError(f"`twinreel {group}` needs a verb before {second}; `twinreel {group} --help` lists them")
+    known = [name for name in VERBS if not group or name.startswith(f"{group} ")]
+    by_ending = {name.split()[-1]: name for name in known if " " in name}
+    hint = nearest(verb, [*known, *GROUPS]) or by_ending.get(nearest(second or verb, by_ending) or "")
+    suggestion = f"; did you mean {hint!r}?" if hint else ""
+    listing = f"twinreel {group} --help" if group else "twinreel --help"
+    return UserError(f"unknown verb {verb!r}{suggestion} (known: {', '.join(known)}; `{listing}` explains them)")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 """Load an experiment's ConfigDict by file or by shipped name, and change its fields from the command line."""
 
 import ast
+import contextlib
 import difflib
 import importlib.util
+import inspect
 import json
+import re
+import traceback
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -11,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from .errors import UserError, nearest, unknown
+from .fields import fit, fits
 
-# A config in signatures. To the type checker its fields can be anything: `section` checks them at run time.
+# The type of a config in signatures. Type checkers accept every field of it: `section` checks them at run time.
 if TYPE_CHECKING:
     Config = Any
 else:
@@ -33,8 +40,8 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
     """Load a config and apply overrides.
 
     Args:
-      spec: a shipped name (`demo`) or the path of a Python file with `get_config`, either followed by `:args`,
-        which is handed to `get_config(args)` as a string.
+      spec: a shipped name (`demo`) or the path of a Python file with `get_config`, either followed by `:ARG`, which is
+        passed to the first parameter of `get_config` as the type that the parameter declares (a string by default).
       overrides: `--config.KEY=VALUE` or `KEY=VALUE` strings; KEY is a dotted path to a field, VALUE a Python literal
         or, failing that, a string. The field's section must exist in the config; the field itself may be one that the
         config leaves to its default, and is then checked by `section`, where the section is used.
@@ -43,34 +50,97 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
       A locked ConfigDict.
 
     Raises:
-      UserError: no such config, no such section or top-level field (the nearest one is named), or a value of the
-        wrong type.
+      UserError: no such config, an argument that it does not take, an error inside its file (with the line), no such
+        section or top-level field (the nearest one is named), or a value of the wrong type.
     """
-    path, _, arg = spec.partition(":")
-    module = _module(path)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"config {path!r} has no function get_config(arg) -> ConfigDict; add one")
-    try:
-        config = module.get_config(arg) if arg else module.get_config()
-    except TypeError as error:
-        raise UserError(f"config {path!r} refused its argument {arg!r}: {error}") from error
+    path, arg = _split(spec)
+    file = _file(path)
+    with _naming_errors_in(file, config=spec):
+        module = _module(file)
+    if not callable(getattr(module, "get_config", None)):
+        raise UserError(f"config {path!r} has no function get_config(arg) -> ConfigDict; add one to {file}")
+    arguments = _arguments(module.get_config, arg=arg, config=path)
+    with _naming_errors_in(file, config=spec):
+        config = module.get_config(*arguments)
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"get_config in {file} must return an ml_collections.ConfigDict, got {type(config).__name__}"
+            + ("; end it with `return c`" if config is None else "")
+        )
     config.lock()
     for item in overrides:
         _override(config, item)
     return config
 
 
-def _module(path: str) -> ModuleType:
-    file = Path(path) if path.endswith(".py") else CONFIGS / f"{path}.py"
-    if not path.endswith(".py") and path not in shipped():
-        raise unknown("config", path, shipped())
-    if not file.is_file():
+def _split(spec: str) -> tuple[str, str]:
+    """Split "demo:arg" or "folder/file.py:arg" into the config and its argument; a path may hold a colon itself."""
+    file = re.fullmatch(r"(.+?\.py)(?::(.*))?", spec, re.DOTALL)
+    if file:
+        return file[1], file[2] or ""
+    path, _, arg = spec.partition(":")
+    return path, arg
+
+
+def _file(path: str) -> Path:
+    if not path.endswith(".py"):
+        if path not in shipped():
+            raise unknown("config", path, shipped())
+        return CONFIGS / f"{path}.py"
+    if not Path(path).is_file():
         raise UserError(f"config file {path!r} does not exist; give a .py file or one of: {', '.join(shipped())}")
+    return Path(path)
+
+
+def _module(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"twinreel_config_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _naming_errors_in(file: Path, *, config: str) -> Iterator[None]:
+    """Turn an error inside a config file into one that names the file and the line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except SyntaxError as error:
+        where = f"{error.filename or file}:{error.lineno}"
+        raise UserError(f"config {config!r} is not valid Python: {where}: {error.msg}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename) == file]
+        where = f"{own[-1].filename}:{own[-1].lineno}: `{own[-1].line}`" if own else str(file)
+        raise UserError(f"config {config!r} failed at {where}: {type(error).__name__}: {error}") from error
+
+
+def _arguments(function: Callable[..., Any], *, arg: str, config: str) -> tuple[Any, ...]:
+    """Return the positional arguments for `get_config`: none, or the one after the colon.
+
+    Raises:
+      UserError: it takes no argument, lacks one, or declares another type than the argument has.
+    """
+    parameters = inspect.signature(function).parameters
+    needed = [
+        name
+        for name, one in parameters.items()
+        if one.default is one.empty and one.kind is not one.VAR_KEYWORD and one.kind is not one.VAR_POSITIONAL
+    ]
+    first = next((one for one in parameters.values() if one.kind not in (one.KEYWORD_ONLY, one.VAR_KEYWORD)), None)
+    if not arg and needed:
+        raise UserError(f"config {config!r} needs an argument ({', '.join(needed)}); write --config {config}:VALUE")
+    if not arg:
+        return ()
+    if first is None:
+        raise UserError(f"config {config!r} takes no argument, got {arg!r}; write --config {config}")
+    if lacking := [name for name in needed if name != first.name]:
+        raise UserError(f"get_config of config {config!r} takes one argument; give {lacking[0]!r} a default value")
+    hint = typing.get_type_hints(function).get(first.name, str)
+    value = arg if fits(arg, hint) else _literal(arg)
+    return (fit(value, hint, field=f"{first.name} (the argument in --config {config}:{arg})"),)
 
 
 def _override(config: ml_collections.ConfigDict, item: str) -> None:
@@ -82,19 +152,29 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
     if key not in known:
         _add(config, key=key, value=value)
         return
-    if isinstance(known[key], str) and not isinstance(value, str):
+    parent, _, field = key.rpartition(".")
+    place = (_subsection(config, parent) if parent else None) or config
+    declared = place.get_type(field)
+    if declared is str and not isinstance(value, str):
         value = text
-    if isinstance(known[key], tuple) and isinstance(value, list):
-        value = tuple(value)
+    if known[key] in ((), []):  # it does not show the type of its elements: `section` checks them
+        with place.ignore_type():
+            place[field] = tuple(value) if isinstance(value, list) else value
+        return
+    if declared in _CHECKED:
+        value = fit(value, declared | None if known[key] is None else declared, field=f"config.{key}")
     try:
-        config.update_from_flattened_dict({key: value})
+        place[field] = value
     except (TypeError, ValueError) as error:
-        wanted = type(known[key]).__name__
-        raise UserError(f"config field {key!r} is of type {wanted}, got {text!r}: {error}") from error
+        raise UserError(f"config.{key} is of type {declared.__name__}, got {text!r}: {error}") from error
+
+
+_CHECKED = {int, float, bool, str, tuple, list}
+"""Types of fields that are checked by the value in the config file."""
 
 
 def _add(config: ml_collections.ConfigDict, *, key: str, value: Any) -> None:
-    """Set a field that its section does not list; whether the section takes it is for `section` to say."""
+    """Set a field that its section does not list; `section` rejects it later if nothing takes it."""
     parent, _, field = key.rpartition(".")
     place = _subsection(config, parent) if parent and field else None
     if place is None or isinstance(place.get(field), ml_collections.ConfigDict):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,7 +11,7 @@ from .errors import UserError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser for `twinreel VERB`; its help shows the description as written and all defaults."""
+    """An argument parser for `twinreel VERB`; its help keeps the layout of the description and shows all defaults."""
 
     def __init__(self, *, verb: str, description: str):
         super().__init__(
@@ -22,32 +23,55 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that `__main__` prints every user error the same way."""
-        raise UserError(f"{message}\n  ({self.prog} --help explains the flags)")
+        raise UserError(f"{message}\n  (`{self.prog} --help` explains the flags)")
 
-    def parse(self, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Parse `argv`; return the namespace and the `--config.KEY=VALUE` overrides in their order.
+    def parse(self, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Parse `argv`; return the namespace and the overrides as `--config.KEY=VALUE`, in their order.
+
+        On the command line an override may also be `--config.KEY VALUE`, as for every other flag.
 
         Raises:
-          UserError: an unknown flag (names the nearest one), a missing one, or a value of the wrong type.
+          UserError: an unknown flag (the nearest one is named), a missing one, a value of the wrong type, or an
+            override without a value.
         """
-        takes_config = any("--config" in action.option_strings for action in self._actions)
-        overrides = [a for a in argv if a.startswith("--config.")] if takes_config else []
-        argv = [a for a in argv if a not in overrides]
+        argv, overrides = self._split_overrides(argv)
         self._check_flags(argv)  # first: a misspelt flag would otherwise be reported as a missing one
         args, rest = self.parse_known_args(argv)
         if rest:
-            self.error(f"unexpected argument {rest[0]!r}")
+            self.error(f"unexpected argument {rest[0]!r}{_remedy(rest[0], argv)}")
         return args, overrides
 
+    def _split_overrides(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return `argv` without the overrides, and the overrides; a verb without --config has none."""
+        if not any("--config" in action.option_strings for action in self._actions):
+            return list(argv), []
+        others, overrides, tokens = [], [], iter(argv)
+        for token in tokens:
+            if token == "--":
+                others += [token, *tokens]
+            elif not token.startswith("--config."):
+                others.append(token)
+            elif "=" in token:
+                overrides.append(token)
+            else:
+                value = next(tokens, "--")
+                if value.startswith("--"):
+                    self.error(f"{token} has no value; write {token}=VALUE")
+                overrides.append(f"{token}={value}")
+        return others, overrides
+
     def _check_flags(self, argv: list[str]) -> None:
-        known = [option for action in self._actions for option in action.option_strings]
-        for flag in (token.split("=")[0] for token in argv if token.startswith("--") and token != "--"):
+        known = {option: action for action in self._actions for option in action.option_strings}
+        until = argv.index("--") if "--" in argv else len(argv)
+        for flag, equals, value in (token.partition("=") for token in argv[:until] if token.startswith("--")):
             if flag not in known:
                 hint = nearest(flag, known)
                 self.error(f"unknown flag {flag}" + (f"; did you mean {hint}?" if hint else ""))
+            if equals and known[flag].nargs == 0:
+                self.error(f"{flag} takes no value, got {value!r}{_remedy(value, [flag, value])}")
 
     def add_config(self, *, default: str | None = None) -> None:
-        """Add `--config CONFIG` (file or shipped name, with `:args`) and the `--config.KEY=VALUE` overrides."""
+        """Add `--config CONFIG` (file or shipped name, with `:ARG`) and the `--config.KEY=VALUE` overrides."""
         from .config import shipped  # needs ml_collections, which a verb without a config does not
 
         self.add_argument(
@@ -55,26 +79,40 @@ class Parser(argparse.ArgumentParser):
             metavar="CONFIG",
             default=default,
             required=default is None,
-            help=f"a config file or the name of one that ships ({', '.join(shipped())}), with optional `:args`; "
-            "change any field with --config.KEY=VALUE, for example --config.data.batch_size=128",
+            help=f"a config file or the name of a shipped config ({', '.join(shipped())}), optionally with an argument "
+            "(CONFIG:ARG); --config.KEY=VALUE changes a field, for example --config.data.batch_size=128",
         )
 
+    def add_json(self) -> None:
+        """Add `--json`, which means the same in every verb that has it."""
+        self.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+
     def add_distributed(self) -> None:
-        """Add the flags by which a process of several finds the others; `Distributed.of` reads them."""
-        group = self.add_argument_group("several processes (`twinreel launch` gives these flags itself)")
+        """Add the flags by which the processes of one run find each other; `Distributed.of` reads them."""
+        group = self.add_argument_group("several processes (`twinreel launch` sets these flags)")
         group.add_argument("--distributed", action="store_true", help="join the cluster that the environment describes")
         group.add_argument("--coordinator", default="", help="HOST:PORT of process 0")
-        group.add_argument("--num_processes", type=int, help="how many processes train together")
-        group.add_argument("--process_id", type=int, help="which of them this is, from 0")
+        group.add_argument("--num_processes", type=int, help="number of processes in the run")
+        group.add_argument("--process_id", type=int, help="index of this process, from 0")
         group.add_argument("--init_timeout", type=float, default=300.0, help="seconds to wait for the other processes")
         group.add_argument("--stopped_status", type=int, default=0, help="exit status if a signal stopped the run")
+
+
+def _remedy(value: str, argv: Sequence[str]) -> str:
+    """Return what to write instead of an unexpected argument, where the flag before it explains the mistake."""
+    before = argv[list(argv).index(value) - 1] if value in argv[1:] else ""
+    if before == "--json":
+        return f"; --json prints on standard output: write `--json > {value}` for a file"
+    if before.startswith("--"):
+        return f"; {before} takes no value"
+    return ""
 
 
 def folder(text: str, *, flag: str) -> Path:
     """Return the folder that a flag names.
 
     Raises:
-      UserError: it is a URL. As a path it would mean a folder of this machine, which is lost with it.
+      UserError: it is a URL, which as a path would be a folder of this machine, lost together with the machine.
     """
     if "://" in text:
         raise UserError(
@@ -87,13 +125,13 @@ def folder(text: str, *, flag: str) -> Path:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Distributed:
-    """What the flags of `Parser.add_distributed` say; the fields are the arguments of engine's initialize_distributed.
+    """The values of the flags of `Parser.add_distributed`; the fields are the arguments of `initialize_distributed`.
 
     Attributes:
-      coordinator: "HOST:PORT" of process 0; None = the environment says it.
-      num_processes: how many there are; None = the environment says it.
-      process_id: which one this is, from 0; None = the environment says it.
-      init_timeout: seconds to wait for the others.
+      coordinator: "HOST:PORT" of process 0; None = from the environment.
+      num_processes: number of processes; None = from the environment.
+      process_id: index of this process, from 0; None = from the environment.
+      init_timeout: seconds to wait for the other processes.
     """
 
     coordinator: str | None
@@ -103,11 +141,11 @@ class Distributed:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Distributed | None":
-        """Return what was asked for, or None for one process alone.
+        """Return the values of the flags, or None for a run of one process.
 
         Raises:
           UserError: --num_processes or --process_id without --coordinator or --distributed, which would start as many
-            runs of one process each.
+            separate runs.
         """
         lonely = [name for name in ("num_processes", "process_id") if getattr(args, name) is not None]
         if not (args.distributed or args.coordinator):
@@ -127,7 +165,7 @@ class Distributed:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the description; appends the default to each flag's help."""
+    """Keeps the line breaks of the description and appends the default to each flag's help."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""

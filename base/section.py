@@ -1,46 +1,42 @@
-"""Splat one section of a config into one keyword-only function or dataclass; typos are named."""
+"""Call a keyword-only function or dataclass with one section of a config, checking names and types of its fields."""
 
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from .errors import UserError, unknown
+from .fields import fit, is_config_dict
 
 _Result = TypeVar("_Result")
-_PLAIN = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
 
 
 def section(target: Callable[..., _Result], values: Any, *, name: str, **given: Any) -> _Result:
-    """Call `target(**values, **given)`, with every mistake in `values` turned into an error that names the field.
+    """Call `target(**values, **given)` and turn every mistake in `values` into an error that names the field.
 
     Args:
-      target: a keyword-only function or a dataclass; its signature holds the defaults.
+      target: a keyword-only function or a dataclass; its signature holds the defaults and the types.
       values: the section of the config, for example `config.train`; a ConfigDict or a mapping.
-      name: what the section is called in the config ("train"), for the messages.
-      **given: arguments that do not come from this section.
+      name: the section's name in the config ("train"), for the messages.
+      **given: arguments that do not come from this section; they are not checked.
+
+    Returns:
+      The result of the call. Lists become tuples and integers become floats where `target` declares them so; a field
+      that is declared as a dataclass is built from its mapping.
 
     Raises:
-      UserError: a key that `target` does not take (the nearest one is suggested), a missing one, or a plain value
-        (int, float, bool, str) of another type than `target` declares.
+      UserError: a key that `target` does not take (the nearest one is suggested), a missing one, or a value of another
+        type than `target` declares.
     """
-    if _is_config_dict(values):
-        items = values.to_dict()
-    elif isinstance(values, Mapping):
-        items = dict(values)
-    else:
-        raise UserError(f"config.{name} must be a section of fields, got {values!r}")
-    # A class is read by its __init__: some metaclasses (nnx.Module's) hide the signature.
-    function = target.__init__ if inspect.isclass(target) else target
-    parameters = {key: value for key, value in inspect.signature(function).parameters.items() if key != "self"}
+    items = _items(values, name=name)
+    function, parameters = _signature(target)
     takes = [key for key in parameters if key not in given]
-    hints = _hints(function)
+    hints = _hints(function, parameters)
     for key, value in items.items():
         if key not in takes:
             raise unknown(f"field of config.{name}", key, takes)
-        items[key] = _checked(value, hints.get(key), field=f"config.{name}.{key}")
+        items[key] = fit(value, hints[key], field=f"config.{name}.{key}", build=_build)
     missing = [key for key in takes if parameters[key].default is inspect.Parameter.empty and key not in items]
     if missing:
         raise UserError(f"config.{name} lacks {', '.join(map(repr, missing))}; add it to the section `{name}`")
@@ -48,41 +44,57 @@ def section(target: Callable[..., _Result], values: Any, *, name: str, **given: 
 
 
 def field_of(target: Callable[..., Any], values: Any, *, field: str) -> Any:
-    """Return what `section(target, values)` hands over as one argument: the config's value, or the default.
+    """Return the argument that `section(target, values)` would pass for one field: the config's value, or the default.
 
     Args:
       target: a function or a class; `field` has a default in its signature.
       values: the section of the config.
       field: the argument.
+
+    Raises:
+      UserError: the value is of another type than `target` declares.
+    """
+    function, parameters = _signature(target)
+    if field not in values:
+        return parameters[field].default
+    return fit(values[field], _hints(function, parameters)[field], field=f"config field {field}", build=_build)
+
+
+def _build(target: type, values: Any, field: str) -> Any:
+    """Build the dataclass of a nested section."""
+    return section(target, values, name=field.removeprefix("config."))
+
+
+def _items(values: Any, *, name: str) -> dict[str, Any]:
+    if is_config_dict(values):
+        return values.to_dict()
+    if isinstance(values, Mapping):
+        return dict(values)
+    raise UserError(f"config.{name} must be a section of fields, got {values!r}")
+
+
+def _signature(target: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, inspect.Parameter]]:
+    """Return the function that takes the arguments, and its parameters.
+
+    A class is read by its __init__: some metaclasses (nnx.Module's) hide the signature.
     """
     function = target.__init__ if inspect.isclass(target) else target
-    return values[field] if field in values else inspect.signature(function).parameters[field].default
+    found = inspect.signature(function).parameters
+    return function, {key: value for key, value in found.items() if key != "self"}
 
 
-def _is_config_dict(values: Any) -> bool:
-    """Tell a ConfigDict without importing its package, which need not be there where a step is measured."""
-    package = sys.modules.get("ml_collections")
-    return package is not None and isinstance(values, package.ConfigDict)
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Return the declared type of each parameter; Any where there is none or it is imported for type checkers only."""
     try:
-        return typing.get_type_hints(function)
-    except NameError:  # an annotation under TYPE_CHECKING: no hint, no check
-        return {}
+        return dict.fromkeys(parameters, Any) | typing.get_type_hints(function)
+    except NameError:
+        return {key: _hint(function, value.annotation) for key, value in parameters.items()}
 
 
-def _checked(value: Any, hint: Any, *, field: str) -> Any:
-    """Return `value` fit for `hint` (list -> tuple, int -> float), or raise if it is of another plain type."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    options = typing.get_args(hint) if union else (hint,)
-    if isinstance(value, list) and any(o is tuple or typing.get_origin(o) is tuple for o in options):
-        return tuple(value)
-    if not all(option in _PLAIN or option is type(None) for option in options):
-        return value
-    if type(value) in options or (value is None and type(None) in options):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and float in options:
-        return float(value)
-    wanted = " or ".join("None" if option is type(None) else _PLAIN[option] for option in options)
-    raise UserError(f"{field} must be {wanted}, got {value!r}")
+def _hint(function: Callable[..., Any], annotation: Any) -> Any:
+    alone = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        return Any if annotation is inspect.Parameter.empty else typing.get_type_hints(alone, names)["it"]
+    except NameError:
+        return Any

@@ -1,6 +1,6 @@
-"""The bare loop that `bench prepare` holds against `prepare`: PyAV decodes, simplejpeg compresses, nothing else.
+"""The bare loop with which `bench prepare` compares `prepare`: PyAV decodes, simplejpeg compresses, nothing else.
 
-It shares no code with data/media on purpose.
+It shares no code with data/media, on purpose.
 """
 
 import json
@@ -33,7 +33,7 @@ def decode(path: str, start_s: float | None, end_s: float | None, options: dict[
       options: fields of `DecodeOptions`.
 
     Returns:
-      `frames` kept, and the seconds of `decode`, `scale`, `jpeg` and `sound`; 0 frames if it cannot be decoded.
+      `frames` kept, and the seconds spent in `decode`, `scale`, `jpeg` and `sound`; 0 frames if decoding fails.
     """
     spent = {"frames": 0, "decode": 0.0, "scale": 0.0, "jpeg": 0.0, "sound": 0.0}
     try:

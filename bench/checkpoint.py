@@ -1,4 +1,4 @@
-"""`twinreel bench checkpoint`: what a save and a restore cost, on synthetic batches and without tensorflow."""
+"""`twinreel bench checkpoint`: the cost of a save and of a restore, on synthetic batches and without tensorflow."""
 
 import collections
 import json
@@ -17,29 +17,29 @@ from .step import Bench, compile_bench
 if TYPE_CHECKING:
     from ..engine.keeping.checkpoint import Checkpoints
 
-DESCRIPTION = """Measure the checkpoints of a config: how long a save holds up the steps, how long it takes until it is
-whole on disk, how long a restore takes, and how that compares with a plain file of the same size on the same disk.
+DESCRIPTION = """Measure the checkpoints of a config: how long a save blocks training, how long it takes until the
+checkpoint is complete on disk, how long a restore takes, and how both compare with a plain file of the same size.
 
   twinreel bench checkpoint --config demo
-  twinreel bench checkpoint --config vit_s16 --dir /scratch --saves 5 --json
+  twinreel bench checkpoint --config small_26m --dir /scratch --saves 5 --json
 
-The steps run as in `pretrain`, two ahead of the host, and go on while a save is written. `blocked` is the time in which
-the loop could hand no step to the device; `delay` is by how much longer the same number of steps took with a save among
-them, so that it also holds what the writing takes from the step (on CPU they share the cores)."""
+Prints `blocked`, the time for which the loop cannot hand a step to the device, and `delay`, the time by which the same
+number of steps takes longer with a save among them: it includes what writing takes from the steps (on a CPU they share
+the cores). As in `pretrain`, the host runs two steps ahead of the device; steps continue while a save is written."""
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="bench checkpoint", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--dir", default=".", help="existing folder on the disk to measure; what is written is removed")
-    parser.add_argument("--saves", type=int, default=3, help="how many saves to time, after one that is not counted")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--dir", default=".", help="existing folder on the disk to measure; left as it was")
+    parser.add_argument("--saves", type=int, default=3, help="saves to time, after one for warm-up")
+    parser.add_json()
     args, overrides = parser.parse(argv)
     if args.saves < 1:
-        parser.error(f"--saves={args.saves} must be at least 1")
+        raise UserError(f"--saves must be at least 1, got {args.saves}")
     if not Path(args.dir).is_dir():
-        raise UserError(f"--dir={args.dir} is no folder; give an existing one on the disk to measure")
+        raise UserError(f"--dir={args.dir} is no folder; give an existing folder on the disk to measure")
     config = load_config(args.config, overrides=overrides)
     result = bench_checkpoint(config, folder=Path(args.dir), saves=args.saves)
     print(json.dumps(result)) if args.json else _print_table(result)
@@ -47,19 +47,19 @@ def main(argv: list[str]) -> int:
 
 
 def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, Any]:
-    """Train a few steps of the config on synthetic batches, saving among them, and restore what was saved.
+    """Train a few steps of the config on synthetic batches, save among them, and restore the last checkpoint.
 
     Args:
       config: as for `pretrain`; nothing is read from `config.data.dir`.
-      folder: where a temporary folder is made for the checkpoints.
-      saves: how many saves are timed; the figures are medians.
+      folder: where a temporary folder for the checkpoints is made.
+      saves: number of saves to time; the figures are medians.
 
     Returns:
-      JSON values: `step_time_s` without saves; `blocked_s` and `delay_s` of a save as described above, and the same in
-      step times, `blocked_steps` and `delay_steps`; `save_s` from the call until the checkpoint is whole; `restore_s`
-      onto the devices; `size_bytes` on disk and `state_bytes` in memory; `save_mb_per_s`, `restore_mb_per_s`,
-      `raw_write_mb_per_s` (a plain file, with fsync) and `raw_read_mb_per_s` (out of the page cache, as the restore),
-      with 1 MB = 1e6 bytes; and what was measured.
+      JSON values: `step_time_s` without saves; `blocked_s` and `delay_s` of a save (see DESCRIPTION), and the same in
+      step times, `blocked_steps` and `delay_steps`; `save_s` from the call until the checkpoint is complete;
+      `restore_s` onto the devices; `size_bytes` on disk and `state_bytes` in memory; `save_mb_per_s`,
+      `restore_mb_per_s`, `raw_write_mb_per_s` (a plain file, with fsync) and `raw_read_mb_per_s` (from the page cache,
+      as the restore), with 1 MB = 1e6 bytes; and the settings.
     """
     import jax
 
@@ -102,7 +102,7 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
 
 
 class _Steps:
-    """Takes steps as the loop does: the host hands over a step when the one RUN_AHEAD before it is done."""
+    """Runs steps as the loop does: the host dispatches a step when the one RUN_AHEAD before it is done."""
 
     def __init__(self, bench: Bench):
         self._bench, self.step = bench, 0
@@ -112,32 +112,32 @@ class _Steps:
         return self._bench.state
 
     def take(self, count: int, *, between: Any = None) -> float:
-        """Take steps; call `between` after the first RUN_AHEAD (the device is busy); returns all seconds."""
+        """Run steps; call `between` after the first RUN_AHEAD (the device is busy); return the seconds of all steps."""
         import jax
 
         from ..engine.loop.metrics import RUN_AHEAD
 
-        flying = collections.deque()
+        pending = collections.deque()
         start = time.perf_counter()
         for number in range(count):
             self._bench.state, outputs = self._bench.compiled(self._bench.state, self._bench.batch, self._bench.go_on)
             self.step += 1
-            flying.append(outputs)
+            pending.append(outputs)
             if number == RUN_AHEAD - 1 and between is not None:
                 between()
-            if len(flying) > RUN_AHEAD:
-                jax.block_until_ready(flying.popleft())
-        jax.block_until_ready(list(flying))
+            if len(pending) > RUN_AHEAD:
+                jax.block_until_ready(pending.popleft())
+        jax.block_until_ready(list(pending))
         return time.perf_counter() - start
 
     def step_time(self) -> float:
-        """Return the seconds of a step without saves, the median over a few short runs."""
+        """Return the seconds of a step without saves: the median over a few short runs."""
         self.take(3)
         return statistics.median(self.take(6) / 6 for _ in range(3))
 
 
 def _repeat(runs: _Steps, *, checkpoints: "Checkpoints", saves: int) -> list[dict[str, float]]:
-    """Time saves among steps; the first, which opens the folder and compiles the copy, is left out."""
+    """Time saves among steps; the first save, which opens the folder and compiles the copy, is not counted."""
     steps = 6
     each = []
     for _ in range(saves + 1):
@@ -150,7 +150,7 @@ def _repeat(runs: _Steps, *, checkpoints: "Checkpoints", saves: int) -> list[dic
             times["blocked_s"] = time.perf_counter() - start
 
         together = runs.take(steps, between=save)
-        while checkpoints.busy():  # the steps go on, as they would
+        while checkpoints.busy():  # steps continue, as in training
             runs.take(1)
         checkpoints.wait()
         each.append(times | {"delay_s": together - alone, "save_s": checkpoints.last_save_s})
@@ -184,16 +184,16 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_column("value", justify="right")
     rows = [
         ("step time", f"{result['step_time_s'] * 1e3:,.1f} ms"),
-        ("the loop is blocked by a save", f"{result['blocked_s'] * 1e3:,.1f} ms"),
+        ("a save blocks the loop", f"{result['blocked_s'] * 1e3:,.1f} ms"),
         ("... in step times", f"{result['blocked_steps']:.2f}"),
-        ("six steps with a save take longer by", f"{result['delay_s'] * 1e3:,.1f} ms"),
+        ("a save delays six steps", f"{result['delay_s'] * 1e3:,.1f} ms"),
         ("... in step times", f"{result['delay_steps']:.2f}"),
-        ("save, until it is whole", f"{result['save_s']:.2f} s"),
+        ("save, until it is complete", f"{result['save_s']:.2f} s"),
         ("restore", f"{result['restore_s']:.2f} s"),
         ("state in memory", f"{result['state_bytes'] / 1e6:,.1f} MB"),
         ("checkpoint on disk", f"{result['size_bytes'] / 1e6:,.1f} MB"),
         ("save rate", f"{result['save_mb_per_s']:,.1f} MB/s"),
-        ("plain file, written and synced", f"{result['raw_write_mb_per_s']:,.1f} MB/s"),
+        ("plain file, write and fsync", f"{result['raw_write_mb_per_s']:,.1f} MB/s"),
         ("restore rate", f"{result['restore_mb_per_s']:,.1f} MB/s"),
         ("plain file, read (page cache)", f"{result['raw_read_mb_per_s']:,.1f} MB/s"),
     ]

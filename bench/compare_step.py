@@ -1,34 +1,41 @@
-"""Compare twinreel's train step with PyTorch's: a CLIP ViT on 8 frames and its text tower, on this machine.
-
-    pip install torch transformers            # anywhere; nothing is downloaded at run time
-    python bench/compare_step.py --torch_python other/bin/python
-    python bench/compare_step.py --device gpu --model ViT-L/14 --batch_size largest
-
-Both sides do forward, symmetric InfoNCE, backward and AdamW on the same batch of uint8 clips and full-length texts:
-torch with `transformers.CLIPModel` (random weights, its default attention; each frame an image, the mean over frames
-before the projection), in float32 and under bfloat16 autocast, on a GPU also through `torch.compile`; twinreel with the
-step that `pretrain` compiles, in float32 and bfloat16. Other processes measure the rate of bare `jax` matrix products
-on the shapes of the towers' dense layers, forward and both products of the backward pass: the denominator of "share of
-the matmul rate".
-
-On a CPU all processes live side by side and take turns, one step each, so that a noise hits all alike; ratios are
-medians over rounds of the ratio within a round, by wall time and by CPU time. The latter hardly sees what else the
-machine does, but counts the time in which a library's threads wait in a loop. On a GPU each has the device to itself,
-one after another, and `--batch_size largest` finds for each the largest power of two that fits.
-"""
+"""`twinreel bench compare_step`: twinreel's train step and PyTorch's, on the same CLIP model and the same machine."""
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from step_sides import FRAMES, MODELS, OUT_OF_MEMORY, serve
+from ..base.errors import UserError, unknown
+from ..base.parser import Parser
+from .torch_step import FRAMES, MODELS, OUT_OF_MEMORY, SideOptions
+
+DESCRIPTION = """\
+Compare one train step of twinreel with one of PyTorch: a CLIP ViT on 8 frames and its text tower, on this machine.
+
+  pip install torch transformers                     in any Python; nothing is downloaded at run time
+  twinreel bench compare_step --torch_python other/bin/python
+  twinreel bench compare_step --device gpu --model ViT-L/14 --batch_size largest
+
+Prints, for each side, the step time, FLOP/s and clips/s, and how many times as fast twinreel is as torch.
+
+Both libraries do forward, symmetric InfoNCE, backward and AdamW on the same uint8 clips and full-length texts: torch
+with `transformers.CLIPModel` (random weights, its default attention; every frame is an image, the mean over frames
+comes before the projection), in float32 and under bfloat16 autocast, on a GPU also through `torch.compile`; twinreel
+with the step that `pretrain` compiles, in float32 and bfloat16. Two more sides measure bare jax matrix products on the
+shapes of the towers' dense layers, forward and both products of the backward pass: the denominator of "share of the
+matmul rate".
+
+On a CPU all sides are running at once and take turns, one step each, so that other load affects all alike. Ratios are
+medians over rounds of the ratio within a round, by wall time and by CPU time; CPU time is hardly affected by other
+load, but includes busy waiting in a library's threads. On a GPU each side has the device to itself, one after another,
+and `--batch_size largest` finds the largest power of two that fits, for each side."""
 
 SIDES = {
     "cpu": tuple(f"{kind}-{dtype}" for kind in ("torch", "twinreel", "matmul") for dtype in ("float32", "bfloat16")),
@@ -36,53 +43,61 @@ SIDES = {
 }
 LARGEST, SMALLEST = "largest", 8
 Times = list[tuple[float, float]]
+"""Wall and CPU time of each step, seconds."""
 Measured = tuple[dict[str, Any], Times]
+"""The facts that a side prints, and its times."""
 
 
-def main() -> int:
-    """Run the comparison, or one side of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=SIDES, default="cpu", help="where the steps run (default: cpu)")
-    parser.add_argument("--model", choices=MODELS, default="ViT-B/32", help="default: ViT-B/32")
-    parser.add_argument("--batch_size", default="4", help="clips of a batch, or 'largest' (default: 4)")
-    parser.add_argument("--rounds", type=int, default=7, help="steps of each side (default: 7)")
-    parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch (default: this one)")
-    parser.add_argument("--sides", help=f"which sides take part (default: {SIDES['cpu']}, on a GPU {SIDES['gpu']})")
-    parser.add_argument("--remat", default="none", help="twinreel's config.model.remat (default: none)")
-    parser.add_argument("--unroll", type=int, default=0, help="twinreel's config.model.unroll (default: 0, all layers)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.batch_size != LARGEST and not args.batch_size.isdigit():
-        parser.error(f"--batch_size={args.batch_size} must be a number of clips or {LARGEST!r}")
-    if args.side:
-        return serve(args)
-    known = sorted({side for sides in SIDES.values() for side in sides})
+def main(argv: Sequence[str]) -> int:
+    """Run the verb."""
+    parser = Parser(verb="bench compare_step", description=DESCRIPTION)
+    parser.add_argument("--device", choices=SIDES, default="cpu", help="where the steps run")
+    parser.add_argument("--model", default="ViT-B/32", help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--batch_size", default="4", help=f"clips of a batch, or {LARGEST!r}")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each side")
+    parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch and transformers")
+    parser.add_argument("--sides", help="sides to measure, separated by commas; by default " + _default_sides())
+    parser.add_argument("--remat", default="none", help="twinreel's config.model.remat")
+    parser.add_argument("--unroll", type=int, default=0, help="twinreel's config.model.unroll; 0 = all layers")
+    parser.add_json()
+    args, _ = parser.parse(argv)
+    if args.batch_size != LARGEST and not (args.batch_size.isdecimal() and int(args.batch_size)):
+        raise UserError(f"--batch_size must be a number of clips or {LARGEST!r}, got {args.batch_size!r}")
+    if args.rounds < 1:
+        raise UserError(f"--rounds must be at least 1, got {args.rounds}")
+    if args.model not in MODELS:
+        raise unknown("--model", args.model, MODELS)
+    known = {side for sides in SIDES.values() for side in sides}
     sides = args.sides.split(",") if args.sides else list(SIDES[args.device])
-    if wrong := sorted(set(sides) - set(known)):
-        parser.error(f"--sides names {', '.join(wrong)}; there are {', '.join(known)}")
-    result = (_in_turns if args.device == "cpu" and args.batch_size != LARGEST else _one_by_one)(args, sides=sides)
+    for side in sides:
+        if side not in known:
+            raise unknown("side in --sides", side, known)
+    in_turns = args.device == "cpu" and args.batch_size != LARGEST
+    result = (_in_turns if in_turns else _one_by_one)(args, sides=sides)
     print(json.dumps(result)) if args.json else _print(result)
     return 0
 
 
+def _default_sides() -> str:
+    return "; ".join(f"on a {device.upper()} {','.join(sides)}" for device, sides in SIDES.items())
+
+
 def _in_turns(args: argparse.Namespace, *, sides: list[str]) -> dict[str, Any]:
-    """Start every side, let them take turns, and put their times beside each other."""
+    """Start every side and let them take turns."""
     workers, ready = {}, {}
-    for side in sides:
-        workers[side] = _start(args, side=side, batch_size=int(args.batch_size))
-        ready[side] = json.loads(_line(workers[side], side=side))  # one at a time: compilation is not disturbed
     times: dict[str, Times] = {side: [] for side in sides}
-    for _ in range(args.rounds):
-        for side, worker in workers.items():
-            times[side].append(_timed(worker, side=side))
-    for worker in workers.values():
-        _end(worker)
+    with contextlib.ExitStack() as stack:
+        for side in sides:
+            workers[side] = stack.enter_context(_start(args, side=side, batch_size=int(args.batch_size)))
+            ready[side] = json.loads(_line(workers[side], side=side))  # one at a time: compilation is not disturbed
+        for _ in range(args.rounds):
+            for side, worker in workers.items():
+                times[side].append(_timed(worker, side=side))
     return _result(args, ready=ready, times=times)
 
 
 def _one_by_one(args: argparse.Namespace, *, sides: list[str]) -> dict[str, Any]:
-    """Give each side the device to itself; the bare products come last, at the largest batch of the others."""
+    """Run one side after another; the bare products come last, at the largest batch of the others."""
     ready, times, fits = {}, {}, 0
     for side in sorted(sides, key=lambda side: side.startswith("matmul")):
         measure = functools.partial(_alone, args, side=side)
@@ -92,7 +107,7 @@ def _one_by_one(args: argparse.Namespace, *, sides: list[str]) -> dict[str, Any]
         else:
             found = measure(batch_size=size)
         if found is None:
-            raise SystemExit(f"the side {side} does not fit in memory; set --batch_size lower, or to {LARGEST}")
+            raise UserError(f"the side {side} does not fit in memory; lower --batch_size, or set it to {LARGEST}")
         ready[side], times[side] = found
         fits = max(fits, ready[side]["batch_size"])
     return _result(args, ready=ready, times=times)
@@ -102,12 +117,12 @@ def largest(measure: Callable[..., Measured | None], *, batch_size: int) -> Meas
     """Measure at the largest power of two that fits, searched from `batch_size` on, up or down.
 
     Args:
-      measure: takes a batch_size; gives facts and times, or None if it does not fit. Facts with `resident_bytes`,
-        `peak_bytes` and `limit_bytes` say how far up to go at once.
+      measure: batch_size -> facts and times, or None if it does not fit. Where the facts include `resident_bytes`,
+        `peak_bytes` and `limit_bytes`, the search jumps to the largest batch that should fit.
       batch_size: where to begin, a power of two.
 
     Returns:
-      What was measured at it; None if not even one clip fits.
+      The facts and times at the largest batch; None if not even one clip fits.
     """
     best, size, too_large = None, batch_size, sys.maxsize
     while 0 < size < too_large:
@@ -123,7 +138,7 @@ def largest(measure: Callable[..., Measured | None], *, batch_size: int) -> Meas
 
 
 def _next(facts: dict[str, Any]) -> int:
-    """Return the batch to try after one that fitted: the largest power of two that should fit; 0 if that is it."""
+    """Return the batch to try after one that fitted: the largest power of two that should fit; 0 if none is larger."""
     size = facts["batch_size"]
     if "limit_bytes" not in facts:
         return 2 * size
@@ -136,26 +151,30 @@ def _next(facts: dict[str, Any]) -> int:
 
 
 def _alone(args: argparse.Namespace, *, side: str, batch_size: int) -> Measured | None:
-    """Measure a side that has the device to itself; None if the batch does not fit."""
-    worker = _start(args, side=side, batch_size=batch_size)
-    line = worker.stdout.readline() if worker.stdout else ""
-    if not line and worker.wait() == OUT_OF_MEMORY:
-        return None
-    ready = json.loads(line or _line(worker, side=side))
-    times = [_timed(worker, side=side) for _ in range(args.rounds)]
-    _end(worker)
-    return ready, times
+    """Measure one side without others beside it; None if the batch does not fit."""
+    with _start(args, side=side, batch_size=batch_size) as worker:
+        line = worker.stdout.readline() if worker.stdout else ""
+        if not line and worker.wait() == OUT_OF_MEMORY:
+            return None
+        ready = json.loads(line or _line(worker, side=side))
+        return ready, [_timed(worker, side=side) for _ in range(args.rounds)]
 
 
 def _start(args: argparse.Namespace, *, side: str, batch_size: int) -> subprocess.Popen:
-    python = args.torch_python if side.startswith("torch") else sys.executable
-    command = [python, str(Path(__file__).resolve()), f"--side={side}", f"--batch_size={batch_size}"]
-    command += [f"--device={args.device}", f"--model={args.model}", f"--remat={args.remat}", f"--unroll={args.unroll}"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    given = {name: getattr(args, name) for name in ("device", "model", "remat", "unroll")}
+    options = SideOptions(side=side, batch_size=batch_size, **given)
+    if options.library.startswith("torch"):
+        command = [args.torch_python, str(Path(__file__).with_name("torch_step.py"))]
+    else:
+        command = [sys.executable, "-m", f"{__package__}.step_sides"]
+    try:
+        return subprocess.Popen([*command, *options.flags()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise UserError(f"--torch_python={args.torch_python} cannot be run: {error}") from error
 
 
 def _timed(worker: subprocess.Popen, *, side: str) -> tuple[float, float]:
-    """Let a side do one step; return its wall time and its CPU time in seconds."""
+    """Run one step of a side; return its wall time and its CPU time in seconds."""
     assert worker.stdin is not None
     worker.stdin.write("step\n")
     worker.stdin.flush()
@@ -163,18 +182,14 @@ def _timed(worker: subprocess.Popen, *, side: str) -> tuple[float, float]:
     return wall, cpu
 
 
-def _end(worker: subprocess.Popen) -> None:
-    assert worker.stdin is not None
-    worker.stdin.close()
-    worker.wait()
-
-
 def _line(worker: subprocess.Popen, *, side: str) -> str:
     line = worker.stdout.readline() if worker.stdout else ""
     if not line:
         status = worker.wait()
-        hint = "its batch does not fit in memory" if status == OUT_OF_MEMORY else "its message stands above"
-        raise SystemExit(f"the side {side} ended with status {status}; {hint}")
+        hint = "its batch does not fit in memory" if status == OUT_OF_MEMORY else "its own message is above"
+        if status != OUT_OF_MEMORY and side.startswith("torch"):
+            hint += "; --torch_python names a Python that has torch and transformers"
+        raise UserError(f"the side {side} ended with status {status}; {hint}")
     return line
 
 
@@ -198,7 +213,7 @@ def _figures(times: list[float], *, facts: dict[str, Any]) -> dict[str, float]:
 
 
 def _ratios(times: dict[str, list[float]], *, ready: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Median over rounds of how many times faster in clips, and which share of the matmul rate in FLOPs."""
+    """Return medians over rounds: clips/s as a multiple of torch's, and FLOP/s as a share of the matmul rate."""
 
     def ratio(ours: str, theirs: str, *, unit: str) -> float:
         done, wanted = ready[ours][unit], ready[theirs][unit]
@@ -234,7 +249,3 @@ def _print(result: dict[str, Any]) -> None:
     for name, value in result["ratios"].items():
         cpu = f" {result['cpu_ratios'][name]:6.2f}" if result["cpu_ratios"] else ""
         print(f"{name:48} {value:6.2f}{cpu}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,23 +12,25 @@ from ..base.errors import UserError, unknown
 from ..base.parser import Parser
 
 DESCRIPTION = """\
-Measure value and gradient of a contrastive loss over growing batches of embeddings, with the marks that `pretrain`
-gives it: which rows are valid (all), and the hash of each row's caption (some are equal and do not count as negatives).
+Measure value and gradient of a contrastive loss for growing batches of embeddings.
 
   twinreel bench loss                                       1k to 1M rows of width 512, InfoNCE
   twinreel bench loss --batch 4096,8192 --dim 768 --loss sigmoid
-  twinreel bench loss --batch 65536 --devices 8 --json      with the ring over 8 (on CPU: fake) devices
+  twinreel bench loss --batch 65536 --devices 8 --json      with the forms for 8 (on CPU: fake) devices
 
-The forms:
+Prints, for each batch size and form, the wall time, CPU time and memory, and their ratios to the dense form:
+
   dense      all scores [B,B] at once, on one device
-  blockwise  tiles of scores, computed again for the gradient, on one device
+  blockwise  tiles of scores, recomputed for the gradient, on one device
   gather     blockwise over all devices, which gather the embeddings
-  ring       blockwise over all devices, the embeddings go round
+  ring       blockwise over all devices, which pass the embeddings around a ring
 
-Memory is what the compiler plans for a device: arguments, results and temporaries; on Linux CPUs the growth of the
-process while it runs stands beside it. All forms of a batch are timed in turns, so that other load meets them alike;
-the time is the median. A form that does not fit in the memory that is free, or would take more than --seconds a call,
-is compiled only. Fake devices share the cores of one CPU: their times say what the ring costs, not what it gains."""
+As in `pretrain`, the loss gets a mask of valid rows (here all) and a hash of each row's caption (some are equal, and
+such rows are not negatives of each other). Memory is the compiler's plan for one device: arguments, results and
+temporaries; "measured" is, on Linux CPUs, the growth of the process. The forms of a batch take turns, so that other
+load affects all alike; times are medians. A form that does not fit in free memory, or would take more than --seconds a
+call, is only compiled. Fake devices share the cores of one CPU: their times show what a ring costs, not what it
+saves."""
 FORMS = ("dense", "blockwise", "gather", "ring")
 LOSSES = ("infonce", "sigmoid")
 _PROBE = 1024
@@ -44,8 +46,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--block", type=int, default=1024, help="longest side of a tile (config.loss.block)")
     parser.add_argument("--devices", type=int, default=0, help="devices of gather and ring; 0 = 4 on CPU, else all")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each form")
-    parser.add_argument("--seconds", type=float, default=10.0, help="longest call that is timed, by estimate")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--seconds", type=float, default=10.0, help="calls estimated to take longer are not timed")
+    parser.add_json()
     args, _ = parser.parse(argv)
     result = bench_loss(
         _sizes(args.batch),
@@ -70,24 +72,24 @@ def bench_loss(
     rounds: int = 5,
     seconds: float = 10.0,
 ) -> dict[str, Any]:
-    """Compile, and where it fits time, each form of a loss at each batch size.
+    """Compile each form of a loss at each batch size, and time it where it fits.
 
     Args:
       batches: global batch sizes.
       dim: width E of the embeddings.
       loss: "infonce" or "sigmoid".
       block: longest side of a tile.
-      devices: devices of the forms over several; 0 = 4 on CPU, else all there are.
+      devices: devices of gather and ring; 0 = 4 on CPU, else all.
       rounds: timed calls of each form, in turns.
-      seconds: a call that is estimated to be longer is not made.
+      seconds: a form whose call is estimated to take longer is not timed.
 
     Returns:
-      JSON values: the settings and `rows`, one of each batch and form: `batch`, `form`, `devices`, per device
-      `argument_bytes`, `temporary_bytes`, `peak_bytes` (with results) as compiled, `measured_bytes` (arguments + growth
+      JSON values: the settings and `rows`, one for each batch and form: `batch`, `form`, `devices`; per device
+      `argument_bytes`, `temporary_bytes`, `peak_bytes` (with results) as compiled; `measured_bytes` (arguments + growth
       of this process's resident memory in a call, all devices together: a lower bound, as memory may be reused; None
-      where it cannot be seen), `compile_s`, `time_s` and `cpu_s` (medians of wall time and of all threads' CPU time;
-      None = not timed, `note` says why), and beside dense in the same run `time_ratio`, `cpu_ratio` and
-      `memory_ratio` (this form / dense).
+      where it cannot be measured); `compile_s`; `time_s` and `cpu_s` (medians of wall time and of all threads' CPU
+      time; None = not timed, for the reason in `note`); and `time_ratio`, `cpu_ratio` and `memory_ratio`, this form /
+      dense in the same run.
 
     Raises:
       UserError: a value out of range, an unknown loss, or more devices than there are.
@@ -109,7 +111,7 @@ def bench_loss(
             ]
             bar.console.print(f"batch {batch:,}: compiled {', '.join(case.row['form'] for case in cases)}")
             _time(cases, batch=batch, dim=dim, rounds=rounds, seconds=seconds, earlier=[*known, *rows])
-            rows += _beside_dense([case.row for case in cases])
+            rows += _with_ratios([case.row for case in cases])
     return {
         "device": mesh.devices.flat[0].device_kind,
         "devices": mesh.size,
@@ -129,10 +131,10 @@ def _sizes(text: str) -> list[int]:
 
 
 def _mesh(devices: int) -> Any:
-    """A mesh of the devices; on CPU as many as asked for are made up if jax has not started yet."""
+    """Return a mesh of the devices; on CPU, fake devices are added if jax has not started yet."""
     import jax
 
-    with contextlib.suppress(RuntimeError):  # jax has started: what it has must do
+    with contextlib.suppress(RuntimeError):  # jax has started with the devices that it has
         jax.config.update("jax_num_cpu_devices", devices or 4)
     have = len(jax.devices())
     if devices < 0 or devices > have:
@@ -152,18 +154,18 @@ class _Case:
 
 
 def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: Any) -> _Case | None:
-    """Compile value and gradient; None if the form is none of this batch and these devices."""
+    """Compile value and gradient; None if the form does not apply to this batch and these devices."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-    many = form in ("gather", "ring")
-    if many and (mesh.size == 1 or batch % mesh.size):
+    sharded = form in ("gather", "ring")
+    if sharded and (mesh.size == 1 or batch % mesh.size):
         return None
-    split = NamedSharding(mesh, PartitionSpec("fsdp")) if many else SingleDeviceSharding(mesh.devices.flat[0])
-    whole = NamedSharding(mesh, PartitionSpec()) if many else split
+    split = NamedSharding(mesh, PartitionSpec("fsdp")) if sharded else SingleDeviceSharding(mesh.devices.flat[0])
+    replicated = NamedSharding(mesh, PartitionSpec()) if sharded else split
     function = _function(loss, form=form, block=block)
-    shardings = [split, split, whole, whole, split, split]
+    shardings = [split, split, replicated, replicated, split, split]
     shapes = [(batch, dim), (batch, dim), (), (), (batch,), (batch, 2)]
     dtypes = [*4 * [jnp.float32], jnp.bool_, jnp.uint32]
     arguments = [
@@ -171,13 +173,18 @@ def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: An
         for shape, dtype, where in zip(shapes, dtypes, shardings, strict=True)
     ]
     begin = time.perf_counter()
-    with jax.set_mesh(mesh) if many else contextlib.nullcontext():
-        results = ((whole, whole), (split, split, whole, whole))
+    with jax.set_mesh(mesh) if sharded else contextlib.nullcontext():
+        results = ((replicated, replicated), (split, split, replicated, replicated))
         compiled = jax.jit(function, out_shardings=results).lower(*arguments).compile()
     plan = compiled.memory_analysis()
     if plan is None:
-        raise UserError(f"the compiler for {jax.default_backend()} does not say how much memory a program takes")
-    row = {"batch": batch, "form": form, "devices": mesh.size if many else 1, "compile_s": time.perf_counter() - begin}
+        raise UserError(f"the compiler for {jax.default_backend()} does not report the memory of a program")
+    row = {
+        "batch": batch,
+        "form": form,
+        "devices": mesh.size if sharded else 1,
+        "compile_s": time.perf_counter() - begin,
+    }
     row |= {"argument_bytes": plan.argument_size_in_bytes, "temporary_bytes": plan.temp_size_in_bytes}
     row["peak_bytes"] = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
     row |= {"measured_bytes": None, "time_s": None, "cpu_s": None, "note": ""}
@@ -185,7 +192,7 @@ def _compile(form: str, *, batch: int, dim: int, loss: str, block: int, mesh: An
 
 
 def _function(loss: str, *, form: str, block: int) -> Callable[..., Any]:
-    """Value and gradients by x, y, scale and bias (which InfoNCE does not read), with the marks of the rows."""
+    """Value and gradients by x, y, scale and bias (which InfoNCE does not read), with the masks of the rows."""
     import jax
 
     from ..engine.sharding.mesh import BATCH_AXES
@@ -198,10 +205,10 @@ def _function(loss: str, *, form: str, block: int) -> Callable[..., Any]:
         options |= {"form": "blockwise", "block": block, "exchange": "ring" if form == "ring" else "gather"}
 
     def value(x: Any, y: Any, scale: Any, bias: Any, valid: Any, group: Any) -> Any:
-        marks = {"valid": valid, "group": group}
+        masks = {"valid": valid, "group": group}
         if loss == "sigmoid":
-            return sigmoid(x=x, y=y, scale=scale, bias=bias, **marks, **options)
-        return info_nce(x=x, y=y, scale=scale, **marks, **options)
+            return sigmoid(x=x, y=y, scale=scale, bias=bias, **masks, **options)
+        return info_nce(x=x, y=y, scale=scale, **masks, **options)
 
     return jax.value_and_grad(value, argnums=(0, 1, 2, 3), has_aux=True)
 
@@ -209,7 +216,7 @@ def _function(loss: str, *, form: str, block: int) -> Callable[..., Any]:
 def _time(
     cases: list[_Case], *, batch: int, dim: int, rounds: int, seconds: float, earlier: list[dict[str, Any]]
 ) -> None:
-    """Time those that fit in turns; note why the others are not."""
+    """Time the cases that fit, in turns; note why the others are not timed."""
     import jax
 
     free, chosen = _free_bytes(), []
@@ -220,7 +227,7 @@ def _time(
         if need > 0.7 * free:
             case.row["note"] = f"compiled only: needs {need / 1e9:,.1f} GB of {free / 1e9:,.1f} GB free"
         elif expected > seconds:
-            case.row["note"] = f"compiled only: about {expected:,.0f} s a call by its smaller batches (--seconds)"
+            case.row["note"] = f"compiled only: estimated at {expected:,.0f} s a call from smaller batches (--seconds)"
         else:
             chosen.append(case)
     if not chosen:
@@ -241,7 +248,7 @@ def _time(
 
 
 def _probe(batch: int, *, dim: int, loss: str, block: int, mesh: Any) -> list[dict[str, Any]]:
-    """Time a small batch if the first one is large, so that no call begins whose length nobody can tell."""
+    """Time a small batch if the first one is large, so that every call has an estimate of its duration."""
     if batch <= 2 * _PROBE:
         return []
     case = _compile("blockwise", batch=_PROBE, dim=dim, loss=loss, block=block, mesh=mesh)
@@ -251,26 +258,26 @@ def _probe(batch: int, *, dim: int, loss: str, block: int, mesh: Any) -> list[di
 
 
 def _expected(row: dict[str, Any], earlier: list[dict[str, Any]]) -> float:
-    """Seconds of a call by the largest smaller batch: the scores grow with the square."""
+    """Estimate the seconds of a call from the largest smaller batch: the scores grow with its square."""
     known = [r for r in earlier if r["form"] == row["form"]]
     known = [r for r in known if r["time_s"] is not None]
     return known[-1]["time_s"] * (row["batch"] / known[-1]["batch"]) ** 2 if known else 0.0
 
 
 def _inputs(batch: int, *, dim: int) -> list[Any]:
-    """Pairs of rows of unit length that lie near each other, a scale, a bias; which rows are valid, their groups."""
+    """Return pairs of similar rows of unit length, a scale, a bias, the mask of valid rows, and the rows' groups."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, dim), np.float32)
     y = x + rng.standard_normal((batch, dim), np.float32)
     unit = [e / np.linalg.norm(e, axis=1, keepdims=True) for e in (x, y)]
-    captions = rng.integers(0, 8 * batch, size=batch, dtype=np.uint32)  # about one row in eight has another's
+    captions = rng.integers(0, 8 * batch, size=batch, dtype=np.uint32)  # about one row in eight shares a caption
     return [*unit, np.float32(20.0), np.float32(-10.0), np.ones(batch, bool), np.stack([captions, captions], axis=1)]
 
 
 def _one_call(call: Callable[..., Any], arguments: Any) -> tuple[float, float, int | None]:
-    """Return wall and CPU seconds of a call, and by how many bytes the process grew meanwhile."""
+    """Return wall and CPU seconds of a call, and the bytes by which the process grew."""
     import jax
 
     jax.block_until_ready(arguments)
@@ -282,7 +289,7 @@ def _one_call(call: Callable[..., Any], arguments: Any) -> tuple[float, float, i
 
 
 def _start_of_peak() -> int | None:
-    """Let Linux count the peak of resident memory from here; return what is resident, or None where that fails."""
+    """Reset Linux's count of peak resident memory; return the resident bytes now, or None where that fails."""
     import ctypes
     from pathlib import Path
 
@@ -315,7 +322,7 @@ def _free_bytes() -> int:
     return psutil.virtual_memory().available
 
 
-def _beside_dense(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     dense = rows[0]
     for row in rows:
         for ratio, key in (("time_ratio", "time_s"), ("cpu_ratio", "cpu_s"), ("memory_ratio", "peak_bytes")):
@@ -340,7 +347,7 @@ def _print_table(result: dict[str, Any]) -> None:
 
     title = f"{result['loss']}, width {result['dim']}, block {result['block']}, {result['device']}: value and gradient"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 0))
-    for name in ("batch", "form", "time, s", "/dense", "CPU, s", "/dense", "memory", "/dense", "seen"):
+    for name in ("batch", "form", "time, s", "/dense", "CPU, s", "/dense", "memory", "/dense", "measured"):
         table.add_column(name, justify="left" if name == "form" else "right", no_wrap=True)
     for row in result["rows"]:
         table.add_row(

@@ -1,4 +1,4 @@
-"""`twinreel bench step`: what one training step costs, on synthetic batches and without tensorflow."""
+"""`twinreel bench step`: the cost of one train step, on synthetic batches and without tensorflow."""
 
 import dataclasses
 import json
@@ -7,30 +7,31 @@ import time
 from typing import Any
 
 from ..base.config import Config, load_config
+from ..base.errors import UserError
 from ..base.parser import Parser
 from ..base.section import field_of
 from ..pretrain.step_parts import StepParts, make_parts
 from ..pretrain.synthetic import batch_like
 
-DESCRIPTION = """Measure the train step of a config on synthetic batches: no data set, no tensorflow.
+DESCRIPTION = """Measure the train step of a config on synthetic batches; no data set and no tensorflow are needed.
 
-  twinreel bench step --config demo --steps 20
-  twinreel bench step --config demo --json --config.data.batch_size=256
+  twinreel bench step --config demo
+  twinreel bench step --config demo --steps 50 --config.data.batch_size=256 --json
 
-Prints clips/s, step time, the FLOPs of the step's matrix products, MFU (model FLOPs utilisation: FLOPs per second over
-the device's peak, for the dtype of the video tower) where the peak is known, and peak memory. The step is the one that
-`pretrain` runs."""
+Prints clips/s, the step time, the FLOPs of the step's matrix products, MFU (model FLOPs utilisation: FLOPs per second
+divided by the device's peak for the dtype of the video tower) where the peak is known, and peak memory. The step is the
+one that `pretrain` runs."""
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="bench step", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--steps", type=int, default=20, help="steps to time, after two that are not counted")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--steps", type=int, default=20, help="steps to time, after two for warm-up")
+    parser.add_json()
     args, overrides = parser.parse(argv)
     if args.steps < 1:
-        parser.error(f"--steps={args.steps} must be at least 1")
+        raise UserError(f"--steps must be at least 1, got {args.steps}")
     result = bench_step(load_config(args.config, overrides=overrides), steps=args.steps, progress=not args.json)
     print(json.dumps(result)) if args.json else _print_table(result)
     return 0
@@ -41,16 +42,15 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
 
     Args:
       config: as for `pretrain`; nothing is read from `config.data.dir`.
-      steps: how many steps are timed, each by itself.
-      progress: draw a progress bar on standard error.
+      steps: number of steps to time, each on its own.
+      progress: show a progress bar on standard error.
 
     Returns:
-      JSON values: `step_time_s` (median) and `step_time_min_s` in seconds, `clips_per_s` and `frames_per_s` over all
-      devices, `flops_per_device` of one step (matrix products; what rematerialisation adds stands beside),
-      `flops_per_s_per_device`, `mfu` (0..1, None where the device's peak is not known), `peak_bytes` per device as the
-      compiler plans it, `device_peak_bytes` as the device counted it (None on CPU), `compile_s`, and what was measured.
-      `dtype` is the video tower's; the FLOPs of all towers are held against the peak of its matrix products, which run
-      in `peak_dtype`.
+      JSON values: `step_time_s` (median) and `step_time_min_s` in seconds; `clips_per_s` and `frames_per_s` over all
+      devices; `flops_per_device` of the matrix products of one step, `flops_recomputed_per_device` by remat;
+      `flops_per_s_per_device`; `mfu` (0..1, None where the device's peak is not known); `peak_bytes` per device as the
+      compiler plans it, `device_peak_bytes` as the device counts it (None on CPU); `compile_s`; and the settings.
+      `dtype` is the video tower's. MFU is relative to the peak for `peak_dtype`, in which its matrix products run.
     """
     import jax
 
@@ -93,7 +93,7 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
 
 @dataclasses.dataclass(kw_only=True)
 class Bench:
-    """A compiled step and what it is called with."""
+    """A compiled step and its arguments."""
 
     parts: StepParts
     jaxpr: Any
@@ -130,7 +130,7 @@ def compile_bench(config: Config) -> Bench:
 
 
 def _time(bench: Bench, *, steps: int, progress: bool) -> list[float]:
-    """Run the step; return the seconds of each of `steps` calls, after two that do not count."""
+    """Run the step; return the seconds of each of `steps` calls, after two for warm-up."""
     import jax
     from rich.console import Console
     from rich.progress import track
@@ -155,12 +155,12 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_column("value", justify="right")
 
     def row(name: str, value: float | None, form: str, *, unit: float = 1.0) -> None:
-        table.add_row(name, "not known" if value is None else form.format(value / unit))
+        table.add_row(name, "unknown" if value is None else form.format(value / unit))
 
     row("parameters", result["parameters"], "{:,.0f}")
     row("global batch, clips", result["batch_size"], "{:,.0f}")
     row("step time, median", result["step_time_s"], "{:.1f} ms", unit=1e-3)
-    row("step time, least", result["step_time_min_s"], "{:.1f} ms", unit=1e-3)
+    row("step time, minimum", result["step_time_min_s"], "{:.1f} ms", unit=1e-3)
     row("clips/s", result["clips_per_s"], "{:,.1f}")
     row("FLOPs of a step, per device", result["flops_per_device"], "{:,.2f} G", unit=1e9)
     row("FLOP/s, per device", result["flops_per_s_per_device"], "{:,.1f} G", unit=1e9)

@@ -20,14 +20,16 @@ Lab record
 import ml_collections
 from ml_collections import config_dict
 
+from twinreel.configs import common
 
-def get_config(arg: str = "attentive") -> ml_collections.ConfigDict:
+
+def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
     """Return the config.
 
     Fields that are None take the checkpoint's value; `task.labels=()` means the labels of the train split.
 
     Args:
-      arg: the head, `attentive` (default) or `linear`: `--config demo_classify:linear`.
+      head: `attentive` (default) or `linear`: `--config demo_classify:linear`.
     """
     c = ml_collections.ConfigDict()
     c.seed = 0
@@ -35,7 +37,7 @@ def get_config(arg: str = "attentive") -> ml_collections.ConfigDict:
         name="classify",
         labels=(),
         min_count=2,
-        head=arg,
+        head=head,
         heads=4,
         dropout=0.1,
         label_smoothing=0.0,
@@ -62,9 +64,7 @@ def get_config(arg: str = "attentive") -> ml_collections.ConfigDict:
     c.model = dict(
         video=dict(image_size=config_dict.placeholder(int), dropout=config_dict.placeholder(float)),
     )
-    c.optimizer = dict(
-        name="adamw", lr=1e-3, warmup_steps=50, schedule="cosine", weight_decay=0.01, b2=0.999, clip_norm=1.0
-    )
-    c.mesh = dict(replica=-1, fsdp=1, tensor=1)
+    c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
+    c.mesh = common.mesh()
     c.train = dict(steps=400, log_every=20, eval_every=50, checkpoint_every=100, keep_last=2, keep_best=1, patience=8)
     return c

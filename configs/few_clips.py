@@ -19,51 +19,30 @@ LAB RECORD (two CPU cores of a shared server, jax 0.10.2; 609 real clips of talk
 
 import ml_collections
 
+from twinreel.configs import common
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Return the config; it takes no argument."""
-    if arg:
-        raise TypeError("the few_clips config takes no argument")
+
+def get_config() -> ml_collections.ConfigDict:
+    """Return the config."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = {
-        "dir": "data/few",
-        "batch_size": 64,
-        "num_frames": 8,
-        "eval_split": "",
-        "train_sampling": "uniform_jitter",
-        "eval_sampling": "uniform",
-        "train_video": "random_resized_crop(64, min_scale=0.6)|flip_lr|color_jitter(0.3)",
-        "eval_video": "resize_short(64)|center_crop(64)",
-        "context_length": 40,
-        "vocab_size": 1000,
-    }
-    c.model = {
-        "embed_dim": 128,
-        "video": {
-            "image_size": 64,
-            "patch": 16,
-            "tubelet": 2,
-            "width": 128,
-            "depth": 3,
-            "heads": 4,
-            "temporal_depth": 2,
-            "mlp_ratio": 3.0,
-            "dropout": 0.1,
-        },
-        "text": {"width": 128, "depth": 2, "heads": 4, "mlp_ratio": 3.0, "dropout": 0.1},
-    }
-    c.loss = {"name": "infonce", "same_text": "ignore"}
-    c.optimizer = {
-        "name": "adamw",
-        "lr": 5e-4,
-        "warmup_steps": 50,
-        "schedule": "cosine",
-        "weight_decay": 0.1,
-        "b2": 0.98,
-        "clip_norm": 1.0,
-        "frozen": (),
-    }
-    c.mesh = {"replica": -1, "fsdp": 1, "tensor": 1}
-    c.train = {"steps": 200, "log_every": 20, "checkpoint_every": 100}
+    c.data = common.clips(
+        dir="data/few",
+        batch_size=64,
+        num_frames=8,
+        eval_split="",
+        train_video="random_resized_crop(64, min_scale=0.6)|flip_lr|color_jitter(0.3)",
+        eval_video="resize_short(64)|center_crop(64)",
+        context_length=40,
+        vocab_size=1000,
+    )
+    c.model = dict(
+        embed_dim=128,
+        video=common.video_tower("XS/16", image_size=64, temporal_depth=2, tubelet=2, dropout=0.1),
+        text=common.text_tower("XS", dropout=0.1),
+    )
+    c.loss = dict(name="infonce", same_text="ignore")
+    c.optimizer = common.adamw(lr=5e-4, warmup_steps=50, weight_decay=0.1, frozen=())
+    c.mesh = common.mesh()
+    c.train = dict(steps=200, log_every=20, checkpoint_every=100)
     return c

@@ -1,4 +1,4 @@
-"""Put the events of a moving-shapes clip into words; the order of the events is always said."""
+"""Captions of moving-shapes clips; every caption states the order of the events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ TONE_WORDS = {
     "stays": ("tone stays the same", "steady tone plays"),
 }
 
-PAIRS = (  # two events, said in the order in which they happen
+PAIRS = (  # two events, mentioned in the order in which they happen
     "{0}, then {1}",
     "first {0}, then {1}",
     "{0} and then {1}",
@@ -45,7 +45,7 @@ PAIRS = (  # two events, said in the order in which they happen
     "after {0}, {1}",
     "{0}, and afterwards {1}",
 )
-REVERSED = ("{1} after {0}", "before {1}, {0}")  # the later event is said first
+REVERSED = ("{1} after {0}", "before {1}, {0}")  # the later event is mentioned first
 TRIPLES = (
     "{0}, then {1}, then {2}",
     "first {0}, then {1}, and at last {2}",
@@ -57,13 +57,13 @@ _REVERSED_SHARE = 0.04
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """One way to tell a clip: a template for the order, one phrase per event, and perhaps the tone."""
+    """One way to describe a clip: a template for the order, one phrase per event, and optionally the tone."""
 
     template: str
     phrases: tuple[str, ...]
     tone: str
 
-    def tell(self, order: Sequence[int]) -> str:
+    def caption(self, order: Sequence[int]) -> str:
         """Return the caption of the clip whose events happen in `order` (indices into `phrases`)."""
         text = self.template.format(*[self.phrases[i] for i in order])
         return f"{text} {self.tone}".strip()
@@ -72,8 +72,8 @@ class Wording:
 def wordings(events: Sequence[Event], *, tone: Tone, count: int, rng: np.random.Generator) -> list[Wording]:
     """Draw `count` wordings of the same facts.
 
-    The first one names every attribute and tells the events in their order; later ones may leave the size away
-    and, rarely, mention the later event first. One `Wording` tells a clip and its order twin alike.
+    The first one names every attribute and mentions the events in their order; later ones may omit the size and,
+    rarely, mention the later event first. One `Wording` serves a clip and its order twin.
     """
     result: list[Wording] = []
     while len(result) < count:
@@ -82,8 +82,8 @@ def wordings(events: Sequence[Event], *, tone: Tone, count: int, rng: np.random.
         if len(events) == 2 and i > 0 and rng.random() < _REVERSED_SHARE:
             pool = REVERSED
         phrases = tuple(_phrase(event, with_size=i == 0 or rng.random() < 0.85, rng=rng) for event in events)
-        said_tone = f"while a {tone.pitch} {_pick(TONE_WORDS[tone.motion], rng)}" if rng.random() < 0.4 else ""
-        wording = Wording(template=_pick(pool, rng), phrases=phrases, tone=said_tone)
+        tone_phrase = f"while a {tone.pitch} {_pick(TONE_WORDS[tone.motion], rng)}" if rng.random() < 0.4 else ""
+        wording = Wording(template=_pick(pool, rng), phrases=phrases, tone=tone_phrase)
         if wording not in result:
             result.append(wording)
     return result

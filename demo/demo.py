@@ -1,4 +1,4 @@
-"""`twinreel demo`: the whole way from media files to a retrieval report, on a data set that it makes itself."""
+"""`twinreel demo`: all stages from media files to a retrieval report, on a data set that it makes itself."""
 
 import time
 from pathlib import Path
@@ -8,26 +8,27 @@ from ..base.config import Config, load_config
 from ..base.parser import Parser, folder
 from ..base.section import section
 
-DESCRIPTION = """Make a data set of moving shapes, pretrain on it, and report zero-shot retrieval, in a few minutes.
+DESCRIPTION = """Try twinreel on a generated data set: pretrain on it and report zero-shot retrieval.
 
-About four minutes on two CPU cores.
+It takes about four minutes on two CPU cores.
 
   twinreel demo --workdir runs/demo
 
-  1. writes MP4 files: shapes that enter, fall, turn, vanish one after another, with tones and captions
-  2. prepares them: decodes each clip once into record shards          (twinreel prepare)
-  3. trains a small video tower and text tower with InfoNCE            (twinreel pretrain)
-  4. measures retrieval on clips that it never saw, writes a report    (twinreel evaluate)
+  1. writes MP4 files: shapes that fall, turn or vanish one after another, with tones and captions
+  2. prepares them: decodes each clip once into record shards            (twinreel prepare)
+  3. trains a small video tower and a small text tower with InfoNCE      (twinreel pretrain)
+  4. measures retrieval on test clips and writes a report                (twinreel evaluate)
 
-The workdir then holds videos/, moving_shapes/ (records), pretrain/ (checkpoints, metrics) and report/index.html, a page
-that opens from disk. Stop it at any time and run it again: each stage goes on where it was."""
+You see a table of retrieval figures. The workdir then holds videos/, moving_shapes/ (records), pretrain/ (checkpoints,
+metrics) and report/index.html, a page to open in a browser. Running the same command again resumes an interrupted
+demo."""
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="demo", description=DESCRIPTION)
-    parser.add_argument("--workdir", default="runs/demo", help="folder for everything that the demo makes")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of the training")
+    parser.add_argument("--workdir", default="runs/demo", help="folder for all files of the demo")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of training")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
@@ -40,9 +41,9 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     """Run the four stages and print one table at the end.
 
     Args:
-      config: as for `pretrain`, with the sections `shapes` (arguments of `moving_shapes.write`) and `prepare`
-        (arguments of `data.prepare.prepare.prepare`) beside; `config.data.dir` is where the records go.
-      workdir: receives videos/, pretrain/ and report/.
+      config: as for `pretrain`, plus the sections `shapes` (arguments of `moving_shapes.write`) and `prepare`
+        (arguments of `data.prepare.prepare.prepare`); the records are written to `config.data.dir`.
+      workdir: folder for videos/, pretrain/ and report/.
 
     Returns:
       The content of `report/retrieval.json`.
@@ -50,10 +51,10 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from ..data.prepare.prepare import prepare
-    from ..demo import moving_shapes
     from ..evaluate.evaluate import evaluate
     from ..evaluate.terminal import print_table
     from ..pretrain.pretrain import pretrain
+    from . import moving_shapes
 
     console, clock = Console(), _Clock()
     console.rule("[bold]1/4  moving_shapes: MP4 files")
@@ -65,7 +66,7 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     console.rule("[bold]3/4  pretrain: video tower and text tower")
     trained = pretrain(config, workdir=workdir / "pretrain")
     if trained.reason == "terminated":
-        console.print(f"stopped at step {trained.step}; the same command goes on from there")
+        console.print(f"stopped at step {trained.step}")
         raise KeyboardInterrupt
     clock.lap("pretrain")
     console.rule("[bold]4/4  evaluate: zero-shot retrieval")

@@ -1,4 +1,4 @@
-"""Draw the moving shapes of the demo data set and sound its tones: numpy only, a pure function of what is asked."""
+"""Render the moving shapes of the demo data set and its tones, in numpy only, as pure functions of their arguments."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ _DIRECTIONS = {"slides left": (-1, 0), "slides right": (1, 0), "falls": (0, 1), 
 _SCALES = {"grows": (0.35, 1.2), "shrinks": (1.2, 0.3)}
 _TEXTURE_PERIOD = 0.11  # of the picture's side
 _DARKENING = 0.75  # of the colour's light, in stripes and dots
-_RIM = 0.02  # of the picture's side: the outline stays free of stripes and dots, so that the shape can be seen
+_RIM = 0.02  # of the picture's side: the outline stays free of stripes and dots, so that the shape stays visible
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One shape that does one thing for `frames` frames; `seed` settles place, speed and shade."""
+    """One shape that does one thing for `frames` frames; `seed` determines place, speed and shade."""
 
     shape: str
     colour: str
@@ -48,7 +48,7 @@ class Event:
 
     @property
     def attributes(self) -> tuple[str, str, str, str, str]:
-        """Everything that a caption can say: size, texture, colour, shape, motion."""
+        """The attributes that captions mention: size, texture, colour, shape, motion."""
         return (self.size, self.texture, self.colour, self.shape, self.motion)
 
 
@@ -64,10 +64,10 @@ class Tone:
 def render_clip(events: Sequence[Event], *, size: int, seed: int) -> UInt8[np.ndarray, "T H W 3"]:
     """Draw the events one after another on one background.
 
-    Arguments:
+    Args:
       events: in their order in time.
       size: side of the square picture in pixels.
-      seed: settles the background; two clips with the same seed have the same one.
+      seed: determines the background.
 
     Returns:
       RGB frames, T the sum of the events' frames.
@@ -76,7 +76,7 @@ def render_clip(events: Sequence[Event], *, size: int, seed: int) -> UInt8[np.nd
 
 
 def render_tone(tone: Tone, *, seconds: float) -> Int16[np.ndarray, " S"]:
-    """Sound the tone for `seconds` at 16 kHz: a glide over an octave, beeps (four a second), or a steady note."""
+    """Synthesise the tone for `seconds` at 16 kHz: a glide over an octave, beeps (four a second), or a steady note."""
     rng = np.random.default_rng(tone.seed)
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE  # [S], seconds
     low, high = np.multiply(PITCHES[tone.pitch], rng.uniform(0.94, 1.06))
@@ -217,5 +217,5 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = 
     "star": _star,
     "cross": _cross,
 }
-ROUND = ("disc", "ring")  # turning cannot be seen on these
+ROUND = ("disc", "ring")  # turning is invisible on these
 _PATTERNS = {"striped": _stripes, "dotted": _dots}

@@ -1,1 +1,1 @@
-"""Starting several processes of a verb: here, under SLURM, on GKE, on Cloud TPU VMs."""
+"""`twinreel launch`: a verb in several processes, on this machine, under SLURM, on GKE or on Cloud TPU VMs."""

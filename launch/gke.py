@@ -1,6 +1,7 @@
 """Several processes on Google Kubernetes Engine: a JobSet with one pod per TPU host, queued by Kueue."""
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ from .topologies import Slice, tpu_slice
 
 _GROUP = "workers"
 _EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
-# A pod that saves on SIGTERM and leaves with 0 would count as one that has done its work.
+# A pod that saves on SIGTERM and exits with 0 would count as completed.
 _STOPPED = 75
-# Folders are seen that other programs wrote, and may be renamed: a checkpoint gets its name when it is whole.
+# Show folders that other programs wrote, and allow renames: a checkpoint gets its name when it is complete.
 _BUCKET_OPTIONS = "implicit-dirs,rename-dir-limit=100000"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -24,33 +25,34 @@ _QUEUE = "kueue.x-k8s.io/queue-name"
 def add_flags(group: Any) -> None:
     """Add the flags of this backend to an argparse group."""
     group.add_argument("--tpu", required=True, help="TPU version: v4, v5e, v5p or v6e")
-    group.add_argument("--topology", required=True, help="chips of a slice, as 16x16 (v5e, v6e) or 4x4x8 (v4, v5p)")
-    group.add_argument("--slices", type=int, default=1, help="how many slices; config.mesh.replica goes across them")
-    group.add_argument("--image", required=True, help="container image that has twinreel and jax[tpu]")
-    group.add_argument("--queue", default="", help="Kueue's LocalQueue; default none: the JobSet starts at once")
-    group.add_argument("--make_queue", action="store_true", help="write a queue for these slices as well")
-    group.add_argument("--name", default="", help="name of the JobSet; default from verb and config")
+    group.add_argument("--topology", required=True, help="chips of a slice: 16x16 (v5e, v6e), 4x4x8 (v4, v5p)")
+    group.add_argument("--slices", type=int, default=1, help="number of slices; config.mesh.replica spans them")
+    group.add_argument("--image", required=True, help="container image with twinreel and jax[tpu]")
+    group.add_argument("--queue", default="", help="Kueue LocalQueue; by default the JobSet starts at once")
+    group.add_argument("--make_queue", action="store_true", help="also create a queue for these slices")
+    group.add_argument("--name", default="", help="name of the JobSet; by default made of verb and config")
     group.add_argument("--namespace", default="default", help="Kubernetes namespace")
     group.add_argument("--service_account", default="", help="Kubernetes service account, for access to buckets")
     group.add_argument("--claim", action="append", default=[], metavar="CLAIM=/PATH", help="volume claim to mount")
     group.add_argument("--bucket", action="append", default=[], metavar="BUCKET=/PATH", help="bucket to mount")
     group.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable")
     group.add_argument("--priority", default="", help="PriorityClass of the pods")
-    group.add_argument("--max_restarts", type=int, default=10, help="how often all start again after a failure")
+    group.add_argument("--max_restarts", type=int, default=10, help="number of restarts after a failure")
     group.add_argument("--save_seconds", type=int, default=300, help="seconds from SIGTERM to SIGKILL")
     group.add_argument("--python", default="python3", help="the Python of the image")
 
 
 def launch(job: Job, *, args: argparse.Namespace) -> int:
-    """Give the manifests to `kubectl apply`.
+    """Pass the manifests to `kubectl apply`.
 
     Raises:
-      UserError: no such slice, a name that Kubernetes refuses, or no kubectl here.
+      UserError: no such slice, a name that Kubernetes rejects, or no kubectl on this machine.
     """
     text = yaml.safe_dump_all(manifests(job, args=args), sort_keys=False, width=1000)
     command = ["kubectl", "apply", "-f", "-"]
     if args.dry_run:
-        print(f"{text}# {' '.join(command)}")
+        content = {"manifests": manifests(job, args=args), "command": command}
+        print(json.dumps(content) if args.json else f"{text}# {' '.join(command)}")
         return 0
     if shutil.which("kubectl") is None:
         raise UserError("kubectl is not installed here; --dry_run prints the manifests")
@@ -58,16 +60,16 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
 
 
 def manifests(job: Job, *, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the Kubernetes objects: the queue's if asked for, then the JobSet.
+    """Return the Kubernetes objects: those of the queue (with --make_queue), then the JobSet.
 
-    A JobSet (jobset.x-k8s.io/v1alpha2) has one Job per slice with one pod per host; it makes the headless service by
-    which pods find each other, and starts all again if one fails, from the last checkpoint.
+    A JobSet (jobset.x-k8s.io/v1alpha2) has one Job per slice with one pod per host. It creates the headless service by
+    which pods find each other, and restarts all pods if one fails; the run resumes from its last checkpoint.
     """
     slice_ = tpu_slice(tpu=args.tpu, topology=args.topology)
     if args.slices < 1:
         raise UserError(f"--slices must be at least 1, got {args.slices}")
     name = args.name or job.name
-    # GKE and JobSet make longer names of it: <name>-workers-<slice>-<host>-<five letters>, of 63 letters at most.
+    # GKE and JobSet append to it: <name>-workers-<slice>-<host>-<five letters>, at most 63 letters.
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", name):
         raise UserError(f"--name must be lower-case letters, digits and '-', at most 40, got {name!r}")
     if args.make_queue and not args.queue:
@@ -101,7 +103,7 @@ def _jobset(job: Job, *, name: str, slice_: Slice, args: argparse.Namespace) -> 
                             "parallelism": slice_.hosts,
                             "completions": slice_.hosts,
                             "completionMode": "Indexed",
-                            "backoffLimit": 0,  # one lost pod stops all: the JobSet starts them again together
+                            "backoffLimit": 0,  # a lost pod stops all, and the JobSet restarts them together
                             "template": _pod(job, slice_=slice_, args=args),
                         }
                     },
@@ -125,12 +127,12 @@ def _pod(job: Job, *, slice_: Slice, args: argparse.Namespace) -> dict[str, Any]
             {
                 "name": "twinreel",
                 "image": args.image,
-                # jax reads what GKE and JobSet set: TPU_WORKER_ID, TPU_WORKER_HOSTNAMES, MEGASCALE_*.
+                # jax reads the variables that GKE and JobSet set: TPU_WORKER_ID, TPU_WORKER_HOSTNAMES, MEGASCALE_*.
                 "command": job.command(python=args.python, join=["--distributed", f"--stopped_status={_STOPPED}"]),
                 "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}, *_environment(args)],
                 "ports": [
                     {"containerPort": port, "protocol": "TCP"} for port in (8471, 8482, 8080)
-                ],  # TPU runtime, jax (and the meeting before it), multislice
+                ],  # TPU runtime, jax (and its coordinator check), multislice
                 "resources": {"limits": {"google.com/tpu": slice_.chips_per_host}},
                 "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts],
             }

@@ -1,6 +1,8 @@
 """Several processes on this machine."""
 
 import argparse
+import dataclasses
+import json
 import os
 import shlex
 import socket
@@ -11,26 +13,29 @@ from typing import Any
 
 from ..base.errors import UserError
 from .job import Job
-from .watch import Member, Pack
+from .watch import ProcessGroup, ProcessSpec
 
-USER_ERROR = 2  # exit status of a verb whose flags or config are wrong: starting again would not help
+USER_ERROR = 2  # exit status of a verb with wrong flags or a wrong config, which a restart would not fix
 
 
 def add_flags(group: Any) -> None:
     """Add the flags of this backend to an argparse group."""
-    group.add_argument("--num_processes", type=int, required=True, help="how many processes")
-    group.add_argument("--platform", default="", help="cpu | gpu: what the processes compute on; default as jax finds")
+    group.add_argument("--num_processes", type=int, required=True, help="number of processes")
+    group.add_argument("--platform", default="", help="cpu or gpu; by default jax chooses")
     group.add_argument(
-        "--devices_per_process", type=int, help="cpu: so many fake devices each; gpu: process p gets GPUs p*D..p*D+D-1"
+        "--devices_per_process",
+        type=int,
+        metavar="D",
+        help="cpu: number of fake devices of each; gpu: process p gets GPUs p*D to p*D+D-1",
     )
-    group.add_argument("--logs", default="", help="folder of process-N.log; default logs/ in the verb's --workdir")
-    group.add_argument("--restart", type=int, default=0, help="start all again so often if one fails")
-    group.add_argument("--grace", type=float, default=10.0, help="seconds to end in when another process has died")
-    group.add_argument("--coordinator_port", type=int, help="port of process 0; default a free one")
+    group.add_argument("--logs", default="", help="folder for process-N.log; by default logs/ in the verb's --workdir")
+    group.add_argument("--restart", type=int, default=0, help="number of restarts of all processes after a failure")
+    group.add_argument("--grace", type=float, default=10.0, help="seconds for the others to end when a process fails")
+    group.add_argument("--coordinator_port", type=int, help="port of process 0; by default a free one")
 
 
 def launch(job: Job, *, args: argparse.Namespace) -> int:
-    """Start the processes of `job` and stay until all have ended.
+    """Start the processes of `job` and wait until all have ended.
 
     Returns:
       0, or the exit status of the process that failed first (128 + n if signal n ended it).
@@ -46,8 +51,8 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
     logs = Path(args.logs or Path(job.value("--workdir") or "runs/launch") / "logs")
     for attempt in range(args.restart + 1):
         port = args.coordinator_port or free_port()
-        members = [
-            Member(
+        specs = [
+            ProcessSpec(
                 number=i,
                 command=tuple(job.command(python=sys.executable, join=join_flags(port=port, count=count, number=i))),
                 env=environment(args, number=i),
@@ -56,15 +61,16 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
             for i in range(count)
         ]
         if args.dry_run:
-            print("\n".join(_line(member) for member in members))
+            processes = [dataclasses.asdict(spec) | {"log": str(spec.log)} for spec in specs]
+            print(json.dumps({"processes": processes}) if args.json else "\n".join(map(_line, specs)))
             return 0
-        pack = Pack(members, grace_s=args.grace)
-        status = pack.run()
-        if status in (0, USER_ERROR) or pack.stopped or attempt == args.restart:
+        group = ProcessGroup(specs, grace_s=args.grace)
+        status = group.run()
+        if status in (0, USER_ERROR) or group.stopped or attempt == args.restart:
             return status
-        print(f"launch: starting all again ({attempt + 1} of {args.restart})", file=sys.stderr)
+        print(f"launch: restarting all processes ({attempt + 1} of {args.restart})", file=sys.stderr)
         time.sleep(1.0)
-    raise AssertionError("the loop ends by returning")
+    raise AssertionError("the loop returns")
 
 
 def join_flags(*, port: int, count: int, number: int) -> list[str]:
@@ -73,10 +79,10 @@ def join_flags(*, port: int, count: int, number: int) -> list[str]:
 
 
 def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
-    """Return what process `number` has in its environment beside what launch itself has.
+    """Return the variables to add to the environment of process `number`.
 
     Raises:
-      UserError: --devices_per_process without a platform that it means something to, or GPUs that are not divided.
+      UserError: --devices_per_process on a platform where it does not apply, or GPUs that all processes would share.
     """
     platform, devices = args.platform or os.environ.get("JAX_PLATFORMS", ""), args.devices_per_process
     if args.platform not in ("", "cpu", "gpu"):
@@ -87,8 +93,8 @@ def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
     if devices is None:
         if platform in ("gpu", "cuda") and args.num_processes > 1:
             raise UserError(
-                f"--num_processes={args.num_processes} on GPUs needs --devices_per_process, the GPUs of each; "
-                "otherwise every process takes all of them"
+                f"--num_processes={args.num_processes} on GPUs needs --devices_per_process, the number of GPUs "
+                "of each; otherwise every process takes all of them"
             )
         return added
     if platform == "cpu":
@@ -102,12 +108,12 @@ def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
+    """Return a free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
 
 
-def _line(member: Member) -> str:
-    env = [f"{key}={shlex.quote(value)}" for key, value in member.env.items()]
-    return " ".join([*env, shlex.join(member.command)]) + f" >{shlex.quote(str(member.log))} 2>&1"
+def _line(spec: ProcessSpec) -> str:
+    env = [f"{key}={shlex.quote(value)}" for key, value in spec.env.items()]
+    return " ".join([*env, shlex.join(spec.command)]) + f" >{shlex.quote(str(spec.log))} 2>&1"

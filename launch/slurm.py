@@ -1,6 +1,7 @@
-"""Several processes under SLURM: a batch script, in which jax finds the others from what SLURM sets."""
+"""Several processes under SLURM: a batch script, in which jax reads the cluster from SLURM's variables."""
 
 import argparse
+import json
 import re
 import shlex
 import shutil
@@ -15,50 +16,51 @@ from .job import Job
 
 def add_flags(group: Any) -> None:
     """Add the flags of this backend to an argparse group."""
-    group.add_argument("--nodes", type=int, default=1, help="how many nodes")
-    group.add_argument("--tasks_per_node", type=int, help="processes on each; default one, or one per GPU")
+    group.add_argument("--nodes", type=int, default=1, help="number of nodes")
+    group.add_argument("--tasks_per_node", type=int, help="processes on each node; by default one, or one per GPU")
     group.add_argument("--cpus_per_task", type=int, help="cores of each process")
     group.add_argument("--gpus_per_node", type=int, default=0, help="GPUs of each node; jax gives one to each process")
-    group.add_argument("--mem", default="", help="memory of each node, as 64G")
-    group.add_argument("--time", default="", help="time limit, as 24:00:00; default the partition's")
-    group.add_argument("--save_before", type=int, default=300, help="seconds before the time limit to save and leave")
-    group.add_argument("--max_requeues", type=int, default=100, help="how often it goes back into the queue; 0 = never")
+    group.add_argument("--mem", default="", help="memory of each node, such as 64G")
+    group.add_argument("--time", default="", help="time limit, such as 24:00:00; by default the partition's")
+    group.add_argument("--save_before", type=int, default=300, help="the run saves so many seconds before the limit")
+    group.add_argument("--max_requeues", type=int, default=100, help="maximum number of requeues; 0 = never")
     group.add_argument("--partition", default="", help="partition of the cluster")
     group.add_argument("--account", default="", help="account to charge")
     group.add_argument("--qos", default="", help="quality of service")
-    group.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="a further #SBATCH line")
-    group.add_argument("--setup", action="append", default=[], metavar="LINE", help="a shell line that runs before")
-    group.add_argument("--logs", default="", help="folder of logs and script; default logs/ in the verb's --workdir")
+    group.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="a further #SBATCH option")
+    group.add_argument("--setup", action="append", default=[], metavar="LINE", help="a shell line to run first")
+    group.add_argument("--logs", default="", help="folder for logs and script; by default --workdir/logs")
     group.add_argument("--python", default=sys.executable, help="the Python on the nodes")
-    group.add_argument("--wait", action="store_true", help="stay until the job has ended; its status is launch's")
+    group.add_argument("--wait", action="store_true", help="wait until the job has ended and return its exit status")
 
 
 def launch(job: Job, *, args: argparse.Namespace) -> int:
-    """Write the batch script and submit it; the job's number is printed.
+    """Write the batch script, submit it and print the number of the job.
 
     Raises:
-      UserError: a flag that SLURM would not take, no sbatch here, or sbatch refused the script.
+      UserError: a flag that SLURM would reject, no sbatch on this machine, or a script that sbatch rejects.
     """
     logs = Path(args.logs or Path(job.value("--workdir") or "runs/launch") / "logs").absolute()
     text = script(job, args=args, logs=logs)
     path = logs / f"{job.name}.sbatch"
     command = ["sbatch", "--parsable", *(["--wait"] if args.wait else []), str(path)]
     if args.dry_run:
-        print(f"# {path}\n{text}# {shlex.join(command)}")
+        content = {"script": str(path), "text": text, "command": command}
+        print(json.dumps(content) if args.json else f"# {path}\n{text}# {shlex.join(command)}")
         return 0
     if shutil.which("sbatch") is None:
-        raise UserError("sbatch is not installed here; run launch on a login node of the cluster, or give --dry_run")
+        raise UserError("sbatch is not installed here; run launch on a login node of the cluster, or add --dry_run")
     logs.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     number = process.stdout.readline().strip().split(";")[0]
     if number:
-        print(f"job {number}; logs {logs}/{number}*; `squeue -j {number}` shows it, `scancel {number}` ends it")
+        print(f"job {number}; logs {logs}/{number}*; `squeue -j {number}` shows it, `scancel {number}` cancels it")
     error = process.stderr.read().strip()
     status = process.wait()
     if not number:
-        raise UserError(f"sbatch refused {path}: {error}")
+        raise UserError(f"sbatch rejected {path}: {error}")
     return status
 
 
@@ -70,7 +72,7 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
     SIGTERM from SLURM, which requeues it.
 
     Raises:
-      UserError: a flag that SLURM would not take.
+      UserError: a flag that SLURM would reject.
     """
     tasks = _tasks(args)
     options = {
@@ -91,7 +93,7 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
     lines = [f"#SBATCH --{key}={_sbatch_value(str(value))}" for key, value in options.items() if value]
     lines.append("#SBATCH --requeue" if args.max_requeues else "#SBATCH --no-requeue")
     lines += [f"#SBATCH {option if option.startswith('-') else '--' + option}" for option in args.sbatch]
-    # SLURM's own variables tell jax host, port, count and number; srun no longer inherits cpus-per-task by itself.
+    # jax reads host, port, number and index of processes from SLURM's variables; srun does not inherit cpus-per-task.
     cores = f" --cpus-per-task={args.cpus_per_task}" if args.cpus_per_task else ""
     output = shlex.quote(f"{logs}/%j-%t.log")
     again = f'[ -n "$stopped" ] && [ "$status" = 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {args.max_requeues} ]'
@@ -102,7 +104,7 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
             "",
             *args.setup,
             "stopped= signalled=",
-            "# To the processes, as srun would kill them on SIGTERM. What SLURM sends by itself reaches them too.",
+            "# Signal the processes, not srun, which would kill them. SIGTERM from SLURM itself reaches them, too.",
             "trap 'stopped=1 signalled=1; scancel --signal=TERM \"$SLURM_JOB_ID\"' USR1",
             "trap 'signalled=1' TERM",
             f"srun --kill-on-bad-exit=1 --open-mode=append{cores} --output={output} \\",
@@ -122,7 +124,7 @@ def script(job: Job, *, args: argparse.Namespace, logs: Path) -> str:
 def _tasks(args: argparse.Namespace) -> int:
     """Check the flags; return the number of processes of a node."""
     if args.time and not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", args.time):
-        raise UserError(f"--time must be as 30, 12:00:00 or 2-00:00:00 (minutes, hours or days), got {args.time!r}")
+        raise UserError(f"--time must be 30, 12:00:00 or 2-00:00:00 in form (minutes, hours, days), got {args.time!r}")
     for name in ("nodes", "tasks_per_node", "cpus_per_task"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
@@ -130,7 +132,7 @@ def _tasks(args: argparse.Namespace) -> int:
     if args.gpus_per_node and tasks != args.gpus_per_node:
         raise UserError(
             f"--tasks_per_node={tasks} must be equal to --gpus_per_node={args.gpus_per_node}: jax gives each "
-            "SLURM process one GPU; leave --tasks_per_node away"
+            "SLURM process one GPU; omit --tasks_per_node"
         )
     return tasks
 

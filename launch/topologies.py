@@ -12,9 +12,9 @@ class Slice:
     """A TPU slice.
 
     Attributes:
-      accelerator: what GKE's node label cloud.google.com/gke-tpu-accelerator says.
-      topology: its chips, as "16x16" or "4x4x8".
-      hosts: virtual machines, which is processes.
+      accelerator: value of GKE's node label cloud.google.com/gke-tpu-accelerator.
+      topology: chips along each axis, such as "16x16" or "4x4x8".
+      hosts: number of virtual machines, each with one process.
       chips_per_host: chips of each.
     """
 
@@ -25,7 +25,7 @@ class Slice:
 
     @property
     def chips(self) -> int:
-        """Chips of the slice."""
+        """Number of chips of the slice."""
         return self.hosts * self.chips_per_host
 
 
@@ -40,7 +40,7 @@ def tpu_slice(*, tpu: str, topology: str) -> Slice:
     chip, sides = CHIPS[tpu], topology.split("x")
     if not all(side.isdecimal() and int(side) for side in sides):
         example = "16x16" if chip.ici_dims == 2 else "4x4x8"
-        raise UserError(f"--topology of {tpu} has {chip.ici_dims} sides, as {example}; got {topology!r}")
+        raise UserError(f"--topology of {tpu} has {chip.ici_dims} sides, such as {example}; got {topology!r}")
     shape = tuple(map(int, sides))
     chip.check_slice(shape, flag=f"--topology={topology}")
     hosts = chip.hosts(shape)

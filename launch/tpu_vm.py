@@ -1,6 +1,7 @@
 """Several processes on Cloud TPU virtual machines: one command on every host, by gcloud."""
 
 import argparse
+import json
 import shlex
 import shutil
 import subprocess
@@ -14,28 +15,28 @@ def add_flags(group: Any) -> None:
     """Add the flags of this backend to an argparse group."""
     group.add_argument("--tpu_name", required=True, help="name of the TPU VM")
     group.add_argument("--zone", required=True, help="its zone")
-    group.add_argument("--project", default="", help="its project; default gcloud's")
-    group.add_argument("--create", default="", metavar="TYPE", help="queue for this TPU first, as v5litepod-256")
-    group.add_argument("--runtime_version", default="", help="with --create: the software, as v2-alpha-tpuv5-lite")
+    group.add_argument("--project", default="", help="its project; by default gcloud's")
+    group.add_argument("--create", default="", metavar="TYPE", help="queue for such a TPU first, as v5litepod-256")
+    group.add_argument("--runtime_version", default="", help="with --create: the software, such as v2-alpha-tpuv5-lite")
     group.add_argument("--spot", action="store_true", help="with --create: spot capacity")
-    group.add_argument("--dir", default="", help="folder on the hosts to run in; default the home")
-    group.add_argument("--setup", action="append", default=[], metavar="LINE", help="a shell line that runs before")
+    group.add_argument("--dir", default="", help="folder on the hosts to run in; by default the home")
+    group.add_argument("--setup", action="append", default=[], metavar="LINE", help="a shell line to run first")
     group.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable")
     group.add_argument("--python", default="python3", help="the Python on the hosts")
 
 
 def launch(job: Job, *, args: argparse.Namespace) -> int:
-    """Run `job` on all hosts of the TPU VM and stay until it has ended; the lines of all hosts are shown.
+    """Run `job` on all hosts of the TPU VM, show their output, and wait until it has ended.
 
     Returns:
       gcloud's exit status.
 
     Raises:
-      UserError: flags that contradict each other, or no gcloud here.
+      UserError: flags that contradict each other, or no gcloud on this machine.
     """
     commands = gcloud_commands(job, args=args)
     if args.dry_run:
-        print("\n".join(shlex.join(command) for command in commands))
+        print(json.dumps({"commands": commands}) if args.json else "\n".join(map(shlex.join, commands)))
         return 0
     if shutil.which("gcloud") is None:
         raise UserError("gcloud is not installed here; --dry_run prints the commands")
@@ -47,7 +48,7 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
 
 
 def gcloud_commands(job: Job, *, args: argparse.Namespace) -> list[list[str]]:
-    """Return the commands: the queued resource if one is to be made and the wait for it, then the run on all hosts.
+    """Return the commands: with --create the queued resource and the wait for it, then the run on all hosts.
 
     Raises:
       UserError: flags that contradict each other.
@@ -55,7 +56,7 @@ def gcloud_commands(job: Job, *, args: argparse.Namespace) -> list[list[str]]:
     if bool(args.create) != bool(args.runtime_version):
         raise UserError("--create TYPE and --runtime_version VERSION go together")
     if args.spot and not args.create:
-        raise UserError("--spot means something with --create TYPE alone: it says what kind of capacity to queue for")
+        raise UserError("--spot is the kind of capacity to queue for; it needs --create TYPE")
     where = [f"--zone={args.zone}", *([f"--project={args.project}"] if args.project else [])]
     tpus = ["gcloud", "compute", "tpus"]
     commands = []

@@ -1,4 +1,4 @@
-"""Processes that live and die together: their lines, their logs, their ends."""
+"""A group of processes that start and end together: their output, logs and exit statuses."""
 
 import collections
 import contextlib
@@ -19,14 +19,14 @@ _POLL_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Member:
+class ProcessSpec:
     """One process to start.
 
     Attributes:
-      number: from 0.
+      number: index from 0.
       command: program and arguments.
-      env: what its environment has beside this process's.
-      log: file that gets all it prints; appended to.
+      env: variables to add to the environment of this process.
+      log: file to which all its output is appended.
     """
 
     number: int
@@ -35,19 +35,19 @@ class Member:
     log: Path
 
 
-class Pack:
-    """Starts the members, shows what they print, and ends all when one fails.
+class ProcessGroup:
+    """Starts processes, shows their output, and ends all when one fails.
 
     Attributes:
       stopped: whether a signal to this process ended the run.
     """
 
-    def __init__(self, members: Sequence[Member], *, grace_s: float):
-        """Take the members; `grace_s` seconds lie between asking the others to end and killing them."""
+    def __init__(self, specs: Sequence[ProcessSpec], *, grace_s: float):
+        """Store the specs; processes that do not end within `grace_s` seconds of SIGTERM are killed."""
         self.stopped = False
-        self._members, self._grace_s = members, grace_s
+        self._specs, self._grace_s = specs, grace_s
         self._processes: list[subprocess.Popen[str]] = []
-        self._last: list[collections.deque[str]] = [collections.deque(maxlen=_LAST_LINES) for _ in members]
+        self._last: list[collections.deque[str]] = [collections.deque(maxlen=_LAST_LINES) for _ in specs]
         self._print_lock = threading.Lock()
 
     def run(self) -> int:
@@ -55,28 +55,28 @@ class Pack:
         with self._signals():
             readers = []
             try:
-                for member in self._members:
-                    self._start(member)
+                for spec in self._specs:
+                    self._start(spec)
                 readers = [
                     threading.Thread(target=self._read, args=(m, p), name=f"twinreel-launch-{m.number}", daemon=True)
-                    for m, p in zip(self._members, self._processes, strict=True)
+                    for m, p in zip(self._specs, self._processes, strict=True)
                 ]
                 for reader in readers:
                     reader.start()
-                culprit = self._wait()
+                failed = self._wait()
             finally:
                 self._end_all()
             for reader in readers:
                 reader.join(timeout=10.0)
-        return 0 if culprit is None else self._blame(culprit)
+        return 0 if failed is None else self._report(failed)
 
-    def _start(self, member: Member) -> None:
-        member.log.parent.mkdir(parents=True, exist_ok=True)
-        # A session of its own: Ctrl-C on the terminal would otherwise reach it twice, and the second one interrupts.
+    def _start(self, spec: ProcessSpec) -> None:
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        # A session of its own: otherwise Ctrl-C on the terminal would reach it twice, and the second one interrupts.
         self._processes.append(
             subprocess.Popen(
-                member.command,
-                env=os.environ | member.env,
+                spec.command,
+                env=os.environ | spec.env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -86,31 +86,31 @@ class Pack:
             )
         )
 
-    def _read(self, member: Member, process: subprocess.Popen[str]) -> None:
+    def _read(self, spec: ProcessSpec, process: subprocess.Popen[str]) -> None:
         stream: IO[str] | None = process.stdout
         assert stream is not None
-        with stream, member.log.open("a", encoding="utf-8") as log:
+        with stream, spec.log.open("a", encoding="utf-8") as log:
             for line in stream:
                 log.write(line)
                 log.flush()
-                self._last[member.number].append(line.rstrip("\n"))
+                self._last[spec.number].append(line.rstrip("\n"))
                 with self._print_lock:
-                    print(f"[{member.number}] {line}", end="" if line.endswith("\n") else "\n", flush=True)
+                    print(f"[{spec.number}] {line}", end="" if line.endswith("\n") else "\n", flush=True)
 
     def _wait(self) -> int | None:
         """Wait until all have ended or one has failed; return the number of the one that failed."""
         while True:
             codes = [process.poll() for process in self._processes]
-            failed = [i for i, code in enumerate(codes) if code not in (None, 0)]
-            if failed:
-                # When one dies jax aborts the others soon after, so that both may be seen at once.
-                return min(failed, key=lambda i: (codes[i] == -signal.SIGABRT, i))
+            failures = [i for i, code in enumerate(codes) if code not in (None, 0)]
+            if failures:
+                # When one dies, jax aborts the others soon after, so that several may have failed by now.
+                return min(failures, key=lambda i: (codes[i] == -signal.SIGABRT, i))
             if all(code == 0 for code in codes):
                 return None
             time.sleep(_POLL_S)
 
     def _end_all(self) -> None:
-        """Ask those that still run to end, and kill them after the grace."""
+        """Send SIGTERM to the processes that still run, and SIGKILL after the grace period."""
         running = [process for process in self._processes if process.poll() is None]
         for process in running:
             _send(process, signal.SIGTERM)
@@ -122,18 +122,18 @@ class Pack:
                 _send(process, signal.SIGKILL)
                 process.wait()
 
-    def _blame(self, culprit: int) -> int:
-        code, member = self._processes[culprit].returncode, self._members[culprit]
+    def _report(self, failed: int) -> int:
+        code, spec = self._processes[failed].returncode, self._specs[failed]
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        lines = "\n".join(f"  {line}" for line in self._last[culprit])
-        others = len(self._members) - 1
+        lines = "\n".join(f"  {line}" for line in self._last[failed])
+        others = len(self._specs) - 1
         ended = f"; the {others} other{'s were' if others > 1 else ' was'} ended" if others else ""
-        print(f"launch: process {culprit} {how}{ended}. Its last lines ({member.log}):\n{lines}", file=sys.stderr)
+        print(f"launch: process {failed} {how}{ended}. Its last lines ({spec.log}):\n{lines}", file=sys.stderr)
         return 128 - code if code < 0 else code
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Pass SIGINT and SIGTERM on as SIGTERM, which makes a run save and end; a second SIGINT kills."""
+        """Forward SIGINT and SIGTERM as SIGTERM, on which a run saves and ends; a second SIGINT kills."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             del frame
@@ -150,7 +150,7 @@ class Pack:
 
 
 def _send(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Signal a process; SIGKILL goes to all that it has started as well."""
+    """Signal a process; SIGKILL also goes to all processes that it has started."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:

@@ -1,1 +1,1 @@
-"""`twinreel plan`: compile a config's train step for a pod without the pod, and say what it would cost."""
+"""`twinreel plan`: compile a config's train step for a pod without the pod; memory, time and cost."""

@@ -1,4 +1,4 @@
-"""Three changes to a config that does not fit: remat policy, microbatch, fsdp size; each tried until it fits."""
+"""Changes to a config that does not fit: remat policy, microbatch, fsdp size; each is compiled until one fits."""
 
 import dataclasses
 import math
@@ -18,12 +18,12 @@ from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, tra
 from .topology import Topology
 
 REMAT = ("none", "dots", "dots_no_batch", "full")
-"""Rematerialisation policies, from the one that keeps most to the one that keeps least."""
+"""Rematerialisation policies, from the one that stores most to the one that stores least."""
 
 FIELDS = {"remat": "model.remat", "microbatch": "loss.microbatch", "fsdp": "mesh.fsdp"}
-"""Kind of change -> its field."""
+"""Kind of change -> its config field."""
 
-_MOST = 3  # programs that are compiled for one kind of change
+_MAX_TRIES = 3  # programs that are compiled for one kind of change
 
 
 def find_changes(
@@ -34,55 +34,55 @@ def find_changes(
     topology: Topology,
     devices: Sequence[Any],
     assumptions: Assumptions,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Try one kind of change after the other, each until the step fits.
+    """Try one kind of change after another, each until the step fits.
 
     Args:
-      config: the one that does not fit.
+      config: a config that does not fit.
       traced: its step, in the largest phase of the run; the changes are tried in the same phase.
-      failed: what the compiler said.
-      topology: of the devices.
-      devices: from `topology_devices`.
+      failed: the compiler's report.
+      topology: the chips.
+      devices: their devices, from `topology_devices`.
       assumptions: of the time estimate.
-      say: told what is being compiled.
+      progress: called with a line for each program that is compiled.
 
     Returns:
-      One entry for each kind that the config leaves room for: `kind` ("remat", "microbatch", "fsdp"), `changes`
-      (config field -> value), `fits`, `memory_bytes` (on a chip), `time` as of `plan`.
+      One dict for each kind that the config leaves room for: `kind` ("remat", "microbatch", "fsdp"), `changes` (config
+      field -> value), `fits`, `memory_bytes` (on a chip), `time` as in `plan`.
     """
     found = []
     for kind, steps in _ladders(config, traced=traced, failed=failed).items():
         best = None
         for changes in steps:
-            say(f"does not fit; trying {words(changes)}")
+            progress(f"does not fit; trying {describe_changes(changes)}")
             try:
                 step = trace(changed(config, changes), devices=devices, phase=traced.phase)
                 compiled = compile_traced(step, topology=topology, assumptions=assumptions)
-            except UserError as error:  # a size that does not divide: not a change to propose
-                say(f"  not possible: {error}")
+            except UserError as error:  # a size that does not divide
+                progress(f"  not possible: {error}")
                 continue
-            best = entry(changes, compiled=compiled) | {"kind": kind}
+            best = summary(changes, compiled=compiled) | {"kind": kind}
             if best["fits"]:
                 break
         if best is None:
-            say(f"does not fit; config.{FIELDS[kind]} leaves no room for a change")
+            progress(f"does not fit; config.{FIELDS[kind]} cannot be changed further")
         else:
             found.append(best)
     return found
 
 
-def words(changes: Mapping[str, Any]) -> str:
-    """Return changes as they stand in a config.
+def describe_changes(changes: Mapping[str, Any]) -> str:
+    """Return changes as assignments to config fields.
 
-    >>> words({"model.remat": "full", "loss.microbatch": 4})
+    >>> describe_changes({"model.remat": "full", "loss.microbatch": 4})
     "config.model.remat='full', config.loss.microbatch=4"
     """
-    return ", ".join(f"config.{key}={value!r}" for key, value in changes.items()) or "as it is"
+    return ", ".join(f"config.{key}={value!r}" for key, value in changes.items()) or "unchanged"
 
 
 def flags(changes: Mapping[str, Any]) -> str:
-    """Return changes as flags of a command line, quoted for a shell.
+    """Return changes as command-line flags, quoted for a shell.
 
     >>> flags({"model.remat": "full", "loss.microbatch": 4})
     '--config.model.remat=full --config.loss.microbatch=4'
@@ -90,8 +90,8 @@ def flags(changes: Mapping[str, Any]) -> str:
     return " ".join(shlex.quote(f"--config.{key}={value}") for key, value in changes.items())
 
 
-def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
-    """Return what is told of a program that was tried, as JSON values."""
+def summary(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
+    """Return the JSON values of a program that was tried."""
     return {
         "changes": dict(changes),
         "fits": compiled.out_of_memory is None,
@@ -103,12 +103,13 @@ def entry(changes: Mapping[str, Any], *, compiled: Compiled) -> dict[str, Any]:
 
 
 def mesh_changes(config: Config, *, fsdp: int, tensor: int | None = None) -> dict[str, Any]:
-    """Return the changes that lay parameters over fsdp x tensor devices, sharding rules included where none does so.
+    """Return the changes that shard parameters over fsdp x tensor devices, including the sharding rules if need be.
 
     Args:
-      config: a table of rules of its own is kept; of a preset the one that splits over these axes is taken.
-      fsdp: size of the axis.
-      tensor: likewise; None = as it is.
+      config: a table of sharding rules of its own stays; a preset is replaced by the preset that shards over these
+        axes.
+      fsdp: size of the mesh axis.
+      tensor: size of the mesh axis; None = unchanged.
     """
     changes: dict[str, Any] = {"mesh.replica": -1, "mesh.fsdp": fsdp}
     if tensor is not None:
@@ -130,25 +131,25 @@ def _ladders(config: Config, *, traced: Traced, failed: OutOfMemory) -> dict[str
 
 
 def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
-    """Policies that keep less than the present one, from the gentlest."""
+    """Yield policies that store less than the present one, in falling order."""
     now = field_of(ModelOptions, config.model, field="remat")
     start = REMAT.index(now) + 1 if now in REMAT else len(REMAT) - 1
-    yield from ({"model.remat": policy} for policy in REMAT[start:][-_MOST:])
+    yield from ({"model.remat": policy} for policy in REMAT[start:][-_MAX_TRIES:])
 
 
 def _microbatch_steps(config: Config, *, traced: Traced, failed: OutOfMemory) -> Iterator[dict[str, Any]]:
-    """Parts of the batch, rising: those nearest to what the shortage suggests, and the most there can be."""
+    """Yield numbers of parts of the batch in rising order: those that should suffice, and the largest possible one."""
     now = section(LossOptions, config.loss, name="loss").microbatch
     rows = config.data.batch_size // traced.parts.ways
     room = max(1, (failed.limit or 0) - traced.parts.standing_bytes)
     wanted = now * max(2.0, (failed.needed or 0) / room)
     larger = [parts for parts in range(now + 1, rows + 1) if rows % parts == 0]
-    nearest = sorted(larger, key=lambda parts: abs(math.log(parts / wanted)))[: _MOST - 1]
+    nearest = sorted(larger, key=lambda parts: abs(math.log(parts / wanted)))[: _MAX_TRIES - 1]
     yield from ({"loss.microbatch": parts} for parts in sorted({*nearest, *larger[-1:]}))
 
 
 def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:
-    """Larger fsdp sizes, up to all devices."""
+    """Yield larger fsdp sizes, up to all devices."""
     now, most = traced.mesh.shape["fsdp"], traced.parts.ways
     sizes = [size for size in (4, 16, 64, 256, most) if now < size <= most and most % size == 0]
-    yield from (mesh_changes(config, fsdp=size) for size in sorted(set(sizes))[-_MOST:])
+    yield from (mesh_changes(config, fsdp=size) for size in sorted(set(sizes))[-_MAX_TRIES:])

@@ -1,11 +1,10 @@
-"""`twinreel plan`: what a config would need and cost on chips that are not here."""
+"""`twinreel plan`: the memory, time and cost of a config's train step on chips that are not here."""
 
 import dataclasses
 import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.config import Config, load_config
@@ -15,53 +14,51 @@ from ..pretrain.synthetic import batch_like
 from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace_phases
 from .topology import Topology, parse_topology, topology_devices
 
-DESCRIPTION = """Compile the real train step of a config for a pod, with the real TPU compiler and without a TPU.
+DESCRIPTION = """Find out, before you reserve hardware, whether a config's train step fits and what the run will cost.
 
-  twinreel plan --config clip_b16 --topology v5e-256
-  twinreel plan --config clip_b16 --topology v5e-256 --config.mesh.fsdp=16 --json plan.json
-  twinreel plan --config clip_b16 --topology v5e-256 --search --workdir runs/search
+  twinreel plan --config base_1b --topology v5e-256
+  twinreel plan --config base_1b --topology v5e-256 --config.mesh.fsdp=16 --json > plan.json
+  twinreel plan --config base_1b --topology v5e-256 --search --workdir runs/search
   twinreel plan --config demo --topology cpu-8
 
-Prints what a chip's memory holds, FLOPs, what the chips send to each other by mesh axis, an estimate of step time and
-MFU with its assumptions, the input rate that each host must deliver, checkpoint size, hours and chip-hours. If the step
-does not fit, it says what is largest and which changes make it fit, having compiled them.
+Compiles the train step that `pretrain` runs, with the real TPU compiler; no TPU and no network are used. Prints the
+memory of a chip by kind, FLOPs, collectives by mesh axis, estimates of step time and MFU with their assumptions, the
+input rate that each host must deliver, the checkpoint size, hours and chip-hours. If the step does not fit, it prints
+the largest allocations and the changes to the config with which it fits; these have been compiled, too.
+
+--search compiles the most promising combinations of mesh shape, remat policy and microbatch and ranks them by step
+time; running the same command again resumes an interrupted search.
 
 Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256 (TensorCores, two to a chip, as Google Cloud counts: v5p-256 is 128
 chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; cpu-8 for
-fake devices, where libtpu is not installed (pip install 'twinreel[plan]'). Nothing is allocated, no network is used.
+fake devices, where the TPU compiler is not installed (pip install 'twinreel[plan]').
 
-Memory and collectives are the compiler's; the time is an estimate (`--matmul` ... set its assumptions)."""
+Memory and collectives come from the compiler; the time is an estimate (--matmul and others set its assumptions). The
+exit status is 0 if the step fits (with --search: if any does), else 1."""
 
-_JPEG_BYTES_PER_SQUARE = 19e3 / 240**2  # by the short side squared: 19 kB at 240, as measured (bench/README.md)
+_JPEG_BYTES_PER_SQUARE = 19e3 / 240**2  # per pixel of the squared short side: 19 kB at 240, measured (bench/README.md)
 _STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 0 = it fits (with --search: something does), 1 = it does not."""
+    """Run the verb; return 0 if the step fits (with --search: if any does), else 1."""
     parser = Parser(verb="plan", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--topology", required=True, help="chips to plan for: v5e-256, v5p:8x8x8, cpu-8 ...")
-    parser.add_argument("--slices", type=int, default=1, help="so many of them, joined by the hosts' network")
-    parser.add_argument(
-        "--json", default="", metavar="FILE", help="also write everything to this file; - = print it alone"
-    )
-    parser.add_argument("--search", action="store_true", help="try mesh shapes, remat and microbatch; rank what fits")
-    parser.add_argument("--tries", type=int, default=12, help="with --search: the most programs to compile")
-    parser.add_argument(
-        "--workdir", default="runs/plan", help="with --search: folder of search.jsonl; it is gone on with"
-    )
-    parser.add_argument(
-        "--no_advice", action="store_true", help="if it does not fit, do not look for changes that would"
-    )
+    parser.add_argument("--topology", required=True, help="chips to plan for, such as v5e-256, v5p:8x8x8, cpu-8")
+    parser.add_argument("--slices", type=int, default=1, help="number of slices, joined by the hosts' network")
+    parser.add_json()
+    parser.add_argument("--search", action="store_true", help="rank mesh shapes, remat policies and microbatches")
+    parser.add_argument("--tries", type=int, default=12, help="with --search: number of programs to compile")
+    parser.add_argument("--workdir", default="runs/plan", help="with --search: folder of search.jsonl, the results")
+    parser.add_argument("--no_advice", action="store_true", help="if it does not fit, do not look for changes")
     for field in dataclasses.fields(Assumptions):
         parser.add_argument(f"--{field.name}", type=float, default=field.default, help=_SHARES[field.name])
     args, overrides = parser.parse(argv)
     assumptions = Assumptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)})
     config = load_config(args.config, overrides=overrides)
     topology = parse_topology(args.topology, slices=args.slices)
-    from ..plan import report, search
+    from . import report, search
 
-    quiet = args.json == "-"
     if args.search:
         found = search.search(
             config,
@@ -69,30 +66,29 @@ def main(argv: list[str]) -> int:
             assumptions=assumptions,
             workdir=folder(args.workdir, flag="--workdir"),
             tries=args.tries,
-            quiet=quiet,
+            quiet=args.json,
         )
         result: dict[str, Any] = {"topology": topology_facts(topology)} | found
         show = report.print_search
     else:
         result = plan(
-            config, topology=topology, assumptions=assumptions, advise=not args.no_advice, say=_say(quiet=quiet)
+            config,
+            topology=topology,
+            assumptions=assumptions,
+            advise=not args.no_advice,
+            progress=_progress(quiet=args.json),
         )
         show = report.print_plan
-    if quiet:
-        print(json.dumps(result))
-    else:
-        show(result)
-    if args.json and not quiet:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result)) if args.json else show(result)
     return 0 if result["fits"] else 1
 
 
 _SHARES = {
-    "matmul": "share of the chip's peak that matrix products reach",
-    "hbm": "share of the memory's bandwidth",
-    "links": "share of the bandwidth of the links between chips (ICI)",
-    "network": "share of the bandwidth of the hosts' network (DCN)",
-    "overlap": "share of the time of sending that hides behind computing",
+    "matmul": "assumed share of the chip's peak FLOP/s that matrix products reach",
+    "hbm": "assumed share of the memory bandwidth",
+    "links": "assumed share of the bandwidth of the links between chips (ICI)",
+    "network": "assumed share of the bandwidth of the hosts' network (DCN)",
+    "overlap": "assumed share of communication that overlaps with compute",
 }
 
 
@@ -102,39 +98,39 @@ def plan(
     topology: Topology,
     assumptions: Assumptions | None = None,
     advise: bool = True,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Compile a config's step for a topology and say what it needs and costs.
+    """Compile a config's step for a topology; return its memory, time and cost.
 
     Args:
       config: as for `pretrain`; nothing is read from `config.data.dir`.
       topology: from `parse_topology`.
       assumptions: of the time estimate.
       advise: if the step does not fit, look for changes that make it fit.
-      say: told what is being done.
+      progress: called with a line of progress.
 
     Returns:
       JSON values: `fits`, `topology`, `mesh`, `vocabulary`, `memory` (bytes on a chip by kind, None if it does not
-      fit), `out_of_memory` (`needed` and `limit` None if the compiler lacks another memory than HBM), `flops` (per
-      chip), `collectives`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`,
-      `assumptions`, `compile_s`, and with advice `advice`. Of a run with several phases (`phases`: each with its steps,
-      memory and time) all that is of one step is of `phase`, the largest; it fits if all do, the run's hours are those
-      of all its steps, and the input rate is that of the fastest.
+      fit), `out_of_memory` (`needed` and `limit` are None if the memory that is short is not HBM), `flops` (per chip),
+      `collectives`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`, `assumptions`,
+      `compile_s`, and `advice` if there is any. A run with several phases is described in `phases` (steps, memory and
+      time of each). Figures of one step are then those of `phase`, the largest; the run fits if all phases do; its
+      hours are those of all steps; the input rate is that of the fastest phase.
     """
     from .advice import find_changes
 
     assumptions = assumptions or Assumptions()
     devices = topology_devices(topology)
-    say(f"tracing the step for {topology}")
+    progress(f"tracing the step for {topology}")
     planned = []
     phases = trace_phases(config, devices=devices)
     for traced in phases:
         name = f" of phase {traced.phase!r}" if len(phases) > 1 else ""
-        say(f"compiling the step{name} ({traced.trace_s:.0f} s for the trace)")
+        progress(f"compiling the step{name} ({traced.trace_s:.0f} s for the trace)")
         planned.append(Planned(traced, compile_traced(traced, topology=topology, assumptions=assumptions)))
     result = describe(config, planned=planned, topology=topology, assumptions=assumptions)
     traced, failed = largest(planned).traced, largest(planned).compiled.out_of_memory
-    if failed is not None and failed.needed is not None and advise:  # without the numbers no change is better
+    if failed is not None and failed.needed is not None and advise:  # without the numbers, changes cannot be compared
         result["advice"] = find_changes(
             config,
             traced=traced,
@@ -142,7 +138,7 @@ def plan(
             topology=topology,
             devices=devices,
             assumptions=assumptions,
-            say=say,
+            progress=progress,
         )
     return result
 
@@ -155,19 +151,19 @@ class Planned(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What a chip would have to hold, as the compiler says; 0 where it does not."""
+        """Bytes that a chip would hold, according to the compiler; 0 where it does not report them."""
         if self.compiled.out_of_memory is not None:
             return self.compiled.out_of_memory.needed or 0
         return self.compiled.memory.total if self.compiled.memory else 0
 
     @property
     def step_s(self) -> float | None:
-        """Seconds of a step; None if not known."""
+        """Seconds of a step; None if unknown."""
         return self.compiled.estimate.step_s if self.compiled.estimate else None
 
 
 def largest(planned: Sequence[Planned]) -> Planned:
-    """Return the phase that needs the most memory; one that does not fit before all that do."""
+    """Return the phase that needs the most memory; phases that do not fit come before all others."""
     return max(planned, key=lambda one: (one.compiled.out_of_memory is not None, one.bytes, one.traced.kept))
 
 
@@ -188,7 +184,7 @@ def describe(
         "parameters": sum(math.prod(x.shape) for x in (traced.state.params | traced.state.others).values()),
         "vocabulary": dataclasses.asdict(traced.parts.vocabulary),
         "memory": None if compiled.memory is None else dataclasses.asdict(compiled.memory),
-        "standing_bytes": standing(traced),
+        "resident_bytes": resident_bytes(traced),
         "out_of_memory": None if compiled.out_of_memory is None else dataclasses.asdict(compiled.out_of_memory),
         "flops": {
             "model_per_chip": traced.flops.model / chips,
@@ -219,10 +215,10 @@ def _phase(one: Planned) -> dict[str, Any]:
 
 
 def topology_facts(topology: Topology) -> dict[str, Any]:
-    """Return what a topology is, as JSON values."""
+    """Return the JSON values of a topology."""
     return {
         "name": topology.name,
-        "words": str(topology),
+        "description": str(topology),
         "chips": topology.chips,
         "hosts": topology.hosts,
         "slices": topology.slices,
@@ -231,8 +227,8 @@ def topology_facts(topology: Topology) -> dict[str, Any]:
     }
 
 
-def standing(traced: Traced) -> dict[str, int]:
-    """Return bytes on one device of what is there whatever the compiler does."""
+def resident_bytes(traced: Traced) -> dict[str, int]:
+    """Return the bytes on one device that do not depend on the compiler, by kind."""
     from ..cost.memory import device_bytes
 
     state = traced.state
@@ -246,11 +242,11 @@ def standing(traced: Traced) -> dict[str, int]:
 
 
 def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str, Any]:
-    """Return what each host must deliver: clips of a step, their bytes, and the rates if the step time is known.
+    """Return the input that each host must deliver: clips of a step, their bytes, and rates if the step time is known.
 
-    `decoded` are the integers that go to the chips. `jpeg` and `sound` (16-bit samples, as records hold them) are what
-    is used of a record, the JPEGs by an estimate; `stored`, both, is the least that is read from storage, as a record
-    is read whole.
+    `decoded` is the integer data that goes to the chips. `jpeg` (an estimate) and `sound` (16-bit samples, as in the
+    records) is the part of a record that is used; `stored`, their sum, is a lower bound for storage, as records are
+    read whole.
     """
     row = batch_like(config, rows=1)
     clips = config.data.batch_size / hosts
@@ -273,7 +269,7 @@ def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str,
 
 
 def run_time(config: Config, *, planned: Sequence[Planned], chips: int) -> dict[str, Any]:
-    """Return the length of the planned run, the steps of each phase by the time of its own step."""
+    """Return the length of the planned run; every phase counts with its own step time."""
     steps = sum(one.traced.steps for one in planned)
     times = [one.traced.steps * one.step_s for one in planned if one.step_s is not None]
     hours = sum(times) / 3600 if len(times) == len(planned) else None
@@ -285,5 +281,5 @@ def run_time(config: Config, *, planned: Sequence[Planned], chips: int) -> dict[
     }
 
 
-def _say(*, quiet: bool) -> Callable[[str], None]:
+def _progress(*, quiet: bool) -> Callable[[str], None]:
     return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A config's train step as a program for devices that need not exist: traced, compiled, measured. Allocates nothing."""
+"""A config's train step as a program for devices that need not exist: traced, compiled, analysed, never allocated."""
 
 import copy
 import dataclasses
@@ -20,7 +20,7 @@ from ..pretrain.step_parts import StepParts, make_parts
 from .topology import Topology
 
 _GIGA = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_USABLE = 63 / 64  # of the memory: the compiler speaks of 15.75 of the 16 GiB of v5e
+_USABLE = 63 / 64  # share of the memory: the compiler reports 15.75 of the 16 GiB of v5e
 _AMOUNT = r"([\d.]+)([KMGT]?)i?B?"
 
 
@@ -30,11 +30,11 @@ class Traced:
 
     Attributes:
       parts: what it is made of.
-      phase: of the run, in which it is taken; None where the objective has no phases.
+      phase: the phase of the run; None where the objective has no phases.
       stage: `jax.stages.Traced`, to lower and compile.
       flops: over all devices.
-      kept: bytes on one device that forward keeps for backward, an estimate.
-      trace_s: seconds that it took.
+      kept: bytes on one device that the forward pass stores for the backward pass, an estimate.
+      trace_s: seconds for tracing.
     """
 
     parts: StepParts
@@ -46,7 +46,7 @@ class Traced:
 
     @property
     def steps(self) -> int:
-        """How many steps of the run are like this one."""
+        """Number of steps of the run in this phase."""
         return self.parts.phases[self.phase]
 
     @property
@@ -67,14 +67,14 @@ class Traced:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutOfMemory:
-    """What the compiler says of a step that does not fit.
+    """The compiler's report of a step that does not fit.
 
     Attributes:
-      needed: bytes that it wants of each chip's main memory (those of the part that it names); None if that is not
-        what it lacks, as when an on-chip memory is too small.
-      limit: bytes that there are of it.
-      largest: (bytes, what) of the largest allocations, where the compiler lists them.
-      message: its own words.
+      needed: bytes needed of each chip's main memory (by the part that the report names); None if another memory is
+        short, such as an on-chip one.
+      limit: bytes available of it.
+      largest: (bytes, description) of the largest allocations, where the compiler lists them.
+      message: the compiler's message.
     """
 
     needed: int | None
@@ -85,16 +85,16 @@ class OutOfMemory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """A compiled step, measured.
+    """A compiled step and its analysis.
 
     Attributes:
-      memory: on one device, by kind; None if the compiler refuses the program.
+      memory: on one device, by kind; None if the compiler rejects the program.
       out_of_memory: why it does not fit; None if it does.
       traffic: collectives by kind and mesh axes.
       hbm_bytes: moved to and from the memory of one device.
-      open_loops: loops of which the program does not say how often they run; above 0 the bytes are lower bounds.
+      open_loops: number of loops of unknown length; above 0 the bytes are lower bounds.
       estimate: of its time; None on fake devices and where it does not fit.
-      compile_s: seconds that it took.
+      compile_s: seconds for compiling.
     """
 
     memory: Memory | None
@@ -136,7 +136,7 @@ def trace_phases(config: Config, *, devices: Sequence[Any]) -> list[Traced]:
 
 
 def trace(config: Config, *, devices: Sequence[Any], phase: Hashable | None = None) -> Traced:
-    """Trace the step of one phase, None = that of step 0; errors as of `trace_phases`."""
+    """Trace the step of one phase, None = that of step 0; raises as `trace_phases`."""
     parts = make_parts(config, devices=devices)
     return _trace(config, parts=parts, phase=next(iter(parts.phases)) if phase is None else phase)
 
@@ -156,7 +156,7 @@ def _trace(config: Config, *, parts: StepParts, phase: Hashable | None) -> Trace
 
 
 def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptions) -> Compiled:
-    """Compile a traced step with the compiler of its devices and measure it; a step that does not fit is an answer."""
+    """Compile a traced step with the compiler of its devices and analyse it; one that does not fit is a result, too."""
     import jax
 
     start = time.perf_counter()
@@ -204,7 +204,7 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
 
 
 def _too_large(memory: Memory | None, *, topology: Topology) -> OutOfMemory | None:
-    """Return why a program that compiles does not fit: the compiler compares its temporaries alone with the memory."""
+    """Return why a compiled program does not fit, if so: the compiler checks its temporaries only."""
     if memory is None or topology.chip is None:
         return None
     limit = int(topology.chip.hbm_bytes * _USABLE)
@@ -214,7 +214,7 @@ def _too_large(memory: Memory | None, *, topology: Topology) -> OutOfMemory | No
         needed=memory.total,
         limit=limit,
         largest=(),
-        message="it compiles, but state, batch, temporaries and program together are more than a chip's memory",
+        message="it compiles, but state, batch, temporaries and program together exceed a chip's memory",
     )
 
 
@@ -224,7 +224,7 @@ def checkpoint_bytes(state: Any) -> int:
 
 
 def parse_out_of_memory(message: str) -> OutOfMemory:
-    """Read the TPU compiler's report of a program that does not fit; not all such are of a chip's main memory.
+    """Parse the TPU compiler's report of a program that does not fit; some concern other memories than a chip's HBM.
 
     >>> report = parse_out_of_memory("RESOURCE_EXHAUSTED: ... temporaries (50.73G) exceeds available HBM (15.75G).")
     >>> report.needed // 2**30, report.limit // 2**30

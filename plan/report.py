@@ -1,4 +1,4 @@
-"""Prints a plan for people."""
+"""Print a plan as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .advice import flags, words
+from .advice import describe_changes, flags
 
 _KINDS = {
     "parameters": "parameters",
@@ -24,7 +24,7 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
     """Print what `plan.plan` returns."""
     console = console or Console(soft_wrap=True)
     mesh = " x ".join(f"{axis}={size}" for axis, size in result["mesh"].items())
-    console.print(f"[bold]{result['topology']['words']}[/], mesh {mesh}, global batch {result['batch_size']:,}")
+    console.print(f"[bold]{result['topology']['description']}[/], mesh {mesh}, global batch {result['batch_size']:,}")
     console.print(f"vocabulary of {result['vocabulary']['size']:,} ({result['vocabulary']['source']})")
     if len(result["phases"]) > 1:
         console.print(_phases(result))
@@ -42,14 +42,14 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
     """Print the ranking of `search.search`: a column for each field in which the tries differ."""
     console = console or Console(soft_wrap=True)
     phase = f", in phase {result['phase']!r}, the largest" if result["phase"] else ""
-    table = Table(title=f"what fits on {result['topology']['words']}, fastest first{phase}", title_justify="left")
+    table = Table(title=f"fits on {result['topology']['description']}, fastest first{phase}", title_justify="left")
     tries = [one["changes"] for one in result["ranked"]]
     varied, same = _varied(tries)
     for name in (*(field.split(".")[-1] for field in varied), "memory", "step", "MFU"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound by")
     for one in result["ranked"]:
-        values = [str(one["changes"].get(name, "as it is")) for name in varied]
+        values = [str(one["changes"].get(name, "unchanged")) for name in varied]
         if not one["fits"]:
             table.add_row(*values, "[red]does not fit[/]", "", "", "")
             continue
@@ -57,30 +57,30 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
         table.add_row(
             *values,
             size(one["memory_bytes"]),
-            f"{1e3 * time['step_s']:.0f} ms" if time else "not known",
+            f"{1e3 * time['step_s']:.0f} ms" if time else "unknown",
             f"{100 * time['mfu']:.1f} %" if time else "",
             time.get("bound", ""),
         )
     if result["ranked"]:
         console.print(table)
     if same:
-        console.print(f"all with {words(same)}")
+        console.print(f"all have {describe_changes(same)}")
     for name, reason in result["refused"].items():
-        console.print(f"not possible: {name} ({escape(reason)})")
+        console.print(f"impossible: {name} ({escape(reason)})")
     if result["fits"]:
-        console.print(f"the first as flags: {flags(tries[0])}")
+        console.print(f"the fastest as flags: {flags(tries[0])}")
         return
     least, there = result["least"], result["topology"]["hbm_bytes"]
     has = f"; a chip has {size(there)}" if there else ""
     console.print(
         f"[bold red]nothing fits[/]: the smallest estimate is {size(least['bytes'])} a chip, with "
-        f"{words(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
+        f"{describe_changes(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
         "config.data.batch_size, config.loss.form='blockwise', fewer frames, or smaller towers."
     )
 
 
 def _varied(tries: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, Any]]:
-    """Return the fields in which tries differ, in their order, and the others with their value."""
+    """Return the fields in which tries differ, in their order, and the common fields with their values."""
     fields = list(dict.fromkeys(name for changes in tries for name in changes))
     values = {name: {repr(changes.get(name)) for changes in tries} for name in fields}
     varied = [name for name in fields if len(values[name]) > 1]
@@ -88,7 +88,7 @@ def _varied(tries: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, An
 
 
 def size(count: float) -> str:
-    """Return bytes as people read them.
+    """Return bytes with a binary prefix.
 
     >>> size(3 * 2**30), size(1536)
     ('3.00 GiB', '1.50 KiB')
@@ -101,7 +101,7 @@ def size(count: float) -> str:
 
 
 def count(number: float) -> str:
-    """Return a large number as people read it.
+    """Return a large number with a decimal prefix.
 
     >>> count(2.5e12), count(31)
     ('2.50 T', '31.00')
@@ -114,17 +114,17 @@ def count(number: float) -> str:
 
 
 def _phases(result: Mapping[str, Any]) -> str:
-    """Say which phase of the run the tables are of, and what the others need."""
+    """Return which phase of the run the tables describe, and the needs of the others."""
     first, others = "", []
     for one in result["phases"]:
         name = f"phase {one['phase']!r} ({one['steps']:,} steps)"
         if one["phase"] == result["phase"]:
-            first = f"memory and cost of a step are those of {name}, the largest"
+            first = f"memory and cost of a step refer to {name}, the largest"
             continue
         time = "" if one["step_s"] is None else f", {1e3 * one['step_s']:,.0f} ms a step"
         memory = f", {size(one['memory_bytes'])}" if one["memory_bytes"] else ""
         others.append(f"{name}: {'fits' if one['fits'] else 'does not fit'}{memory}{time}")
-    return "; ".join([first, *others, "the input rate is that of the fastest"])
+    return "; ".join([first, *others, "the input rate refers to the fastest"])
 
 
 def _memory_table(result: Mapping[str, Any]) -> Table:
@@ -135,12 +135,12 @@ def _memory_table(result: Mapping[str, Any]) -> Table:
         table.add_row(name, size(result["memory"][kind]))
     total, there = sum(result["memory"].values()), result["topology"]["hbm_bytes"]
     table.add_section()
-    table.add_row("in all", size(total) + (f" of {size(there)} ({100 * total / there:.0f} %)" if there else ""))
+    table.add_row("total", size(total) + (f" of {size(there)} ({100 * total / there:.0f} %)" if there else ""))
     return table
 
 
 def _cost_table(result: Mapping[str, Any]) -> Table:
-    table = Table(title="a step and the run", title_justify="left")
+    table = Table(title="one step and the run", title_justify="left")
     table.add_column("quantity")
     table.add_column("value", justify="right")
     flops, time, feed, run = (result[key] for key in ("flops", "time", "input", "run"))
@@ -152,7 +152,7 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
     if time:
         table.add_row("step time (estimate)", f"{1e3 * time['step_s']:,.0f} ms")
         for key, name in (
-            ("compute_s", "computing"),
+            ("compute_s", "compute"),
             ("hbm_s", "memory"),
             ("links_s", "links"),
             ("network_s", "network"),
@@ -178,7 +178,7 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
 
 
 def _collectives_table(result: Mapping[str, Any]) -> Table:
-    least = " (at least: some loops are open)" if result["bytes_are_lower_bound"] else ""
+    least = " (at least: the length of some loops is unknown)" if result["bytes_are_lower_bound"] else ""
     table = Table(title=f"collectives of a step{least}", title_justify="left")
     for name in ("kind", "mesh axes", "over", "calls", "bytes", "sent by a chip"):
         table.add_column(name, justify="left" if name in ("kind", "mesh axes", "over") else "right")
@@ -193,10 +193,10 @@ def _collectives_table(result: Mapping[str, Any]) -> Table:
 def _print_assumptions(result: Mapping[str, Any], *, console: Console) -> None:
     shares = result["assumptions"]
     console.print(
-        f"The time takes for granted: matrix products at {shares['matmul']:.0%} of the peak, memory at "
-        f"{shares['hbm']:.0%} "
-        f"of its bandwidth, links at {shares['links']:.0%}, the hosts' network at {shares['network']:.0%}, and "
-        f"{shares['overlap']:.0%} of sending hidden behind computing. Bound by: {result['time']['bound']}."
+        f"The time estimate assumes matrix products at {shares['matmul']:.0%} of the peak, memory at "
+        f"{shares['hbm']:.0%} of its bandwidth, links at {shares['links']:.0%}, the hosts' network at "
+        f"{shares['network']:.0%}, and {shares['overlap']:.0%} of communication overlapped with compute. "
+        f"Bound by: {result['time']['bound']}."
     )
 
 
@@ -208,20 +208,20 @@ def _print_out_of_memory(result: Mapping[str, Any], *, console: Console) -> None
         console.print("[bold red]does not compile[/]: " + escape(failed["message"].strip().splitlines()[0]))
         return
     console.print(
-        f"[bold red]does not fit[/]: the compiler wants {size(failed['needed'])}, there are {size(failed['limit'])}"
+        f"[bold red]does not fit[/]: the step needs {size(failed['needed'])} of a chip's {size(failed['limit'])}"
     )
-    table = Table(title="what a chip would hold, largest first", title_justify="left")
+    table = Table(title="memory of a chip, largest first", title_justify="left")
     table.add_column("kind")
     table.add_column("size", justify="right")
-    for kind, number in sorted(result["standing_bytes"].items(), key=lambda item: -item[1]):
+    for kind, number in sorted(result["resident_bytes"].items(), key=lambda item: -item[1]):
         table.add_row(kind.replace("_", " "), size(number))
     console.print(table)
     for number, what in failed["largest"][:5]:
         console.print(f"  {size(number):>12}  {what}")
     for one in result.get("advice", []):
-        changes = words(one["changes"])
+        changes = describe_changes(one["changes"])
         if one["fits"]:
             time = f", step {1e3 * one['time']['step_s']:.0f} ms" if one["time"] else ""
             console.print(f"[green]fits[/] with {changes}: {size(one['memory_bytes'])}{time}")
         else:
-            console.print(f"[red]does not fit[/] with {changes} either (the last of this kind that was tried)")
+            console.print(f"[red]does not fit[/] with {changes} either (the last change of this kind that was tried)")

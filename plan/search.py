@@ -1,4 +1,4 @@
-"""`twinreel plan --search`: which mesh shape, remat policy and microbatch make the fastest step that fits."""
+"""`twinreel plan --search`: find the mesh shape, remat policy and microbatch of the fastest step that fits."""
 
 import contextlib
 import hashlib
@@ -21,15 +21,15 @@ from ..models.towers.ast import AudioTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.vivit import VideoTower
 from ..pretrain.step_parts import make_parts
-from .advice import REMAT, entry, mesh_changes, words
+from .advice import REMAT, describe_changes, mesh_changes, summary
 from .program import changed, compile_traced, trace, trace_phases
 from .topology import Topology, topology_devices
 
 _TENSOR = (1, 2, 4)
 _MICROBATCHES = (1, 2, 4, 8, 16, 32)
-# All four names keep what products make, and leave scores, softmax and activation functions to be computed again.
+# The four names store the results of products; scores, softmax and activation functions are recomputed.
 _POLICIES = (*REMAT, "names:qkv,attention,hidden,tokens")
-# The estimate of memory before compiling may be too high by this much: the compiler fuses what it says is kept.
+# The estimate of memory before compiling may be too high by this factor: the compiler fuses operations.
 _DOUBT = 2.0
 
 
@@ -38,23 +38,23 @@ def search(
 ) -> dict[str, Any]:
     """Rank changes to a config by the estimated step time of those that fit.
 
-    Every remat policy with every microbatch is traced once (seconds), which with each mesh shape gives an estimate of
-    memory. Those that cannot fit are dropped, of the rest the `tries` with the fewest FLOPs are compiled. Each result
-    is written to `workdir/search.jsonl` at once: a search that was stopped goes on where it was. Of a run with several
-    phases the largest is looked at.
+    Every remat policy is traced with every microbatch (seconds each), which gives an estimate of memory for each mesh
+    shape. Of the candidates that may fit, the `tries` with the fewest FLOPs are compiled. Each result is appended to
+    `workdir/search.jsonl`, from which an interrupted search resumes. Of a run with several phases only the largest is
+    searched.
 
     Args:
-      config: what is changed.
+      config: the config to change.
       topology: chips to plan for.
       assumptions: of the time estimate.
       workdir: folder of search.jsonl.
-      tries: the most programs to compile; those that were compiled before count.
-      quiet: no progress bar.
+      tries: number of programs to compile, including those of an interrupted search.
+      quiet: show no progress bar.
 
     Returns:
-      JSON values: `fits`, whether anything does; `ranked`, entries of `advice.entry`, those that fit first, the fastest
-      first; `phase`, None of a run with one; `least`, the `changes` with the smallest estimate of memory, and its
-      `bytes`; `refused`, the changes that turned out to be impossible, with the reason.
+      JSON values: `fits`, whether any candidate does; `ranked`, the values of `advice.summary`, those that fit first,
+      in order of step time; `phase`, None for a run with one phase; `least`, the `changes` with the smallest
+      estimate of memory and its `bytes`; `refused`, changes that turned out to be impossible, with the reason.
     """
     devices = topology_devices(topology)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def search(
         chosen = found.promising(topology)[:tries]
         bar = progress.add_task("compiling", total=len(chosen))
         for changes in chosen:
-            name = words(changes)
+            name = describe_changes(changes)
             progress.update(bar, description=f"compiling {name}")
             if name not in done:
                 try:
@@ -75,7 +75,8 @@ def search(
                 except UserError as error:  # sizes that do not divide on this mesh
                     refused[name] = str(error)
                     continue
-                done[name] = entry(changes, compiled=compile_traced(traced, topology=topology, assumptions=assumptions))
+                compiled = compile_traced(traced, topology=topology, assumptions=assumptions)
+                done[name] = summary(changes, compiled=compiled)
                 with file.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps({"key": key, "name": name} | done[name]) + "\n")
             progress.advance(bar)
@@ -91,16 +92,16 @@ def search(
 
 
 def fingerprint(config: Config, *, topology: Topology, assumptions: Assumptions) -> str:
-    """Return what a kept result depends on beside its changes, as a short hash."""
+    """Return a short hash of everything but the changes on which a stored result depends."""
     text = json.dumps([to_json(config), str(topology), str(assumptions)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def meshes(config: Config, *, topology: Topology) -> list[dict[str, Any]]:
-    """Return the mesh shapes to try: parameters whole, or split over 4, 16 ... or all chips of a slice.
+    """Return the mesh shapes to try: parameters replicated, or sharded over 4, 16 ... or all chips of a slice.
 
-    With a preset of sharding rules each is tried with several sizes of tensor where heads and widths divide: of these
-    only the smallest and the largest fsdp. A table of rules of the config's own keeps the config's tensor.
+    With a preset of sharding rules, several sizes of `tensor` are tried where heads and widths divide, each with the
+    smallest and the largest `fsdp` only. With a table of rules of its own, a config keeps its `tensor`.
     """
     chips, own = topology.chips // topology.slices, field_of(make_mesh, config.mesh, field="tensor")
     preset = create_rules(config) in PRESETS.values()
@@ -115,7 +116,7 @@ def meshes(config: Config, *, topology: Topology) -> list[dict[str, Any]]:
 
 
 def _divides(config: Config, *, tensor: int) -> bool:
-    """Tell whether the heads and the width of every tower divide by `tensor`."""
+    """Return whether the heads and the width of every tower divide by `tensor`."""
     towers = {"video": VideoTower, "text": TextTower, "audio": AudioTower}
     sizes = [
         field_of(tower, config.model[name], field=field)
@@ -127,7 +128,7 @@ def _divides(config: Config, *, tensor: int) -> bool:
 
 
 class _Candidate(NamedTuple):
-    """Changes to try: their estimate of memory on a chip, and how good they look (less is better)."""
+    """Changes to try, their estimate of memory on a chip, and their sort key (lower is better)."""
 
     changes: dict[str, Any]
     bytes: float
@@ -139,7 +140,7 @@ class _Candidates(NamedTuple):
     all: list[_Candidate]
 
     def promising(self, topology: Topology) -> list[dict[str, Any]]:
-        """Return those that may fit, the most promising first: few FLOPs, few parts, few splits."""
+        """Return the candidates that may fit, the most promising first: few FLOPs, few parts, few shards."""
         limit = topology.chip.hbm_bytes if topology.chip else float("inf")
         return [one.changes for one in sorted(self.all, key=lambda one: one.order) if one.bytes <= limit]
 
@@ -149,10 +150,10 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
     shapes = []
     for changes in meshes(config, topology=topology):
         with contextlib.suppress(UserError):  # a size that does not divide by this mesh
-            standing = make_parts(changed(config, changes), devices=devices).standing_bytes
-            shapes.append((changes, standing))
+            resident = make_parts(changed(config, changes), devices=devices).standing_bytes
+            shapes.append((changes, resident))
     if not shapes:
-        raise UserError("no mesh shape suits this config; plan without --search says what is wrong with its own")
+        raise UserError("no mesh shape suits this config; run plan without --search to see the error of its own mesh")
     phases = trace_phases(changed(config, shapes[0][0]), devices=devices)
     phase = phases[0].phase if len(phases) > 1 else None
     found, refused = [], None
@@ -163,9 +164,9 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
         except UserError as error:  # a batch that does not divide by so many parts
             refused = error
             continue
-        for changes, standing in shapes:
+        for changes, resident in shapes:
             order = (traced.flops.hardware, kind["loss.microbatch"], changes["mesh.tensor"], changes["mesh.fsdp"])
-            found.append(_Candidate(changes | kind, bytes=standing + traced.kept / _DOUBT, order=order))
+            found.append(_Candidate(changes | kind, bytes=resident + traced.kept / _DOUBT, order=order))
     if not found and refused is not None:
         raise refused
     return _Candidates(phase=phase, all=found)
@@ -179,7 +180,7 @@ def _kinds() -> Iterator[dict[str, Any]]:
 
 
 def _read(file: Path, *, key: str) -> dict[str, dict[str, Any]]:
-    """Return {changes in words: entry} of the results that are kept for this config, topology and assumptions."""
+    """Return {described changes: summary} of the stored results for this config, topology and assumptions."""
     found = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         try:

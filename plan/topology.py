@@ -1,4 +1,4 @@
-"""Names of accelerator topologies, and descriptions of their devices from the TPU compiler; no TPU is needed."""
+"""Names of accelerator topologies, and their devices as the TPU compiler describes them; no TPU is needed."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 from ..base.errors import UserError, unknown
 from ..cost.chips import CHIPS, Chip
 
-# Without these libtpu asks the metadata server of a cloud, which is not there, and refuses a second process.
+# Without these, libtpu queries the metadata server of a cloud, and refuses to load in a second process.
 _OFFLINE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -28,10 +28,10 @@ class Topology:
     """Chips to plan for.
 
     Attributes:
-      name: as the user gave it.
-      chip: what the data sheet says of one; None for fake CPU devices.
+      name: as given by the user.
+      chip: figures of its data sheet; None for fake CPU devices.
       shape: chips along each axis of a slice.
-      slices: how many slices, joined by the hosts' network (DCN).
+      slices: number of slices, joined by the hosts' network (DCN).
     """
 
     name: str
@@ -41,12 +41,12 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """How many chips (or fake devices) there are."""
+        """Number of chips (or fake devices)."""
         return self.slices * math.prod(self.shape)
 
     @property
     def hosts(self) -> int:
-        """How many hosts feed them; fake devices have one."""
+        """Number of hosts; fake devices have one."""
         if self.chip is None:
             return 1
         return self.slices * self.chip.hosts(self.shape)
@@ -71,14 +71,14 @@ def parse_topology(name: str, *, slices: int = 1) -> Topology:
       name: "v5e-256" or "v6e-64" (chips), "v4-128" or "v5p-256" (TensorCores, two to a chip, as Google Cloud counts
         them: v5p-256 is 128 chips), "v5p:8x8x8" (chips along each axis), "cpu-8" or "fake-8" (fake devices). Of v5e and
         v6e a multiple of 256 is that many full slices.
-      slices: how many such slices, joined by the hosts' network.
+      slices: number of such slices, joined by the hosts' network.
 
     Raises:
       UserError: no such generation, or no such size or shape of it.
     """
     match = re.fullmatch(r"(\w+)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
     if not match:
-        raise UserError(f"--topology={name!r} must be like v5e-256, v5p:8x8x8 or cpu-8")
+        raise UserError(f"--topology={name!r} must have a form such as v5e-256, v5p:8x8x8 or cpu-8")
     generation, number, grid = match.groups()
     if slices < 1:
         raise UserError(f"--slices={slices} must be at least 1")
@@ -107,7 +107,7 @@ def _offered(chip: Chip, *, name: str, number: int, slices: int) -> tuple[tuple[
         counted = "TensorCores, two to a chip" if cores > 1 else "chips"
         sizes = ", ".join(f"{chip.name}-{size * cores}" for size in named)
         raise UserError(f"--topology={name!r} is no size of {chip.name} (the number counts {counted}): {sizes}; "
-                        f"or give a shape, as {chip.name}:{'x'.join(map(str, named[64]))}")  # fmt: skip
+                        f"or give a shape, such as {chip.name}:{'x'.join(map(str, named[64]))}")  # fmt: skip
     return named[chips], slices
 
 
@@ -142,7 +142,7 @@ def topology_devices(topology: Topology) -> Sequence[Any]:
             num_slices=topology.slices,
         ).devices
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(f"--topology={topology.name}: the TPU compiler refuses it: {error}") from error
+        raise UserError(f"--topology={topology.name}: the TPU compiler rejects it: {error}") from error
 
 
 def _fake_devices(wanted: int) -> Sequence[Any]:

@@ -33,6 +33,16 @@ def strict_jax():
 
 
 @pytest.fixture(scope="session")
+def media():
+    """The functions of `media_files`, as `media.grey`, `media.tone`, `media.write`."""
+    from types import SimpleNamespace
+
+    from media_files import grey, tone, write_media
+
+    return SimpleNamespace(grey=grey, tone=tone, write=write_media)
+
+
+@pytest.fixture(scope="session")
 def real_dir() -> Path:
     """The folder of real clips (TWINREEL_REAL); tests that need it are skipped where it is absent."""
     folder = Path(os.environ.get("TWINREEL_REAL", ROOT.parent / "shared" / "real"))

@@ -35,6 +35,42 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("bench stp", "bench step"),
+        ("bench chekpoint", "bench checkpoint"),
+        ("benhc", "bench"),
+        ("compare_stp", "bench"),
+    ],
+)
+def test_verbs_of_two_words_are_found_by_either_word(typed, meant, capsys):
+    status, _, err = run(*typed.split(), "--json", capsys=capsys)
+    assert status == 2 and f"did you mean '{meant}" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("argv", [["bench"], ["bench", "--help"], ["bench", "-h"], ["help", "bench"]])
+def test_a_group_of_verbs_lists_them(argv, capsys):
+    status, out, _ = run(*argv, capsys=capsys)
+    lines = {verb: line for verb, (_, line) in cli.VERBS.items() if verb.startswith("bench ")}
+    assert status == 0 and len(lines) == 7
+    assert all(f"  {verb} " in out and line in out for verb, line in lines.items()) and "  pretrain " not in out
+
+
+def test_a_flag_in_the_place_of_a_verb(capsys):
+    status, _, err = run("bench", "--steps", "3", capsys=capsys)
+    assert status == 2 and "`twinreel bench` needs a verb before --steps" in err
+
+
+def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, capsys):
+    def interrupted(name, package):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
+    assert run("prepare", capsys=capsys) == (130, "", "interrupted; run the same command again to resume\n")
+    assert run("bench", "step", capsys=capsys) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
     ("verb", "typed", "meant"),
     [
         ("demo", "--sed", "--seed"),
@@ -52,6 +88,8 @@ def test_an_unknown_verb_suggests_the_nearest(typed, meant, capsys):
         ("bench loss", "--bacth", "--batch"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),
+        ("bench compare_step", "--modle", "--model"),
+        ("bench compare_input", "--wokers", "--workers"),
     ],
 )
 def test_an_unknown_flag_suggests_the_nearest(verb, typed, meant, capsys):

@@ -5,7 +5,7 @@ import importlib.util
 import ml_collections
 import pytest
 
-from twinreel.base.config import difference, flatten, load_config, shipped, to_json
+from twinreel.base.config import CONFIGS, difference, flatten, load_config, shipped, to_json
 from twinreel.base.errors import UserError
 from twinreel.base.section import section
 
@@ -62,7 +62,11 @@ def test_an_integer_fits_a_float_and_text_that_looks_like_a_number_fits_a_string
         ("optimizer=1", r"no field 'optimizer'"),
         ("optimizer.=1", r"no field 'optimizer\.'"),
         ("lr=1", r"no field 'lr'; did you mean 'optimizer\.lr'"),
-        ("optimizer.lr=fast", r"'optimizer\.lr' is of type float, got 'fast'"),
+        ("optimizer.lr=fast", r"config\.optimizer\.lr must be a number, got 'fast'$"),
+        ("optimizer.lr='0.1'", r"config\.optimizer\.lr must be a number, got '0\.1'; write 0\.1"),
+        ("size=5.0", r"config\.size must be an integer, got 5\.0; write 5"),
+        ("size=True", r"config\.size must be an integer, got True"),
+        ("optimizer.betas=0.9", r"config\.optimizer\.betas must be a tuple, got 0\.9; write \(0\.9,\)"),
         ("size", r"no value; write --config\.size=VALUE"),
     ],
 )
@@ -84,6 +88,117 @@ def test_a_field_that_the_file_leaves_to_its_default_can_be_set_and_its_section_
     config = load_config(file, overrides=["optimizer.ema_decay=much"])
     with pytest.raises(UserError, match=r"config\.optimizer\.ema_decay must be a number, got 'much'"):
         section(optimizer, config.optimizer, name="optimizer")
+
+
+def test_one_string_for_a_tuple_is_refused_whether_the_file_lists_the_field_or_not(tmp_path):
+    def optimizer(*, frozen: tuple[str, ...] = ()):
+        return frozen
+
+    for listed in ("frozen=()", ""):
+        path = tmp_path / "mine.py"
+        path.write_text(f"""
+import ml_collections
+
+def get_config():
+    return ml_collections.ConfigDict(dict(optimizer=dict({listed})))
+""")
+        config = load_config(str(path), overrides=["optimizer.frozen=['^text/']"])
+        assert section(optimizer, config.optimizer, name="optimizer") == ("^text/",)
+        for text in ("'^text/'", "('^text/')", "^text/"):
+            with pytest.raises(
+                UserError, match=r"frozen must be a tuple of strings, got '\^text/'; write \('\^text/',\)"
+            ):
+                config = load_config(str(path), overrides=[f"optimizer.frozen={text}"])
+                section(optimizer, config.optimizer, name="optimizer")
+
+
+ARGUMENTS = """
+import ml_collections
+
+def get_config({parameters}):
+    return ml_collections.ConfigDict(dict(got={name}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given", "got"),
+    [
+        ("size: int = 4", "", 4),
+        ("size: int = 4", ":7", 7),
+        ("rate: float = 1.0", ":2", 2.0),
+        ("name: str = 'a'", ":7", "7"),
+        ("name='a'", ":b:c", "b:c"),
+        ("on: bool = False", ":True", True),
+        ("name: int | str = ''", ":7", "7"),
+        ("*names", ":b", ("b",)),
+    ],
+)
+def test_the_argument_is_what_the_signature_declares(tmp_path, parameters, given, got):
+    path = tmp_path / "mine.py"
+    name = parameters.strip("*").split(":")[0].split("=")[0]
+    path.write_text(ARGUMENTS.format(parameters=parameters, name=name))
+    assert load_config(f"{path}{given}").got == got
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given", "message"),
+    [
+        ("size: int = 4", ":abc", r"size \(the argument in --config .*:abc\) must be an integer, got 'abc'"),
+        ("size: int = 4", ":0.5", "must be an integer, got 0.5"),
+        ("on: bool = False", ":maybe", "must be True or False, got 'maybe'"),
+        ("", ":abc", "takes no argument, got 'abc'"),
+        ("*, size=1", ":abc", "takes no argument, got 'abc'"),
+        ("size", "", r"needs an argument \(size\); write --config .*:VALUE"),
+        ("size, depth", ":3", "takes one argument; give 'depth' a default value"),
+    ],
+)
+def test_an_argument_that_does_not_fit_the_signature_is_explained(tmp_path, parameters, given, message):
+    path = tmp_path / "mine.py"
+    path.write_text(ARGUMENTS.format(parameters=parameters, name="1"))
+    with pytest.raises(UserError, match=message):
+        load_config(f"{path}{given}")
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name != "demo_classify"])
+def test_shipped_configs_explain_an_argument_that_they_do_not_take(name):
+    with pytest.raises(UserError, match=r"must be an integer, got 'abc'|takes no argument, got 'abc'"):
+        load_config(f"{name}:abc")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("    return int('x' + arg)", r"failed at .*mine\.py:3: `return int\('x' \+ arg\)`: ValueError: invalid"),
+        ("    return len(5)", r"failed at .*mine\.py:3: .*TypeError: object of type 'int'"),
+        ("    return helper(arg)\n\ndef helper(arg):\n    return {}[arg]", r"mine\.py:6: .*KeyError"),
+        ("    import json\n    return json.loads(arg)", r"mine\.py:4: `return json\.loads\(arg\)`: JSONDecodeError"),
+        ("    return (", r"is not valid Python: .*mine\.py:3: '\(' was never closed"),
+        ("    return 3\n\nimport no_such_module", r"mine\.py:5: .*No module named 'no_such_module'"),
+        ("    arg = 3", r"must return an ml_collections\.ConfigDict, got NoneType; end it with `return c`"),
+        ("    return dict(a=1)", r"must return an ml_collections\.ConfigDict, got dict"),
+    ],
+)
+def test_an_error_inside_a_config_names_the_file_and_the_line(tmp_path, body, message):
+    path = tmp_path / "mine.py"
+    path.write_text(f"\ndef get_config(arg='a'):\n{body}\n")
+    with pytest.raises(UserError, match=message):
+        load_config(str(path))
+
+
+def test_a_path_may_hold_a_colon(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    path = tmp_path / "a:b" / "mine.py"
+    path.write_text(FILE)
+    assert load_config(str(path)).size == 4 and load_config(f"{path}:5").size == 5
+
+
+def test_no_shipped_config_copies_lines_of_another():
+    seen = {}
+    for name in shipped():
+        code = (CONFIGS / f"{name}.py").read_text().split("def get_config")[1].split('"""')[-1]
+        lines = [line.strip() for line in code.splitlines() if line.strip()]
+        for four in zip(*(lines[i:] for i in range(4)), strict=False):
+            assert seen.setdefault(four, name) == name, f"{name} repeats {four}"
 
 
 def test_unknown_configs_are_explained(tmp_path):

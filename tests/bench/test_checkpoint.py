@@ -47,5 +47,5 @@ def test_it_runs_without_tensorflow(tmp_path):
     code = "import sys; from twinreel.__main__ import main; main(sys.argv[1:]); print('tensorflow' in sys.modules)"
     words = ["bench", "checkpoint", "--config", "demo", "--dir", str(tmp_path), "--saves", "1", *SMALL]
     found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-    assert "the loop is blocked by a save" in found.stdout
+    assert "a save blocks the loop" in found.stdout
     assert found.stdout.splitlines()[-1] == "False"

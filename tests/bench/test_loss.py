@@ -32,7 +32,7 @@ def test_what_does_not_fit_is_compiled_only(capsys):
     out = capsys.readouterr().out
     assert " TB " in out  # 4 bytes for each of 4e6 x 4e6 scores are 64 TB, at least
     assert "4,000,000 dense: compiled only: needs" in out
-    assert "4,000,000 blockwise: compiled only: about" in out
+    assert "4,000,000 blockwise: compiled only: estimated at" in out
 
 
 def test_what_takes_too_long_is_compiled_only():

@@ -9,7 +9,8 @@ from rich.console import Console
 from twinreel.__main__ import main as twinreel
 from twinreel.bench import bare
 from twinreel.bench import prepare as bench
-from twinreel.data.manifest import Clip, write_manifest
+from twinreel.bench.films import write_films
+from twinreel.data.manifest import Clip, read_manifest, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 
 
@@ -54,20 +55,22 @@ def test_json(source, capsys):
     assert result["options"]["short_side"] == 24
 
 
-def test_table_and_drawn_shapes(source, capsys, monkeypatch):
+def test_table_and_films_of_its_own(source, capsys, monkeypatch):
     monkeypatch.setattr(bench, "Console", lambda **given: Console(width=120, **given))
-    asked = {}
-
-    def write(out, **given):
-        asked.update(given)
-        return source
-
-    monkeypatch.setattr("twinreel.demo.moving_shapes.write", write)
+    monkeypatch.setattr("twinreel.bench.films.write_films", lambda folder: source)
     assert bench.main(["--workers", "1", "--rounds", "1", "--no-audio"]) == 0
     out = capsys.readouterr().out
     for part in ("PyAV + simplejpeg alone", "CPU ratio", "sound 0 %", "1 in prepare, 1 in the bare loop"):
         assert part in out
-    assert asked["size"] == 256
+
+
+def test_films_are_clips_with_sound(tmp_path):
+    manifest = write_films(tmp_path, films=2, repeats=3)
+    clips = read_manifest(manifest)
+    assert len(clips) == 6 and len({clip.clip_id for clip in clips}) == 6 and len({clip.path for clip in clips}) == 2
+    found = decode_clip(tmp_path / clips[0].path, options=DecodeOptions(fps=8.0, short_side=128, audio=True))
+    assert len(found.jpegs) == 4 * 8 and found.audio is not None and len(found.audio) == pytest.approx(64_000, abs=2048)
+    assert (tmp_path / "0.mp4").read_bytes() != (tmp_path / "1.mp4").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,7 @@ def test_bare_loop_keeps_as_many_frames(source, start, end, fps):
     ("flags", "message"),
     [
         (["/no/such/file.csv"], "does not exist"),
-        (["--rounds", "0"], "--rounds=0"),
+        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--wrkers", "2"], "--workers"),
     ],
 )

@@ -119,7 +119,7 @@ def test_same_seed_same_bytes_also_in_a_pool(tmp_path):
     assert same == []
 
 
-def test_interrupted_writing_goes_on(tmp_path, monkeypatch):
+def test_interrupted_writing_is_resumed(tmp_path, monkeypatch):
     numbers = {"train": 4, "val": 2, "test": 2, "size": 32, "workers": 1, "progress": False}
     write_clip, written = moving_shapes._write_clip, []
 

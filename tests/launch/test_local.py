@@ -1,4 +1,4 @@
-"""Processes that live and die together: small programs first, then a real run of two processes."""
+"""A group of processes: small programs first, then a real run of two processes."""
 
 import json
 import os
@@ -9,22 +9,24 @@ import time
 
 import pytest
 
-from twinreel.launch.watch import Member, Pack
+from twinreel.launch.watch import ProcessGroup, ProcessSpec
 
 LIMIT_S = 300
 
 
-def pack(tmp_path, *programs, grace_s=5.0):
-    members = [
-        Member(number=i, command=(sys.executable, "-c", code), env={"N": str(i)}, log=tmp_path / "logs" / f"{i}.log")
+def group(tmp_path, *programs, grace_s=5.0):
+    specs = [
+        ProcessSpec(
+            number=i, command=(sys.executable, "-c", code), env={"N": str(i)}, log=tmp_path / "logs" / f"{i}.log"
+        )
         for i, code in enumerate(programs)
     ]
-    return Pack(members, grace_s=grace_s)
+    return ProcessGroup(specs, grace_s=grace_s)
 
 
 def test_lines_have_numbers_and_logs_do_not(tmp_path, capfd):
     code = "import os, sys; print('out', os.environ['N']); print('err', file=sys.stderr)"
-    assert pack(tmp_path, code, code).run() == 0
+    assert group(tmp_path, code, code).run() == 0
     out = capfd.readouterr().out.splitlines()
     assert sorted(out) == ["[0] err", "[0] out 0", "[1] err", "[1] out 1"]
     assert sorted((tmp_path / "logs" / "1.log").read_text().splitlines()) == ["err", "out 1"]
@@ -33,7 +35,7 @@ def test_lines_have_numbers_and_logs_do_not(tmp_path, capfd):
 def test_one_that_fails_ends_the_others_and_is_named(tmp_path, capfd):
     waits = "import time; print('waiting', flush=True); time.sleep(1000)"
     fails = "import sys; [print('line', i) for i in range(50)]; sys.exit(7)"
-    assert pack(tmp_path, waits, fails, waits).run() == 7
+    assert group(tmp_path, waits, fails, waits).run() == 7
     err = capfd.readouterr().err
     assert "launch: process 1 ended with status 7; the 2 others were ended. Its last lines" in err
     assert "line 49" in err and "line 30" in err and "line 29" not in err and "waiting" not in err
@@ -41,14 +43,14 @@ def test_one_that_fails_ends_the_others_and_is_named(tmp_path, capfd):
 
 def test_one_that_is_killed(tmp_path, capfd):
     kills = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert pack(tmp_path, kills).run() == 128 + signal.SIGKILL
+    assert group(tmp_path, kills).run() == 128 + signal.SIGKILL
     assert "process 0 was ended by SIGKILL." in capfd.readouterr().err
 
 
 def test_one_that_does_not_heed_sigterm_is_killed_after_the_grace(tmp_path, capfd):
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
     fails = "import sys, time; time.sleep(2); sys.exit(1)"
-    assert pack(tmp_path, deaf, fails, grace_s=0.5).run() == 1
+    assert group(tmp_path, deaf, fails, grace_s=0.5).run() == 1
     assert "process 1 ended with status 1" in capfd.readouterr().err
 
 
@@ -113,7 +115,7 @@ def test_two_real_processes_train_together_and_ctrl_c_saves_both(tiny_overrides,
 
 
 @pytest.mark.slow
-def test_restart_goes_on_after_a_crash(tiny_overrides, tmp_path, finish):
+def test_a_restart_resumes_after_a_crash(tiny_overrides, tmp_path, finish):
     workdir = tmp_path / "run"
     more = [*tiny_overrides, "train.eval_every=0", "data.eval_split=''", "train.steps=60", "train.checkpoint_every=5"]
     process = launch("--restart", "1", "--grace", "3", workdir=workdir, overrides=more)
@@ -122,7 +124,7 @@ def test_restart_goes_on_after_a_crash(tiny_overrides, tmp_path, finish):
     os.kill(int(children[1]), signal.SIGKILL)
     status, out, err = finish(process)
     assert status == 0, out + err
-    assert "starting all again (1 of 1)" in err and "resuming from the checkpoint of step" in out
+    assert "restarting all processes (1 of 1)" in err and "resuming from the checkpoint of step" in out
     assert steps_of(workdir) == list(range(1, 61))
 
 

@@ -102,7 +102,7 @@ def test_advice_tries_each_kind_until_it_fits(small, compiled):
     assert not by_kind["fsdp"]["fits"]  # 30 GiB of activations stay
     assert by_kind["fsdp"]["changes"] == {"mesh.replica": -1, "mesh.fsdp": 8, "sharding.rules": "fsdp"}
     assert [policy for policy, _, _ in compiled if policy != "none"] == ["dots", "dots_no_batch", "full"]
-    assert "config.model.remat='full'" in advice.words(by_kind["remat"]["changes"])
+    assert "config.model.remat='full'" in advice.describe_changes(by_kind["remat"]["changes"])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_search_looks_at_the_largest_phase(small, compiled, tmp_path, monkeypatc
     assert found["phase"] == "unmasked" and seen == {"unmasked"}
 
 
-def test_search_says_what_comes_nearest_if_nothing_fits(overrides, compiled, tmp_path, monkeypatch, capsys):
+def test_search_names_the_smallest_estimate_if_nothing_fits(overrides, compiled, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(verb, "parse_topology", lambda *_, **__: TOPOLOGY)
     words = ["--config", "demo", "--topology", "v5e-8", "--search", "--workdir", str(tmp_path), "--tries", "40"]
     words += [f"--config.{change}" for change in (*overrides, "data.batch_size=64")]
@@ -198,7 +198,7 @@ def huge(config, **options):
     ],
 )
 def test_mesh_shapes_are_of_a_slice_and_of_both_axes(name, wanted):
-    config = load_config("clip_b16")
+    config = load_config("base_1b")
     tried = search.meshes(config, topology=parse_topology(name))
     assert [(one["mesh.fsdp"], one["mesh.tensor"]) for one in tried] == wanted
     rules = [one.get("sharding.rules") for one in tried]
@@ -246,10 +246,17 @@ def test_a_ranking_shows_what_differs_and_how_to_take_the_first():
         return {"changes": changes, "fits": fits, "memory_bytes": 2**34, "time": time}
 
     ranked = [tried(4, **{"sharding.rules": "fsdp"}), tried(1, fits=False)]
-    result = {"topology": {"words": "TPU"}, "phase": None, "ranked": ranked, "refused": {}, "fits": True, "least": {}}
+    result = {
+        "topology": {"description": "TPU"},
+        "phase": None,
+        "ranked": ranked,
+        "refused": {},
+        "fits": True,
+        "least": {},
+    }
     console = Console(file=io.StringIO(), width=100, soft_wrap=True)
     report.print_search(result, console=console)
     text = console.file.getvalue()
     assert re.search(r"fsdp\W+rules\W+memory", text) and re.search(r"4\W+fsdp\W+16\.00 GiB\W+1271 ms\W+43\.6", text)
-    assert re.search(r"1\W+as it is\W+does not fit", text) and "all with config.model.remat='names:qkv,hidden'" in text
+    assert re.search(r"1\W+unchanged\W+does not fit", text) and "all have config.model.remat='names:qkv,hidden'" in text
     assert "--config.mesh.fsdp=4 --config.sharding.rules=fsdp --config.model.remat=names:qkv,hidden" in text

@@ -26,7 +26,7 @@ def planned(small):
     return found
 
 
-def told(small, planned):
+def described(small, planned):
     return describe(small(*FLIP), planned=planned, topology=TOPOLOGY, assumptions=Assumptions())
 
 
@@ -40,7 +40,7 @@ def with_time(one, *, step_s):
 
 
 def test_the_step_with_all_patches_is_planned_too(small, planned):
-    result = told(small, planned)
+    result = described(small, planned)
     assert [(one["phase"], one["steps"]) for one in result["phases"]] == [("unmasked", 100), ("masked", 380)]
     whole, half = result["phases"]
     assert result["phase"] == "unmasked" and whole["memory_bytes"] > half["memory_bytes"] > 0
@@ -50,12 +50,12 @@ def test_the_step_with_all_patches_is_planned_too(small, planned):
     assert result["run"]["steps"] == 480 and result["fits"]
     out = io.StringIO()
     report.print_plan(result, console=Console(file=out, width=300))
-    assert "of phase 'unmasked' (100 steps), the largest; phase 'masked' (380 steps): " in out.getvalue()
+    assert "refer to phase 'unmasked' (100 steps), the largest; phase 'masked' (380 steps): " in out.getvalue()
 
 
 def test_each_phase_counts_by_its_steps(small, planned):
     unmasked, masked = planned
-    result = told(small, [with_time(unmasked, step_s=2.0), with_time(masked, step_s=1.0)])
+    result = described(small, [with_time(unmasked, step_s=2.0), with_time(masked, step_s=1.0)])
     assert result["run"]["hours"] == pytest.approx((100 * 2 + 380 * 1) / 3600)
     assert result["run"]["chip_hours"] == pytest.approx(8 * 580 / 3600)
     assert result["input"]["clips_per_s"] == 16.0  # of the faster phase

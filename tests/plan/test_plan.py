@@ -158,14 +158,27 @@ def test_another_memory_that_is_too_small(result, small, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_verb_makes_as_many_fake_devices_as_it_is_asked_for(tmp_path, overrides):
-    command = [sys.executable, "-m", "twinreel", "plan", "--config", "demo", "--topology", "cpu-4", "--json",
-               str(tmp_path / "plan.json"), *(f"--config.{change}" for change in overrides)]  # fmt: skip
+def test_the_verb_makes_as_many_fake_devices_as_it_is_asked_for(overrides):
+    changes = [f"--config.{change}" for change in overrides]
+    command = [sys.executable, "-m", "twinreel", "plan", "--config", "demo", "--topology", "cpu-4", "--json", *changes]
     environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "plan.json").read_text())
+    written = json.loads(done.stdout)
     assert written["mesh"]["replica"] == 4 and np.isfinite(written["hbm_bytes_per_chip"])
+
+
+def test_json_is_printed_alone_and_takes_no_file(result, monkeypatch, capsys):
+    monkeypatch.setattr(verb, "plan", lambda *_, progress, **__: progress("tracing") or result)
+    flags = ["--config", "demo", "--topology", "cpu-8"]
+    assert verb.main([*flags, "--json"]) == 0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["mesh"] == result["mesh"] and streams.err == ""
+    assert verb.main(flags) == 0
+    streams = capsys.readouterr()
+    assert "checkpoint" in streams.out and streams.err == "tracing\n"
+    with pytest.raises(UserError, match=r"write `--json > plan\.json`"):
+        verb.main([*flags, "--json", "plan.json"])
 
 
 def test_a_search_keeps_its_tries_in_a_folder():

@@ -3,9 +3,9 @@
 Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 2021, table 20), 4 temporal blocks
 (Arnab et al. 2021, ViViT model 2), optimizer of CLIP's table 19.
 
-    twinreel plan --config clip_b16 --topology v5e-256
+    twinreel plan --config base_1b --topology v5e-256
     twinreel launch --backend gke --tpu v5e --topology 16x16 --image IMAGE --claim runs=/runs -- \\
-        pretrain --config clip_b16 --data gs://bucket/prepared --workdir /runs/clip_b16
+        pretrain --config base_1b --data gs://bucket/prepared --workdir /runs/base_1b
 
 `runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
@@ -30,63 +30,17 @@ minutes. `plan --search --tries 6` (15 minutes) found one part with mesh.fsdp=4 
 
 import ml_collections
 
+from twinreel.configs import common
 
-def get_config(arg: str = "32768") -> ml_collections.ConfigDict:
-    """Return the config; `arg` is the global batch size."""
+
+def get_config(batch_size: int = 32_768) -> ml_collections.ConfigDict:
+    """Return the config; the argument is the global batch size."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = {
-        "dir": "data/mine",
-        "batch_size": int(arg),
-        "num_frames": 8,
-        "eval_split": "val",
-        "train_video": "random_resized_crop(224, min_scale=0.5)|flip_lr",
-        "eval_video": "resize_short(224)|center_crop(224)",
-        "context_length": 64,
-        "vocab_size": 32_000,
-    }
-    c.model = {
-        "embed_dim": 512,
-        "remat": "full",
-        "unroll": 1,
-        "video": {
-            "image_size": 224,
-            "patch": 16,
-            "tubelet": 1,
-            "width": 768,
-            "depth": 12,
-            "heads": 12,
-            "temporal_depth": 4,
-            "patch_dropout": 0.0,
-            "dtype": "bfloat16",
-        },
-        "text": {"width": 512, "depth": 12, "heads": 8, "dtype": "bfloat16"},
-    }
-    c.loss = {"name": "infonce", "form": "blockwise", "exchange": "gather", "microbatch": 2}
-    c.optimizer = {
-        "name": "adamw",
-        "lr": 5e-4,
-        "warmup_steps": 2000,
-        "schedule": "cosine",
-        "weight_decay": 0.2,
-        "b2": 0.98,
-        "eps": 1e-6,
-        "clip_norm": 1.0,
-        "frozen": (),
-        "lr_scale": (),
-        "layer_decay": 1.0,
-        "ema_decay": 0.0,
-        "mu_dtype": "float32",
-    }
-    c.mesh = {"replica": -1, "fsdp": 1, "tensor": 1}
-    c.sharding = {"rules": "replicated"}
-    c.train = {
-        "steps": 40_000,
-        "unmasked_steps": 0,
-        "log_every": 50,
-        "eval_every": 2000,
-        "checkpoint_every": 1000,
-        "keep_last": 2,
-        "best_metric": "val/t2v_R@1",
-    }
+    c.data = common.clips(batch_size=batch_size, num_frames=8)
+    c.model = common.dual_tower("B/16", remat="full")
+    c.loss = dict(name="infonce", form="blockwise", exchange="gather", microbatch=2)
+    c.optimizer = common.clip_adamw(lr=5e-4)
+    c.update(common.pod(fsdp=1))
+    c.train = common.long_run(steps=40_000)
     return c

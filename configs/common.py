@@ -1,0 +1,118 @@
+"""What the shipped configs share: towers by size, optimizers, schedules of long runs, pods.
+
+Each function returns a section of a config, or a part of one, as a new dict; keyword arguments change single fields. A
+config of your own may import from here as well: `from twinreel.configs import common`.
+"""
+
+from typing import Any
+
+# Names of sizes are the public ones: letter of the transformer / side of a patch in pixels.
+VIDEO_TOWERS = {
+    "XS/12": dict(patch=12, width=128, depth=2, heads=4, mlp_ratio=3.0),  # ours, for the demo
+    "XS/16": dict(patch=16, width=128, depth=3, heads=4, mlp_ratio=3.0),  # ours, for a CPU
+    "S/16": dict(patch=16, width=384, depth=12, heads=6),  # Touvron et al. 2021 (DeiT), table 1
+    "B/16": dict(patch=16, width=768, depth=12, heads=12),  # Dosovitskiy et al. 2021 (ViT), table 1
+    "L/14": dict(patch=14, width=1024, depth=24, heads=16),  # Dosovitskiy et al. 2021 (ViT), table 1; CLIP's patch
+    # Alabdulmohsin et al. 2023 (shape-optimised ViT), MLP of 4304 = int(1152 * 3.7362)
+    "So400m/14": dict(patch=14, width=1152, depth=27, heads=16, mlp_ratio=3.7362),
+}
+"""Widths and depths of the spatial blocks by size."""
+
+TEXT_TOWERS = {
+    "XS": dict(width=128, depth=2, heads=4, mlp_ratio=3.0),  # ours, for a CPU
+    "S": dict(width=384, depth=6, heads=6),  # ours
+    "B": dict(width=512, depth=12, heads=8),  # Radford et al. 2021 (CLIP), table 20, beside ViT-B
+    "L": dict(width=768, depth=12, heads=12),  # Radford et al. 2021 (CLIP), table 20, beside ViT-L
+    "So400m": dict(width=1152, depth=27, heads=16, mlp_ratio=3.7362),  # Zhai et al. 2023 (SigLIP)
+}
+"""Widths and depths of text towers by the size of the video tower that they go with."""
+
+_EMBED_DIM = {"S": 384, "B": 512, "L": 768, "So400m": 1152}
+
+
+def video_tower(size: str, *, image_size: int, temporal_depth: int, tubelet: int, **changes: Any) -> dict[str, Any]:
+    """Return `config.model.video`: frames of `image_size` pixels, spatial blocks of a size, then temporal blocks."""
+    sizes = dict(image_size=image_size, tubelet=tubelet, temporal_depth=temporal_depth)
+    return VIDEO_TOWERS[size] | sizes | changes
+
+
+def text_tower(size: str, **changes: Any) -> dict[str, Any]:
+    """Return `config.model.text` of a size."""
+    return TEXT_TOWERS[size] | changes
+
+
+def dual_tower(size: str, *, remat: str = "none") -> dict[str, Any]:
+    """Return `config.model` of an accelerator's size ("S/16" to "So400m/14") in bfloat16, for frames of 224 pixels.
+
+    Four temporal blocks follow the spatial ones (Arnab et al. 2021, ViViT model 2).
+    """
+    letter, dtype = size.split("/")[0], "bfloat16"
+    return dict(
+        embed_dim=_EMBED_DIM[letter],
+        remat=remat,
+        unroll=1,
+        video=video_tower(size, image_size=224, temporal_depth=4, tubelet=1, patch_dropout=0.0, dtype=dtype),
+        text=text_tower(letter, dtype=dtype),
+    )
+
+
+def clips(*, batch_size: int, num_frames: int, vocab_size: int = 32_000, **changes: Any) -> dict[str, Any]:
+    """Return `config.data`: random crops of 224 pixels, mirrored at random; `dir` is usually given by --data."""
+    found = dict(
+        dir="data/mine",
+        batch_size=batch_size,
+        num_frames=num_frames,
+        eval_split="val",
+        train_sampling="uniform_jitter",
+        eval_sampling="uniform",
+        train_video="random_resized_crop(224, min_scale=0.5)|flip_lr",
+        eval_video="resize_short(224)|center_crop(224)",
+        context_length=64,
+        vocab_size=vocab_size,
+    )
+    return found | changes
+
+
+def adamw(
+    *, lr: float, warmup_steps: int, weight_decay: float, b2: float = 0.98, clip_norm: float = 1.0, **changes: Any
+) -> dict[str, Any]:
+    """Return `config.optimizer`: AdamW (Loshchilov & Hutter 2019) with warm-up and cosine decay."""
+    found = dict(
+        name="adamw",
+        lr=lr,
+        warmup_steps=warmup_steps,
+        schedule="cosine",
+        weight_decay=weight_decay,
+        b2=b2,
+        clip_norm=clip_norm,
+    )
+    return found | changes
+
+
+def clip_adamw(*, lr: float, weight_decay: float = 0.2, b2: float = 0.98) -> dict[str, Any]:
+    """Return `config.optimizer`: AdamW as CLIP has it for transformers (Radford et al. 2021, table 19)."""
+    options: dict[str, Any] = dict(eps=1e-6, frozen=(), lr_scale=(), layer_decay=1.0, ema_decay=0.0, mu_dtype="float32")
+    return adamw(lr=lr, warmup_steps=2000, weight_decay=weight_decay, b2=b2, **options)
+
+
+def mesh(*, fsdp: int = 1) -> dict[str, int]:
+    """Return `config.mesh`: parameters over `fsdp` devices, as many replicas as there are devices left."""
+    return dict(replica=-1, fsdp=fsdp, tensor=1)
+
+
+def pod(*, fsdp: int = 1) -> dict[str, dict[str, Any]]:
+    """Return the sections `mesh` and `sharding`: parameters whole on every chip, or split over `fsdp` chips."""
+    return dict(mesh=mesh(fsdp=fsdp), sharding=dict(rules="fsdp" if fsdp > 1 else "replicated"))
+
+
+def long_run(*, steps: int) -> dict[str, Any]:
+    """Return `config.train` of a run of days: an evaluation every 2,000 steps, a checkpoint every 1,000."""
+    return dict(
+        steps=steps,
+        unmasked_steps=0,
+        log_every=50,
+        eval_every=2000,
+        checkpoint_every=1000,
+        keep_last=2,
+        best_metric="val/t2v_R@1",
+    )

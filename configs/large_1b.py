@@ -1,0 +1,44 @@
+"""CLIP-style ViT-L/14 on 16 frames of 224 pixels, global batch 32,768, for a TPU v5p-256 (128 chips).
+
+Source: widths and depths of CLIP ViT-L/14 and its text tower (Radford et al. 2021, table 20), 4 temporal blocks
+(Arnab et al. 2021, ViViT model 2), optimizer of CLIP's table 19.
+
+    twinreel plan --config large_1b --topology v5p-256
+    twinreel launch --backend gke --tpu v5p --topology 4x4x8 --image IMAGE --claim runs=/runs -- \\
+        pretrain --config large_1b --data gs://bucket/prepared --workdir /runs/large_1b
+
+`runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
+
+Each chip has 256 clips of a batch, encoded in sixteen parts (GradCache); of a layer the results of its products are
+kept, the rest is computed again, the parameters are split over four chips.
+
+LAB RECORD: not yet run. `twinreel plan` (libtpu 0.0.42.1; the time is an estimate; compiled in 69 s on two cores with
+other work beside):
+
+    memory of a chip    parameters 443 MiB, optimizer 886 MiB, batch 588 MiB, temporaries 38.6 GiB (of them about
+                        29.4 GiB kept for backward), program 56 MiB: 40.5 of 95 GiB
+    FLOPs of a chip     1,991 T for the model, 730 T recomputed; 19.6 TiB to and from memory
+    sent by a chip      32.8 GiB in all-gathers and 9.87 GiB in reduce-scatters over fsdp, 9.7 GiB in all-reduces
+    step                10.9 s (computing 10.8, memory 9.8, links 0.3), MFU 39.7 %; 32 hosts, 94 clips/s each
+    40,000 steps        1.31e9 clips, 121 hours, 15,558 chip-hours; a checkpoint is 5.19 GiB
+
+With remat="full" and four parts: 45.0 GiB, 1,115 T recomputed, 12.3 s (compiled in 57 s). With remat="none" and 32
+parts only 664 T are recomputed, but memory binds: 18.1 s.
+"""
+
+import ml_collections
+
+from twinreel.configs import common
+
+
+def get_config(batch_size: int = 32_768) -> ml_collections.ConfigDict:
+    """Return the config; the argument is the global batch size."""
+    c = ml_collections.ConfigDict()
+    c.seed = 0
+    c.data = common.clips(batch_size=batch_size, num_frames=16)
+    c.model = common.dual_tower("L/14", remat="names:qkv,attention,hidden,tokens")
+    c.loss = dict(name="infonce", form="blockwise", exchange="gather", microbatch=16)
+    c.optimizer = common.clip_adamw(lr=4e-4)
+    c.update(common.pod(fsdp=4))
+    c.train = common.long_run(steps=40_000)
+    return c
