@@ -36,6 +36,7 @@ def twinreel_side(options: SideOptions) -> Side:
     import jax
     import numpy as np
 
+    from ..data.options import InputSpec
     from ..engine.optimizer.optimizer import make_optimizer
     from ..engine.sharding.mesh import make_mesh, put_batch
     from ..engine.step.state import Blueprint
@@ -54,8 +55,7 @@ def twinreel_side(options: SideOptions) -> Side:
             "text": model.text | same,
         },
         loss={},
-        num_frames=FRAMES,
-        context_length=LENGTH,
+        input=InputSpec(num_frames=FRAMES, context_length=LENGTH),
         vocab_size=VOCAB,
     )
     optimizer = make_optimizer(name="adamw", schedule="constant", steps=1000, **ADAMW)
