@@ -8,7 +8,7 @@ from .base.errors import UserError, nearest
 
 VERBS = {
     "demo": ("demo.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
-    "prepare": ("data.prepare.prepare", "decode videos (manifest, CSV or folder) once into record shards"),
+    "prepare": ("data.prepare.command", "decode videos (manifest, CSV or folder) once into record shards"),
     "inspect": ("data.inspect.inspect", "describe a prepared folder, as text and as a page; verify its records"),
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with a contrastive loss"),
     "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),

@@ -26,8 +26,9 @@ from ..data.manifest import Clip
 from ..data.media.decode import DecodeOptions
 from ..data.media.limits import Limits
 from ..data.paths import PathLike, join
-from ..data.prepare.folder import file_sizes
-from ..data.sources.read import clean_captions, read_source
+from ..data.prepare.inputs import read_inputs
+from ..data.sources.captions import clean_captions
+from ..data.sources.read import read_source
 
 DESCRIPTION = """\
 Measure how fast videos become records: the work of `twinreel prepare` up to the finished folder.
@@ -147,12 +148,12 @@ def measure(
 
 def _choose(source: Path | str, *, clips: int) -> tuple[PathLike, Sequence[Clip]]:
     """Return the root of a source and some of its clips, evenly spread; 0 = all."""
-    root, found = read_source(Path(source))
-    found = [clip for clip in clean_captions(found)[0] if clip.captions]
+    listing = read_source(Path(source))
+    found = [clip for clip in clean_captions(listing.clips)[0] if clip.captions]
     if not found:
         raise UserError(f"no clip of {str(source)!r} has a caption or a label")
     step = max(1, len(found) // clips) if clips else 1
-    return root, found[::step][: clips or None]
+    return listing.root, found[::step][: clips or None]
 
 
 def _cpu(who: int) -> float:
@@ -164,7 +165,7 @@ def _run_prepare(clips: Sequence[Clip], *, root: PathLike, options: DecodeOption
     """Build a folder of the clips once; return the size of its shards."""
     from ..data.prepare import builder
 
-    sizes = file_sizes(clips, root=root)
+    contents = read_inputs(clips, root=root).contents()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         with spent.clock():
@@ -176,7 +177,7 @@ def _run_prepare(clips: Sequence[Clip], *, root: PathLike, options: DecodeOption
                 "max_bad_fraction": 1.0,
                 "progress": False,
             }
-            summary = builder.build(clips, sizes=sizes, root=root, out=out, **settings)
+            summary = builder.build(clips, contents=contents, root=root, out=out, **settings)
             builder.end(out)
     spent.clips += len(clips)
     spent.frames += sum(count.frames for count in summary.splits.values())

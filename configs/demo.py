@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         dir="runs/demo/moving_shapes",
         batch_size=64,
         num_frames=8,
+        train_sampling="uniform_jitter",
         train_video="random_crop(48)",
         eval_video="center_crop(48)",
         context_length=44,

@@ -121,6 +121,15 @@ def exists(path: PathLike) -> bool:
     return remote.is_file(os.fspath(path)) if is_remote(path) else Path(path).is_file()
 
 
+def member_names(archive: PathLike) -> list[str]:
+    """Return the names of the members of a tar archive.
+
+    Raises:
+      UserError: there is no such archive, or it cannot be read.
+    """
+    return list(_index(os.fspath(archive)))
+
+
 def size(path: PathLike) -> int:
     """Return the size of a file or member in bytes.
 
@@ -171,7 +180,7 @@ def listing(folder: PathLike, *, suffix: str) -> list[str]:
         entries = sorted(Path(folder).iterdir())
     except OSError as error:
         raise _cannot(folder, error) from error
-    return [str(path) for path in entries if path.name.lower().endswith(suffix) and path.is_file()]
+    return [str(path) for path in entries if path.name.lower().endswith(suffix) and not path.is_dir()]
 
 
 def cache_folder(given: str = "") -> Path:

@@ -21,6 +21,9 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> extr
 _WHOLE = 64 * 2**20  # files and members up to this size are fetched in one request
 _BLOCK = 4 * 2**20  # bytes of one request where a file is read in parts
 _HEADERS = 256 * 2**10  # the same where only headers are read: what lies between them is sought over
+# Keys of what fsspec says of a file: what stands for its contents, and when they changed.
+_TAGS = ("etag", "md5hash", "content-md5", "crc32c", "checksum", "digest", "generation")
+_TIMES = ("lastmodified", "last-modified", "last_modified", "updated", "mtime", "modified", "created")
 _PIECE = 8 * 2**20  # bytes between two reports of progress
 _TRIES = 3  # of a transfer that breaks off
 _WAIT_S = 0.5  # before the second of them; twice as long before the third
@@ -89,6 +92,23 @@ def size(url: str) -> int:
         if found["type"] != "file" or found["size"] is None:
             raise UserError(f"{url!r} is a folder, or does not state its size; wanted a file")
         return int(found["size"])
+
+
+def identity(url: str) -> tuple[int, str]:
+    """Return the size in bytes of a remote file, and what its store states of its contents.
+
+    The latter is an entity tag or checksum; where the store has none, the time of the last change; else "".
+
+    Raises:
+      UserError: the file does not exist or cannot be reached.
+    """
+    with told(url):
+        system, path = _system(url)
+        found = {str(key).lower(): value for key, value in system.info(path).items()}
+        if found["type"] != "file" or found["size"] is None:
+            raise UserError(f"{url!r} is a folder, or does not state its size; wanted a file")
+        stated = next((f"{key}={found[key]}" for key in (*_TAGS, *_TIMES) if found.get(key)), "")
+        return int(found["size"]), stated
 
 
 def listing(url: str) -> list[str]:

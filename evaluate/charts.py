@@ -1,5 +1,6 @@
 """The charts of the retrieval report."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,6 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Html:
 
 
 def _value(line: dict[str, Any], ending: str) -> float | None:
-    """The number under `ending`, or under a key such as `val/<ending>`."""
-    names = [key for key in line if key.split("/")[-1] == ending]
-    return line[names[0]] if names and isinstance(line[names[0]], int | float) else None
+    """The finite number under `ending`, or under a key such as `val/<ending>`."""
+    values = [line[key] for key in line if key.split("/")[-1] == ending]
+    return values[0] if values and isinstance(values[0], int | float) and math.isfinite(values[0]) else None

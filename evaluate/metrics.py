@@ -172,13 +172,13 @@ def summary(ranks: Ranks) -> dict[str, Any]:
     expected = {f"R@{k}": recall_at(ranks, k=k) for k in RECALL_AT} | _middle(ranks.expected)
     return {
         **expected,
-        "optimistic": _settled(ranks.optimistic),
-        "pessimistic": _settled(ranks.pessimistic),
+        "optimistic": _without_ties(ranks.optimistic),
+        "pessimistic": _without_ties(ranks.pessimistic),
         "n": len(ranks.above),
     }
 
 
-def _settled(rank: np.ndarray) -> dict[str, float]:
+def _without_ties(rank: np.ndarray) -> dict[str, float]:
     """The five figures of ranks [n] without ties."""
     return {f"R@{k}": 100 * float((rank <= k).mean()) for k in RECALL_AT} | _middle(rank)
 
@@ -238,7 +238,7 @@ def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
         raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
     # A contiguous float64 copy: each row's norm is then summed alike wherever it stands, so equal rows stay equal.
     rows = np.ascontiguousarray(rows, dtype=np.float64)
-    finite, nonzero = np.isfinite(rows).all(axis=1), rows.any(axis=1)
+    finite, nonzero = np.asarray(np.isfinite(rows).all(axis=1)), rows.any(axis=1)
     bad = np.flatnonzero(~(finite & nonzero))
     if len(bad):
         reason = "not finite (NaN or inf)" if not finite[bad[0]] else "all zero"

@@ -56,18 +56,18 @@ def any_match(
     numbers, clips_of_text = np.unique(pairs[:, 0], return_counts=True)
     if clips_of_text.max() == 1:
         return {}
-    arrays = {"text": text, "video": video, "video_of_text": video_of_text, "same_text": same_text}
+    arrays: dict[str, Any] = {"video": video, "video_of_text": video_of_text, "same_text": same_text}
     right = clips_of_text[np.searchsorted(numbers, same_text)]  # [n]
     sharing = _clips_that_share(pairs)
     blocks = {
         "protocol": {"any_match": ANY_MATCH},
-        "text_to_video_any_match": summary(text_to_video(**arrays))
+        "text_to_video_any_match": summary(text_to_video(text, **arrays))
         | {"chance_R@1": 100 * float(right.mean()) / len(video)},
-        "video_to_text_any_match": summary(video_to_text(**arrays))
+        "video_to_text_any_match": summary(video_to_text(text, **arrays))
         | {"chance_R@1": 100 * float(np.mean(sharing)) / len(sharing)},
     }
     if 2 * len(numbers) <= len(text):
-        blocks[CLASSIFICATION] = classification(**arrays)
+        blocks[CLASSIFICATION] = classification(text=text, **arrays)
     return blocks
 
 
@@ -82,7 +82,10 @@ def _clips_that_share(pairs: np.ndarray) -> list[int]:
     for caption, clip in pairs.tolist():  # equal sets of captions become equal tuples
         clips_of.setdefault(caption, set()).add(clip)
         captions_of[clip] = (*captions_of.get(clip, ()), caption)
-    sizes = {captions: len(set().union(*map(clips_of.get, captions))) for captions in set(captions_of.values())}
+    sizes = {
+        captions: len(set().union(*(clips_of[caption] for caption in captions)))
+        for captions in set(captions_of.values())
+    }
     return [sizes[captions] for captions in captions_of.values()]
 
 

@@ -201,8 +201,8 @@ def _queries(
         return ()
     marked = "The right clip is outlined."
     if same_text is not None:
-        arrays = {"video": embeddings.video, "video_of_text": embeddings.video_of_text, "same_text": same_text}
-        ranks = text_to_video(embeddings.text, **arrays)
+        index = embeddings.video_of_text
+        ranks = text_to_video(embeddings.text, video=embeddings.video, video_of_text=index, same_text=same_text)
         marked = (
             "The caption's own clip is outlined, and so are clips with the same text (dashed); ranks are any-match."
         )

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int16
 
 from ..base.errors import UserError
 from .layers.basics import linear, unit_rows
-from .layers.draws import RowKeys, fold
+from .layers.draws import RowKeys, fold, is_frozen
 from .layers.names import named
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
 from .towers.ast import AudioTower
@@ -99,14 +99,15 @@ class DualTower(nnx.Module):
     def encode_video(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Embedding:
         """Embed clips: uint8 `[B,T,H,W,3]` -> float32 `[B,E]`, rows of unit length.
 
-        `keys`, one for each row, turns dropout on, and patch dropout too unless `drop_patches` is False.
+        `keys`, one for each row, turns dropout on, and patch dropout too unless `drop_patches` is False; not in a tower
+        that is frozen as a whole.
         """
-        x = self.video(video, keys=fold(keys, 0), drop_patches=drop_patches)
+        x = self.video(video, keys=_keys_of(self.video, keys, 0), drop_patches=drop_patches)
         return named(unit_rows(self.video_projection(x.astype(jnp.float32))), "activation/embedding")
 
     def encode_text(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Embedding:
         """Embed token ids: int `[B,L]` -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on."""
-        x = self.text(text, mask=mask, keys=fold(keys, 1))
+        x = self.text(text, mask=mask, keys=_keys_of(self.text, keys, 1))
         return named(unit_rows(self.text_projection(x.astype(jnp.float32))), "activation/embedding")
 
     def encode_audio(self, audio: Int16[Array, "B S"], *, keys: RowKeys | None = None) -> Embedding:
@@ -117,9 +118,14 @@ class DualTower(nnx.Module):
         """
         if self.audio is None:
             raise UserError("this model has no audio tower; add config.model.audio and set config.data.audio_seconds")
-        x = self.audio(audio, keys=fold(keys, 2))
+        x = self.audio(audio, keys=_keys_of(self.audio, keys, 2))
         return named(unit_rows(self.audio_projection(x.astype(jnp.float32))), "activation/embedding")
 
     def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""
         return self.video.features(video, keys=keys)
+
+
+def _keys_of(tower: nnx.Module, keys: RowKeys | None, number: int) -> RowKeys | None:
+    """Return a tower's own keys; None, with which it draws nothing, if it is frozen."""
+    return None if is_frozen(tower) else fold(keys, number)

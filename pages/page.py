@@ -8,6 +8,8 @@ from string import Template
 from .. import __version__
 from .markup import Html, escape, join, tag
 
+_PACKAGE = __name__.rpartition(".")[0]
+
 
 def write_page(
     path: Path,
@@ -64,4 +66,4 @@ def details(summary: str, *parts: object) -> Html:
 
 
 def _template(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return importlib.resources.files(_PACKAGE).joinpath("templates", name).read_text(encoding="utf-8")

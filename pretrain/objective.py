@@ -279,7 +279,7 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
         steps=train.steps,
         unmasked_steps=train.unmasked_steps,
     )
-    objective.check_batch_size(data.batch_size)
+    objective.check_batch_size(data.feed.batch_size)
     return objective
 
 

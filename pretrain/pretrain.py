@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     if args.data:
-        overrides.append(f"data.dir={args.data}")
+        overrides.append(f"data.feed.dir={args.data}")
     workdir = folder(args.workdir, flag="--workdir")
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)

@@ -40,8 +40,12 @@ def numbers(*, seed: int, epoch: np.ndarray, source: np.ndarray, record: np.ndar
 
 def below(bound: np.ndarray, number: np.ndarray) -> np.ndarray:
     """Return int32 [m] in [0, bound) from hashes uint64 [m]; -1 where the bound is 0."""
-    share = (number >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.where(bound > 0, np.minimum((share * bound).astype(np.int32), bound - 1), -1).astype(np.int32)
+    return np.where(bound > 0, np.minimum((share_of(number) * bound).astype(np.int32), bound - 1), -1).astype(np.int32)
+
+
+def share_of(number: np.ndarray) -> np.ndarray:
+    """Return float64 [m] in [0, 1) from hashes uint64 [m]."""
+    return (number >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mix(z: np.ndarray) -> np.ndarray:

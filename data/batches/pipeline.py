@@ -18,6 +18,7 @@ from .flow import ENDLESS, Flow
 from .mixture import shares
 from .order import Order, Rows, make_order
 from .reading import Reader, Source, open_sources
+from .targets import Drawn, TargetMaker, Targets
 from .texts import Chosen, Texts, let_each_stand_once, texts_of
 
 __all__ = ["Batches", "eval_batches", "make_tokenizer", "train_batches"]
@@ -32,6 +33,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     label_names: Sequence[str] | None = None,
+    targets: Targets | None = None,
     only: np.ndarray | None = None,
 ) -> "Batches":
     """Yield this process's rows of the global batches `start_step`, `start_step + 1`, ... without end.
@@ -48,6 +50,7 @@ def train_batches(
       process_count: P.
       label_names: gives the batch a `label`: the place of the record's first label in this list; -1 (and not valid) if
         it is not in it.
+      targets: what else the batches bring, see `targets.Targets`.
       only: int [m], the records that take part, where not all do (one source).
 
     Returns:
@@ -87,6 +90,7 @@ def train_batches(
         texts=texts,
         data=data,
         labels=_labels(sources, label_names),
+        targets=_maker(sources, targets=targets, data=data, tokenizer=tokenizer, seed=seed),
         batch_size=share,
         facts=lambda step: {
             f"epoch/{name}" if data.feed.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
@@ -103,6 +107,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     label_names: Sequence[str] | None = None,
+    targets: Targets | None = None,
     only: np.ndarray | None = None,
 ) -> "Batches":
     """Yield this process's rows of global batches that hold every clip of a split once, in record order.
@@ -118,6 +123,7 @@ def eval_batches(
       process_index: p of P: rows p * B / P to (p + 1) * B / P.
       process_count: P.
       label_names: as in `train_batches`.
+      targets: likewise.
       only: int [m], the records that take part, rising; None = all.
 
     Returns:
@@ -149,6 +155,7 @@ def eval_batches(
         texts=texts,
         data=data,
         labels=_labels(sources, label_names),
+        targets=_maker(sources, targets=targets, data=data, tokenizer=tokenizer, seed=-1),
         batch_size=share,
         pad=True,
     )
@@ -182,6 +189,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         texts: Texts,
         data: DataOptions,
         labels: Sequence[np.ndarray] | None,
+        targets: TargetMaker | None,
         batch_size: int,
         facts: Callable[[int], dict[str, float]] | None = None,
         pad: bool = False,
@@ -196,13 +204,14 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           texts: gives them texts.
           data: `config.data`.
           labels: by source, int32 [n], the class of each record, -1 = none; None for batches without labels.
+          targets: makes what a task asks for besides; None = nothing.
           batch_size: rows of a batch.
           facts: step -> what is worth logging.
           pad: whether the last batch is filled up.
         """
         self.texts = texts
         self._reader, self._data, self._labels, self._facts = reader, data, labels, facts
-        self._pad_to = batch_size if pad else 0
+        self._targets, self._pad_to = targets, batch_size if pad else 0
         self._flow = Flow(reader, graph=graph, data=data, rows=rows, steps=steps)
         dataset = self._flow.decoded()
         self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
@@ -238,6 +247,10 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         source, epoch, window = batch.pop("source"), batch.pop("epoch"), batch.pop("window")
         record, caption = batch["clip_index"], batch.pop("caption")
         batch |= self.texts.encode(Chosen(source=source, record=record, epoch=epoch, caption=caption, window=window))
+        if self._targets is not None:
+            index = batch["caption_index"]
+            drawn = Drawn(source=source, record=record, epoch=epoch, caption=index, window=window)
+            batch |= self._targets.make(drawn)
         if self._data.feed.mixture:
             batch["source"] = source
         if self._labels is None:
@@ -279,6 +292,15 @@ def _order(
         mix_by=data.feed.mix_by,
         process_count=process_count,
     )
+
+
+def _maker(
+    sources: Sequence[Source], *, targets: Targets | None, data: DataOptions, tokenizer: Tokenizer, seed: int
+) -> TargetMaker | None:
+    if targets is None:
+        return None
+    rows = [source.rows for source in sources]
+    return TargetMaker(rows, targets=targets, tokenizer=tokenizer, text=data.input.text, seed=seed)
 
 
 def _labels(sources: Sequence[Source], names: Sequence[str] | None) -> list[np.ndarray] | None:

@@ -14,9 +14,9 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from ...base.errors import UserError, unknown
+from ..layout import FORMAT, NAME, RECORDS_VERSION
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
-from ..prepare.layout import FORMAT, NAME, RECORDS_VERSION
 from ..tf_cpu import tf
 from .shards_cache import Mirror
 from .table import Table, read_tables

@@ -1,7 +1,8 @@
 """Which T of a clip's frames are used: time windows and samplers, drawn before any frame is decoded. No tensorflow.
 
 The same code draws for training, evaluation and `encode`. Times are seconds from the clip's start; the frame "at" a
-time is the one on display then.
+time is the one on display then. A sampler that spans the clip uses every stored frame of a clip that has no more than
+T; the frames shown longest are repeated to make T.
 """
 
 import dataclasses
@@ -39,7 +40,10 @@ class Sampler(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """The frame at the middle of each of T equal segments (TSN, arXiv:1608.00859, at test time)."""
+    """The frame at the middle of each of T equal segments (TSN, arXiv:1608.00859, at test time).
+
+    Of a clip with at most T frames every frame is used, even one that is on display between two middles.
+    """
 
     random = False
 
@@ -47,7 +51,8 @@ class Uniform:
         """Draw."""
         del uniforms
         middles = (np.arange(num_frames) + 0.5) * (duration_s / num_frames)
-        return Drawn(_at(times, middles), 0.0, duration_s)
+        frames = _at(times, middles)
+        return Drawn(_each_once(frames, count=len(times)) if len(times) <= num_frames else frames, 0.0, duration_s)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ class UniformJitter:
 
     def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
         """Draw."""
-        if len(times) <= num_frames:  # all there is, evenly: jitter would only drop some
+        if len(times) <= num_frames:  # jitter would only drop some of the few frames
             return Uniform()(times, duration_s=duration_s, num_frames=num_frames, uniforms=uniforms)
         within = (np.arange(num_frames) + uniforms.astype(np.float64)) * (duration_s / num_frames)
         return Drawn(_at(times, within, slack=0.0), 0.0, duration_s)
@@ -81,15 +86,16 @@ class Dense:
             raise ValueError(f"stride must be at least 1, got {self.stride}")
 
     def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
-        """Draw; a clip with too few frames gives all of them, evenly."""
+        """Draw; from a clip with too few frames for that, draw as `Uniform` does."""
         span = (num_frames - 1) * self.stride + 1
         room = len(times) - span
-        if room <= 0:
+        if room < 0:
             return Uniform()(times, duration_s=duration_s, num_frames=num_frames, uniforms=uniforms)
         first = min(int(float(uniforms[0]) * (room + 1)), room) if self.place is None else int(self.place * room)
         frames = first + self.stride * np.arange(num_frames)
         after = frames[-1] + 1
-        return Drawn(frames, float(times[first]), float(times[after]) if after < len(times) else duration_s)
+        begin = float(times[first]) if first else 0.0
+        return Drawn(frames, begin, float(times[after]) if after < len(times) else duration_s)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +191,12 @@ def window_of(*, duration_s: float, seconds: float, place: float) -> tuple[float
     return start, start + seconds
 
 
+def crop_within(window: tuple[float, float], *, seconds: float, place: float) -> tuple[float, float]:
+    """Return start and end of `seconds` within a window, at `place` 0 ... 1 of the room; at most all of the window."""
+    start, end = window_of(duration_s=window[1] - window[0], seconds=seconds, place=place)
+    return window[0] + start, window[0] + end
+
+
 def sample_window(
     sampler: Sampler,
     *,
@@ -215,6 +227,19 @@ def frames_within(times: np.ndarray, *, window: tuple[float, float]) -> tuple[in
     times = np.asarray(times, np.float64)
     low = int(_at(times, np.array([window[0]]))[0])
     return low, max(low + 1, int(np.searchsorted(times, window[1] - _SLACK_S, side="left")))
+
+
+def _each_once(frames: np.ndarray, *, count: int) -> np.ndarray:
+    """Give every frame of a clip a place: those drawn most often give way to those that were not drawn.
+
+    Args:
+      frames: drawn indices, int64 [T].
+      count: number of frames of the clip, at most T.
+    """
+    places = np.maximum(np.bincount(frames, minlength=count), 1)
+    while places.sum() > len(frames):
+        places[np.argmax(places)] -= 1
+    return np.repeat(np.arange(count), places)
 
 
 def _at(times: np.ndarray, wanted: np.ndarray, *, slack: float = _SLACK_S) -> np.ndarray:

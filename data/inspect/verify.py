@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ..prepare.layout import NAME, RECORDS_VERSION
+from ..layout import NAME, RECORDS_VERSION
 from ..tf_cpu import tf
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"

@@ -12,8 +12,10 @@ LEFT_OUT = "transparency left out"
 
 @functools.cache
 def has_alpha(pixels: str) -> bool:
-    """Return whether pictures of a pixel format may be transparent; those with a palette may."""
-    return pixels == "pal8" or any(component.is_alpha for component in av.VideoFormat(pixels).components)
+    """Return whether pictures of a pixel format may be transparent, as those with a palette; "" = not known: no."""
+    if pixels in ("", "pal8"):
+        return pixels == "pal8"
+    return any(component.is_alpha for component in av.VideoFormat(pixels).components)
 
 
 def opacity(frame: Any, *, reformatter: Any) -> np.ndarray | None:

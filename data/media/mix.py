@@ -41,7 +41,7 @@ class Mixer:
         """
         self.notes: set[str] = set()
         self._gains = mono_gains(layout, channels)
-        self._last = self._gains
+        self._last: np.ndarray | None = None  # gains of the stretch before
 
     def __call__(self, frame: Any) -> av.AudioFrame:
         """Return a frame of float samples in one channel."""
@@ -51,7 +51,10 @@ class Mixer:
         step = max(1, round(_BLOCK_S * rate))
         for begin in range(0, len(mixed), step):
             block = samples[:, begin : begin + step]
-            gains = self._choose(block) if block.shape[1] >= _LEAST_S * rate else self._last
+            if block.shape[1] >= _LEAST_S * rate:
+                gains = self._choose(block)
+            else:
+                gains = self._gains if self._last is None else self._last
             mixed[begin : begin + step] = _faded(block, before=self._last, gains=gains, fade=round(_FADE_S * rate))
             self._last = gains
         out = av.AudioFrame.from_ndarray(mixed[None], format="fltp", layout="mono")
@@ -74,8 +77,8 @@ class Mixer:
         else:
             return self._gains
         loudest = int(np.argmax(power * (in_mix if in_mix.any() else 1)))
-        taken = np.flatnonzero(self._last == 1)
-        if len(taken) == 1 and np.count_nonzero(self._last) == 1 and power[taken[0]] >= power[loudest] / 2:
+        taken = np.flatnonzero(self._gains if self._last is None else self._last)
+        if len(taken) == 1 and power[taken[0]] >= power[loudest] / 2:
             loudest = int(taken[0])  # stay with a channel as long as it is loud enough
         return np.eye(len(power), dtype=np.float32)[loudest]
 
@@ -136,10 +139,10 @@ def _probe(layout: str, channels: int) -> np.ndarray:
     return mixed.astype(np.float32) / _PROBE
 
 
-def _faded(block: np.ndarray, *, before: np.ndarray, gains: np.ndarray, fade: int) -> np.ndarray:
+def _faded(block: np.ndarray, *, before: np.ndarray | None, gains: np.ndarray, fade: int) -> np.ndarray:
     """Mix float32 [C,n] to [n] with `gains`, reached from `before` within the first `fade` samples."""
     mixed = gains @ block
-    if before is not gains and (before != gains).any():
+    if before is not None and (before != gains).any():
         ramp = np.minimum(np.arange(1, block.shape[1] + 1, dtype=np.float32) / max(fade, 1), 1)
         mixed = ramp * mixed + (1 - ramp) * (before @ block)
     return mixed

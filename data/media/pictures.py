@@ -14,7 +14,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from ..paths import PathLike, is_plain
-from .alpha import LEFT_OUT
+from .alpha import LEFT_OUT, has_alpha
 from .place import DecodeError, open_elsewhere
 from .sound import seconds
 
@@ -71,10 +71,10 @@ def picture_decoder(video: Any) -> tuple[Any, str]:
     those of libvpx do.
     """
     coded = video.codec_context
-    if video.metadata.get("alpha_mode") != "1" or coded.name not in _WITH_ALPHA:
+    if video.metadata.get("alpha_mode") != "1" or has_alpha(coded.pix_fmt or ""):
         return coded, ""
     try:
-        decoder = av.CodecContext.create(_WITH_ALPHA[coded.name], "r")
+        decoder = av.CodecContext.create(_WITH_ALPHA.get(coded.codec.canonical_name, ""), "r")
     except UnknownCodecError:
         return coded, LEFT_OUT
     decoder.thread_count = 1

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from ...base.errors import UserError
+from ..layout import NAMES
 from ..manifest import write_jsonl, write_whole
-from .layout import NAMES
 from .shards import BuildFolder, Shard, ShardReport, writing
 
 

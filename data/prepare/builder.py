@@ -20,12 +20,12 @@ from pathlib import Path
 from rich.progress import Progress
 
 from ...base.errors import UserError
+from ..layout import BUILDING, INPUTS, NAME, RECORDS_VERSION, RESULTS, SETTINGS
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits
 from ..paths import PathLike
 from .assemble import assemble, take_back
-from .layout import BUILDING, NAME, RECORDS_VERSION, RESULTS, SETTINGS
 from .maker import BeamRunner, ShardMaker
 from .record import features
 from .settle import Treatment, settle
@@ -36,7 +36,7 @@ from .summary import SplitCount, Summary, check, progress_bar
 def build(
     clips: Sequence[Clip],
     *,
-    sizes: Mapping[str, int],
+    contents: Mapping[str, str],
     root: PathLike,
     out: Path,
     options: DecodeOptions,
@@ -52,7 +52,7 @@ def build(
 
     Args:
       clips: clips with a split each; those without a caption are rejected.
-      sizes: bytes of the file at each clip's path: a file that has changed is known by them.
+      contents: what stands for the contents of the file at each path of the clips (`Inputs.contents`).
       root: folder to which their paths are relative.
       out: folder for the result.
       options: what to keep of each clip.
@@ -71,8 +71,8 @@ def build(
     work = BuildFolder(out / BUILDING)
     take_back(work, out=out)
     _remove(out, names=RESULTS)
-    shards = plan_build(clips, sizes=sizes, options=options, shard_clips=shard_clips)
-    work.clear(shards, also=[SETTINGS])
+    shards = plan_build(clips, contents=contents, options=options, shard_clips=shard_clips)
+    work.clear(shards, also=[SETTINGS, INPUTS])
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
     maker = ShardMaker(work=work, root=root, options=options, limits=limits, workers=workers)
     try:
@@ -90,11 +90,11 @@ def build(
 
 
 def plan_build(
-    clips: Sequence[Clip], *, sizes: Mapping[str, int], options: DecodeOptions, shard_clips: int = 0
+    clips: Sequence[Clip], *, contents: Mapping[str, str], options: DecodeOptions, shard_clips: int = 0
 ) -> list[Shard]:
     """Return the shards of a build; for the arguments see `build`."""
     settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
-    return plan(clips, sizes=sizes, settings=settings, shard_clips=shard_clips)
+    return plan(clips, contents=contents, settings=settings, shard_clips=shard_clips)
 
 
 def begin(out: Path) -> None:

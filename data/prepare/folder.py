@@ -2,10 +2,9 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ from rich.console import Console
 
 from ...base.config import difference
 from ...base.errors import UserError
-from ..manifest import Clip, to_json
-from ..paths import NoSuchFile, PathLike, join, member_of, size
-from .layout import BUILDING, SETTINGS
+from ..layout import BUILDING, SETTINGS
 
-_SETTINGS = ("version", "records_version", "options", "shard_clips")  # as a build was begun, it goes on
-COMPARED = (*_SETTINGS, "source_sha256")
+_SETTINGS = ("version", "records_version", "options", "shard_clips")  # an interrupted build is resumed with these
+COMPARED = (*_SETTINGS, "list_sha256")  # a finished folder with others is not replaced without being asked to
+KEPT = (*COMPARED, "source_sha256")  # of prepare.json, what a build keeps while it lasts
 
 
 @contextlib.contextmanager
@@ -40,7 +38,7 @@ def only_one(out: Path) -> Iterator[None]:
 
 
 def finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
-    """Return what `out` holds if that is what is wanted; None if it has to be (re)made.
+    """Return the prepare.json of `out` if the folder is what is wanted; None if it has to be made, or in part again.
 
     Raises:
       UserError: it holds something else.
@@ -56,24 +54,40 @@ def finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str,
         return None
     try:
         done = json.loads(file.read_text(encoding="utf-8"))
-        changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
         sizes = {path.name: path.stat().st_size for path in out.glob("*/*/*.array_record*")}
-        whole = changes or sizes == {shard["name"]: shard["bytes"] for shard in done["shards"]}
-    except (ValueError, KeyError, TypeError) as error:
+        whole = sizes == {shard["name"]: shard["bytes"] for shard in done["shards"]}
+        same = same_as_wanted(done, wanted, where=str(out), overwrite=overwrite)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{file} is not from twinreel prepare ({error!r}); give another --out") from error
-    if overwrite and changes:
-        return None
-    if changes:
+    return done if whole and same else None
+
+
+def same_as_wanted(done: dict[str, Any], wanted: dict[str, Any], *, where: str, overwrite: bool) -> bool:
+    """Return whether a finished folder is what is wanted; not if files of its clips have changed since.
+
+    Args:
+      done: its prepare.json.
+      wanted: what prepare.json is to have.
+      where: the folder, for the error.
+      overwrite: whether a folder with other options or other clips may be replaced.
+
+    Raises:
+      UserError: it has other options, or was prepared from another list of clips, and may not be replaced.
+    """
+    changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
+    if changes and not overwrite:
         raise UserError(
-            f"{str(out)!r} was prepared with other options or from another source:\n  "
+            f"{where!r} was prepared with other options or from another list of clips:\n  "
             + "\n  ".join(changes)
             + "\ngive another --out, or --overwrite to replace it"
         )
-    return done if whole else None
+    return not changes and done["source_sha256"] == wanted["source_sha256"]
 
 
-def goes_on(out: Path, wanted: dict[str, Any], *, overwrite: bool, console: Console) -> bool:
-    """Return whether `out` holds the beginning of what is wanted.
+def resumes(out: Path, wanted: dict[str, Any], *, overwrite: bool, console: Console) -> bool:
+    """Return whether `out` holds the beginning of the build that is wanted.
 
     Raises:
       UserError: it holds the beginning of a build with other options, which would be lost.
@@ -90,35 +104,8 @@ def goes_on(out: Path, wanted: dict[str, Any], *, overwrite: bool, console: Cons
         raise UserError(
             f"{str(out)!r} holds the beginning of a build with other options:\n  "
             + "\n  ".join(changes)
-            + "\ngive the same options to go on with it, another --out, or --overwrite to begin anew"
+            + "\ngive the same options to resume it, another --out, or --overwrite to start again"
         )
     if not changes and not same_source:
         console.print("the source has changed since the build was begun: shards whose clips changed are made again")
     return not changes
-
-
-def file_sizes(clips: Sequence[Clip], *, root: PathLike) -> dict[str, int]:
-    """Return the size in bytes of the file or member at each path of the clips; -1 where there is none."""
-    sizes: dict[str, int] = {"": -1}
-    for path in (path for clip in clips for path in (clip.path, *clip.features.values())):
-        if path not in sizes:
-            # A record inside a file that is no archive changes with the file.
-            file = path if member_of(path) else path.partition("::")[0]
-            try:
-                sizes[path] = size(join(root, file))
-            except NoSuchFile:
-                sizes[path] = -1
-    return sizes
-
-
-def sizes_of(clip: Clip, sizes: Mapping[str, int]) -> list[int]:
-    """Return the sizes of the files of a clip: of its video, then of its features."""
-    return [sizes[clip.path], *(sizes[path] for path in clip.features.values())]
-
-
-def source_hash(clips: Sequence[Clip], *, sizes: Mapping[str, int]) -> str:
-    """Return the SHA-256 (hex) of the clips' manifest lines and of the sizes of their files (`file_sizes`)."""
-    digest = hashlib.sha256()
-    for clip in clips:
-        digest.update(json.dumps([to_json(clip), *sizes_of(clip, sizes)], sort_keys=True).encode())
-    return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""`twinreel prepare`: decode the videos of a manifest, a CSV or a folder once, into record shards."""
+"""Decode the videos of a source once, into a folder of record shards."""
 
-import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -8,65 +8,26 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from ...base.errors import UserError, unknown
-from ...base.parser import Parser
+from ..layout import BUILDING, FORMAT, INPUTS, RECORDS_VERSION, SETTINGS
 from ..machine import cores
-from ..manifest import Clip, write_whole
+from ..manifest import Clip, write_jsonl, write_whole
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
 from ..paths import PathLike, file_name, is_remote
 from ..prepare import sending
-from ..sources.read import clean_captions, read_source
-from .duplicates import MODES, refuse_counted
-from .folder import COMPARED, file_sizes, finished, goes_on, only_one, source_hash
+from ..sources.captions import clean_captions
+from ..sources.notes import Notes
+from ..sources.read import Listing, read_source
+from .duplicates import refuse_counted
+from .folder import KEPT, finished, only_one, resumes
 from .found import Found
-from .layout import BUILDING, FORMAT, RECORDS_VERSION, SETTINGS
-from .printing import print_done, print_found, print_rejects
-
-if TYPE_CHECKING:  # at run time it would load tensorflow
-    pass
-
-WEBDATASET = "webdataset"  # the source that --shards belongs to
-
-_DESCRIPTION = """\
-Decode videos once into record shards that training reads.
-
-SOURCE is one of
-  a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known,
-                start_s, end_s, labels[], transcript, meta{}; paths are relative to the manifest. features
-                {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
-  a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and
-                window are several captions of one clip; other columns are kept as meta
-  a folder      each video or picture (a clip of one frame) with a .txt beside it that has one caption per line; or,
-                if none has one, class folders: the folder's name is the label, and the caption. Top folders train,
-                val, test are splits
-  archives      WebDataset .tar files, as video2dataset and img2dataset write them: one, a folder of them, or a pattern
-                such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt (caption), KEY.json, KEY.cls (label); a
-                picture is a clip of one frame. Members are read in place, nothing is unpacked
-  a benchmark   NAME --annotations DIR --videos DIR: its owners' own files; --list names the benchmarks,
-                NAME --help explains one. Missing videos are counted: OUT/prepare.json has each split's coverage
-
-Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 % to test, by a hash of the path (or
-of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
-
-A clip that cannot be used (no such file, not decodable, no caption and no label) is listed in OUT/rejects.jsonl with
-its reason. Clips that are the same, byte for byte as stored or nearly, are listed in OUT/duplicates.jsonl; --duplicates
-drop leaves them out, --fail_on_leak refuses a clip of another split that is in train too.
-
-The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
-If the source has changed meanwhile, the shards whose clips have changed are made again.
-
-Manifests, CSV files, archives, the videos that they name, and OUT may lie behind a URL: s3:// (pip install
-'twinreel[s3]'), gs:// ('twinreel[gcs]'), https:// to read. An OUT behind a URL is built in the user's cache folder and
-then sent, prepare.json last.
-
-On a fleet:  twinreel prepare SOURCE --out DIR --beam_runner DataflowRunner --beam_options project=P,region=R,...
-Apache Beam's workers then make the shards, the same to the last byte; they must reach SOURCE and OUT by the same paths.
-"""
+from .inputs import Inputs, State, contents_by_path, list_hash, load_states, read_inputs, source_hash, to_lines
+from .printing import print_changed, print_done, print_found, print_notes, print_rejects
 
 
 def prepare(
@@ -138,11 +99,13 @@ def prepare(
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
     check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
     _check_beam(beam_runner, beam_options)
-    root, clips = (found.root, found.clips) if found else read_source(source)
+    listing = Listing(root=found.root, clips=found.clips, notes=Notes()) if found else read_source(source)
     missing = found.missing if found else []
-    clips, dropped, from_labels = clean_captions(_choose(clips, splits))
-    _check_captions(clips, source=source)
-    sizes = file_sizes(clips, root=root)
+    clips, captions = clean_captions(_choose(listing.clips, splits), notes=listing.notes)
+    _check_captions(clips, source=source, notes=listing.notes, console=console)
+    known = load_states(out, url=url)
+    inputs = read_inputs(clips, root=listing.root, known=known, notes=listing.notes)
+    print_notes(console, listing.notes)
     wanted = {
         "version": FORMAT,
         "records_version": RECORDS_VERSION,
@@ -150,8 +113,10 @@ def prepare(
         | {"splits": sorted({clip.split for clip in clips}), "drop_duplicates": duplicates == "drop"},
         "shard_clips": shard_clips,
         "source": file_name(source),
-        "source_sha256": source_hash([*clips, *missing], sizes={clip.path: -1 for clip in missing} | sizes),
-        "captions": {"empty_dropped": dropped, "from_labels": from_labels},
+        "source_notes": listing.notes.counts(),
+        "list_sha256": list_hash([*clips, *missing]),
+        "source_sha256": source_hash([*inputs.clips, *missing], contents=inputs.contents()),
+        "captions": dataclasses.asdict(captions),
     }
     with only_one(out):
         done = sending.finished(url, wanted, overwrite=overwrite) if url else None
@@ -163,7 +128,6 @@ def prepare(
         overwrite = overwrite or bool(url)  # what is behind the URL has been looked at; the local folder is only ours
         done = finished(out, wanted, overwrite=overwrite)
         settings = {
-            "sizes": sizes,
             "options": options,
             "limits": Limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb),
             "workers": workers or (1 if beam_runner else cores()),
@@ -174,31 +138,41 @@ def prepare(
         fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
         with sending.sent(out, url=url):
             if done is not None:
+                _finish_again(out, inputs=inputs, known=known, fail_on_leak=fail_on_leak)
                 print_done(console, done, out=out)
-                shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
-                if fail_on_leak:
-                    from .settle import check_leaks
-
-                    check_leaks(out)
                 return done
             return _build(
-                clips,
-                root=root,
+                inputs,
+                root=listing.root,
                 out=out,
+                known=known,
                 wanted=wanted,
                 console=console,
                 settings=settings,
                 fleet=fleet,
-                begun=goes_on(out, wanted, overwrite=overwrite, console=console),
+                begun=resumes(out, wanted, overwrite=overwrite, console=console),
                 finish=found.finish if found else lambda folder, report: report,
             )
 
 
+def _finish_again(out: Path, *, inputs: Inputs, known: dict[str, State], fail_on_leak: bool) -> None:
+    """Do what is left to do in a finished folder."""
+    shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
+    if to_lines(known) != to_lines(inputs.states):
+        with contextlib.suppress(OSError):  # it only saves reading the files again
+            write_jsonl(out / INPUTS, lines=to_lines(inputs.states))
+    if fail_on_leak:
+        from .settle import check_leaks
+
+        check_leaks(out)
+
+
 def _build(
-    clips: list[Clip],
+    inputs: Inputs,
     *,
     root: PathLike,
     out: Path,
+    known: dict[str, State],
     wanted: dict[str, Any],
     console: Console,
     settings: dict[str, Any],
@@ -211,27 +185,21 @@ def _build(
         builder,  # here, because it loads tensorflow: --help and faults in the source do not wait for it
     )
     from .maker import BeamRunner
-    from .repair import repair
     from .settle import Treatment
     from .shards import writing
     from .summary import TooManyRejects
 
-    told = {key: wanted[key] for key in COMPARED}
     if not begun:
-        planned = {key: settings[key] for key in ("sizes", "options", "shard_clips")}
-        with writing(out / BUILDING):
-            damaged = repair(out, shards=builder.plan_build(clips, **planned), wanted=told)
-        if damaged:
-            console.print(f"damaged, made again: {', '.join(damaged[:3])}{' ...' * (len(damaged) > 3)}", style="yellow")
-        else:
-            builder.begin(out)
+        _begin(inputs, out=out, known=known, wanted=wanted, console=console, settings=settings)
     with writing(out / BUILDING / SETTINGS):
-        write_whole(out / BUILDING / SETTINGS, parts=[json.dumps(told, indent=2), "\n"])
+        write_whole(out / BUILDING / SETTINGS, parts=[json.dumps({key: wanted[key] for key in KEPT}, indent=2), "\n"])
+        write_jsonl(out / BUILDING / INPUTS, lines=to_lines(inputs.states))
     runner = BeamRunner(name=fleet[0], options=fleet[1]) if fleet else None
     mode, fail_on_leak = settings.pop("duplicates")
     treatment = Treatment(mode=mode, fail_on_leak=fail_on_leak)
+    files = {"contents": inputs.contents(), "root": root, "out": out}
     try:
-        summary = builder.build(clips, root=root, out=out, runner=runner, treatment=treatment, **settings)
+        summary = builder.build(inputs.clips, **files, runner=runner, treatment=treatment, **settings)
     except TooManyRejects as error:
         print_rejects(console, error.summary)
         raise
@@ -245,6 +213,7 @@ def _build(
     }
     report = finish(out, report)
     with writing(out / "prepare.json"):
+        write_jsonl(out / INPUTS, lines=to_lines(inputs.states))
         write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
     builder.end(out)
     print_found(console, summary, report, out=out)
@@ -252,9 +221,38 @@ def _build(
     return report
 
 
-def _check_captions(clips: list[Clip], *, source: PathLike) -> None:
+def _begin(
+    inputs: Inputs,
+    *,
+    out: Path,
+    known: dict[str, State],
+    wanted: dict[str, Any],
+    console: Console,
+    settings: dict[str, Any],
+) -> None:
+    """Begin a build: with the shards of a finished folder that are as they should be, or with none."""
+    from ..prepare import builder
+    from .repair import repair
+    from .shards import writing
+
+    planned = {key: settings[key] for key in ("options", "shard_clips")}
+    shards, before = (
+        builder.plan_build(inputs.clips, contents=contents, **planned)
+        for contents in (inputs.contents(), contents_by_path(inputs.clips, known))
+    )
+    print_changed(console, out=out, known=known, states=inputs.states)
+    with writing(out / BUILDING):
+        again = repair(out, shards=shards, before=before, wanted=wanted)
+    if again:
+        console.print(f"made again: {', '.join(again[:3])}{' ...' * (len(again) > 3)}", style="yellow")
+    else:
+        builder.begin(out)
+
+
+def _check_captions(clips: list[Clip], *, source: PathLike, notes: Notes, console: Console) -> None:
     """Refuse a source that has no text at all: decoding it would only list every clip as rejected."""
     if not any(clip.captions for clip in clips):
+        print_notes(console, notes)
         raise UserError(
             f"none of the {len(clips)} clips of {str(source)!r} has a caption or a label; fill in captions or labels. "
             "In a folder: put a .txt with captions beside each video, or the videos into class folders"
@@ -295,89 +293,3 @@ def _check_beam(runner: str, options: Sequence[str]) -> None:
         raise UserError(f"--beam_options {','.join(options)} has no --beam_runner; name one, as DirectRunner")
     if runner and importlib.util.find_spec("apache_beam") is None:
         raise UserError(f"--beam_runner {runner} needs Apache Beam: pip install 'twinreel[beam]'")
-
-
-def main(argv: list[str]) -> int:
-    """Run `twinreel prepare SOURCE --out DIR [flags]`."""
-    from ..prepare import benchmark
-
-    parser = Parser(verb="prepare", description=_DESCRIPTION)
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a manifest (.jsonl), a .csv, a folder of videos, .tar archives, or a benchmark",
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, or a URL (s3://bucket/folder)")
-    parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
-    parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
-    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100")
-    parser.add_argument(
-        "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
-    )
-    parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
-    parser.add_argument("--max_pixels", type=int, default=2**26, help="largest picture (width * height) accepted")
-    parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        help="decoding processes; 0 = one per core (with Beam: per shard in work, 0 = one)",
-    )
-    parser.add_argument("--max_bad_fraction", type=float, default=0.05, help="share of clips that may be unusable")
-    parser.add_argument(
-        "--shard_clips",
-        type=int,
-        default=0,
-        metavar="N",
-        help="clips of a shard, the unit in which an interrupted build goes on; 0 = 64 to 1024, by their number",
-    )
-    parser.add_argument(
-        "--beam_runner",
-        default="",
-        metavar="NAME",
-        help="make the shards on Apache Beam: DirectRunner ...",
-    )
-    parser.add_argument(
-        "--beam_options",
-        action="append",
-        metavar="K=V,...",
-        help="the runner's own options, passed on as --K=V; may be given several times",
-    )
-    parser.add_argument(
-        "--clip_timeout", type=float, default=60.0, help="seconds that one second of a clip may take; 0 = no limit"
-    )
-    parser.add_argument(
-        "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
-    )
-    words = "clips that are the same or nearly: list them in duplicates.jsonl, drop them too, or do not look"
-    parser.add_argument("--duplicates", default="report", choices=MODES, help=words)
-    words = "fail if a clip of another split has a duplicate in train"
-    parser.add_argument("--fail_on_leak", action="store_true", help=words)
-    parser.add_argument(
-        "--shards", metavar="PATTERN", help="archives of `prepare webdataset`: 'dir/{00000..00099}.tar'"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
-    benchmark.add_flags(parser)
-    if benchmark.explained(argv):
-        return 0
-    args, _ = parser.parse(argv)
-    fields: dict[str, Any] = vars(args)
-    fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
-    fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
-    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
-    named = benchmark.take_flags(fields)
-    if named is None:
-        prepare(fields.pop("source"), **fields)
-    else:
-        benchmark.prepare_benchmark(fields.pop("source"), **named, **fields)
-    return 0
-
-
-def _archives(source: str, *, shards: str | None) -> str:
-    """The source, where `webdataset --shards PATTERN` is another way to say PATTERN."""
-    if (source == WEBDATASET) != (shards is not None):
-        raise UserError(
-            f"SOURCE is {source!r}: --shards PATTERN and SOURCE {WEBDATASET!r} go together; "
-            "give both, or the pattern as SOURCE"
-        )
-    return source if shards is None else shards

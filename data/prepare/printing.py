@@ -1,5 +1,6 @@
 """What `twinreel prepare` says at its end: what was found, what was rejected and why."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..paths import PathLike
+from ..sources.notes import Notes
 from .duplicates import in_words
+from .inputs import State
 
 if TYPE_CHECKING:  # at run time it would load tensorflow
     from .summary import Summary
@@ -49,6 +52,21 @@ def print_found(console: Console, summary: "Summary", report: dict[str, Any], *,
     ):
         if count:
             console.print(f"{count:,} {what}", style="yellow")
+
+
+def print_notes(console: Console, notes: Notes) -> None:
+    """Print what was left out of the source, or read otherwise than it is written."""
+    for line in notes.lines():
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_changed(console: Console, *, out: Path, known: Mapping[str, State], states: Mapping[str, State]) -> None:
+    """Print how many files have changed since a finished folder was made of them, and the first of them."""
+    changed = [path for path, state in states.items() if path in known and known[path].contents != state.contents]
+    if changed:
+        shown = ", ".join(map(repr, sorted(changed)[:_EXAMPLES])) + ", ..." * (len(changed) > _EXAMPLES)
+        text = f"{len(changed):,} files have changed since {out} was made: {shown}"
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_rejects(console: Console, summary: "Summary") -> None:

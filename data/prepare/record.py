@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -72,15 +72,24 @@ def example(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features])
 
 def sentences(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
     """Return the sentences that overlap the clip's window, cut to it: `start_s`, `end_s` from its start, `text`."""
+    return _within(clip.sentences, clip=clip, duration_s=duration_s)
+
+
+def spans(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
+    """Return the spans that overlap the clip's window, cut to it: the fields of `Span`, times from its start."""
+    return _within(clip.spans, clip=clip, duration_s=duration_s)
+
+
+def _within(stretches: Sequence[Any], *, clip: Clip, duration_s: float) -> list[dict[str, Any]]:
     start = clip.start_s or 0.0
     return [
-        {
-            "start_s": round(max(sentence.start_s - start, 0.0), 4),
-            "end_s": round(min(sentence.end_s - start, duration_s), 4),
-            "text": sentence.text,
+        dataclasses.asdict(stretch)
+        | {
+            "start_s": round(max(stretch.start_s - start, 0.0), 4),
+            "end_s": round(min(stretch.end_s - start, duration_s), 4),
         }
-        for sentence in clip.sentences
-        if sentence.start_s - start < duration_s and sentence.end_s > start
+        for stretch in stretches
+        if stretch.start_s - start < duration_s and stretch.end_s > start
     ]
 
 
@@ -116,8 +125,11 @@ def row_of(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features], 
         "split": clip.split,
         "index": index,
         "clip_id": clip.clip_id,
+        "file": str(clip.path),
         "captions": list(clip.captions),
         "labels": list(clip.labels),
+        "spans": spans(clip, duration_s=decoded.duration_s),
+        "questions": [dataclasses.asdict(question) for question in clip.questions],
         "transcript": clip.transcript,
         "sentences": sentences(clip, duration_s=decoded.duration_s),
         "features": {name: list(part.shape) for name, part in stored.items()},

@@ -1,4 +1,4 @@
-"""Repair a prepared folder that has lost shards: turn it back into a build that lacks only these shards."""
+"""Repair a prepared folder: turn it back into a build that lacks only the shards that are lost or out of date."""
 
 import collections
 import json
@@ -6,50 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..layout import BUILDING, NAME, NAMES, RECORDS_VERSION, SETTINGS
 from ..manifest import write_whole
-from .folder import COMPARED
-from .layout import BUILDING, NAME, NAMES, RECORDS_VERSION, SETTINGS
+from .folder import COMPARED, KEPT
 from .shards import BuildFolder, Shard, ShardReport
 
 
-def repair(out: Path, *, shards: Sequence[Shard], wanted: dict[str, Any]) -> list[str]:
-    """Turn a folder whose shards do not all match prepare.json into an interrupted build that has all the others.
+def repair(out: Path, *, shards: Sequence[Shard], before: Sequence[Shard], wanted: dict[str, Any]) -> list[str]:
+    """Turn a folder with lost or outdated shards into an interrupted build that has all the others.
 
     The clips are known from clips.jsonl and rejects.jsonl. A call that is killed changes either nothing or everything.
 
     Args:
       out: the prepared folder.
       shards: all that the build is to make.
+      before: the same as they were when the folder was made; shards with another key are out of date.
       wanted: the settings of the build.
 
     Returns:
-      Names of the damaged shards; none if nothing in the folder can be used, which is then unchanged.
+      Names of the shards to make again; none if nothing in the folder can be used, which is then unchanged.
     """
     try:
         done = json.loads((out / "prepare.json").read_text(encoding="utf-8"))
-        if {key: done[key] for key in COMPARED} != wanted:
+        if {key: done[key] for key in COMPARED} != {key: wanted[key] for key in COMPARED}:
             return []
+        outdated = {new.name for new, old in zip(shards, before, strict=True) if new.key != old.key}
         reports = _reports(out, shards=shards, files=done["shards"])
         home = out / NAME / RECORDS_VERSION
-        damaged = [file["name"] for file in done["shards"] if _size(home / file["name"]) != file["bytes"]]
+        lost = {file["name"] for file in done["shards"] if _size(home / file["name"]) != file["bytes"]}
+        again = [shard.name for shard, name, _ in reports if name in lost or shard.name in outdated]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    if len(damaged) in (0, len(done["shards"])):
+    if len(again) in (0, len(shards)):
         return []
     work = BuildFolder(out / BUILDING)
     work.folder.mkdir(exist_ok=True)
     work.clear([])
     names = {}
     for shard, name, report in reports:
-        if name not in damaged:
+        if shard.name not in again:
             work.write(shard, report=report)
             if name:
                 names[name] = work.records(shard).name
     moved = {"folder": f"{NAME}/{RECORDS_VERSION}", "names": names}
     write_whole(work.folder / NAMES, parts=[json.dumps(moved)])
-    write_whole(work.folder / SETTINGS, parts=[json.dumps(wanted, indent=2), "\n"])
+    write_whole(work.folder / SETTINGS, parts=[json.dumps({key: wanted[key] for key in KEPT}, indent=2), "\n"])
     (out / "prepare.json").unlink()
-    return damaged
+    return again
 
 
 def _reports(

@@ -15,13 +15,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ...base.config import difference
 from ...base.errors import UserError
 from ...data import remote
+from ..layout import RESULTS
 from ..manifest import write_whole
 from ..paths import cache_folder, file_name, open_binary
-from .folder import COMPARED
-from .layout import RESULTS
+from .folder import same_as_wanted
 
 _VOUCHER = "prepare.json"
 _SENT = ".sent.json"  # in the local folder: size and time of each file that has arrived
@@ -50,20 +49,14 @@ def finished(url: str, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, 
     try:
         with open_binary(f"{url}/{_VOUCHER}") as file:
             done = json.loads(file.read())
-        changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
         size = sum(size for name, size in remote.walk(url).items() if ".array_record" in name)
         whole = size == done["bytes"]
+        same = same_as_wanted(done, wanted, where=url, overwrite=overwrite)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{url}/{_VOUCHER} is not from twinreel prepare ({error!r}); give another --out") from error
-    if changes and not overwrite:
-        raise UserError(
-            f"{url!r} was prepared with other options or from another source:\n  "
-            + "\n  ".join(changes)
-            + "\ngive another --out, or --overwrite to replace it"
-        )
-    return done if whole and not changes else None
+    return done if whole and same else None
 
 
 def send(folder: Path, *, url: str) -> None:

@@ -22,7 +22,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from ...base.errors import UserError
 from ..manifest import Clip, to_json
-from .folder import sizes_of
+from .inputs import contents_of
 
 # One record per chunk, for random access. Not compressed: zstd at its quickest makes files of JPEG frames and sound
 # 15 % smaller, but a third of the time to read a record, each time that it is read, goes into undoing that.
@@ -39,7 +39,7 @@ class Shard:
       split: of all its clips.
       number: its place among the shards of the split, from 0.
       clips: consecutive clips of the split, at least one.
-      key: SHA-256 of all that its records are made from: clips, sizes of their files, options.
+      key: SHA-256 of all that its records are made from: clips, contents of their files, options.
     """
 
     split: str
@@ -84,13 +84,13 @@ def clips_per_shard(count: int) -> int:
 
 
 def plan(
-    clips: Sequence[Clip], *, sizes: Mapping[str, int], settings: Mapping[str, Any], shard_clips: int = 0
+    clips: Sequence[Clip], *, contents: Mapping[str, str], settings: Mapping[str, Any], shard_clips: int = 0
 ) -> list[Shard]:
     """Divide the clips into shards, split by split, in the order of the clips.
 
     Args:
       clips: with a split each.
-      sizes: bytes of the file at each clip's path.
+      contents: what stands for the contents of the file at each path of the clips (`Inputs.contents`).
       settings: all else that the records depend on (JSON values).
       shard_clips: clips of a shard; 0 = `clips_per_shard`.
     """
@@ -102,15 +102,15 @@ def plan(
         each = shard_clips or clips_per_shard(len(members))
         for number, first in enumerate(range(0, len(members), each)):
             part = members[first : first + each]
-            key = _key(part, sizes=sizes, settings=settings)
+            key = _key(part, contents=contents, settings=settings)
             shards.append(Shard(split=split, number=number, clips=part, key=key))
     return shards
 
 
-def _key(clips: Sequence[Clip], *, sizes: Mapping[str, int], settings: Mapping[str, Any]) -> str:
+def _key(clips: Sequence[Clip], *, contents: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for clip in clips:
-        digest.update(json.dumps([to_json(clip), *sizes_of(clip, sizes)], sort_keys=True).encode())
+        digest.update(json.dumps([to_json(clip), *contents_of(clip, contents)], sort_keys=True).encode())
     return digest.hexdigest()
 
 

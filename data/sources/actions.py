@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import UserError
-from ..manifest import Clip
+from ..manifest import REFUSED, Clip
 from .files import Folder, read_lines, read_table, whole
 from .source import Annotations, Option, Source
 from .windows import cut_from, trimmed_name
@@ -49,13 +49,15 @@ def _add_kinetics(found: Annotations, path: Path, *, split: str) -> None:
         label = row.get("label", "").strip().strip('"')
         video = row["youtube_id"].strip()
         start, end = (whole(row[name], what=name, where=where) for name in ("time_start", "time_end"))
-        if not 0 <= start < end:
-            raise UserError(f"{where}: time_end is {end}, wanted a time after time_start={start}; mend the row")
         clip_id = f"{video}_{start:06d}_{end:06d}"
         if not label:
             found.notes[f"clips of {path.name} without a label left out"] += 1
             continue
         fields = {"clip_id": clip_id, "path": clip_id, "labels": [label], "split": split}
+        if not 0 <= start < end:
+            place = where.rpartition("/")[2]
+            reason = f"impossible window: time_end={end} is not after time_start={start} ({place})"
+            fields["meta"] = {REFUSED: reason}
         _, first = clips.setdefault(clip_id, (where, fields))
         if first is not fields:
             found.notes[f"rows of {path.name} that name a clip again"] += 1

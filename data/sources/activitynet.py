@@ -6,7 +6,7 @@ from typing import Any
 
 from ...base.errors import UserError
 from ..manifest import Clip
-from .files import Folder, expect, member, read_json
+from .files import Folder, expect, member, read_json, seconds
 from .source import Annotations, Option, Source
 from .windows import cut_from, mended
 
@@ -18,8 +18,9 @@ def read_activitynet(folder: Path, *, text: str = "paragraph") -> Annotations:
 
     Args:
       folder: that has the files which `--list activitynet` names; each file is a split of its name.
-      text: "paragraph", one clip per video whose caption is all sentences joined with a blank (the sentences keep their
-        times in `sentences`); or "sentence", one clip per sentence, which is the window of that sentence.
+      text: "paragraph", one clip per video whose caption is all sentences joined with a blank (`spans` and `sentences`
+        have the sentences with their times); or "sentence", one clip per sentence, which is the window of that
+        sentence.
 
     Raises:
       UserError: files that are missing or at fault.
@@ -59,7 +60,7 @@ def _sentences(
     for time, text in zip(times, texts, strict=True):
         if len(expect(time, list, what="a timestamp", where=where)) != 2:
             raise UserError(f"{where}: timestamp {time!r} has {len(time)} numbers, wanted [start, end]")
-        start, end = (expect(second, float, what="a timestamp", where=where) for second in time)
+        start, end = (seconds(second, what="a timestamp", where=where) for second in time)
         window = mended(start, end, duration_s=duration, found=found)
         made.append((window, expect(text, str, what="a sentence", where=where).strip()))
     return duration, made
@@ -68,7 +69,7 @@ def _sentences(
 def _add_paragraph(found: Annotations, fields: dict[str, Any], sentences: Any, *, video: str, where: str) -> None:
     timed = [{"start_s": window[0], "end_s": window[1], "text": text} for window, text in sentences if window and text]
     paragraph = " ".join(text for _, text in sentences if text)
-    found.add(fields | {"clip_id": video, "captions": [paragraph], "sentences": timed}, where=where)
+    found.add(fields | {"clip_id": video, "captions": [paragraph], "sentences": timed, "spans": timed}, where=where)
 
 
 def _add_sentences(found: Annotations, fields: dict[str, Any], sentences: Any, *, video: str, where: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...base.errors import UserError
 from ..manifest import Clip
 from .files import Folder, expect, member, read_ids, read_json
-from .read import VIDEO_SUFFIXES
+from .kinds import VIDEO_SUFFIXES
 from .source import Annotations, Source
 from .windows import cut_from
 

@@ -1,17 +1,18 @@
 """Annotation files read with care: found by name, UTF-8, and every fault named by file, line or key, and value."""
 
 import contextlib
-import csv
 import json
 import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 from ...base.errors import UserError
+from ...data import strict_json
+from ..timecode import FORMS, to_seconds
+from .csv_rows import CsvRows
 
-_LONGEST_FIELD = 64 * 2**20  # characters of one CSV field
 _DEEPEST = 3  # folders below --annotations in which files are looked for
 Kind = TypeVar("Kind")
 _KINDS = {str: "a string", list: "a list", dict: "an object", int: "a whole number", float: "a number"}
@@ -30,7 +31,7 @@ class Folder:
         if not self.path.is_dir():
             raise UserError(f"--annotations {str(path)!r} is not a folder; give the folder of the annotation files")
         self._found: dict[str, list[Path]] = {}
-        for here, folders, names in os.walk(self.path):
+        for here, folders, names in os.walk(self.path, followlinks=True):  # the depth bounds circles
             depth = len(Path(here).relative_to(self.path).parts)
             folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < _DEEPEST)
             for name in sorted(names):
@@ -83,7 +84,7 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend it, or download it again") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct it, or download it again") from error
     try:
         return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -118,39 +119,39 @@ def read_ids(path: Path) -> list[str]:
     return list(places)
 
 
-def read_table(path: Path, *, columns: Sequence[str], delimiter: str = ",") -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield `(place, row)` of a CSV file with a header.
+def read_table(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield `(place, row)` of a CSV file with a header; the separator is recognised in it.
 
     Args:
       path: the file.
       columns: names that the header must have, in any order and case.
-      delimiter: between the fields.
 
     Raises:
       UserError: a column that is missing, a row of another length, a file that is no CSV.
     """
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(read_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
+    with _opened(path) as file:
+        rows = CsvRows(file, path=str(path), known=columns)
         for column in columns:
-            if header.count(column) != 1:
+            if rows.header.count(column) != 1:
                 raise UserError(
-                    f"{path}, line 1: wanted one column {column!r}, found the columns {', '.join(header) or 'none'!s}; "
-                    f"the header must name {', '.join(columns)}"
+                    f"{path}, line 1: wanted one column {column!r}, found the columns "
+                    f"{', '.join(rows.header) or 'none'!s}; the header must name {', '.join(columns)}"
                 )
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            where = f"{path}, line {reader.line_num}"
-            if len(row) != len(header):
+        for line, row in rows:
+            where = f"{path}, line {line}"
+            if len(row) != len(rows.header):
                 raise UserError(
-                    f"{where}: has {len(row)} fields, the header has {len(header)}; "
-                    "put texts with commas in double quotes"
+                    f"{where}: has {len(row)} fields, the header has {len(rows.header)}; "
+                    f"put texts with {rows.separated_by} in double quotes"
                 )
-            yield where, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: is not CSV ({error}); mend the line") from error
+            yield where, dict(zip(rows.header, row, strict=True))
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct it, or download it again") from error
 
 
 def read_json(path: Path, *, kind: type[Kind]) -> Kind:
@@ -168,24 +169,15 @@ def read_json(path: Path, *, kind: type[Kind]) -> Kind:
 
 def parse_json(text: str, *, where: str, kind: type[Kind]) -> Kind:
     """Return the value of a JSON text; arguments and errors as in `read_json`."""
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise UserError(f"{where}: key {twice!r} stands twice in one object; remove one of the two")
-        return made
-
     try:
-        value = json.loads(text, object_pairs_hook=members)
+        value = strict_json.parse(text)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where}: is not JSON ({error.msg} at line {error.lineno}, column {error.colno}); download it again"
         ) from error
-    except UserError:
-        raise
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested without end
+    except strict_json.DuplicateKey as error:
+        raise UserError(f"{where}: {error}") from error
+    except ValueError as error:
         raise UserError(f"{where}: is not JSON that can be read ({error}); download it again") from error
     return expect(value, kind, what="the whole", where=where)
 
@@ -218,6 +210,19 @@ def expect(value: Any, kind: type[Kind], *, what: str, where: str) -> Kind:
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         raise UserError(f"{where}: {what} is {shown}, wanted {_KINDS[kind]}")
     return cast(Kind, made)
+
+
+def seconds(value: str | float, *, what: str, where: str) -> float:
+    """Return a time in seconds, of a number or a text such as `12.5` or `00:01:02.5`; it may be negative.
+
+    Raises:
+      UserError: it is no time, or not a finite one.
+    """
+    with contextlib.suppress(ValueError):
+        time = to_seconds(value)
+        if math.isfinite(time):
+            return time
+    raise UserError(f"{where}: {what} is {value!r}, wanted {FORMS}")
 
 
 def number(text: str, *, what: str, where: str) -> float:

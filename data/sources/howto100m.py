@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import UserError
-from .files import Folder, expect, member, read_ids, read_json
+from .files import Folder, expect, member, read_ids, read_json, seconds
 from .source import Annotations, Option, Source
 from .windows import mended
 
@@ -78,7 +78,7 @@ def _speech(record: Any, found: Annotations, *, where: str) -> list[_Speech]:
         )
     made = []
     for start, end, text in zip(starts, ends, texts, strict=True):
-        start_s, end_s = (expect(time, float, what="a time", where=where) for time in (start, end))
+        start_s, end_s = (seconds(time, what="a time", where=where) for time in (start, end))
         window = mended(start_s, end_s, duration_s=None, found=found)
         text = str(text) if isinstance(text, float) else text  # some exports spell an empty text as NaN
         if not expect(text, str, what="a text", where=where).strip() or text == "nan":

@@ -1,4 +1,4 @@
-"""Moment retrieval: Charades-STA and QVHighlights. A clip per query, with the moments it means in seconds."""
+"""Moment retrieval: Charades-STA and QVHighlights. A clip per query, with the moments that it means as spans."""
 
 import collections
 from collections.abc import Iterable
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import UserError
-from ..manifest import Clip
-from .files import Folder, expect, member, number, parse_json, read_lines, read_table
+from ..manifest import REFUSED, Clip
+from .files import Folder, expect, member, parse_json, read_lines, read_table, seconds
 from .source import Annotations, Source
 from .windows import cut_from, mended, trimmed_name
 
@@ -20,7 +20,9 @@ _QVHIGHLIGHTS = {
 
 
 def read_charades_sta(folder: Path) -> Annotations:
-    """Read Charades-STA: a clip per query, of the whole video, with `meta.moments` [[start, end]] in seconds.
+    """Read Charades-STA: a clip per query, of the whole video.
+
+    The moment that the query means is the clip's one span; `meta.moments` has it as [[start, end]] in seconds.
 
     Args:
       folder: that has one or both of the files which `--list charades_sta` names.
@@ -42,14 +44,15 @@ def read_charades_sta(folder: Path) -> Annotations:
             parts = head.split()
             if not marks or len(parts) != 3:
                 raise UserError(f"{where}: is {line!r}, wanted `VIDEO START END##sentence`")
-            start, end = (number(text, what="a time", where=where) for text in parts[1:])
+            start, end = (seconds(text, what="a time", where=where) for text in parts[1:])
             video = parts[0]
             window = mended(start, end, duration_s=durations.get(video), found=found)
             if window is None:
                 continue
             fields = {"clip_id": f"{video}#{seen[video]}", "path": video, "captions": [query.strip()], "split": split}
             seen[video] += 1
-            found.add(fields | {"meta": {"video": video, "moments": [list(window)]}}, where=where)
+            meta = {"video": video, "moments": [list(window)]}
+            found.add(fields | {"spans": _spans(meta["moments"], query), "meta": meta}, where=where)
     if not found.clips:
         files.lacks(*(name for _, name in _CHARADES.values()))
     return found
@@ -59,20 +62,20 @@ def _durations(files: Folder, name: str) -> dict[str, float]:
     """The videos' lengths in seconds, from the owners' table of Charades; {} where it is not there."""
     path = files.find(name)
     rows = read_table(path, columns=["id", "length"]) if path else ()
-    return {row["id"].strip(): number(row["length"], what="length", where=where) for where, row in rows}
+    return {row["id"].strip(): seconds(row["length"], what="length", where=where) for where, row in rows}
 
 
 def read_qvhighlights(folder: Path) -> Annotations:
     """Read QVHighlights: a clip per query, of the whole 150 s video.
 
-    `meta.moments` are the relevant windows [[start, end], ...] in seconds, `meta.saliency` the annotators' scores of
-    the 2 s pieces that `meta.relevant_clip_ids` names.
+    The spans are the relevant windows; `meta.moments` has them as [[start, end], ...] in seconds from the clip's start.
+    `meta.saliency` has the annotators' scores of the 2 s pieces that `meta.relevant_clip_ids` names.
 
     Args:
       folder: that has one or more of the files which `--list qvhighlights` names.
 
     Raises:
-      UserError: files that are missing or at fault, such as a window that ends after the video.
+      UserError: files that are missing or at fault. A query with a window that ends after the video is refused.
     """
     files, found = Folder(folder), Annotations()
     for split, (count, name) in _QVHIGHLIGHTS.items():
@@ -92,10 +95,18 @@ def _query(record: dict[str, Any], *, where: str) -> dict[str, Any]:
     video = member(record, "vid", str, where=where)
     qid = member(record, "qid", int, where=where)
     duration = member(record, "duration", float, where=where)
+    query = member(record, "query", str, where=where)
     meta: dict[str, Any] = {"video": video, "qid": qid, "duration_s": duration}
+    spans: list[dict[str, Any]] = []
     if "relevant_windows" in record:  # the test file has none
         windows = member(record, "relevant_windows", list, where=where)
-        meta["moments"] = [_moment(window, duration=duration, where=where) for window in windows]
+        meta["moments"] = [_moment(window, where=where) for window in windows]
+        impossible = [window for window in meta["moments"] if not 0 <= window[0] < window[1] <= duration]
+        if impossible:
+            bounds = f"wanted 0 <= start < end <= duration={duration:g}"
+            meta[REFUSED] = f"impossible window: relevant_windows has {impossible[0]}, {bounds}"
+        else:
+            spans = _spans(meta["moments"], query)
         meta["relevant_clip_ids"] = member(record, "relevant_clip_ids", list, where=where)
         meta["saliency"] = member(record, "saliency_scores", list, where=where)
         if len(meta["saliency"]) != len(meta["relevant_clip_ids"]):
@@ -103,20 +114,21 @@ def _query(record: dict[str, Any], *, where: str) -> dict[str, Any]:
                 f"{where}: has {len(meta['saliency'])} saliency_scores for {len(meta['relevant_clip_ids'])} "
                 "relevant_clip_ids; wanted one each"
             )
-    captions = [member(record, "query", str, where=where)]
-    return {"clip_id": f"{video}#{qid}", "path": video, "captions": captions, "meta": meta}
+    return {"clip_id": f"{video}#{qid}", "path": video, "captions": [query], "spans": spans, "meta": meta}
 
 
-def _moment(window: Any, *, duration: float, where: str) -> list[float]:
+def _spans(moments: list[list[float]], query: str) -> list[dict[str, Any]]:
+    """The moments of a query as spans of a manifest."""
+    return [{"start_s": start, "end_s": end, "text": query.strip()} for start, end in moments] if query.strip() else []
+
+
+def _moment(window: Any, *, where: str) -> list[float]:
     times = [
-        expect(time, float, what="a time of relevant_windows", where=where)
+        seconds(time, what="a time of relevant_windows", where=where)
         for time in expect(window, list, what="a window of relevant_windows", where=where)
     ]
-    if len(times) != 2 or not 0 <= times[0] < times[1] <= duration:
-        raise UserError(
-            f"{where}: relevant_windows has {window!r}, wanted [start, end] with 0 <= start < end <= duration="
-            f"{duration:g}; mend the line"
-        )
+    if len(times) != 2:
+        raise UserError(f"{where}: relevant_windows has {window!r}, wanted [start, end]; correct the line")
     return times
 
 
@@ -136,9 +148,9 @@ Charades_v1_train.csv, Charades_v1_test.csv     optional: columns id, length, ..
         published_at="https://github.com/jiyanggao/TALL",
         licence="annotations: see the owners' repository; the videos: Charades, non-commercial use",
         notes=(
-            "A clip per sentence, of the whole video: meta.moments holds [[start, end]] in seconds. Moments that run "
-            "backwards in the published file are turned round, those after the video's end cut, and those without "
-            "length left out; all are counted."
+            "A clip per sentence, of the whole video, with the moment as its span. Moments that run backwards in the "
+            "published file are turned round, those after the video's end cut, and those without length left out; "
+            "all are counted."
         ),
         read=read_charades_sta,
     ),
@@ -152,8 +164,8 @@ highlight_train_release.jsonl, highlight_val_release.jsonl, highlight_test_relea
         published_at="https://github.com/jayleicn/moment_detr",
         licence="annotations CC BY-NC-SA 4.0; the videos belong to their uploaders",
         notes=(
-            "A clip per query, of the whole 150 s: meta.moments holds the relevant windows in seconds from its start, "
-            "meta.saliency the three annotators' scores (0 to 4) of each 2 s piece in meta.relevant_clip_ids."
+            "A clip per query, of the whole 150 s, with the relevant windows as its spans; meta.saliency holds the "
+            "three annotators' scores (0 to 4) of each 2 s piece in meta.relevant_clip_ids."
         ),
         read=read_qvhighlights,
         alternatives=_qvhighlights_alternatives,

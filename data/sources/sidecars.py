@@ -1,64 +1,140 @@
-"""What stands beside a media file in a WebDataset archive (`KEY.txt`, `KEY.json`, `KEY.cls`) to fields of a clip.
+"""The texts of a media file (`KEY.txt`, `KEY.cap`, `KEY.json`, `KEY.cls`) to the fields of a clip.
 
 The fields of `KEY.json` are those that video2dataset and img2dataset write: `caption`; `clips` (where the file was cut
 out of its video); `yt_meta_dict.subtitles`, `clip_subtitles` and `whisper_transcript` (what is said).
 """
 
-import json
+import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
-LONGEST_TEXT = 2**20  # bytes of a .txt or .cls
+from ...data import strict_json
+from ..timecode import to_seconds
+from .notes import Notes
+
+LONGEST_TEXT = 2**20  # bytes of a .txt, .cap or .cls
 LONGEST_JSON = 16 * 2**20  # bytes of a .json
 _LONGEST_META = 2000  # characters of a string that is kept under `meta`
 _HANDLED = frozenset(
     (
         *("caption", "captions", "text", "label", "labels", "clips", "key", "status", "error_message"),
-        *("clip_subtitles", "whisper_transcript", "yt_meta_dict", "transcript", "group", "refused"),
+        *("clip_subtitles", "whisper_transcript", "yt_meta_dict", "transcript"),
     )
 )
-_TIME = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:[.,]\d{1,9})?)")
+_RESERVED = ("group", "refused")  # they have a meaning in `meta`
 
 
 class BadText(Exception):
     """A text that cannot be read; the message says why."""
 
 
-def text(data: bytes) -> str:
-    """Return a text file's contents, without byte order mark and blanks at its ends.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What the texts of a media file say.
+
+    Attributes:
+      fields: those of `Clip` (`captions`, `labels`, `sentences`, `transcript`, `meta`).
+      bad_lines: lines of subtitles that are left out because of impossible times.
+      left_out: keys of the JSON whose values are not kept.
+      video: name of the video that the file was cut from, "" if the JSON does not say it.
+    """
+
+    fields: dict[str, Any]
+    bad_lines: int
+    left_out: list[str]
+    video: str
+
+
+def note_left_out(texts: Texts, *, name: str, notes: Notes) -> None:
+    """Count what the texts of a media file have that its clip does not."""
+    if texts.bad_lines:
+        notes.add("lines of subtitles with impossible times left out", name=name, count=texts.bad_lines)
+    for key in texts.left_out:
+        notes.add("values of KEY.json left out (meta keeps numbers, truth values and short texts)", name=key)
+
+
+def longest(suffix: str) -> int:
+    """Return how many bytes a text may have, by its suffix."""
+    return LONGEST_JSON if suffix == ".json" else LONGEST_TEXT
+
+
+def read_texts(texts: Mapping[str, bytes], *, one_per_line: bool) -> Texts:
+    """Read the texts of one media file.
+
+    Args:
+      texts: contents by suffix: `.txt` and `.cap` are captions, `.cls` is a label, `.json` an object.
+      one_per_line: whether each line of the `.txt` is a caption; else all of it is one.
+
+    Raises:
+      BadText: one is not UTF-8, or the `.json` is no JSON object.
+    """
+    decoded = {suffix: text(data, suffix=suffix) for suffix, data in texts.items()}
+    fields = json_fields(texts[".json"]) if ".json" in texts else {}
+    first = _lines(decoded.get(".txt", "")) if one_per_line else [decoded.get(".txt", "").strip()]
+    said, bad_lines = sentences(fields)
+    spoken = fields.get("transcript")
+    kept, left_out = meta(fields)
+    made = {
+        "captions": captions([*first, decoded.get(".cap", "").strip()], fields),
+        "labels": labels(decoded.get(".cls", ""), fields),
+        "sentences": said,
+        "transcript": spoken if isinstance(spoken, str) and not said else " ".join(line["text"] for line in said),
+        "meta": kept,
+    }
+    return Texts(fields=made, bad_lines=bad_lines, left_out=left_out, video=video_of(fields))
+
+
+def text(data: bytes, *, suffix: str) -> str:
+    """Return the contents of a text file without its byte order mark, with line feeds as line ends.
 
     Raises:
       BadText: it is not UTF-8.
     """
     try:
-        return data.decode("utf-8").removeprefix("\ufeff").strip()
+        decoded = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise BadText(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+        raise BadText(f"the {suffix} is not UTF-8 ({error.reason} at byte {error.start})") from error
+    return decoded.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _lines(content: str) -> list[str]:
+    """The lines of a text that are not blank."""
+    return [line for line in content.split("\n") if line.strip()]
 
 
 def json_fields(data: bytes) -> dict[str, Any]:
     """Return the fields of a JSON object; its numbers may be anything that JSON can spell.
 
     Raises:
-      BadText: it is not UTF-8, not JSON, or no object.
+      BadText: it is not UTF-8, not JSON, no object, or it has a key twice.
     """
+    content = text(data, suffix=".json").strip()
     try:
-        fields = json.loads(text(data))
-    except (ValueError, RecursionError) as error:
-        raise BadText(f"not JSON ({str(error)[:80]})") from error
+        fields = strict_json.parse(content)
+    except strict_json.DuplicateKey as error:
+        raise BadText(f"the .json cannot be used: {error}") from error
+    except ValueError as error:
+        raise BadText(f"the .json is not JSON ({str(error)[:80]})") from error
     if not isinstance(fields, dict):
-        raise BadText(f"{type(fields).__name__}, wanted a JSON object")
+        raise BadText(f"the .json is a {type(fields).__name__}, wanted a JSON object")
     return fields
 
 
-def captions(caption: str, fields: dict[str, Any]) -> list[str]:
-    """Return the captions of a clip, each once: that of the text file, then those of the JSON."""
-    found = [caption]
+def captions(given: list[str], fields: dict[str, Any]) -> list[str]:
+    """Return the captions of a clip: those of the text files, then those of the JSON that are not among them."""
+    found = []
     for name in ("caption", "captions", "text"):
         value = fields.get(name)
         found += [value] if isinstance(value, str) else _strings(value)
-    return list(dict.fromkeys(stripped for item in found if (stripped := item.strip())))
+    made = [caption for caption in given if caption]
+    seen = {caption.strip() for caption in made}
+    for caption in (item.strip() for item in found):
+        if caption and caption not in seen:
+            seen.add(caption)
+            made.append(caption)
+    return made
 
 
 def labels(category: str, fields: dict[str, Any]) -> list[str]:
@@ -97,21 +173,26 @@ def sentences(fields: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
     return kept, bad + len(made) - len(kept)
 
 
-def meta(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the plain values (text, number, truth) of the JSON that no other field of a clip holds."""
-    kept = {key: value for key, value in fields.items() if key not in _HANDLED and _is_plain(value)}
+def meta(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the plain values (text, number, truth) that no other field of a clip holds, and the keys of all others."""
+    rest = {key: value for key, value in fields.items() if key not in _HANDLED and value is not None}
+    kept = {key: value for key, value in rest.items() if key not in _RESERVED and _is_plain(value)}
+    left_out = [key for key, value in rest.items() if key not in kept and value not in ("", [], {})]
     stretch = _stretch(fields)
     if math.isfinite(stretch[1]):
         kept["cut_from_s"] = list(stretch)
-    return kept
+    return kept, left_out
 
 
-def video_key(key: str, fields: dict[str, Any]) -> str:
-    """Return the name of the video that a file was cut from: clips of one video belong into one split."""
-    for name in ("videoid", "videoID", "video_id", "url"):
-        if isinstance(value := fields.get(name), str) and value:
-            return value
-    return re.sub(r"_\d{5}$", "", key)  # video2dataset numbers the clips of a video so
+def video_of(fields: dict[str, Any]) -> str:
+    """Return the name of the video that a file was cut from, "" if the JSON does not say it."""
+    found = (fields.get(name) for name in ("videoid", "videoID", "video_id", "url"))
+    return next((value for value in found if isinstance(value, str) and value), "")
+
+
+def without_number(key: str) -> str:
+    """Return a key without the number that video2dataset gives to the clips of one video (`KEY_00003`)."""
+    return re.sub(r"_\d{5}$", "", key)
 
 
 def _is_plain(value: object) -> bool:
@@ -134,17 +215,13 @@ def _stretch(fields: dict[str, Any]) -> tuple[float, float]:
     return 0.0, math.inf
 
 
-def _seconds(value: object) -> float | None:
-    """A time: seconds, or `HH:MM:SS.mmm`; None for anything else."""
-    if isinstance(value, str):
-        found = _TIME.fullmatch(value.strip())
-        if found is None:
-            return None
-        hours, minutes, rest = found.groups()
-        return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest.replace(",", "."))
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _seconds(value: Any) -> float | None:
+    """A time in seconds; None for anything that is no time in a file."""
+    try:
+        seconds = to_seconds(value)
+    except ValueError:
         return None
-    return float(value) if 0 <= value < 1e9 else None
+    return seconds if 0 <= seconds < 1e9 else None
 
 
 def _said(line: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...base.errors import UserError
 from ..manifest import Clip
-from .read import VIDEO_SUFFIXES
+from .kinds import VIDEO_SUFFIXES
 
 _TICK = 1000  # files between two reports of progress
 

@@ -1,9 +1,10 @@
-"""WebDataset archives, as video2dataset and img2dataset write them, to clips.
+"""WebDataset archives, as video2dataset, img2dataset and clip-video-encode write them, to clips.
 
-One sample is the members of one archive that share a name up to its first dot: `KEY.mp4` with `KEY.txt` (the caption),
-`KEY.json` (see `sidecars`), `KEY.cls` (a label), `KEY.NAME.npy` (precomputed features). A picture (`KEY.jpg`) is a clip
-of one frame. Only headers and texts are read; media stay where they are, and clips name them by their place. What
-cannot be used becomes a clip with the reason in `meta["refused"]`, so that it is listed and counted with the others.
+One sample is the members of one archive that share a key (see `samples`): `KEY.mp4` with `KEY.txt` (the caption; or
+`KEY.cap`), `KEY.json` (see `sidecars`), `KEY.cls` (a label), `KEY.NAME.npy` or `KEY.npy` (precomputed features). A
+picture (`KEY.jpg`) is a clip of one frame. Only headers and texts are read; media stay where they are, and clips name
+them by their place. What cannot be used becomes a clip with the reason in `meta["refused"]`, so that it is listed and
+counted with the others; members that belong to no clip are counted in the notes.
 """
 
 import collections
@@ -11,9 +12,9 @@ import concurrent.futures
 import dataclasses
 import fnmatch
 import itertools
-import posixpath
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from rich.console import Console
@@ -24,34 +25,14 @@ from ...data import paths, remote
 from ..manifest import NOT_FETCHED, REFUSED, Clip, make_clip
 from ..sources import sidecars
 from ..tars import TarError, TarMember, members
-from .read import ARCHIVES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, assign_splits, hashed_split
+from .kinds import ARCHIVES, TEXT_SUFFIXES, left_out, suffix_of
+from .notes import Notes
+from .samples import Sample, group
+from .splits import assign_splits, hashed_split, split_of_archive
 
-SOUND_SUFFIXES = frozenset((".m4a", ".wav", ".flac", ".mp3", ".ogg", ".opus"))
-_TEXTS = {".txt": sidecars.LONGEST_TEXT, ".cls": sidecars.LONGEST_TEXT, ".json": sidecars.LONGEST_JSON}
-_KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.S)
 _RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
-_SPLIT = re.compile(r"(?:^|[-_./])(train|validation|valid|val|test)(?=[-_./])")
 _MOST_ARCHIVES = 1_000_000
 _REMOTE_READERS = 16  # archives behind URLs that are read at a time: each waits for the network most of the time
-
-
-@dataclasses.dataclass(kw_only=True)
-class Sample:
-    """The members of an archive that share a key.
-
-    Attributes:
-      key: the name up to the first dot.
-      media: member with the pictures, None if there is none.
-      texts: contents of the text members by suffix.
-      features: members with features by name.
-      refused: why it cannot be used, "" if it can.
-    """
-
-    key: str
-    media: TarMember | None = None
-    texts: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    features: dict[str, TarMember] = dataclasses.field(default_factory=dict)
-    refused: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,47 +41,51 @@ class Shard:
 
     Attributes:
       samples: in the order in which their first members stand.
+      members: by name; of several with one name, the first.
+      texts: contents of the members with texts, by name.
       faults: what is wrong beyond single samples, as (offset, reason).
-      left_out: members that are no part of a clip, by what they are.
+      notes: members that are no part of a clip.
     """
 
     samples: list[Sample]
+    members: dict[str, TarMember]
+    texts: dict[str, bytes]
     faults: list[tuple[int, str]]
-    left_out: collections.Counter[str]
+    notes: Notes
 
 
-def read(shards: str, *, console: Console | None = None) -> tuple[str, list[Clip]]:
+def read(shards: str, *, notes: Notes, console: Console | None = None) -> tuple[str, list[Clip]]:
     """Read the index of WebDataset archives.
 
     Args:
       shards: one archive, a folder of archives, or a pattern (`{00000..00099}`, `{a,b}`, `*`); local or a URL.
-      console: where progress and remarks go; None = standard error.
+      notes: where members and files are counted that belong to no clip.
+      console: where progress goes; None = standard error.
 
     Returns:
       The folder to which the clips' paths are relative, and the clips, all with a split: the one that the archives'
-      names state (`train-00000.tar`, `val/00000.tar`), else 80 % train, 10 % val, 10 % test by a hash of the video's
-      URL or key, so that clips of one video stay together.
+      names state (`train-00000.tar`, `Validation/00000.tar`), else 80 % train, 10 % val, 10 % test by a hash of the
+      video's URL or key, so that clips of one video stay together.
 
     Raises:
       UserError: no archive, one that is compressed or cannot be reached, or no sample in any of them.
     """
     console = console or Console(stderr=True)
-    archives = expand(shards)
+    archives = expand(shards, notes=notes)
     root = _root(archives)
-    found = [_clips(archive, shard, root=root) for archive, shard in _scan_all(archives, console=console)]
-    clips = [clip for some, _ in found for clip in some]
+    clips: list[_Found] = []
+    for archive, shard in _scan_all(archives, console=console):
+        clips += _clips(archive, shard, root=root)
+        notes.update(shard.notes)
     if not clips:
         raise UserError(f"--shards {shards!r}: {len(archives)} archives hold no sample; wanted members such as KEY.mp4")
-    left_out = sum((remarks for _, remarks in found), collections.Counter[str]())
-    for what, count in left_out.most_common():
-        console.print(f"{count:,} {what}", style="yellow")
     return root, _settled(clips, where=shards)
 
 
-def expand(shards: str) -> list[str]:
-    """Return the archives that a path, a folder or a pattern names.
+def expand(shards: str, *, notes: Notes) -> list[str]:
+    """Return the archives that a path, a folder or a pattern names; other files of a folder are counted in the notes.
 
-    >>> expand("s/{08..10}.tar")
+    >>> expand("s/{08..10}.tar", notes=Notes())
     ['s/08.tar', 's/09.tar', 's/10.tar']
 
     Raises:
@@ -112,10 +97,7 @@ def expand(shards: str) -> list[str]:
     archives: list[str] = []
     for name in names:
         if not name.lower().endswith(ARCHIVES):
-            inside = paths.listing(name, suffix=".tar")
-            if not inside:
-                raise UserError(f"--shards {name!r}: the folder has no .tar; give a folder of archives, or a pattern")
-            archives += inside
+            archives += _in_folder(name, notes=notes)
         elif any(sign in name for sign in "*?["):
             fitting = [
                 path
@@ -130,68 +112,72 @@ def expand(shards: str) -> list[str]:
     return archives
 
 
+def _in_folder(folder: str, *, notes: Notes) -> list[str]:
+    """The archives right inside a folder."""
+    files = paths.listing(folder, suffix="")
+    archives = [file for file in files if file.lower().endswith(".tar")]
+    if not archives:
+        raise UserError(f"--shards {folder!r}: the folder has no .tar; give a folder of archives, or a pattern")
+    for file in files:
+        if not file.lower().endswith(".tar"):
+            notes.add(left_out(file), name=paths.file_name(file))
+    for inner in [] if paths.is_remote(folder) else sorted(Path(folder).iterdir()):
+        if inner.is_dir():
+            notes.add("folders beside archives left out (give archives as a pattern: 'DIR/*/*.tar')", name=inner.name)
+    return archives
+
+
 def scan(archive: str) -> Shard:
     """Read the headers and texts of one archive.
 
     Raises:
       UserError: it does not exist, cannot be reached, or is compressed.
     """
-    shard = Shard(samples=[], faults=[], left_out=collections.Counter())
-    samples: dict[str, Sample] = {}
+    shard = Shard(samples=[], members={}, texts={}, faults=[], notes=Notes())
+    twice: set[str] = set()
     with remote.open_headers(archive) if paths.is_remote(archive) else paths.open_binary(archive) as file:
         try:
             for member in members(file):
-                found = _KEY.fullmatch(member.name)
-                if found is None and not member.refused:
-                    shard.left_out["members without a suffix left out"] += 1
-                elif found is None:
+                if member.refused and not suffix_of(member.name):
                     shard.faults.append((member.header, f"member {member.refused}: {member.name[:200]!r}"))
+                elif member.name in shard.members:
+                    twice.add(member.name)
                 else:
-                    key, suffix = found[1], found[2].lower()
-                    _take(samples.setdefault(key, Sample(key=key)), member, suffix, file=file, shard=shard)
+                    shard.members[member.name] = member
+                    _read_text(member, file=file, shard=shard)
         except TarError as error:
             if "compressed" in error.what or "no tar archive" in error.what:
                 remedy = "gunzip or the like" if "compressed" in error.what else "give archives that tar can list"
                 raise UserError(f"{archive!r}: {error.what.rstrip(';:, ')}; {remedy}") from error
             shard.faults.append((error.offset, f"archive is damaged: {error}"))
-    shard.samples = list(samples.values())
+    shard.samples = group(list(shard.members), notes=shard.notes, one_film=True)
+    for sample in shard.samples:
+        sample.refused = sample.refused or _wrong(sample, shard=shard, twice=twice)
     return shard
 
 
-def _take(sample: Sample, member: TarMember, suffix: str, *, file: BinaryIO, shard: Shard) -> None:
-    """Take a member into its sample."""
-    last = "." + suffix.rpartition(".")[2]
-    if member.refused:
-        sample.refused = sample.refused or f"member {member.refused}: {member.name[:200]!r}"
-    elif last in VIDEO_SUFFIXES or last in PICTURE_SUFFIXES:
-        if sample.media is None:
-            sample.media = member
-        elif sample.media.name == member.name:
-            sample.refused = sample.refused or f"member comes twice: {member.name[:200]!r}"
-        elif last in VIDEO_SUFFIXES and not _is_video(sample.media):
-            sample.media = member
-            shard.left_out["pictures beside a video left out"] += 1
-        else:
-            shard.left_out["further media of one sample left out"] += 1
-    elif last in _TEXTS and suffix == last[1:]:
-        if last in sample.texts:
-            sample.refused = sample.refused or f"member comes twice: {member.name[:200]!r}"
-        elif member.size > _TEXTS[last]:
-            limit = f"{member.size:,} bytes, at most {_TEXTS[last]:,}"
-            sample.refused = sample.refused or f"text is too long: {member.name[:200]!r} ({limit})"
-        else:
-            file.seek(member.data)
-            sample.texts[last] = file.read(member.size)
-    elif last == ".npy" and re.fullmatch(r"[a-z][a-z0-9_]*\.npy", suffix):
-        sample.features.setdefault(suffix.removesuffix(".npy"), member)
-    elif last in SOUND_SUFFIXES:
-        shard.left_out["sound in files of its own left out (what is in the video is used)"] += 1
-    else:
-        shard.left_out[f"members of the unknown kind {last[:20]} left out"] += 1
+def _read_text(member: TarMember, *, file: BinaryIO, shard: Shard) -> None:
+    """Read a member that may be the text of a sample."""
+    suffix = suffix_of(member.name)
+    if suffix in TEXT_SUFFIXES and not member.refused and member.size <= sidecars.longest(suffix):
+        file.seek(member.data)
+        shard.texts[member.name] = file.read(member.size)
 
 
-def _is_video(member: TarMember) -> bool:
-    return posixpath.splitext(member.name)[1].lower() in VIDEO_SUFFIXES
+def _wrong(sample: Sample, *, shard: Shard, twice: set[str]) -> str:
+    """Why a sample cannot be used; "" if it can."""
+    for name in (sample.media, *sample.texts.values(), *sample.features.values()):
+        if not name:
+            continue
+        member, shown = shard.members[name], repr(name[:200])
+        if member.refused:
+            return f"member {member.refused}: {shown}"
+        if name in twice:
+            return f"member comes twice: {shown}"
+        limit = sidecars.longest(suffix_of(name))
+        if name in sample.texts.values() and member.size > limit:
+            return f"text is too long: {shown} ({member.size:,} bytes, at most {limit:,})"
+    return ""
 
 
 def _scan_all(archives: list[str], *, console: Console) -> Iterator[tuple[str, Shard]]:
@@ -217,49 +203,40 @@ class _Found:
     video: str  # name of the video that it was cut from
 
 
-def _clips(archive: str, shard: Shard, *, root: str) -> tuple[list[_Found], collections.Counter[str]]:
-    """The clips of an archive, and remarks."""
+def _clips(archive: str, shard: Shard, *, root: str) -> list[_Found]:
+    """The clips of an archive."""
     inside = archive if root == "." else archive.removeprefix(root.rstrip("/") + "/")
-    split, remarks = _split(inside), shard.left_out.copy()
-    found = []
-    for sample in shard.samples:
-        clip, bad_lines = _clip(sample, archive=inside, split=split)
-        remarks["lines of subtitles with impossible times left out"] += bad_lines
-        found.append(clip)
+    split = split_of_archive(inside)
+    found = [_clip(sample, shard=shard, archive=inside, split=split) for sample in shard.samples]
     for offset, reason in shard.faults:
         found.append(_refused(f"{inside}@{offset}", archive=inside, reason=reason, split=split, video=inside))
-    return found, +remarks
+    return found
 
 
-def _clip(sample: Sample, *, archive: str, split: str) -> tuple[_Found, int]:
-    """The clip of a sample, and how many of its sentences had to be left out."""
-    video, reason = sample.key, sample.refused
+def _clip(sample: Sample, *, shard: Shard, archive: str, split: str) -> _Found:
+    """The clip of a sample."""
+    video, reason = sidecars.without_number(sample.key), sample.refused
     try:
-        fields = sidecars.json_fields(sample.texts.get(".json", b"{}"))
-        video = sidecars.video_key(sample.key, fields)
-        if not reason and sample.media is None and not sample.features:
-            status = fields.get("status")
+        contents = {suffix: shard.texts[name] for suffix, name in sample.texts.items() if name in shard.texts}
+        texts = sidecars.read_texts(contents, one_per_line=False)
+        video = texts.video or video
+        if not reason and not sample.media and not sample.features:
+            status = sidecars.json_fields(contents.get(".json", b"{}")).get("status")
             reason = NOT_FETCHED + (f": status {str(status)[:80]!r}" if status else "")
         if not reason:
-            said, bad = sidecars.sentences(fields)
-            caption, category = (sidecars.text(sample.texts.get(suffix, b"")) for suffix in (".txt", ".cls"))
-            made = {
+            made = texts.fields | {
                 "clip_id": sample.key,
-                "path": "" if sample.media is None else _place(archive, sample.media),
-                "captions": sidecars.captions(caption, fields),
-                "labels": sidecars.labels(category, fields),
+                "path": _place(archive, shard.members[sample.media]) if sample.media else "",
                 "split": split,
-                "sentences": said,
-                "transcript": " ".join(line["text"] for line in said),
-                "features": {name: _place(archive, member) for name, member in sample.features.items()},
-                "meta": sidecars.meta(fields),
+                "features": {name: _place(archive, shard.members[file]) for name, file in sample.features.items()},
             }
             clip = make_clip(made, where=f"{archive}, sample {sample.key!r}")
-            return _Found(clip=clip, archive=archive.removesuffix(".tar"), video=video), bad
+            sidecars.note_left_out(texts, name=sample.key, notes=shard.notes)
+            return _Found(clip=clip, archive=archive.removesuffix(".tar"), video=video)
     except (sidecars.BadText, UserError) as error:
         reason = reason or f"text cannot be used: {error}"
-    path = archive if sample.media is None else _place(archive, sample.media)
-    return _refused(sample.key, archive=archive, reason=reason, split=split, video=video, path=path), 0
+    path = _place(archive, shard.members[sample.media]) if sample.media else archive
+    return _refused(sample.key, archive=archive, reason=reason, split=split, video=video, path=path)
 
 
 def _refused(clip_id: str, *, archive: str, reason: str, split: str, video: str, path: str = "") -> _Found:
@@ -286,12 +263,6 @@ def _settled(found: list[_Found], *, where: str) -> list[Clip]:
         split = hashed_split(one.video) if by_hash else clip.split
         clips[name] = dataclasses.replace(clip, clip_id=name, split=split)
     return assign_splits(list(clips.values()), where=where)
-
-
-def _split(archive: str) -> str:
-    """The split that an archive's name or folder states; "" for none."""
-    found = _SPLIT.search(archive)
-    return "" if found is None else {"validation": "val", "valid": "val"}.get(found[1], found[1])
 
 
 def _root(archives: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Windows of time in annotation files: mended or refused, and cut from a longer video where the clip is not cut yet."""
+"""Windows of time in annotation files: corrected or refused, and cut from a longer video."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ _ROUNDING_S = 0.011  # a window that ends so much after the video ends with it; 
 
 
 def cut_from(clip: Clip, *, path: str, start_s: float | None = None, end_s: float | None = None) -> Clip:
-    """Return the clip as a window of another file.
+    """Return a clip that is a whole file as a window of another file; its sentences and spans move with it.
 
     Args:
       clip: the clip.
@@ -19,11 +19,16 @@ def cut_from(clip: Clip, *, path: str, start_s: float | None = None, end_s: floa
     """
     if start_s is None:
         return dataclasses.replace(clip, path=path)
-    return dataclasses.replace(clip, path=path, start_s=start_s, end_s=end_s)
+    sentences, spans = (
+        tuple(dataclasses.replace(part, start_s=part.start_s + start_s, end_s=part.end_s + start_s) for part in parts)
+        for parts in (clip.sentences, clip.spans)
+    )
+    window = {"start_s": start_s, "end_s": end_s}
+    return dataclasses.replace(clip, path=path, **window, sentences=sentences, spans=spans)
 
 
 def mended(start_s: float, end_s: float, *, duration_s: float | None, found: Annotations) -> tuple[float, float] | None:
-    """Return a window as it can be used, for published files that are known to have odd ones; all changes are counted.
+    """Return a window as it can be used, for published files with known faults; all changes are counted.
 
     Args:
       start_s: start of the window, in seconds.

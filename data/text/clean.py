@@ -19,6 +19,12 @@ from collections.abc import Callable
 from ...base.errors import UserError
 from ..transforms.declare import parse
 
+# Nothing is seen of these, although Unicode counts them among letters, symbols or marks: the fillers of Hangul, the
+# blank of Braille, joiners, and selectors of variants.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
+    chr(code) for block in (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0), range(0x180B, 0x1810)) for code in block
+}
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # categories: control and format characters, white space
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
 _LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
@@ -190,6 +196,15 @@ TEXT_OPS: dict[str, type] = {
     "underscores_to_spaces": UnderscoresToSpaces,
     "unescape_html": UnescapeHtml,
 }
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that can be seen: more than white space, zero-width and control characters.
+
+    >>> is_visible(" a"), is_visible(" \\t"), is_visible("\\u200b\\ufeff")
+    (True, False, False)
+    """
+    return any(c not in _BLANKS and unicodedata.category(c) not in _UNSEEN for c in text)
 
 
 def text_cleaner(declared: str, *, field: str = "config.data.text") -> Callable[[str], str]:

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...base.errors import UserError
+from ...models.layers.draws import TRAINED
 from ..optimizer.optimizer import Optimizer
 from ..sharding.placement import place_optimizer
 from ..sharding.rules import REPLICATED, Rules, compiled, no_match, param_shardings
@@ -62,8 +63,7 @@ class Blueprint:
         self.objective, self._mesh, self._seed, self.rules = objective, mesh, seed, rules
         model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(seed)))
         self.optimizer = optimizer.for_model(model)
-        self._graphdef, variables = nnx.split(model)
-        flat = dict(nnx.to_flat_state(variables))
+        flat = dict(nnx.to_flat_state(nnx.state(model)))
         self._keys = {join(path): path for path in flat}
         self._rngs = {path: variable for path, variable in flat.items() if isinstance(variable, nnx.RngState)}
         params = {join(path): leaf(v) for path, v in flat.items() if isinstance(v, nnx.Param)}
@@ -71,6 +71,9 @@ class Blueprint:
         self.trained = without_frozen(
             trained_paths(objective.trainable, params), frozen=optimizer.frozen, params=params
         )
+        for path in params.keys() - set(self.trained):
+            flat[self._keys[path]].set_metadata(TRAINED, False)
+        self._graphdef = nnx.graphdef(model)
         places = param_shardings(params, mesh=mesh, rules=rules)
         self.abstract = self._abstract_state(params, rest=rest, places=places)
 

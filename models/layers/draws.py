@@ -6,12 +6,23 @@ same whether the batch is encoded at once or in parts, on one device or on many.
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 _PATCHES = 1_000_003  # a number for `fold` that no layer has: they count from 0
 
+TRAINED = "trained"
+"""Metadata of a parameter: False where it is frozen. Without it a parameter counts as trained."""
+
 RowKeys = Key[Array, "B"]
 """One key for each row of a batch. Where a tower takes `RowKeys | None`, None turns dropout off."""
+
+
+def is_frozen(module: nnx.Module) -> bool:
+    """Tell whether none of a module's parameters is trained; nothing random is drawn in such a tower (LiT)."""
+    state = nnx.state(module, nnx.Param)
+    params = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    return bool(params) and not any(param.get_metadata().get(TRAINED, True) for param in params)
 
 
 def row_keys(key: Key[Array, ""], *, rows: int) -> RowKeys:

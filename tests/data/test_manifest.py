@@ -5,8 +5,9 @@ import json
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.data.manifest import Clip, Sentence, read_manifest, write_manifest
+from twinreel.data.manifest import Clip, Question, Sentence, Span, read_manifest, write_manifest
 
+SPAN = {"start_s": 1, "end_s": 2.5, "text": "a dog jumps"}
 GOOD = {"clip_id": "a", "path": "v/a.mp4", "captions": ["a dog runs"], "split": "train"}
 
 
@@ -25,6 +26,11 @@ def test_round_trip_keeps_every_field_and_every_text(tmp_path):
             start_s=1.25,
             end_s=2.5,
             labels=("run", "dog"),
+            spans=(
+                Span(start_s=0.0, end_s=2.0, label="run", score=0.0),
+                Span(start_s=1.5, end_s=9.0, text="the dog jumps", score=-1.5),
+            ),
+            questions=(Question(question="Who runs?", answers=("a dog", "dog")), Question(question="Why?")),
             transcript="good dog",
             sentences=(Sentence(start_s=0.0, end_s=1.5, text="good"), Sentence(start_s=1.0, end_s=3.0, text="dog")),
             features={"rgb": "f/a.npy"},
@@ -75,12 +81,22 @@ def test_byte_order_mark_windows_line_ends_and_blank_lines_are_no_fault(tmp_path
         ({**GOOD, "captions": [1]}, ["field 'captions'", "[1]"]),
         ({**GOOD, "split": "Train set"}, ["field 'split'", "'Train set'", "lower case"]),
         ({**GOOD, "split": "all"}, ["field 'split'", "'all'"]),
-        ({**GOOD, "start_s": -1}, ["field 'start_s'", "-1", "0 or more"]),
+        ({**GOOD, "start_s": "soon"}, ["field 'start_s'", "'soon'", "12.5", "00:01:02.5"]),
         ({**GOOD, "start_s": True}, ["field 'start_s'", "True"]),
-        ({**GOOD, "start_s": 2, "end_s": 2}, ["field 'end_s'", "after start_s=2"]),
-        ({**GOOD, "sentences": ["so"]}, ["field 'sentences'", "'so'", "start_s"]),
-        ({**GOOD, "sentences": [{"start_s": 2, "end_s": 1, "text": "so"}]}, ["field 'sentences'", "end_s after it"]),
-        ({**GOOD, "sentences": [{"start_s": 0, "end_s": 1, "text": ""}]}, ["field 'text'", "what is said"]),
+        ({**GOOD, "sentences": ["so"]}, ["field 'sentences[0]'", "'so'", "start_s"]),
+        ({**GOOD, "sentences": [{"start_s": 2, "end_s": 1, "text": "so"}]}, ["'sentences[0]'", "end_s after it"]),
+        ({**GOOD, "sentences": [{"start_s": 0, "end_s": 1, "text": ""}]}, ["'sentences[0].text'", "what is said"]),
+        ({**GOOD, "spans": {}}, ["field 'spans'", "{}", "a list of objects", '"label" or "text"']),
+        ({**GOOD, "spans": [{"start_s": 0, "end_s": 1}]}, ["field 'spans[0]'", "a label or a text"]),
+        ({**GOOD, "spans": [SPAN, {**SPAN, "end_s": 1}]}, ["field 'spans[1]'", "an end_s after it"]),
+        ({**GOOD, "spans": [{**SPAN, "start_s": -1}]}, ["field 'spans[0].start_s'", "-1", "0 or more"]),
+        ({**GOOD, "spans": [{**SPAN, "end_s": float("nan")}]}, ["field 'spans[0].end_s'", "nan"]),
+        ({**GOOD, "spans": [{**SPAN, "score": "high"}]}, ["field 'spans[0].score'", "'high'", "a finite number"]),
+        ({**GOOD, "spans": [{**SPAN, "score": float("inf")}]}, ["field 'spans[0].score'", "inf"]),
+        ({**GOOD, "spans": [{**SPAN, "caption": "x"}]}, ["field 'spans[0]'", "'caption'", '"text"']),
+        ({**GOOD, "questions": ["Who?"]}, ["field 'questions[0]'", "'Who?'", '"answers"']),
+        ({**GOOD, "questions": [{"question": " "}]}, ["field 'questions[0].question'", "' '"]),
+        ({**GOOD, "questions": [{"question": "Who?", "answers": "a dog"}]}, ["'questions[0].answers'", "list of str"]),
         ({**GOOD, "features": "a.npy"}, ["field 'features'", "'a.npy'", "modality"]),
         ({**GOOD, "features": {"RGB": "a.npy"}}, ["field 'features'", "lower case"]),
         ({**GOOD, "meta": []}, ["field 'meta'", "[]", "JSON object"]),
@@ -88,8 +104,11 @@ def test_byte_order_mark_windows_line_ends_and_blank_lines_are_no_fault(tmp_path
         ({**GOOD, "captions": ["\ud800"]}, ["field 'captions'", "surrogate"]),
         ("{not json", ["is not JSON", "'{not json'"]),
         ("[1, 2]", ["[1, 2]", "wanted a JSON object"]),
-        ('{"clip_id": "b", "path": "b", "end_s": NaN}', ["field 'end_s'", "nan"]),
-        (GOOD, ["clip_id 'a'", "line 1", "own clip_id"]),
+        ('{"clip_id": "b", "path": "b", "split": "val", "split": "train"}', ["key 'split'", "twice", "remove one"]),
+        ('{"clip_id": "b", "path": "b", "meta": {"a": 1, "a": 2}}', ["key 'a'", "twice"]),
+        ({"file_name": "a.mp4", "text": "x"}, ["unknown field 'file_name'", "did you mean 'path'"]),
+        ({**GOOD, "title": "x"}, ["unknown field 'title'", "did you mean 'captions'"]),
+        (GOOD, ["clip_id 'a' is that of line 1", "own clip_id"]),
     ],
 )
 def test_fault_is_named(tmp_path, line, parts):
@@ -99,6 +118,52 @@ def test_fault_is_named(tmp_path, line, parts):
         read_manifest(path)
     for part in [str(path), "line 2", *parts]:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "reason"),
+    [
+        (2, 2, "end_s=2 is not after start_s=2"),
+        (3, 1.5, "end_s=1.5 is not after start_s=3"),
+        (None, 0, "end_s=0 is not after start_s=0"),
+        (-1, 2, "start_s=-1, wanted seconds"),
+        (float("nan"), 2, "start_s=nan, wanted seconds"),
+        (0, float("nan"), "end_s=nan, wanted seconds"),
+        (0, float("inf"), "end_s=inf, wanted seconds"),
+        (10**400, None, "start_s=inf, wanted seconds"),
+        ("00:01:02", "1:02", "end_s=62 is not after start_s=62"),
+    ],
+)
+def test_impossible_window_is_the_fault_of_one_clip(tmp_path, start, end, reason):
+    path = write(tmp_path / "m.jsonl", GOOD, {**GOOD, "clip_id": "b", "start_s": start, "end_s": end})
+    good, bad = read_manifest(path)
+    assert "refused" not in good.meta
+    assert (bad.start_s, bad.end_s) == (None, None)
+    assert bad.meta["refused"].startswith(f"impossible window: {reason}")
+    assert bad.meta["refused"].endswith("(m.jsonl, line 2)")
+    write_manifest(tmp_path / "again.jsonl", clips=[good, bad])
+    assert read_manifest(tmp_path / "again.jsonl") == [good, bad]
+
+
+def test_times_as_hours_minutes_and_seconds(tmp_path):
+    stretch = {"start_s": "0:01.5", "end_s": "00:00:02,250", "text": "x"}
+    line = {**GOOD, "start_s": "00:01:00.5", "end_s": "1:01:01", "sentences": [stretch], "spans": [stretch]}
+    [clip] = read_manifest(write(tmp_path / "m.jsonl", line))
+    assert (clip.start_s, clip.end_s) == (60.5, 3661.0)
+    assert clip.sentences == (Sentence(start_s=1.5, end_s=2.25, text="x"),)
+    assert clip.spans == (Span(start_s=1.5, end_s=2.25, text="x"),)
+
+
+def test_faults_of_all_lines_are_reported_together(tmp_path):
+    good = [{**GOOD, "clip_id": f"{n}"} for n in range(3000)]
+    bad = [{**line, "split": "Train"} for line in good[1000:2000]]
+    path = write(tmp_path / "m.jsonl", *good[:1000], *bad, "{", *good[2000:], {**GOOD, "clip_id": "7"})
+    with pytest.raises(UserError) as error:
+        read_manifest(path)
+    message = str(error.value)
+    assert message.startswith(f"{path} has 1,002 faults:")
+    assert message.count("\n") == 21 and message.endswith("and 982 more")
+    assert "line 1001: field 'split' is 'Train', wanted a name such as train, val or test ('train'?)" in message
 
 
 def test_long_values_are_cut_in_messages(tmp_path):

@@ -76,7 +76,7 @@ def test_any_bytes_in_a_csv(place, body):
 @pytest.mark.parametrize(
     "line",
     [
-        '{"clip_id": "a", "path": "a", "start_s": ' + "9" * 400 + "}",  # a whole number that no float holds
+        '{"clip_id": "a", "path": "a", "spans": [{"start_s": ' + "9" * 400 + ', "end_s": 1, "text": "x"}]}',
         "[" * 100_000,  # deeper than the parser goes
         '{"clip_id": "a", "path": "a", "start_s": ' + "9" * 5000 + "}",  # longer than Python turns into a number
         '{"clip_id": "a", "path": "a", "meta": {"x": NaN}}',  # could not be written again

@@ -206,6 +206,7 @@ def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
         str(folder),
         "--out",
         str(tmp_path / "b"),
+        "--json",
     ]
     assert evaluate.main(argv) == 0
     assert json.loads(capsys.readouterr().out) == results

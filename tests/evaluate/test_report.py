@@ -159,7 +159,8 @@ def test_charts_are_well_formed_and_follow_the_page():
 
 
 def test_a_resumed_run_shows_the_later_line():
-    lines = [{"step": 1, "kind": "train", "loss": 5.0}, {"step": 1, "kind": "train", "loss": 3.25}]
+    lines = [{"step": 1, "kind": "train", "loss": loss} for loss in (5.0, 3.25)]
+    lines += [{"step": step, "kind": "train", "loss": loss} for step, loss in ((2, float("nan")), (3, float("inf")))]
     assert ">3.25<" in charts.training_curves(lines)
 
 

@@ -12,11 +12,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
-from twinreel.base.section import section
 from twinreel.data.batches.synthetic import synthetic_batch
-from twinreel.data.options import ClipData
+from twinreel.data.options import DataOptions
+from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
 from twinreel.engine.step.grad_cache import join, split
+from twinreel.engine.step.state import Blueprint
 from twinreel.pretrain.objective import Contrastive, make_objective
 
 B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
@@ -270,6 +271,36 @@ def test_mistakes_in_the_options_are_named(options, message):
         objective(**options)
 
 
+def embedded_twice(made, *, frozen):
+    """What the towers that such a run trains make of a batch in two steps."""
+    optimizer = make_optimizer(steps=1, lr=0.1, frozen=frozen)
+    plan = Blueprint(objective=made, optimizer=optimizer, mesh=make_mesh(devices=jax.devices()[:1]), seed=0)
+    encode = nnx.jit(lambda model, batch, key: made._encode(model, batch, rngs=nnx.Rngs(key), drop_patches=True))
+    model, batch = plan.model(plan.init()), on_device(batch_of(sound=S))
+    return model, [jax.device_get(encode(model, batch, jax.random.key(step))) for step in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("frozen", "still"),
+    [
+        (("^video/",), {"video"}),
+        (("^text/", "^audio/"), {"text", "audio"}),
+        (("^video/space/", "^text_projection/"), set()),
+    ],
+)
+def test_frozen_towers_are_deterministic_and_only_they(frozen, still):
+    """LiT: dropout and patch dropout in a tower that does not learn only blur its targets."""
+    tower, sound = TOWER | {"depth": 1}, "^audio/" in frozen
+    towers = {"embed_dim": 6, "video": VIDEO | {"depth": 1}, "text": tower} | ({"audio": tower} if sound else {})
+    pairs = {"video_text": 1.0} | ({"video_audio": 1.0} if sound else {})
+    made = objective(model=towers, sound=S * sound, pairs=pairs)
+    model, (one, other) = embedded_twice(made, frozen=frozen)
+    assert {side for side in one if np.array_equal(one[side], other[side])} == still
+    if "video" in still:  # as it is evaluated: all patches, no dropout
+        wanted = model.encode_video(jnp.asarray(batch_of(sound=S)["video"]))
+        np.testing.assert_allclose(one["video"], wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["infonce", "mil_nce"])
 def test_a_loss_that_compares_rows_wants_two(name):
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
@@ -280,7 +311,7 @@ def test_a_loss_that_compares_rows_wants_two(name):
         made.loss(made.init(nnx.Rngs(0)), on_device(batch_of(1)), rngs=None)
     config = load_config("demo", overrides=[f"loss.name={name}", "data.batch_size=1"])
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
-        make_objective(config, data=section(ClipData, config.data, name="data"), vocab_size=11)
+        make_objective(config, data=DataOptions.of(config.data), vocab_size=11)
 
 
 def test_one_pair_is_enough_for_the_sigmoid_loss_but_worth_a_warning():

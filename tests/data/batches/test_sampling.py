@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.data.batches.sampling import SAMPLERS, parse_sampler, sample_window, window_of
+from twinreel.data.batches.sampling import SAMPLERS, crop_within, parse_sampler, sample_window, window_of
 
 LENGTHS = [1, 2, 3, 7, 8, 9, 16, 17, 100, 4999]
 FPS = 8  # a power of two: the times are exact
@@ -59,7 +59,71 @@ def test_strides():
     assert draw("first(3)", n=20, t=4).frames.tolist() == [0, 3, 6, 9]
     assert draw("middle(3)", n=20, t=4).frames.tolist() == [5, 8, 11, 14]
     assert draw("dense(3)", n=20, t=4, uniforms=np.full(4, 0.999, np.float32)).frames.tolist() == [10, 13, 16, 19]
-    assert draw("dense(3)", n=10, t=4).frames.tolist() == evenly(10, 4), "no room: all there is, evenly"
+    for name in ("dense(3)", "first(3)", "middle(3)"):
+        exactly = draw(name, n=10, t=4, uniforms=np.full(4, 0.7, np.float32))
+        assert exactly.frames.tolist() == [0, 3, 6, 9] and (exactly.start_s, exactly.end_s) == (0.0, 10 / FPS)
+        assert draw(name, n=9, t=4).frames.tolist() == evenly(9, 4), "one frame too few"
+
+
+UNEVEN = {  # when 8 frames begin, in hundredths of a second, and the end
+    "bursts": ([0, 10, 15, 190, 200, 310, 320, 450], 500),
+    "a long first frame": ([0, 500, 504, 508, 512, 516, 520, 524], 528),
+    "a long last frame": ([0, 4, 8, 12, 16, 20, 24, 28], 600),
+    "late": ([40, 50, 60, 70, 80, 90, 100, 110], 120),
+}
+
+
+def shown_at(begins: list[int], at: Fraction) -> int:
+    """The frame on display at a time, by looking at every frame; the first one before it begins."""
+    return max([k for k, begin in enumerate(begins) if begin <= at], default=0)
+
+
+@pytest.mark.parametrize("begins", UNEVEN)
+@pytest.mark.parametrize("name", ["uniform", "uniform_jitter", "dense", "first", "middle"])
+@pytest.mark.parametrize("t", range(1, 13))
+def test_uneven_stamps(name, begins, t):
+    """Exact arithmetic: with at least as many places as frames, each frame has one and those shown longest the rest."""
+    begins, end = UNEVEN[begins]
+    sampler = parse_sampler(name, field="f")
+    uniforms = np.linspace(0.1, 0.8, t, dtype=np.float32)
+    times = np.array(begins) / 100
+    drawn = sample_window(sampler, times=times, window=(0.0, end / 100), num_frames=t, uniforms=uniforms)
+    n, frames = len(begins), drawn.frames.tolist()
+    middles = [shown_at(begins, Fraction(end) * (2 * i + 1) / (2 * t)) for i in range(t)]
+    if t >= n:
+        assert sorted(set(frames)) == list(range(n)) and frames == sorted(frames)
+        assert (drawn.start_s, drawn.end_s) == (0.0, end / 100)
+        counts, wanted = [frames.count(k) for k in range(n)], [middles.count(k) for k in range(n)]
+        for k in range(n):  # a frame gives places away only to one that has none
+            assert counts[k] == 1 if wanted[k] <= 1 else 1 <= counts[k] <= wanted[k]
+        if t == n:
+            assert frames == list(range(n))
+    elif name == "uniform":
+        assert frames == middles
+    elif name == "uniform_jitter":
+        assert frames == [
+            shown_at(begins, Fraction(end) * (i + Fraction(float(u))) / t) for i, u in enumerate(uniforms)
+        ]
+    else:
+        first = {"first": 0, "middle": (n - t) // 2, "dense": math.floor(float(uniforms[0]) * (n - t + 1))}[name]
+        assert frames == list(range(first, first + t))
+        assert drawn.start_s == (begins[first] / 100 if first else 0.0)
+        assert drawn.end_s == begins[first + t] / 100 if first + t < n else end / 100
+
+
+@pytest.mark.parametrize("name", ["uniform", "uniform_jitter", "dense", "first", "middle"])
+def test_a_window_with_exactly_enough_frames_gives_them_all(name):
+    drawn = draw(name, n=80, t=16, window=(2.0, 4.0), uniforms=np.full(16, 0.9, np.float32))
+    assert drawn.frames.tolist() == list(range(16, 32)) and (drawn.start_s, drawn.end_s) == (2.0, 4.0)
+
+
+def test_crops():
+    assert crop_within((2.0, 6.0), seconds=1.0, place=0.5) == (3.5, 4.5)
+    assert crop_within((2.0, 6.0), seconds=1.0, place=0.0) == (2.0, 3.0)
+    assert crop_within((2.0, 6.0), seconds=1.0, place=1.0) == (5.0, 6.0)
+    assert (
+        crop_within((2.0, 6.0), seconds=4.0, place=0.3) == crop_within((2.0, 6.0), seconds=9.0, place=1.0) == (2.0, 6.0)
+    )
 
 
 @pytest.mark.parametrize("rate", [0.7, 2.0, 3.3])

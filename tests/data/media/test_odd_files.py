@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from twinreel.data.media.alpha import has_alpha
 from twinreel.data.media.decode import DecodeError, DecodeOptions, decode_clip, read_rgb
 from twinreel.data.media.workers import Job, decode_in_order
 
@@ -64,11 +65,13 @@ def shown_until(path, end_s):
 
 
 def is_plain(path):
-    """Whether pictures need no turning, no new shape and no other colours."""
+    """Whether pictures need no turning, no new shape, no other colours and no background."""
     with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         frame = next(container.decode(stream))
-        return (stream.sample_aspect_ratio or 1) == 1 and frame.rotation == 0 and frame.color_trc not in (16, 18)
+        clear = stream.metadata.get("alpha_mode") == "1" or has_alpha(frame.format.name)
+        shape = (stream.sample_aspect_ratio or 1) == 1 and frame.rotation == 0
+        return shape and frame.color_trc not in (16, 18) and not clear
 
 
 def equal_frames(path, fps, end_s=0.4):

@@ -14,10 +14,10 @@ from files import lines
 from rich.console import Console
 
 from twinreel.base.errors import UserError
+from twinreel.data.layout import BUILDING, NAMES
 from twinreel.data.manifest import Clip, Sentence, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.prepare import maker, record, shards
-from twinreel.data.prepare.layout import BUILDING, NAMES
 from twinreel.data.prepare.prepare import prepare
 
 SETTINGS = {"fps": 4, "short_side": 24, "workers": 1, "shard_clips": 4, "max_bad_fraction": 0.5}

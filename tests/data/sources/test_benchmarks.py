@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.data.manifest import Sentence
+from twinreel.data.manifest import Sentence, Span
 from twinreel.data.sources.howto100m import nearest_in_time
 from twinreel.data.sources.registry import SOURCES, get_source
 
@@ -129,6 +129,9 @@ def test_activitynet_odd_windows_are_mended_and_counted(read):
         Sentence(start_s=6.0, end_s=9.0, text="Three."),
         Sentence(start_s=12.0, end_s=20.0, text="Two."),
     )
+    assert [(span.start_s, span.end_s, span.text) for span in found.clips[0].spans] == [
+        *((0.0, 5.5, "One."), (6.0, 9.0, "Three."), (12.0, 20.0, "Two.")),
+    ]
     assert {note: n for note, n in found.notes.items() if note.startswith("windows")} == {
         "windows cut at the end of the video": 2,
         "windows whose start and end were swapped": 1,
@@ -174,6 +177,12 @@ def test_vatex(read):
 def test_youcook2(read):
     (clip,) = read("youcook2").clips
     assert (clip.path, clip.start_s, clip.end_s, clip.captions) == ("xH_r", 47.0, 60.0, ("pick, the ends",))
+    assert clip.spans == (Span(start_s=47.0, end_s=60.0, text="pick, the ends"),)
+    rows = 'end,start,task,text,video_id\n1:40,01:30,226,then wash,xH_r\n60,47,226,"pick, the ends",xH_r\n9,3,1,x,b\n'
+    whole, other = read("youcook2", {"validation_youcook.csv": rows}, text="paragraph").clips
+    assert (whole.clip_id, whole.start_s, whole.captions) == ("xH_r", None, ("pick, the ends then wash",))
+    assert [(span.start_s, span.end_s) for span in whole.spans] == [(47.0, 60.0), (90.0, 100.0)]
+    assert (other.clip_id, other.meta) == ("b", {"video": "b", "task": "1"})
 
 
 # --- speech ---
@@ -303,6 +312,10 @@ def test_charades_sta_mends_moments_that_run_backwards(read):
         ("A1#0", ("person sits.",), [[2.0, 9.5]]),
         ("A1#1", ("person runs.",), [[4.0, 9.0]]),
     ]
+    assert [clip.spans for clip in found.clips] == [
+        (Span(start_s=2.0, end_s=9.5, text="person sits."),),
+        (Span(start_s=4.0, end_s=9.0, text="person runs."),),
+    ]
     assert found.notes["windows whose start and end were swapped"] == 1
     assert found.notes["windows without length left out"] == 1
 
@@ -321,7 +334,12 @@ def test_qvhighlights(read):
     ]
     meta = found.clips[0].meta
     assert (meta["moments"], meta["saliency"][2]) == ([[0.0, 4.0], [10.0, 12.0]], [0, 1, 2])
-    assert "moments" not in found.clips[1].meta
+    assert "moments" not in found.clips[1].meta and found.clips[1].spans == ()
+    spans = [(0.0, 4.0, "A dog"), (10.0, 12.0, "A dog")]
+    assert [(span.start_s, span.end_s, span.text) for span in found.clips[0].spans] == spans
+    (whole,) = get_source("qvhighlights").alternatives(found.clips[0])  # cut from the whole video: spans move with it
+    assert (whole.path, whole.start_s, whole.end_s) == ("x_y", 60.0, 210.0)
+    assert [(span.start_s, span.end_s) for span in whole.spans] == [(60.0, 64.0), (70.0, 72.0)]
 
 
 # --- faults ---
@@ -334,7 +352,7 @@ def test_qvhighlights(read):
             "msrvtt",
             "MSRVTT_JSFUSION_test.csv",
             b"video_id,sentence\nvideo5,a\xff",
-            r"line 2: byte b'\\xff' is not UTF-8",
+            r"line 2: is not UTF-8 .*b'\\xff' at byte 8",
         ),
         (
             "msrvtt",
@@ -358,26 +376,20 @@ def test_qvhighlights(read):
         ),
         ("msrvtt", "MSRVTT_data.json", '{"sentences": [{"video_id": "a"}]}', r"sentences\[0\]: has no 'caption'"),
         ("msrvtt", "MSRVTT_data.json", "[" * 100_000, r"MSRVTT_data.json: is not JSON that can be read"),
-        ("msvd", "captions_msvd.json", '{"c_1_9": ["a"], "c_1_9": ["b"]}', r"key 'c_1_9' stands twice"),
+        ("msvd", "captions_msvd.json", '{"c_1_9": ["a"], "c_1_9": ["b"]}', r"key 'c_1_9' is given twice"),
         ("msvd", "val_list.txt", "c_1_9\nc_1_9\n", r"line 2: id 'c_1_9' stands in .*line 1 already"),
         ("msvd", "val_list.txt", "e_1_9\n", r"val_list.txt: clip 'e_1_9' has no caption"),
         (
             "youcook2",
             "validation_youcook.csv",
-            "end,start,task,text,video_id\n5,9,1,x,a\n",
-            r"line 2: field 'end_s' is 5.0",
+            'end,start,task,text,video_id\n9,5,1,x,a\n9,5,1,"x,a\n',
+            r"line 3: the quote that opens here is never closed",
         ),
         (
             "youcook2",
             "validation_youcook.csv",
             "end,start,task,text,video_id\nx,9,1,x,a\n",
-            r"line 2: end is 'x', wanted a",
-        ),
-        (
-            "kinetics400",
-            "kinetics_400_train.csv",
-            "youtube_id,time_start,time_end\na,9,9\n",
-            r"time_end is 9, wanted a time",
+            r"line 2: end is 'x', wanted seconds",
         ),
         ("kinetics400", "other_train.csv", "", r"both .* could be split 'train'"),
         ("qvhighlights", "highlight_val_release.jsonl", "{}", r"line 1: has no 'vid'"),
@@ -418,10 +430,32 @@ def test_byte_order_marks_and_carriage_returns_are_no_part_of_names(read):
     assert [row[0] for row in table(read("msvd", {"val_list.txt": "\ufeffc_1_9\r\n"}))][1] == "c_1_9"
 
 
-def test_qvhighlights_window_after_the_end(read, benchmark_files):
-    line = benchmark_files["qvhighlights"]["highlight_val_release.jsonl"].replace("[10, 12]", "[148, 152]")
-    with pytest.raises(UserError, match=r"line 1: relevant_windows has \[148, 152\], wanted .* <= duration=150"):
-        read("qvhighlights", {"highlight_val_release.jsonl": line})
+@pytest.mark.parametrize(
+    ("name", "file", "text", "reason"),
+    [
+        (
+            "youcook2",
+            "validation_youcook.csv",
+            "end,start,task,text,video_id\n0:05,00:00:09,1,x,a\n",
+            "impossible window: end_s=5 is not after start_s=9 (validation_youcook.csv, line 2)",
+        ),
+        (
+            "kinetics400",
+            "kinetics_400_train.csv",
+            "label,youtube_id,time_start,time_end\nrun,a,9,9\n",
+            "impossible window: time_end=9 is not after time_start=9 (kinetics_400_train.csv, line 2)",
+        ),
+        (
+            "qvhighlights",
+            "highlight_val_release.jsonl",
+            '{"qid": 1, "query": "q", "duration": 150, "vid": "v", "relevant_windows": [[148, 152]], '
+            '"relevant_clip_ids": [], "saliency_scores": []}',
+            "impossible window: relevant_windows has [148.0, 152.0], wanted 0 <= start < end <= duration=150",
+        ),
+    ],
+)
+def test_impossible_window_is_the_fault_of_one_clip(read, name, file, text, reason):
+    assert read(name, {file: text}).clips[0].meta["refused"] == reason
 
 
 @pytest.mark.parametrize("name", sorted(name for name in SOURCES if SOURCES[name].videos))

@@ -89,12 +89,12 @@ def test_a_folder_of_pictures_with_texts_and_one_of_classes(tmp_path):
         (tmp_path / "texts" / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / "texts" / name).write_bytes(b"x")
     (tmp_path / "texts" / "a.txt").write_text("one\ntwo")
-    _, clips = read_source(tmp_path / "texts")
+    clips = read_source(tmp_path / "texts").clips
     assert {c.path: c.captions for c in clips} == {"a.jpg": ("one", "two"), "b.PNG": (), "deep/c.webp": ()}
     for name in ("train/cat/1.jpg", "train/big_dog/2.jpeg", "train/big_dog/3.mp4", "val/cat/4.bmp"):
         (tmp_path / "classes" / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / "classes" / name).write_bytes(b"x")
-    _, clips = read_source(tmp_path / "classes")
+    clips = read_source(tmp_path / "classes").clips
     assert {c.path: (c.split, c.labels, c.captions) for c in clips} == {
         "train/big_dog/2.jpeg": ("train", ("big_dog",), ("big dog",)),
         "train/big_dog/3.mp4": ("train", ("big_dog",), ("big dog",)),

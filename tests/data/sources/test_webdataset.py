@@ -20,7 +20,9 @@ from twinreel.data import paths
 from twinreel.data.manifest import Sentence, read_manifest
 from twinreel.data.prepare.prepare import prepare
 from twinreel.data.sources import sidecars
-from twinreel.data.sources.read import hashed_split, read_source
+from twinreel.data.sources.notes import Notes
+from twinreel.data.sources.read import read_source
+from twinreel.data.sources.splits import hashed_split
 from twinreel.data.sources.webdataset import expand, read, scan
 
 
@@ -38,9 +40,9 @@ def pack(path, files):
 
 
 def clips_of(source):
-    printed = io.StringIO()
-    root, clips = read(str(source), console=Console(file=printed, width=200))
-    return root, {clip.clip_id: clip for clip in clips}, printed.getvalue()
+    notes = Notes()
+    root, clips = read(str(source), notes=notes, console=Console(file=io.StringIO()))
+    return root, {clip.clip_id: clip for clip in clips}, "\n".join(notes.lines())
 
 
 def refused(path, files):
@@ -112,13 +114,19 @@ def test_captions_labels_and_features(tmp_path):
         "d/k.rgb.npy": b"F",
         "d/k.m4a": b"S",
         "d/k.xyz": b"?",
+        "d/._k.mp4": b"M",
         "README": b"r",
     }
     _, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
     clip = clips["d/k"]
     assert clip.captions == ("one", "two") and clip.labels == ("5", "7")
     assert list(clip.features) == ["rgb"] and clip.features["rgb"].endswith("+1::d/k.rgb.npy")
-    for remark in ("1 sound in files of its own", "kind .xyz", "without a suffix"):
+    for remark in (
+        "1 sound in files of its own",
+        "kind .xyz",
+        "without a suffix",
+        "1 hidden files left out: 'd/._k.mp4'",
+    ):
         assert remark in printed
 
 
@@ -126,7 +134,40 @@ def test_picture_is_a_clip_and_a_video_goes_before_it(tmp_path):
     files = {"p.JPG": b"1", "p.txt": "p", "v.jpg": b"2", "v.mp4": b"3", "v.txt": "v", "w.webm": b"4", "w.png": b"5"}
     _, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
     assert [clip.path.rpartition("::")[2] for clip in clips.values()] == ["p.JPG", "v.mp4", "w.webm"]
-    assert "1 pictures beside a video left out" in printed and "1 further media of one sample left out" in printed
+    assert "2 pictures beside a video left out" in printed
+    _, clips, printed = clips_of(pack(tmp_path / "b.tar", files | {"v.mov": b"6", "v.left.mp4": b"7"}))
+    assert len(clips) == 3 and "2 further media of one sample left out: 'v.mov', 'v.left.mp4'" in printed
+
+
+def test_films_with_dots_in_their_names(tmp_path):
+    names = ["Song 2.0 (Clean)", "Song 2.1 (Live)", "plain"]
+    files = {f"{name}.{suffix}": f"{name} {suffix}" for name in names for suffix in ("mp4", "txt")}
+    root, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
+    assert {name: clip.captions for name, clip in clips.items()} == {name: (f"{name} txt",) for name in names}
+    for name, clip in clips.items():
+        with paths.open_binary(paths.join(root, clip.path)) as file:
+            assert file.read() == f"{name} mp4".encode()
+    assert printed == ""
+
+
+def test_films_that_share_a_key_are_all_listed(tmp_path):
+    found = refused(tmp_path / "a.tar", {"Song 2.0.mp4": b"1", "Song 2.1.mp4": b"2", "Song 2.txt": "which?"})
+    reason = "2 films share the key 'Song 2': give each film texts of its own name"
+    assert found == {"Song 2.0": reason, "Song 2.1": reason}
+
+
+def test_members_as_clip_video_encode_writes_them(tmp_path):
+    files = {}
+    for n in range(3):
+        array = io.BytesIO()
+        np.save(array, np.full((4, 8), n, np.float32))
+        files |= {f"name{n}.npy": array.getvalue(), f"name{n}.cap": "a caption", f"name{n}.json": {"fps": 1}}
+    root, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
+    assert [(clip.path, clip.captions, clip.meta) for clip in clips.values()] == [("", ("a caption",), {"fps": 1})] * 3
+    for n, clip in enumerate(clips.values()):
+        with paths.open_binary(paths.join(root, clip.features["rgb"])) as file:
+            np.testing.assert_array_equal(np.load(file), np.full((4, 8), n, np.float32))
+    assert printed == ""
 
 
 def test_members_of_a_sample_need_not_stand_together(tmp_path):
@@ -139,11 +180,20 @@ def test_members_of_a_sample_need_not_stand_together(tmp_path):
 
 
 def test_patterns(tmp_path):
-    assert expand("s/{008..010}-{a,b}.tar") == [f"s/{n}-{x}.tar" for n in ("008", "009", "010") for x in "ab"]
+    assert expand("s/{008..010}-{a,b}.tar", notes=Notes()) == [
+        f"s/{n}-{x}.tar" for n in ("008", "009", "010") for x in "ab"
+    ]
     for name in ("x-1.tar", "x-2.tar", "y.tar", "z.txt"):
         (tmp_path / name).touch()
-    assert expand(f"{tmp_path}/x-*.tar") == [f"{tmp_path}/x-1.tar", f"{tmp_path}/x-2.tar"]
-    assert expand(str(tmp_path)) == [f"{tmp_path}/{name}.tar" for name in ("x-1", "x-2", "y")]
+    assert expand(f"{tmp_path}/x-*.tar", notes=Notes()) == [f"{tmp_path}/x-1.tar", f"{tmp_path}/x-2.tar"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "gone.tar").symlink_to("nowhere.tar")
+    notes = Notes()
+    assert expand(str(tmp_path), notes=notes) == [f"{tmp_path}/{name}.tar" for name in ("gone", "x-1", "x-2", "y")]
+    assert notes.lines() == [
+        "1 texts with a further name left out (KEY.txt, KEY.cap, KEY.cls and KEY.json are read): 'z.txt'",
+        "1 folders beside archives left out (give archives as a pattern: 'DIR/*/*.tar'): 'more'",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +208,7 @@ def test_patterns(tmp_path):
 )
 def test_faulty_patterns(pattern, says):
     with pytest.raises(UserError, match=says):
-        expand(pattern)
+        expand(pattern, notes=Notes())
 
 
 def test_keys_that_start_anew_in_each_archive(tmp_path):
@@ -172,10 +222,10 @@ def test_keys_that_start_anew_in_each_archive(tmp_path):
 
 
 def test_splits_by_name_or_by_video(tmp_path):
-    for part in ("train", "validation", "test"):
+    for part in ("Train", "validation", "test", "dev"):
         pack(tmp_path / f"x-{part}-000.tar", {f"{part}.mp4": b"1", f"{part}.txt": "x"})
     splits = {name: clip.split for name, clip in clips_of(tmp_path)[1].items()}
-    assert splits == {"train": "train", "validation": "val", "test": "test"}
+    assert splits == {"Train": "train", "validation": "val", "test": "test", "dev": "val"}
     windows = {f"{video:04d}_{window:05d}.mp4": b"1" for video in range(40) for window in range(3)}
     _, clips, _ = clips_of(pack(tmp_path / "h" / "0.tar", windows))
     of_video = {}
@@ -213,6 +263,8 @@ def test_faulty_samples_are_refused_with_their_reason_and_the_others_kept(tmp_pa
         ("huge.json", '{"n": ' + "9" * 5000 + "}"),
         ("long.mp4", b"1"),
         ("long.txt", b"x" * (sidecars.LONGEST_TEXT + 1)),
+        ("key.mp4", b"1"),
+        ("key.json", '{"caption": "x", "caption": "y"}'),
         ("twice.mp4", b"1"),
         ("twice.mp4", b"2"),
         ("failed.json", META | {"status": "failed_to_download"}),
@@ -222,20 +274,27 @@ def test_faulty_samples_are_refused_with_their_reason_and_the_others_kept(tmp_pa
     ]
     found = refused(tmp_path / "a.tar", files)
     assert found == {
-        "latin": "text cannot be used: not UTF-8 (unexpected end of data at byte 3)",
+        "latin": "text cannot be used: the .txt is not UTF-8 (unexpected end of data at byte 3)",
         "broken": found["broken"],
-        "list": "text cannot be used: list, wanted a JSON object",
+        "list": "text cannot be used: the .json is a list, wanted a JSON object",
         "deep": found["deep"],
         "half": found["half"],
         "huge": found["huge"],
         "long": "text is too long: 'long.txt' (1,048,577 bytes, at most 1,048,576)",
+        "key": found["key"],
         "twice": "member comes twice: 'twice.mp4'",
         "failed": "no media in the archive: status 'failed_to_download'",
         "alone": "no media in the archive",
         "../up": "member has a name with '..' in it: '../up.mp4'",
         "/abs": "member has an absolute name: '/abs.mp4'",
     }
-    for name, part in (("broken", "property name"), ("deep", "recursion"), ("half", "surrogate"), ("huge", "JSON")):
+    for name, part in (
+        ("broken", "property name"),
+        ("deep", "recursion"),
+        ("half", "surrogate"),
+        ("huge", "JSON"),
+        ("key", "'caption' is given twice"),
+    ):
         assert found[name].startswith("text cannot be used") and part in found[name]
 
 
@@ -276,7 +335,7 @@ def test_archives_that_cannot_be_read_at_all(tmp_path):
         clips_of(tmp_path / "none.tar")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"has no \.tar"):
-        expand(str(tmp_path / "empty"))
+        expand(str(tmp_path / "empty"), notes=Notes())
     with pytest.raises(UserError, match="hold no sample"):
         clips_of(pack(tmp_path / "n.tar", {"README": b"1"}))
 
@@ -340,10 +399,10 @@ def test_any_json_gives_fields_of_the_right_kind(value, name):
     fields = sidecars.json_fields(json.dumps({name: value}).encode())
     lines, bad = sidecars.sentences(fields)
     assert bad >= 0 and all(0 <= line["start_s"] < line["end_s"] and line["text"] for line in lines)
-    assert all(isinstance(caption, str) and caption for caption in sidecars.captions("", fields))
+    assert all(isinstance(caption, str) and caption for caption in sidecars.captions([""], fields))
     assert all(isinstance(label, str) and label for label in sidecars.labels("", fields))
     json.dumps(sidecars.meta(fields), allow_nan=False)
-    assert isinstance(sidecars.video_key("k", fields), str)
+    assert isinstance(sidecars.video_of(fields), str)
 
 
 # --- to records ---
@@ -405,7 +464,7 @@ def test_rejects_of_an_archive_are_listed_and_counted(tmp_path, media):
         "member has a name with '..' in it": 1,
     }
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
-    assert [line["path"].split("::")[-1] for line in rejects] == ["100.mp4", "train-0.tar", "train-0.tar"]
+    assert [line["path"].split("::")[-1] for line in rejects] == ["100.mp4", "train-0.tar", "train/../x.mp4"]
     assert "status 'failed'" in printed
     with pytest.raises(UserError, match="2 of 6 clips cannot be used"):
         built(tmp_path / "train-0.tar", tmp_path / "out2", max_bad_fraction=0.2)
@@ -450,8 +509,8 @@ def test_archives_on_s3(tmp_path, media, s3):
             file.write(path.read_bytes())
     here = built(f"{tmp_path}/train-{{0..2}}.tar", tmp_path / "a")
     for source in (f"{s3}/shards/train-{{0..2}}.tar", f"{s3}/shards"):
-        root, clips = read_source(source)
-        assert root == f"{s3}/shards" and len(clips) == 3
+        listing = read_source(source)
+        assert listing.root == f"{s3}/shards" and len(listing.clips) == 3
     there = built(f"{s3}/shards", tmp_path / "b")
     assert here[:2] == there[:2]
 

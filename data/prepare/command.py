@@ -1,0 +1,132 @@
+"""The command line of `twinreel prepare`."""
+
+import argparse
+from typing import Any
+
+from ...base.errors import UserError
+from ...base.parser import Parser
+from .benchmark import add_flags, explained, prepare_benchmark, take_flags
+from .duplicates import MODES
+from .prepare import prepare
+
+WEBDATASET = "webdataset"  # the source that --shards belongs to
+
+_DESCRIPTION = """\
+Decode videos once into record shards that training reads.
+
+SOURCE is one of
+  a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known,
+                start_s, end_s, labels[], transcript, meta{}; paths are relative to the manifest. features
+                {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
+  a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and
+                window are several captions of one clip; other columns are kept as meta
+  a folder      each video or picture (a clip of one frame) with a .txt beside it that has one caption per line; or,
+                if none has one, class folders: the folder's name is the label, and the caption. Top folders train,
+                val, test are splits
+  archives      WebDataset .tar files, as video2dataset and img2dataset write them: one, a folder of them, or a pattern
+                such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt (caption), KEY.json, KEY.cls (label); a
+                picture is a clip of one frame. Members are read in place, nothing is unpacked
+  a benchmark   NAME --annotations DIR --videos DIR: its owners' own files; --list names the benchmarks,
+                NAME --help explains one. Missing videos are counted: OUT/prepare.json has each split's coverage
+
+Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 % to test, by a hash of the path (or
+of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
+
+A clip that cannot be used (no such file, not decodable, no caption and no label) is listed in OUT/rejects.jsonl with
+its reason. Clips that are the same, byte for byte as stored or nearly, are listed in OUT/duplicates.jsonl; --duplicates
+drop leaves them out, --fail_on_leak refuses a clip of another split that is in train too.
+
+The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
+If the source has changed meanwhile, the shards whose clips have changed are made again.
+
+Manifests, CSV files, archives, the videos that they name, and OUT may lie behind a URL: s3:// (pip install
+'twinreel[s3]'), gs:// ('twinreel[gcs]'), https:// to read. An OUT behind a URL is built in the user's cache folder and
+then sent, prepare.json last.
+
+On a fleet:  twinreel prepare SOURCE --out DIR --beam_runner DataflowRunner --beam_options project=P,region=R,...
+Apache Beam's workers then make the shards, the same to the last byte; they must reach SOURCE and OUT by the same paths.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run `twinreel prepare SOURCE --out DIR [flags]`."""
+    parser = Parser(verb="prepare", description=_DESCRIPTION)
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a manifest (.jsonl), a .csv, a folder of videos, .tar archives, or a benchmark",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, or a URL (s3://bucket/folder)")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
+    parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
+    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100")
+    parser.add_argument(
+        "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
+    )
+    parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
+    parser.add_argument("--max_pixels", type=int, default=2**26, help="largest picture (width * height) accepted")
+    parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="decoding processes; 0 = one per core (with Beam: per shard in work, 0 = one)",
+    )
+    parser.add_argument("--max_bad_fraction", type=float, default=0.05, help="share of clips that may be unusable")
+    parser.add_argument(
+        "--shard_clips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="clips of a shard, the unit in which an interrupted build goes on; 0 = 64 to 1024, by their number",
+    )
+    parser.add_argument(
+        "--beam_runner",
+        default="",
+        metavar="NAME",
+        help="make the shards on Apache Beam: DirectRunner ...",
+    )
+    parser.add_argument(
+        "--beam_options",
+        action="append",
+        metavar="K=V,...",
+        help="the runner's own options, passed on as --K=V; may be given several times",
+    )
+    parser.add_argument(
+        "--clip_timeout", type=float, default=60.0, help="seconds that one second of a clip may take; 0 = no limit"
+    )
+    parser.add_argument(
+        "--clip_memory_gb", type=float, default=4.0, help="memory of a decoding process in GB; 0 = no limit"
+    )
+    words = "clips that are the same or nearly: list them in duplicates.jsonl, drop them too, or do not look"
+    parser.add_argument("--duplicates", default="report", choices=MODES, help=words)
+    words = "fail if a clip of another split has a duplicate in train"
+    parser.add_argument("--fail_on_leak", action="store_true", help=words)
+    parser.add_argument(
+        "--shards", metavar="PATTERN", help="archives of `prepare webdataset`: 'dir/{00000..00099}.tar'"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
+    add_flags(parser)
+    if explained(argv):
+        return 0
+    args, _ = parser.parse(argv)
+    fields: dict[str, Any] = vars(args)
+    fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
+    fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
+    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
+    named = take_flags(fields)
+    if named is None:
+        prepare(fields.pop("source"), **fields)
+    else:
+        prepare_benchmark(fields.pop("source"), **named, **fields)
+    return 0
+
+
+def _archives(source: str, *, shards: str | None) -> str:
+    """The source, where `webdataset --shards PATTERN` is another way to say PATTERN."""
+    if (source == WEBDATASET) != (shards is not None):
+        raise UserError(
+            f"SOURCE is {source!r}: --shards PATTERN and SOURCE {WEBDATASET!r} go together; "
+            "give both, or the pattern as SOURCE"
+        )
+    return source if shards is None else shards
