@@ -1,4 +1,4 @@
-"""`twinreel bench data`: the rate of the input pipeline beside the raw JPEG decoding rate, in one run."""
+"""`twinreel bench data`: the rate of the input pipeline, and that of raw JPEG decoding, in one run."""
 
 import argparse
 import concurrent.futures
@@ -20,15 +20,20 @@ if TYPE_CHECKING:  # at run time it would load tensorflow, for which --help need
     from ..data.batches.pipeline import Batches
     from ..data.options import DataOptions
 
-_DESCRIPTION = """\
-Measure the training input of a prepared folder: records -> frames drawn -> decoded, cropped -> batches.
+DESCRIPTION = """\
+Measure the training input of a prepared folder: records -> drawn frames -> decoded and cropped -> batches.
 
-Beside it stands the rate of libjpeg-turbo alone (simplejpeg), which decodes the very same JPEG files in full, from
-memory, in as many threads. The two are measured in turns, in one process, so that other load on the machine meets both.
-`ratio` is the pipeline's share of the raw rate. The CPU time per frame says more on a machine that does other things.
+  twinreel bench data --data runs/demo/moving_shapes
+  twinreel bench data --data data/mine --num_frames 16 --threads 8 --json
 
-Further rows say what sound, all transforms at once, and a mixture of five sources cost; then come the steps of the way,
-each alone, in one thread: read a record, parse it, draw and take out its frames, decode them in full, transform.
+Prints frames/s, clips/s and CPU time per frame of the pipeline and of libjpeg-turbo alone (simplejpeg), which decodes
+the same JPEG files in full, from memory, in as many threads. `ratio` is the pipeline's rate divided by that of
+libjpeg-turbo. The two take turns in one process, so that other load affects both; CPU time per frame is the better
+figure on a busy machine.
+
+Further rows are the pipeline with sound, with every transform and with a mixture of five sources. The last line is the
+CPU time of each stage on its own, in one thread: read a record, parse it, draw and extract its frames, decode them in
+full, transform them.
 """
 _ROUNDS = 4
 _RAW_FRAMES = 2048  # JPEG files held in memory for the raw rate
@@ -36,7 +41,7 @@ _RAW_FRAMES = 2048  # JPEG files held in memory for the raw rate
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    parser = Parser(verb="bench data", description=_DESCRIPTION)
+    parser = Parser(verb="bench data", description=DESCRIPTION)
     parser.add_argument("--data", required=True, metavar="DIR", help="a folder that `twinreel prepare` made")
     parser.add_argument("--split", default="train", help="split to read")
     parser.add_argument("--num_frames", type=int, default=8, help="frames of a clip")
@@ -44,18 +49,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--video",
         default="",
-        help="preprocessing, as in config.data.train_video; if not given, 'random_crop(n)|flip_lr' with n = 224 or the "
+        help="preprocessing, as in config.data.train_video; by default 'random_crop(n)|flip_lr' with n = 224 or the "
         "shortest side in the data",
     )
     parser.add_argument("--threads", type=int, default=0, help="decoding threads; 0 = one per core")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of each of the two measurements")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     parser.add_argument(
         "--variants",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="measure with sound, transforms, mixture",
+        help="also measure sound, transforms and a mixture",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_json()
     args, _ = parser.parse(argv)
     result = measure(
         args.data,
@@ -67,10 +72,7 @@ def main(argv: list[str]) -> int:
         seconds=args.seconds,
         variants=args.variants,
     )
-    if args.json:
-        print(json.dumps(result))
-    else:
-        _print(result)
+    print(json.dumps(result)) if args.json else _print(result)
     return 0
 
 
@@ -95,55 +97,31 @@ def measure(
       video: preprocessing; "" for random_crop(n)|flip_lr, n = 224 or the shortest side in the data.
       threads: decoding threads; 0 = one per core.
       seconds: length of each of the two measurements.
-      variants: whether to measure the pipeline with sound, all transforms and a mixture too, half as long each.
+      variants: whether to measure the pipeline with sound, all transforms and a mixture, too, half as long each.
 
     Returns:
-      `clips_per_s`, `frames_per_s` of the pipeline, `raw_frames_per_s` of libjpeg-turbo, `ratio` of the latter two, the
-      settings, the mean size of the JPEG files in bytes, `stages` (see `bench_stages`) with the `rest` of the
-      pipeline's CPU time (threads, batches, copies), and `variants`: by name `frames_per_s`, `cpu_us_per_frame`.
+      `clips_per_s`, `frames_per_s` of the pipeline, `raw_frames_per_s` of libjpeg-turbo, `ratio` of the latter two; the
+      settings; the mean size of the JPEG files in bytes; `stages` (see `data_stages.stages`) with the `rest` of the
+      pipeline's CPU time (threads, batches, copies); and `variants`: by name `frames_per_s`, `cpu_us_per_frame`.
 
     Raises:
       UserError: a fault in the folder or the options.
     """
-    if seconds <= 0 or threads < 0:
-        raise UserError(f"--seconds={seconds} must be above 0 and --threads={threads} at least 0")
-    from ..data.batches.pipeline import make_tokenizer, train_batches
-    from ..data.batches.records import Records
-    from ..data.machine import cores
-    from ..data.options import DataOptions
+    if seconds <= 0:
+        raise UserError(f"--seconds must be above 0, got {seconds}")
+    if threads < 0:
+        raise UserError(f"--threads must be at least 0, got {threads}")
     from .data_stages import stages
 
-    rows = Records(folder).rows(split)
-    side = min(min(row["height"], row["width"]) for row in rows)
-    data = DataOptions.of(
-        {
-            "dir": folder,
-            "batch_size": min(batch_size, len(rows)),
-            "num_frames": num_frames,
-            "train_split": split,
-            "train_video": video or f"random_crop({min(224, side)})|flip_lr",
-            "num_threads": threads or cores(),
-        }
+    data, clips = _options(
+        folder, split=split, num_frames=num_frames, batch_size=batch_size, video=video, threads=threads
     )
-    tokenizer = make_tokenizer(data)
-
-    def start(data: "DataOptions") -> "Batches":
-        return train_batches(data, tokenizer=tokenizer, seed=0, start_step=0)
-
-    batches = start(data)
-    jpegs = _jpegs(batches, limit=_RAW_FRAMES)
-    clock = _Clock(data, batches=batches, jpegs=jpegs, seconds=seconds / _ROUNDS)
-    _run(clock)
-    batches.close()
+    start = _starter(data)
+    clock = _compare(start(data), data=data, seconds=seconds)
     pipeline, raw = clock.clips / clock.pipeline_s, clock.raw_frames / clock.raw_s
     cpu = 1e6 * clock.pipeline_cpu_s / (clock.clips * num_frames)
     steps = stages(data)
-    other = {
-        "with sound": {"audio_seconds": 2.0},
-        "all transforms": {"train_video": _every_transform(data.augment.train_video)},
-    }
-    other["mixture of 5"] = {"mixture": {f"part{i}": {"dir": folder, "split": split} for i in range(5)}}
-    changed = {name: data.replace(**changes) for name, changes in other.items()} if variants else {}
+    changed = _variants(data) if variants else {}
     return {
         "clips_per_s": pipeline,
         "frames_per_s": pipeline * num_frames,
@@ -155,10 +133,49 @@ def measure(
         "video": data.augment.train_video,
         "num_frames": num_frames,
         "batch_size": data.feed.batch_size,
-        "jpeg_bytes": sum(map(len, jpegs)) / len(jpegs),
-        "clips": len(rows),
+        "jpeg_bytes": sum(map(len, clock.jpegs)) / len(clock.jpegs),
+        "clips": clips,
         "stages": steps | {"rest": cpu - sum(steps.values())},
         "variants": {name: rate(start, data, seconds=seconds / 2) for name, data in changed.items()},
+    }
+
+
+def _options(
+    folder: str, *, split: str, num_frames: int, batch_size: int, video: str, threads: int
+) -> tuple["DataOptions", int]:
+    """Return `config.data` for the measurement, and the number of clips of the split."""
+    from ..data.batches.records import Records
+    from ..data.machine import cores
+    from ..data.options import DataOptions
+
+    rows = Records(folder).rows(split)
+    side = min(min(row["height"], row["width"]) for row in rows)
+    fields = {
+        "dir": folder,
+        "batch_size": min(batch_size, len(rows)),
+        "num_frames": num_frames,
+        "train_split": split,
+        "train_video": video or f"random_crop({min(224, side)})|flip_lr",
+        "num_threads": threads or cores(),
+    }
+    return DataOptions.of(fields), len(rows)
+
+
+def _starter(data: "DataOptions") -> Callable[["DataOptions"], "Batches"]:
+    """Return a function that starts the pipeline with other options; all use one tokenizer."""
+    from ..data.batches.pipeline import make_tokenizer, train_batches
+
+    tokenizer = make_tokenizer(data)
+    return lambda data: train_batches(data, tokenizer=tokenizer, seed=0, start_step=0)
+
+
+def _variants(data: "DataOptions") -> dict[str, "DataOptions"]:
+    """Return the options of the further rows, by name."""
+    same = {"dir": data.feed.dir, "split": data.feed.train_split}
+    return {
+        "with sound": data.replace(audio_seconds=2.0),
+        "all transforms": data.replace(train_video=_every_transform(data.augment.train_video)),
+        "mixture of 5": data.replace(mixture={f"part{i}": same for i in range(5)}),
     }
 
 
@@ -166,9 +183,9 @@ def rate(start: Callable[["DataOptions"], "Batches"], data: "DataOptions", *, se
     """Measure batches: `frames_per_s` and `cpu_us_per_frame`.
 
     Args:
-      start: makes the batches.
-      data: of these options.
-      seconds: for how long, after the first batches.
+      start: starts the pipeline.
+      data: its options.
+      seconds: length of the measurement, after the first batches.
     """
     batches = start(data)
     for _ in range(data.feed.prefetch + 2):
@@ -182,15 +199,19 @@ def rate(start: Callable[["DataOptions"], "Batches"], data: "DataOptions", *, se
 
 
 def _every_transform(declared: str) -> str:
-    """The same geometry with all that can follow it."""
+    """Return the same geometry, followed by every other transform."""
     return f"{declared}|rotate(10)|color_jitter(0.4, hue=0.1)|grayscale(0.2)|blur|frame_noise(4)|rand_augment(2, 9)"
 
 
-def _run(clock: "_Clock") -> None:
+def _compare(batches: "Batches", *, data: "DataOptions", seconds: float) -> "_Clock":
+    """Measure the pipeline and the raw decoder in turns."""
+    clock = _Clock(data, batches=batches, jpegs=_jpegs(batches, limit=_RAW_FRAMES), seconds=seconds / _ROUNDS)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         for _ in bar.track(range(_ROUNDS), description="measuring"):
             clock.one_round()
+    batches.close()
+    return clock
 
 
 @dataclasses.dataclass
@@ -215,7 +236,7 @@ class _Clock:
         self.raw_frames += _decode_raw(self.jpegs, threads=self.data.feed.num_threads, until=begin + self.seconds)
         self.raw_s += time.perf_counter() - begin
         self.raw_cpu_s += time.process_time() - cpu
-        for _ in range(self.data.feed.prefetch + 2):  # what was made meanwhile, at nobody's cost
+        for _ in range(self.data.feed.prefetch + 2):  # batches that were made during the pause
             next(self.batches)
         begin, cpu = time.perf_counter(), time.process_time()
         while (spent := time.perf_counter() - begin) < self.seconds:
@@ -225,7 +246,7 @@ class _Clock:
 
 
 def _decode_raw(jpegs: Sequence[bytes], *, threads: int, until: float) -> int:
-    """Decode the files over and over in several threads; return how many were decoded."""
+    """Decode the files repeatedly in several threads; return the number of decoded files."""
     import simplejpeg
 
     largest = max(math.prod(map(int, simplejpeg.decode_jpeg_header(jpeg)[:2])) for jpeg in jpegs)
@@ -242,7 +263,7 @@ def _decode_raw(jpegs: Sequence[bytes], *, threads: int, until: float) -> int:
 
 
 def _jpegs(batches: "Batches", *, limit: int) -> list[bytes]:
-    """The first JPEG files that the pipeline decodes."""
+    """Return the first JPEG files that the pipeline decodes."""
     files: list[bytes] = []
     for clip in batches.encoded_frames():
         files += clip
@@ -252,7 +273,7 @@ def _jpegs(batches: "Batches", *, limit: int) -> list[bytes]:
 
 
 def _wait_until_idle(*, at_most: float = 10.0) -> None:
-    """Wait until the pipeline has filled its buffers and its threads rest."""
+    """Wait until the pipeline has filled its buffers and its threads are idle."""
     end = time.perf_counter() + at_most
     while time.perf_counter() < end:
         cpu = time.process_time()
@@ -273,5 +294,5 @@ def _print(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     steps = ", ".join(f"{name} {spent:,.0f}" for name, spent in result["stages"].items())
-    console.print(f"CPU µs of a frame by step: {steps}")
+    console.print(f"CPU µs per frame, by stage: {steps}")
     console.print(f"ratio {result['ratio']:.2f}; {frames} frames a clip, {result['jpeg_bytes'] / 1e3:,.1f} kB each")

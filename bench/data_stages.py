@@ -1,4 +1,4 @@
-"""Where the time of the input pipeline goes: each step of a row's way alone, in one thread, as CPU time per frame."""
+"""CPU time per frame of each stage of the input pipeline, on its own and in one thread."""
 
 import time
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from ..data.transforms.frames import decode_jpeg
 
 
 def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, float]:
-    """Measure the steps of the training input.
+    """Measure the stages of the training input.
 
     Args:
-      data: `dir`, `train_split` and what is to be made of a clip.
-      clips: how many clips are used, over and over.
-      rounds: the fastest of so many counts.
+      data: options of one prepared folder.
+      clips: number of clips to use, repeatedly.
+      rounds: number of measurements, of which the fastest counts.
 
     Returns:
-      CPU microseconds per frame: `read` the record's bytes, `parse` them, `draw` the random numbers and take out the
-      frames (and sound), `decode` the JPEG files in full, `transform` (cropped and resized from the decoder's buffer
-      straight into the batch, and everything after that).
+      CPU microseconds per frame: `read` the record's bytes, `parse` them, `draw` the random numbers and extract the
+      frames (and sound), `decode` the JPEG files in full, `transform` (crop and resize from the decoder's buffer into
+      the batch, and all further transforms).
     """
     graph = ClipGraph.of(data, train=True)
     [source] = open_sources(data)

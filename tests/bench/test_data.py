@@ -43,7 +43,7 @@ def test_table_and_given_preprocessing(folder, capsys, monkeypatch):
     assert bench.main(["--data", str(folder), "--video", "resize(16)", "--seconds", "0.2", "--no-variants"]) == 0
     out = capsys.readouterr().out
     assert "resize(16)" in out and "libjpeg-turbo alone" in out and "ratio" in out
-    assert "by step: read" in out and "mixture" not in out
+    assert "by stage: read" in out and "mixture" not in out
 
 
 @pytest.mark.parametrize(

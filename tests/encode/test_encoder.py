@@ -17,7 +17,7 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.data.text.tokenizer import load_tokenizer
 from twinreel.demo import moving_shapes
 from twinreel.encode.encoder import Encoder, load
-from twinreel.encode.rows import embed_on_devices, shares
+from twinreel.encode.rows import embed_on_devices, placed_on, shares
 from twinreel.engine.sharding.mesh import make_mesh, put_batch
 from twinreel.evaluate.embed import embed_split
 from twinreel.zoo.build import build
@@ -64,12 +64,13 @@ def films(tmp_path_factory):
     return [source / row["file"] for row in records.rows("test")], records
 
 
-def test_each_of_eight_devices_computes_an_eighth_of_the_rows(encoder):
+def test_each_of_eight_devices_computes_an_eighth_of_the_rows(parts):
     video = np.random.default_rng(0).integers(0, 256, (32, 4, 16, 16, 3), dtype=np.uint8)
     flops = {}
     for devices in (jax.devices(), jax.devices()[:1]):
         mesh = make_mesh(devices=devices)
-        graph, state = nnx.split(encoder.model)
+        graph, state = nnx.split(parts[1])
+        state = placed_on(mesh, state)
         rows = put_batch({"video": video}, mesh=mesh)
         shapes = {shard.data.shape[0] for shard in rows["video"].addressable_shards}
         assert shapes == {32 // len(devices)}
