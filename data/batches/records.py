@@ -1,29 +1,27 @@
 """Random access to the records of a folder that `twinreel prepare` made."""
 
 import bisect
-import collections
 import io
 import itertools
 import json
-import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
 
 from ...base.errors import UserError, unknown
 from ..layout import FORMAT, NAME, RECORDS_VERSION
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
 from ..tf_cpu import tf
+from .open_shards import OpenShards
 from .shards_cache import Mirror
 from .table import Table, read_tables
 
 _NEEDED = ("frames", "timestamps_s", "height", "width", "audio", "has_audio")  # of the features of a record
-_OPEN = 512  # readers of a split at a time: each holds a file descriptor
-_READER = "readahead_buffer_size:0,max_parallelism:0"  # for random access; without it each reader holds 16 MB
+_open = OpenShards()
 
 
 class Records:
@@ -145,14 +143,15 @@ class Records:
 
 
 class _Shards:
-    """The shards of one split; readers are opened at first use and shared by all threads, the oldest closed first."""
+    """The shards of one split, fetched and opened at their first use."""
 
     def __init__(self, paths: list[Path], *, lengths: list[int], split: str, mirror: Mirror):
         self.paths, self._split, self._mirror = paths, split, mirror
         self._ends = list(itertools.accumulate(lengths))
         self.size = self._ends[-1] if self._ends else 0
-        self._readers: collections.OrderedDict[int, ArrayRecordReader] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._here = [False] * len(paths)  # whether each is known to be on the local disk
+        self._owner = object()
+        weakref.finalize(self, _open.forget, self._owner)
 
     def read(self, index: int) -> bytes:
         if not 0 <= index < self.size:
@@ -160,22 +159,13 @@ class _Shards:
         shard = bisect.bisect_right(self._ends, index)
         begin = self._ends[shard - 1] if shard else 0
         try:
-            return self._reader(shard).read([index - begin])[0]
+            if not self._here[shard]:
+                self._mirror.fetch([self.paths[shard]])
+                self._here[shard] = True
+            reader = _open.get(self.paths[shard], owner=self._owner, number=shard)
+            return reader.read([index - begin])[0]
         except (RuntimeError, ValueError, IndexError) as error:
             raise damaged_record(self._split, index, f"{self.paths[shard].name}: {error}") from error
-
-    def _reader(self, shard: int) -> ArrayRecordReader:
-        reader = self._readers.get(shard)
-        if reader is None:
-            with self._lock:
-                reader = self._readers.get(shard)
-                if reader is None:
-                    self._mirror.fetch([self.paths[shard]])
-                    reader = ArrayRecordReader(str(self.paths[shard]), options=_READER)
-                    self._readers[shard] = reader
-                    if len(self._readers) > _OPEN:  # whoever still reads from it holds it
-                        self._readers.popitem(last=False)
-        return reader
 
 
 def damaged_record(split: str, index: int, reason: str) -> UserError:

@@ -71,9 +71,12 @@ def inspect(
         raise UserError(f"--sheet {sheet} --context_length {context_length}: wanted 0 or more, and 2 or more")
     prepared, rows, rejects = read_folder(folder)
     figures = _measured(folder, prepared, rows, rejects)
-    trained = measure.train_tokenizer(rows.get("train") or _all(rows), vocab_size=vocab_size) if not tokenizer else None
-    figures["tokenizer"] = str(tokenizer) if tokenizer else f"SentencePiece trained here (--vocab_size {vocab_size})"
-    used = trained or load_tokenizer(str(tokenizer))
+    if tokenizer:
+        used, figures["tokenizer"] = load_tokenizer(str(tokenizer)), str(tokenizer)
+    elif (used := measure.train_tokenizer(rows, vocab_size=vocab_size)) is not None:
+        figures["tokenizer"] = f"SentencePiece trained here (--vocab_size {vocab_size})"
+    else:
+        figures["tokenizer"] = "no tokenizer: there is no caption"
     for split, members in rows.items():
         figures["splits"][split] |= measure.token_figures(members, tokenizer=used, context_length=context_length)
     if verify:

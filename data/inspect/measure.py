@@ -62,11 +62,17 @@ def split_figures(rows: Sequence[dict[str, Any]], *, language: Callable[[str], s
     }
 
 
-def token_figures(rows: Sequence[dict[str, Any]], *, tokenizer: Tokenizer, context_length: int) -> dict[str, Any]:
-    """Return the spread of the captions' tokens, begin and end included, and how many captions are cut at L tokens."""
+def token_figures(
+    rows: Sequence[dict[str, Any]], *, tokenizer: Tokenizer | None, context_length: int
+) -> dict[str, Any]:
+    """Return the spread of the captions' tokens, begin and end included, and how many captions are cut at L tokens.
+
+    Without a caption there is nothing to count, and no tokenizer is needed.
+    """
     captions = [caption for row in rows for caption in row["captions"]]
     lengths = [np.zeros(0, np.int64)]
     for begin in range(0, len(captions), _AT_ONCE):
+        assert tokenizer is not None
         lengths.append(tokenizer.lengths(captions[begin : begin + _AT_ONCE]))
     tokens = np.concatenate(lengths)
     cut = int((tokens > context_length).sum())
@@ -146,12 +152,25 @@ def script(text: str) -> str:
     return names.most_common(1)[0][0] if names else "none"
 
 
-def train_tokenizer(rows: Sequence[dict[str, Any]], *, vocab_size: int) -> Tokenizer:
-    """Train SentencePiece on the captions, as pretraining does on those of the train split."""
+def train_tokenizer(rows: dict[str, list[dict[str, Any]]], *, vocab_size: int) -> Tokenizer | None:
+    """Train SentencePiece on the captions of train, as pretraining does, or on all where train has none.
+
+    Args:
+      rows: lines of clips.jsonl by split.
+      vocab_size: the largest vocabulary.
+
+    Returns:
+      The tokenizer; None if no clip has a caption.
+
+    Raises:
+      UserError: it cannot be trained on these captions.
+    """
+    captions = [caption for row in rows.get("train", ()) for caption in row["captions"]]
+    captions = captions or [caption for members in rows.values() for row in members for caption in row["captions"]]
+    if not captions:
+        return None
     try:
-        return SentencePieceTokenizer.train(
-            (caption for row in rows for caption in row["captions"]), vocab_size=vocab_size
-        )
+        return SentencePieceTokenizer.train(captions, vocab_size=vocab_size)
     except UserError as error:
         raise UserError(f"{error} (or name a tokenizer with --tokenizer)") from error
 

@@ -13,7 +13,6 @@ import pytest
 import simplejpeg
 
 from twinreel.base.errors import UserError
-from twinreel.data.batches import records as records_module
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.manifest import Clip, write_manifest
@@ -354,17 +353,6 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
     (broken / "prepare.json").write_text(json.dumps(prepared | {"version": 1}))
     with pytest.raises(UserError, match=r"is of format 1, this version reads \d; run .*--overwrite"):
         Records(broken)
-
-
-def test_no_more_readers_are_open_than_allowed(folder, monkeypatch):
-    monkeypatch.setattr(records_module, "_OPEN", 1)
-    records = Records(folder)
-    shards = records._shards["train"]
-    shards.paths, shards._ends = shards.paths * 2, [TRAIN, 2 * TRAIN]
-    shards.size = 2 * TRAIN
-    for index in (0, TRAIN, 1, TRAIN + 1):
-        assert records.read("train", [index]) == records.read("train", [(index + TRAIN) % (2 * TRAIN)])
-        assert len(shards._readers) == 1
 
 
 def test_a_damaged_shard_is_named(options, folder, tokenizer, tmp_path):

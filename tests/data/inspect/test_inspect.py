@@ -290,3 +290,45 @@ def test_clips_without_a_fingerprint_are_left_out_of_the_search():
     rows = [{**print_of, "clip_id": name} for name in "ab"] + [{"clip_id": "c", "split": "train", "duration_s": 1.0}]
     assert _duplicates(rows)["exact"] == 1
     assert _duplicates(rows[2:]) is None
+
+
+# --- degenerate data ---
+
+
+@pytest.fixture(scope="module")
+def single(media, tmp_path_factory):
+    """One clip of one frame in each of two splits."""
+    root = tmp_path_factory.mktemp("single")
+    clips = []
+    for number, split in enumerate(("train", "val")):
+        media.write(root / f"{number}.mp4", media.grey(50 + 100 * number))
+        clips.append(Clip(clip_id=split, path=f"{number}.mp4", captions=("狗",), split=split))
+    write_manifest(root / "m.jsonl", clips=clips)
+    prepare(root / "m.jsonl", out=root / "set", fps=0, short_side=0, workers=1)
+    return root / "set"
+
+
+@pytest.mark.parametrize("sheet", [0, 1, 24])
+def test_one_clip_in_a_split(single, tmp_path, sheet):
+    figures = inspect(single, out=tmp_path, sheet=sheet, verify=True)
+    for found in figures["splits"].values():
+        assert (found["clips"], found["frames"], found["captions"]) == (1, 1, 1)
+        assert found["tokens"]["min"] == found["tokens"]["max"] and found["duration_s"]["counts"] == [1]
+    assert figures["verified"]["faults"] == 0
+    assert (tmp_path / "sheet.jpg").exists() == (sheet > 0)
+
+
+@pytest.mark.parametrize("without", [("train",), ("train", "val")])
+def test_clips_without_captions(single, tmp_path, capsys, without):
+    out = shutil.copytree(single, tmp_path / "set")
+    rows = [json.loads(line) for line in (out / "clips.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["captions"] = [] if row["split"] in without else row["captions"]
+    (out / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert twinreel(["inspect", str(out), "--out", str(tmp_path / "page")]) == 0
+    assert "what is there" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "page" / "inspect.json").read_text(encoding="utf-8"))
+    assert figures["splits"]["train"]["tokens"]["counts"] == [] and figures["splits"]["train"]["truncated"] == 0
+    trained = "val" not in without
+    assert figures["tokenizer"].startswith("SentencePiece" if trained else "no tokenizer")
+    assert figures["splits"]["val"]["tokens"]["counts"] == ([1] if trained else [])
