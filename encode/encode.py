@@ -1,5 +1,6 @@
 """`twinreel encode`: embed media files and strings with a checkpoint, and compare them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--video", nargs="+", default=[], metavar="FILE", help="media files")
     parser.add_argument("--text", nargs="+", default=[], metavar="STRING", help="strings")
     parser.add_argument("--out", metavar="FILE.npz", help="where the embeddings go")
+    parser.add_json()
     args, _ = parser.parse(argv)
     if not args.video and not args.text:
         raise UserError("nothing to encode; give --video FILE ... or --text STRING ... or both")
@@ -39,7 +41,11 @@ def main(argv: list[str]) -> int:
             np.savez(file, video=video, text=text, paths=np.array(args.video), strings=np.array(args.text))
         print(f"wrote {out}: video {video.shape}, text {text.shape}", file=sys.stderr)
     if args.video and args.text:
-        _print_cosines(text @ video.T, strings=args.text, paths=args.video)
+        cosines = text @ video.T
+        if args.json:
+            print(json.dumps({"strings": args.text, "paths": args.video, "cosines": cosines.tolist()}))
+        else:
+            _print_cosines(cosines, strings=args.text, paths=args.video)
     return 0
 
 
