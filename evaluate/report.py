@@ -219,7 +219,7 @@ def _queries(
     )
     parts = [section("Example queries", paragraph(intro), cards(sampled))]
     if worst:
-        failed = f"The {len(worst)} worst ranks. If no right clip is among the five, it is shown below the caption."
+        failed = f"The {len(worst)} worst ranks. The caption's own clip is shown below it if none of the five is right."
         parts.append(section("Worst queries", paragraph(failed), cards(worst)))
     return tuple(parts)
 

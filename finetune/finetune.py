@@ -217,10 +217,10 @@ class Weights:
         from flax import nnx
 
         from ..engine.keeping.checkpoint import read_params
-        from ..engine.keeping.transfer import init_from, shapes
+        from ..engine.keeping.transfer import plan_transfer, shapes
 
         model = nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0)))
-        return init_from(
+        return plan_transfer(
             read_params(self._checkpoint), target=shapes(model), parts=self._task.parts, name=str(self._checkpoint)
         )
 

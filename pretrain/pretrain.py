@@ -11,7 +11,7 @@ from ..base.config import Config, load_config
 from ..base.errors import unknown
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
-from ..engine.keeping.init_from import Start
+from ..engine.keeping.init_from import InitFrom
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     if args.data:
-        overrides.append(f"data.feed.dir={args.data}")
+        overrides.append(f"data.dir={args.data}")
     workdir = folder(args.workdir, flag="--workdir")
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)
@@ -66,14 +66,14 @@ def main(argv: list[str]) -> int:
 
         initialize_distributed(**together.to_dict())
     parts = tuple(args.init_parts) if args.init_parts else None
-    start = Start(checkpoint=Path(args.init), parts=parts) if args.init else None
+    start = InitFrom(checkpoint=Path(args.init), parts=parts) if args.init else None
     result = pretrain(config, workdir=workdir, start=start, overwrite_config=args.overwrite_config)
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
 
 
 def pretrain(
-    config: Config, *, workdir: Path, start: Start | None = None, overwrite_config: bool = False
+    config: Config, *, workdir: Path, start: InitFrom | None = None, overwrite_config: bool = False
 ) -> "TrainResult":
     """Train a dual tower as `config` says; resume if `workdir` holds an unfinished run of it.
 
@@ -186,7 +186,7 @@ def say_truncated(texts: "Texts", *, context_length: int) -> None:
         print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
 
 
-def find_tokenizer(data: "DataOptions", *, workdir: Path, start: Start | None = None) -> "Tokenizer":
+def find_tokenizer(data: "DataOptions", *, workdir: Path, start: InitFrom | None = None) -> "Tokenizer":
     """Return the run's tokenizer: the one in `workdir` if a run has begun there, else made as `config.data` says.
 
     A run that begins with the token embeddings of a checkpoint takes the tokenizer to which they belong.

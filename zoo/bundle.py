@@ -49,7 +49,7 @@ def write_bundle(folder: str | Path, *, spec: ModelSpec, params: Mapping[str, np
         written = spec.to_dict()
         if spec.tokenizer:
             written["tokenizer"] = tokenizer_to_files(tokenizer_from_meta(dict(spec.tokenizer)), folder=partial)
-        save_file({path: np.ascontiguousarray(value) for path, value in params.items()}, partial / WEIGHTS)
+        save_file({path: np.asarray(value, order="C") for path, value in params.items()}, partial / WEIGHTS)
         (partial / SPEC).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp's folder is for its owner alone
         if folder.exists():

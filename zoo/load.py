@@ -9,7 +9,7 @@ from flax import nnx
 
 from ..base.errors import UserError
 from ..engine.keeping import checkpoint
-from ..engine.keeping.transfer import fill, init_from, shapes
+from ..engine.keeping.transfer import fill, plan_transfer, shapes
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
 from .spec import ModelSpec
@@ -71,7 +71,7 @@ def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:
     """
     spec = spec or located.spec
     target = shapes(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))))
-    plan = init_from(located.params(), target=target, parts=(".*",), name=str(located.path))
+    plan = plan_transfer(located.params(), target=target, parts=(".*",), name=str(located.path))
     model = build(spec, rngs=nnx.Rngs(0))
     fill(model, values=plan.values)
     return model

@@ -82,13 +82,17 @@ class ClipGraph:
           uniforms: float32 [draws], random numbers in [0, 1).
 
         Returns:
-          int64 [V*T] indices, and the first window in seconds.
+          int64 [V*T] indices, and the time from the start of the first window to the end of the last, in seconds.
         """
-        parts = [
+        parts = self.draw_windows(times=times, duration_s=duration_s, uniforms=uniforms)
+        return Drawn(np.concatenate([part.frames for part in parts]), parts[0].start_s, parts[-1].end_s)
+
+    def draw_windows(self, *, times: np.ndarray, duration_s: float, uniforms: np.ndarray) -> list[Drawn]:
+        """Draw the frames of each of the V windows; see `draw` for the arguments."""
+        return [
             self._draw_window(times, window=window, uniforms=uniforms)
             for window in self.windows_of(duration_s, uniform=float(uniforms[self.num_frames]))
         ]
-        return Drawn(np.concatenate([part.frames for part in parts]), parts[0].start_s, parts[0].end_s)
 
     def _draw_window(self, times: np.ndarray, *, window: tuple[float, float], uniforms: np.ndarray) -> Drawn:
         """Draw T frames, then move them as the transform's operations in time say, within the window."""

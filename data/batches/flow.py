@@ -1,6 +1,6 @@
 """From step numbers to batches: rows, then clips that are read, decoded and transformed, each row by one thread."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .order import Rows
 from .reading import Reader, Wanted
 
 ENDLESS = int(np.iinfo(np.int64).max)
+TARGETS = ("window_s", "frame_times_s", "audio_start_s")  # fields of `Read` that batches bring on request
 _ROW = {"source": tf.int32, "clip_index": tf.int64, "epoch": tf.int64, "valid": tf.bool, "caption": tf.int32}
 _as_is = tf.autograph.experimental.do_not_convert  # the functions are graphs already: tracing takes half the time
 
@@ -34,6 +35,7 @@ class Flow:
         data: DataOptions,
         rows: Callable[[int], tuple[Rows, np.ndarray]],
         steps: tuple[int, int],
+        targets: Sequence[str] = (),
     ):
         """Set up; nothing is read yet.
 
@@ -43,10 +45,11 @@ class Flow:
           data: `config.data`.
           rows: k -> the rows of batch k, and the numbers int32 [b,C] of their captions.
           steps: the first k, and the one after the last.
+          targets: further fields of `Read` to put into the batches, of `TARGETS`.
         """
         self.error: UserError | None = None
         self._reader, self._graph, self._data = reader, graph, data
-        self._rows, self._steps = rows, steps
+        self._rows, self._steps, self._targets = rows, steps, targets
         self._threads = data.feed.num_threads or cores()
 
     def encoded(self) -> Iterator[np.ndarray]:
@@ -86,11 +89,15 @@ class Flow:
     def _columns(self) -> dict[str, tuple[Any, list[int]]]:
         """NumPy type and shape per row of what is read and decoded."""
         graph = self._graph
+        several = [graph.windows] if graph.windows > 1 else []
         columns: dict[str, tuple[Any, list[int]]] = {"window": (np.float32, [2]), "ok": (np.bool_, [])}
         if graph.num_frames:
             columns["video"] = (np.uint8, list(graph.shape))
         if graph.audio_samples:
-            columns |= {"audio": (np.int16, [graph.audio_samples]), "audio_mask": (np.bool_, [])}
+            columns["audio"] = (np.int16, [*several, graph.audio_samples])
+            columns |= {"audio_mask": (np.bool_, several), "audio_samples": (np.int32, several)}
+        shapes = {"window_s": [2], "frame_times_s": [graph.num_frames], "audio_start_s": []}
+        columns |= {name: (np.float32, [*several, *shapes[name]]) for name in self._targets}
         for name, n in self._data.feed.features.items():
             columns[f"features_{name}"] = (np.float32, [n, self._reader.width(name)])
             columns[f"features_{name}_mask"] = (np.bool_, [n])

@@ -212,7 +212,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self.texts = texts
         self._reader, self._data, self._labels, self._facts = reader, data, labels, facts
         self._targets, self._pad_to = targets, batch_size if pad else 0
-        self._flow = Flow(reader, graph=graph, data=data, rows=rows, steps=steps)
+        times = targets.times if targets is not None else ()
+        self._flow = Flow(reader, graph=graph, data=data, rows=rows, steps=steps, targets=times)
         dataset = self._flow.decoded()
         self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
         self._given = 0

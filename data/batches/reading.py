@@ -1,4 +1,4 @@
-"""Rows to encoded clips: what is random about a row is drawn, then its record is read and the drawn parts taken out."""
+"""Rows to encoded clips: each row's random choices are drawn, then its record is read and the drawn parts taken out."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,12 @@ from google.protobuf.message import DecodeError
 
 from ...base.errors import UserError, unknown
 from ..batches import draws
-from ..options import DataOptions
+from ..options import SAMPLE_RATE, DataOptions
 from .clip_graph import ClipGraph
 from .records import Record, Records, damaged_record
+from .sampling import crop_within
+
+_SOUND = 3  # the place of the sound, as texts.py numbers what it draws for
 
 
 class Source:
@@ -77,17 +80,22 @@ class Wanted(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What was read of r rows.
+    """What was read of r rows. Times are seconds from the clip's start; [r,…] is [r,V,…] with V > 1 windows.
 
     Attributes:
       jpegs: object [r,V*T], the drawn frames' JPEG files; b"" where `ok` is False.
       height: int32 [r], pixels of these frames.
       width: int32 [r].
       uniforms: float32 [r,D], numbers in [0, 1) for the transforms.
-      window: float32 [r,2], start and end of the (first) window in seconds.
+      window: float32 [r,2], from the start of the first window to the end of the last: what transcript and features
+        are taken from.
+      window_s: float32 [r,…,2], start and end of each window.
+      frame_times_s: float32 [r,…,T], time stamps of the drawn frames.
       ok: bool [r], False where the record is damaged.
-      audio: int16 [r,S].
-      audio_mask: bool [r], whether there is sound in the window.
+      audio: int16 [r,…,S], sound from within the window, then zeros.
+      audio_mask: bool [r,…], whether there is sound in the window.
+      audio_samples: int32 [r,…], samples of the record's sound in `audio`; what follows them is padding.
+      audio_start_s: float32 [r,…], time of the first of them.
     """
 
     jpegs: np.ndarray
@@ -95,9 +103,13 @@ class Read(NamedTuple):
     width: np.ndarray
     uniforms: np.ndarray
     window: np.ndarray
+    window_s: np.ndarray
+    frame_times_s: np.ndarray
     ok: np.ndarray
     audio: np.ndarray
     audio_mask: np.ndarray
+    audio_samples: np.ndarray
+    audio_start_s: np.ndarray
 
 
 class Reader:
@@ -142,17 +154,21 @@ class Reader:
         Returns:
           The rows, and their precomputed features: `features_NAME` float32 [r,n,D] and `features_NAME_mask` bool [r,n].
         """
-        r, frames = len(wanted.record), self._graph.num_frames * self._graph.windows
-        jpegs = np.full((r, frames), b"", object)
+        r, graph = len(wanted.record), self._graph
+        rows = (r, graph.windows) if graph.windows > 1 else (r,)
         out = Read(
-            jpegs=jpegs,
+            jpegs=np.full((r, graph.num_frames * graph.windows), b"", object),
             height=np.ones(r, np.int32),
             width=np.ones(r, np.int32),
-            uniforms=np.zeros((r, self._graph.draws), np.float32),
+            uniforms=np.zeros((r, graph.draws), np.float32),
             window=np.zeros((r, 2), np.float32),
+            window_s=np.zeros((*rows, 2), np.float32),
+            frame_times_s=np.zeros((*rows, graph.num_frames), np.float32),
             ok=np.zeros(r, bool),
-            audio=np.zeros((r, self._graph.audio_samples), np.int16),
-            audio_mask=np.zeros(r, bool),
+            audio=np.zeros((*rows, graph.audio_samples), np.int16),
+            audio_mask=np.zeros(rows, bool),
+            audio_samples=np.zeros(rows, np.int32),
+            audio_start_s=np.zeros(rows, np.float32),
         )
         features = self._no_features(r)
         for i in range(r):
@@ -203,24 +219,47 @@ class Reader:
             out.uniforms[i] = draws.uniforms(
                 seed=self._seed, epoch=epoch, source=source, record=record, count=graph.draws
             )
-        [(start, end), *_] = graph.windows_of(row["duration_s"], uniform=float(out.uniforms[i, graph.num_frames]))
+        duration = row["duration_s"]
+        windows = graph.windows_of(duration, uniform=float(out.uniforms[i, graph.num_frames]))
         if graph.num_frames:
             times = parsed.timestamps_s
             if len(times) != row["num_frames"]:
                 raise ValueError(f"{len(times)} frames instead of {row['num_frames']}")
-            frames, start, end = graph.draw(times=times, duration_s=row["duration_s"], uniforms=out.uniforms[i])
+            parts = graph.draw_windows(times=times, duration_s=duration, uniforms=out.uniforms[i])
+            windows = [(part.start_s, part.end_s) for part in parts]
+            frames = np.concatenate([part.frames for part in parts])
             out.jpegs[i] = parsed.frames(frames.tolist())
+            out.frame_times_s[i] = times[frames].reshape(out.frame_times_s.shape[1:])
             out.height[i], out.width[i] = row["height"], row["width"]
-        out.window[i] = start, end
+        out.window_s[i] = np.reshape(windows, out.window_s.shape[1:])
+        out.window[i] = share = (windows[0][0], windows[-1][1])
         if graph.audio_samples:
-            sound = parsed.sound(start_s=start, end_s=end, samples=graph.audio_samples)
-            own = out.uniforms[i, graph.draws - graph.sound.draws :]
-            out.audio[i, : len(sound)] = graph.sound(sound, uniforms=own)
-            out.audio_mask[i] = len(sound) > 0
+            self._fill_sound(out, i, parsed, windows=windows, place=self._sound_place(source, record, epoch))
         for name in self._data.feed.features:
-            share = (start, end, row["duration_s"])
-            _fill_features(features, name, i, stored=_real(parsed.features(name), name, row), share=share)
+            stored = _real(parsed.features(name), name, row)
+            _fill_features(features, name, i, stored=stored, share=(*share, duration))
         out.ok[i] = True
+
+    def _sound_place(self, source: int, record: int, epoch: int) -> float:
+        """Return where in the window the sound lies, as a share of the room: drawn in training, else the middle."""
+        if self._seed < 0:
+            return 0.5
+        key = {"source": np.array([source]), "record": np.array([record]), "epoch": np.array([epoch])}
+        return float(draws.share_of(draws.numbers(seed=self._seed, **key, what=_SOUND))[0])
+
+    def _fill_sound(
+        self, out: Read, i: int, parsed: Record, *, windows: list[tuple[float, float]], place: float
+    ) -> None:
+        """Put the sound of each window into row i: all of a window that is no longer than S, else a part of it."""
+        graph = self._graph
+        rows = [out.audio, out.audio_mask, out.audio_samples, out.audio_start_s]
+        audio, mask, samples, starts = (column[i : i + 1].reshape(graph.windows, -1) for column in rows)
+        own = out.uniforms[i, graph.draws - graph.sound.draws :]
+        for v, window in enumerate(windows):
+            start, end = crop_within(window, seconds=graph.audio_samples / SAMPLE_RATE, place=place)
+            sound = parsed.sound(start_s=start, end_s=end, samples=graph.audio_samples)
+            audio[v, : len(sound)] = graph.sound(sound, uniforms=own)
+            mask[v], samples[v], starts[v] = len(sound) > 0, len(sound), start
 
     def _no_features(self, r: int) -> dict[str, np.ndarray]:
         empty: dict[str, np.ndarray] = {}

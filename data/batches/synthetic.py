@@ -34,8 +34,8 @@ def synthetic_batch(
 
     Returns:
       The batch of design §2.4: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
-      `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`.
-      With C above 1 the texts are [b,C,L] and `caption_index` is [b,C].
+      `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`,
+      `audio_samples int32 [b]`. With C above 1 the texts are [b,C,L] and `caption_index` is [b,C].
     """
     rng = np.random.default_rng((seed, k))
     b = batch_size
@@ -52,6 +52,7 @@ def synthetic_batch(
     if audio_samples:
         batch["audio"] = rng.integers(-(2**15), 2**15, size=(b, audio_samples), dtype=np.int16)
         batch["audio_mask"] = np.ones(b, bool)
+        batch["audio_samples"] = np.full(b, audio_samples, np.int32)
     return batch
 
 

@@ -14,7 +14,7 @@ from .table import Table
 
 STREAMS = ("caption", "question", "answer", "span", "transcript")
 """Where the text of a stream may come from."""
-_QUESTION, _ANSWER, _SPAN = 3, 4, 5  # what a number is drawn for; 1 and 2 are of `texts`
+_QUESTION, _ANSWER, _SPAN = 4, 5, 6  # what a number is drawn for; 1 and 2 are of `texts`, 3 is of `reading`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,9 @@ class Targets:
     """What a task asks of its batches; each field adds the keys that it names.
 
     Attributes:
-      window: `window_s float32 [b,2]`, start and end of the drawn window in seconds from the clip's start.
-      frame_times: `frame_times_s float32 [b,T]`, when each drawn frame begins, seconds from the clip's start.
+      window: `window_s float32 [b,2]`, start and end of the drawn window in seconds from the clip's start; [b,V,2] with
+        V windows.
+      frame_times: `frame_times_s float32 [b,T]`, when each drawn frame begins, seconds from the clip's start; [b,V,T].
       streams: key -> `Stream`: `KEY int32 [b,L]`, `KEY_mask bool [b,L]` and `KEY_index int32 [b]`, the number of the
         caption, question, answer or span in its list, -1 = there is none (the text is empty).
       spans: M, at most so many spans: `spans_s float32 [b,M,2]`, start and end in seconds from the window's start and
@@ -61,6 +62,10 @@ class Targets:
     spans: int = 0
     span_labels: Sequence[str] = ()
     labels: Sequence[str] = ()
+
+    def times(self) -> tuple[str, ...]:
+        """Return the names of what the reader adds."""
+        return ("window_s",) * self.window + ("frame_times_s",) * self.frame_times
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,11 @@ class Drawn:
 
 
 class TargetMaker:
-    """Makes the targets of batches; each choice is a function of (seed, epoch, record)."""
+    """Makes the targets of batches; each choice is a function of (seed, epoch, record).
+
+    Attributes:
+      times: names of the arrays that the reader adds.
+    """
 
     def __init__(self, rows: Sequence[Table], *, targets: Targets, tokenizer: Tokenizer, text: str, seed: int):
         """Set up; nothing is read yet.
@@ -95,16 +104,17 @@ class TargetMaker:
           text: text cleaning, as `InputSpec.text`.
           seed: of the run; -1 = evaluation: the first question, answer and span.
         """
+        self.times = targets.times()
         self._rows, self._targets, self._tokenizer, self._seed = rows, targets, tokenizer, seed
         self._clean = text_cleaner(text)
         self._span_label = {name: i for i, name in enumerate(targets.span_labels)}
         self._label = {name: i for i, name in enumerate(targets.labels)}
 
     def make(self, drawn: Drawn) -> dict[str, np.ndarray]:
-        """Return the arrays that the targets name, except frame times, which the reader knows."""
+        """Return the arrays that the targets name, except windows and times, which the reader knows."""
         rows = [self._rows[s][r] for s, r in zip(drawn.source.tolist(), drawn.record.tolist(), strict=True)]
         chosen = self._choose(drawn, rows)
-        made = {"window_s": drawn.window} if self._targets.window else {}
+        made: dict[str, np.ndarray] = {}
         for key, stream in self._targets.streams.items():
             made |= self._stream(key, stream, rows=rows, chosen=chosen, window=drawn.window)
         if self._targets.spans:

@@ -61,8 +61,15 @@ def write_inspection(
             _duplicates(figures["duplicates"]),
             section("Preparation", protocol_list(figures["options"])),
         ],
-        footer="The same figures are in inspect.json in this folder.",
+        footer=_footer(sheet=bool(shown)),
     )
+
+
+def _footer(*, sheet: bool) -> Html:
+    parts = ["The same figures are in ", tag("a", "inspect.json", href="inspect.json")]
+    if sheet:
+        parts += [", the contact sheet as one picture in ", tag("a", "sheet.jpg", href="sheet.jpg")]
+    return join([*parts, "."])
 
 
 def _counts(splits: dict[str, Any]) -> Html:

@@ -1,69 +1,99 @@
-"""Begin a new run with the parameters of another checkpoint."""
+"""Begin a new run with the parameters of another checkpoint, whatever it is trained for."""
 
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...base.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from flax import nnx
+    from rich.table import Table
+
+    from .transfer import Transfer
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Start:
-    """`--init` and `--init_parts`.
+class InitFrom:
+    """Which parameters of a new model come from a checkpoint; `fill` is an `initialize` argument of `train`.
 
     Attributes:
-      checkpoint: a workdir, a checkpoints folder or a step folder.
+      checkpoint: a workdir, a checkpoints folder or a step folder; with `read`, anything that it takes.
       parts: regexes over whole parameter paths of the new model: these come from the checkpoint, all others are new.
         None = all that the checkpoint has.
+      read: checkpoint -> its parameters by path; None = a checkpoint of a run, of which it takes the averages if any.
+      flag: the flag or config field that gives `checkpoint`, for error messages.
+      parts_flag: the flag or config field that gives `parts`; "" if the user cannot set them.
     """
 
     checkpoint: Path
     parts: tuple[str, ...] | None = None
+    read: "Callable[[Path], Mapping[str, np.ndarray]] | None" = None
+    flag: str = "--init"
+    parts_flag: str = "--init_parts"
 
     def __post_init__(self):
         for pattern in self.parts or ():
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise UserError(f"--init_parts: {pattern!r} is not a regular expression: {error}") from error
+                where = self.parts_flag or "parts"
+                raise UserError(f"{where}: {pattern!r} is not a regular expression: {error}") from error
 
     def takes(self, path: str) -> bool:
         """Tell whether the parameter at `path` comes from the checkpoint, if that has it."""
         return self.parts is None or any(re.fullmatch(pattern, path) for pattern in self.parts)
 
-    def meta(self) -> dict[str, Any]:
-        """Return the checkpoint's meta."""
-        from .checkpoint import read_meta
-
-        return read_meta(self.checkpoint)
-
     def to_meta(self) -> dict[str, Any]:
         """Return JSON values that say where a run began."""
         return {"checkpoint": str(self.checkpoint), "parts": None if self.parts is None else list(self.parts)}
 
-    def fill(self, model: Any) -> None:
-        """Fill a fresh model in place, and print the table of what came of each group on the first process.
+    def plan(self, model: "nnx.Module") -> "Transfer":
+        """Read the checkpoint and decide for every parameter: loaded, resized, new or unused.
 
-        The checkpoint is read here, so never on a resume.
+        Args:
+          model: the new model, of arrays or of shapes (`nnx.eval_shape`).
 
         Raises:
           UserError: no readable checkpoint, a regex that matches no parameter, or parameters that do not fit.
         """
-        import jax
-
         from .checkpoint import read_params, resolve
-        from .transfer import fill, init_from, shapes
+        from .transfer import plan_transfer, shapes
 
-        path = resolve(self.checkpoint)
         target = shapes(model)
         for pattern in self.parts or ():
             if not any(re.fullmatch(pattern, name) for name in target):
                 listed = "\n  ".join(sorted(target))
-                raise UserError(f"--init_parts: {pattern!r} matches no whole path. The parameters are:\n  {listed}")
-        plan = init_from(read_params(path), target=target, parts=self.parts, name=str(path), field="--init_parts")
-        if jax.process_index() == 0:
-            from rich.console import Console
+                where = self.parts_flag or "parts"
+                raise UserError(f"{where}: {pattern!r} matches no whole path. The parameters are:\n  {listed}")
+        path = self.checkpoint if self.read else resolve(self.checkpoint)
+        return plan_transfer(
+            (self.read or read_params)(path),
+            target=target,
+            parts=self.parts,
+            name=str(path),
+            flag=self.flag,
+            parts_flag=self.parts_flag,
+        )
 
+    def table(self, model: "nnx.Module") -> "Table":
+        """Return what comes of each group of parameters, as a table for the terminal; see `plan`."""
+        return self.plan(model).table()
+
+    def fill(self, model: "nnx.Module") -> None:
+        """Fill a fresh model in place, and print the table on standard error, on the first process; see `plan`.
+
+        `train` calls it for a new run only: a resumed one has the parameters in its own checkpoints.
+        """
+        import jax
+        from rich.console import Console
+
+        from .transfer import fill
+
+        plan = self.plan(model)
+        if jax.process_index() == 0:
             Console(stderr=True, soft_wrap=True, highlight=False).print(plan.table())
         fill(model, values=plan.values)

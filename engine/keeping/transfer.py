@@ -1,4 +1,4 @@
-"""Start a new model from a pretrained checkpoint: copy chosen parts, say what came of every parameter."""
+"""Copy chosen parameters of a checkpoint into a new model, with a table of loaded, resized, new and unused ones."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ class Shaped(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What came of each parameter.
+    """The status of each parameter.
 
     Attributes:
       values: float arrays for the paths of the new model that are loaded or resized.
@@ -74,17 +74,18 @@ class Transfer:
         return (new if new is not None else old) or ()
 
 
-def init_from(
+def plan_transfer(
     source: Mapping[str, np.ndarray],
     *,
     target: Mapping[str, Shaped],
     parts: Sequence[str] | None,
     name: str = "checkpoint",
-    field: str = "",
+    flag: str = "--init",
+    parts_flag: str = "",
 ) -> Transfer:
     """Choose from a checkpoint's parameters those that a new model takes over.
 
-    Positions in time and space are interpolated where their number differs (see `RESIZERS`); nothing else is bent.
+    Positions in time and space are interpolated where their number differs (see `RESIZERS`); nothing else is resized.
 
     Args:
       source: parameter path ("/"-joined) -> array, of the checkpoint.
@@ -92,7 +93,8 @@ def init_from(
       parts: regexes over whole paths of the new model: these come from the checkpoint, all others stay new. None = all
         that the checkpoint has.
       name: what to call the checkpoint in messages.
-      field: which flag or field `parts` is, if the user can set it; for messages.
+      flag: the flag or field that gives the checkpoint, for messages.
+      parts_flag: the flag or field that gives `parts`, for messages; "" if the user cannot set it.
 
     Returns:
       The values to fill in and the status of every parameter of both sides; order of the new model, then the unused.
@@ -120,7 +122,7 @@ def init_from(
         else:
             misfits.append((path, _times(source[path].shape), _times(shape)))
     if misfits:
-        raise UserError(_misfit_message(misfits, name=name, field=field))
+        raise UserError(_misfit_message(misfits, name=name, flag=flag, parts_flag=parts_flag))
     if parts is None and not values:
         raise UserError(f"{name} has none of the new model's parameters; it is the checkpoint of another kind of model")
     for path, value in source.items():
@@ -131,7 +133,7 @@ def init_from(
 
 
 def shapes(model: nnx.Module) -> dict[str, Shaped]:
-    """Return {"/"-joined path: array} of all variables of a model, as the target of `init_from`."""
+    """Return {"/"-joined path: array} of all variables of a model, as the target of `plan_transfer`."""
     return dict(split_model(model))
 
 
@@ -177,12 +179,12 @@ def _resizer(path: str, *, old: tuple[int, ...], new: tuple[int, ...]) -> Callab
     return None
 
 
-def _misfit_message(misfits: list[tuple[str, str, str]], *, name: str, field: str) -> str:
-    choice = f", or leave these out of {field}, so that they begin anew" if field else ""
+def _misfit_message(misfits: list[tuple[str, str, str]], *, name: str, flag: str, parts_flag: str) -> str:
+    choice = f", or leave these out of {parts_flag}, so that they are new" if parts_flag else ""
     return (
         f"{len(misfits)} parameters of {name} do not fit the new model:\n{table(misfits)}\n"
-        "Leave config.model and config.data.num_frames as the checkpoint has them, or give --init the checkpoint of "
-        f"such a model{choice}"
+        "Set config.model and config.data.num_frames as the checkpoint has them, or give "
+        f"{flag} the checkpoint of such a model{choice}"
     )
 
 

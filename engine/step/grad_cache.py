@@ -1,7 +1,8 @@
 """Encode a global batch in parts, one after another, so that the activations of one part at a time are in memory.
 
-GradCache (Gao et al. 2021, arXiv:2101.06983): the loss needs all embeddings at once but the activations of no two rows
-together, so a part's are computed again when its gradient is due. Value and gradients are those of the whole batch.
+GradCache (Gao et al. 2021, arXiv:2101.06983): a contrastive loss needs all embeddings at once, but never the
+activations of two rows together. The backward pass therefore encodes each part again. Value and gradients are those of
+the whole batch. Any objective whose encoder treats each row by itself can use it.
 """
 
 import math
@@ -20,7 +21,7 @@ Rows = dict[str, Array]
 """Arrays with one entry per row along their first axis."""
 
 
-def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int) -> Rows:
+def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int, field: str = "config.loss.microbatch") -> Rows:
     """Return `encode(rows)`, computed in `parts` turns that each see an equal share of every device's rows.
 
     The rows of a part lie on the devices where they lie in the batch (mesh of the context, `jax.set_mesh`): nothing
@@ -30,6 +31,7 @@ def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int) -> Rows:
       encode: rows -> embeddings; what it gives for a row must depend on that row only.
       rows: arrays [B,...], random keys included.
       parts: k; 1 encodes all at once and keeps the activations.
+      field: the config field that gives k, for messages.
 
     Raises:
       UserError: k does not divide the rows of a device.
@@ -39,7 +41,7 @@ def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int) -> Rows:
     devices, total = _devices(), jax.tree.leaves(rows)[0].shape[0]
     if parts < 1 or total % (parts * devices):
         raise UserError(
-            f"config.loss.microbatch={parts} must divide the {total // devices} rows that each of {devices} devices "
+            f"{field}={parts} must divide the {total // devices} rows that each of {devices} devices "
             f"has of a batch of {total}; set it to a divisor, or change config.data.batch_size"
         )
 

@@ -34,11 +34,3 @@ def test_writes_embeddings_with_their_names_and_prints_cosines(tmp_path, monkeyp
         assert saved["paths"].tolist() == ["a.mp4", "b.mp4"] and saved["strings"].tolist() == ["one", "two"]
     printed = capsys.readouterr().out
     assert "two" in printed and "b.mp4" in printed and "1.000" in printed
-
-
-def test_a_single_string_is_not_taken_for_a_list():
-    one = object.__new__(encoder.Encoder)
-    with pytest.raises(UserError, match="wants a list of strings"):
-        one.encode_text("a dog")
-    with pytest.raises(UserError, match="wants a list of paths"):
-        one.encode_video("a.mp4")

@@ -129,6 +129,17 @@ def test_chunks_do_not_change_the_ranks(chunk_bytes):
             assert (getattr(whole, field) == getattr(parts, field)).all()
 
 
+def test_one_text_for_all_clips_is_always_right_and_so_is_chance():
+    fake = embeddings(videos=5, captions=1)
+    same = np.zeros(5, int)
+    blocks = any_match(text=fake.text, video=fake.video, video_of_text=fake.video_of_text, same_text=same)
+    for direction in ("text_to_video", "video_to_text"):
+        block = blocks[f"{direction}_any_match"]
+        assert (block["R@1"], block["MnR"], block["chance_R@1"]) == (100, 1, 100)
+    found = blocks["zero_shot_classification"]
+    assert (found["top1"], found["chance"], found["classes"]) == (100, 100, 1)
+
+
 def test_without_repetition_nothing_is_added():
     fake = embeddings()
     report = retrieval_report(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)

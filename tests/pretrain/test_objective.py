@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from dual_towers import input_of
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
@@ -16,7 +15,6 @@ from twinreel.data.batches.synthetic import synthetic_batch
 from twinreel.data.options import DataOptions
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
-from twinreel.engine.step.grad_cache import join, split
 from twinreel.engine.step.state import Blueprint
 from twinreel.pretrain.objective import Contrastive, make_objective
 
@@ -92,20 +90,6 @@ def test_parts_on_a_mesh_of_two_by_two_equal_one_device(name, parts):
         made = objective(name=name, microbatch=parts, form="blockwise", block=3)
         got = value_and_gradients(made, batch)
     assert_same(got, whole(name))
-
-
-def test_a_part_takes_rows_of_every_device_and_nothing_moves():
-    mesh = make_mesh(replica=2, fsdp=2, devices=jax.devices()[:4])
-    rows = NamedSharding(mesh, PartitionSpec(("replica", "fsdp")))
-    x = jax.device_put(np.arange(16.0, dtype=np.float32).reshape(16, 1), rows)
-    with jax.set_mesh(mesh):
-        apart = jax.jit(lambda x: split(x, parts=2, devices=4))
-        together = jax.jit(lambda x: join(x, devices=4))
-        np.testing.assert_array_equal(np.asarray(apart(x))[0, :, 0], [0, 1, 4, 5, 8, 9, 12, 13])
-        np.testing.assert_array_equal(together(apart(x)), x)
-        programs = apart.lower(x).compile().as_text(), together.lower(apart(x)).compile().as_text()
-    for collective in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
-        assert not any(collective in program for program in programs)
 
 
 @pytest.mark.slow

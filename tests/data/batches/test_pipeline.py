@@ -127,6 +127,7 @@ def test_keys_shapes_and_types(options, tokenizer):
         "label": ("int32", (8,)),
         "audio": ("int16", (8, 8000)),
         "audio_mask": ("bool", (8,)),
+        "audio_samples": ("int32", (8,)),
     }
 
 
@@ -264,8 +265,8 @@ def test_processes_share_the_batches_of_an_evaluation(options, tokenizer, proces
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "middle"])
-def test_sound_begins_with_the_window_of_the_frames(options, tokenizer, folder, sampling):
-    """Sound is read by the protobuf parser and cut here in NumPy: it ends with the window, too."""
+def test_sound_is_that_of_the_window_of_the_frames(options, tokenizer, folder, sampling):
+    """Sound is read by the protobuf parser and cut here in NumPy: the middle of the window, or all of a short one."""
     data = options(num_frames=2, audio_seconds=0.5, eval_sampling=sampling)
     [batch] = list(eval_batches(data, tokenizer=tokenizer, split="train", batch_size=TRAIN))
     raw = Records(folder).read("train", range(TRAIN))
@@ -273,12 +274,13 @@ def test_sound_begins_with_the_window_of_the_frames(options, tokenizer, folder, 
         feature = tf.train.Example.FromString(record).features.feature
         sound = np.frombuffer(feature["audio"].bytes_list.value[0], "<i2")
         assert batch["audio_mask"][i] == (i % 3 == 0)
-        start = (FRAMES[i] - 2) // 2 / 8 if sampling == "middle" else 0.0
+        start, length = ((FRAMES[i] - 2) // 2, 2) if sampling == "middle" else (0, FRAMES[i])  # in 1/8 s, 2000 samples
+        crop = min(8000, 2000 * length)
         want = np.zeros(8000, np.int16)
-        room = 2 * 2000 if sampling == "middle" and FRAMES[i] > 2 else 8000  # two frames of 1/8 s
-        part = sound[round(16_000 * start) :][:room]
+        part = sound[2000 * start + (2000 * length - crop) // 2 :][:crop]
         want[: len(part)] = part
         np.testing.assert_array_equal(batch["audio"][i], want)
+        assert batch["audio_samples"][i] == len(part)
     assert np.abs(batch["audio"].astype(int)).max() > 1000
 
 

@@ -27,6 +27,7 @@ def test_keys_shapes_types_and_text():
         "caption_index": ("int32", (3,)),
         "audio": ("int16", (3, 5)),
         "audio_mask": ("bool", (3,)),
+        "audio_samples": ("int32", (3,)),
     }
     for ids, mask in zip(batch["text"], batch["text_mask"], strict=True):
         length = mask.sum()

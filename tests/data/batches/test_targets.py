@@ -71,7 +71,7 @@ def words(ids, mask):
 
 def test_nothing_is_made_that_is_not_asked_for():
     assert made(Targets()) == {}
-    assert set(made(Targets(window=True))) == {"window_s"}
+    assert made(Targets(window=True, frame_times=True)) == {}, "times are the reader's"
 
 
 def test_spans_are_relative_to_the_window_and_cut_to_it():
@@ -135,3 +135,58 @@ def test_all_labels_of_a_clip():
 def test_an_unknown_source_is_named():
     with pytest.raises(UserError, match="unknown source of a text stream: 'questions'; did you mean 'question'"):
         Stream(source="questions", context_length=4)
+
+
+def test_targets_come_with_the_batches_of_training_and_evaluation(tmp_path, media):
+    from twinreel.data.batches.pipeline import eval_batches, train_batches
+    from twinreel.data.manifest import Clip, Question, Span, write_manifest
+    from twinreel.data.options import DataOptions
+    from twinreel.data.prepare.prepare import prepare
+
+    clips = [
+        Clip(
+            clip_id=f"c{i}",
+            path=f"{i}.mp4",
+            captions=("a film",),
+            split="train",
+            labels=("x",) if i else ("y", "x"),
+            spans=(Span(start_s=0.5, end_s=1.0, label="late"),),
+            questions=(Question(question="what is it?", answers=("a film",)),),
+        )
+        for i in range(3)
+    ]
+    for i in range(3):
+        media.write(tmp_path / f"{i}.mp4", media.grey(*range(0, 240, 20)), fps=8)
+    write_manifest(tmp_path / "clips.jsonl", clips=clips)
+    prepare(tmp_path / "clips.jsonl", out=tmp_path / "out", fps=0, short_side=0, workers=1)
+    data = DataOptions.of(
+        {
+            "dir": str(tmp_path / "out"),
+            "batch_size": 2,
+            "num_frames": 3,
+            "eval_video": "resize(16)",
+            "train_sampling": "uniform_jitter",
+            "window_seconds": 1.0,
+            "context_length": 8,
+        }
+    )
+    targets = Targets(
+        window=True,
+        frame_times=True,
+        spans=1,
+        span_labels=("late",),
+        labels=("x", "y"),
+        streams={"question": Stream(source="question", context_length=9)},
+    )
+    [first, second] = eval_batches(data, tokenizer=TOKENIZER, split="train", batch_size=2, targets=targets)
+    trained = next(train_batches(data, tokenizer=TOKENIZER, seed=1, start_step=0, targets=targets))
+    for batch in (first, trained):
+        start, end = batch["window_s"].T
+        np.testing.assert_allclose(end - start, 1.0, atol=1e-6)
+        assert batch["frame_times_s"].shape == (2, 3)
+        assert ((batch["frame_times_s"] >= start[:, None] - 0.13) & (batch["frame_times_s"] < end[:, None])).all()
+        wanted = np.stack([np.clip(0.5 - start, 0, 1), np.clip(1.0 - start, 0, 1)], axis=1)
+        np.testing.assert_allclose(batch["spans_s"][:, 0], wanted, atol=1e-5)
+        assert words(batch["question"], batch["question_mask"]) == ["what is it?"] * 2
+    assert first["labels"].tolist() == [[True, True], [True, False]]
+    assert second["labels"].tolist() == [[True, False], [False, False]], "the second row is padding"

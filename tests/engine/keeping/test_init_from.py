@@ -1,16 +1,20 @@
 """A new run that begins with parts of another checkpoint."""
 
+import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from dual_towers import build, build_classifier
 from flax import nnx
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.options import DataOptions
 from twinreel.engine.keeping.checkpoint import read_meta, read_params
-from twinreel.engine.keeping.init_from import Start
+from twinreel.engine.keeping.init_from import InitFrom
+from twinreel.engine.keeping.transfer import shapes
 from twinreel.pretrain.objective import make_objective
 from twinreel.pretrain.pretrain import main, pretrain
 
@@ -53,17 +57,44 @@ def test_lit_keeps_the_video_tower_of_the_checkpoint(tiny_overrides, tmp_path, c
     model = make_objective(config, data=data, vocab_size=vocab_size).init(nnx.Rngs(5))
     bias = np.asarray(model.bias[...])
     capsys.readouterr()
-    Start(checkpoint=first).fill(model)  # a parameter that only the new loss has begins anew
+    InitFrom(checkpoint=first).fill(model)  # a parameter that only the new loss has begins anew
     assert "bias" in capsys.readouterr().err
     np.testing.assert_array_equal(model.log_scale[...], before["log_scale"])
     np.testing.assert_array_equal(model.bias[...], bias)
     with pytest.raises(UserError, match=r"bias +\(absent\)(.|\n)*leave these out of --init_parts"):
-        Start(checkpoint=first, parts=(".*",)).fill(model)
-    start = Start(checkpoint=first, parts=("^audio/.*",))
+        InitFrom(checkpoint=first, parts=(".*",)).fill(model)
+    start = InitFrom(checkpoint=first, parts=("^audio/.*",))
     with pytest.raises(UserError, match=r"--init_parts: '\^audio/\.\*' matches no whole path"):
         pretrain(load_config("demo", overrides=tiny_overrides), workdir=tmp_path / "third", start=start)
 
 
+TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1}
+
+
+@functools.cache
+def pretrained(path):
+    """Parameters of a dual tower, as a caller reads them whose checkpoints are no run's."""
+    assert path == Path("bundle")
+    model = build(video=TOWER, text={"width": 8, "depth": 1, "heads": 2}, embed_dim=4, num_frames=4, context_length=6,
+                  vocab_size=20, rngs=nnx.Rngs(1))  # fmt: skip
+    return {path: np.asarray(value) for path, value in shapes(model).items()}
+
+
+def test_fine_tuning_fills_its_model_in_the_same_way_and_with_the_same_table(capsys):
+    start = InitFrom(checkpoint=Path("bundle"), parts=("video/.*",), read=pretrained, flag="--from", parts_flag="")
+    model = build_classifier(video=TOWER, num_frames=6, num_classes=3)
+    before = {path: np.asarray(value) for path, value in shapes(model).items()}
+    start.fill(model)
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("loaded", "resized", "new", "unused", "4 x 8 -> 6 x 8"))
+    wanted = pretrained(Path("bundle"))
+    np.testing.assert_array_equal(model.video.embed.out.kernel[...], wanted["video/embed/out/kernel"])
+    np.testing.assert_array_equal(model.head.scores.kernel[...], before["head/scores/kernel"])
+    wide = nnx.eval_shape(lambda: build_classifier(video=TOWER | {"width": 16}, num_frames=4, num_classes=3))
+    with pytest.raises(UserError, match=r"or give --from the checkpoint of such a model$"):
+        start.plan(wide)
+
+
 def test_an_invalid_regex_is_named():
     with pytest.raises(UserError, match=r"--init_parts: '\(' is not a regular expression"):
-        Start(checkpoint="x", parts=("(",))
+        InitFrom(checkpoint="x", parts=("(",))

@@ -8,7 +8,7 @@ from flax import nnx
 from rich.console import Console
 
 from twinreel.base.errors import UserError
-from twinreel.engine.keeping.transfer import fill, init_from, resize_grid, resize_time, shapes
+from twinreel.engine.keeping.transfer import fill, plan_transfer, resize_grid, resize_time, shapes
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1}
 
@@ -43,7 +43,7 @@ def classifier(*, num_frames=4, **video):
 
 def test_tower_is_loaded_head_is_new_rest_is_unused(pretrained):
     model = classifier()
-    found = init_from(pretrained, target=shapes(model), parts=("video/.*",))
+    found = plan_transfer(pretrained, target=shapes(model), parts=("video/.*",))
     before = {path: np.asarray(value) for path, value in shapes(model).items()}
     fill(model, values=found.values)
     for path, value in shapes(model).items():
@@ -59,7 +59,7 @@ def test_tower_is_loaded_head_is_new_rest_is_unused(pretrained):
 
 def test_other_number_of_frames_and_pixels_is_resized(pretrained):
     model = classifier(num_frames=7, image_size=16)
-    found = init_from(pretrained, target=shapes(model), parts=("video/.*",))
+    found = plan_transfer(pretrained, target=shapes(model), parts=("video/.*",))
     resized = [path for path, status in found.status.items() if status == "resized"]
     assert sorted(resized) == ["video/space_position", "video/time_position"]
     fill(model, values=found.values)
@@ -95,7 +95,7 @@ def test_resize_grid_is_bilinear():
 def test_another_architecture_gives_a_table(pretrained):
     target = shapes(nnx.eval_shape(lambda: classifier(depth=2, mlp_ratio=2.0, pool="depthwise")))
     with pytest.raises(UserError) as raised:
-        init_from(pretrained, target=target, parts=("video/.*",), name="runs/x/checkpoints/10")
+        plan_transfer(pretrained, target=target, parts=("video/.*",), name="runs/x/checkpoints/10")
     message = str(raised.value)
     assert "runs/x/checkpoints/10" in message
     assert "in checkpoint" in message and "in model" in message
@@ -109,21 +109,21 @@ def test_another_architecture_gives_a_table(pretrained):
 
 def test_all_that_the_checkpoint_has_leaves_what_it_lacks_new(pretrained):
     target = shapes(dual()) | {"bias": np.zeros(())}
-    found = init_from(pretrained, target=target, parts=None)
+    found = plan_transfer(pretrained, target=target, parts=None)
     assert {path for path, status in found.status.items() if status != "loaded"} == {"bias"}
     assert found.status["bias"] == "new" and "bias" not in found.values
     with pytest.raises(UserError, match=r"bias +\(absent\)(.|\n)*leave these out of --init_parts"):
-        init_from(pretrained, target=target, parts=(".*",), field="--init_parts")
+        plan_transfer(pretrained, target=target, parts=(".*",), parts_flag="--init_parts")
     with pytest.raises(UserError, match="x has none of the new model's parameters"):
-        init_from(pretrained, target={"other/kernel": np.zeros(3)}, parts=None, name="x")
+        plan_transfer(pretrained, target={"other/kernel": np.zeros(3)}, parts=None, name="x")
     with pytest.raises(UserError, match="video/time_position"):  # another shape is not new
-        init_from(pretrained, target={"video/time_position": np.zeros((4, 6))}, parts=None)
+        plan_transfer(pretrained, target={"video/time_position": np.zeros((4, 6))}, parts=None)
 
 
 def test_positions_of_another_width_do_not_fit(pretrained):
     target = {"video/time_position": jax.ShapeDtypeStruct((4, 6), np.float32)}
     with pytest.raises(UserError, match="video/time_position"):
-        init_from(pretrained, target=target, parts=("video/.*",))
+        plan_transfer(pretrained, target=target, parts=("video/.*",))
 
 
 def test_fill_keeps_the_placement():

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dual_towers import build
 from flax import nnx
 
 from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.optimizer.rates import layer_distances
 from twinreel.engine.step.state import split_model
-from twinreel.models.dual import build
 
 SHAPES = {
     "log_scale": (),
