@@ -22,9 +22,9 @@ shared cores):
     step                1,577 ms (computing 1,572, memory 1,520, links 10), MFU 35.2 %; 64 hosts, 325 clips/s each
     40,000 steps        1.31e9 clips, 17.5 hours, 4,485 chip-hours; a checkpoint is 1.89 GiB
 
-Memory is the bottleneck: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but the
-step takes 2,352 ms. With loss.microbatch=1 it takes 16.58 GiB and does not fit; `plan` proposes two parts then, after 8
-minutes. `plan --search --tries 6` (15 minutes) found one part with mesh.fsdp=4 and sharding.rules="fsdp": 15.22 GiB,
+Memory is the bottleneck: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but
+a step takes 2,352 ms. With loss.microbatch=1 it takes 16.58 GiB and does not fit; `plan` then proposes two parts, after
+8 minutes. `plan --search --tries 6` (15 minutes) found one part with mesh.fsdp=4 and sharding.rules="fsdp": 15.22 GiB,
 1,271 ms, MFU 43.6 %. The compiler can use 15.75 GiB; the rest must hold three more batches, hence two parts here.
 """
 
