@@ -1,5 +1,6 @@
 """`twinreel encode`: embed media files and strings with a checkpoint, and compare them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--sound", nargs="+", default=[], metavar="FILE", help="sound files, or films with sound")
     parser.add_argument("--text", nargs="+", default=[], metavar="STRING", help="strings")
     parser.add_argument("--out", metavar="FILE.npz", help="where the embeddings go")
+    parser.add_json()
     args, _ = parser.parse(argv)
     media = args.video or args.sound
     if not media and not args.text:
@@ -42,9 +44,14 @@ def main(argv: list[str]) -> int:
     found = {name: rows for name, rows in found.items() if rows is not None}
     if args.out:
         _write(Path(args.out), found, names={"paths": args.video, "strings": args.text, "sounds": args.sound})
-    for name, files in (("video", args.video), ("audio", args.sound)):
-        if args.text and files:
-            _print_cosines(found["text"] @ found[name].T, strings=args.text, paths=files, what=name)
+    files = {name: paths for name, paths in (("video", args.video), ("audio", args.sound)) if args.text and paths}
+    cosines = {name: found["text"] @ found[name].T for name in files}
+    if args.json:
+        told = {name: {"paths": files[name], "cosines": rows.tolist()} for name, rows in cosines.items()}
+        print(json.dumps({"strings": args.text, **told}))
+    else:
+        for name, rows in cosines.items():
+            _print_cosines(rows, strings=args.text, paths=files[name], what=name)
     return 0
 
 

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--window_seconds", type=float, default=0.0, help="length of a window; 0 = the whole clip")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
-    parser.add_argument("--json", action="store_true", help="print the content of retrieval.json instead of the table")
+    parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
     if args.embeddings:
