@@ -15,7 +15,10 @@ VERBS = {
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
-    "launch": ("launch.launch", "start pretrain or finetune in several processes: locally, SLURM, GKE, TPU VMs"),
+    "launch": (
+        "launch.launch",
+        "run pretrain, finetune or evaluate in several processes: local, SLURM, GKE, TPU VMs",
+    ),
     "bench step": ("bench.step", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
     "bench loss": ("bench.loss", "measure the contrastive losses, dense and blockwise: time and memory"),
     "bench checkpoint": ("bench.checkpoint", "measure saves and restores, and compare them with the raw disk"),

@@ -210,11 +210,11 @@ def _remedy(value: Any, options: Sequence[Any]) -> str:
     """Return what to write instead, after a semicolon; "" where the intention is not clear."""
     for option in options:
         kind, hints = _kind(option), typing.get_args(option)
-        if kind in _SEQUENCES and value is not None and not isinstance(value, Mapping):
-            element = hints[0] if hints and hints[0] is not ... else Any
-            read = next((one for one in _readings(value) if fits(one, element)), None)
-            single = kind is not tuple or not hints or hints[-1] is ... or len(hints) == 1
-            if single and read is not None and not (element is Any and not isinstance(read, (str, int, float))):
+        if kind in _SEQUENCES and isinstance(value, (str, int, float)):
+            element = hints[0] if hints else None
+            alike = kind is not tuple or len(hints) < 2 or hints[-1] is ...
+            read = next((one for one in _readings(value) if element is None or fits(one, element)), None)
+            if alike and read is not None and element is not Any:
                 return f"; write {_wrapped(read, kind)}"
         elif kind in (bool, int, float):
             read = next((one for one in _readings(value) if _takes(kind, one)), None)

@@ -151,7 +151,7 @@ def _next(facts: dict[str, Any]) -> int:
 
 
 def _alone(args: argparse.Namespace, *, side: str, batch_size: int) -> Measured | None:
-    """Measure one side without others beside it; None if the batch does not fit."""
+    """Measure one side while no other runs; None if the batch does not fit."""
     with _start(args, side=side, batch_size=batch_size) as worker:
         line = worker.stdout.readline() if worker.stdout else ""
         if not line and worker.wait() == OUT_OF_MEMORY:

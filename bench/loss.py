@@ -127,7 +127,7 @@ def _sizes(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"--batch takes whole numbers with commas between them, got {text!r}") from error
+        raise UserError(f"--batch takes integers separated by commas, got {text!r}") from error
 
 
 def _mesh(devices: int) -> Any:

@@ -262,8 +262,8 @@ def _print(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     stages = result["bare"]["stages_s"]
-    whole = sum(stages.values()) or 1.0
-    shares = ", ".join(f"{stage} {100 * stages[stage] / whole:.0f} %" for stage in _STAGES)
+    total = sum(stages.values()) or 1.0
+    shares = ", ".join(f"{stage} {100 * stages[stage] / total:.0f} %" for stage in _STAGES)
     console.print(f"ratio {result['ratio']:.2f}, CPU ratio {result['cpu_ratio']:.2f}; the bare loop's time: {shares}")
     if result["prepare"]["failed"] or result["bare"]["failed"]:
         failed = (result[side]["failed"] // result["rounds"] for side in ("prepare", "bare"))

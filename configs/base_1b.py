@@ -10,7 +10,7 @@ Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 20
 `runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
 Each chip has 128 clips of a batch, encoded in two parts (GradCache); the layers are rematerialised, the parameters
-whole on every chip.
+replicated.
 
 LAB RECORD: not yet run. `twinreel plan` on v5e-256 (libtpu 0.0.42.1; the time is an estimate; compiled in 65 s on two
 shared cores):
@@ -22,10 +22,10 @@ shared cores):
     step                1,577 ms (computing 1,572, memory 1,520, links 10), MFU 35.2 %; 64 hosts, 325 clips/s each
     40,000 steps        1.31e9 clips, 17.5 hours, 4,485 chip-hours; a checkpoint is 1.89 GiB
 
-Memory binds here: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but the
-step takes 2,352 ms. With loss.microbatch=1 it takes 16.58 GiB and does not fit; `plan` proposes two parts then, after 8
-minutes. `plan --search --tries 6` (15 minutes) found one part with mesh.fsdp=4 and sharding.rules="fsdp": 15.22 GiB,
-1,271 ms, MFU 43.6 %. The compiler has 15.75 GiB to give; what is left holds three more batches, hence two parts here.
+Memory is the bottleneck: with remat="names:qkv,attention,hidden,tokens" and eight parts only 40.1 T are recomputed, but
+a step takes 2,352 ms. With loss.microbatch=1 it takes 16.58 GiB and does not fit; `plan` then proposes two parts, after
+8 minutes. `plan --search --tries 6` (15 minutes) found one part with mesh.fsdp=4 and sharding.rules="fsdp": 15.22 GiB,
+1,271 ms, MFU 43.6 %. The compiler can use 15.75 GiB; the rest must hold three more batches, hence two parts here.
 """
 
 import ml_collections

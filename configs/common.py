@@ -21,8 +21,8 @@ VIDEO_TOWERS = {
 TEXT_TOWERS = {
     "XS": dict(width=128, depth=2, heads=4, mlp_ratio=3.0),  # ours, for a CPU
     "S": dict(width=384, depth=6, heads=6),  # ours
-    "B": dict(width=512, depth=12, heads=8),  # Radford et al. 2021 (CLIP), table 20, beside ViT-B
-    "L": dict(width=768, depth=12, heads=12),  # Radford et al. 2021 (CLIP), table 20, beside ViT-L
+    "B": dict(width=512, depth=12, heads=8),  # Radford et al. 2021 (CLIP), table 20, with ViT-B
+    "L": dict(width=768, depth=12, heads=12),  # Radford et al. 2021 (CLIP), table 20, with ViT-L
     "So400m": dict(width=1152, depth=27, heads=16, mlp_ratio=3.7362),  # Zhai et al. 2023 (SigLIP)
 }
 """Widths and depths of text towers by the size of the video tower that they go with."""
@@ -101,7 +101,7 @@ def mesh(*, fsdp: int = 1) -> dict[str, int]:
 
 
 def pod(*, fsdp: int = 1) -> dict[str, dict[str, Any]]:
-    """Return the sections `mesh` and `sharding`: parameters whole on every chip, or split over `fsdp` chips."""
+    """Return the sections `mesh` and `sharding`: parameters replicated on every chip, or sharded over `fsdp` chips."""
     return dict(mesh=mesh(fsdp=fsdp), sharding=dict(rules="fsdp" if fsdp > 1 else "replicated"))
 
 

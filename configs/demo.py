@@ -6,17 +6,17 @@ twins of a pair are in the same batch (`group_size=2`), as hard negatives.
     twinreel demo --workdir runs/demo --seed 0
 
 LAB RECORD (two CPU cores of a shared server, jax 0.10.2, float32; 480 steps of 64 clips, 1.2 M parameters; seconds with
-other programs running on the same cores, a compiler at full load beside seeds 1 and 2):
+other programs running on the same cores, a compiler at full load during seeds 1 and 2):
 
     seed   t2v R@1   v2t R@1   t2v R@5   order twins   frames shuffled   seconds in all (training)
     0      64.8      63.6      99.6      98.0          53.2              197 (146)
     1      64.6      64.8      98.6      96.4          56.4              503 (375)
     2      62.0      64.8      96.8      96.0          49.2              375 (241)
 
-    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent). Before layers were stacked, when first
-    values were others, the three seeds had t2v R@1 67.0, 63.4, 67.6, v2t 65.4, 63.2, 67.6 and took 172 to 183 s.
+    500 test clips, first caption of each; chance: R@1 0.2, twins 50 (percent). Before layers were stacked, with other
+    initial values, the three seeds had t2v R@1 67.0, 63.4, 67.6, v2t 65.4, 63.2, 67.6 and took 172 to 183 s.
 
-What was learned on the way (an in-memory prototype, one seed each, so small differences mean nothing): positions that
+Observations (an in-memory prototype, one seed each, so small differences mean nothing): positions that
 start as sinusoids brought the order twins from 69 to 96 % at step 250; without them a learning rate of 2e-3 or 4e-3 is
 worse than 1e-3. At this length the towers read colour, order, size and texture; shape and motion are near chance among
 what they still confuse. Look-alike pairs with the same colours in one batch did not change that within 300 steps.

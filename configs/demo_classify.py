@@ -5,16 +5,16 @@ Lab record
     al. 2024, arXiv:2402.13217); the linear probe of CLIP (Radford et al. 2021, arXiv:2103.00020).
   Command: twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/first_colour
     Seed 0 of the demo, frozen tower, 400 steps, 42 s on two CPU cores: test accuracy 99.0 % (95 % interval 97.7 to
-    99.6; chance 9.1 %). The first motion, as label, came to 16.0 % (chance 12.5 %): these towers do not tell it.
+    99.6; chance 9.1 %). The first motion, as label, came to 16.0 % (chance 12.5 %): these towers do not encode it.
   Real clips, 160 train (27 of them held out) and 40 test, fight / no fight, 64 px at 4 frames a second; --init was a
-    checkpoint of 100 steps of config `demo` on 256 moving_shapes clips, so the towers knew next to nothing:
+    checkpoint of 100 steps of config `demo` on 256 moving_shapes clips, hence nearly untrained:
     twinreel finetune --config demo_classify --init PRE --data DIR --workdir OUT --config.data.batch_size=32
       --config.task.labels='("fight","no fight")'
       --config.data.eval_video='resize_short(48)|center_crop(48)'
       --config.data.train_video='resize_short(52)|random_crop(48)|flip_lr'
     demo_classify:linear, frozen tower, train.steps=200, train.eval_every=20: accuracy 62.5 % (95 % interval 47 to 76)
     attentive, task.train_towers=True, optimizer.lr=3e-4, train.steps=250, train.eval_every=25: 67.5 % (52 to 80)
-    One seed each; 1.5 and 2.5 minutes on two CPU cores that were busy with other work. Chance is 50 %.
+    One seed each; 1.5 and 2.5 minutes on two busy CPU cores. Chance is 50 %.
 """
 
 import ml_collections

@@ -9,11 +9,10 @@ Source: widths and depths of CLIP ViT-L/14 and its text tower (Radford et al. 20
 
 `runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
-Each chip has 256 clips of a batch, encoded in sixteen parts (GradCache); of a layer the results of its products are
-kept, the rest is computed again, the parameters are split over four chips.
+Each chip has 256 clips of a batch, encoded in sixteen parts (GradCache); the results of a layer's products are stored,
+the rest is recomputed; the parameters are sharded over four chips.
 
-LAB RECORD: not yet run. `twinreel plan` (libtpu 0.0.42.1; the time is an estimate; compiled in 69 s on two cores with
-other work beside):
+LAB RECORD: not yet run. `twinreel plan` (libtpu 0.0.42.1; the time is an estimate; compiled in 69 s on two busy cores):
 
     memory of a chip    parameters 443 MiB, optimizer 886 MiB, batch 588 MiB, temporaries 38.6 GiB (of them about
                         29.4 GiB kept for backward), program 56 MiB: 40.5 of 95 GiB
@@ -23,7 +22,7 @@ other work beside):
     40,000 steps        1.31e9 clips, 121 hours, 15,558 chip-hours; a checkpoint is 5.19 GiB
 
 With remat="full" and four parts: 45.0 GiB, 1,115 T recomputed, 12.3 s (compiled in 57 s). With remat="none" and 32
-parts only 664 T are recomputed, but memory binds: 18.1 s.
+parts only 664 T are recomputed, but memory is the bottleneck: 18.1 s.
 """
 
 import ml_collections

@@ -10,11 +10,11 @@ model 2).
 
 `runs` is a volume claim of a file system that all pods share (ReadWriteMany, as of Filestore).
 
-Each chip has 128 clips of a batch, encoded in eight parts (GradCache); of a layer the results of its products are kept,
-the rest is computed again, the parameters are split over four chips.
+Each chip has 128 clips of a batch, encoded in eight parts (GradCache); the results of a layer's products are stored,
+the rest is recomputed; the parameters are sharded over four chips.
 
 LAB RECORD: not yet run. `twinreel plan` on v5p-512 (libtpu 0.0.42.1; the time is an estimate; compiled in 84 s on two
-cores with other work beside):
+busy cores):
 
     memory of a chip    parameters 882 MiB, optimizer 1.72 GiB, batch 294 MiB, temporaries 43.6 GiB (of them about
                         35.8 GiB kept for backward), program 64 MiB: 46.5 of 95 GiB

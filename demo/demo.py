@@ -51,7 +51,7 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from ..data.prepare.prepare import prepare
-    from ..evaluate.evaluate import evaluate
+    from ..evaluate.evaluate import EvaluateOptions, evaluate
     from ..evaluate.terminal import print_table
     from ..pretrain.pretrain import pretrain
     from . import moving_shapes
@@ -71,15 +71,9 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     clock.lap("pretrain")
     console.rule("[bold]4/4  evaluate: zero-shot retrieval")
     report = workdir / "report"
-    results = evaluate(
-        workdir / "pretrain",
-        data=Path(config.data.dir),
-        out=report,
-        split="test",
-        captions="first",
-        batch_size=50,
-        shuffle_seed=config.seed,
-    )
+    options = EvaluateOptions(captions="first", batch_size=50, shuffle_seed=config.seed)
+    results = evaluate(workdir / "pretrain", data=Path(config.data.dir), out=report, options=options)
+    assert results is not None, "the demo is one process"
     clock.lap("evaluate")
     print_table(results)
     console.print(f"time: {clock}")

@@ -1,5 +1,6 @@
 """`twinreel encode`: embed media files and strings with a checkpoint, and compare them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,46 +9,66 @@ import numpy as np
 from ..base.errors import UserError
 from ..base.parser import Parser
 
-DESCRIPTION = """Embed media files and strings with a checkpoint.
+DESCRIPTION = """Embed media files, sound and strings with a model.
 
   twinreel encode runs/demo/pretrain --video a.mp4 b.mp4 --text "a red square falls" --out embeddings.npz
 
-With both --video and --text the cosines between them are printed. The .npz holds `video [m,E]` and `text [n,E]`,
-float32 rows of unit length, and the names `paths` and `strings`."""
+With --text and --video (or --sound), prints the cosines between them. The .npz file has `video [m,E]`, `text [n,E]` and
+`audio [k,E]`, float32 rows of unit length, and their names `paths`, `strings` and `sounds`. Files are decoded by several
+processes, and the rows of a batch are split over all devices."""
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="encode", description=DESCRIPTION)
-    parser.add_argument("checkpoint", help="a checkpoint, or the workdir of a run (its newest checkpoint)")
+    parser.add_argument("model", metavar="MODEL", help="a run, one of its checkpoints, or a bundle")
     parser.add_argument("--video", nargs="+", default=[], metavar="FILE", help="media files")
+    parser.add_argument("--sound", nargs="+", default=[], metavar="FILE", help="sound files, or films with sound")
     parser.add_argument("--text", nargs="+", default=[], metavar="STRING", help="strings")
     parser.add_argument("--out", metavar="FILE.npz", help="where the embeddings go")
+    parser.add_json()
     args, _ = parser.parse(argv)
-    if not args.video and not args.text:
-        raise UserError("nothing to encode; give --video FILE ... or --text STRING ... or both")
-    if not args.out and not (args.video and args.text):
-        raise UserError("nothing to do with the embeddings; give --out FILE.npz, or both --video and --text")
+    media = args.video or args.sound
+    if not media and not args.text:
+        raise UserError("nothing to encode; give --video FILE ..., --sound FILE ... or --text STRING ...")
+    if not args.out and not (media and args.text):
+        raise UserError("nothing to do with the embeddings; give --out FILE.npz, or --text with --video or --sound")
     from .encoder import load
 
-    encoder = load(args.checkpoint)
-    video, text = encoder.encode_video(args.video), encoder.encode_text(args.text)
+    encoder = load(args.model)
+    found = {
+        "video": encoder.encode_video(args.video, progress=True) if args.video else None,
+        "text": encoder.encode_text(args.text) if args.text else None,
+        "audio": encoder.encode_audio(args.sound, progress=True) if args.sound else None,
+    }
+    found = {name: rows for name, rows in found.items() if rows is not None}
     if args.out:
-        out = Path(args.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("wb") as file:
-            np.savez(file, video=video, text=text, paths=np.array(args.video), strings=np.array(args.text))
-        print(f"wrote {out}: video {video.shape}, text {text.shape}", file=sys.stderr)
-    if args.video and args.text:
-        _print_cosines(text @ video.T, strings=args.text, paths=args.video)
+        _write(Path(args.out), found, names={"paths": args.video, "strings": args.text, "sounds": args.sound})
+    files = {name: paths for name, paths in (("video", args.video), ("audio", args.sound)) if args.text and paths}
+    cosines = {name: found["text"] @ found[name].T for name in files}
+    if args.json:
+        told = {name: {"paths": files[name], "cosines": rows.tolist()} for name, rows in cosines.items()}
+        print(json.dumps({"strings": args.text, **told}))
+    else:
+        for name, rows in cosines.items():
+            _print_cosines(rows, strings=args.text, paths=files[name], what=name)
     return 0
 
 
-def _print_cosines(cosines: np.ndarray, *, strings: list[str], paths: list[str]) -> None:
+def _write(out: Path, found: dict[str, np.ndarray], *, names: dict[str, list[str]]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    arrays = found | {key: np.array(value) for key, value in names.items() if value}
+    with out.open("wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    shapes = ", ".join(f"{name} {rows.shape}" for name, rows in found.items())
+    print(f"wrote {out}: {shapes}", file=sys.stderr)
+
+
+def _print_cosines(cosines: np.ndarray, *, strings: list[str], paths: list[str], what: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="cosine of text and video", title_justify="left")
+    table = Table(title=f"cosine of text and {what}", title_justify="left")
     table.add_column("text")
     for path in paths:
         table.add_column(Path(path).name, justify="right")

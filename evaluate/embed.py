@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -246,8 +247,6 @@ class _Videos:
 
     def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
         """Embed all clips; every process must call it."""
-        import jax
-
         from ..data.batches.pipeline import eval_batches
 
         batches = eval_batches(
@@ -330,7 +329,7 @@ def _track(items: Any, what: str, *, total: int, batch_size: int, progress: bool
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+    with Progress(*columns, console=Console(stderr=True), disable=not progress or jax.process_index() != 0) as bars:
         task, done = bars.add_task(what, total=total), 0
         for item in items:
             yield item

@@ -1,5 +1,6 @@
 """`twinreel evaluate`: zero-shot retrieval of a checkpoint on a prepared split, or of saved embeddings."""
 
+import dataclasses
 import json
 import sys
 from argparse import Namespace
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError
-from ..base.parser import Parser
+from ..base.parser import Distributed, Parser
 
 if TYPE_CHECKING:
     from .embed import Embeddings, Encoder
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
-  twinreel evaluate runs/demo --data runs/demo/data --split test --out runs/demo/report
+  twinreel evaluate runs/demo/pretrain --data runs/demo/moving_shapes --split test --out runs/demo/report
   twinreel evaluate --embeddings runs/demo/report/embeddings.npz
 
 OUT receives index.html with its media/ (open it from disk), retrieval.json, and embeddings.npz. The second form
@@ -32,66 +33,77 @@ also classified among the distinct texts if these are at most half of all."""
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="evaluate", description=DESCRIPTION)
-    parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="step folder, checkpoints folder or workdir"
-    )
+    parser.add_argument("checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, or a bundle")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `twinreel prepare` made")
     parser.add_argument("--split", default="test", help="which split of it")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report; made if absent")
     parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="measure these embeddings instead")
     parser.add_argument("--captions", default="all", help="all captions of a clip as queries, or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
+    parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
+    parser.add_argument("--window_seconds", type=float, default=0.0, help="length of a window; 0 = the whole clip")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
-    parser.add_argument("--json", action="store_true", help="print the content of retrieval.json instead of the table")
+    parser.add_json()
+    parser.add_distributed()
     args, _ = parser.parse(argv)
     if args.embeddings:
         return _from_embeddings(args)
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
-            flag = "CHECKPOINT" if name == "checkpoint" else f"--{name} DIR"
-            raise UserError(f"evaluate lacks {flag}; give CHECKPOINT --data DIR --out DIR, or --embeddings FILE.npz")
-    results = evaluate(
-        args.checkpoint,
-        data=args.data,
-        split=args.split,
-        out=args.out,
-        captions=args.captions,
-        batch_size=args.batch_size,
-        shuffle_seed=args.shuffle_seed,
-        allow_missing=args.allow_missing,
-    )
-    _print(results, args)
+            flag = "MODEL" if name == "checkpoint" else f"--{name} DIR"
+            raise UserError(f"evaluate lacks {flag}; give MODEL --data DIR --out DIR, or --embeddings FILE.npz")
+    together = Distributed.of(args)
+    if together:
+        from ..engine.start.join import initialize_distributed
+
+        initialize_distributed(**together.to_dict())
+    names = [field.name for field in dataclasses.fields(EvaluateOptions) if hasattr(args, field.name)]
+    options = EvaluateOptions(**{name: getattr(args, name) for name in names})
+    results = evaluate(args.checkpoint, data=args.data, out=args.out, options=options)
+    if results is not None:
+        _print(results, args)
     return 0
 
 
-def evaluate(
-    checkpoint: str | Path,
-    *,
-    data: Path,
-    out: Path,
-    split: str = "test",
-    captions: str = "all",
-    batch_size: int = 32,
-    shuffle_seed: int = 0,
-    allow_missing: bool = False,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Embed a split with a checkpoint, measure retrieval, and write the report.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """How a split is embedded for a report.
 
-    Args:
-      checkpoint: a step folder, a checkpoints folder or a workdir.
-      data: folder that `twinreel prepare` made.
-      out: receives `retrieval.json`, `embeddings.npz`, `index.html` and `media/`.
+    Attributes:
       split: which split.
       captions: "all" captions of each clip as queries, or the "first".
-      batch_size: clips embedded at a time.
+      batch_size: clips embedded at a time, over all devices.
+      windows: windows V of each clip, evenly spread, whose embeddings are averaged.
+      window_seconds: length of a window in seconds; 0 = the whole clip, or with several windows its V-th part.
       shuffle_seed: seed of the frame order for the shuffled order twins; used where the split has groups.
       allow_missing: measure although `prepare` rejected clips of the split.
       progress: draw progress bars on standard error.
+    """
+
+    split: str = "test"
+    captions: str = "all"
+    batch_size: int = 32
+    windows: int = 1
+    window_seconds: float = 0.0
+    shuffle_seed: int = 0
+    allow_missing: bool = False
+    progress: bool = True
+
+
+def evaluate(
+    model: str | Path, *, data: Path, out: Path, options: EvaluateOptions | None = None
+) -> dict[str, Any] | None:
+    """Embed a split with a model, measure retrieval, and write the report.
+
+    Args:
+      model: a run, one of its checkpoints, or a bundle.
+      data: folder that `twinreel prepare` made.
+      out: receives `retrieval.json`, `embeddings.npz`, `index.html` and `media/`.
+      options: how the split is embedded; None = the defaults.
 
     Returns:
-      The content of `retrieval.json`.
+      The content of `retrieval.json`; None on all processes but the first.
 
     Raises:
       UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
@@ -99,28 +111,21 @@ def evaluate(
     from ..data.batches.records import Records
     from .retrieval import split_coverage
 
+    options = options or EvaluateOptions()
     records = Records(data)
-    if split in records.splits:  # the quick refusals come before the checkpoint is read
-        split_coverage(records.folder, split=split, rows=records.rows(split), allow_missing=allow_missing)
+    if options.split in records.splits:  # the quick refusals come before the model is read
+        rows = records.rows(options.split)
+        split_coverage(records.folder, split=options.split, rows=rows, allow_missing=options.allow_missing)
+    import jax
+
     from ..encode.encoder import load
 
-    encoder = load(checkpoint)
-    found = embed_for_report(
-        encoder,
-        records=records,
-        split=split,
-        captions=captions,
-        batch_size=batch_size,
-        shuffle_seed=shuffle_seed,
-        allow_missing=allow_missing,
-        progress=progress,
-    )
-    found.protocol |= {
-        "checkpoint": str(checkpoint),
-        "step": encoder.meta.get("step"),
-        "seed": encoder.meta.get("seed"),
-    }
-    return write(found, out=Path(out), records=records, history=_history(Path(checkpoint)))
+    encoder = load(model)
+    found = embed_for_report(encoder, records=records, options=options)
+    found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
+    if jax.process_index() != 0:
+        return None
+    return write(found, out=Path(out), records=records, history=_history(Path(model)))
 
 
 def _history(model: Path) -> Path | None:
@@ -129,25 +134,17 @@ def _history(model: Path) -> Path | None:
     return next((path for path in around if path.is_file()), None)
 
 
-def embed_for_report(
-    encoder: "Encoder",
-    *,
-    records: Any,
-    split: str,
-    captions: str = "all",
-    batch_size: int = 32,
-    shuffle_seed: int = 0,
-    allow_missing: bool = False,
-    progress: bool = True,
-) -> "Embeddings":
+def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptions) -> "Embeddings":
     """Embed a split with everything that a report states: coverage, and shuffled clips where there are groups.
 
-    Arguments and errors as in `evaluate`.
+    Errors as in `evaluate`.
     """
     from ..data.batches.mismatch import record_mismatches
+    from ..data.options import FeedOptions
     from .embed import embed_split
     from .retrieval import name_test_set, split_coverage
 
+    split = options.split
     rows = records.rows(split) if split in records.splits else []
     warnings = record_mismatches(
         trained=encoder.input.decode,
@@ -162,12 +159,13 @@ def embed_for_report(
         encoder,
         records=records,
         split=split,
-        captions=captions,
-        batch_size=batch_size,
-        shuffle_frames_seed=shuffle_seed if any(row.get("group") for row in rows) else None,
-        progress=progress,
+        captions=options.captions,
+        batch_size=options.batch_size,
+        feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
+        shuffle_frames_seed=options.shuffle_seed if any(row.get("group") for row in rows) else None,
+        progress=options.progress,
     )
-    found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=allow_missing)
+    found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=options.allow_missing)
     prepared = json.loads((records.folder / "prepare.json").read_text())
     found.protocol["source_sha256"] = prepared.get("source_sha256")
     found.protocol["warnings"] = warnings

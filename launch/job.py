@@ -9,7 +9,7 @@ from ..base.errors import UserError, unknown
 from ..base.parser import folder
 
 # The verbs that take the flags of `Parser.add_distributed`; a test compares this with the verbs themselves.
-DISTRIBUTED_VERBS = ("pretrain", "finetune")
+DISTRIBUTED_VERBS = ("pretrain", "evaluate", "finetune")
 _OURS = ("--distributed", "--coordinator", "--num_processes", "--process_id")
 
 

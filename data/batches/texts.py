@@ -99,7 +99,8 @@ class Texts:
           text is the empty one.
         """
         picked = [self._pick(chosen, i) for i in range(len(chosen.record))]
-        index = np.array([[number for number, _ in texts] for texts in picked], np.int32)
+        numbers = [[number for number, _ in texts] for texts in picked]
+        index = np.array(numbers, np.int32).reshape(len(picked), self._data.feed.captions_per_clip)
         strings = [text for texts in picked for _, text in texts]
         prompts = self._prompts(chosen)
         strings = [prompts[i // index.shape[1]](self._clean(text)) if text else "" for i, text in enumerate(strings)]

@@ -229,7 +229,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--sheet", type=int, default=24, metavar="N", help="clips on the contact sheet")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of these clips")
     parser.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False, help="check every record")
+    parser.add_json()
     args, _ = parser.parse(argv)
     fields: dict[str, Any] = vars(args)
-    figures = inspect(fields.pop("folder"), **fields)
+    as_json = fields.pop("json")
+    figures = inspect(fields.pop("folder"), **fields, console=Console(quiet=as_json))
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False, allow_nan=False))
     return 1 if figures.get("verified", {}).get("faults") else 0

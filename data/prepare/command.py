@@ -1,7 +1,10 @@
 """The command line of `twinreel prepare`."""
 
 import argparse
+import json
 from typing import Any
+
+from rich.console import Console
 
 from ...base.errors import UserError
 from ...base.parser import Parser
@@ -106,6 +109,7 @@ def main(argv: list[str]) -> int:
         "--shards", metavar="PATTERN", help="archives of `prepare webdataset`: 'dir/{00000..00099}.tar'"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
+    parser.add_json()
     add_flags(parser)
     if explained(argv):
         return 0
@@ -114,11 +118,14 @@ def main(argv: list[str]) -> int:
     fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
     fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
     fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
-    named = take_flags(fields)
+    as_json, named = fields.pop("json"), take_flags(fields)
+    fields["console"] = Console(stderr=as_json)
     if named is None:
-        prepare(fields.pop("source"), **fields)
+        report = prepare(fields.pop("source"), **fields)
     else:
-        prepare_benchmark(fields.pop("source"), **named, **fields)
+        report = prepare_benchmark(fields.pop("source"), **named, **fields)
+    if as_json:
+        print(json.dumps(report))
     return 0
 
 

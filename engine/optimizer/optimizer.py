@@ -99,7 +99,7 @@ def make_optimizer(
     muon_beta: float = 0.95,
     mu_dtype: str = "float32",
     clip_norm: float = 0.0,
-    lr_scale: tuple[Any, ...] = (),
+    lr_scale: tuple[tuple[str, float], ...] = (),
     layer_decay: float = 1.0,
     frozen: tuple[str, ...] = (),
     ema_decay: float = 0.0,

@@ -52,7 +52,7 @@ def test_a_wrong_value_is_named(arguments, field):
 
 
 def test_batches_are_numbers():
-    with pytest.raises(UserError, match=r"--batch takes whole numbers"):
+    with pytest.raises(UserError, match=r"--batch takes integers"):
         from twinreel.bench.loss import main as verb
 
         verb(["--batch", "1k"])

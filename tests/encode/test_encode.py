@@ -10,7 +10,7 @@ from twinreel.encode import encode, encoder
 class Fake:
     """An encoder whose embeddings are known."""
 
-    def encode_video(self, paths):
+    def encode_video(self, paths, *, progress):
         return np.eye(3, dtype=np.float32)[: len(paths)]
 
     def encode_text(self, strings):
@@ -20,7 +20,7 @@ class Fake:
 def test_needs_something_to_encode_and_somewhere_to_put_it():
     with pytest.raises(UserError, match="nothing to encode"):
         encode.main(["run"])
-    with pytest.raises(UserError, match="give --out"):
+    with pytest.raises(UserError, match=r"give --out FILE\.npz, or --text with --video or --sound"):
         encode.main(["run", "--text", "a"])
 
 

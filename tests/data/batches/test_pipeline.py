@@ -245,21 +245,20 @@ def test_a_file_is_encoded_as_its_record_is_evaluated(options, tokenizer, source
         frames_of(options(eval_video="center_crop(200)").input, clip=clip)
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_the_batches_of_an_evaluation(options, tokenizer, processes):
-    data = options()
-    whole = list(eval_batches(data, tokenizer=tokenizer, split="train", batch_size=8))
+@pytest.mark.parametrize(("split", "processes"), [("train", 2), ("train", 4), ("test", 4)])
+def test_processes_share_the_batches_of_an_evaluation(options, tokenizer, split, processes):
+    """Of the five test clips the last process has none."""
+    data = options(audio_seconds=0.25)
+    whole = list(eval_batches(data, tokenizer=tokenizer, split=split, batch_size=8))
     parts = [
         list(
-            eval_batches(
-                data, tokenizer=tokenizer, split="train", batch_size=8, process_index=p, process_count=processes
-            )
+            eval_batches(data, tokenizer=tokenizer, split=split, batch_size=8, process_index=p, process_count=processes)
         )
         for p in range(processes)
     ]
     assert {len(part) for part in parts} == {len(whole)}
     for k, batch in enumerate(whole):
-        for key in ("clip_index", "valid", "video"):
+        for key in ("clip_index", "valid", "video", "audio"):
             np.testing.assert_array_equal(np.concatenate([part[k][key] for part in parts]), batch[key])
 
 

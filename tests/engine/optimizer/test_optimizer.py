@@ -92,7 +92,7 @@ def test_every_optimizer_goes_downhill(name):
         ({"lr": 1.0, "mu_dtype": "float16"}, "config.optimizer.mu_dtype"),
         ({"lr": 1.0, "layer_decay": 0.0}, "layer_decay must be above 0"),
         ({"lr": 1.0, "ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
-        ({"lr": 1.0, "lr_scale": (("^text/",),)}, "config.optimizer.lr_scale holds pairs"),
+        ({"lr": 1.0, "lr_scale": (("^text/",),)}, "config.optimizer.lr_scale.0. must have 2 values, got 1"),
         ({"lr": 1.0, "lr_scale": (("(", 0.1),)}, "config.optimizer.lr_scale.*not a regular expression"),
         ({"lr": 1.0, "steps": 3}, "config.optimizer .steps."),
         ({}, "config.optimizer lacks 'lr'"),
