@@ -28,7 +28,7 @@ def test_fine_tuning_fills_its_model_in_the_same_way_and_with_the_same_table(cap
     start = InitFrom(checkpoint=Path("bundle"), parts=("video/.*",), read=pretrained, flag="--from", parts_flag="")
     model = build_classifier(video=TOWER, num_frames=6, num_classes=3)
     before = {path: np.asarray(value) for path, value in shapes(model).items()}
-    assert start.table(nnx.eval_shape(lambda: model)).row_count == 8
+    assert start.table(nnx.eval_shape(lambda: model)).row_count == 12
     start.fill(model)
     shown = capsys.readouterr().err
     assert all(word in shown for word in ("loaded", "resized", "new", "unused", "4 x 8 -> 6 x 8"))
