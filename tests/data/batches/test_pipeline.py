@@ -388,7 +388,7 @@ def test_a_damaged_frame_is_named(options, tokenizer, monkeypatch):
 
 def test_a_program_that_stops_in_the_middle_of_reading_ends_well(options, folder):
     code = f"""
-from twinreel.data.options import DataOptions
+from twinreel.data.options import Augmentation, DataOptions, FeedOptions, InputSpec
 from twinreel.data.batches.pipeline import make_tokenizer, train_batches
 data = {options()!r}
 next(train_batches(data, tokenizer=make_tokenizer(data), seed=0, start_step=0))
