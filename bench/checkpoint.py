@@ -15,7 +15,7 @@ from ..base.parser import Parser
 from .step import Bench, compile_bench
 
 if TYPE_CHECKING:
-    from ..engine.keeping.checkpoint import Checkpoints
+    from ..engine.keeping.checkpoints import Checkpoints
 
 DESCRIPTION = """Measure the checkpoints of a config: how long a save blocks training, how long it takes until the
 checkpoint is complete on disk, how long a restore takes, and how both compare with a plain file of the same size.
@@ -63,7 +63,7 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
     """
     import jax
 
-    from ..engine.keeping.checkpoint import Checkpoints
+    from ..engine.keeping.checkpoints import Checkpoints
 
     bench = compile_bench(config)
     blueprint, mesh = bench.parts.blueprint, bench.parts.mesh

@@ -13,9 +13,9 @@ DESCRIPTION = """Embed media files, sound and strings with a model.
 
   twinreel encode runs/demo/pretrain --video a.mp4 b.mp4 --text "a red square falls" --out embeddings.npz
 
-With --text and --video (or --sound), prints the cosines between them. The .npz file has `video [m,E]`, `text [n,E]` and
-`audio [k,E]`, float32 rows of unit length, and their names `paths`, `strings` and `sounds`. Files are decoded by several
-processes, and the rows of a batch are split over all devices."""
+With --text and --video (or --sound), prints the cosines between them. The .npz file has `video [m,E]`, `text [n,E]`
+and `audio [k,E]`, float32 rows of unit length, and their names `paths`, `strings` and `sounds`. Files are decoded by
+several processes, and the rows of a batch are split over all devices."""
 
 
 def main(argv: list[str]) -> int:

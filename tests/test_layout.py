@@ -127,6 +127,11 @@ def test_no_utils_anywhere():
     assert not [p for p in PACKAGE if any(word in p.stem for word in words) and p != shared]
 
 
+def test_one_file_alone_looks_inside_of_jax():
+    inside = {path.relative_to(ROOT).as_posix() for path in PACKAGE if "jax._src" in path.read_text(encoding="utf-8")}
+    assert inside == {"engine/start/join.py"}
+
+
 def test_nothing_loads_a_pickle():
     for path in PACKAGE:
         text = path.read_text(encoding="utf-8")

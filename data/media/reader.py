@@ -184,9 +184,10 @@ class Reader:
         decoder, note = picture_decoder(video)
         self._note(note)
         for packet in container.demux([video] if sound is None else [video, sound.stream]):
-            now = _file_time(packet.dts, packet.time_base) + order.shifts[-1]
-            if sampler.past_end and (sound is None or sound.until > last or now > last + _LATE_S):
-                return
+            if sampler.past_end:
+                now = _file_time(packet.dts, packet.time_base) + order.shifts[-1]
+                if sound is None or sound.until > last or now > last + _LATE_S:
+                    return
             if sound is not None and packet.stream is sound.stream:
                 sound.push(packet)
             elif not sampler.past_end:

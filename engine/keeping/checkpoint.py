@@ -1,13 +1,11 @@
-"""Checkpoints: `workdir/checkpoints/<step>/` with the items `state` (arrays) and `meta` (JSON), by orbax."""
+"""Reading checkpoints: a folder with the items `state` (arrays) and `meta` (JSON), by orbax.
 
-import concurrent.futures
+A run writes them as `workdir/checkpoints/<step>/` (see `checkpoints`); wherever such a folder is copied and whatever it
+is then called, it is a checkpoint.
+"""
+
 import contextlib
-import errno
-import json
 import logging
-import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,10 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from ...base.errors import UserError
-from ..start.processes import everywhere
-from ..step.state import NOT_HALTED, TrainState, join, leaf, split_model
-from .files import write_atomically
+from ..step.state import join, leaf, split_model
 from .fit import misfits, table
-from .preservation import KeepLastAndBest, put_aside, remove_half_written
+from .preservation import is_set_aside
 from .quiet import report_once
-from .snapshot import to_host
 
 log = logging.getLogger(__name__)
 
@@ -34,255 +29,59 @@ class UnreadableError(UserError):
     """A checkpoint that is damaged or not whole."""
 
 
-class Checkpoints:
-    """Saves and restores the states of one run.
-
-    Saving is asynchronous: `save` orders a copy into host memory and returns; a thread waits for the copy and writes
-    it. A checkpoint appears under its final name only when it is whole, and older ones are deleted only after that.
-
-    Attributes:
-      last_save_s: seconds from the call of the last save that is whole until it was.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        abstract: TrainState,
-        keep_last: int = 2,
-        keep_best: int = 1,
-        best_metric: str = "",
-        best_mode: str = "max",
-        warn: Callable[[str], None] = log.warning,
-    ):
-        """Open `folder`, which need not exist.
-
-        Args:
-          folder: usually workdir/checkpoints.
-          abstract: shapes and shardings of the run's state.
-          keep_last: how many of the newest stay.
-          keep_best: how many of those with the best scores stay as well.
-          best_metric: what the scores are; those of another metric are forgotten.
-          best_mode: "max" or "min".
-          warn: receives the name of each unreadable checkpoint and what becomes of it.
-        """
-        self.folder, self._abstract, self._warn, self._metric = folder.absolute(), abstract, warn, best_metric
-        self._keep = KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
-        remove_half_written(self.folder, warn=warn)
-        self._manager: ocp.CheckpointManager | None = None
-        self.last_save_s = 0.0
-        self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
-        self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
-
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def restore(self) -> tuple[TrainState, dict[str, Any]] | None:
-        """Return (state, meta) of the newest readable checkpoint, or None if there is none at all.
-
-        An unreadable one is named in a warning, put aside as `unreadable-<step>`, and the one before it is used.
-
-        Raises:
-          UserError: a readable checkpoint of another model or optimizer (with a table of what does not fit), or
-            checkpoints of which none is readable.
-        """
-        steps = steps_in(self.folder)
-        for step in reversed(steps):
-            path = self.folder / str(step)
-            meta = state = None
-            try:
-                meta = _meta(path)
-                state = self._read(path)
-            except UnreadableError as error:
-                self._warn(f"{error}; using the one before it")
-            if not everywhere(state is not None) or meta is None or state is None:
-                continue
-            put_aside([self.folder / str(s) for s in steps if s > step], warn=self._warn)
-            if meta["scores"]["metric"] == self._metric:
-                self._keep.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
-            halted = jax.device_put(np.int32(NOT_HALTED), self._abstract.halted.sharding)
-            return TrainState(**state, halted=halted), meta
-        if steps:
-            raise UserError(
-                f"none of the {len(steps)} checkpoints in {self.folder} is readable; "
-                "to begin anew, move that folder away"
-            )
-        return None
-
-    def save(
-        self,
-        state: TrainState,
-        *,
-        step: int,
-        meta: dict[str, Any],
-        score: float | None = None,
-        after: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Start saving `state` under its step number, after the save before it has ended.
-
-        The step that makes `state` need not be done yet. Should it turn out to have frozen the state (a loss that was
-        not finite, a stop), so that `state.step` is not `step`, then nothing is written.
-
-        Args:
-          state: the state; may be donated as soon as this returns.
-          step: the number of steps done, equal to `state.step`.
-          meta: JSON values.
-          score: value of the best metric, if this step was evaluated; counts for `keep_best`.
-          after: waits, in the thread, for what must be on disk before the checkpoint is.
-
-        Raises:
-          UserError: this save or the one before it failed (disk full, no permission); older checkpoints are as they
-            were.
-        """
-        self.wait()
-        began = time.perf_counter()
-        if score is not None:
-            self._keep.scores[step] = score
-        if step in self.steps():
-            return
-        with self._reporting(step):
-            self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
-            manager, snapshot = self._open(), to_host(_to_save(state))
-        complete = self._complete(meta, step=step)
-        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after)
-
-    def amend(self, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
-        """Replace the meta of a checkpoint that is saved (an evaluation came later than the save)."""
-        self.wait()
-        if score is not None:
-            self._keep.scores[step] = score
-        if jax.process_index() == 0:
-            text = json.dumps(self._complete(meta, step=step))
-            write_atomically(self.folder / str(step) / "meta" / "metadata", text=text)
-
-    def steps(self) -> list[int]:
-        """Return the steps that are saved or being saved, ascending."""
-        saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
-        return sorted(saved | ({self._saving[0]} if self._saving else set()))
-
-    def busy(self) -> bool:
-        """Tell whether a save is under way."""
-        return self._saving is not None and not self._saving[1].done()
-
-    def wait(self) -> None:
-        """Wait until the last save is on disk; raises as `save` does."""
-        if self._saving is not None:
-            (step, job), self._saving = self._saving, None
-            with self._reporting(step):
-                job.result()
-
-    def close(self) -> None:
-        """Wait for the last save and free the threads."""
-        try:
-            self.wait()
-        finally:
-            self._writer.shutdown()
-            manager, self._manager = self._manager, None
-            if manager is not None:
-                manager.close()
-
-    def _write(
-        self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], began: float, after: Callable
-    ) -> None:
-        """Write a snapshot as soon as it is there (in a thread)."""
-        step = meta["step"]
-        after()
-        if int(jax.block_until_ready(snapshot)["step"]) != step:
-            return  # frozen; all processes see it, as the state is the same on all
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
-        manager.save(step, args=items, force=True)
-        self.last_save_s = time.perf_counter() - began
-
-    def _complete(self, meta: dict[str, Any], *, step: int) -> dict[str, Any]:
-        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
-        return meta | {"step": step, "scores": scores}
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        wanted = _to_save(self._abstract)
-        check_fit(path, saved=_shapes(path), wanted=wanted)
-        args = ocp.checkpoint_utils.construct_restore_args(wanted)
-        return _restore(path, state=ocp.args.PyTreeRestore(item=wanted, restore_args=args))["state"]
-
-    def _open(self) -> ocp.CheckpointManager:
-        if self._manager is None:  # made late: it lists the folder, which `restore` may have tidied up
-            # Naming the processes makes orbax meet in jax's coordination service; its other way is a collective of all
-            # devices, which from a thread would come between those of the steps in another order on each process.
-            everyone = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=self._keep,
-                enable_async_checkpointing=False,  # the thread of `save` is all that is needed
-                create=False,
-                multiprocessing_options=everyone,
-            )
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
-        return self._manager
-
-    def _check_room(self, *, items_bytes: int) -> None:
-        """Fail before writing if the disk cannot hold the arrays; several processes leave that to the file system."""
-        if jax.process_count() > 1:
-            return
-        parent = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        free = shutil.disk_usage(parent).free
-        if free < items_bytes:
-            raise OSError(errno.ENOSPC, f"No space left: {items_bytes:,} bytes needed, {free:,} free")
-
-    @contextlib.contextmanager
-    def _reporting(self, step: int | None):
-        report_once()
-        try:
-            yield
-        except Exception as error:  # an error of the writing thread: OSError, or tensorstore's ValueError
-            self._manager = None  # it would raise the same error again on closing
-            what = "a checkpoint" if step is None else f"checkpoint {step} (or the one before it)"
-            whole = steps_in(self.folder)
-            raise UserError(
-                f"saving {what} in {self.folder} failed: {_reason(error)}\n"
-                f"The newest whole checkpoint is {self.folder / str(whole[-1]) if whole else '(none yet)'}. Make room "
-                "on that disk (config.train.keep_last and keep_best say how many stay) and run the same command again"
-            ) from error
-
-
 def resolve(path: str | Path) -> Path:
-    """Return the step folder that `path` means.
+    """Return the checkpoint folder that `path` means.
 
     Args:
-      path: a step folder, which is taken as it is; or a `checkpoints` folder or a workdir, of which the newest
-        readable checkpoint is taken: its parameters are read for that, so that a damaged one is passed over.
+      path: a checkpoint, which is taken as it is; or a folder of them or a workdir, of which the newest readable
+        checkpoint is taken: its parameters are read for that, so that a damaged one is passed over. A folder without
+        numbered checkpoints may hold a single one of any name.
 
     Raises:
-      UserError: nothing there, or nothing readable.
+      UserError: nothing there, nothing readable, or several checkpoints without a number.
     """
     path = Path(path).absolute()
-    if is_step(path):
+    if is_checkpoint(path):
         return path
-    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    inner = path / FOLDER
+    folder = inner if inner.is_dir() and not is_checkpoint(inner) else path
     if not folder.is_dir():
         raise UserError(f"no checkpoint at {path}: there is no such folder; give a workdir or a checkpoint of one")
+    names = named_in(folder)
+    if not steps_in(folder) and names:
+        if len(names) == 1:
+            return folder / names[0]
+        raise UserError(f"{folder} holds several checkpoints ({', '.join(names)}); give the one that you mean")
     for step in reversed(steps_in(folder)):
         try:
-            _meta(folder / str(step))
+            meta_of(folder / str(step))
             _params(folder / str(step))  # reads all: a damaged file shows nowhere else
         except UnreadableError as error:
             log.warning("%s; using the one before it", error)
             continue
         return folder / str(step)
     raise UserError(
-        f"no readable checkpoint in {folder}; give a workdir (holds `{FOLDER}/`), a `{FOLDER}` folder, or "
-        "one of the numbered folders in it"
+        f"no readable checkpoint in {folder}; give a workdir (holds `{FOLDER}/`), a `{FOLDER}` folder, or a checkpoint "
+        "(a folder that holds meta/ and state/)"
     )
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
-    """Return the JSON `meta` of a checkpoint (anything that `resolve` takes, a step folder without further ado).
+    """Return the JSON `meta` of a checkpoint (anything that `resolve` takes).
 
     Raises:
       UserError: it cannot be read.
     """
-    return _meta(resolve(path))
+    return meta_of(resolve(path))
+
+
+def meta_of(path: Path) -> dict[str, Any]:
+    """Return the JSON `meta` of the checkpoint at `path`.
+
+    Raises:
+      UnreadableError: it cannot be read.
+    """
+    return _restore(path, meta=ocp.args.JsonRestore())["meta"]
 
 
 def read_params(path: str | Path) -> dict[str, np.ndarray]:
@@ -332,18 +131,33 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in found if path.name.isdigit() and path.is_dir())
 
 
-def is_step(path: Path) -> bool:
-    """Tell whether `path` looks like one checkpoint rather than a folder of them."""
-    return path.name.isdigit() and (path / "meta").is_dir()
+def named_in(folder: Path) -> list[str]:
+    """Return the names of the checkpoints in a folder that have been given another name than their step, sorted."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p.name for p in found if is_checkpoint(p) and not p.name.isdigit() and not is_set_aside(p))
 
 
-def _to_save(state: TrainState) -> dict[str, Any]:
-    saved = {"step": state.step, "params": state.params, "others": state.others, "opt_state": state.opt_state}
-    return saved | ({"ema": state.ema} if state.ema else {})
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether `path` is one checkpoint, whatever its name, rather than a folder of them."""
+    parts = [(path / item).is_dir() for item in ("meta", "state")]
+    return all(parts) or (path.name.isdigit() and any(parts))  # one that is damaged is read, and the damage reported
 
 
-def _meta(path: Path) -> dict[str, Any]:
-    return _restore(path, meta=ocp.args.JsonRestore())["meta"]
+def read_state(path: Path, *, like: Any) -> dict[str, Any]:
+    """Return item `state` of a checkpoint, as `like` (arrays or ShapeDtypeStructs) in structure and placement.
+
+    Raises:
+      UserError: it cannot be read (UnreadableError), or it does not fit, with a table.
+    """
+    check_fit(path, saved=_shapes(path), wanted=like)
+    args = ocp.checkpoint_utils.construct_restore_args(like)
+    return _restore(path, state=ocp.args.PyTreeRestore(item=like, restore_args=args))["state"]
+
+
+def short_reason(error: BaseException) -> str:
+    """Return the kind and first line of an error; of a long one the end, where tensorstore quotes the system."""
+    line = (str(error).strip() or "no message").splitlines()[0].split(" [tensorstore_spec=")[0]
+    return f"{type(error).__name__}: {line if len(line) <= 300 else '... ' + line[-300:]}"
 
 
 def _params(path: Path) -> dict[str, np.ndarray]:
@@ -384,10 +198,4 @@ def _unreadable(path: Path):
     try:
         yield
     except Exception as error:  # orbax and tensorstore raise many types for a damaged file
-        raise UnreadableError(f"checkpoint {path} is unreadable: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """The kind and first line of an error; of a long one the end, where tensorstore says what the system said."""
-    line = (str(error).strip() or "no message").splitlines()[0].split(" [tensorstore_spec=")[0]
-    return f"{type(error).__name__}: {line if len(line) <= 300 else '... ' + line[-300:]}"
+        raise UnreadableError(f"checkpoint {path} is unreadable: {short_reason(error)}") from error

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, and what is cleared away."""
+"""Which checkpoints are kept, and what is removed or set aside."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -7,6 +7,10 @@ from pathlib import Path
 import jax
 
 _TEMPORARY = "orbax-checkpoint-tmp"
+UNREADABLE = "unreadable"
+"""`<this>-<step>` is what a checkpoint is renamed to that could not be read."""
+DROPPED = "dropped"
+"""The same of a checkpoint behind the step to which a run went back."""
 
 
 class KeepLastAndBest:
@@ -34,12 +38,18 @@ def remove_half_written(folder: Path, *, warn: Callable[[str], None]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def put_aside(paths: Iterable[Path], *, warn: Callable[[str], None]) -> None:
-    """Rename unreadable checkpoints, so that their steps can be saved again."""
+def set_aside(paths: Iterable[Path], *, prefix: str, warn: Callable[[str], None]) -> None:
+    """Rename checkpoints to `<prefix>-<step>`, so that their steps can be saved again; by the first process."""
     for path in paths:
         if jax.process_index() == 0:
-            aside = path.with_name(f"unreadable-{path.name}")
+            aside = path.with_name(f"{prefix}-{path.name}")
             if aside.exists():
                 shutil.rmtree(aside)
             path.rename(aside)
-            warn(f"it was put aside as {aside}")
+            warn(f"{path} was renamed to {aside.name}")
+
+
+def is_set_aside(path: Path) -> bool:
+    """Tell whether `set_aside` has given a checkpoint its name."""
+    prefix, _, step = path.name.rpartition("-")
+    return prefix in (UNREADABLE, DROPPED) and step.isdigit()

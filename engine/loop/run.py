@@ -12,7 +12,7 @@ from flax import nnx
 
 from ...base.config import to_json
 from ...base.errors import UserError
-from ..keeping.checkpoint import Checkpoints
+from ..keeping.checkpoints import Checkpoints
 from ..step.state import Blueprint, TrainState
 from ..step.step import Outputs
 from .batches import Prefetcher

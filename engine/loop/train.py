@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from ...base.config import flatten
 from ...base.errors import UserError
 from ...base.section import section
-from ..keeping.checkpoint import FOLDER, Checkpoints
+from ..keeping.checkpoint import FOLDER
+from ..keeping.checkpoints import Checkpoints
 from ..optimizer.optimizer import make_optimizer
 from ..sharding.mesh import check_batch_size, make_mesh
 from ..sharding.rules import REPLICATED, Rules, make_rules

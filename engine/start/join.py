@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+
+# jax has no public way to detect the cluster without joining it, and none to its coordinator's key-value store. These
+# are the only imports from inside of jax, and the reason why pyproject.toml bounds its version.
 from jax._src import clusters
 from jax._src.distributed import global_state
 
@@ -64,13 +67,18 @@ def initialize_distributed(
         ) from error
     if process_id == 0:
         for number, host in enumerate(hosts):
-            _store().key_value_set(f"{_HOSTS}/{number}", host)
+            store().key_value_set(f"{_HOSTS}/{number}", host)
     start_devices(hosts)
 
 
 def hosts_by_process() -> dict[int, str]:
     """Return the hosts of a run that `initialize_distributed` has joined, by process."""
     return _entries(_HOSTS)
+
+
+def store() -> Any:
+    """Return the key-value store of jax's coordinator; None for a process that has joined no others."""
+    return global_state.client
 
 
 def start_devices(hosts: Sequence[str]) -> None:
@@ -91,7 +99,7 @@ def start_devices(hosts: Sequence[str]) -> None:
     except Exception as error:  # jax has no one type for it: RuntimeError, AssertionError where a plugin is missing
         own = next(iter(str(error).strip().splitlines()), type(error).__name__)
         told = _entries(_DEVICES)
-        _store().key_value_set(f"{_DEVICES}/{me}", own)
+        store().key_value_set(f"{_DEVICES}/{me}", own)
         faults = [f"process {p} on {hosts[p]}: {fault}" for p, fault in sorted((told | {me: own}).items())]
         more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         shown = "\n  ".join(faults[:_SHOWN])
@@ -122,12 +130,8 @@ def _detected(init_timeout: float) -> tuple[str | None, int | None, int | None, 
     )
 
 
-def _store() -> Any:
-    client = global_state.client
-    assert client is not None, "jax has joined the processes"
-    return client
-
-
 def _entries(folder: str) -> dict[int, str]:
     """What the processes have written into a folder of the key-value store, by process."""
-    return {int(key.rsplit("/", 1)[-1]): text for key, text in _store().key_value_dir_get(f"{folder}/")}
+    client = store()
+    assert client is not None, "jax has joined the processes"
+    return {int(key.rsplit("/", 1)[-1]): text for key, text in client.key_value_dir_get(f"{folder}/")}

@@ -19,12 +19,11 @@ from typing import Any, TypeVar
 
 import jax
 import ml_collections
-from jax._src.distributed import global_state
 
 from ...base.config import difference, to_json
 from ...base.errors import UserError
 from .code import code_version
-from .join import hosts_by_process
+from .join import hosts_by_process, store
 
 _SKEW_S = 30.0  # clocks further apart spoil logs, file times and tokens of storage services
 _SHARED_WAIT_S = 15.0  # network file systems show a new file to other hosts only after some seconds
@@ -163,7 +162,7 @@ def agree(name: str, *, facts: Facts, judge: Judge, timeout_s: float) -> list[Fa
     Raises:
       UserError: a fault, or a process that did not come.
     """
-    me, count, client = jax.process_index(), jax.process_count(), global_state.client
+    me, count, client = jax.process_index(), jax.process_count(), store()
     facts = {"process": me, "host": socket.gethostname(), **facts}
     if count == 1 or client is None:
         _refuse(judge([facts]))

@@ -11,7 +11,8 @@ from flax import nnx
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping import checkpoint
-from twinreel.engine.keeping.checkpoint import Checkpoints, read_meta, read_params, resolve, restore_model
+from twinreel.engine.keeping.checkpoint import read_meta, read_params, resolve, restore_model
+from twinreel.engine.keeping.checkpoints import Checkpoints
 from twinreel.engine.keeping.snapshot import to_host
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh
@@ -138,7 +139,7 @@ def test_none_readable(tmp_path):
         damage(tmp_path / step, how="truncated")
     with (
         Checkpoints(tmp_path, abstract=blueprint.abstract, warn=lambda text: None) as checkpoints,
-        pytest.raises(UserError, match=r"none of the 2 checkpoints .* is readable; to begin anew"),
+        pytest.raises(UserError, match=r"none of the 2 checkpoints .* is readable; to start again from step 0"),
     ):
         checkpoints.restore()
     with pytest.raises(UserError, match="no readable checkpoint in"):
@@ -170,6 +171,64 @@ def test_resolve_takes_a_workdir_a_folder_and_a_step(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no readable checkpoint in"):
         resolve(tmp_path / "empty")
+
+
+def test_a_checkpoint_is_known_by_what_it_holds_and_not_by_its_name(tmp_path):
+    save(tmp_path / "run" / "checkpoints", steps=[5, 6])
+    wanted = read_params(tmp_path / "run" / "checkpoints" / "6")
+    models = tmp_path / "models.v2"
+    for name in ("my best", "step-6.final", "checkpoints"):
+        place = models / name
+        shutil.copytree(tmp_path / "run" / "checkpoints" / "6", place)
+        assert resolve(place) == place
+        assert read_meta(place)["step"] == 6
+        np.testing.assert_array_equal(read_params(place)["inner/kernel"], wanted["inner/kernel"])
+        assert resolve(models) == place  # the only one there
+        model = ToyObjective().init(nnx.Rngs(99))
+        restore_model(place, model=model)
+        np.testing.assert_array_equal(model.inner.kernel[...], wanted["inner/kernel"])
+        shutil.rmtree(place)
+    for name in ("a", "b"):
+        shutil.copytree(tmp_path / "run" / "checkpoints" / "6", models / name)
+    with pytest.raises(UserError, match=r"models\.v2 holds several checkpoints \(a, b\); give the one"):
+        resolve(models)
+    damage(models / "a", how="truncated")
+    with pytest.raises(UserError, match="/a is unreadable"):
+        read_params(models / "a")
+
+
+def test_a_run_does_not_begin_anew_beside_checkpoints_that_were_renamed(tmp_path):
+    blueprint, _ = save(tmp_path, steps=[6])
+    (tmp_path / "6").rename(tmp_path / "good")
+    with (
+        Checkpoints(tmp_path, abstract=blueprint.abstract) as checkpoints,
+        pytest.raises(UserError, match=r"no numbered checkpoint, but good; .*\(good -> 6\)"),
+    ):
+        checkpoints.restore()
+
+
+def test_going_back_to_an_older_step_sets_the_later_ones_aside(tmp_path):
+    blueprint, state = save(tmp_path, steps=[1, 2, 3], scores={1: 0.1, 3: 0.9}, keep_last=3)
+    said = []
+    with Checkpoints(tmp_path, abstract=blueprint.abstract, keep_last=3, warn=said.append) as checkpoints:
+        with pytest.raises(UserError, match=r"--resume_step 4: .* no checkpoint of that step; it has 1, 2, 3"):
+            checkpoints.restore(step=4)
+        restored, meta = checkpoints.restore(step=2)
+        assert int(restored.step) == meta["step"] == 2
+        np.testing.assert_array_equal(restored.params["inner/kernel"], at(state, 2).params["inner/kernel"])
+        assert checkpoint.steps_in(tmp_path) == [1, 2]
+        assert said == [f"{tmp_path}/3 was renamed to dropped-3"]
+        checkpoints.save(at(state, 3), step=3, meta=META)
+    assert read_meta(tmp_path)["scores"]["values"] == {"1": 0.1}  # that of the dropped one counts no longer
+    assert read_meta(tmp_path / "dropped-3")["step"] == 3
+    assert resolve(tmp_path).name == "3"
+    damage(tmp_path / "1", how="truncated")
+    with (
+        Checkpoints(tmp_path, abstract=blueprint.abstract, warn=said.append) as checkpoints,
+        pytest.raises(UserError, match=r"--resume_step 1: that checkpoint in .* is not readable"),
+    ):
+        checkpoints.restore(step=1)
+    assert checkpoint.steps_in(tmp_path) == [1, 2, 3]
 
 
 def test_restore_model_and_read_params(tmp_path):

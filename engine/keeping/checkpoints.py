@@ -1,0 +1,268 @@
+"""The checkpoints of one run: saved asynchronously, the newest and the best kept, restored at the next start."""
+
+import concurrent.futures
+import contextlib
+import errno
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ...base.errors import UserError
+from ..start.processes import everywhere
+from ..step.state import NOT_HALTED, TrainState
+from .checkpoint import UnreadableError, meta_of, named_in, read_state, short_reason, steps_in
+from .files import write_atomically
+from .preservation import DROPPED, UNREADABLE, KeepLastAndBest, remove_half_written, set_aside
+from .quiet import report_once
+from .snapshot import to_host
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Saves and restores the states of one run.
+
+    Saving is asynchronous: `save` orders a copy into host memory and returns; a thread waits for the copy and writes
+    it. A checkpoint appears under its final name only when it is whole, and older ones are deleted only after that.
+
+    Attributes:
+      last_save_s: seconds from the call of the last save that is whole until it was.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        abstract: TrainState,
+        keep_last: int = 2,
+        keep_best: int = 1,
+        best_metric: str = "",
+        best_mode: str = "max",
+        warn: Callable[[str], None] = log.warning,
+    ):
+        """Open `folder`, which need not exist.
+
+        Args:
+          folder: usually workdir/checkpoints.
+          abstract: shapes and shardings of the run's state.
+          keep_last: how many of the newest stay.
+          keep_best: how many of those with the best scores stay as well.
+          best_metric: what the scores are; those of another metric are forgotten.
+          best_mode: "max" or "min".
+          warn: receives the name of each unreadable checkpoint and what becomes of it.
+        """
+        self.folder, self._abstract, self._warn, self._metric = folder.absolute(), abstract, warn, best_metric
+        self._keep = KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
+        remove_half_written(self.folder, warn=warn)
+        self._manager: ocp.CheckpointManager | None = None
+        self.last_save_s = 0.0
+        self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
+        self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def restore(self, *, step: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
+        """Return (state, meta) of the newest readable checkpoint, or None if there is none at all.
+
+        An unreadable one is named in a warning, renamed to `unreadable-<step>`, and the one before it is used.
+
+        Args:
+          step: go back to the checkpoint of this step; later ones are renamed to `dropped-<step>`.
+
+        Raises:
+          UserError: a readable checkpoint of another model or optimizer (with a table of what does not fit);
+            checkpoints of which none is readable; none of `step`, or one that is not readable.
+        """
+        steps = steps_in(self.folder)
+        self._refuse_renamed(steps)
+        if step is not None and step not in steps:
+            listed = ", ".join(map(str, steps)) or "(none)"
+            raise UserError(f"--resume_step {step}: {self.folder} has no checkpoint of that step; it has {listed}")
+        for number in reversed(steps) if step is None else [step]:
+            found = self._read(number)
+            if not everywhere(found is not None) or found is None:
+                continue
+            later = [self.folder / str(other) for other in steps if other > number]
+            set_aside(later, prefix=UNREADABLE if step is None else DROPPED, warn=self._warn)
+            return found
+        if step is not None:
+            raise UserError(f"--resume_step {step}: that checkpoint in {self.folder} is not readable; choose another")
+        if steps:
+            raise UserError(
+                f"none of the {len(steps)} checkpoints in {self.folder} is readable; "
+                "to start again from step 0, move that folder away"
+            )
+        return None
+
+    def newest_meta(self) -> dict[str, Any]:
+        """Return the meta of the newest checkpoint whose meta is readable; {} if there is none."""
+        for step in reversed(steps_in(self.folder)):
+            with contextlib.suppress(UnreadableError):
+                return meta_of(self.folder / str(step))
+        return {}
+
+    def _read(self, step: int) -> tuple[TrainState, dict[str, Any]] | None:
+        """Read a checkpoint, and take over its scores; None, with a warning, if it is not readable."""
+        path = self.folder / str(step)
+        try:
+            meta, state = meta_of(path), read_state(path, like=_to_save(self._abstract))
+        except UnreadableError as error:
+            self._warn(str(error))
+            return None
+        if meta["scores"]["metric"] == self._metric:
+            self._keep.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
+        return TrainState(**state, halted=jax.device_put(np.int32(NOT_HALTED), self._abstract.halted.sharding)), meta
+
+    def save(
+        self,
+        state: TrainState,
+        *,
+        step: int,
+        meta: dict[str, Any],
+        score: float | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start saving `state` under its step number, after the save before it has ended.
+
+        The step that makes `state` need not be done yet. Should it turn out to have frozen the state (a loss that was
+        not finite, a stop), so that `state.step` is not `step`, then nothing is written.
+
+        Args:
+          state: the state; may be donated as soon as this returns.
+          step: the number of steps done, equal to `state.step`.
+          meta: JSON values.
+          score: value of the best metric, if this step was evaluated; counts for `keep_best`.
+          after: waits, in the thread, for what must be on disk before the checkpoint is.
+
+        Raises:
+          UserError: this save or the one before it failed (disk full, no permission); older checkpoints are as they
+            were.
+        """
+        self.wait()
+        began = time.perf_counter()
+        if score is not None:
+            self._keep.scores[step] = score
+        if step in self.steps():
+            return
+        with self._reporting(step):
+            self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
+            manager, snapshot = self._open(), to_host(_to_save(state))
+        complete = self._complete(meta, step=step)
+        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after)
+
+    def amend(self, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
+        """Replace the meta of a checkpoint that is saved (an evaluation came later than the save)."""
+        self.wait()
+        if score is not None:
+            self._keep.scores[step] = score
+        if jax.process_index() == 0:
+            text = json.dumps(self._complete(meta, step=step))
+            write_atomically(self.folder / str(step) / "meta" / "metadata", text=text)
+
+    def steps(self) -> list[int]:
+        """Return the steps that are saved or being saved, ascending."""
+        saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
+        return sorted(saved | ({self._saving[0]} if self._saving else set()))
+
+    def busy(self) -> bool:
+        """Tell whether a save is under way."""
+        return self._saving is not None and not self._saving[1].done()
+
+    def wait(self) -> None:
+        """Wait until the last save is on disk; raises as `save` does."""
+        if self._saving is not None:
+            (step, job), self._saving = self._saving, None
+            with self._reporting(step):
+                job.result()
+
+    def close(self) -> None:
+        """Wait for the last save and free the threads."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+            manager, self._manager = self._manager, None
+            if manager is not None:
+                manager.close()
+
+    def _write(
+        self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], began: float, after: Callable
+    ) -> None:
+        """Write a snapshot as soon as it is there (in a thread)."""
+        step = meta["step"]
+        after()
+        if int(jax.block_until_ready(snapshot)["step"]) != step:
+            return  # frozen; all processes see it, as the state is the same on all
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
+        manager.save(step, args=items, force=True)
+        self.last_save_s = time.perf_counter() - began
+
+    def _complete(self, meta: dict[str, Any], *, step: int) -> dict[str, Any]:
+        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
+        return meta | {"step": step, "scores": scores}
+
+    def _refuse_renamed(self, steps: list[int]) -> None:
+        """A run whose checkpoints all have other names must not begin anew beside them."""
+        names = [] if steps else named_in(self.folder)
+        if names:
+            step = meta_of(self.folder / names[-1])["step"]
+            raise UserError(
+                f"{self.folder} holds no numbered checkpoint, but {', '.join(names)}; to resume from one, give it the "
+                f"number of its step as its name again ({names[-1]} -> {step}), or choose another --workdir"
+            )
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:  # made late: it lists the folder, which `restore` may have tidied up
+            # Naming the processes makes orbax meet in jax's coordination service; its other way is a collective of all
+            # devices, which from a thread would come between those of the steps in another order on each process.
+            everyone = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=self._keep,
+                enable_async_checkpointing=False,  # the thread of `save` is all that is needed
+                create=False,
+                multiprocessing_options=everyone,
+            )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        return self._manager
+
+    def _check_room(self, *, items_bytes: int) -> None:
+        """Fail before writing if the disk cannot hold the arrays; several processes leave that to the file system."""
+        if jax.process_count() > 1:
+            return
+        parent = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        free = shutil.disk_usage(parent).free
+        if free < items_bytes:
+            raise OSError(errno.ENOSPC, f"No space left: {items_bytes:,} bytes needed, {free:,} free")
+
+    @contextlib.contextmanager
+    def _reporting(self, step: int | None):
+        report_once()
+        try:
+            yield
+        except Exception as error:  # an error of the writing thread: OSError, or tensorstore's ValueError
+            self._manager = None  # it would raise the same error again on closing
+            what = "a checkpoint" if step is None else f"checkpoint {step} (or the one before it)"
+            whole = steps_in(self.folder)
+            raise UserError(
+                f"saving {what} in {self.folder} failed: {short_reason(error)}\n"
+                f"The newest whole checkpoint is {self.folder / str(whole[-1]) if whole else '(none yet)'}. Make room "
+                "on that disk (config.train.keep_last and keep_best say how many stay) and run the same command again"
+            ) from error
+
+
+def _to_save(state: TrainState) -> dict[str, Any]:
+    saved = {"step": state.step, "params": state.params, "others": state.others, "opt_state": state.opt_state}
+    return saved | ({"ema": state.ema} if state.ema else {})
