@@ -29,7 +29,7 @@ def numbers(*, seed: int, epoch: np.ndarray, source: np.ndarray, record: np.ndar
       epoch: int64 [m].
       source: int [m].
       record: int64 [m].
-      what: tells the choices of one row apart.
+      what: number of the choice, which distinguishes several choices for one row.
     """
     state = np.full(len(record), seed, np.uint64)
     with np.errstate(over="ignore"):

@@ -17,14 +17,14 @@ from .reading import Reader, Wanted
 ENDLESS = int(np.iinfo(np.int64).max)
 TARGETS = ("window_s", "frame_times_s", "audio_start_s")  # fields of `Read` that batches bring on request
 _ROW = {"source": tf.int32, "clip_index": tf.int64, "epoch": tf.int64, "valid": tf.bool, "caption": tf.int32}
-_as_is = tf.autograph.experimental.do_not_convert  # the functions are graphs already: tracing takes half the time
+_as_is = tf.autograph.experimental.do_not_convert  # the functions are graphs already; this halves the time for tracing
 
 
 class Flow:
-    """Where batches come from.
+    """Makes batches from step numbers.
 
     Attributes:
-      error: what went wrong inside the graph, if that is known.
+      error: the first error inside the graph, if it is one of ours.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""What differs between the records that a checkpoint was trained on and those that it is used on. No tensorflow."""
+"""Differences between the records that a checkpoint was trained on and those that it is used on. No tensorflow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FEW = 0.05  # share of clips with too few frames that is worth a word
+_FEW = 0.05  # share of clips with too few frames that is worth a warning
 
 
 def record_mismatches(
@@ -14,7 +14,7 @@ def record_mismatches(
     num_frames: int,
     sound: bool,
 ) -> list[str]:
-    """Return one sentence for each way in which records show clips unlike those of the training did.
+    """Return one sentence for each difference that changes how clips look to the model.
 
     Args:
       trained: options of `twinreel prepare` for the records of the training (`meta["data"]["prepare"]`).

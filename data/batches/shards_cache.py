@@ -1,11 +1,11 @@
-"""Prepared folders behind a URL, kept on the local disk: shards are fetched whole, at their first use.
+"""Local copies of prepared folders behind a URL: shards are fetched whole, at their first use.
 
     CACHE/prepared/HASH/NAME/          the copy of .../NAME; HASH is of its URL and its prepare.json, so that a folder
                                        that is prepared anew gets a copy anew
     CACHE/prepared/HASH/NAME/.remote.json   from where it comes, and the sizes of its shards; written last
 
-A shard appears whole or not at all, and once for all processes of a host. With a limit, the copies that were not used
-for the longest time make room; one that a process has open is never removed.
+A shard appears whole or not at all, and is fetched once for all processes of a host. With a limit, the least recently
+used copies are removed; a copy that a process has open is never removed.
 """
 
 import concurrent.futures
@@ -70,7 +70,7 @@ class Mirror:
         return self._relative(path) in self._sizes if self.url else path.is_file()
 
     def fetch(self, paths: Sequence[Path]) -> None:
-        """See to it that these shards are on the local disk; several are fetched at a time. Any thread may call.
+        """Fetch the shards that are not on the local disk yet, several at a time. Any thread may call.
 
         Raises:
           UserError: one cannot be fetched, or there is no room for it.
@@ -154,7 +154,7 @@ class Mirror:
                 remote.download(f"{self.url}/{self._relative(path)}", to=path, size=size, advance=advance)
 
     def _make_room(self, need: int) -> None:
-        """Remove copies that nobody uses, the one used longest ago first, until the limit leaves room for `need` bytes.
+        """Remove unused copies, the least recently used first, until there is room for `need` bytes.
 
         Raises:
           UserError: there is none.
@@ -184,7 +184,7 @@ class Mirror:
 
 @contextlib.contextmanager
 def _unprepared(url: str) -> Iterator[None]:
-    """Say what to do where there is no prepare.json."""
+    """Turn a missing prepare.json into a UserError with a remedy."""
     try:
         yield
     except remote.NoSuchFile as error:
@@ -196,7 +196,7 @@ def _unprepared(url: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep all other processes and threads out for the time being."""
+    """Hold an exclusive lock against all other processes and threads."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,1 +1,1 @@
-"""Media files to frames, times and sound (PyAV), in processes of their own."""
+"""Decoding of media files to frames, time stamps and sound (PyAV), in separate processes."""

@@ -1,4 +1,4 @@
-"""Colours of a picture to 8-bit sRGB: tone mapping of HDR (PQ, HLG) and of wide gamuts, with tables and NumPy.
+"""Colours to 8-bit sRGB: tone mapping of HDR (PQ, HLG) and of wide gamuts, with tables and NumPy.
 
 Standard dynamic range with BT.709 primaries, or without tags, is left to the scaler (libswscale), which honours the
 matrix and range that the frame states, and takes BT.601, limited range, where it states none, whatever the size.
@@ -12,8 +12,8 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
-WHITE_NITS = 203.0  # HDR reference white (ITU-R BT.2408), and what white of the SDR picture stands for
-PEAK_NITS = 1000.0  # of HLG, and of PQ whose metadata states no peak
+WHITE_NITS = 203.0  # HDR reference white (ITU-R BT.2408), mapped to white of the SDR picture
+PEAK_NITS = 1000.0  # peak of HLG, and of PQ whose metadata states none
 CODE_WHITE = 65280.0  # libswscale's 16-bit RGB has white at 255 * 256
 
 # Chromaticities of red, green, blue (x, y); white is D65.
@@ -85,8 +85,8 @@ class Colours:
     """Maps the pictures of one stream to sRGB, as its first frame states them.
 
     Attributes:
-      note: what is done to them, for the clip's notes; "" = nothing.
-      is_bt2020: whether the matrix to RGB is that of BT.2020, although the frame may not say so.
+      note: how colours are mapped, for the clip's notes; "" = not at all.
+      is_bt2020: whether the matrix to RGB is that of BT.2020, even if the frame does not state it.
     """
 
     def __init__(self, frame: Any):
@@ -133,7 +133,7 @@ def _light_table(hdr: str) -> np.ndarray:
 
 @functools.lru_cache(8)
 def _gain_table(peak: float) -> np.ndarray:
-    """What to multiply light by, so that `WHITE_NITS` come to 1, by the root of the greatest of the three colours."""
+    """Gain of the light, indexed by the root of the greatest of the three colours; maps `WHITE_NITS` to 1."""
     nits = 10_000 * (np.maximum(np.arange(_STEPS + 1), 1) / _STEPS) ** 2
     return (eetf(nits, peak=peak) / nits / WHITE_NITS).astype(np.float32)
 

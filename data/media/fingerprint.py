@@ -1,4 +1,4 @@
-"""What a clip is recognised by: a hash of all that is stored of it, and perceptual hashes of its pictures.
+"""Fingerprints of clips: a hash of everything that is stored, and perceptual hashes of the pictures.
 
 The perceptual hash is ImageHash's pHash (low frequencies of the cosine transform against their median, 64 bits), here
 for a whole clip at once and also of what moves: of each picture less the mean picture. A still camera gives all of its
@@ -17,12 +17,12 @@ from PIL import Image
 FRAMES = 8  # pictures of a clip that are hashed
 _SIDE, _LOW = 32, 8  # side of the picture that is transformed, and of the corner of low frequencies that is kept
 _FLAT = 4.0  # grey levels: a picture whose standard deviation is below has no shape to hash (black, fades)
-_STILL = 1.0  # the same for the difference from the mean picture: what is below is noise of the encoder
+_STILL = 1.0  # the same for the difference from the mean picture: below it is the encoder's noise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """What a clip is recognised by.
+    """Identifies a clip.
 
     Attributes:
       sha256: hex digest of the stored frames, their times and the sound.

@@ -1,4 +1,4 @@
-"""What one clip may cost: time without progress and memory, watched inside the decoding process by the kernel."""
+"""Limits of one clip: time without progress, and memory; the kernel enforces them inside the decoding process."""
 
 import contextlib
 import dataclasses
@@ -8,7 +8,7 @@ import signal
 from ...base.errors import UserError
 
 _LEAST_GB = 0.5  # Python, NumPy and the decoders alone take a part of this
-_SECOND = 1.0  # of the clip's time line: to have decoded one more is progress
+_SECOND = 1.0  # of the clip's time line: decoding one more counts as progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,10 +16,10 @@ class Limits:
     """Limits of one clip in a decoding process.
 
     Attributes:
-      clip_timeout: seconds that decoding may take for each second of a clip; 0 = no limit. Not for the whole clip: a
-        long one takes long, and one that hangs is ended all the same.
-      clip_memory_gb: memory of a decoding process in GB (2**30 bytes); 0 = no limit. Linux alone keeps to it.
-      recycle_after: clips after which a process makes place for a new one, should a decoder leak; 0 = never.
+      clip_timeout: seconds that decoding may take for each second of a clip; 0 = no limit. It does not limit the whole
+        clip: long clips take long, while a decoder that hangs is stopped.
+      clip_memory_gb: memory of a decoding process in GB (2**30 bytes); 0 = no limit. Enforced on Linux only.
+      recycle_after: clips after which a process is replaced, in case a decoder leaks memory; 0 = never.
     """
 
     clip_timeout: float = 60.0
@@ -27,19 +27,19 @@ class Limits:
     recycle_after: int = 1000
 
     def timeout_reason(self) -> str:
-        """Return why a clip is refused that took too long."""
+        """Return the reason for rejecting a clip that took too long."""
         return f"one second of it took longer than clip_timeout={self.clip_timeout:g} s to decode"
 
     def memory_reason(self) -> str:
-        """Return why a clip is refused that took too much memory."""
+        """Return the reason for rejecting a clip that needed too much memory."""
         return f"needed more than clip_memory_gb={self.clip_memory_gb:g} GB of memory"
 
 
 def check_limits(*, clip_timeout: float, clip_memory_gb: float) -> None:
-    """Refuse limits that make no sense, by the name of the flag.
+    """Check the limits; errors name the flag.
 
     Raises:
-      UserError: a limit below 0, or memory that a process needs to start at all.
+      UserError: a limit below 0, or less memory than a process needs to start.
     """
     if not clip_timeout >= 0:
         raise UserError(f"--clip_timeout is {clip_timeout:g}, wanted 0 (no limit) or seconds")
@@ -48,7 +48,7 @@ def check_limits(*, clip_timeout: float, clip_memory_gb: float) -> None:
 
 
 def confine(*, memory_gb: float) -> None:
-    """Set the limits of this process that hold for its whole life, and let its alarm end it."""
+    """Set the memory limit of this process for its whole life, and let its alarm end it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # crashes are expected
     if memory_gb:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
@@ -57,7 +57,7 @@ def confine(*, memory_gb: float) -> None:
             resource.setrlimit(
                 resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
             )
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, even deep inside a decoder that hangs
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even while a decoder hangs
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
 
 
@@ -78,9 +78,9 @@ class Alarm:
         self._set(0)
 
     def progress(self, time: float) -> None:
-        """Start the clock again if this time in seconds is a second further than what was reached before.
+        """Restart the clock if this time in seconds is a second or more beyond the last one that restarted it.
 
-        Or earlier: then the clip is read anew, from the beginning of its file, which happens once.
+        An earlier time restarts it, too: the clip is then read again from the start of its file, which happens once.
         """
         if self._reached is None or abs(time - self._reached) >= _SECOND:
             self._reached = time

@@ -1,4 +1,4 @@
-"""The pictures of a media file: which stream, in which order and at what times, which are kept."""
+"""The pictures of a media file: the choice of the stream, their order and times, and which are kept."""
 
 import collections
 import contextlib
@@ -18,7 +18,7 @@ from .alpha import LEFT_OUT, has_alpha
 from .place import DecodeError, open_elsewhere
 from .sound import seconds
 
-_REORDER = 4  # frames held back to bring their stamps into order; a packed B-frame needs 1
+_REORDER = 4  # frames held back to sort their stamps; a packed B-frame needs 1
 _JUMP_S = 1.0  # a step back of more than this starts a new time line (joined recordings): not disorder
 _SLACK_S = 1e-3  # containers round stamps to a millisecond; a frame that comes this late is still in time
 _LONGEST_SIDE = 65_500  # of a JPEG (libjpeg)
@@ -60,7 +60,7 @@ def video_stream(container: Any, *, max_pixels: int) -> tuple[Any, str]:
     check_size(stream.codec_context.width, stream.codec_context.height, max_pixels=max_pixels)
     # Pictures may also grow on the way. Twice, because decoders round sizes up to whole blocks.
     stream.codec_context.options = {"max_pixels": str(2 * max_pixels)}
-    stream.thread_count = 1  # clips are decoded side by side in processes; threads inside each would only compete
+    stream.thread_count = 1  # clips are decoded in parallel processes, with which threads would compete
     return stream, "several video tracks, the main one taken" if len(streams) > 1 else ""
 
 
@@ -82,10 +82,10 @@ def picture_decoder(video: Any) -> tuple[Any, str]:
 
 
 def check_size(width: int, height: int, *, max_pixels: int) -> None:
-    """Refuse pictures that would take too much memory, before there is any memory for them.
+    """Refuse pictures that would take too much memory, before any is allocated.
 
     Raises:
-      DecodeError: more than `max_pixels` pixels, or a side that JPEG has no number for.
+      DecodeError: more than `max_pixels` pixels, or a side longer than JPEG allows.
     """
     if width * height > max_pixels:
         raise DecodeError(f"pictures larger than max_pixels={max_pixels}", f"{width} x {height} pixels")
@@ -94,7 +94,7 @@ def check_size(width: int, height: int, *, max_pixels: int) -> None:
 
 
 def explain(path: PathLike, *, error: DecodeError) -> DecodeError:
-    """Return an error that says more, where the decoder's log does: sizes that it refuses leave no other trace."""
+    """Return a more specific error where the decoder's log has one: it reports refused sizes only there."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -121,12 +121,12 @@ def frame_interval(stream: Any) -> float:
 
 
 class InOrder:
-    """Gives frames their times, which then only increase, holding a few frames back.
+    """Gives frames increasing times, holding a few frames back.
 
-    Decoders put frames out in order of presentation, whatever the stamps say. So where stamps go backwards a little, it
-    is the stamps that are sorted, not the frames. A step back of more than a second goes on from the newest time; a
-    frame without a stamp follows the one before it by the nominal interval; a frame that would be on display for no
-    time at all (same stamp as the one before) is left out.
+    Decoders output frames in order of presentation, whatever their stamps. So where stamps step back a little, the
+    stamps are sorted, not the frames. After a step back of more than a second, time continues from the newest one. A
+    frame without a stamp follows the one before it by the nominal interval. A frame that shares the stamp of the one
+    before would not be visible and is left out.
 
     Attributes:
       shifts: what was added to the stamps in seconds: at first 0, then one more value for each new time line.

@@ -1,4 +1,4 @@
-"""Media files that are no local files of their own: members of tar archives, and what lies behind URLs."""
+"""Access to media files: local files, members of tar archives, and files behind URLs."""
 
 import io
 import os
@@ -12,12 +12,12 @@ from ...base.errors import UserError
 from ...data import paths
 from ..remote import NoSuchFile
 
-_KEPT = 64 * 2**20  # a remote file up to this size is kept until another one is opened: its next window is often next
+_KEPT = 64 * 2**20  # remote files up to this size stay in memory: the next window is often of the same file
 _last: tuple[str, bytes] | None = None
 
 
 class DecodeError(Exception):
-    """A clip that cannot be used; `reason` is short and the same for all clips with the same trouble."""
+    """A clip that cannot be used; `reason` is short and the same for all clips with the same fault."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(reason, detail)

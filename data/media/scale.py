@@ -1,4 +1,4 @@
-"""Frames to RGB pictures as a player shows them: size, square pixels, upright, colours (libswscale)."""
+"""Frames to RGB pictures as a player shows them: size, square pixels, orientation, colours (libswscale)."""
 
 from typing import Any
 

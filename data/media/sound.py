@@ -1,4 +1,4 @@
-"""The sound of a clip: the track's packets in, 16 kHz mono int16 samples on the pictures' time line out (PyAV)."""
+"""The sound of a clip: from packets to 16 kHz mono int16 samples on the time line of the pictures (PyAV)."""
 
 import contextlib
 import dataclasses
@@ -16,16 +16,16 @@ from av.stream import Disposition
 from ..options import SAMPLE_RATE
 from .mix import Mixer
 
-_TOLERANCE_S = 0.1  # stamps that stray by less are rounding or drift, by more a gap (or an overlap)
+_TOLERANCE_S = 0.1  # deviations of stamps: below it rounding or drift, above it a gap (or an overlap)
 _JUMP_S = 1.0  # a step back of more than this starts a new time line, as it does for the pictures
 _SILENT = 8  # of 32768 (-72 dBFS): a track without any louder sample is silent, give or take the noise of rounding
 _ASIDE = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
-_BATCH_S = 1.0  # sound is resampled in pieces of this length: codec frames are so short that the calls would dominate
+_BATCH_S = 1.0  # sound is resampled in pieces of this length: codec frames are too short for one call each
 
 
 @dataclasses.dataclass
 class _Run:
-    """Sound without a gap and of one format."""
+    """A stretch of sound without a gap and in one format."""
 
     source: tuple[str, str, int]  # sample format, channel layout, rate in Hz
     mixer: Mixer | None  # None = one channel
@@ -36,10 +36,10 @@ class _Run:
     chunks: list[np.ndarray] = dataclasses.field(default_factory=list)  # int16 [n], 16 kHz
 
     def takes(self, source: tuple[str, str, int], time: float | None, line: int, count: int) -> bool:
-        """Whether a frame of that format, time stamp, time line and size is the next piece; if so, count it in."""
+        """Return whether a frame continues this run; if so, count its samples."""
         if source != self.source or line != self.line:
             return False
-        stuck = time is None or (self.newest is not None and time <= self.newest)  # says nothing about the place
+        stuck = time is None or (self.newest is not None and time <= self.newest)  # such a stamp tells no position
         if time is not None and not stuck and self.start is not None:
             expected = self.start + self.samples_in / self.source[2]
             if abs(expected - time) > _TOLERANCE_S:
@@ -52,8 +52,8 @@ class _Run:
 def sound_stream(container: Any) -> tuple[Any, str]:
     """Return the main sound track, None if there is none to decode, and a note on the choice.
 
-    Commentaries, audio descriptions and the like come last, whatever their flags; then counts the default flag, then
-    what libavformat thinks best (channels, bit rate), then the order in the file.
+    Commentaries, audio descriptions and the like are chosen last. Among the others the default flag decides, then
+    libavformat's choice (by channels and bit rate), then the order in the file.
     """
     tracks = list(container.streams.audio)
     good = [track for track in tracks if track.codec_context is not None]
@@ -71,7 +71,7 @@ def sound_stream(container: Any) -> tuple[Any, str]:
 
 
 def is_silent(samples: np.ndarray) -> bool:
-    """Return whether sound, int16 [S], has nothing to hear in it."""
+    """Return whether sound, int16 [S], is silence."""
     return not len(samples) or (int(samples.max()) <= _SILENT and int(samples.min()) >= -_SILENT)
 
 
@@ -112,11 +112,11 @@ class Sound:
         self._graph: Graph | None = None
 
     def keep_between(self, start: float, end: float) -> None:
-        """Leave out frames that lie outside `[start, end)` from now on (file time in seconds): bounds the memory."""
+        """Drop frames outside of `[start, end)` from now on (file time in seconds), which bounds the memory."""
         self._wanted = (start, end)
 
     def push(self, packet: Any) -> None:
-        """Decode a packet of the track; a broken one is left out and counted."""
+        """Decode a packet of the track; a broken one is skipped and counted."""
         try:
             frames = packet.decode()
         except EndOfFile:
@@ -182,7 +182,7 @@ class Sound:
         return self._shifts[min(line, len(self._shifts) - 1)]
 
     def _end_run(self) -> None:
-        """Take what is still in the buffers into the last run."""
+        """Flush the buffers into the last run."""
         if self._runs:
             if (rest := self._fifo.read()) is not None:
                 self._resample(rest)
@@ -190,7 +190,7 @@ class Sound:
             self._fifo, self._graph = AudioFifo(), None
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
-        """Take a piece of the last run through the resampler; None = the run ends."""
+        """Resample a piece of the last run; None = the run ends."""
         mixer = self._runs[-1].mixer
         if frame is not None and mixer is not None:
             frame = mixer(frame)
@@ -207,8 +207,8 @@ class Sound:
 def _resampler(first: av.AudioFrame) -> Graph:
     """Make a filter graph from sound like that of `first` to int16 mono at 16 kHz.
 
-    PyAV's AudioResampler makes the same graph, but with a thread per core: to start and join these for every clip takes
-    longer than to resample it.
+    PyAV's AudioResampler makes the same graph, but with a thread per core; starting and joining them for every clip
+    would take longer than the resampling.
     """
     graph = Graph()
     graph.threads = 1

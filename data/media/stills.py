@@ -12,14 +12,14 @@ from .alpha import ON_WHITE, on_white
 from .pictures import check_size
 from .place import DecodeError, open_bytes
 
-SHOWN_S = 1 / 25  # how long a picture lasts as a clip: what libavformat takes for a series of pictures without a rate
+SHOWN_S = 1 / 25  # duration of a picture as a clip, as libavformat shows series of pictures without a rate
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-_HEAD = 4096  # bytes that tell what a file is
-_SEVERAL = (".mjpeg", ".mjpg")  # JPEGs one after the other: a film
+_HEAD = 4096  # bytes by which a file's format is recognised
+_SEVERAL = (".mjpeg", ".mjpg")  # JPEGs one after another: a film
 
 
 def is_still(path: PathLike) -> bool:
-    """Return whether a file is a picture, by its first bytes; an animated PNG is a film (libavformat reads it)."""
+    """Return whether a file is a single picture, by its first bytes; an animated PNG is a film, read by libavformat."""
     with open_bytes(path) as file:
         head = file.read(_HEAD)
     if head.startswith(b"\xff\xd8\xff"):
@@ -48,7 +48,7 @@ def read_still(path: PathLike, *, short_side: int, max_pixels: int) -> tuple[np.
     with open_bytes(path) as file:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is told just below
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels is checked below
                 picture = Image.open(file, formats=_FORMATS)
             check_size(*picture.size, max_pixels=max_pixels)
             with picture:

@@ -1,6 +1,6 @@
-"""What a decoding process and its parent say to each other: one line of JSON, then raw bytes.
+"""Messages between a decoding process and its parent: one line of JSON, then raw bytes.
 
-Not pickle: the process reads media files from anywhere, so the parent must not execute what it answers.
+Not pickle: the process reads untrusted media files, so the parent must not execute its answers.
 """
 
 import dataclasses
@@ -31,14 +31,14 @@ def send_job(pipe: BinaryIO, *, job: Job) -> None:
 
 
 def receive_job(pipe: BinaryIO) -> Job:
-    """Read a job; EOFError when there is none to come."""
+    """Read a job; EOFError at the end of the input."""
     header = _receive(pipe)
     fields: dict[str, Any] = header | {"options": DecodeOptions(**header["options"])}
     return Job(**fields)
 
 
 def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:
-    """Write a decoded clip, or why there is none."""
+    """Write a decoded clip, or the error."""
     if isinstance(answer, DecodeError):
         _send(pipe, header={"reason": answer.reason, "detail": answer.detail})
         return
@@ -56,8 +56,8 @@ def receive_answer(pipe: BinaryIO) -> DecodedClip | DecodeError:
     """Read an answer.
 
     Raises:
-      EOFError: the process ended before the answer did.
-      ValueError: what came is no answer.
+      EOFError: the process ended before the answer was complete.
+      ValueError: the message is no answer.
     """
     header = _receive(pipe)
     if "reason" in header:

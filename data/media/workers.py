@@ -1,4 +1,4 @@
-"""Decoding in several processes, results in the order of the jobs; a decoder that crashes costs one clip only."""
+"""Decoding in several processes, with results in the order of the jobs; if a decoder crashes, only its clip is lost."""
 
 import collections
 import concurrent.futures
@@ -19,7 +19,7 @@ from .wire import Job, receive_answer, receive_job, send_answer, send_job
 
 __all__ = ["Job", "Limits", "decode_in_order", "serve"]
 
-_AHEAD = 4  # jobs per worker that are decoded or waiting ahead of the one whose turn it is; bounds the memory
+_AHEAD = 4  # jobs per worker that are decoded or queued ahead of the next result; bounds the memory
 
 
 def decode_in_order(
@@ -27,9 +27,9 @@ def decode_in_order(
 ) -> Generator[DecodedClip | DecodeError]:
     """Decode the jobs in `workers` processes; yield one result per job, in the order of the jobs.
 
-    The processes import neither tensorflow nor the caller's main module. A job that is a result already is handed
-    through. If a process dies, its clip's result says so and another process takes its place; so it goes with a clip
-    that breaks the limits (None = the default ones).
+    The processes import neither tensorflow nor the caller's main module. A job that is already a result is passed
+    through. If a process dies or a clip exceeds the limits (None = the default ones), the clip's result is an error and
+    a new process takes over.
     """
     limits = limits or Limits()
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -69,7 +69,7 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, job: Job) -> DecodedClip | DecodeError:
-        """Have the process decode a clip; start one if there is none."""
+        """Decode a clip in the process, started if there is none."""
         process = self._process = self._process or self._start()
         to, of = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
         try:
@@ -90,17 +90,17 @@ class _Worker:
         return answer
 
     def kill(self) -> None:
-        """End the process at once, whatever it is doing."""
+        """End the process at once."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def close(self) -> None:
-        """Let go of the process and its pipes."""
+        """Close the process and its pipes."""
         process, self._process = self._process, None
         for pipe in (process.stdin, process.stdout) if process is not None else ():
             if pipe is not None:
-                with contextlib.suppress(OSError):  # what was still to be sent has no reader any more
+                with contextlib.suppress(OSError):  # nobody reads what was still to be sent
                     pipe.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -126,7 +126,7 @@ def serve(*, timeout: float, memory_gb: float) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     confine(memory_gb=memory_gb)
     limits = Limits(clip_timeout=timeout, clip_memory_gb=memory_gb)
     with contextlib.suppress(EOFError, BrokenPipeError):

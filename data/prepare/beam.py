@@ -1,4 +1,4 @@
-"""Shards made on Apache Beam: one element of the pipeline is one shard, and what a worker does is what `prepare` does.
+"""Shards made on Apache Beam: one element of the pipeline is one shard, made as `prepare` makes it without Beam.
 
 The workers put the shards into the build's own folder, so they must reach it, and the videos, by the same paths as the
 launching machine (a shared file system). An element is a place in `plan.jsonl`, not the clips themselves: runners limit

@@ -1,4 +1,4 @@
-"""What `twinreel prepare` says at its end: what was found, what was rejected and why."""
+"""The tables that `twinreel prepare` prints at its end: the prepared records, and the rejected clips by reason."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The units of work of a build: runs of consecutive clips, each with one record file, finished one by one.
 
-Where the borders lie is arithmetic over the list of clips. So the files do not depend on who made them, in which order,
-or how often the build was interrupted. While a build lasts, its folder holds for each finished unit
+The boundaries are arithmetic over the list of clips. So the files do not depend on which process made them, in which
+order, or how often the build was interrupted. While a build lasts, its folder holds for each finished unit
 
     NAME.array_record   the records
     NAME.json           its report (`ShardReport`), written last: where it stands and fits, the unit is finished
@@ -55,7 +55,7 @@ class Shard:
 
 @dataclasses.dataclass(kw_only=True)
 class ShardReport:
-    """What was found in the clips of a shard.
+    """The outcome of a shard.
 
     Attributes:
       key: of the shard.
@@ -65,7 +65,7 @@ class ShardReport:
       rejects: lines of rejects.jsonl.
       dropped: duplicates, which do not count as bad: `line` of rejects.jsonl, and `row` as it was.
       reasons: rejected clips by reason.
-      notes: clips by what was left out of them.
+      notes: clips by how they differ from their files (`DecodedClip.notes`).
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""What a build has found so far, whether it is worth going on, and the progress bar."""
+"""The counts of a build so far, the limit on rejected clips, and the progress bar."""
 
 import collections
 import dataclasses
@@ -12,12 +12,12 @@ from ...base.errors import UserError
 from ..manifest import NOT_FETCHED
 from .shards import ShardReport
 
-_ENOUGH = 20  # rejects to have seen before a hopeless build is broken off: one run should show most of what is wrong
+_ENOUGH = 20  # rejects before a build that must fail is stopped: one run should show most of the faults
 
 
 @dataclasses.dataclass
 class SplitCount:
-    """What a split came to: clips used and rejected, captions, frames, seconds, clips with sound."""
+    """Counts of a split: clips used and rejected, captions, frames, seconds, clips with sound."""
 
     clips: int = 0
     rejected: int = 0
@@ -37,7 +37,7 @@ class SplitCount:
 
 @dataclasses.dataclass(kw_only=True)
 class Summary:
-    """What a build found, filled while it runs.
+    """Counts of a build, filled while it runs.
 
     Attributes:
       total: clips given.
@@ -45,7 +45,7 @@ class Summary:
       rejects: lines of rejects.jsonl, but for
       dropped: those of duplicates, which do not count as bad.
       reasons: rejected clips by reason.
-      notes: clips by what was left out of them (`DecodedClip.notes`).
+      notes: clips by how they differ from their files (`DecodedClip.notes`).
       shards: the record files: `name`, `split`, `records`, `bytes`, `sha256`, `notes`.
       duplicates: what was found of them (`settle.counted`); None = nobody looked.
     """
@@ -105,7 +105,7 @@ class TooManyRejects(UserError):
 
 
 def check(summary: Summary, *, max_bad_fraction: float, least: int = _ENOUGH) -> None:
-    """Break a build off whose rejects are too many already; what a downloader did not get does not count.
+    """Stop a build that has too many rejected clips; clips that a downloader did not get do not count.
 
     Args:
       summary: of the clips seen so far.
