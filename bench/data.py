@@ -113,9 +113,8 @@ def measure(
         raise UserError(f"--threads must be at least 0, got {threads}")
     from .data_stages import stages
 
-    data, clips = _options(
-        folder, split=split, num_frames=num_frames, batch_size=batch_size, video=video, threads=threads
-    )
+    fields = {"split": split, "num_frames": num_frames, "batch_size": batch_size, "video": video, "threads": threads}
+    data, clips = _options(folder, **fields)
     start = _starter(data)
     clock = _compare(start(data), data=data, seconds=seconds)
     pipeline, raw = clock.clips / clock.pipeline_s, clock.raw_frames / clock.raw_s
