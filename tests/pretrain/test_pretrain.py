@@ -20,7 +20,7 @@ from flax import nnx
 import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
-from twinreel.data.options import DataOptions
+from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.engine.keeping import checkpoint
 from twinreel.pretrain.pretrain import find_tokenizer, keep_tokenizer, main, pretrain, say_truncated
 
@@ -68,7 +68,7 @@ import os, signal, sys
 from pathlib import Path
 from twinreel.base.config import load_config
 from twinreel.engine.loop import run
-from twinreel.data.options import DataOptions
+from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.pretrain.pretrain import pretrain
 between = run.Run.between_steps
 def stop(self, state, *, outputs, step):
@@ -159,9 +159,10 @@ def test_the_checkpoint_alone_encodes_files_and_strings(trained, tiny_data):
     assert video.shape == text.shape == (8, 8) and video.dtype == text.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(video, axis=1), 1, rtol=1e-5)
     # The same clips through records, JPEG and tf.data: the sampling and the pixels must be the same.
-    batch = next(iter(eval_batches(encoder.data, tokenizer=encoder.tokenizer, split="test", batch_size=8)))
-    np.testing.assert_allclose(video, encoder.embed_video_batch(batch["video"]), atol=1e-5)
-    np.testing.assert_allclose(text, encoder.embed_text_batch(batch["text"], mask=batch["text_mask"]), atol=1e-5)
+    data = DataOptions(input=encoder.input, feed=FeedOptions(batch_size=8, dir=str(tiny_data)))
+    batch = next(iter(eval_batches(data, tokenizer=encoder.tokenizer, split="test", batch_size=8)))
+    np.testing.assert_allclose(video, encoder.encode_video_arrays(batch["video"]), atol=1e-5)
+    np.testing.assert_allclose(text, encoder.encode_text_ids(batch["text"], mask=batch["text_mask"]), atol=1e-5)
 
 
 def test_evaluate_writes_the_report_and_embeddings_give_the_same_json(trained, tiny_data, tmp_path, capsys):
