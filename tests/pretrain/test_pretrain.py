@@ -176,7 +176,7 @@ def test_evaluate_writes_the_report_and_embeddings_give_the_same_json(trained, t
     assert report["coverage"]["fraction"] == 1.0 and report["order_twins"]["n"] > 0
     assert (out / "index.html").is_file()
     capsys.readouterr()
-    assert main(["--embeddings", str(out / "embeddings.npz")]) == 0
+    assert main(["--embeddings", str(out / "embeddings.npz"), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["text_to_video"] == report["text_to_video"] and again["video_to_text"] == report["video_to_text"]
 
