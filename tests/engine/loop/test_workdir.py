@@ -50,7 +50,7 @@ def at(place, **changes):
 def test_the_same_content_at_another_place_is_the_same(tmp_path):
     claim_workdir(tmp_path, **at("here/data"))
     assert check_workdir(tmp_path, **at("/mnt/there")) == ["data.dir: 'here/data' -> '/mnt/there'"]
-    with pytest.raises(UserError, match="data.dir: 'here/data' -> '/mnt/there'"):  # nothing is known of the content
+    with pytest.raises(UserError, match=r"data\.dir: 'here/data' -> '/mnt/there'"):  # nothing is known of the content
         check_workdir(tmp_path, config=config(data={"dir": "/mnt/there"}))
 
 
@@ -75,7 +75,7 @@ def test_content_that_is_not_known_now_is_not_compared_and_not_forgotten(tmp_pat
     gone = {"config": config(data={"dir": "moved"}), "identity": {"data.dir": None}}
     assert check_workdir(tmp_path, **gone) == ["data.dir: 'data' -> 'moved'"]
     claim_workdir(tmp_path, **gone)
-    with pytest.raises(UserError, match="fps 8.0 -> 4.0"):
+    with pytest.raises(UserError, match=r"fps 8\.0 -> 4\.0"):
         check_workdir(tmp_path, **at("moved", fps=4.0))
 
 
