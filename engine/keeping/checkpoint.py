@@ -84,6 +84,14 @@ def meta_of(path: Path) -> dict[str, Any]:
     return _restore(path, meta=ocp.args.JsonRestore())["meta"]
 
 
+def newest_meta(folder: Path) -> dict[str, Any]:
+    """Return the meta of the newest numbered checkpoint in a folder whose meta is readable; {} if there is none."""
+    for step in reversed(steps_in(folder)):
+        with contextlib.suppress(UnreadableError):
+            return meta_of(folder / str(step))
+    return {}
+
+
 def read_params(path: str | Path) -> dict[str, np.ndarray]:
     """Return {"/"-joined path: array} of all parameters and other variables of a checkpoint's model.
 

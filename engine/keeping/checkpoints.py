@@ -106,13 +106,6 @@ class Checkpoints:
             )
         return None
 
-    def newest_meta(self) -> dict[str, Any]:
-        """Return the meta of the newest checkpoint whose meta is readable; {} if there is none."""
-        for step in reversed(steps_in(self.folder)):
-            with contextlib.suppress(UnreadableError):
-                return meta_of(self.folder / str(step))
-        return {}
-
     def _read(self, step: int) -> tuple[TrainState, dict[str, Any]] | None:
         """Read a checkpoint, and take over its scores; None, with a warning, if it is not readable."""
         path = self.folder / str(step)
@@ -175,6 +168,10 @@ class Checkpoints:
         """Return the steps that are saved or being saved, ascending."""
         saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
         return sorted(saved | ({self._saving[0]} if self._saving else set()))
+
+    def keep_one_more(self) -> None:
+        """Let the next save push no older checkpoint out."""
+        self._keep.last += 1
 
     def busy(self) -> bool:
         """Tell whether a save is under way."""
@@ -264,5 +261,6 @@ class Checkpoints:
 
 
 def _to_save(state: TrainState) -> dict[str, Any]:
-    saved = {"step": state.step, "params": state.params, "others": state.others, "opt_state": state.opt_state}
+    names = ("step", "params", "others", "opt_state", "skipped")
+    saved = {name: getattr(state, name) for name in names}
     return saved | ({"ema": state.ema} if state.ema else {})

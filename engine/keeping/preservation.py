@@ -17,7 +17,7 @@ class KeepLastAndBest:
     """Orbax's preservation policy: the newest `last` and the `best` with the highest (or lowest) score stay."""
 
     def __init__(self, *, last: int, best: int, mode: str):
-        self._last, self._best, self._sign = last, best, 1.0 if mode == "max" else -1.0
+        self.last, self._best, self._sign = last, best, 1.0 if mode == "max" else -1.0
         self.scores: dict[int, float] = {}
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
@@ -25,7 +25,7 @@ class KeepLastAndBest:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
         scored = sorted((s for s in steps if s in self.scores), key=lambda s: (-self._sign * self.scores[s], s))
-        stay = {*steps[-self._last :], *scored[: self._best]}
+        stay = {*steps[-self.last :], *scored[: self._best]}
         self.scores = {s: v for s, v in self.scores.items() if s in stay}
         return [step in stay for step in steps]
 

@@ -17,7 +17,7 @@ from ..step.state import placed
 from .signals import StopRequest
 
 _LOOK_S = 0.1  # seconds after which one that waits for data looks whether it should stop
-_REMEMBERED = 16  # batches whose first rows are known by name; the loop looks back at most a few steps
+_REMEMBERED = 16  # batches whose clips are known; the loop looks back at most a few steps
 
 
 class Prefetcher:
@@ -28,12 +28,29 @@ class Prefetcher:
       batch_size: rows of a global batch, known after the first `peek` or `next`.
     """
 
-    def __init__(self, source: Iterator[dict[str, np.ndarray]], *, mesh: Mesh, start_step: int, depth: int = 2):
+    def __init__(
+        self,
+        source: Iterator[dict[str, np.ndarray]],
+        *,
+        mesh: Mesh,
+        start_step: int,
+        offset: int = 0,
+        depth: int = 2,
+    ):
+        """Begin to read.
+
+        Args:
+          source: this process's rows of the global batches.
+          mesh: where they go.
+          start_step: the number of the step that the first of them is for.
+          offset: what to add to a number of steps for the number of batches, see `position.Position`.
+          depth: batches ahead.
+        """
         self.waited_s = 0.0
         self.batch_size = 0
-        self._source, self._mesh = source, mesh
+        self._source, self._mesh, self._offset = source, mesh, offset
         self._queue: queue.Queue[dict[str, jax.Array] | BaseException] = queue.Queue(depth)
-        self._rows: collections.OrderedDict[int, list[int]] = collections.OrderedDict()
+        self._rows: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
         self._next_read = start_step
         self._peeked: dict[str, jax.Array] | None = None
         self._shapes: dict[str, jax.ShapeDtypeStruct] = {}
@@ -72,13 +89,13 @@ class Prefetcher:
         return self._peeked
 
     def clips_of(self, step: int) -> list[int]:
-        """Return `clip_index` of this process's first rows of global batch `step` ([] if the batch names none)."""
-        return self._rows.get(step, [])
+        """Return `clip_index` of this process's rows of global batch `step` ([] if the batch has none)."""
+        return self._rows.get(step, np.zeros(0, np.int64)).tolist()
 
     def facts(self, step: int) -> dict[str, float]:
         """Return what the source of the batches wants logged when `step` steps are done ({} if it has no `facts`)."""
         facts = getattr(self._source, "facts", None)
-        return facts(step) if facts is not None else {}
+        return facts(step + self._offset) if facts is not None else {}
 
     def close(self) -> None:
         """Stop reading."""
@@ -131,7 +148,7 @@ class Prefetcher:
 
     def _remember(self, batch: dict[str, np.ndarray]) -> None:
         if "clip_index" in batch:
-            self._rows[self._next_read] = [int(row) for row in batch["clip_index"][:4]]
+            self._rows[self._next_read] = np.array(batch["clip_index"])
             if len(self._rows) > _REMEMBERED:
                 self._rows.popitem(last=False)
         self._next_read += 1

@@ -1,4 +1,4 @@
-"""Metrics of a run: fetched behind the device's back, written as JSON lines and TensorBoard events."""
+"""Metrics of a run: fetched while the device works on, written as JSON lines and TensorBoard events."""
 
 import collections
 import concurrent.futures
@@ -12,20 +12,23 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ..keeping.files import write_atomically
+from ..start.processes import of_all
 from ..step.state import NOT_HALTED
 from ..step.step import Outputs
 from .batches import Prefetcher
 from .terminal import Terminal
 
+_CLIPS_SHOWN = 8
 RUN_AHEAD = 2  # steps that the host may be ahead of the device: enough to hide dispatch, few enough to stop soon
 
 
@@ -58,6 +61,16 @@ class History:
             self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
             self._file.flush()
             self._events.write({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+    def skipped(self, *, step: int, total: int, clips: Sequence[int]) -> None:
+        """Add a line of kind "skipped": the step whose batch was skipped, its clips, and how many there are so far."""
+        if self._file is None or self._events is None:
+            return
+        line = {"step": step, "kind": "skipped", "batch": step - 1, "total": total, "clip_index": list(clips)}
+        with self._lock:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            self._events.write({"train/skipped": total}, step=step)
 
     def forget(self, *, step: int, kind: str) -> None:
         """Drop the lines of a kind from `step` on, which will be written again."""
@@ -127,13 +140,26 @@ class Monitor:
     that neither depends on when the loop comes by.
 
     Attributes:
-      halted: number of the first global batch with a loss or gradient that is not finite, else None.
+      halted: number of the global batch with a loss or gradient that is not finite at which the run ends, else None.
+      skipped: how many such batches were skipped over the whole run.
+      grad_norm: of the newest line of metrics; None before the first.
       stopped: number of steps done when a process asked to stop, else None; what came after changed nothing.
     """
 
-    def __init__(self, *, history: History, terminal: Terminal, stream: Prefetcher, log_every: int, start_step: int):
+    def __init__(
+        self,
+        *,
+        history: History,
+        terminal: Terminal,
+        stream: Prefetcher,
+        log_every: int,
+        start_step: int,
+        skipped: int = 0,
+    ):
         self.halted: int | None = None
         self.stopped: int | None = None
+        self.skipped = skipped
+        self.grad_norm: float | None = None
         self._history, self._terminal, self._stream, self._log_every = history, terminal, stream, log_every
         self._watch = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-watch")
         self._flying: collections.deque[_Flying] = collections.deque()
@@ -148,7 +174,9 @@ class Monitor:
 
     def push(self, outputs: Outputs, *, step: int) -> None:
         """Take the outputs of the step that made `step` steps done; look at those of RUN_AHEAD steps before."""
-        wanted = outputs if step % self._log_every == 0 else {key: outputs[key] for key in ("halted", "stop")}
+        wanted = dict(outputs)
+        if step % self._log_every:
+            del wanted["metrics"]
         jax.tree.map(lambda x: x.copy_to_host_async(), wanted)
         landed = self._watch.submit(self._follow, outputs, step, self._stream.waited_s)
         self._flying.append(_Flying(step=step, outputs=outputs, landed=landed))
@@ -180,6 +208,18 @@ class Monitor:
             self.halted = halted
         elif self.stopped is None and bool(flying.outputs["stop"]):
             self.stopped = flying.step - 1
+        if int(flying.outputs["skipped"]) > self.skipped:
+            self._skip(flying.step, total=int(flying.outputs["skipped"]))
+
+    def _skip(self, step: int, *, total: int) -> None:
+        """Report a skipped batch with the clips of all processes, which all get here at the same step."""
+        self.skipped = total
+        clips = of_all(np.asarray(self._stream.clips_of(step - 1), np.int32)).tolist()
+        self._history.skipped(step=step, total=total, clips=clips)
+        self._terminal.say(
+            f"step {step}: the loss or the gradient is not finite, so the batch was skipped ({total} skipped so far"
+            f"{first_clips(clips)})"
+        )
 
     def _follow(self, outputs: Outputs, step: int, waited: float) -> None:
         """Wait for a step and log it, unless it left the state as it was (in a thread)."""
@@ -203,8 +243,15 @@ class Monitor:
             **self._stream.facts(step),
         }
         self._window_start, self._window_step, self._window_wait = done, step, waited
+        self.grad_norm = values.get("grad_norm")
         self._history.write(values, step=step, kind="train")
         self._terminal.metrics(values, step=step)
+
+
+def first_clips(clips: Sequence[int]) -> str:
+    """Return a clause that names the first clips of a batch, "" if they are not known."""
+    more = ", ..." if len(clips) > _CLIPS_SHOWN else ""
+    return f"; clip_index {', '.join(map(str, clips[:_CLIPS_SHOWN]))}{more}" if clips else ""
 
 
 def memory_gb() -> float:

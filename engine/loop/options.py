@@ -17,6 +17,7 @@ MAY_CHANGE = frozenset(
         "train.keep_last",
         "train.keep_best",
         "train.profile_steps",
+        "train.skip_nonfinite",
         "mesh.replica",
         "mesh.fsdp",
         "mesh.tensor",
@@ -31,6 +32,8 @@ MAY_CHANGE = frozenset(
         "train.preflight_timeout",
         "data.num_threads",
         "data.prefetch",
+        "data.cache_dir",
+        "data.cache_gb",
     }
 )
 
@@ -52,6 +55,8 @@ class TrainOptions:
       unmasked_steps: the last steps of the run, in which the objective leaves out its patch dropout (FLIP's unmasked
         tuning, Li et al. 2023, section 4.1).
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
+      skip_nonfinite: how many batches whose loss or gradient is not finite may be skipped over the whole run; the
+        update of such a batch is not applied. Beyond that the run ends.
       stall_timeout: seconds; a process that does no step for so long writes its stacks and ends; 0 = never. Compiling,
         evaluations and saves have ten times as long.
       preflight_timeout: seconds in which all processes must have come to each check before the first step.
@@ -68,6 +73,7 @@ class TrainOptions:
     patience: int = 0
     unmasked_steps: int = 0
     profile_steps: str = ""
+    skip_nonfinite: int = 0
     stall_timeout: float = 600.0
     preflight_timeout: float = 300.0
 
@@ -110,6 +116,7 @@ _LEAST = {
     "keep_best": 0,
     "patience": 0,
     "unmasked_steps": 0,
+    "skip_nonfinite": 0,
     "stall_timeout": 0,
     "preflight_timeout": 1,
 }

@@ -4,10 +4,10 @@ import dataclasses
 import importlib.metadata
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import jax
-import ml_collections
 from flax import nnx
 
 from ...base.config import to_json
@@ -18,18 +18,20 @@ from ..step.step import Outputs
 from .batches import Prefetcher
 from .evaluation import Evaluations
 from .goodput import Goodput, line_of
-from .metrics import History, Monitor
+from .metrics import History, Monitor, first_clips
 from .options import TrainOptions
+from .position import Position
 from .signals import Interrupted, StopRequest
 from .terminal import Terminal
 from .watchdog import Watchdog
+from .workdir import RunStart
 
 _GOODPUT_EVERY = 10  # lines of metrics between two lines of goodput
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class TrainingDiverged(UserError):
-    """The loss or the gradient became inf or nan; the last good state was saved."""
+    """The loss or the gradient of a batch is inf or nan, and no batch may be skipped; the state before it was saved."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class Run:
       terminal: what shows the run to a person.
       stop: whether a signal asked the run to stop.
       goodput: where its wall time goes.
+      position: where it is in its data.
     """
 
     def __init__(
@@ -73,7 +76,11 @@ class Run:
         meta: dict[str, Any],
         stop: StopRequest,
         goodput: Goodput,
+        position: Position,
     ):
+        self.position = position
+        if position.note:
+            terminal.say(position.note)
         self.options, self.blueprint, self._checkpoints = options, blueprint, checkpoints
         self._evaluations, self.terminal, self._meta = evaluations, terminal, meta
         self.stop, self.goodput = stop, goodput
@@ -91,11 +98,16 @@ class Run:
         if not self._cut:
             self._amend(step)
 
-    def begin(self, history: History, *, stream: Prefetcher, step: int) -> Monitor:
+    def begin(self, history: History, *, stream: Prefetcher, step: int, skipped: int = 0) -> Monitor:
         """Take what exists only if there are steps to do; the clock starts here."""
         self._history, self._stream = history, stream
         self._monitor = Monitor(
-            history=history, terminal=self.terminal, stream=stream, log_every=self.options.log_every, start_step=step
+            history=history,
+            terminal=self.terminal,
+            stream=stream,
+            log_every=self.options.log_every,
+            start_step=step,
+            skipped=skipped,
         )
         self.terminal.start(step)
         self.goodput.begin(step, waited=lambda: stream.waited_s)
@@ -204,37 +216,82 @@ class Run:
         self.terminal.evaluation(values, step=step)
         return better
 
-    def _full_meta(self) -> dict[str, Any]:
-        return self._meta | {"evaluations": self._evaluations.to_meta()}
+    def _full_meta(self, step: int) -> dict[str, Any]:
+        return self._meta | {"evaluations": self._evaluations.to_meta()} | self.position.to_meta(step)
 
     def _save(self, state: TrainState, *, step: int) -> None:
         with self.goodput.spending("checkpoint"):
             score, after = self._evaluations.score(step), self._monitor.written() if self._monitor else lambda: None
             # a checkpoint without the lines of its steps would be a gap in the curve of a run that is killed now
-            self._checkpoints.save(state, step=step, meta=self._full_meta(), score=score, after=after)
+            self._checkpoints.save(state, step=step, meta=self._full_meta(step), score=score, after=after)
         self.goodput.note("save", step=step)
 
     def _amend(self, step: int) -> None:
         """Write the result of an evaluation into the checkpoint of its step, which is saved."""
         with self.goodput.spending("checkpoint"):
-            self._checkpoints.amend(step=step, meta=self._full_meta(), score=self._evaluations.score(step))
+            self._checkpoints.amend(step=step, meta=self._full_meta(step), score=self._evaluations.score(step))
 
     def _give_up(self, state: TrainState, *, batch: int) -> NoReturn:
+        assert self._monitor is not None
+        self._checkpoints.keep_one_more()  # one to go back to
         self._save(state, step=batch)  # `batch` steps were good, and the state is frozen since
         self._checkpoints.wait()
-        clips = self._stream.clips_of(batch)
-        rows = f", whose first rows are clip_index {', '.join(map(str, clips))}" if clips else ""
         raise TrainingDiverged(
-            f"the loss or the gradient of step {batch + 1} is not finite (global batch {batch}{rows}). "
-            f"The state before that step was saved as {self._checkpoints.folder / str(batch)}.\n"
-            "Look at those clips; then try a lower config.optimizer.lr, a config.optimizer.clip_norm of 1.0, a longer "
-            "config.optimizer.warmup_steps, or float32 where the model computes in bfloat16; give --overwrite_config "
-            "to go on from there"
+            divergence_message(
+                batch=batch,
+                clips=self._stream.clips_of(batch),
+                folder=self._checkpoints.folder,
+                earlier=[step for step in self._checkpoints.steps() if step < batch],
+                skipped=self._monitor.skipped,
+                optimizer=self._meta["config"]["optimizer"],
+                grad_norm=self._monitor.grad_norm,
+            )
         )
 
 
-def complete_meta(meta: dict[str, Any], *, config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Add config, seed and versions to a run's meta."""
+def divergence_message(
+    *,
+    batch: int,
+    clips: list[int],
+    folder: Path,
+    earlier: list[int],
+    skipped: int,
+    optimizer: dict[str, Any],
+    grad_norm: float | None = None,
+) -> str:
+    """Describe a batch whose loss or gradient is not finite, and the ways past it.
+
+    Args:
+      batch: its number.
+      clips: `clip_index` of its rows, as far as known.
+      folder: of the checkpoints, which has one of step `batch`.
+      earlier: the steps of the checkpoints before that.
+      skipped: how many such batches were skipped before.
+      optimizer: `config.optimizer`.
+      grad_norm: the newest that was logged; None = not known.
+    """
+    bounds = [2.0, optimizer.get("clip_norm") or 2.0, 2.0 if grad_norm is None else grad_norm]
+    clip_norm = min(bound for bound in bounds if bound > 0) / 2  # one that has an effect
+    gentler = f"--config.optimizer.lr={optimizer['lr'] / 2:.2g} or --config.optimizer.clip_norm={clip_norm:.2g}"
+    back = (
+        f"go back to an earlier checkpoint with --resume_step {earlier[-1]} --overwrite_config and {gentler} "
+        f"(checkpoints: {', '.join(map(str, earlier))})"
+        if earlier
+        else f"there is no earlier checkpoint; start again in another --workdir with {gentler}"
+    )
+    return (
+        f"the loss or the gradient of step {batch + 1} is not finite (global batch {batch}{first_clips(clips)})"
+        + (f", after {skipped} skipped batches" if skipped else "")
+        + f". The state before that step was saved as {folder / str(batch)}; the same command meets the same batch "
+        "again with the same parameters. Two ways past it:\n"
+        f"  If the clips are at fault, skip the batch: --config.train.skip_nonfinite={skipped + 1}\n"
+        f"  If training has become unstable (grad_norm in metrics.jsonl grows before that step), {back}"
+    )
+
+
+def complete_meta(meta: dict[str, Any], *, start: RunStart, saved: dict[str, Any]) -> dict[str, Any]:
+    """Add config, seed, versions and what `start` remembers to a run's meta; `saved` is that of its checkpoint."""
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
     versions["python"] = sys.version.split()[0]
-    return meta | {"config": to_json(config), "seed": config.seed, "versions": versions | meta.get("versions", {})}
+    run = {"config": to_json(start.config), "seed": start.config.seed, **start.to_meta(saved)}
+    return meta | run | {"versions": versions | meta.get("versions", {})}

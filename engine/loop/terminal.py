@@ -72,6 +72,11 @@ class Terminal:
         """Show the results of an evaluation; they stay on the screen."""
         self.say(f"eval at step {step}:  " + "  ".join(f"{name} {number(value)}" for name, value in values.items()))
 
+    def changed(self, lines: list[str]) -> None:
+        """Show what has changed since the start before this one; nothing for []."""
+        if lines:
+            self.say("this workdir continues with changes (was -> now):\n  " + "\n  ".join(lines))
+
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._console.print(text, markup=False)

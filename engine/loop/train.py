@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ...base.config import flatten
 from ...base.errors import UserError
 from ...base.section import section
-from ..keeping.checkpoint import FOLDER
+from ..keeping.checkpoint import FOLDER, newest_meta
 from ..keeping.checkpoints import Checkpoints
 from ..optimizer.optimizer import make_optimizer
 from ..sharding.mesh import check_batch_size, make_mesh
@@ -29,6 +29,7 @@ from ..step.step import Outputs, lower_step, stop_flags
 from .batches import Prefetcher
 from .evaluation import Evaluate, Evaluations
 from .goodput import FILE, Goodput
+from .lock import writing_alone
 from .metrics import History
 from .options import TrainOptions
 from .profile import Profile
@@ -36,7 +37,7 @@ from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .signals import StopRequest
 from .terminal import Terminal
 from .watchdog import Watchdog
-from .workdir import check_workdir, claim_workdir
+from .workdir import Identity, RunStart
 
 __all__ = ["Objective", "TrainResult", "TrainingDiverged", "create_mesh", "create_rules", "train"]
 
@@ -52,51 +53,51 @@ def train(
     meta: dict[str, Any],
     evaluate: Evaluate | None = None,
     initialize: Callable[[nnx.Module], None] | None = None,
+    identity: Identity | None = None,
+    resume_step: int | None = None,
     overwrite_config: bool = False,
     readable: Callable[[], None] | None = None,
 ) -> TrainResult:
-    """Train until config.train.steps, going on from what `workdir` holds of the run.
+    """Train until config.train.steps, resuming what `workdir` holds of the run.
 
     Args:
       objective: the model and its loss.
-      batches: step -> endless iterator of this process's rows of the global batches from that step on (NumPy).
-      workdir: folder of the run, one for all processes: checkpoints/, metrics.jsonl, tensorboard/, config.json,
-        goodput.jsonl.
+      batches: number of a global batch -> endless iterator of this process's rows of it and of those after it (NumPy).
+      workdir: folder of the run, one for all processes.
       config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
       meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
       evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
-      initialize: fills parameters of a fresh model in place, from another checkpoint say; not called on a resume.
-      overwrite_config: go on in a workdir that belongs to another config.
+      initialize: fills parameters of a fresh model in place, see `keeping.init_from`; not called on a resume.
+      identity: the content of the places that the config names, the same at each start, see `workdir.Identity`.
+      resume_step: go back to the checkpoint of this step; what came after it is dropped.
+      overwrite_config: continue in a workdir that belongs to another config or to other data.
       readable: tries to read the first and last data; raises UserError or OSError where this process cannot.
 
     Raises:
       UserError: a fault in preflight or config, a workdir of another config, a misfit checkpoint, a failed save.
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
-    options = section(TrainOptions, config.train, name="train")
-    optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
-    mesh, rules, seed = create_mesh(config), create_rules(config), cast(int, config.seed)
-    changed = check_workdir(workdir, config=config, overwrite=overwrite_config)
+    options, mesh = section(TrainOptions, config.train, name="train"), create_mesh(config)
+    start = RunStart(workdir=workdir, config=config, identity=identity or {}, resume_step=resume_step)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
         use(jax.set_mesh(mesh))
         stop, watchdog = use(StopRequest()), use(Watchdog(workdir, timeout_s=options.stall_timeout))
-        goodput = create_goodput(workdir)
-        terminal = use(create_terminal(options, changed=changed))
-        blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=rules)
-        if is_split(blueprint.abstract):
-            terminal.say(sharding_text(blueprint.abstract, mesh=mesh))
+        goodput, terminal = create_goodput(workdir), use(create_terminal(options))
+        use(writing_alone(workdir, timeout_s=options.preflight_timeout, say=terminal.say))
+        terminal.changed(start.check(overwrite=overwrite_config))
+        blueprint = create_blueprint(objective, config=config, steps=options.steps, mesh=mesh, terminal=terminal)
         checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable)
         terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
         checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
-        state, step, saved = create_state(blueprint, checkpoints=checkpoints, initialize=initialize, terminal=terminal)
-        evaluations = Evaluations(evaluate, options=options, meta=saved)
+        state, step, saved = create_state(start, blueprint=blueprint, checkpoints=checkpoints, terminal=terminal,
+                                          initialize=initialize)  # fmt: skip
+        evaluations, position = Evaluations(evaluate, options=options, meta=saved), start.position(saved, step=step)
         run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, config=config), stop=stop,
-                  goodput=goodput)  # fmt: skip
+                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop,
+                  goodput=goodput, position=position)  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
-        take_step = None if run.over(step) else use(create_steps(batches, step=step, run=run, workdir=workdir,
-                                                                 config=config))  # fmt: skip
+        take_step = None if run.over(step) else use(create_steps(batches, start=start, run=run, state=state))
         while take_step is not None and not run.over(step):
             state, outputs = take_step(state, step)
             step += 1
@@ -118,12 +119,20 @@ def create_rules(config: ml_collections.ConfigDict) -> Rules:
     return section(make_rules, config.sharding, name="sharding") if "sharding" in config else REPLICATED
 
 
-def create_terminal(options: TrainOptions, *, changed: list[str]) -> Terminal:
-    """Return what shows the run to a person; it begins with the config fields that changed since the last start."""
-    terminal = Terminal(steps=options.steps, quiet=jax.process_index() != 0)
-    if changed:
-        terminal.say("this workdir goes on with a changed config (was -> now):\n  " + "\n  ".join(changed))
-    return terminal
+def create_blueprint(
+    objective: Objective, *, config: ml_collections.ConfigDict, steps: int, mesh: Mesh, terminal: Terminal
+) -> Blueprint:
+    """Plan the state of the run; where parameters are split, the plan is shown."""
+    optimizer, seed = section(make_optimizer, config.optimizer, name="optimizer", steps=steps), cast(int, config.seed)
+    blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=create_rules(config))
+    if is_split(blueprint.abstract):
+        terminal.say(sharding_text(blueprint.abstract, mesh=mesh))
+    return blueprint
+
+
+def create_terminal(options: TrainOptions) -> Terminal:
+    """Return what shows the run to a person."""
+    return Terminal(steps=options.steps, quiet=jax.process_index() != 0)
 
 
 def create_checkpoints(
@@ -142,15 +151,19 @@ def create_checkpoints(
 
 
 def create_state(
-    blueprint: Blueprint,
+    start: RunStart,
     *,
+    blueprint: Blueprint,
     checkpoints: Checkpoints,
     terminal: Terminal,
     initialize: Callable[[nnx.Module], None] | None = None,
 ) -> tuple[TrainState, int, dict[str, Any]]:
-    """Return (state, step, meta) of the newest readable checkpoint, which is said, or (fresh state, 0, {})."""
+    """Return (state, step, meta) of the checkpoint to resume from, or (fresh state, 0, {}); the former is announced."""
+    back = start.step_to_go_back_to(newest_meta(checkpoints.folder))
+    if back is not None:
+        terminal.say(f"going back to step {back}; the metrics after it are dropped, later checkpoints are renamed")
     with terminal.working("building the model"):
-        state, meta = checkpoints.restore() or (blueprint.init(initialize=initialize), {})
+        state, meta = checkpoints.restore(step=back) or (blueprint.init(initialize=initialize), {})
         step = int(state.step)
     if step:
         terminal.say(f"resuming from the checkpoint of step {step} in {checkpoints.folder.parent}")
@@ -161,22 +174,22 @@ def create_state(
 def create_steps(
     batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
     *,
-    step: int,
+    state: TrainState,
     run: Run,
-    workdir: Path,
-    config: ml_collections.ConfigDict,
+    start: RunStart,
 ) -> Iterator[TakeStep | None]:
     """Build what exists only if there are steps to do: the stream of batches, the compiled steps, history and profile.
 
-    Nothing is left in `workdir` before the step is compiled.
+    Nothing is left in the workdir before the step is compiled.
 
     Yields:
       A function (state, steps done) -> (state, outputs); None if a stop is requested before the first batch is there.
     """
-    mesh, stop = run.blueprint.mesh, run.stop
+    mesh, stop, position, workdir = run.blueprint.mesh, run.stop, run.position, start.workdir
+    step, skipped = int(state.step), int(state.skipped)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
-        stream = use(Prefetcher(batches(step), mesh=mesh, start_step=step))
+        stream = use(Prefetcher(batches(position.batch), mesh=mesh, start_step=step, offset=position.offset))
         with run.terminal.working("reading the first batch and compiling the step"):
             ready = everywhere(stream.ready(stop))
             compiled = (
@@ -186,9 +199,9 @@ def create_steps(
             yield None
             return
         flags = stop_flags(mesh)
-        claim_workdir(workdir, config=config)
+        start.claim()
         run.goodput.started()
-        use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step))
+        use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step, skipped=skipped))
         profile = use(Profile(workdir, options=run.options))
 
         def take(state: TrainState, step: int) -> tuple[TrainState, Outputs]:
@@ -212,7 +225,7 @@ def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, bl
         )
 
     def lower(phase: Hashable | None) -> jax.stages.Lowered:
-        return lower_step(batch, blueprint=blueprint, phase=phase)
+        return lower_step(batch, blueprint=blueprint, phase=phase, skip_nonfinite=options.skip_nonfinite)
 
     def check(lowered: Sequence[jax.stages.Lowered]) -> None:
         if jax.process_count() > 1:
@@ -222,10 +235,10 @@ def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, bl
 
 
 def create_goodput(workdir: Path) -> Goodput:
-    """Go on with the goodput of the run, on the first process only."""
+    """Continue the goodput of the run, on the first process only."""
     return Goodput(workdir / FILE if jax.process_index() == 0 else None)
 
 
 def create_history(workdir: Path, *, step: int) -> History:
-    """Open metrics.jsonl and tensorboard/ behind `step`, on the first process only."""
+    """Open metrics.jsonl and tensorboard/ after `step`, on the first process only."""
     return History(workdir, start_step=step, write=jax.process_index() == 0)

@@ -54,20 +54,18 @@ class Optimizer:
           UserError: a table or a decay that means none of the parameters.
         """
         self._factors(params)  # mistakes are reported before any step
-        return self._chained().init(params)
+        return self.transform.init(params)
 
-    def update(self, grads: Params, *, state: Any, params: Params) -> tuple[Params, Any]:
-        """Return (new parameters, new state)."""
+    def update(self, grads: Params, *, state: Any, params: Params, step: jax.Array) -> tuple[Params, Any]:
+        """Return (new parameters, new state) of the step number `step` (int32, from 0)."""
         # optax computes decay**count with a float and an int32, which our strict promotion forbids
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, state = self._chained().update(grads, state, params)
+            updates, state = self.transform.update(grads, state, params)
+            rate = -self.schedule(step)
+            updates = jax.tree.map(lambda update: rate.astype(update.dtype) * update, updates)
             if self.lr_scale or self.layer_decay != 1:
-                updates = scaled(updates, factors=self._factors(params))  # pyright: ignore[reportArgumentType]
+                updates = scaled(updates, factors=self._factors(params))
             return optax.apply_updates(params, updates), state
-
-    def _chained(self) -> optax.GradientTransformation:
-        rate = optax.scale_by_learning_rate(self.schedule)  # pyright: ignore[reportArgumentType]
-        return optax.chain(self.transform, rate)
 
     def _factors(self, params: Params) -> dict[str, Any]:
         return rate_factors(params, lr_scale=self.lr_scale, layer_decay=self.layer_decay, distances=self.distances)
@@ -150,14 +148,17 @@ def make_optimizer(
 def _chain(
     name: str, *, clip_norm: float, weight_decay: float, no_decay: tuple[str, ...], **moments: Any
 ) -> optax.GradientTransformation:
-    """Return all that acts on gradients, but for the learning rate."""
-    parts = [
-        optax.clip_by_global_norm(clip_norm) if clip_norm else None,
+    """Return all that acts on gradients, but for the learning rate.
+
+    The state has the same form with and without clipping and decay, so that a run can go back to a checkpoint and
+    continue with other values.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         OPTIMIZERS[name](**moments),
         optax.add_decayed_weights(weight_decay, mask=_decayed(no_decay)) if weight_decay else optax.identity(),
-        per_layer(optax.scale_by_trust_ratio()) if name == "lamb" else None,  # of the update with its decay
-    ]
-    return optax.chain(*[part for part in parts if part is not None])
+        per_layer(optax.scale_by_trust_ratio()) if name == "lamb" else optax.identity(),  # of the update with its decay
+    )
 
 
 def _check_names(*, name: str, mu_dtype: str) -> None:

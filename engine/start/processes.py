@@ -13,6 +13,15 @@ def everywhere(holds: bool) -> bool:
     return bool(np.all(multihost_utils.process_allgather(np.asarray(holds))))
 
 
+def of_all(rows: np.ndarray) -> np.ndarray:
+    """Return the rows of all processes, one after another; all must call it, with arrays of one shape."""
+    if jax.process_count() == 1:
+        return rows
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(rows, tiled=True))
+
+
 def of_the_first(values: dict[str, float]) -> dict[str, float]:
     """Return the values that process 0 has; all must call it, with the same names."""
     if jax.process_count() == 1 or not values:

@@ -25,19 +25,21 @@ class TrainState:
     """Everything that a step changes.
 
     Attributes:
-      step: int32 scalar, optimizer steps done; also the number of the next global batch.
+      step: int32 scalar, steps done, those that skipped a batch included; also the number of the next global batch.
       params: "/"-joined path -> trained parameter.
       others: path -> frozen parameter or other variable (batch statistics).
       opt_state: state of the optimizer; exists for `params` only.
       ema: path -> moving average of a trained parameter; {} without `config.optimizer.ema_decay`.
-      halted: int32 scalar, the number of the first global batch whose loss or gradient was not finite; NOT_HALTED (-1)
-        before that. From then on the state is frozen. Not part of a checkpoint.
+      skipped: int32 scalar, global batches skipped over the whole run because their loss or gradient was not finite.
+      halted: int32 scalar, the number of the first such batch that could not be skipped; NOT_HALTED (-1) before that.
+        From then on the state is frozen. Not part of a checkpoint.
     """
 
     step: Any
     params: dict[str, Any]
     others: dict[str, Any]
     opt_state: Any
+    skipped: Any
     halted: Any
     ema: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -133,6 +135,7 @@ class Blueprint:
             params=params,
             others=others,
             opt_state=self.optimizer.init(params),
+            skipped=jnp.int32(0),
             halted=jnp.int32(NOT_HALTED),
             ema=self._first_average(params),
         )
@@ -151,6 +154,7 @@ class Blueprint:
             params=trained,
             others=others,
             opt_state=self._abstract_opt_state(trained),
+            skipped=scalar,
             halted=scalar,
             ema=dict(trained) if self.optimizer.ema_decay else {},
         )

@@ -52,14 +52,26 @@ def make_gradients(
 
 
 def make_step(
-    *, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
+    *,
+    blueprint: Blueprint,
+    phase: Hashable | None = None,
+    place: Activations | None = None,
+    skip_nonfinite: int = 0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Outputs]]:
-    """Build the pure step function; arguments as of `make_gradients`.
+    """Build the pure step function.
 
-    The outputs are {"metrics": float32 scalars (loss, lr, grad_norm and what the objective returns), "halted": int32
-    scalar as in TrainState, "stop": bool scalar, whether any process asked to stop}. Nothing waits for the host: a step
-    whose loss or gradient norm is not finite leaves the state as it was and sets `halted`, which freezes it. A step in
-    which a process asks to stop leaves the state as it was, too: that process may have no batch to give.
+    The outputs are {"metrics": float32 scalars (loss, lr, grad_norm and what the objective returns), "halted" and
+    "skipped": int32 scalars as in TrainState, "stop": bool scalar, whether any process asked to stop}. Nothing waits
+    for the host. A batch whose loss or gradient norm is not finite is skipped: parameters and optimizer stay as they
+    were, and the step counts as done. Once there are more such batches than allowed, the step leaves the state as it
+    was and sets `halted`, which freezes it. A step in which a process asks to stop changes nothing either: that process
+    may have no batch to give.
+
+    Args:
+      blueprint: as in `make_gradients`.
+      phase: as in `make_gradients`.
+      place: as in `make_gradients`.
+      skip_nonfinite: how many batches may be skipped over the whole run (config.train.skip_nonfinite).
     """
     gradients = make_gradients(blueprint=blueprint, phase=phase, place=place)
     optimizer = blueprint.optimizer
@@ -69,28 +81,30 @@ def make_step(
         norm = optax.tree.norm(grads)
 
         def moved() -> TrainState:
-            params, opt_state = optimizer.update(grads, state=state.opt_state, params=state.params)
-            return TrainState(
-                step=state.step + 1,
-                params=params,
-                others=others,
-                opt_state=opt_state,
-                halted=state.halted,
-                ema=optimizer.average(state.ema, params=params, step=state.step) if state.ema else {},
-            )
+            how = {"params": state.params, "step": state.step}
+            params, opt_state = optimizer.update(grads, state=state.opt_state, **how)
+            ema = optimizer.average(state.ema, params=params, step=state.step) if state.ema else {}
+            changed = {"params": params, "others": others, "opt_state": opt_state, "ema": ema}
+            return dataclasses.replace(state, step=state.step + 1, **changed)
 
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         stopping = jnp.any(stop)
-        good = finite & (state.halted == NOT_HALTED) & ~stopping
-        state_after = _moved_if(good, moved=moved, state=state)
-        halted = jnp.where(finite | stopping | (state.halted != NOT_HALTED), state.halted, state.step)
+        active = (state.halted == NOT_HALTED) & ~stopping
+        skip = active & ~finite & (state.skipped < skip_nonfinite)
+        state_after = _moved_if(finite & active, moved=moved, state=state)
+        counters = {
+            "step": state_after.step + skip.astype(jnp.int32),
+            "skipped": state.skipped + skip.astype(jnp.int32),
+            "halted": jnp.where(active & ~finite & ~skip, state.step, state.halted),
+        }
         logged = {"loss": loss, **metrics, "lr": optimizer.schedule(state.step), "grad_norm": norm}
         outputs = {
             "metrics": {name: jnp.asarray(value, jnp.float32) for name, value in logged.items()},
-            "halted": halted,
+            "halted": counters["halted"],
+            "skipped": counters["skipped"],
             "stop": stopping,
         }
-        return dataclasses.replace(state_after, halted=halted), outputs
+        return dataclasses.replace(state_after, **counters), outputs
 
     return step
 
@@ -106,19 +120,26 @@ def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainS
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved(), state)
 
 
-def trace_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None) -> jax.stages.Traced:
+def trace_step(
+    batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None, skip_nonfinite: int = 0
+) -> jax.stages.Traced:
     """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
     Nothing runs and no device needs to exist: the mesh of `blueprint`, which is set meanwhile (the layers ask for it),
-    may be made of topology descriptions. An objective with phases is traced for the one of step 0 unless `phase` says
-    another.
+    may be made of topology descriptions.
+
+    Args:
+      batch: arrays or shapes.
+      blueprint: see `make_step`.
+      phase: of an objective with phases; None = that of step 0.
+      skip_nonfinite: see `make_step`.
 
     Raises:
       UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
     """
     phase = phase_of(blueprint.objective, step=0) if phase is None else phase
     place = Activations(mesh=blueprint.mesh, rules=blueprint.rules)
-    step = make_step(blueprint=blueprint, phase=phase, place=place)
+    step = make_step(blueprint=blueprint, phase=phase, place=place, skip_nonfinite=skip_nonfinite)
     rows = batch_sharding(blueprint.mesh)
     jitted = jax.jit(
         step,
@@ -135,14 +156,14 @@ def trace_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = N
     return traced
 
 
-def lower_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None) -> jax.stages.Lowered:
-    """Lower what `trace_step` traces."""
-    return trace_step(batch, blueprint=blueprint, phase=phase).lower()
+def lower_step(batch: Batch, **options: Any) -> jax.stages.Lowered:
+    """Lower what `trace_step`, which has the same arguments, traces."""
+    return trace_step(batch, **options).lower()
 
 
-def compile_step(batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None) -> jax.stages.Compiled:
+def compile_step(batch: Batch, **options: Any) -> jax.stages.Compiled:
     """Compile what `lower_step` lowers; call it as `state, outputs = step(state, batch, stop)`."""
-    return lower_step(batch, blueprint=blueprint, phase=phase).compile()
+    return lower_step(batch, **options).compile()
 
 
 def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:

@@ -97,6 +97,7 @@ def test_results_are_looked_at_two_steps_later_and_metrics_only_when_logged(tmp_
         for step in range(1, 6):
             outputs = {
                 "halted": Scalar(-1, name=step, events=events),
+                "skipped": Scalar(0, name=step, events=[]),
                 "stop": Scalar(step >= 3, name=step, events=[]),
                 "metrics": {"loss": Scalar(step, name=f"loss {step}", events=events)},
             }
@@ -118,6 +119,7 @@ def test_nothing_is_logged_of_a_frozen_state(tmp_path):
         for step in range(1, 5):
             outputs = {
                 "halted": Scalar(2 if step > 2 else -1, name=step, events=[]),
+                "skipped": Scalar(0, name=step, events=[]),
                 "stop": Scalar(0, name=step, events=[]),
                 "metrics": {"loss": Scalar(step, name=step, events=[])},
             }

@@ -2,9 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
-from engine_toy import config
+from engine_toy import ToyObjective, batches, config
 
 from twinreel.base.errors import UserError
+from twinreel.engine.keeping.checkpoint import read_meta
+from twinreel.engine.loop.train import train
 from twinreel.engine.loop.workdir import check_workdir, claim_workdir, load_config_of
 
 
@@ -35,6 +37,61 @@ def test_fields_that_may_change_and_overwriting(tmp_path):
         "train.steps: 12 -> 40",
     ]
     assert check_workdir(tmp_path, config=config(seed=4), overwrite=True) == ["seed: 0 -> 4"]
+
+
+DATA = {"kind": "data set", "source_sha256": "ab12", "fps": 8.0, "clips": {"train": 8, "val": 2}}
+
+
+def at(place, **changes):
+    """A config whose data lie there, and what lies there."""
+    return {"config": config(data={"dir": place}), "identity": {"data.dir": DATA | changes}}
+
+
+def test_the_same_content_at_another_place_is_the_same(tmp_path):
+    claim_workdir(tmp_path, **at("here/data"))
+    assert check_workdir(tmp_path, **at("/mnt/there")) == ["data.dir: 'here/data' -> '/mnt/there'"]
+    with pytest.raises(UserError, match=r"data\.dir: 'here/data' -> '/mnt/there'"):  # nothing is known of the content
+        check_workdir(tmp_path, config=config(data={"dir": "/mnt/there"}))
+
+
+def test_other_content_at_the_same_place_is_refused_and_named(tmp_path):
+    claim_workdir(tmp_path, **at("data"))
+    other = at("data", source_sha256="cd34", fps=4.0, clips={"train": 16, "val": 2})
+    with pytest.raises(UserError) as caught:
+        check_workdir(tmp_path, **other)
+    assert str(caught.value).splitlines() == [
+        "the data set of config.data.dir has changed since this run began "
+        "(clips.train 8 -> 16, fps 8.0 -> 4.0, source_sha256 ab12 -> cd34)",
+        "Choose another --workdir, or give --overwrite_config to continue here with the new data",
+    ]
+    [line] = check_workdir(tmp_path, **other, overwrite=True)
+    assert "has changed since this run began" in line
+    claim_workdir(tmp_path, **other)
+    assert check_workdir(tmp_path, **other) == []
+
+
+def test_content_that_is_not_known_now_is_not_compared_and_not_forgotten(tmp_path):
+    claim_workdir(tmp_path, **at("data"))
+    gone = {"config": config(data={"dir": "moved"}), "identity": {"data.dir": None}}
+    assert check_workdir(tmp_path, **gone) == ["data.dir: 'data' -> 'moved'"]
+    claim_workdir(tmp_path, **gone)
+    with pytest.raises(UserError, match=r"fps 8\.0 -> 4\.0"):
+        check_workdir(tmp_path, **at("moved", fps=4.0))
+
+
+def test_a_workdir_without_its_files_is_known_by_its_newest_checkpoint(tmp_path):
+    how = {"objective": ToyObjective(), "batches": batches, "workdir": tmp_path, "meta": {}}
+    own = {"config": config(train__steps=2, data={"dir": "a"}), "identity": {"data.dir": DATA}}
+    train(**how, **own)
+    assert read_meta(tmp_path)["identity"] == {"data.dir": DATA}
+    for name in ("config.json", "identity.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"seed: 0 -> 4(.|\n)*data set of config.data.dir has changed .*fps 8.0 -> 4.0"):
+        train(
+            **how, config=config(train__steps=4, seed=4, data={"dir": "b"}), identity={"data.dir": DATA | {"fps": 4.0}}
+        )
+    moved = {"config": config(train__steps=4, data={"dir": "b"}), "identity": {"data.dir": DATA}}
+    assert train(**how, **moved).step == 4
 
 
 def test_load_config_of(tmp_path):

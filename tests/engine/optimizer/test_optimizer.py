@@ -46,8 +46,9 @@ def test_adamw_against_a_loop_in_float64():
     optimizer = make_optimizer(steps=5, lr=0.1, schedule="constant", weight_decay=0.3, b2=0.95)
     now = {key: jnp.float32(value) for key, value in params.items()}
     state = optimizer.init(now)
-    for grad in grads:
-        now, state = optimizer.update({k: jnp.float32(g) for k, g in grad.items()}, state=state, params=now)
+    for step, grad in enumerate(grads):
+        grad = {k: jnp.float32(g) for k, g in grad.items()}
+        now, state = optimizer.update(grad, state=state, params=now, step=jnp.int32(step))
     for key, value in params.items():
         decay = 0.3 if np.ndim(value) > 1 else 0.0  # biases and log_scale are not decayed
         wanted = adamw_by_hand(
@@ -62,8 +63,19 @@ def test_clip_norm_and_no_decay():
     )
     params = {"a": jnp.ones((1, 1)), "b": jnp.ones((1, 1))}
     grads = {"a": jnp.full((1, 1), 3.0), "b": jnp.full((1, 1), 4.0)}  # norm 5, clipped to 0.5
-    new, _ = optimizer.update(grads, state=optimizer.init(params), params=params)
+    new, _ = optimizer.update(grads, state=optimizer.init(params), params=params, step=jnp.int32(0))
     np.testing.assert_allclose([new["a"][0, 0], new["b"][0, 0]], [1 - 0.3 - 0.1, 1 - 0.4], rtol=1e-6)
+
+
+def test_the_learning_rate_is_that_of_the_step_whatever_the_optimizer_has_seen():
+    """A skipped batch counts as a step, and the rate that is logged is the one that is used."""
+    optimizer = make_optimizer(steps=10, name="sgd", b1=0.0, lr=2.0, schedule="linear")
+    params = {"a": jnp.zeros(())}
+    for step in (0, 5, 8):
+        new, _ = optimizer.update(
+            {"a": jnp.ones(())}, state=optimizer.init(params), params=params, step=jnp.int32(step)
+        )
+        np.testing.assert_allclose(new["a"], -2.0 * (1 - step / 10), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "lion", "adafactor", "muon", "sgd"])
@@ -71,8 +83,9 @@ def test_every_optimizer_goes_downhill(name):
     optimizer = make_optimizer(steps=30, name=name, lr=0.05, weight_decay=0.01)
     params = {"w": jnp.full((2, 3), 2.0)}
     state = optimizer.init(params)
-    for _ in range(30):
-        params, state = optimizer.update({"w": 2 * params["w"]}, state=state, params=params)
+    for step in range(30):
+        grads = {"w": 2 * params["w"]}
+        params, state = optimizer.update(grads, state=state, params=params, step=jnp.int32(step))
     assert float(jnp.abs(params["w"]).max()) < 1.7
 
 

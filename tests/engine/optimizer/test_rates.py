@@ -31,7 +31,8 @@ def moved(params=None, *, model=None, **options):
     optimizer = optimizer if model is None else optimizer.for_model(model)
     params = params or {path: jnp.full(shape, 2.0) for path, shape in SHAPES.items()}
     grads = jax.tree.map(jnp.ones_like, params)
-    new, _ = jax.jit(lambda p, g: optimizer.update(g, state=optimizer.init(p), params=p))(params, grads)
+    step = jnp.int32(0)
+    new, _ = jax.jit(lambda p, g: optimizer.update(g, state=optimizer.init(p), params=p, step=step))(params, grads)
     return {path: np.asarray(params[path] - new[path], np.float64) for path in params}
 
 
@@ -119,9 +120,10 @@ def test_without_temporal_layers_what_follows_the_spatial_ones_is_at_the_output(
 
 def trajectory(params, grads, **options):
     optimizer = make_optimizer(steps=len(grads), lr=0.1, schedule="constant", **options)
-    state, step = jax.jit(optimizer.init)(params), jax.jit(lambda g, s, p: optimizer.update(g, state=s, params=p))
-    for grad in grads:
-        params, state = step(grad, state, params)
+    state = jax.jit(optimizer.init)(params)
+    update = jax.jit(lambda g, s, p, step: optimizer.update(g, state=s, params=p, step=step))
+    for step, grad in enumerate(grads):
+        params, state = update(grad, state, params, jnp.int32(step))
     return params, state
 
 
