@@ -166,7 +166,7 @@ class Encoder:
         files = _listed(paths, method="encode_audio")
         size = self._rounded(batch_size, len(files))
         parts = sound_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
-        rows = ({"audio": sound, "audio_lengths": lengths} for sound, lengths in parts)
+        rows = ({"audio": sound, "audio_samples": lengths} for sound, lengths in parts)
         return self._joined([self._collect_one(part, side="audio", size=size) for part in rows], total=len(files))
 
     def encode_video_arrays(self, video: UInt8[np.ndarray, "n T H W 3"], *, batch_size: int = 32) -> Embeddings:
@@ -213,7 +213,7 @@ class Encoder:
         if audio.dtype != np.int16 or audio.ndim != 2:
             raise UserError(f"sound of dtype {audio.dtype} and shape {audio.shape}; wanted int16 [n,S] at 16 kHz")
         real = np.full(len(audio), audio.shape[1], np.int32) if lengths is None else np.asarray(lengths, np.int32)
-        return self._embed({"audio": audio, "audio_lengths": real}, side="audio", batch_size=batch_size)
+        return self._embed({"audio": audio, "audio_samples": real}, side="audio", batch_size=batch_size)
 
     def embed_local(self, rows: dict[str, np.ndarray], *, side: str) -> dict[str, np.ndarray]:
         """Embed one global batch of which each process gives its own rows; see `rows.embed_rows`."""

@@ -26,7 +26,7 @@ def embed_on_devices(
 
     Args:
       state: the parameters of a dual tower, wherever they lie on the mesh.
-      rows: of `put_batch`: `video`; or `text` and `text_mask`; or `audio` and `audio_lengths`; and anything else.
+      rows: of `put_batch`: `video`; or `text` and `text_mask`; or `audio` and `audio_samples`; and anything else.
       graph: the dual tower's structure.
       side: which of its towers, a name of `MODALITIES`.
       mesh: the devices.
@@ -41,7 +41,7 @@ def embed_on_devices(
     elif side == "text":
         embedding = model.encode_text(rest.pop("text"), mask=rest.pop("text_mask"))
     else:
-        embedding = model.encode_audio(rest.pop("audio"), lengths=rest.pop("audio_lengths", None))
+        embedding = model.encode_audio(rest.pop("audio"), lengths=rest.pop("audio_samples", None))
     everywhere = NamedSharding(mesh, PartitionSpec())
     return jax.lax.with_sharding_constraint({"embedding": embedding, **rest}, everywhere)
 

@@ -1,1 +1,1 @@
-"""Towers, heads and their layers in Flax NNX (never data, never tensorflow)."""
+"""Towers, heads and their layers in Flax NNX; they import neither data nor tensorflow."""

@@ -5,12 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Int16
+from jaxtyping import Array, Int, Int16
 
 from ..base.errors import UserError
-from .layers.basics import linear, unit_rows
+from .layers.dense import linear
 from .layers.draws import RowKeys, fold, is_frozen
 from .layers.names import named
+from .layers.norm import unit_rows
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
 from .towers.ast import AudioTower
 from .towers.transformer import TextTower
@@ -22,11 +23,11 @@ MAX_SCALE = 100.0
 
 @jax.custom_vjp
 def capped(log_scale: Scalar) -> Scalar:
-    """Return `min(log_scale, log 100)`, with a gradient by which a value above the cap can come down again.
+    """Return `min(log_scale, log 100)`, with a gradient that lets a value above the cap come down again.
 
     The minimum itself has no gradient above the cap, so a parameter that momentum carried over it would stay there for
-    good. CLIP clips the parameter after each step; here the gradient passes as if there were no cap, but for one that
-    asks for more (below 0, as descent goes against it), which becomes 0.
+    good. CLIP clips the parameter after each step. Here the gradient passes as if there were no cap, except that above
+    the cap a gradient that would raise the parameter further (a negative one, under descent) becomes 0.
     """
     return jnp.minimum(log_scale, jnp.float32(math.log(MAX_SCALE)))
 
@@ -44,9 +45,9 @@ capped.defvjp(_capped_forward, _capped_backward)
 
 
 class DualTower(nnx.Module):
-    """A video and a text tower, and one for sound where there is any, with linear projections into a joint space.
+    """A video tower, a text tower and optionally an audio tower, with linear projections into a joint space.
 
-    It also holds what the losses learn: the temperature `log_scale` and, for the sigmoid loss, `bias`.
+    It also holds the parameters of the losses: the temperature `log_scale` and, for the sigmoid loss, `bias`.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class DualTower(nnx.Module):
           embed_dim: E.
           initial_scale: `exp(log_scale)` at the start, above 0 and at most `MAX_SCALE`.
           initial_bias: `bias` at the start (SigLIP: -10); None = there is none.
-          rngs: where the projections' initial values come from.
+          rngs: source of the projections' initial values.
 
         Raises:
           UserError: an initial scale out of its range.
@@ -90,9 +91,9 @@ class DualTower(nnx.Module):
 
     @property
     def scale(self) -> Scalar:
-        """The factor on cosines in the loss, `min(exp(log_scale), 100)`; above that see `capped` for its gradient.
+        """The factor on cosines in the loss, `min(exp(log_scale), 100)`; above the cap see `capped` for its gradient.
 
-        A loss of several terms reads it once, so that their gradients meet before the cap judges them.
+        A loss of several terms reads it once, so that the cap acts on the summed gradient.
         """
         return jnp.exp(capped(self.log_scale[...]))
 
@@ -103,23 +104,35 @@ class DualTower(nnx.Module):
         that is frozen as a whole.
         """
         x = self.video(video, keys=_keys_of(self.video, keys, 0), drop_patches=drop_patches)
-        return named(unit_rows(self.video_projection(x.astype(jnp.float32))), "activation/embedding")
+        return named(unit_rows(self.video_projection(x)), "activation/embedding")
 
     def encode_text(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Embedding:
         """Embed token ids: int `[B,L]` -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on."""
         x = self.text(text, mask=mask, keys=_keys_of(self.text, keys, 1))
-        return named(unit_rows(self.text_projection(x.astype(jnp.float32))), "activation/embedding")
+        return named(unit_rows(self.text_projection(x)), "activation/embedding")
 
-    def encode_audio(self, audio: Int16[Array, "B S"], *, keys: RowKeys | None = None) -> Embedding:
+    def encode_audio(
+        self,
+        audio: Int16[Array, "B S"],
+        *,
+        lengths: Int[Array, "B"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Embedding:
         """Embed sound: int16 `[B,S]` at 16 kHz -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on.
+
+        Args:
+          audio: sound, padded at the end.
+          lengths: int32, real samples of each row; None = all are real. Padding does not change the result; a row
+            without real samples gives zeros.
+          keys: one key for each row.
 
         Raises:
           UserError: the model has no audio tower.
         """
         if self.audio is None:
             raise UserError("this model has no audio tower; add config.model.audio and set config.data.audio_seconds")
-        x = self.audio(audio, keys=_keys_of(self.audio, keys, 2))
-        return named(unit_rows(self.audio_projection(x.astype(jnp.float32))), "activation/embedding")
+        x = self.audio(audio, lengths=lengths, keys=_keys_of(self.audio, keys, 2))
+        return named(unit_rows(self.audio_projection(x)), "activation/embedding")
 
     def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""

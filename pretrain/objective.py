@@ -216,10 +216,11 @@ class Contrastive:
             if "text" in sides:
                 made["text"] = _texts(towers, rows["text"], mask=rows["text_mask"], keys=keys)
             if "audio" in sides:
-                made["audio"] = towers.encode_audio(rows["audio"], keys=keys)
+                made["audio"] = towers.encode_audio(rows["audio"], lengths=rows.get("audio_samples"), keys=keys)
             return made
 
-        needed = [*sides, "text_mask"] if "text" in sides else [*sides]
+        needed = [*sides, *(["text_mask"] if "text" in sides else [])]
+        needed += ["audio_samples"] if "audio" in sides and "audio_samples" in batch else []
         return in_parts(encode, rows={key: batch[key] for key in needed} | keys, parts=self._options.microbatch)
 
     def _check(self, batch: dict[str, Array]) -> None:

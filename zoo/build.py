@@ -69,7 +69,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
     """Return the arguments of a tower that follow from its input."""
     given = spec.input
     if side == "video":
-        return {"num_frames": given.num_frames}
+        return {"num_frames": given.num_frames, "pixel_mean": given.pixel_mean, "pixel_std": given.pixel_std}
     if side == "text":
         return {"context_length": given.context_length}
     return {"audio_samples": given.audio_samples}

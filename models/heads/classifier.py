@@ -1,20 +1,20 @@
-"""Heads that turn a tower's tokens into class scores, and the classifier made of a video tower and a head."""
+"""Heads that turn a tower's tokens into class scores, and the classifier: a video tower and a head."""
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError
-from ..layers.basics import LayerNorm, linear, masked_mean
 from ..layers.draws import RowKeys, dropout, fold
+from ..layers.options import BlockOptions
+from ..layers.pooling import AttentionPool, masked_mean
 from ..shapes import Video
 from ..towers.vivit import VideoTower
 
 
 class LinearHead(nnx.Module):
-    """Mean over tokens, dropout, one dense layer: the linear probe (as CLIP, Radford et al. 2021, section 3.2)."""
+    """Mean over tokens, dropout, one dense layer: the linear probe of CLIP (Radford et al. 2021, section 3.2)."""
 
     def __init__(self, *, width: int, num_classes: int, dropout: float = 0.0, rngs: nnx.Rngs):
         """Build the head.
@@ -23,7 +23,7 @@ class LinearHead(nnx.Module):
           width: D of the tokens.
           num_classes: how many scores.
           dropout: rate on the pooled token.
-          rngs: where the initial values come from.
+          rngs: source of the initial values.
         """
         self.dropout = dropout
         self.scores = _scores(width, num_classes, rngs=rngs)
@@ -36,15 +36,15 @@ class LinearHead(nnx.Module):
         keys: RowKeys | None = None,
     ) -> Float[Array, "B classes"]:
         """Score classes, float32; tokens where `mask` is False do not count; without `keys` dropout is off."""
-        pooled = masked_mean(tokens.astype(jnp.float32), mask=_all_real(tokens) if mask is None else mask)  # [B,D]
+        pooled = masked_mean(tokens, mask=mask)  # [B,D]
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
 
 
 class AttentiveHead(nnx.Module):
-    """A learned query looks at all tokens; LayerNorm, dropout and a dense layer follow.
+    """A learned query attends to all tokens; LayerNorm, dropout and a dense layer follow.
 
-    Attentional pooling of CoCa (Yu et al. 2022, section 3.2) in the form that VideoPrism's classifiers use (Zhao et al.
-    2024): unlike the mean it can pick the moments that matter and read positions in time.
+    Attentional pooling of CoCa (Yu et al. 2022, section 3.2) in the form of VideoPrism's classifiers (Zhao et al.
+    2024): unlike the mean it can select the moments that matter and read positions in time.
     """
 
     def __init__(self, *, width: int, num_classes: int, heads: int = 4, dropout: float = 0.0, rngs: nnx.Rngs):
@@ -55,7 +55,7 @@ class AttentiveHead(nnx.Module):
           num_classes: how many scores.
           heads: attention heads K.
           dropout: rate on the pooled token.
-          rngs: where the initial values come from.
+          rngs: source of the initial values.
 
         Raises:
           UserError: `heads` does not divide `width`.
@@ -64,13 +64,8 @@ class AttentiveHead(nnx.Module):
             raise UserError(
                 f"the tower's width={width} must be a multiple of heads={heads}; set config.task.heads to a divisor"
             )
-        self.heads = heads
-        self.query = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, width), jnp.float32))
-        self.norm_tokens = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
-        self.project_query = linear(width, width, dtype=jnp.float32, rngs=rngs)
-        self.project_key_value = linear(width, 2 * width, dtype=jnp.float32, rngs=rngs)
-        self.out = linear(width, width, dtype=jnp.float32, rngs=rngs)
-        self.norm_pooled = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
+        options = BlockOptions(width=width, heads=heads, tower="head")
+        self.pool = AttentionPool(options, norm_tokens=True, norm_pooled=True, rngs=rngs)
         self.dropout = dropout
         self.scores = _scores(width, num_classes, rngs=rngs)
 
@@ -82,18 +77,8 @@ class AttentiveHead(nnx.Module):
         keys: RowKeys | None = None,
     ) -> Float[Array, "B classes"]:
         """Score classes, float32; tokens where `mask` is False are not seen; without `keys` dropout is off."""
-        pooled = self.norm_pooled(self.pool(tokens, mask=mask))  # [B,D]
+        pooled = self.pool(tokens, mask=mask)[:, 0]  # [B,D]
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
-
-    def pool(self, tokens: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B D"]:
-        """Pool tokens by the query's attention, before the last norm."""
-        x = self.norm_tokens(tokens.astype(jnp.float32))
-        q = rearrange(self.project_query(self.query[...]), "q (k d) -> q k d", k=self.heads)  # [1,K,D/K]
-        q = jnp.broadcast_to(q[None], (x.shape[0], *q.shape))  # [B,1,K,D/K]
-        k, v = jnp.split(rearrange(self.project_key_value(x), "b l (k d) -> b l k d", k=2 * self.heads), 2, axis=2)
-        seen = None if mask is None else mask[:, None, None, :]  # [B,1,1,L]
-        y = jax.nn.dot_product_attention(q, k, v, mask=seen)  # [B,1,K,D/K]
-        return self.out(rearrange(y, "b 1 k d -> b (k d)"))
 
 
 HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {"linear": LinearHead, "attentive": AttentiveHead}
@@ -133,9 +118,5 @@ class Classifier(nnx.Module):
 
 
 def _scores(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """Build the last layer; it starts at zero, so that the first loss is log(classes) and no class is favoured."""
+    """Build the last layer; it starts at zero, so the first loss is log(classes) and no class is favoured."""
     return nnx.Linear(width, num_classes, kernel_init=nnx.initializers.zeros, param_dtype=jnp.float32, rngs=rngs)
-
-
-def _all_real(tokens: Array) -> Array:
-    return jnp.ones(tokens.shape[:2], bool)

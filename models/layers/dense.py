@@ -1,4 +1,4 @@
-"""Dense layers, and how their matrix products are put to a CPU."""
+"""Dense layers with float32 parameters, and the form of their matrix products on a CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -7,24 +7,39 @@ from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from ...base.errors import unknown
 from .devices import on_one_cpu
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+"""Compute dtypes by name; parameters are always float32."""
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """Return the compute dtype named in a config.
+
+    Raises:
+      UserError: the name is not in `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return DTYPES[name]
 
 
 class Dense(nnx.Linear):
-    """A dense layer with float32 parameters; `nnx.Linear` but for its bias, and for its matrix products on a CPU.
+    """A dense layer: `nnx.Linear` with another bias gradient, and other matrix products on a CPU.
 
-    In bfloat16 the gradient of the bias is summed over the rows in float32: left to the compiler the sum may be rounded
-    on its way, and came out 13 to 46 % off on a CPU.
+    In bfloat16 the bias gradient is summed over the rows in float32. Left to the compiler, partial sums may be rounded;
+    on a CPU that gradient was 13 to 46 % off.
 
-    The CPU compiler gives a product to its fast library (in bfloat16 to the matrix unit, where there is one) only if
-    both operands lie row by row and the result is float32; it computes any other bfloat16 product in float32, at a
-    quarter of the rate, and rounds. So there the products of both passes are written in that form.
-    Other backends, several CPU devices and float32 (for which it costs a sixth of a step and brings nothing) keep jax's
-    own products.
+    The CPU compiler passes a product to its fast library (for bfloat16 to the matrix unit, if there is one) only if
+    both operands are row-major and the result is float32. It computes any other bfloat16 product in float32, at a
+    quarter of the rate, and rounds. On a single CPU device, both passes therefore write their products in that form.
+    Other backends, several CPU devices and float32 keep JAX's own products; in float32 the form would cost a sixth of
+    a step.
     """
 
     def __call__(self, inputs: Float[Array, "*B D"], **placing) -> Float[Array, "*B E"]:
-        """Apply the layer to the last axis; `placing` is what `nnx.Linear` takes besides."""
+        """Apply the layer to the last axis; `placing` holds the further arguments of `nnx.Linear`."""
         if placing or self.dtype == jnp.float32:
             return super().__call__(inputs, **placing)
         x, kernel = inputs.astype(self.dtype), self.kernel[...]
@@ -35,18 +50,23 @@ class Dense(nnx.Linear):
         return _row_major_dense(x, kernel, bias)
 
 
+def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> Dense:
+    """Build a dense layer with float32 parameters, a LeCun-normal kernel and a bias that starts at zero."""
+    return Dense(width_in, width_out, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs)
+
+
 @jax.custom_vjp
 def _add_bias(y: Float[Array, "*B E"], bias: Float[Array, "E"]) -> Float[Array, "*B E"]:
     return y + along(bias.astype(y.dtype), y)
 
 
 def along(vector: Float[Array, "E"], x: Float[Array, "*B E"]) -> Float[Array, "*B E"]:
-    """Give `vector` the rank of `x`, to be joined with its last axis."""
+    """Give `vector` the rank of `x`, for broadcasting along its last axis."""
     return vector.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def sum_of_rows(dy: Float[Array, "*B E"]) -> Float[Array, "E"]:
-    """Sum over all axes but the last, in float32: the gradient of a vector that was added `along` them."""
+    """Sum over all axes but the last in float32: the gradient of a vector that was broadcast `along` them."""
     return jnp.sum(dy, axis=tuple(range(dy.ndim - 1)), dtype=jnp.float32)
 
 
@@ -76,14 +96,14 @@ _row_major_dense.defvjp(_forward, _backward)
 
 
 def _product(a: Array, b: Array, *, contract: int) -> Float[Array, "M E"]:
-    """Contract the last axis of `a` with axis `contract` of `b`, to float32.
+    """Contract the last axis of `a` with axis `contract` of `b`; the result is float32.
 
-    Both operands are brought into rows first, so that the compiler folds no transpose of theirs into the product.
+    Both operands are made row-major first, so that the compiler folds none of their transposes into the product.
     """
     a, b = (with_layout_constraint(side, Layout((0, 1))) for side in (a, b))
     return jax.lax.dot_general(a, b, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def rows_of(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:
-    """Lay out all axes but the last as one."""
+    """Merge all axes but the last."""
     return rearrange(x, "... d -> (...) d")

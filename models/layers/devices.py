@@ -1,4 +1,4 @@
-"""For which devices is the program that is being traced? Layers that suit themselves to a device ask here."""
+"""Device queries for layers with device-specific implementations: for which devices is the program being traced?"""
 
 import jax
 
@@ -7,22 +7,22 @@ FLASH_CAPABILITY = 8.0
 
 
 def on_one_cpu() -> bool:
-    """Say whether what is traced now is meant for one CPU.
+    """Tell whether the program being traced is for a single CPU device.
 
-    On several devices the answer is no: the partitioner knows nothing of a layout constraint, and would gather what it
-    constrains onto every device.
+    On several devices the answer is no: the partitioner does not understand layout constraints, and would gather the
+    constrained arrays onto every device.
     """
     mesh = jax.sharding.get_abstract_mesh()
     return _platform() == "cpu" and (mesh.empty or mesh.size == 1)
 
 
 def on_gpu() -> bool:
-    """Say whether what is traced now is meant for GPUs, one or many."""
+    """Tell whether the program being traced is for one or more GPUs."""
     return _platform() == "gpu"
 
 
 def has_flash_kernel() -> bool:
-    """Say whether what is traced now is meant for GPUs of this machine that cuDNN's flash attention runs on."""
+    """Tell whether the program being traced is for GPUs of this machine that run cuDNN's flash attention."""
     if not on_gpu() or jax.default_backend() != "gpu":
         return False
     version = getattr(jax.local_devices()[0], "compute_capability", "")  # "9.0"; ROCm has names such as "gfx942"
@@ -30,7 +30,7 @@ def has_flash_kernel() -> bool:
 
 
 def _platform() -> str:
-    """Name the platform by the mesh that is set (its devices need not be here), otherwise by the default backend."""
+    """Return the platform of the current mesh (its devices may be elsewhere), or else of the default backend."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     name = jax.default_backend() if device is None else device.platform
     return "gpu" if name in ("cuda", "rocm") else name

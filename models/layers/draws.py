@@ -1,7 +1,7 @@
-"""Random draws of the towers, row by row: what a clip draws depends on (seed, step, row) and on nothing else.
+"""Random draws of the towers, row by row: each is a function of (seed, step, row) alone.
 
-A row's key comes from the step's key and the row's number in the global batch. So dropout and patch dropout draw the
-same whether the batch is encoded at once or in parts, on one device or on many.
+A row's key comes from the step's key and the row's number in the global batch. Dropout, stochastic depth and patch
+dropout therefore draw the same whether a batch is encoded at once or in parts, on one device or on many.
 """
 
 import jax
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-_PATCHES = 1_000_003  # a number for `fold` that no layer has: they count from 0
+_PATCHES = 1_000_003  # for `fold`; no layer has this number, as layers count from 0
 
 TRAINED = "trained"
 """Metadata of a parameter: False where it is frozen. Without it a parameter counts as trained."""
 
 RowKeys = Key[Array, "B"]
-"""One key for each row of a batch. Where a tower takes `RowKeys | None`, None turns dropout off."""
+"""One key for each row of a batch. In a tower's `keys: RowKeys | None`, None turns everything random off."""
 
 
 def is_frozen(module: nnx.Module) -> bool:
@@ -31,14 +31,14 @@ def row_keys(key: Key[Array, ""], *, rows: int) -> RowKeys:
 
 
 def fold(keys: RowKeys | None, number: int | Int[Array, ""]) -> RowKeys | None:
-    """Return other keys of the same rows, by a number that says what they are for (a layer, a branch, a tower)."""
+    """Derive other keys of the same rows by the number of their use (a tower, a layer, a branch)."""
     if keys is None:
         return None
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
 def fold_each(keys: RowKeys | None, times: int) -> RowKeys | None:
-    """Return `times` keys for each row, row-major: `[B] -> [B * times]`, for frames that are rows of their own."""
+    """Derive `times` keys for each row, row-major: `[B] -> [B * times]`, for frames as rows of their own."""
     if keys is None:
         return None
     many = jax.vmap(lambda key: jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(times)))(keys)
@@ -46,23 +46,39 @@ def fold_each(keys: RowKeys | None, times: int) -> RowKeys | None:
 
 
 def dropout(x: Float[Array, "B *rest"], *, rate: float, keys: RowKeys | None) -> Float[Array, "B *rest"]:
-    """Zero each value with probability `rate`, 0 <= rate < 1, and scale the others by 1 / (1 - rate).
+    """Zero each value with probability `rate`, 0 <= rate < 1, and scale the others by 1 / (1 - rate), in float32.
 
     Srivastava et al. 2014.
     """
     if keys is None or rate == 0:
         return x
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
-    return jnp.where(keep, x * jnp.asarray(1 / (1 - rate), x.dtype), jnp.zeros((), x.dtype))
+    scaled = x.astype(jnp.float32) * jnp.float32(1 / (1 - rate))
+    return jnp.where(keep, scaled, jnp.float32(0)).astype(x.dtype)
+
+
+def drop_path(
+    x: Float[Array, "B *rest"], *, rate: float | Float[Array, ""], keys: RowKeys | None
+) -> Float[Array, "B *rest"]:
+    """Zero each row with probability `rate`, 0 <= rate < 1, and scale the others by 1 / (1 - rate), in float32.
+
+    Stochastic depth (Huang et al. 2016) where `x` is a residual branch.
+    """
+    if keys is None:
+        return x
+    keep = 1 - jnp.asarray(rate, jnp.float32)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep))(keys)  # [B]
+    factor = (kept.astype(jnp.float32) / keep).reshape(-1, *(1,) * (x.ndim - 1))
+    return (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
 def kept_tokens(keys: RowKeys, *, tokens: int, rate: float) -> Int[Array, "B kept"]:
-    """Draw which tokens of each row stay under patch dropout (FLIP, Li et al. 2023, arXiv:2212.00794).
+    """Draw the tokens of each row that patch dropout keeps (FLIP, Li et al. 2023, arXiv:2212.00794).
 
     Args:
-      keys: one key a row.
-      tokens: N, how many there are.
-      rate: share that is dropped, 0 <= rate < 1; at least one token stays.
+      keys: one key per row.
+      tokens: N.
+      rate: share of the tokens to drop, 0 <= rate < 1; at least one token is kept.
 
     Returns:
       Indices `[B, max(1, round(N * (1 - rate)))]`, ascending, without repeats, uniform over all such choices.

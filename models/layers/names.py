@@ -1,4 +1,4 @@
-"""Names for activations: what remat policies and the sharding table speak of."""
+"""Names for activations, for rematerialisation policies and the sharding table."""
 
 import contextlib
 import contextvars
@@ -20,7 +20,7 @@ def named(x: jax.Array, name: str) -> jax.Array:
       name: `activation/<tower>/<what>`; the last part is its name in rematerialisation policies.
 
     Returns:
-      `x`, named for `jax.checkpoint` and, inside `placing`, placed on the mesh as the resolver says.
+      `x`, named for `jax.checkpoint` and, inside `placing`, placed on the mesh by the resolver.
     """
     resolver = _RESOLVER.get()
     placed = x if resolver is None else resolver(name, x)
@@ -29,7 +29,7 @@ def named(x: jax.Array, name: str) -> jax.Array:
 
 @contextlib.contextmanager
 def placing(resolver: Resolver) -> Iterator[None]:
-    """While this lasts, `named` passes every activation through `resolver(name, x) -> x`; for use while tracing."""
+    """Make `named` pass every activation through `resolver(name, x) -> x` inside this context, while tracing."""
     token = _RESOLVER.set(resolver)
     try:
         yield

@@ -1,21 +1,26 @@
 """From pixels to tokens."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from ...base.errors import UserError
 from ..shapes import Video
-from .basics import ACTIVATIONS, LayerNorm, linear
+from .activations import ACTIVATIONS, GATED, check_activation
+from .dense import linear
+from .norm import LayerNorm
 
 
 class PatchEmbedding(nnx.Module):
-    """Embed tubelets of `tubelet` frames x `patch` x `patch` pixels (ViT, ViViT).
+    """Embed tubelets of `tubelet` frames x `patch` x `patch` pixels (ViT, Dosovitskiy et al. 2021; ViViT).
 
-    With `stem`, each tubelet is first cut into cells of `stem` x `stem` pixels, embedded by one shared non-linear map,
-    before the tubelet's own linear map: features that do not depend on where in the patch an edge lies make small
-    towers learn much faster (early convolutions, Xiao et al. 2021, here without overlap).
+    With `stem`, each tubelet is first cut into cells of `stem` x `stem` pixels, which one shared non-linear map embeds
+    before the tubelet's own linear map. Such features do not depend on where in the patch an edge lies; small towers
+    learn much faster with them (early convolutions, Xiao et al. 2021, here without overlap).
     """
 
     def __init__(
@@ -26,12 +31,35 @@ class PatchEmbedding(nnx.Module):
         stem: int,
         width: int,
         activation: str,
+        pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
+        """Build the layer.
+
+        Args:
+          patch: patch side P, pixels.
+          tubelet: frames per token.
+          stem: side of the cells, pixels, a divisor of `patch`; 0 = none.
+          width: D.
+          activation: after the stem; of a gated MLP's name, the function of its gate.
+          pixel_mean: subtracted from each channel of pixels scaled to 0..1.
+          pixel_std: divides each channel; by default pixels become -1..1.
+          dtype: compute dtype.
+          rngs: source of the initial values.
+
+        Raises:
+          UserError: sizes that do not divide, or a mean or deviation that normalises nothing.
+        """
         if stem and patch % stem:
             raise UserError(f"config.model.video.patch={patch} must be a multiple of stem={stem} (stem=0: none)")
-        self.patch, self.tubelet, self.activation, self.dtype = patch, tubelet, activation, dtype
+        check_activation(activation)
+        self.pixel_mean, self.pixel_std = _three(pixel_mean, field="pixel_mean"), _three(pixel_std, field="pixel_std")
+        if min(self.pixel_std) <= 0:
+            raise UserError(f"pixel_std must be above 0 in each channel, got {self.pixel_std}")
+        self.patch, self.tubelet, self.dtype = patch, tubelet, dtype
+        self.activation = GATED.get(activation, activation)
         self.cell = stem or patch
         pixels = tubelet * self.cell**2 * 3
         self.stem = linear(pixels, width // 2, dtype=dtype, rngs=rngs) if stem else None
@@ -40,7 +68,7 @@ class PatchEmbedding(nnx.Module):
         self.out = linear(cells * (width // 2) if stem else pixels, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, video: Video) -> Float[Array, "B T N D"]:
-        """Embed uint8 RGB 0..255, scaled to -1..1; T is the number of tubelets in time."""
+        """Embed uint8 RGB 0..255; T is the number of tubelets in time."""
         x = rearrange(
             video,
             "b (t u) (h i p) (w j q) c -> b t (h w) (i j) (u p q c)",
@@ -50,7 +78,39 @@ class PatchEmbedding(nnx.Module):
             p=self.cell,
             q=self.cell,
         )
-        x = x.astype(self.dtype) * jnp.asarray(2 / 255, self.dtype) - jnp.asarray(1, self.dtype)
+        x = normalise_pixels(x, mean=self.pixel_mean, std=self.pixel_std).astype(self.dtype)
         if self.stem is not None and self.norm is not None:
             x = ACTIVATIONS[self.activation](self.norm(self.stem(x)))  # [B,T,N,cells,D/2]
         return self.out(rearrange(x, "b t n k d -> b t n (k d)"))
+
+
+def normalise_pixels(
+    pixels: UInt8[Array, "*B C"], *, mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "*B C"]:
+    """Scale pixels to 0..1, subtract the mean and divide by the deviation, in float32.
+
+    The compute dtype has no place in it: in bfloat16 pixels above 127 would lose a bit before anything is subtracted.
+    The mean is subtracted first, where the difference of two numbers of one size is exact, so that greys near the mean
+    keep their relative precision.
+
+    Args:
+      pixels: uint8 0..255; the last axis holds channels in turn, once (RGB) or several times (RGBRGB...).
+      mean: of each channel, 0..1.
+      std: of each channel.
+
+    Returns:
+      float32 of the same shape.
+    """
+    times = pixels.shape[-1] // len(mean)
+    middle = np.tile(255 * np.asarray(mean, np.float64), times).astype(np.float32)
+    factor = np.tile(1 / (255 * np.asarray(std, np.float64)), times).astype(np.float32)
+    ones = (1,) * (pixels.ndim - 1)
+    return (pixels.astype(jnp.float32) - middle.reshape(*ones, -1)) * factor.reshape(*ones, -1)
+
+
+def _three(values: Sequence[float], *, field: str) -> tuple[float, ...]:
+    """Return one finite number for each of R, G and B, or raise UserError."""
+    found = tuple(float(value) for value in values)
+    if len(found) != 3 or not np.isfinite(found).all():
+        raise UserError(f"{field} must be three finite numbers (red, green, blue; scale 0..1), got {list(values)}")
+    return found

@@ -1,4 +1,4 @@
-"""Rematerialisation: which activations of a layer are kept for the backward pass, and which are computed again."""
+"""Rematerialisation: which activations of a layer are kept for the backward pass, and which are recomputed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +17,12 @@ POLICIES: dict[str, Any] = {
 }
 """Policies of `config.model.remat`, from most memory and least recomputation to least memory and most recomputation:
 
-  none            everything is kept; nothing is computed twice
-  dots            results of all matrix products are kept, attention scores included; the rest is computed again
-  dots_no_batch   results of products with weights are kept; attention scores and the rest are computed again
+  none            everything is kept; nothing is recomputed
+  dots            results of all matrix products are kept, attention scores included; the rest is recomputed
+  dots_no_batch   results of products with weights are kept; attention scores and the rest are recomputed
   full            only the input of each layer is kept; each layer's forward pass runs twice (Chen et al. 2016)
 
-`names:a,b` lies between `none` and `full`: only the activations of these names are kept, of `NAMES`.
+`names:a,b` lies between `none` and `full`: only the activations with these names, of `NAMES`, are kept.
 """
 
 NAMES = ("qkv", "attention", "hidden", "tokens")
@@ -30,7 +30,7 @@ NAMES = ("qkv", "attention", "hidden", "tokens")
 
 
 def check_remat(name: str) -> None:
-    """Raise UserError unless `name` is a policy; the nearest one is named."""
+    """Raise UserError unless `name` is a policy; the message suggests the nearest one."""
     if name.startswith("names:"):
         for part in _names(name):
             if part not in NAMES:
@@ -46,10 +46,10 @@ def rematerialised(function: Callable[..., Any], *, policy: str, looped: bool) -
 
     Args:
       function: the layer.
-      policy: what is kept.
-      looped: whether layers run in a loop. If not, a barrier keeps the compiler from merging the second computation
-        with the first, and so from keeping everything; in a loop it cannot, and needs none. On a CPU only a loop saves
-        memory: its compiler does the second computation as early as it likes.
+      policy: name of the policy.
+      looped: whether layers run in a loop. If not, a barrier prevents the compiler from merging the recomputation with
+        the first computation, which would keep everything; in a loop no barrier is needed. On a CPU only a loop saves
+        memory: without one, its compiler recomputes as early as it likes.
 
     Raises:
       UserError: no such policy.

@@ -19,7 +19,7 @@ def mel_filters(*, sample_rate: int, fft: int, mels: int, low_hz: float, high_hz
     Args:
       sample_rate: Hz.
       fft: length of the transform, samples.
-      mels: filters F.
+      mels: number of filters F.
       low_hz: lower edge of the first filter.
       high_hz: upper edge of the last.
     """
@@ -91,7 +91,7 @@ def spec_augment(
     """Mask stretches of time and bands of frequency (SpecAugment, arXiv:1904.08779, section 2), without warping.
 
     The width of each mask is uniform in 0 ... `*_width`, its place uniform among those that fit; each row of the batch
-    draws its own. What is masked becomes the mean of the row.
+    draws its own. Masked values become the mean of the row.
 
     Args:
       key: of the random numbers.

@@ -1,5 +1,8 @@
 """The video tower: a spatial transformer on each frame, then a temporal one over frames."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -7,29 +10,53 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ...base.errors import UserError, unknown
-from ..layers.basics import compute_dtype, position_embedding
 from ..layers.blocks import Blocks
+from ..layers.dense import compute_dtype
 from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
+from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
+from ..layers.positions import position_embedding
 from ..shapes import FrameFeatures, Video
 
 POOLS = ("mean", "depthwise")
-_TIME = 1_000_033  # the draws of the temporal blocks, beside those of the spatial ones, which count from 0
-
-
-def depthwise_weights(places: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:
-    """Build the weights `[N,D]` of depthwise pooling: the mean, and noise that keeps the variance of one token."""
-    noise = jax.random.normal(rngs.params(), (places, width), jnp.float32)
-    return nnx.Param(1 / places + noise / places**0.5)
+_TIME = 1_000_033  # for the draws of the temporal blocks; those of the spatial blocks count frames from 0
 
 
 class VideoTower(nnx.Module):
     """Factorised video encoder (ViViT "model 2", Arnab et al. 2021): space first, then time.
 
     A clip `[B,T,H,W,3]` is cut into tubelets of `tubelet` frames x `patch` x `patch` pixels. `depth` spatial blocks
-    see the N tokens of one tubelet in time, which are pooled into that time's token; `temporal_depth` blocks see the
-    T/tubelet time tokens, which is where the order of events is read.
+    see the N tokens of one time step, which are pooled into that step's token; `temporal_depth` blocks see the
+    T/tubelet time tokens and so the order of events.
+
+    Args:
+      image_size: side H = W of the square frames, pixels.
+      num_frames: frames T of a clip.
+      patch: patch side P, pixels; divides `image_size`.
+      stem: side of the cells, pixels, that `PatchEmbedding` embeds before the patch; divides `patch`; 0 = none.
+      tubelet: frames per token; divides `num_frames`.
+      width: D.
+      depth: spatial blocks.
+      heads: attention heads K of all blocks.
+      temporal_depth: temporal blocks; with 0 the clip is a mean over frames, without their order.
+      pool: how a frame's N tokens become one: "mean", or "depthwise", a learned weight for each place and channel
+        (global depthwise convolution, Chen et al. 2018, MobileFaceNets), which keeps where things are.
+      mlp_ratio: hidden width of the MLPs / D.
+      activation: a name of `layers.activations`.
+      dropout: rate on the residual branches.
+      patch_dropout: share of each frame's patches that the spatial blocks do not see in training, drawn for each frame
+        by itself (FLIP, Li et al. 2023); 0.5 about halves the cost of a step.
+      block: further fields of `layers.options.BlockOptions` for all blocks, such as `{"layer_scale": 1e-5}`.
+      pixel_mean: of R, G and B, scale 0..1, subtracted from the pixels.
+      pixel_std: of R, G and B; divides them. By default pixels become -1..1.
+      remat: what the backward pass recomputes, a policy of `layers.remat`.
+      unroll: layers in one iteration of the loop over them; 0 = all.
+      dtype: compute dtype, float32 or bfloat16.
+      rngs: source of the initial values.
+
+    Raises:
+      UserError: sizes that do not divide, a value out of its range, or an unknown name.
     """
 
     def __init__(
@@ -49,60 +76,38 @@ class VideoTower(nnx.Module):
         activation: str = "gelu",
         dropout: float = 0.0,
         patch_dropout: float = 0.0,
+        block: Mapping[str, Any] | None = None,
+        pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
         remat: str = "none",
         unroll: int = 1,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        """Build the tower.
-
-        Args:
-          image_size: side H = W of the square frames, pixels.
-          num_frames: frames T of a clip.
-          patch: patch side P, pixels; divides `image_size`.
-          stem: side of the cells, pixels, that `PatchEmbedding` embeds before the patch; divides `patch`; 0 = none.
-          tubelet: frames per token; divides `num_frames`.
-          width: D.
-          depth: spatial blocks.
-          heads: attention heads K of all blocks.
-          temporal_depth: temporal blocks; 0 gives a mean over frames that cannot see order.
-          pool: how a frame's N tokens become one: "mean", or "depthwise", a weight for each place and channel (global
-            depthwise convolution, Chen et al. 2018, MobileFaceNets), which keeps where things are and so what moves.
-          mlp_ratio: hidden width of the MLPs / D.
-          activation: a name of `layers.ACTIVATIONS`.
-          dropout: rate on the residual branches.
-          patch_dropout: share of each frame's patches that the spatial blocks do not see in training, drawn for each
-            frame by itself (FLIP, Li et al. 2023); 0.5 about halves the cost of a step.
-          remat: a policy of `models.layers.remat`.
-          unroll: layers in one turn of the loop over them; 0 = all.
-          dtype: compute dtype, float32 or bfloat16.
-          rngs: where the initial values come from.
-
-        Raises:
-          UserError: sizes that do not divide, a share out of its range, or an unknown name.
-        """
-        _check_values(
-            image_size=image_size,
-            patch=patch,
-            num_frames=num_frames,
-            tubelet=tubelet,
-            patch_dropout=patch_dropout,
-            pool=pool,
-        )
-        kind = compute_dtype(dtype)
+        _check_sizes(image_size=image_size, patch=patch, num_frames=num_frames, tubelet=tubelet)
+        _check_values(patch_dropout=patch_dropout, pool=pool)
         self.image_size, self.num_frames = image_size, num_frames
-        self.width, self.dtype, self.patch_dropout = width, kind, patch_dropout
-        block = {"heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "dtype": kind}
-        block |= {"tower": "video", "remat": remat, "unroll": unroll}
+        self.width, self.dtype, self.patch_dropout = width, compute_dtype(dtype), patch_dropout
+        own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
+        own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
+        options = block_options(block, tower="video", causal=False, rotary="none", cross_width=None, **own)
         self.embed = PatchEmbedding(
-            patch=patch, tubelet=tubelet, stem=stem, width=width, activation=activation, dtype=kind, rngs=rngs
+            patch=patch,
+            tubelet=tubelet,
+            stem=stem,
+            width=width,
+            activation=activation,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            dtype=self.dtype,
+            rngs=rngs,
         )
-        self.space_position = position_embedding(image_size // patch, image_size // patch, width=width)
+        side = image_size // patch
+        self.space_position = position_embedding(side, side, width=width)
         self.time_position = position_embedding(num_frames // tubelet, width=width)
-        self.space = Blocks(width, depth=depth, **block, rngs=rngs)
-        places = (image_size // patch) ** 2
-        self.pool = depthwise_weights(places, width=width, rngs=rngs) if pool == "depthwise" else None
-        self.time = Blocks(width, depth=temporal_depth, **block, rngs=rngs)
+        self.space = Blocks(options, depth=depth, rngs=rngs)
+        self.pool = depthwise_weights(side * side, width=width, rngs=rngs) if pool == "depthwise" else None
+        self.time = Blocks(options, depth=temporal_depth, rngs=rngs)
 
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
@@ -112,19 +117,20 @@ class VideoTower(nnx.Module):
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
-        """Encode each tubelet in time by itself.
+        """Encode the tokens of each time step by themselves.
 
         Args:
           video: clips, uint8 RGB 0..255.
           keys: one key for each clip; turns dropout and patch dropout on.
-          drop_patches: False leaves out patch dropout all the same (unmasked tuning).
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
 
         Returns:
-          The tokens, T `num_frames / tubelet` and N the patches of a frame that were not dropped, and which patches
-          these are (None where none is dropped).
+          The tokens, T `num_frames / tubelet` and N the patches of a frame that were kept, and the places of these
+          patches (None if all were kept).
         """
         self._check(video)
-        x = rearrange(self.embed(video), "b t n d -> (b t) n d") + self.space_position[...].astype(self.dtype)[None]
+        x = _add_positions(self.embed(video), self.space_position[...][None, None])
+        x = rearrange(x, "b t n d -> (b t) n d")
         times = self.time_position.shape[0]
         keys, kept = fold_each(keys, times), None
         if keys is not None and drop_patches and self.patch_dropout:
@@ -135,23 +141,25 @@ class VideoTower(nnx.Module):
         return rearrange(x, "(b t) n d -> b t n d", t=times), kept
 
     def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
-        """Return one token per tubelet in time, each aware of all others: `[B, T/tubelet, D]`; see `tokens`."""
+        """Return one token per time step, each aware of all others: `[B, T/tubelet, D]`; see `tokens`."""
         x, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
-        x = self._pool(x, kept=kept) + self.time_position[...].astype(self.dtype)[None]
+        x = _add_positions(self._pool(x, kept=kept), self.time_position[...][None]).astype(self.dtype)
         return self.time(named(x, "activation/video/tokens"), keys=fold(keys, _TIME))
 
     def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
-        """Encode clips, uint8 RGB 0..255; the mean over time of `features`."""
-        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
+        """Encode clips, uint8 RGB 0..255; the mean over time of `features`, float32."""
+        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches).astype(jnp.float32), axis=1)
 
     def _pool(self, x: Float[Array, "B T N D"], *, kept: Int[Array, "B T N"] | None) -> FrameFeatures:
+        """Pool the tokens of each time step, in float32."""
+        x = x.astype(jnp.float32)
         if self.pool is None:
             return jnp.mean(x, axis=2)
-        weight = self.pool[...].astype(x.dtype)  # [N,D] of all places
+        weight = self.pool[...]  # [N,D] of all places
         if kept is None:
             return jnp.sum(x * weight[None, None], axis=2)
         share = kept.shape[2] / weight.shape[0]  # the sum over fewer places keeps its expectation
-        return jnp.sum(x * jnp.take(weight, kept, axis=0), axis=2) / jnp.asarray(share, x.dtype)
+        return jnp.sum(x * jnp.take(weight, kept, axis=0), axis=2) / jnp.float32(share)
 
     def _check(self, video: Video) -> None:
         wanted = (self.num_frames, self.image_size, self.image_size, 3)
@@ -164,14 +172,25 @@ class VideoTower(nnx.Module):
             raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")
 
 
-def _check_values(
-    *, image_size: int, patch: int, num_frames: int, tubelet: int, patch_dropout: float, pool: str
-) -> None:
-    """Raise UserError for sizes that do not divide, a share out of its range or an unknown name."""
+def depthwise_weights(places: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:
+    """Build the weights `[N,D]` of depthwise pooling: the mean, and noise that keeps the variance of one token."""
+    noise = jax.random.normal(rngs.params(), (places, width), jnp.float32)
+    return nnx.Param(1 / places + noise / places**0.5)
+
+
+def _add_positions(x: Array, positions: Array) -> Array:
+    """Add in float32 and round once, to the dtype of `x`."""
+    return (x.astype(jnp.float32) + positions).astype(x.dtype)
+
+
+def _check_sizes(*, image_size: int, patch: int, num_frames: int, tubelet: int) -> None:
     if image_size % patch:
         raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
     if num_frames % tubelet:
         raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
+
+
+def _check_values(*, patch_dropout: float, pool: str) -> None:
     if not 0 <= patch_dropout < 1:
         raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
     if pool not in POOLS:

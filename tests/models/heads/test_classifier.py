@@ -6,34 +6,13 @@ import numpy as np
 import pytest
 from dual_towers import build_classifier
 from flax import nnx
+from tower_loops import attention_by_loops, dense, f64, norm, randomised
 
 from twinreel.base.errors import UserError
 from twinreel.models.heads.classifier import AttentiveHead, LinearHead
 from twinreel.models.layers.draws import row_keys
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
-
-
-def randomised(module):
-    """Give every parameter a random value, so that zero initial values hide nothing."""
-    rng = np.random.default_rng(0)
-    state = nnx.state(module, nnx.Param)
-    values = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 1, x.shape), jnp.float32), state)
-    nnx.update(module, values)
-    return module
-
-
-def numpy64(param):
-    return np.asarray(param[...], np.float64)
-
-
-def layer_norm64(x, norm):
-    centred = x - x.mean()
-    return centred / np.sqrt((centred**2).mean() + 1e-5) * numpy64(norm.scale) + numpy64(norm.bias)
-
-
-def dense64(x, layer):
-    return x @ numpy64(layer.kernel) + numpy64(layer.bias)
 
 
 def test_linear_head_is_a_dense_layer_on_the_mean():
@@ -43,7 +22,7 @@ def test_linear_head_is_a_dense_layer_on_the_mean():
     got = nnx.jit(lambda h, x, m: h(x, mask=m))(head, tokens, mask)
     for row in range(2):
         real = tokens[row].astype(np.float64)[mask[row]]
-        np.testing.assert_allclose(got[row], dense64(real.mean(0), head.scores), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(got[row], dense(real.mean(0), head.scores), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(head(jnp.asarray(tokens))[0], got[0], rtol=1e-6)
 
 
@@ -52,17 +31,11 @@ def test_attentive_head_against_loops():
     tokens = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
     mask = np.array([[True] * 5, [True, True, False, True, False]])
     got = nnx.jit(lambda h, x, m: h(x, mask=m))(head, tokens, mask)
+    pool = head.pool
     for row in range(2):
-        x = [layer_norm64(t, head.norm_tokens) for t in tokens[row].astype(np.float64)[mask[row]]]
-        query = dense64(numpy64(head.query)[0], head.project_query)
-        key_value = [dense64(t, head.project_key_value) for t in x]
-        pooled = np.zeros(6)
-        for k in range(2):
-            at = slice(3 * k, 3 * k + 3)
-            scores = np.array([query[at] @ kv[:6][at] for kv in key_value]) / np.sqrt(3)
-            weights = np.exp(scores) / np.exp(scores).sum()
-            pooled[at] = sum(w * kv[6:][at] for w, kv in zip(weights, key_value, strict=True))
-        wanted = dense64(layer_norm64(dense64(pooled, head.out), head.norm_pooled), head.scores)
+        x = norm(tokens[row].astype(np.float64)[mask[row]], pool.norm_tokens)
+        pooled = attention_by_loops(f64(pool.query), pool.attention, context=x)[0]
+        wanted = dense(norm(pooled, pool.norm_pooled), head.scores)
         np.testing.assert_allclose(got[row], wanted, rtol=2e-4, atol=2e-4)
 
 
@@ -115,7 +88,7 @@ def test_remat_and_unroll_reach_the_layers():
         rngs=nnx.Rngs(0),
     )
     for blocks in (model.video.space, model.video.time):
-        assert (blocks.remat, blocks.unroll) == ("full", 0)
+        assert (blocks.options.remat, blocks.options.unroll) == ("full", 0)
 
 
 def test_new_head_favours_no_class():

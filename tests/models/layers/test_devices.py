@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tower_loops import norm
+from tower_loops import norm as norm64
+from tower_loops import small_options
 
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.models.layers import attention
-from twinreel.models.layers import basics as layers
+from twinreel.models.layers import norm as layers
 from twinreel.models.layers.attention import Attention
 from twinreel.models.layers.devices import has_flash_kernel, on_gpu, on_one_cpu
 
@@ -72,9 +73,10 @@ def test_layer_norm_on_a_gpu_works_on_one_axis_of_rows_and_computes_the_same(mon
     monkeypatch.setattr(layers, "on_gpu", lambda: True)
     found = outcome(layer, x)
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5), found, wanted)
-    np.testing.assert_allclose(found[0], norm(np.asarray(x, np.float64), layer), atol=1e-5)
+    np.testing.assert_allclose(found[0], norm64(np.asarray(x, np.float64), layer), atol=1e-5)
 
 
+@pytest.mark.parametrize("more", [{}, {"causal": True, "kv_heads": 1, "attention_scale": 0.5}], ids=str)
 @pytest.mark.parametrize(
     ("dtype", "width", "mask", "flash"),
     [
@@ -85,21 +87,22 @@ def test_layer_norm_on_a_gpu_works_on_one_axis_of_rows_and_computes_the_same(mon
         (jnp.float32, 32, False, False),
     ],
 )
-def test_attention_goes_to_the_flash_kernel_where_it_can(monkeypatch, dtype, width, mask, flash):
+def test_attention_goes_to_the_flash_kernel_where_it_can(monkeypatch, dtype, width, mask, flash, more):
     """With jax's own form of the kernel in its place: the same numbers, heads where they belong."""
-    layer = Attention(width, heads=2, tower="video", dtype=dtype, rngs=nnx.Rngs(0))
+    layer = Attention(small_options(width=width, heads=2, dtype=dtype, **more), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 7, width), jnp.float32).astype(dtype)
     seen = jnp.arange(7)[None] < jnp.asarray([[7], [4], [1]]) if mask else None
-    wanted, calls = layer(x, mask=seen), []
+    inputs = attention.AttentionInputs(mask=seen)
+    wanted, calls = layer(x, inputs=inputs), []
     own = jax.nn.dot_product_attention
 
-    def kernel(q, k, v, *, implementation):
+    def kernel(q, k, v, *, implementation, **kind):
         calls.append((q.shape, implementation))
         with jax.numpy_dtype_promotion("standard"):
-            return own(q, k, v, implementation="xla")
+            return own(q, k, v, implementation="xla", **kind)
 
     monkeypatch.setattr(attention, "has_flash_kernel", lambda: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
-    found = layer(x, mask=seen)
+    found = layer(x, inputs=inputs)
     assert calls == ([((3, 7, 2, width // 2), "cudnn")] if flash else [])
     np.testing.assert_allclose(np.asarray(found, np.float32), np.asarray(wanted, np.float32), rtol=2e-2, atol=2e-2)

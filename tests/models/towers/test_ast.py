@@ -51,10 +51,58 @@ def test_equals_a_float64_loop():
     patches = [spectrogram[t : t + 4, f : f + 4].reshape(-1) for t in (0, 4) for f in (0, 4)]
     tokens = dense(np.stack(patches), tower.embed) + np.asarray(tower.position[...])
     for number in range(2):
-        tokens = block_by_loops(tokens, layer_of(tower.blocks, number), heads=2)
+        tokens = block_by_loops(tokens, layer_of(tower.blocks, number))
     wanted = dense(norm(tokens, tower.blocks.norm).mean(0), model.audio_projection)
     got = model.encode_audio(jnp.asarray(audio))[0]
     np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=2e-3, atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def encode():
+    """The embeddings of a tiny model of one seed, from sound and the lengths of its rows."""
+    model = tiny()
+    return jax.jit(lambda audio, lengths: model.encode_audio(audio, lengths=lengths))
+
+
+def test_padding_is_neither_attended_to_nor_averaged_whatever_it_holds(encode):
+    """A sound of one patch in time gives what a tower for its length gives, whether silence or noise follows it."""
+    audio, real = sound(3), 400 + 3 * 160  # four frames: one whole patch
+    alone = tiny(audio_samples=real).encode_audio(jnp.asarray(audio[:, :real]))
+    lengths = jnp.full((3,), real, jnp.int32)
+    for padding in (np.zeros_like(audio), sound(3), np.full_like(audio, 32767)):
+        padded = np.where(np.arange(SAMPLES) < real, audio, padding)
+        np.testing.assert_allclose(encode(jnp.asarray(padded), lengths), alone, atol=2e-6)
+    whole = encode(jnp.asarray(audio), jnp.full((3,), SAMPLES, jnp.int32))
+    np.testing.assert_allclose(whole, encode(jnp.asarray(audio), None), atol=1e-6)
+    assert np.abs(whole - alone).max() > 1e-2
+
+
+def test_rows_of_other_lengths_do_not_matter(encode):
+    """Of one batch: whole, half a patch more than one, a part of a patch, one sample, none, and beyond the end."""
+    audio = jnp.asarray(np.tile(sound(1), (6, 1)))
+    lengths = jnp.asarray([SAMPLES, 400 + 5 * 160, 700, 1, 0, 2 * SAMPLES], jnp.int32)
+    got = np.asarray(encode(audio, lengths))
+    for row in range(6):
+        np.testing.assert_allclose(encode(audio[row : row + 1], lengths[row : row + 1])[0], got[row], atol=2e-6)
+    np.testing.assert_allclose(
+        got[1], encode(audio[:1], jnp.asarray([400 + 3 * 160]))[0], atol=2e-6
+    )  # no whole patch more
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), [1, 1, 1, 1, 0, 1], atol=1e-5)
+    np.testing.assert_allclose(got[5], got[0], atol=1e-6)
+
+
+def test_silent_and_absent_rows_have_finite_embeddings_and_gradients():
+    graph, params = nnx.split(tiny())
+    lengths = jnp.asarray([SAMPLES, 900, 0], jnp.int32)
+
+    @jax.jit
+    def value(params):
+        made = nnx.merge(graph, params).encode_audio(jnp.zeros((3, SAMPLES), jnp.int16), lengths=lengths)
+        return jnp.sum(made[:, 0]), made
+
+    gradient, made = jax.grad(value, has_aux=True)(params)
+    assert np.isfinite(made).all() and not made[2].any()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_rows_are_of_unit_length_in_bfloat16():

@@ -9,11 +9,22 @@ import optax
 import pytest
 from dual_towers import build
 from flax import nnx
-from tower_loops import block_by_loops, dense, gelu, layer_of, norm
+from tower_loops import (
+    attention_by_loops,
+    block_by_loops,
+    blocks_by_loops,
+    dense,
+    f64,
+    gelu,
+    layer_of,
+    norm,
+    randomised,
+)
 
 from twinreel.base.errors import UserError
 from twinreel.cost.flops import count_flops
 from twinreel.models.dual import MAX_SCALE, capped
+from twinreel.models.layers.attention import AttentionInputs
 from twinreel.models.layers.draws import fold, row_keys
 from twinreel.models.layers.remat import POLICIES
 from twinreel.plan.advice import REMAT
@@ -63,10 +74,10 @@ def test_video_tower_equals_a_float64_loop(options):
         patches = [frame[y : y + 8, x : x + 8] for y in (0, 8) for x in (0, 8)]
         embedded = [patch_by_loops(p, tower.embed, stem=options.get("stem", 0)) for p in patches]
         tokens = np.stack(embedded) + np.asarray(tower.space_position[...])
-        tokens = norm(block_by_loops(tokens, layer_of(tower.space, 0), heads=2), tower.space.norm)
+        tokens = norm(block_by_loops(tokens, layer_of(tower.space, 0)), tower.space.norm)
         frames.append(tokens.mean(0) if tower.pool is None else (tokens * np.asarray(tower.pool[...])).sum(0))
     tokens = np.stack(frames) + np.asarray(tower.time_position[...])
-    time = norm(block_by_loops(tokens, layer_of(tower.time, 0), heads=2), tower.time.norm)
+    time = norm(block_by_loops(tokens, layer_of(tower.time, 0)), tower.time.norm)
     wanted = dense(time.mean(0), model.video_projection)
     got = model.encode_video(jnp.asarray(video))[0]
     np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
@@ -86,11 +97,55 @@ def test_text_tower_equals_a_float64_loop_over_the_real_tokens():
     ids, real = np.array([3, 7, 7, 1, 19, 0]), 4
     tower = model.text
     tokens = np.asarray(tower.embedding[...], np.float64)[ids[:real]] + np.asarray(tower.position[...])[:real]
-    out = norm(block_by_loops(tokens, layer_of(tower.blocks, 0), heads=2), tower.blocks.norm).mean(0)
+    out = norm(block_by_loops(tokens, layer_of(tower.blocks, 0)), tower.blocks.norm).mean(0)
     wanted = dense(out, model.text_projection)
     mask = jnp.arange(6)[None] < real
     got = model.encode_text(jnp.asarray(ids, jnp.int32)[None], mask=mask)[0]
     np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("pool", ["cls", "last", "eos", "attention"])
+def test_text_pools_equal_a_float64_loop_over_the_real_tokens(pool, causal):
+    model = randomised(tiny(text={"pool": pool, "causal": causal, "eos_id": 7 if causal else None}))
+    tower, ids, real = model.text, np.array([[3, 7, 7, 1, 19, 0], [3, 9, 2, 9, 7, 19]]), [5, 4]
+    places = {
+        "cls": [0, 0],
+        "last": [4, 3],
+        "eos": [1, 3] if causal else [4, 5],
+    }  # 7 is missing in the second; 19 is largest
+    mask = jnp.arange(6)[None] < jnp.asarray(real)[:, None]
+    if pool == "eos" and not causal:
+        mask, real = jnp.ones((2, 6), bool), [6, 6]
+    got = nnx.jit(lambda tower, text, mask: tower(text, mask=mask))(tower, jnp.asarray(ids, jnp.int32), mask)
+    for row in range(2):
+        tokens = f64(tower.embedding)[ids[row, : real[row]]] + f64(tower.position)[: real[row]]
+        out = blocks_by_loops(tokens, tower.blocks)
+        if pool == "attention":
+            pooler = tower.pooler
+            wanted = attention_by_loops(f64(pooler.query), pooler.attention, context=out)[0]
+        else:
+            wanted = out[places[pool][row]]
+        np.testing.assert_allclose(got[row], wanted, rtol=2e-4, atol=2e-4)
+
+
+def test_a_causal_text_tower_does_not_see_what_follows():
+    model = tiny(text={"causal": True})
+    a, b = jnp.asarray([[1, 2, 3, 4, 5, 6]]), jnp.asarray([[1, 2, 3, 4, 9, 8]])
+    mask = jnp.ones((1, 6), bool)
+    one, other = (model.text.tokens(text, mask=mask) for text in (a, b))
+    np.testing.assert_allclose(one[:, :4], other[:, :4], atol=1e-6)
+    assert not np.allclose(one[:, 4:], other[:, 4:], atol=1e-3)
+
+
+def test_further_options_reach_the_blocks_of_both_stacks():
+    block, noisy = {"norm": "rmsnorm", "layer_scale": 0.1, "drop_path": 0.3}, {"activation": "swiglu", "stem": 4}
+    model = tiny(video=noisy | {"block": block}, text={"block": {"kv_heads": 1}})
+    for blocks in (model.video.space, model.video.time):
+        assert blocks.options.norm == "rmsnorm" and blocks.layers.scale1[...].shape == (1, 12)
+        assert blocks.layers.gate.kernel[...].shape == blocks.layers.up.kernel[...].shape
+    assert model.text.blocks.layers.attention.qkv.kernel[...].shape == (1, 8, 16)  # two queries, a key, a value
+    assert np.isfinite(model.encode_video(jnp.asarray(clips()), keys=row_keys(jax.random.key(0), rows=3))).all()
 
 
 def test_padding_does_not_matter_and_short_batches_fit():
@@ -134,7 +189,7 @@ def test_patch_dropout_encodes_the_kept_patches_only():
     for row, frame in [(0, 0), (2, 3)]:
         seen = embedded[row, frame, np.asarray(kept[row, frame])].astype(np.float64)
         space = model.video.space
-        wanted = norm(block_by_loops(seen, layer_of(space, 0), heads=2), space.norm)
+        wanted = norm(block_by_loops(seen, layer_of(space, 0)), space.norm)
         np.testing.assert_allclose(tokens[row, frame], wanted, rtol=1e-4, atol=1e-5)
     whole = model.encode_video(video, keys=keys, drop_patches=False)
     np.testing.assert_allclose(whole, model.encode_video(video), atol=1e-6)
@@ -221,7 +276,7 @@ def test_layers_start_differently_and_scan_in_order():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8)), jnp.float32)
     wanted = x
     for number in range(3):
-        wanted = layer_of(blocks, number)(wanted, mask=mask)
+        wanted = layer_of(blocks, number)(wanted, inputs=AttentionInputs(mask=mask))
     np.testing.assert_allclose(blocks(x, mask=mask), blocks.norm(wanted), atol=1e-5)
 
 
@@ -282,6 +337,9 @@ def test_momentum_carries_the_scale_over_the_cap_and_the_gradient_brings_it_back
         ({"video": {"heads": 5}}, r"width=12 must divide by heads=5"),
         ({"video": {"activation": "gelo"}}, r"activation 'gelo'; did you mean 'gelu'"),
         ({"video": {"dtype": "bf16"}}, r"dtype 'bf16'"),
+        ({"video": {"pixel_std": (0.5, 0.5, 0)}}, r"pixel_std must be above 0"),
+        ({"video": {"block": {"causal": True}}}, r"field of config\.model\.video\.block 'causal'"),
+        ({"text": {"pool": "eot"}}, r"config\.model\.text\.pool 'eot'; did you mean 'eos'"),
         ({"video": {"widht": 12}}, r"config\.model\.video.*'widht'; did you mean 'width'"),
         ({"text": {"dept": 1}}, r"config\.model\.text.*'dept'; did you mean 'depth'"),
     ],
