@@ -34,7 +34,7 @@ def repair(out: Path, *, shards: Sequence[Shard], before: Sequence[Shard], wante
         reports = _reports(out, shards=shards, files=done["shards"])
         home = out / NAME / RECORDS_VERSION
         lost = {file["name"] for file in done["shards"] if _size(home / file["name"]) != file["bytes"]}
-        again = [shard.name for shard, name, _ in reports if name in lost or shard.name in outdated]
+        again = {shard.name: name or shard.name for shard, name, _ in reports if name in lost or shard.name in outdated}
     except (OSError, ValueError, KeyError, TypeError):
         return []
     if len(again) in (0, len(shards)):
@@ -52,7 +52,7 @@ def repair(out: Path, *, shards: Sequence[Shard], before: Sequence[Shard], wante
     write_whole(work.folder / NAMES, parts=[json.dumps(moved)])
     write_whole(work.folder / SETTINGS, parts=[json.dumps({key: wanted[key] for key in KEPT}, indent=2), "\n"])
     (out / "prepare.json").unlink()
-    return again
+    return list(again.values())
 
 
 def _reports(

@@ -77,7 +77,7 @@ def is_archive(source: PathLike) -> bool:
 
 def _read_list(source: PathLike, *, notes: Notes) -> list[Clip]:
     suffix = suffix_of(file_name(source))
-    if suffix in (".csv", ".tsv") or (suffix == ".jsonl" and is_hub_metadata(source)):
+    if suffix in (".csv", ".tsv") or (file_name(source).lower() == "metadata.jsonl" and is_hub_metadata(source)):
         return read_table(source, notes=notes)
     if suffix in LISTS:
         return read_manifest(source)

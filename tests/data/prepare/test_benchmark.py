@@ -108,7 +108,7 @@ def test_the_same_command_again_does_nothing_and_another_video_is_another_source
     assert "prepared already" in printed
     assert (out / "prepare.json").stat().st_mtime_ns == stamp
     media.write(folder / "videos" / "video8.mp4", media.grey(*range(20, 180, 20)))
-    with pytest.raises(UserError, match="from another source"):
+    with pytest.raises(UserError, match="from another list of clips"):
         run("msrvtt", folder, out)
     whole, _ = run("msrvtt", folder, out, overwrite=True)
     assert counted(whole)["test"] == (3, 3, 3)

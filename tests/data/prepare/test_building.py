@@ -28,7 +28,7 @@ MOMENTS = [
     (("maker", "serialize", 6), 11),  # in the middle of a shard: it is made again, those before it are not
     (("shards", "_sync", 3), 11),  # between the records of a shard and its report
     (("builder", "assemble", 0), 0),  # when all shards are finished
-    (("path", "replace", 14), 0),  # when some of them have got their final names
+    (("path", "replace", 15), 0),  # when some of them have got their final names
     (("assemble", "_describe", 0), 0),  # before TFDS's metadata
     (("assemble", "write_jsonl", 1), 0),  # between clips.jsonl and rejects.jsonl
     (("builder", "end", 0), 0),  # when prepare.json is written
@@ -67,8 +67,9 @@ def run(source, out, **settings):
 
 
 def tree(out):
-    """All files of a folder with their bytes."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    """All files of a folder with their bytes, without inputs.jsonl, which has the times of the inputs."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "inputs.jsonl")
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +276,7 @@ def test_lost_shard_of_a_finished_folder_is_all_that_is_made(source, undisturbed
         file.unlink()
     decoded.clear()
     report, printed = run(source[0], out)
-    assert "damaged, made again: twinreel_clips-train.array_record-00001-of-00002" in printed
+    assert "made again: twinreel_clips-train.array_record-00001-of-00002" in printed
     assert decoded.total() == 4
     assert (report, tree(out)) == (undisturbed[1], undisturbed[0])
 
