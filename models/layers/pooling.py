@@ -51,10 +51,10 @@ def eos_place(
         end of sentence is the last entry.
       mask: True where a token is real. A row without the token ends with its last real token (None: its last one).
     """
+    real = jnp.ones(text.shape, bool) if mask is None else mask
     if eos_id is None:
-        return jnp.argmax(text, axis=1).astype(jnp.int32)
-    found = text == eos_id
-    end = last_place(jnp.ones(text.shape, bool) if mask is None else mask)
+        return jnp.argmax(jnp.where(real, text, -1), axis=1).astype(jnp.int32)
+    found, end = (text == eos_id) & real, last_place(real)
     return jnp.where(jnp.any(found, axis=1), jnp.argmax(found, axis=1).astype(jnp.int32), end)
 
 

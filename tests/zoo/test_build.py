@@ -36,4 +36,4 @@ def test_a_head_makes_a_model_without_text():
     video = {key: value for key, value in VIDEO.items() if key != "family"}
     model = build_classifier(video=video, num_frames=2, num_classes=5, remat="full", unroll=0)
     assert model.head.scores.out_features == 5 and not hasattr(model, "text")
-    assert (model.video.space.remat, model.video.space.unroll) == ("full", 0)
+    assert (model.video.space.options.remat, model.video.space.options.unroll) == ("full", 0)

@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dual_towers import build
 from flax import nnx
 
-from twinreel.models.dual import build
 from twinreel.models.layers import blocks as blocks_module
 from twinreel.models.layers.blocks import Blocks
 from twinreel.models.layers.draws import dropout, row_keys

@@ -337,7 +337,6 @@ def test_momentum_carries_the_scale_over_the_cap_and_the_gradient_brings_it_back
         ({"video": {"heads": 5}}, r"width=12 must divide by heads=5"),
         ({"video": {"activation": "gelo"}}, r"activation 'gelo'; did you mean 'gelu'"),
         ({"video": {"dtype": "bf16"}}, r"dtype 'bf16'"),
-        ({"video": {"pixel_std": (0.5, 0.5, 0)}}, r"pixel_std must be above 0"),
         ({"video": {"block": {"causal": True}}}, r"field of config\.model\.video\.block 'causal'"),
         ({"text": {"pool": "eot"}}, r"config\.model\.text\.pool 'eot'; did you mean 'eos'"),
         ({"video": {"widht": 12}}, r"config\.model\.video.*'widht'; did you mean 'width'"),
