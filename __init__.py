@@ -9,12 +9,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load": "twinreel.encode.encoder",
+    "load": "twinreel.encode.load",
     "Encoder": "twinreel.encode.encoder",
+    "Predictor": "twinreel.encode.predictor",
     "load_config": "twinreel.base.config",
 }
 
-__all__ = ["Encoder", "__version__", "load", "load_config"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["Encoder", "Predictor", "__version__", "load", "load_config"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

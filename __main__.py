@@ -14,6 +14,7 @@ VERBS = {
     "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
+    "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "launch": (
         "launch.launch",

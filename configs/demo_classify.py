@@ -3,7 +3,8 @@
 Lab record
   Sources: attentional pooling of CoCa (Yu et al. 2022, arXiv:2205.01917) as VideoPrism's classifiers use it (Zhao et
     al. 2024, arXiv:2402.13217); the linear probe of CLIP (Radford et al. 2021, arXiv:2103.00020).
-  Command: twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/first_colour
+  Command: twinreel finetune --config demo_classify --init runs/demo/pretrain --data runs/demo/moving_shapes
+      --workdir runs/first_colour
     Seed 0 of the demo, frozen tower, 400 steps, 42 s on two CPU cores: test accuracy 99.0 % (95 % interval 97.7 to
     99.6; chance 9.1 %). The first motion, as label, came to 16.0 % (chance 12.5 %): these towers do not encode it.
   Real clips, 160 train (27 of them held out) and 40 test, fight / no fight, 64 px at 4 frames a second; --init was a
@@ -26,7 +27,9 @@ from twinreel.configs import common
 def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
     """Return the config.
 
-    Fields that are None take the checkpoint's value; `task.labels=()` means the labels of the train split.
+    Fields of `data` and `model.video` that are None take the checkpoint's value; `task.labels=()` means the labels of
+    the train split. Clips are not augmented ("" in `train_sampling` and `train_video`), so the features of the frozen
+    tower are computed once.
 
     Args:
       head: `attentive` (default) or `linear`: `--config demo_classify:linear`.
@@ -45,6 +48,8 @@ def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
         trainable=(),
         holdout=0.15,
         test_split="test",
+        cache_features=True,
+        features_dir="",
     )
     c.data = dict(
         dir=config_dict.placeholder(str),
@@ -52,9 +57,9 @@ def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
         num_frames=config_dict.placeholder(int),
         train_split="train",
         eval_split="val",
-        train_sampling=config_dict.placeholder(str),
+        train_sampling="",
         eval_sampling=config_dict.placeholder(str),
-        train_video=config_dict.placeholder(str),
+        train_video="",
         eval_video=config_dict.placeholder(str),
         audio_seconds=0.0,
         group_size=1,

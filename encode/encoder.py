@@ -1,4 +1,4 @@
-"""`twinreel.load`: any model as an `Encoder` of media files, strings, sound and arrays."""
+"""A dual tower as an `Encoder` of media files, strings, sound and arrays."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -268,8 +268,8 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder:
     located = locate(path)
     if located.spec.heads:
         raise UserError(
-            f"{located.path} is a model with a head ({', '.join(located.spec.heads)}) and has no joint space to encode "
-            "into; `twinreel predict` labels files with it"
+            f"{located.path} is a fine-tuned model with a head ({', '.join(located.spec.heads)}) and has no joint "
+            f"space to encode into; label files with it: `twinreel predict {path} FILE ...`"
         )
     model = load_model(located)
     return Encoder(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)

@@ -1,6 +1,8 @@
-"""`twinreel finetune`: train a downstream head, and the towers if wished, from a pretrained checkpoint."""
+"""`twinreel finetune`: train a downstream head, and the towers if wanted, from a pretrained checkpoint."""
 
 import functools
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,38 +10,39 @@ import ml_collections
 
 from .. import __version__
 from ..base.config import load_config
-from ..base.errors import UserError
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import field_of, section
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flax import nnx
 
     from ..engine.keeping.transfer import Transfer
-    from .task import Setting, Task
+    from ..engine.loop.train import TrainResult
+    from .inherit import Source
+    from .task import Task, TaskContext
 
 DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
 
-  twinreel finetune --config demo_classify --init runs/demo/pretrain --workdir runs/first_colour
+  twinreel finetune --config demo_classify --init runs/demo/pretrain --data runs/demo/moving_shapes \\
+      --workdir runs/first_colour
   twinreel finetune --config demo_classify:linear --init runs/mine --data data/mine --workdir runs/fights \\
       --config.task.labels='("fight","no fight")' --config.task.train_towers=True
 
---init begins a new run at step 0 with the checkpoint's towers; a table says what came of every group of parameters.
-What the config leaves open (frames, sampling, crops, the tower's sizes) and the tokenizer come from the checkpoint.
+A new run begins at step 0 with the checkpoint's towers; a table lists which parameters were loaded, resized or left
+new. The tokenizer comes from the checkpoint, and so does every field of its input that the config leaves open (frames,
+sampling, preprocessing). Clips without a validation split are held out by source file.
 The workdir then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and report/ (index.html, JSON, picture).
-Stop it in any way and run the same command again: it goes on where it was. `twinreel launch` starts several processes
-of it, here or on a cluster."""
+Stop it in any way and run the same command again to resume. `twinreel predict WORKDIR FILE ...` labels new files;
+`twinreel launch` starts several processes, here or on a cluster."""
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="finetune", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--init", required=True, help="the checkpoint to begin with: a workdir or a checkpoint in it")
+    parser.add_argument("--init", required=True, help="the model to begin with: a bundle, a workdir or a checkpoint")
     parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
-    parser.add_argument("--data", default="", help="prepared data set; default config.data.dir, else the checkpoint's")
+    parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
     parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
     parser.add_distributed()
     args, overrides = parser.parse(argv)
@@ -60,8 +63,8 @@ def finetune(
     """Fine-tune a checkpoint for the task of `config.task`; resume if `workdir` holds an unfinished run of it.
 
     Args:
-      config: sections task, data, model, optimizer, mesh, train, and seed; None = as in the checkpoint.
-      init: the pretrained checkpoint; a step folder, a checkpoints folder or a workdir.
+      config: sections task, data, model, optimizer, mesh, train, and seed.
+      init: the pretrained model; a bundle, a step folder, a checkpoints folder or a workdir.
       workdir: folder of this run.
       overwrite_config: go on although the workdir was started with another config.
 
@@ -77,158 +80,173 @@ def finetune(
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
     from ..engine.start.preflight import on_all
-    from .inherit import complete
-    from .task import check_config
+    from .tasks import check_config
+    from .terminal import say, silent
 
     check_config(config.to_dict())
-    say = _say if jax.process_index() == 0 else _silent
-    origin = starting_point(init, workdir=workdir)
-    whole = complete(config.to_dict(), meta=origin["meta"], init={"checkpoint": origin["checkpoint"]})
-    new = not has_checkpoint(workdir)
-    setting, task = on_all(
+    tell = say if jax.process_index() == 0 else silent
+    source, whole, context, task = on_all(
         "data",
-        lambda: open_task(whole, meta=origin["meta"], say=say, new=new),
-        timeout_s=field_of(TrainOptions, whole["train"], field="preflight_timeout"),  # the section is not settled yet
+        lambda: open_task(config.to_dict(), init=init, workdir=workdir, say=tell),
+        timeout_s=field_of(TrainOptions, config.train, field="preflight_timeout"),  # the section is not settled yet
+        same=lambda made: json.dumps([made[1], made[3].objective.spec.to_dict()], sort_keys=True, default=str),
     )
-    weights = Weights(Path(origin["checkpoint"]), task=task)
-    if new:
-        say(weights.plan.table())
+    settled = ml_collections.ConfigDict(settle(whole, task=task))
+    weights = Weights(source, task=task, workdir=workdir, say=tell)
+    cache_features(task, config=settled, weights=weights, workdir=workdir, overwrite=overwrite_config)
     result = train(
         objective=task.objective,
         batches=task.batches,
         workdir=workdir,
-        config=ml_collections.ConfigDict(settle(whole, task=task)),
+        config=settled,
         meta={
-            **task.meta(),
-            "tokenizer": setting.tokenizer.to_meta(),
-            "data": {"prepare": setting.records.options, "name": setting.records.folder.resolve().name},
-            "init": origin,
+            "objective": whole["task"]["name"],
+            "spec": task.objective.spec.to_dict(),
+            "data": {"prepare": context.records.options, "name": context.records.folder.resolve().name},
+            "init": source.to_meta(),
         },
         evaluate=task.evaluate if task.metric else None,
         initialize=weights.fill,
         overwrite_config=overwrite_config,
-        readable=lambda: read_ends(setting.data),
+        readable=lambda: read_ends(context.data),
     )
     if result.reason == "terminated":
-        say(f"stopped at step {result.step}; the same command goes on from there")
+        tell(f"stopped at step {result.step}; run the same command again to resume")
         return None
-    step = use_best(result.model, best=result.best, last=result.step)
-    protocol = {"init": origin["checkpoint"], "ended": result.reason, "steps": result.step, "checkpoint_step": step}
-    return task.report(result.model, out=workdir / "report", protocol={"twinreel": __version__, **protocol})
+    step, why = use_best(result, task=task, keep_best=field_of(TrainOptions, settled.train, field="keep_best"))
+    began = source.origin
+    protocol = {
+        "twinreel": __version__,
+        "init": began["name"] + ("" if began["step"] is None else f", step {began['step']}"),
+        "init_sha256": began["sha256"],
+        "ended": result.reason,
+        "steps": result.step,
+        "checkpoint_step": step,
+        "checkpoint_chosen_by": why,
+    }
+    return task.report(result.model, out=workdir / "report", protocol=protocol)
 
 
 def open_task(
-    config: dict[str, Any], *, meta: dict[str, Any], say: "Callable[[Any], None]", new: bool
-) -> "tuple[Setting, Task]":
-    """Open what `make_setting` opens and build the task on it; `new` = no run has begun in the workdir yet.
+    config: dict[str, Any], *, init: Path, workdir: Path, say: Callable[[Any], None]
+) -> "tuple[Source, dict[str, Any], TaskContext, Task]":
+    """Find the checkpoint, complete the config, open the data and build the task.
 
     Raises:
-      UserError: what the task refuses. In a new run a fault in the data shows here, before anything is written.
+      UserError: a fault in one of them. In a new run a fault in the data shows here, before anything is written.
     """
-    from .task import make_task
+    from ..engine.keeping.checkpoint import FOLDER, steps_in
+    from .inherit import complete, source_of
+    from .tasks import make_task
 
-    setting = make_setting(config, meta=meta, say=say)
-    task = make_task(setting)
-    if new:
+    source, note = source_of(init, workdir=workdir)
+    if note:
+        say(note)
+    whole = complete(config, source=source)
+    context = open_context(whole, source=source, say=say)
+    task = make_task(context)
+    if not steps_in(workdir / FOLDER):
         task.batches(0)  # not read from
-    return setting, task
+    return source, whole, context, task
 
 
-def make_setting(config: dict[str, Any], *, meta: dict[str, Any], say: "Callable[[Any], None]") -> "Setting":
+def open_context(config: dict[str, Any], *, source: "Source", say: Callable[[Any], None]) -> "TaskContext":
     """Open the data, the tokenizer and the devices of a run; warn where clips are shown unlike in pretraining.
 
     Args:
       config: the completed config.
-      meta: the checkpoint's meta.
+      source: the checkpoint.
       say: prints a line for the user.
     """
     from ..data.batches.records import Records
     from ..data.options import DataOptions
     from ..data.text.tokenizer import tokenizer_from_meta
     from ..engine.sharding.mesh import make_mesh
-    from .inherit import mismatches
-    from .task import Setting
+    from .inherit import mismatches, model_changes, run_spec
+    from .task import TaskContext
 
-    data = DataOptions.of(config["data"])
+    data, model = DataOptions.of(config["data"]), model_changes(config)
     records = Records(data.feed.dir, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
     rows = records.rows(data.feed.train_split) if data.feed.train_split in records.splits else []
-    for warning in mismatches(config, meta=meta, prepare=records.options, rows=rows):
+    for warning in mismatches(data, source=source, prepare=records.options, rows=rows):
         say(f"warning: {warning}")
-    return Setting(
+    return TaskContext(
         config=config,
         data=data,
         records=records,
-        tokenizer=tokenizer_from_meta(meta["tokenizer"]),
+        tokenizer=tokenizer_from_meta(dict(source.spec.tokenizer)),
+        spec=run_spec(source, model=model, data=data, prepare=records.options, seed=config["seed"]),
+        layers={"remat": model.remat, "unroll": model.unroll},
         mesh=section(make_mesh, config["mesh"], name="mesh"),
         say=say,
     )
 
 
-def has_checkpoint(workdir: Path) -> bool:
-    """Tell whether a run has begun in `workdir`, so that it will be resumed."""
-    from ..engine.keeping.checkpoint import FOLDER, steps_in
-
-    return bool(steps_in(workdir / FOLDER))
-
-
-def starting_point(init: Path, *, workdir: Path) -> dict[str, Any]:
-    """Return the checkpoint to begin with and what is needed of its meta: {"checkpoint", "meta"}.
-
-    For a run that has begun in `workdir` this is the one that it began with, which its own checkpoints remember: the
-    pretraining in `init` may have gone on, or cleared it away.
-
-    Raises:
-      UserError: no readable checkpoint.
-    """
-    from ..engine.keeping import checkpoint
-
-    if has_checkpoint(workdir):
-        own = checkpoint.read_meta(workdir)
-        origin = own.get("init")
-        if origin is not None and Path(origin["checkpoint"]).is_relative_to(init.absolute()):
-            return origin
-    start = checkpoint.resolve(init)
-    meta = checkpoint.read_meta(start)
-    for key in ("config", "tokenizer"):
-        if key not in meta:
-            raise UserError(
-                f"the meta of {start} has no {key!r}, so its towers cannot be built; give a checkpoint of "
-                "`twinreel pretrain`"
-            )
-    return {
-        "checkpoint": str(start),
-        "meta": {key: meta[key] for key in ("config", "tokenizer", "data") if key in meta},
-    }
-
-
 class Weights:
     """The parameters that a task takes over from a checkpoint; read when they are first needed."""
 
-    def __init__(self, checkpoint: Path, *, task: "Task"):
-        self._checkpoint, self._task = checkpoint, task
+    def __init__(self, source: "Source", *, task: "Task", workdir: Path, say: Callable[[Any], None]):
+        self._source, self._task, self._workdir, self._say = source, task, workdir, say
 
     @functools.cached_property
     def plan(self) -> "Transfer":
-        """What comes of each parameter.
+        """What becomes of each parameter; its table is printed.
 
         Raises:
           UserError: parameters that do not fit, with a table.
         """
         from flax import nnx
 
-        from ..engine.keeping.checkpoint import read_params
-        from ..engine.keeping.transfer import plan_transfer, shapes
+        from ..engine.keeping.init_from import InitFrom
 
-        model = nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0)))
-        return plan_transfer(
-            read_params(self._checkpoint), target=shapes(model), parts=self._task.parts, name=str(self._checkpoint)
-        )
+        located = self._source.located
+        assert located is not None, "a resumed run reads its own checkpoints"
+        init = InitFrom(checkpoint=located.path, parts=self._task.parts, read=lambda _: located.params(), parts_flag="")
+        plan = init.plan(nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0))))
+        self._say(plan.table())
+        return plan
 
     def fill(self, model: "nnx.Module") -> None:
         """Fill the task's parts of a fresh model, in place."""
         from ..engine.keeping.transfer import fill
 
         fill(model, values=self.plan.values)
+
+    def model(self) -> "nnx.Module":
+        """Build the model as the run begins, or as its newest checkpoint has it."""
+        from flax import nnx
+
+        from ..engine.keeping.checkpoint import FOLDER, restore_model, steps_in
+
+        model = self._task.objective.init(nnx.Rngs(0))
+        if steps_in(self._workdir / FOLDER):
+            restore_model(self._workdir, model=model)
+        else:
+            self.fill(model)
+        return model
+
+
+def cache_features(
+    task: "Task", *, config: ml_collections.ConfigDict, weights: Weights, workdir: Path, overwrite: bool
+) -> None:
+    """Compute what a frozen tower makes of the clips once, if `config.task.cache_features` and nothing is random."""
+    from ..engine.loop.options import TrainOptions
+    from ..engine.loop.workdir import check_workdir
+    from ..engine.optimizer.optimizer import make_optimizer
+
+    if not (task.objective.frozen and task.options.cache_features):
+        return
+    # Faults that the train loop would name only after the computation.
+    options = section(TrainOptions, config.train, name="train")
+    section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
+    check_workdir(workdir, config=config, overwrite=overwrite)
+    named = task.options.features_dir
+    task.feed.cache(
+        train=task.trained_on(),
+        evaluated=task.evaluated_on(),
+        model=weights.model,
+        folder=Path(named) if named else workdir / "features",
+    )
 
 
 def settle(config: dict[str, Any], *, task: "Task") -> dict[str, Any]:
@@ -244,21 +262,25 @@ def settle(config: dict[str, Any], *, task: "Task") -> dict[str, Any]:
     return {**config, "task": task.settled(), "train": train}
 
 
-def use_best(model: "nnx.Module", *, best: dict[str, Any] | None, last: int) -> int:
-    """Fill `model` with the best checkpoint's parameters, in place; return its step, or `last` without one."""
+def use_best(result: "TrainResult", *, task: "Task", keep_best: int) -> tuple[int, str]:
+    """Fill the model with the best checkpoint's parameters, in place, if there is one.
+
+    Returns:
+      The step of the parameters, and how it was chosen, for the protocol.
+    """
     from ..engine.keeping.checkpoint import restore_model
 
-    if best is None or best["checkpoint"] is None:
-        return last
-    restore_model(best["checkpoint"], model=model)
-    return best["step"]
-
-
-def _say(what: Any) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(what)
-
-
-def _silent(what: Any) -> None:
-    del what
+    best, last = result.best, result.step
+    if not task.metric:
+        return last, "last step (no validation clips)"
+    if best is None:
+        return last, "last step (no evaluation of it gave a finite number)"
+    name = best["metric"].removeprefix("val/")
+    if best["checkpoint"] is None and best["step"] != last:
+        return last, (
+            f"last step (config.train.keep_best={keep_best} kept no checkpoint of step {best['step']}, which had the "
+            f"best {name} on {task.validated_on})"
+        )
+    if best["checkpoint"] is not None:
+        restore_model(best["checkpoint"], model=result.model)
+    return best["step"], f"best {name} on {task.validated_on}"

@@ -1,7 +1,6 @@
-"""What fine-tuning needs to know of a downstream task, and the table of tasks."""
+"""The interface between fine-tuning and a downstream task."""
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,24 +8,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from flax import nnx
 
-from ..base.errors import UserError, unknown
+from ..base.errors import UserError
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ..data.batches.records import Records
+    from ..data.batches.targets import Targets
     from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
-    from ..engine.step.objective import Objective
-
-TASKS = {
-    "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),
-}
-"""`config.task.name` -> (module of this folder with `make(setting) -> Task`, what it is)."""
+    from ..zoo.spec import ModelSpec
+    from .clips import LabelledClips
+    from .feed import Feed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
+class TaskContext:
     """What every task is made from.
 
     Attributes:
@@ -34,6 +31,8 @@ class Setting:
       data: `config.data`.
       records: the prepared data set.
       tokenizer: that of the checkpoint.
+      spec: the checkpoint's towers with the run's changes, the run's input, no heads yet.
+      layers: `remat` and `unroll` of `config.model`, arguments of `zoo.build.build`.
       mesh: the devices of the run.
       say: prints a line (or a rich table) for the user, on the first process only.
     """
@@ -42,15 +41,96 @@ class Setting:
     data: "DataOptions"
     records: "Records"
     tokenizer: "Tokenizer"
+    spec: "ModelSpec"
+    layers: Mapping[str, Any]
     mesh: "Mesh"
     say: Callable[[Any], None]
+
+    def tower_spec(self, *sides: str) -> "ModelSpec":
+        """Return the spec with these towers only.
+
+        Raises:
+          UserError: the checkpoint lacks one of them.
+        """
+        for side in sides:
+            if side not in self.spec.towers:
+                raise UserError(
+                    f"config.task.name={self.config['task']['name']!r} needs a {side} tower, and the checkpoint has "
+                    f"none (it has: {', '.join(self.spec.towers)}); give --init another one"
+                )
+        return self.spec.replace(towers={side: self.spec.towers[side] for side in sides})
+
+    def protocol(self, clips: "LabelledClips") -> dict[str, Any]:
+        """Return how clips are chosen and shown, for a report on them."""
+        rows, shown = self.records.rows(clips.split), self.data.input
+        return {
+            "dataset": self.records.folder.resolve().name,
+            "split": clips.split,
+            "clips": len(clips),
+            "clips_without_a_listed_label": len(rows) - len(clips),
+            "classes": len(clips.labels),
+            "frames": shown.num_frames,
+            "sampling": shown.eval_sampling,
+            "preprocessing": shown.eval_video,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TowerOptions:
+    """The fields of `config.task` that decide what is trained besides the head.
+
+    Attributes:
+      train_towers: train the towers too; False = the head alone, on frozen features.
+      trainable: regexes found in the parameter paths that are trained besides the head, for a tower that is open in
+        part (`^video/time/`); overrides `train_towers`.
+      cache_features: compute the features of frozen towers once per clip and keep them on disk, wherever clips are
+        shown without augmentation; the results are the same.
+      features_dir: folder for them, which several runs may share; "" = `features/` in the workdir.
+    """
+
+    train_towers: bool = False
+    trainable: tuple[str, ...] = ()
+    cache_features: bool = True
+    features_dir: str = ""
+
+
+class TaskObjective(Protocol):
+    """An `engine.step.objective.Objective` that knows the spec of its model."""
+
+    @property
+    def spec(self) -> "ModelSpec":
+        """What `init` builds: towers, input, heads."""
+        ...
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """See `engine.step.objective.Objective`."""
+        ...
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no parameter of the towers is trained, so that their features can be computed once."""
+        ...
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """See `engine.step.objective.Objective`."""
+        ...
+
+    def loss(self, model: Any, batch: Any, *, rngs: nnx.Rngs) -> tuple[Any, dict[str, Any]]:
+        """See `engine.step.objective.Objective`; where the tower is frozen a batch may hold `tokens` for `video`."""
+        ...
 
 
 class Task(Protocol):
     """A downstream task; `finetune.finetune` knows nothing else of it."""
 
     @property
-    def objective(self) -> "Objective":
+    def options(self) -> TowerOptions:
+        """`config.task`; a subclass of `TowerOptions`."""
+        ...
+
+    @property
+    def objective(self) -> TaskObjective:
         """The model (towers and head), its loss and which of its parameters are trained."""
         ...
 
@@ -60,12 +140,35 @@ class Task(Protocol):
         ...
 
     @property
+    def targets(self) -> "Targets | None":
+        """What the task needs of a batch besides clip and label, such as windows, questions or spans."""
+        ...
+
+    @property
+    def feed(self) -> "Feed":
+        """Where its batches come from."""
+        ...
+
+    @property
     def metric(self) -> str:
         """The result of `evaluate` by which the best checkpoint is chosen; "" where there is nothing to evaluate on."""
         ...
 
+    @property
+    def validated_on(self) -> str:
+        """Describes the validation clips, for the protocol; "" without any."""
+        ...
+
+    def trained_on(self) -> "LabelledClips":
+        """Return the clips that are trained on."""
+        ...
+
+    def evaluated_on(self) -> "list[LabelledClips]":
+        """Return the sets of clips that are evaluated, during training or for the report."""
+        ...
+
     def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Return the endless train batches from this step on."""
+        """Return the endless train batches from this step on: the towers' input and the targets."""
         ...
 
     def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
@@ -73,34 +176,9 @@ class Task(Protocol):
         ...
 
     def settled(self) -> dict[str, Any]:
-        """Return `config.task` with what the data decided (the label set, for example), so that a run remembers it."""
-        ...
-
-    def meta(self) -> dict[str, Any]:
-        """Return what a checkpoint of this task must hold besides the common things; has the key `objective`."""
+        """Return `config.task` with the values that the data determined (such as the label set), for `config.json`."""
         ...
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the chosen model on the test split, write the report into `out`, print its table, return its JSON."""
         ...
-
-
-def make_task(setting: Setting) -> Task:
-    """Build the task that `config.task.name` names.
-
-    Raises:
-      UserError: no such task (the nearest is named), or what the task itself refuses.
-    """
-    name = setting.config["task"]["name"]
-    if name not in TASKS:
-        raise unknown("task in config.task.name:", name, TASKS)
-    return importlib.import_module(f".{TASKS[name][0]}", __package__).make(setting)
-
-
-def check_config(config: Mapping[str, Any]) -> None:
-    """Raise UserError unless the config is one for fine-tuning: it has a section `task` with a name."""
-    if "name" not in (config.get("task") or {}):
-        raise UserError(
-            "this config has no section `task` with a name, so it is none for fine-tuning; "
-            f"give one such as demo_classify (tasks: {', '.join(TASKS)})"
-        )

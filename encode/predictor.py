@@ -1,0 +1,225 @@
+"""A model with a head as a labeller of media files and arrays."""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float64, UInt8
+
+from ..base.errors import UserError
+from ..engine.sharding.mesh import make_mesh, put_batch
+from ..zoo.load import Located, load_model
+from ..zoo.spec import ModelSpec
+from .files import frames_of_files
+from .rows import Rows, padded, placed_on, rounded_up, shares
+
+Probabilities = Float64[np.ndarray, "n classes"]
+
+
+class Predictor:
+    """A classifier: a video tower with a head, and the input of both.
+
+    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls;
+    each decodes and places its share, and all get all results.
+
+    Attributes:
+      spec: what the model is; `spec.input` says how its input is made.
+      labels: names of the classes, in the order of the scores.
+      mesh: the devices that compute.
+      source: where the model was loaded from; "" of one in memory.
+      meta: of the checkpoint that it comes from; {} of a bundle.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        model: nnx.Module,
+        mesh: Mesh | None = None,
+        source: str = "",
+        meta: Mapping[str, Any] | None = None,
+    ):
+        """Put a model on the devices.
+
+        Args:
+          spec: what it is; has the head "classify".
+          model: tower and head; parameters that lie on `mesh` already stay where they are.
+          mesh: None = all devices, each with all parameters.
+          source: where it comes from.
+          meta: of its checkpoint.
+
+        Raises:
+          UserError: the model has another head.
+        """
+        if "classify" not in spec.heads:
+            raise UserError(f"the model of {source or 'this spec'} has no head 'classify' (heads: {list(spec.heads)})")
+        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        self.labels: tuple[str, ...] = tuple(spec.heads["classify"]["labels"])
+        self.mesh = mesh or make_mesh()
+        self._graph, state = nnx.split(model)
+        self._state = placed_on(self.mesh, state)
+
+    def predict(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        batch_size: int = 16,
+        windows: int = 1,
+        workers: int = 0,
+        progress: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Decode and classify media files, with the model's own sampling and preprocessing.
+
+        Args:
+          paths: n files of any format that PyAV decodes.
+          batch_size: how many at a time.
+          windows: windows of each file, evenly spread; their probabilities are averaged, as those of several views.
+          workers: processes that decode; 0 = one per core.
+          progress: draw a progress bar on standard error.
+
+        Returns:
+          For each file `{"path", "label", "probability", "probabilities"}`: the most probable class, its probability
+          (0..1), and those of all classes, the most probable first.
+
+        Raises:
+          UserError: a file that does not exist or cannot be decoded; names it and the reason.
+        """
+        if isinstance(paths, (str, Path)):
+            raise UserError(f"predict wants a list, got one; write predict([{str(paths)!r}])")
+        files = [Path(path) for path in paths]
+        size = self._rounded(batch_size, total=len(files))
+        parts = frames_of_files(
+            self.spec.input, files, batch_size=size, windows=windows, workers=workers, progress=progress
+        )
+        found = self._joined([self._collect(part, size=size) for part in parts], total=len(files))
+        return [{"path": str(path), **self.named(row)} for path, row in zip(files, found, strict=True)]
+
+    def predict_arrays(self, video: UInt8[np.ndarray, "n T H W 3"], *, batch_size: int = 32) -> Probabilities:
+        """Classify frames that are preprocessed already.
+
+        Args:
+          video: uint8 RGB [n,T,H,W,3] of the model's own T, H and W; or [n,V,T,H,W,3] of V views, whose probabilities
+            are averaged.
+          batch_size: how many at a time.
+
+        Returns:
+          float64 [n,classes], rows sum to 1.
+
+        Raises:
+          UserError: another dtype or number of axes, or channels that do not come last.
+        """
+        video = np.asarray(video)
+        if video.dtype != np.uint8 or video.ndim not in (5, 6) or video.shape[-1] != 3:
+            raise UserError(
+                f"video of dtype {video.dtype} and shape {video.shape}; wanted uint8 pixels 0..255 of shape [n,T,H,W,3]"
+                " (channels last)"
+            )
+        size = self._rounded(batch_size, total=len(video))
+        parts = [video[own] for _, own in shares(len(video), batch_size=size)]
+        return self._joined([self._collect(part, size=size) for part in parts], total=len(video))
+
+    def predict_local(self, rows: Rows) -> Rows:
+        """Classify one global batch of which each process gives its own rows; all processes must call it.
+
+        Args:
+          rows: this process's rows, equally many on each process: `video` as in `predict_arrays`, or `tokens` [b,T,D]
+            of a frozen tower (or [b,V,T,D]); and anything else.
+
+        Returns:
+          `probability` float64 [B,classes], `views` int32 [B] (how many were averaged) and the other arrays, of all
+          rows, on every process.
+        """
+        rest = dict(rows)
+        key = "tokens" if "tokens" in rest else "video"
+        given = rest.pop(key)
+        views = given if given.ndim == {"video": 6, "tokens": 4}[key] else given[:, None]
+        found: Rows = {}
+        mean: np.ndarray = np.zeros(())
+        for v in range(views.shape[1]):  # one view at a time: it compiles for one shape
+            found = apply_to_rows(
+                self._graph,
+                self._state,
+                {key: np.ascontiguousarray(views[:, v]), **rest},
+                function=_logits,
+                mesh=self.mesh,
+            )
+            mean = mean + _softmax(found.pop("logits")) / views.shape[1]
+        return {**found, "probability": mean, "views": np.full(len(mean), views.shape[1], np.int32)}
+
+    def named(self, probability: Float64[np.ndarray, "classes"]) -> dict[str, Any]:
+        """Return `{"label", "probability", "probabilities"}` of one clip; see `predict`."""
+        order = np.argsort(-probability, kind="stable")
+        shown = {self.labels[i]: float(probability[i]) for i in order}
+        label = self.labels[order[0]]
+        return {"label": label, "probability": shown[label], "probabilities": shown}
+
+    def _collect(self, part: np.ndarray, *, size: int) -> Probabilities:
+        """Classify a global batch of `size` rows of which `part` holds this process's, as far as there are any."""
+        return self.predict_local({"video": padded(part, size=size // jax.process_count())})["probability"]
+
+    def _joined(self, found: list[Probabilities], *, total: int) -> Probabilities:
+        return np.concatenate([*found, np.zeros((0, len(self.labels)))])[:total]
+
+    def _rounded(self, batch_size: int, *, total: int) -> int:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1")
+        return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
+
+
+def load_predictor(located: Located, *, mesh: Mesh | None = None) -> Predictor:
+    """Build the model of a spec with a head; fill in its parameters.
+
+    Raises:
+      UserError: parameters that do not fit, or another head than "classify".
+    """
+    model = load_model(located)
+    return Predictor(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
+
+
+def apply_to_rows(
+    graph: nnx.GraphDef,
+    state: nnx.State,
+    rows: Rows,
+    *,
+    function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]],
+    mesh: Mesh,
+) -> Rows:
+    """Call a function of a model and the rows of a global batch; each device computes its share.
+
+    Args:
+      graph: the model's structure.
+      state: its parameters, wherever they lie on the mesh.
+      rows: this process's rows, equally many on each process; all processes must call.
+      function: (model, rows) -> arrays with one entry per row; a function of a module, for which it compiles once.
+      mesh: the devices.
+
+    Returns:
+      What `function` returns, of all rows, on every process.
+    """
+    placed = put_batch(rows, mesh=mesh)
+    found = _apply(state, placed, graph=graph, function=function, mesh=mesh)
+    return {key: np.asarray(value.addressable_data(0)) for key, value in found.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "function", "mesh"))
+def _apply(
+    state: nnx.State, rows: dict[str, jax.Array], *, graph: nnx.GraphDef, function: Callable[..., Any], mesh: Mesh
+) -> dict[str, jax.Array]:
+    found = function(nnx.merge(graph, state), rows)
+    return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
+
+
+def _logits(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    rest = dict(rows)
+    logits = model.score(rest.pop("tokens")) if "tokens" in rest else model(rest.pop("video"))
+    return {"logits": logits, **rest}
+
+
+def _softmax(logits: np.ndarray) -> Probabilities:
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)

@@ -1,0 +1,45 @@
+"""What the objectives of tasks share: a model with a head, of which the towers may be frozen."""
+
+from typing import Any
+
+from flax import nnx
+
+from ..engine.keeping.transfer import shapes
+from ..engine.step.state import trained_paths, without_frozen
+from ..zoo.build import build
+from ..zoo.spec import ModelSpec
+from .task import TaskContext, TowerOptions
+
+
+class HeadObjective:
+    """The part of an objective for `engine.loop.train` that does not depend on the loss.
+
+    Attributes:
+      spec: of the model.
+      trainable: regexes over parameter paths.
+      frozen: whether no parameter of the towers is trained.
+    """
+
+    def __init__(self, *, spec: ModelSpec, options: TowerOptions, context: TaskContext):
+        """Describe the model; nothing is allocated until `init`.
+
+        Args:
+          spec: of the model, with its head.
+          options: `config.task`.
+          context: of the run.
+
+        Raises:
+          UserError: a regex of `config.task.trainable` or `config.optimizer.frozen` that matches no parameter, or sizes
+            that do not fit.
+        """
+        self.spec, self._layers = spec, dict(context.layers)
+        towers = options.trainable or (tuple(f"^{side}/" for side in spec.towers) if options.train_towers else ())
+        self.trainable: tuple[str, ...] = ("^head/", *towers)
+        params = shapes(nnx.eval_shape(lambda: self.init(nnx.Rngs(0))))
+        frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
+        trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)
+        self.frozen = not any(path.split("/")[0] in spec.towers for path in trained)
+
+    def init(self, rngs: nnx.Rngs) -> Any:
+        """Build the model with fresh parameters; those of the towers are filled in from the checkpoint afterwards."""
+        return build(self.spec, rngs=rngs, **self._layers)

@@ -1,0 +1,34 @@
+"""The downstream tasks, one module each: a table from `config.task.name` to the module."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from ...base.errors import UserError, unknown
+from ..task import Task, TaskContext
+
+TASKS = {
+    "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),
+}
+"""`config.task.name` -> (module of this folder with `make(context) -> Task`, description)."""
+
+
+def make_task(context: TaskContext) -> Task:
+    """Build the task that `config.task.name` names.
+
+    Raises:
+      UserError: no such task (the nearest is named), or an error of the task itself.
+    """
+    name = context.config["task"]["name"]
+    if name not in TASKS:
+        raise unknown("task in config.task.name:", name, TASKS)
+    return importlib.import_module(f".{TASKS[name][0]}", __package__).make(context)
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise UserError unless the config is one for fine-tuning: it has a section `task` with a name."""
+    if "name" not in (config.get("task") or {}):
+        raise UserError(
+            "this config has no section `task` with a name, so it is not one for fine-tuning; "
+            f"use one such as demo_classify (tasks: {', '.join(TASKS)})"
+        )

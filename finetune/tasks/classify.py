@@ -1,0 +1,159 @@
+"""Classification: a video tower with a head, one label per clip."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ...base.errors import UserError
+from ...base.section import section
+from ...encode.predictor import Predictor
+from ...engine.sharding.mesh import check_batch_size
+from ...losses.classification import softmax_cross_entropy
+from ...models.heads.classifier import Classifier
+from ...models.layers.draws import row_keys
+from ...models.shapes import Scalar
+from ...zoo.spec import ModelSpec
+from ..clips import LabelledClips
+from ..feed import Feed
+from ..objective import HeadObjective
+from ..pictures import write_thumbnails
+from ..predictions import Predictions, predict_clips
+from ..report import classification_report, write_report
+from ..splits import LabelOptions, choose_splits
+from ..task import TaskContext, TowerOptions
+from ..terminal import print_classification
+
+PICTURES = 12
+"""How many mistakes the report shows as thumbnails."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(LabelOptions, TowerOptions):
+    """`config.task` for classification; the fields of both bases belong to it.
+
+    Attributes:
+      name: "classify".
+      head: a name of `models.heads.classifier.HEADS`.
+      heads: attention heads of the attentive head; divides the width of the video tower.
+      dropout: rate before the last layer.
+      label_smoothing: share of the target that is spread over all classes, 0 to below 1.
+    """
+
+    name: str = "classify"
+    head: str = "attentive"
+    heads: int = 4
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")
+
+
+class ClassifyObjective(HeadObjective):
+    """Cross-entropy over the classes."""
+
+    def __init__(self, *, spec: ModelSpec, options: ClassifyOptions, context: TaskContext):
+        """Describe the model and the loss; see `objective.HeadObjective`."""
+        super().__init__(spec=spec, options=options, context=context)
+        self._label_smoothing = options.label_smoothing
+
+    def loss(
+        self, model: Classifier, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """Return the cross-entropy in nats over the rows that take part, and their accuracy (0..1)."""
+        keys = None if rngs is None else row_keys(rngs(), rows=batch["label"].shape[0])
+        if "tokens" in batch:
+            logits = model.score(batch["tokens"], keys=keys)
+        else:
+            logits = model(batch["video"], keys=keys, frozen=self.frozen)
+        return softmax_cross_entropy(
+            logits=logits,
+            label=batch["label"],
+            valid=batch["valid"],
+            label_smoothing=self._label_smoothing,
+        )
+
+
+class Classify:
+    """The task `classify`; see `task.Task`."""
+
+    parts = ("video/.*",)
+    targets = None
+
+    def __init__(self, context: TaskContext):
+        """Choose classes and clips; reads `clips.jsonl` but no record."""
+        self._context, self.feed = context, Feed(context)
+        self.options = options = section(ClassifyOptions, context.config["task"], name="task")
+        check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
+        self.splits = choose_splits(context, options=options)
+        head = {"kind": options.head, "labels": list(self.splits.labels), "dropout": options.dropout}
+        head |= {"heads": options.heads} if options.head == "attentive" else {}
+        spec = context.tower_spec("video").replace(heads={"classify": head})
+        self.objective = ClassifyObjective(spec=spec, options=options, context=context)
+
+    @property
+    def metric(self) -> str:
+        """Validation accuracy, if there is anything to validate on."""
+        return "val/accuracy" if self.splits.validation is not None else ""
+
+    @property
+    def validated_on(self) -> str:
+        """Describes the validation clips."""
+        return self.splits.validated_on
+
+    def trained_on(self) -> LabelledClips:
+        """Return the clips that are trained on."""
+        return self.splits.train
+
+    def evaluated_on(self) -> list[LabelledClips]:
+        """Return the validation clips, if any, and those of the report."""
+        return self.splits.sets()
+
+    def settled(self) -> dict[str, Any]:
+        """Return `config.task` with the classes that the data gave."""
+        return dataclasses.asdict(self.options) | {"labels": self.splits.labels}
+
+    def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Return this process's rows of the train batches; see `feed.Feed.train`."""
+        return self.feed.train(self.splits.train, start_step=start_step)
+
+    def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
+        """Return `val/loss` (nats, not smoothed), `val/accuracy` and `val/balanced_accuracy` (0..1)."""
+        del step
+        assert self.splits.validation is not None
+        return self._predict(model, clips=self.splits.validation).results(prefix="val/")
+
+    def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
+        """Measure the model on the test split (or on the validation clips), write the report, print its table."""
+        clips, records = self.splits.report, self._context.records
+        rows = records.rows(clips.split)
+        found = self._predict(model, clips=clips, progress=True)
+        names = [rows[i]["clip_id"] for i in found.index.tolist()]
+        report = classification_report(found.probability, label=found.label, labels=self.splits.labels, clip_ids=names)
+        whole = protocol | self._context.protocol(clips) | {"views": found.views, "head": self.options.head}
+        whole |= {"trained": list(self.objective.trainable)}
+        if jax.process_index() == 0:
+            place = dict(zip(names, found.index.tolist(), strict=True))
+            shown = {clip["clip_id"]: place[clip["clip_id"]] for clip in report["mistakes"][:PICTURES]}
+            pictures = write_thumbnails(out / "clips", records=records, split=clips.split, clips=shown)
+            title = f"{whole['dataset']} · {clips.split}"
+            page = write_report(report, out=out, title=title, protocol=whole, pictures=pictures)
+            print_classification(report, page=page)
+        return {"protocol": whole, **report}
+
+    def _predict(self, model: nnx.Module, *, clips: LabelledClips, progress: bool = False) -> Predictions:
+        predictor = Predictor(spec=self.objective.spec, model=model, mesh=self._context.mesh)
+        return predict_clips(predictor, clips=clips, feed=self.feed, progress=progress)
+
+
+def make(context: TaskContext) -> Classify:
+    """Build the task."""
+    return Classify(context)
