@@ -23,7 +23,7 @@ from .clips import LabelledClips
 
 if TYPE_CHECKING:
     from ..data.options import DataOptions
-    from .task import TaskContext
+    from .context import TaskContext
 
 VERSION = 1
 """Of the files."""

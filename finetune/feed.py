@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..data.batches.targets import Targets
     from ..data.options import DataOptions
-    from .task import TaskContext
+    from .context import TaskContext
 
 Batch = dict[str, np.ndarray]
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from ..engine.keeping.transfer import Transfer
     from ..engine.loop.train import TrainResult
+    from .context import TaskContext
     from .inherit import Source
-    from .task import Task, TaskContext
+    from .task import Task
 
 DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
 
@@ -162,8 +163,8 @@ def open_context(config: dict[str, Any], *, source: "Source", say: Callable[[Any
     from ..data.options import DataOptions
     from ..data.text.tokenizer import tokenizer_from_meta
     from ..engine.sharding.mesh import make_mesh
+    from .context import TaskContext
     from .inherit import mismatches, model_changes, run_spec
-    from .task import TaskContext
 
     data, model = DataOptions.of(config["data"]), model_changes(config)
     records = Records(data.feed.dir, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)

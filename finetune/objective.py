@@ -8,7 +8,8 @@ from ..engine.keeping.transfer import shapes
 from ..engine.step.state import trained_paths, without_frozen
 from ..zoo.build import build
 from ..zoo.spec import ModelSpec
-from .task import TaskContext, TowerOptions
+from .context import TaskContext
+from .task import TowerOptions
 
 
 class HeadObjective:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..base.errors import UserError, unknown
 from .clips import LabelledClips, Row, hold_out, label_set, labelled_clips, shared_files
-from .task import TaskContext
+from .context import TaskContext
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

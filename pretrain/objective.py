@@ -180,7 +180,7 @@ class Contrastive:
 
         Args:
           model: what `init` built.
-          batch: of design §2.4; text may be [B,C,L] for MIL-NCE.
+          batch: of `data.batches.pipeline`; text may be [B,C,L] for MIL-NCE.
           rngs: the step's; None = no dropout and no patch dropout.
           phase: of `phase`.
         """

@@ -1,4 +1,4 @@
-"""The floors of the house: which folder may import which, and what may be imported at all (design, section 1)."""
+"""The floors of the house: which folder may import which, and what may be imported at all (docs/architecture.md)."""
 
 import ast
 from pathlib import Path
@@ -136,3 +136,18 @@ def test_nothing_loads_a_pickle():
     for path in PACKAGE:
         text = path.read_text(encoding="utf-8")
         assert "import pickle" not in text and "pickle.load" not in text and "allow_pickle=True" not in text, path
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside functions and for the type checker count, too."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE}
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = [*name.split(".")[: -node.level], *(node.module.split(".") if node.module else [])]
+                wanted = [".".join(base), *(".".join([*base, alias.name]) for alias in node.names)]
+                graph[name] |= {target for target in wanted if target in modules and target != name}
+    while leaves := [name for name, targets in graph.items() if not targets]:
+        graph = {name: targets - set(leaves) for name, targets in graph.items() if name not in leaves}
+    assert not graph, f"these files import each other: {graph}"

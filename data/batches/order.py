@@ -1,4 +1,4 @@
-"""Which record stands where: arithmetic on the step number, without state (design, section 2.3).
+"""Which record stands where: arithmetic on the step number, without state.
 
 Row n of a run -> unit n // g, member n % g -> the mixture says which source the unit belongs to, and how many of the
 source's units came before -> epoch and slot -> by a stateless permutation of the epoch

@@ -1,4 +1,4 @@
-"""Prepared records to batches (design, sections 2.3 and 2.4): a batch is a pure function of data, seed and step."""
+"""Prepared records to batches: a batch is a pure function of data, seed and step."""
 
 import atexit
 import weakref

@@ -33,7 +33,7 @@ def synthetic_batch(
       captions: candidate captions C of a row.
 
     Returns:
-      The batch of design §2.4: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
+      `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
       `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`,
       `audio_samples int32 [b]`. With C above 1 the texts are [b,C,L] and `caption_index` is [b,C].
     """

@@ -122,7 +122,12 @@ def _clip(fields: dict[str, Any], *, where: str) -> Clip:
         fields["path"].encode()
     except UnicodeEncodeError:
         shown = {name: os.fsencode(fields[name]).decode("utf-8", "backslashreplace") for name in ("clip_id", "path")}
-        return Clip(**shown, split=fields["split"], meta={REFUSED: "file name is not UTF-8: rename the file"})
+        return Clip(
+            clip_id=shown["clip_id"],
+            path=shown["path"],
+            split=fields["split"],
+            meta={REFUSED: "file name is not UTF-8: rename the file"},
+        )
     return make_clip(fields, where=where)
 
 

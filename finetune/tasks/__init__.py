@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.errors import UserError, unknown
-from ..task import Task, TaskContext
+from ..context import TaskContext
+from ..task import Task
 
 TASKS = {
     "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),

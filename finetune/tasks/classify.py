@@ -19,13 +19,14 @@ from ...models.layers.draws import row_keys
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
 from ..clips import LabelledClips
+from ..context import TaskContext
 from ..feed import Feed
 from ..objective import HeadObjective
 from ..pictures import write_thumbnails
 from ..predictions import Predictions, predict_clips
 from ..report import classification_report, write_report
 from ..splits import LabelOptions, choose_splits
-from ..task import TaskContext, TowerOptions
+from ..task import TowerOptions
 from ..terminal import print_classification
 
 PICTURES = 12
