@@ -1,55 +1,30 @@
-"""Fine-tuning from files to the report, on clips whose class is their colour."""
+"""Fine-tuning from files to the report and to labels of new files, on clips whose class is their colour."""
 
-import dataclasses
-import inspect
-import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
-from dual_towers import build
-from flax import nnx
+from files import lines
 
+import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.manifest import read_manifest, write_manifest
 from twinreel.data.prepare.prepare import prepare
-from twinreel.data.text.pieces import SentencePieceTokenizer
-from twinreel.engine.keeping.checkpoint import read_meta, read_params
-from twinreel.engine.loop.train import train
-from twinreel.finetune import classify
-from twinreel.finetune.finetune import finetune, main, starting_point
-from twinreel.finetune.labels import Subset
+from twinreel.encode import encode
+from twinreel.engine.keeping.checkpoint import read_params
+from twinreel.finetune import predict
+from twinreel.finetune.finetune import finetune, main
+from twinreel.pretrain.pretrain import pretrain
+from twinreel.zoo.load import load_model, locate
 
 COLOURS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (220, 30, 20)}
-
-CHECKPOINT = {
-    "seed": 0,
-    "data": {
-        "batch_size": 8,
-        "num_frames": 4,
-        "eval_split": "",
-        "train_video": "random_crop(16)",
-        "eval_video": "center_crop(16)",
-        "context_length": 8,
-    },
-    "model": {
-        "embed_dim": 4,
-        "video": {"image_size": 16, "patch": 8, "width": 16, "depth": 1, "heads": 2, "temporal_depth": 0},
-        "text": {"width": 4, "depth": 0, "heads": 1},
-    },
-    "optimizer": {"lr": 1e-3},
-    "mesh": {},
-    "train": {"steps": 1},
-}
 
 SHORT = [
     "--config.data.batch_size=8",
@@ -73,33 +48,28 @@ def write_clip(path: Path, *, colour: tuple[int, int, int], seed: int) -> None:
         file.mux(stream.encode())
 
 
-class ScaleOnly:
-    """Makes a dual tower with random weights and trains its temperature alone: a checkpoint of pretraining, quickly."""
+CONFIG = """
+import ml_collections
 
-    trainable = ("^log_scale$",)
-
-    def init(self, rngs):
-        sizes = {"num_frames": 4, "context_length": 8, "vocab_size": 300}
-        return build(**CHECKPOINT["model"], **sizes, rngs=rngs)
-
-    def loss(self, model, batch, *, rngs):
-        del batch, rngs
-        return model.log_scale[...] * jnp.float32(0), {}
-
-
-def write_checkpoint(workdir: Path, *, data: Path) -> None:
-    """Write a checkpoint as `twinreel pretrain` does."""
-    config = ml_collections.ConfigDict(CHECKPOINT)
-    config.data.dir = str(data)
-    tokenizer = SentencePieceTokenizer.train(["a red clip", "a blue clip", "a green clip"], vocab_size=300)
-    prepared = json.loads((data / "prepare.json").read_text())["options"]
-    train(
-        objective=ScaleOnly(),
-        batches=lambda _: itertools.repeat({"valid": np.ones(8, bool)}),
-        workdir=workdir,
-        config=config,
-        meta={"objective": "contrastive", "tokenizer": tokenizer.to_meta(), "data": {"prepare": prepared}},
+def get_config(mixture: str = ""):
+    c = ml_collections.ConfigDict()
+    c.seed = 0
+    c.data = dict(dir="", batch_size=8, num_frames=4, eval_split="", train_video="random_crop(16)",
+                  eval_video="center_crop(16)", context_length=8, vocab_size=300)
+    if mixture:
+        c.data.mixture = {"only": {"dir": mixture}}
+    c.model = dict(
+        embed_dim=4,
+        video=dict(image_size=16, patch=8, width=16, depth=1, heads=2, temporal_depth=0),
+        text=dict(width=8, depth=1, heads=2),
     )
+    c.loss = dict(name="infonce", same_text="negative")
+    c.optimizer = dict(name="adamw", lr=1e-5, warmup_steps=0, weight_decay=0.0)
+    c.mesh = dict(replica=-1)
+    c.train = dict(steps=1, checkpoint_every=1)
+    return c
+"""
+"""Pretraining of one small step, so that the towers are random ones."""
 
 
 @pytest.fixture(scope="module")
@@ -117,15 +87,28 @@ def folder(tmp_path_factory) -> Path:
     lines.append("rare.mp4,one of a kind,train,rare")
     (root / "clips.csv").write_text("\n".join(lines) + "\n")
     prepare(root / "clips.csv", out=root / "data", fps=0, short_side=20, audio=False, workers=1)
-    write_checkpoint(root / "pretrained", data=root / "data")
+    (root / "tiny.py").write_text(CONFIG)
+    overrides = [f"data.dir={root / 'data'}"]
+    pretrain(load_config(str(root / "tiny.py"), overrides=overrides), workdir=root / "pretrained")
     return root
+
+
+def flags(folder: Path, workdir: str | Path) -> list[str]:
+    """The flags of a short run."""
+    names = {"init": folder / "pretrained", "data": folder / "data", "workdir": folder / workdir}
+    given = [text for name, value in names.items() for text in (f"--{name}", str(value))]
+    return ["--config", "demo_classify", *given, "--config.task.heads=2", *SHORT]
+
+
+def config_of(folder: Path, *overrides: str, name: str = "demo_classify"):
+    """The config of a short run."""
+    return load_config(name, overrides=[f"data.dir={folder / 'data'}", *SHORT, *overrides])
 
 
 @pytest.fixture(scope="module")
 def tuned(folder) -> Path:
     """The workdir of a finished run."""
-    arguments = ["--config", "demo_classify", "--init", str(folder / "pretrained"), "--workdir", str(folder / "tuned")]
-    assert main([*arguments, "--config.task.heads=2", *SHORT]) == 0
+    assert main(flags(folder, "tuned")) == 0
     return folder / "tuned"
 
 
@@ -155,12 +138,12 @@ def test_page_opens_from_disk(tuned):
     assert "http" not in page
 
 
-def test_checkpoint_holds_labels_and_frozen_towers(tuned, folder):
-    meta = read_meta(tuned)
-    assert meta["objective"] == "classify"
-    assert meta["labels"] == ["blue", "green", "red"]
-    assert meta["config"]["data"]["num_frames"] == 4
-    assert meta["tokenizer"]["kind"] == "sentencepiece"
+def test_checkpoint_holds_a_spec_with_labels_and_the_frozen_towers(tuned, folder):
+    located = locate(tuned)
+    assert located.meta["objective"] == "classify"
+    assert located.spec.heads["classify"]["labels"] == ["blue", "green", "red"]
+    assert located.spec.input.num_frames == 4 and located.spec.tokenizer["kind"] == "sentencepiece"
+    assert located.spec.origin["init"]["name"] == "pretrained" and located.spec.origin["init"]["step"] == 1
     before, after = read_params(folder / "pretrained"), read_params(tuned)
     for path, value in after.items():
         if path.startswith("video/"):
@@ -168,43 +151,109 @@ def test_checkpoint_holds_labels_and_frozen_towers(tuned, folder):
     assert np.abs(after["head/scores/kernel"]).sum() > 0
 
 
-def test_the_same_command_goes_on(tuned, folder, capsys):
+def test_the_same_command_resumes(tuned, folder, capsys):
     before = (tuned / "metrics.jsonl").read_text()
-    arguments = ["--config", "demo_classify", "--init", str(folder / "pretrained"), "--workdir", str(tuned)]
-    assert main([*arguments, "--config.task.heads=2", *SHORT]) == 0
+    assert main(flags(folder, "tuned")) == 0
     assert (tuned / "metrics.jsonl").read_text() == before
     assert "parameters: checkpoint and new model" not in capsys.readouterr().err
 
 
-def test_a_run_remembers_where_it_began(tuned, folder):
-    began = starting_point(folder / "pretrained", workdir=folder / "new")
-    assert began["checkpoint"] == str(folder / "pretrained" / "checkpoints" / "1")
-    assert starting_point(folder / "pretrained", workdir=tuned) == read_meta(tuned)["init"] == began
-    with pytest.raises(UserError, match="no checkpoint at"):
-        starting_point(folder / "elsewhere", workdir=tuned)
+def test_a_moved_project_resumes_and_remembers_where_it_began(tuned, folder, tmp_path):
+    """The pretraining has gone on meanwhile: the run began with its step 1."""
+    there = tmp_path / "moved"
+    for name in ("pretrained", "tuned", "data"):
+        shutil.copytree(folder / name, there / name)
+    newer = there / "pretrained" / "checkpoints"
+    shutil.copytree(newer / "1", newer / "2")
+    assert main([*flags(there, "tuned"), "--config.train.steps=44"]) == 0
+    report = json.loads((there / "tuned" / "report" / "classification.json").read_text())
+    assert report["protocol"]["init"] == "pretrained, step 1" and report["protocol"]["steps"] == 44
+    shutil.rmtree(there / "pretrained")
+    assert main([*flags(there, "tuned"), "--config.train.steps=48"]) == 0
+
+
+def test_the_mixture_of_the_pretraining_plays_no_part(folder, tmp_path):
+    """Its folder is gone: --data alone decides what is trained on."""
+    shutil.copytree(folder / "data", tmp_path / "big")
+    pretrain(load_config(f"{folder / 'tiny.py'}:{tmp_path / 'big'}"), workdir=tmp_path / "pre")
+    shutil.rmtree(tmp_path / "big")
+    config = config_of(folder, "task.heads=2", "train.steps=2", "optimizer.warmup_steps=1")
+    report = finetune(config, init=tmp_path / "pre", workdir=tmp_path / "run")
+    assert report is not None and report["n"] == 18 and report["protocol"]["dataset"] == "data"
+
+
+def test_cached_features_change_no_number(folder, tmp_path):
+    """Three steps from the records and from the features: the same losses; an interrupted cache is completed."""
+    curves, found = {}, {}
+    for name, cached in (("features", True), ("clips", False)):
+        overrides = ["task.heads=2", "train.steps=3", "train.log_every=1", "train.eval_every=3"]
+        config = config_of(folder, *overrides, f"task.cache_features={cached}", "optimizer.warmup_steps=1")
+        found[name] = finetune(config, init=folder / "pretrained", workdir=tmp_path / name)
+        curves[name] = [line["loss"] for line in lines(tmp_path / name, "train")]
+    np.testing.assert_allclose(curves["features"], curves["clips"], rtol=1e-6)
+    assert found["features"]["confusion"] == found["clips"]["confusion"]
+    sets = sorted((tmp_path / "features" / "features").iterdir())
+    assert len(sets) == 3 and not (tmp_path / "clips" / "features").exists()
+    for one in sets:
+        (one / "features.json").unlink()  # as a start that was killed leaves it
+    assert finetune(config_of(folder, *overrides, "train.steps=4", "optimizer.warmup_steps=1"),
+                    init=folder / "pretrained", workdir=tmp_path / "features") is not None  # fmt: skip
+    assert all((one / "features.json").is_file() for one in sets)
+
+
+def test_predict_labels_new_files(tuned, folder, capsys):
+    files = [str(folder / f"test_{colour}_0.mp4") for colour in COLOURS]
+    assert predict.main([str(tuned), *files, "--json", "--top_k", "2"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["path"] for one in printed] == files
+    assert [one["label"] for one in printed] == list(COLOURS)
+    for one in printed:
+        assert next(iter(one["probabilities"])) == one["label"] and len(one["probabilities"]) == 2
+    loaded = twinreel.load(tuned).predict(files)
+    assert [one["label"] for one in loaded] == list(COLOURS)
+    assert all(sum(one["probabilities"].values()) == pytest.approx(1) for one in loaded)
+    assert predict.main([str(tuned), files[0]]) == 0 and "blue" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["tuned", "a.mp4", "b.mp4"], "2 of 2 files do not exist: a.mp4, b.mp4"),
+        (["pretrained", "test_red_0.mp4"], "is a model without a head.*twinreel finetune"),
+        (["tuned", "."], "is a folder; give the files in it"),
+        (["tuned", "test_red_0.mp4", "--top_k", "-1"], "--top_k must be at least 0"),
+    ],
+)
+def test_predict_names_what_is_wrong(tuned, folder, monkeypatch, argv, wanted):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=wanted):
+        predict.main(argv)
+
+
+def test_encoding_with_a_fine_tuned_model_says_what_to_do(tuned, folder):
+    with pytest.raises(UserError, match="twinreel predict"):
+        encode.main([str(tuned), "--video", str(folder / "test_red_0.mp4"), "--text", "red"])
 
 
 def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
-    config = load_config(
-        "demo_classify:linear",
-        overrides=[
-            *SHORT,
-            "--config.train.steps=2",
-            "--config.train.eval_every=2",
-            "--config.optimizer.warmup_steps=1",
-            "--config.data.eval_split=none_such",
-            "--config.data.num_frames=3",
-            "--config.data.eval_clips=2",
-            "--config.model.remat=full",
-            "--config.task.train_towers=True",
-            "--config.task.labels=('red','blue')",
-        ],
+    config = config_of(
+        folder,
+        "train.steps=2",
+        "train.eval_every=2",
+        "optimizer.warmup_steps=1",
+        "data.eval_split=none_such",
+        "data.num_frames=3",
+        "data.eval_clips=2",
+        "model.remat=full",
+        "task.train_towers=True",
+        "task.labels=('red','blue')",
+        name="demo_classify:linear",
     )
     report = finetune(config, init=folder / "pretrained" / "checkpoints", workdir=folder / "open")
     said = capsys.readouterr().err
     assert "config.data.num_frames=3, but the checkpoint was pretrained with 4" in said
     assert re.search(r"video/time_position\W+resized\W+1\W+48\W+4 x 16 -> 3 x 16", said)
-    assert re.search(r"text/embedding\W+unused", said)
+    assert re.search(r"text/\w+\W+unused", said)
     assert "there is no usable split 'none_such'" in said
     assert "24 of 37 clips carry one of them (12 to 12 a class), 13 are left out" in said
     assert report is not None
@@ -232,20 +281,14 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
 )
 def test_mistakes_are_named_before_the_workdir_is_taken(folder, override, wanted):
     with pytest.raises(UserError, match=wanted):
-        config = load_config("demo_classify", overrides=[*SHORT, "--config.task.heads=2", override])
+        config = config_of(folder, "task.heads=2", override)
         finetune(config, init=folder / "pretrained", workdir=folder / "refused")
     assert not (folder / "refused").exists()
 
 
-def test_the_model_section_may_hold_what_pretraining_builds_from():
-    sizes = {"num_frames", "context_length", "vocab_size", "audio_samples", "rngs"}
-    fields = {field.name for field in dataclasses.fields(classify.ModelOptions)}
-    assert fields == inspect.signature(build).parameters.keys() - sizes
-
-
 def test_nothing_to_report_on(folder):
-    overrides = [*SHORT, "--config.task.heads=2", "--config.task.test_split=", "--config.task.holdout=0"]
-    config = load_config("demo_classify", overrides=[*overrides, "--config.data.eval_split="])
+    overrides = ["task.heads=2", "task.test_split=", "task.holdout=0", "data.eval_split="]
+    config = config_of(folder, *overrides)
     with pytest.raises(UserError, match=r"no clip to report on: config\.task\.test_split='' has none"):
         finetune(config, init=folder / "pretrained", workdir=folder / "refused")
 
@@ -257,7 +300,7 @@ def test_checkpoint_of_another_architecture(folder, tmp_path):
         "def get_config():\n    c = shipped()\n    c.model.video.width = 32\n    return c\n"
     )
     with pytest.raises(UserError) as raised:
-        finetune(load_config(str(file), overrides=SHORT), init=folder / "pretrained", workdir=folder / "refused")
+        finetune(config_of(folder, name=str(file)), init=folder / "pretrained", workdir=folder / "refused")
     lines = str(raised.value).splitlines()
     assert any("video/embed/out/kernel" in line and "192" in line and "16" in line and "32" in line for line in lines)
     assert not (folder / "refused").exists()
@@ -295,29 +338,31 @@ def test_labels_of_the_real_clips(folder, real_dir, tmp_path):
     assert {row["support"] for row in report["per_class"].values()} == {2}
 
 
-def test_probabilities_of_several_views_are_averaged(monkeypatch):
-    """Scores are the first pixel's channels; the mean of softmaxes is taken here in float64."""
-    video = np.random.default_rng(0).integers(0, 5, (2, 3, 1, 1, 1, 4), dtype=np.uint8)
-    batch = {"video": video, "clip_index": np.array([1, 0]), "valid": np.ones(2, bool)}
-    monkeypatch.setattr(classify, "_scores", lambda graph, mesh, state, view: view[:, 0, 0, 0].astype(np.float32))
-    monkeypatch.setattr("twinreel.data.batches.pipeline.eval_batches", lambda data, **_: [batch])
-    setting = SimpleNamespace(data=SimpleNamespace(batch_size=2), tokenizer=None, mesh=None)
-    task = SimpleNamespace(_setting=setting, labels="abcd")
-    clips = Subset(split="test", label=np.array([2, 3], np.int32))
-    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
-    probability, label, index, views = classify.Classify.predict(task, model, clips=clips)
-    exp = np.exp(video[:, :, 0, 0, 0].astype(np.float64))
-    want = (exp / exp.sum(axis=-1, keepdims=True)).mean(axis=1)
-    np.testing.assert_allclose(probability, want[::-1], rtol=1e-6)
-    assert label.tolist() == [2, 3] and index.tolist() == [0, 1] and views == 3
+def test_probabilities_of_several_views_are_averaged(tuned):
+    """The mean of softmaxes is taken here in float64."""
+    predictor = twinreel.load(tuned)
+    video = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 16, 16, 3), dtype=np.uint8)
+    each = [predictor.predict_arrays(video[:, v]) for v in range(2)]
+    np.testing.assert_allclose(predictor.predict_arrays(video), np.mean(each, axis=0), atol=1e-6)
+    model = load_model(locate(tuned))
+    logits = np.asarray(model(video[:, 0]), np.float64)
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(each[0], wanted, atol=1e-5)
 
 
-@pytest.mark.slow
+def test_the_protocol_says_when_no_best_checkpoint_was_kept(folder, tmp_path):
+    overrides = ["task.heads=2", "train.keep_best=0", "train.steps=4", "train.eval_every=2", "optimizer.warmup_steps=1"]
+    report = finetune(config_of(folder, *overrides, "optimizer.lr=0.0"), init=folder / "pretrained", workdir=tmp_path)
+    assert report is not None
+    chosen = report["protocol"]["checkpoint_chosen_by"]
+    assert report["protocol"]["checkpoint_step"] == 4
+    assert chosen.startswith("last step (config.train.keep_best=0 kept no checkpoint of step 2")
+
+
 def test_two_processes_tune_as_one_does(tuned, folder, tmp_path):
     workdir = tmp_path / "two"
     command = [sys.executable, "-m", "twinreel", "launch", "--backend", "local", "--num_processes", "2"]
-    command += ["--platform", "cpu", "--devices_per_process", "4", "--", "finetune", "--config", "demo_classify"]
-    command += ["--init", str(folder / "pretrained"), "--workdir", str(workdir), "--config.task.heads=2", *SHORT]
+    command += ["--platform", "cpu", "--devices_per_process", "4", "--", "finetune", *flags(folder, workdir)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = (json.loads((w / "report" / "classification.json").read_text()) for w in (tuned, workdir))
