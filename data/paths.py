@@ -118,7 +118,7 @@ def exists(path: PathLike) -> bool:
     member = member_of(path)
     if member is not None:
         return exists(member.archive) and (member.offset is not None or member.name in _index(member.archive))
-    return remote.is_file(os.fspath(path)) if is_remote(path) else Path(path).is_file()
+    return remote.is_file(os.fspath(path)) if is_remote(path) else os.path.isfile(path)  # noqa: PTH113
 
 
 def member_names(archive: PathLike) -> list[str]:

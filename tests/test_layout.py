@@ -106,6 +106,11 @@ def test_rooms_keep_to_their_order(path):
             assert rooms.index(names[0]) <= mine, f"{path.relative_to(ROOT)}:{line} imports {target}"
 
 
+def test_batches_do_not_import_prepare():
+    for path in (ROOT / "data" / "batches").glob("*.py"):
+        assert not [name for _, _, name in arrows(path) if name.startswith("data.prepare")], path
+
+
 def test_the_check_itself_finds_a_wrong_arrow(tmp_path):
     assert not allowed("models", "data")
     assert not allowed("finetune", "pretrain") and not allowed("pretrain", "finetune")

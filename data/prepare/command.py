@@ -18,29 +18,39 @@ _DESCRIPTION = """\
 Decode videos once into record shards that training reads.
 
 SOURCE is one of
-  a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known,
-                start_s, end_s, labels[], transcript, meta{}; paths are relative to the manifest. features
-                {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
-  a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and
-                window are several captions of one clip; other columns are kept as meta
-  a folder      each video or picture (a clip of one frame) with a .txt beside it that has one caption per line; or,
-                if none has one, class folders: the folder's name is the label, and the caption. Top folders train,
-                val, test are splits
-  archives      WebDataset .tar files, as video2dataset and img2dataset write them: one, a folder of them, or a pattern
-                such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt (caption), KEY.json, KEY.cls (label); a
-                picture is a clip of one frame. Members are read in place, nothing is unpacked
+  a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known, start_s, end_s,
+                labels[], spans[] (start_s, end_s, label or text, score), questions[] (question, answers[]), transcript,
+                sentences[], features{}, meta{}. Paths are relative to the manifest. features {"rgb": "a.npy"} are
+                precomputed ones, [rows, columns] each; with them, path may be ""
+  a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and window
+                are several captions of one clip; other columns are kept as meta. Commas, tabs, semicolons or vertical
+                bars may stand between the fields. A metadata.csv or .jsonl as Hugging Face has it (file_name,text) is
+                read as well
+  a folder      videos and pictures (clips of one frame) with texts beside them: a.mp4 with a.txt (a caption per line),
+                a.json, a.cls (label); or with a metadata.csv; or in class folders, whose name is label and caption.
+                Folders such as train, Test, validation are splits. Linked folders are followed
+  archives      WebDataset .tar files, as video2dataset, img2dataset and clip-video-encode write them: one, a folder of
+                them, or a pattern such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt or KEY.cap (caption),
+                KEY.json, KEY.cls (label), KEY.NAME.npy (features; KEY.npy are features named rgb); a picture is a clip
+                of one frame. Members are read in place, nothing is unpacked
   a benchmark   NAME --annotations DIR --videos DIR: its owners' own files; --list names the benchmarks,
                 NAME --help explains one. Missing videos are counted: OUT/prepare.json has each split's coverage
+Times are seconds (12.5) or HH:MM:SS.mmm (00:00:12.5).
 
 Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 % to test, by a hash of the path (or
 of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
 
-A clip that cannot be used (no such file, not decodable, no caption and no label) is listed in OUT/rejects.jsonl with
-its reason. Clips that are the same, byte for byte as stored or nearly, are listed in OUT/duplicates.jsonl; --duplicates
-drop leaves them out, --fail_on_leak refuses a clip of another split that is in train too.
+What belongs to no clip (previews, subtitles, files of other kinds) is counted and named. Faults in a list are reported
+together. A clip that cannot be used (no such file, not decodable, an impossible window, no caption and no label) is
+listed in OUT/rejects.jsonl with its reason. Clips that are the same, byte for byte as stored or nearly, are listed in
+OUT/duplicates.jsonl; --duplicates drop leaves them out, --fail_on_leak refuses a clip of another split that is in
+train too.
 
-The same command on a finished OUT does nothing; interrupted, it goes on where it was, shard by shard.
-If the source has changed meanwhile, the shards whose clips have changed are made again.
+Running the same command again does nothing if OUT is finished, and resumes an interrupted build, shard by shard. Files
+that have changed since are noticed by their content, and the shards of their clips are made again. (OUT/inputs.jsonl
+has the SHA-256 of each file; it is read again only if its size or times differ. Of a file behind a URL, size and entity
+tag are compared, or the time of change where its server has no tag; where it has neither, the size alone.) A finished
+OUT with other options or another list of clips is replaced only with --overwrite.
 
 Manifests, CSV files, archives, the videos that they name, and OUT may lie behind a URL: s3:// (pip install
 'twinreel[s3]'), gs:// ('twinreel[gcs]'), https:// to read. An OUT behind a URL is built in the user's cache folder and

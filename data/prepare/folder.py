@@ -78,6 +78,7 @@ def same_as_wanted(done: dict[str, Any], wanted: dict[str, Any], *, where: str, 
     """
     changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
     if changes and not overwrite:
+        changes = ["the list of clips is another" if line.startswith("list_sha256") else line for line in changes]
         raise UserError(
             f"{where!r} was prepared with other options or from another list of clips:\n  "
             + "\n  ".join(changes)

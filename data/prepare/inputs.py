@@ -223,9 +223,10 @@ def _look(place: str) -> State | tuple[int, _Times]:
 def _hashed(files: Sequence[tuple[str, int, _Times | None]], *, root: PathLike) -> dict[str, State]:
     """The states of local files, by path, length and times, from their bytes."""
     columns = (TextColumn("reading inputs"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
     with (
         concurrent.futures.ThreadPoolExecutor(cores()) as pool,
-        Progress(*columns, console=Console(stderr=True), transient=True, disable=not files) as progress,
+        Progress(*columns, console=console, transient=True, disable=not (files and console.is_terminal)) as progress,
     ):
         task = progress.add_task("", total=sum(length for _, length, _ in files))
 

@@ -3,20 +3,22 @@
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import sentencepiece
 
 from ...base.errors import UserError
+from .clean import is_visible
 from .rows import check_room, check_texts, padded
 
 _PAD = 0
 _SPECIALS = 4  # pad, unknown, begin, end
 _BYTES = 256
 _MAX_SENTENCES = 500_000  # more captions than this are thinned evenly: the vocabulary does not change, the time does
-_MAX_WORDS = 256  # longer captions are cut into several sentences, because the trainer drops sentences above 4 KB
+_RESERVED = {0x2585: " ", 0xFFFD: " "}  # the trainer drops sentences with the first, and does not count the second
+_MAX_BYTES = 4096  # longer captions are cut into several sentences; the trainer drops those of more than 4,192 bytes
 
 
 class SentencePieceTokenizer:
@@ -187,10 +189,24 @@ class SentencePieceTokenizer:
 
 def _sentences(captions: Iterable[str]) -> list[str]:
     """Captions as the trainer takes them: one line each, none empty, none too long, not too many."""
-    words = [caption.split() for caption in captions]
-    lines = [" ".join(w[i : i + _MAX_WORDS]) for w in words for i in range(0, len(w), _MAX_WORDS)]
+    texts = (" ".join(caption.translate(_RESERVED).split()) for caption in captions)
+    lines = [piece for text in texts if is_visible(text) for piece in _cut(text)]
     step = -(-len(lines) // _MAX_SENTENCES) if lines else 1
     return lines[::step]
+
+
+def _cut(line: str) -> Iterator[str]:
+    """Yield a line in pieces of at most `_MAX_BYTES` bytes: cut at a blank if there is one, else between characters."""
+    raw = line.encode("utf-8")
+    while len(raw) > _MAX_BYTES:
+        end = _MAX_BYTES
+        while raw[end] & 0xC0 == 0x80:  # in the middle of a character
+            end -= 1
+        blank = raw.rfind(b" ", 1, end + 1)
+        end = blank if blank > 0 else end
+        yield raw[:end].decode("utf-8")
+        raw = raw[end:].removeprefix(b" ")
+    yield raw.decode("utf-8")
 
 
 def _without_rare(sentences: list[str], *, room: int) -> list[str]:

@@ -91,7 +91,7 @@ def prepared(source, tmp_path_factory):
 def test_folder(prepared):
     out, report, printed = prepared
     assert sorted(path.name for path in out.iterdir()) == [
-        *("clips.jsonl", "duplicates.jsonl", "prepare.json", "rejects.jsonl", "twinreel_clips")
+        *("clips.jsonl", "duplicates.jsonl", "inputs.jsonl", "prepare.json", "rejects.jsonl", "twinreel_clips")
     ]
     assert json.loads((out / "prepare.json").read_text(encoding="utf-8")) == report
     assert report["counts"] == {"train": {"clips": 7, "rejected": 0}, "test": {"clips": 2, "rejected": 0}}
@@ -114,7 +114,16 @@ def test_folder(prepared):
     assert [len(rows[1].pop(name)) for name in ("phash", "motion")] == [8, 8]
     assert rows[1] == {
         **{"split": "train", "index": 1, "clip_id": "clip1", "captions": ["caption 1"], "labels": ["run", "dog"]},
-        **{"transcript": "good dog", "sentences": [], "features": {}, "features_scale": {}, "silent": False},
+        **{
+            "file": "v/1.mp4",
+            "spans": [],
+            "questions": [],
+            "transcript": "good dog",
+            "sentences": [],
+            "features": {},
+            "features_scale": {},
+            "silent": False,
+        },
         **{"group": "pair", "duration_s": 2.0, "num_frames": 8, "has_audio": True, "height": 24, "width": 36},
     }
     assert rows[0]["group"] is None
@@ -190,7 +199,7 @@ def test_other_options_or_another_source_are_refused(source, prepared, tmp_path)
     shutil.copytree(source[0].parent, copy)
     run(copy / "m.jsonl", out)  # the same clips elsewhere are the same source
     write_manifest(copy / "m.jsonl", clips=source[1][:-1])
-    with pytest.raises(UserError, match="source_sha256"):
+    with pytest.raises(UserError, match="the list of clips is another"):
         run(copy / "m.jsonl", out)
     report, _ = run(source[0], out, short_side=16, splits=["test"], overwrite=True)
     assert report["options"]["short_side"] == 16

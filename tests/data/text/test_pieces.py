@@ -5,6 +5,7 @@ import pytest
 import sentencepiece
 
 from twinreel.base.errors import UserError
+from twinreel.data.text import pieces
 from twinreel.data.text.pieces import SentencePieceTokenizer
 from twinreel.data.text.tokenizer import load_tokenizer, tokenizer_from_meta
 
@@ -64,7 +65,27 @@ def test_long_captions_still_train():
     assert long.decode(long.encode(["red square"], context_length=32)[0][0]) == "red square"
 
 
-@pytest.mark.parametrize("captions", [["x"], ["", "a"], ["一"], ["a b c\nd e"]])
+@pytest.mark.parametrize("word", ["一只狗在草地上奔跑", "слово", "aé", "👩\u200d🚀", "a" * 97])
+def test_long_captions_without_spaces_are_cut_by_bytes_and_all_of_them_train(word):
+    long = word * (20_000 // len(word.encode()))
+    lines = pieces._sentences(["short", long, f"{long} {word}"])
+    assert max(len(line.encode()) for line in lines) <= 4096 and len(lines) > 8
+    assert "".join(lines).replace(" ", "") == "short" + long + long + word
+    alone = SentencePieceTokenizer.train([long], vocab_size=400)
+    beside = SentencePieceTokenizer.train(["xyz", long], vocab_size=400)
+    for trained in (alone, beside):  # the characters of the long caption are pieces, not bytes
+        assert trained.lengths([word[:8] * 3])[0] <= len(word[:8] * 3) + 3
+
+
+def test_captions_with_characters_that_the_trainer_reserves_are_not_dropped():
+    trained = SentencePieceTokenizer.train(["zebra \u2585 zebra"] * 5, vocab_size=400)
+    assert trained.lengths(["zebra"])[0] < 5
+    for captions in (["\u2585"], ["\ufffd"], ["\u200b"]):
+        with pytest.raises(UserError, match="every caption is empty"):
+            SentencePieceTokenizer.train(captions, vocab_size=400)
+
+
+@pytest.mark.parametrize("captions", [["x"], ["", "a"], ["一"], ["a b c\nd e"], ["x"] * 100])
 def test_tiny_corpora_train(captions):
     tiny = SentencePieceTokenizer.train(captions, vocab_size=1000)
     text = "hello there"
