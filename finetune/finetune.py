@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..engine.keeping.transfer import Transfer
     from ..engine.loop.train import TrainResult
+    from ..engine.loop.workdir import Identity
     from .context import TaskContext
     from .inherit import Source
     from .task import Task
@@ -44,7 +45,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--init", required=True, help="the model to begin with: a bundle, a workdir or a checkpoint")
     parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
-    parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
+    parser.add_argument(
+        "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
+    )
+    parser.add_argument(
+        "--resume_step",
+        type=int,
+        metavar="K",
+        help="go back to the checkpoint of step K and drop what came after it",
+    )
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
@@ -54,12 +63,23 @@ def main(argv: list[str]) -> int:
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    report = finetune(config, init=Path(args.init), workdir=workdir, overwrite_config=args.overwrite_config)
+    report = finetune(
+        config,
+        init=Path(args.init),
+        workdir=workdir,
+        resume_step=args.resume_step,
+        overwrite_config=args.overwrite_config,
+    )
     return args.stopped_status if report is None else 0
 
 
 def finetune(
-    config: ml_collections.ConfigDict, *, init: Path, workdir: Path, overwrite_config: bool = False
+    config: ml_collections.ConfigDict,
+    *,
+    init: Path,
+    workdir: Path,
+    resume_step: int | None = None,
+    overwrite_config: bool = False,
 ) -> dict[str, Any] | None:
     """Fine-tune a checkpoint for the task of `config.task`; resume if `workdir` holds an unfinished run of it.
 
@@ -67,7 +87,8 @@ def finetune(
       config: sections task, data, model, optimizer, mesh, train, and seed.
       init: the pretrained model; a bundle, a step folder, a checkpoints folder or a workdir.
       workdir: folder of this run.
-      overwrite_config: go on although the workdir was started with another config.
+      resume_step: go back to the checkpoint of this step.
+      overwrite_config: continue although the workdir was started with another config or other data.
 
     Returns:
       The report (see the task), or None if the run was terminated before its end.
@@ -78,6 +99,7 @@ def finetune(
     import jax
 
     from ..data.batches.ends import read_ends
+    from ..data.batches.identity import contents
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
     from ..engine.start.preflight import on_all
@@ -94,7 +116,10 @@ def finetune(
     )
     settled = ml_collections.ConfigDict(settle(whole, task=task))
     weights = Weights(source, task=task, workdir=workdir, say=tell)
-    cache_features(task, config=settled, weights=weights, workdir=workdir, overwrite=overwrite_config)
+    identity = contents(context.data.feed)
+    cache_features(
+        task, config=settled, weights=weights, workdir=workdir, identity=identity, overwrite=overwrite_config
+    )
     result = train(
         objective=task.objective,
         batches=task.batches,
@@ -108,6 +133,8 @@ def finetune(
         },
         evaluate=task.evaluate if task.metric else None,
         initialize=weights.fill,
+        identity=identity,
+        resume_step=resume_step,
         overwrite_config=overwrite_config,
         readable=lambda: read_ends(context.data),
     )
@@ -115,8 +142,13 @@ def finetune(
         tell(f"stopped at step {result.step}; run the same command again to resume")
         return None
     step, why = use_best(result, task=task, keep_best=field_of(TrainOptions, settled.train, field="keep_best"))
+    protocol = _protocol(source, result=result, step=step, why=why)
+    return task.report(result.model, out=workdir / "report", protocol=protocol)
+
+
+def _protocol(source: "Source", *, result: "TrainResult", step: int, why: str) -> dict[str, Any]:
     began = source.origin
-    protocol = {
+    return {
         "twinreel": __version__,
         "init": began["name"] + ("" if began["step"] is None else f", step {began['step']}"),
         "init_sha256": began["sha256"],
@@ -125,7 +157,6 @@ def finetune(
         "checkpoint_step": step,
         "checkpoint_chosen_by": why,
     }
-    return task.report(result.model, out=workdir / "report", protocol=protocol)
 
 
 def open_task(
@@ -228,7 +259,13 @@ class Weights:
 
 
 def cache_features(
-    task: "Task", *, config: ml_collections.ConfigDict, weights: Weights, workdir: Path, overwrite: bool
+    task: "Task",
+    *,
+    config: ml_collections.ConfigDict,
+    weights: Weights,
+    workdir: Path,
+    identity: "Identity",
+    overwrite: bool,
 ) -> None:
     """Compute what a frozen tower makes of the clips once, if `config.task.cache_features` and nothing is random."""
     from ..engine.loop.options import TrainOptions
@@ -240,7 +277,7 @@ def cache_features(
     # Faults that the train loop would name only after the computation.
     options = section(TrainOptions, config.train, name="train")
     section(make_optimizer, config.optimizer, name="optimizer", steps=options.steps)
-    check_workdir(workdir, config=config, overwrite=overwrite)
+    check_workdir(workdir, config=config, identity=identity, overwrite=overwrite)
     named = task.options.features_dir
     task.feed.cache(
         train=task.trained_on(),

@@ -1,6 +1,7 @@
 """`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config, load_config
-from ..base.errors import unknown
+from ..base.errors import UserError, unknown
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
@@ -53,7 +54,15 @@ def main(argv: list[str]) -> int:
         metavar="REGEX",
         help="regexes over whole paths: what comes from it; default all that it has",
     )
-    parser.add_argument("--overwrite_config", action="store_true", help="go on in a workdir of another config")
+    parser.add_argument(
+        "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
+    )
+    parser.add_argument(
+        "--resume_step",
+        type=int,
+        metavar="K",
+        help="go back to the checkpoint of step K and drop what came after it",
+    )
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     if args.data:
@@ -67,13 +76,20 @@ def main(argv: list[str]) -> int:
         initialize_distributed(**together.to_dict())
     parts = tuple(args.init_parts) if args.init_parts else None
     start = InitFrom(checkpoint=Path(args.init), parts=parts) if args.init else None
-    result = pretrain(config, workdir=workdir, start=start, overwrite_config=args.overwrite_config)
+    result = pretrain(
+        config, workdir=workdir, start=start, resume_step=args.resume_step, overwrite_config=args.overwrite_config
+    )
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
 
 
 def pretrain(
-    config: Config, *, workdir: Path, start: InitFrom | None = None, overwrite_config: bool = False
+    config: Config,
+    *,
+    workdir: Path,
+    start: InitFrom | None = None,
+    resume_step: int | None = None,
+    overwrite_config: bool = False,
 ) -> "TrainResult":
     """Train a dual tower as `config` says; resume if `workdir` holds an unfinished run of it.
 
@@ -81,7 +97,8 @@ def pretrain(
       config: sections data, model, loss, optimizer, mesh, train, and seed.
       workdir: folder of the run.
       start: the checkpoint whose parameters a new run begins with; not looked at on a resume.
-      overwrite_config: go on although the workdir was started with another config.
+      resume_step: go back to the checkpoint of this step.
+      overwrite_config: continue although the workdir was started with another config or other data.
 
     Returns:
       The engine's result: the trained model, its step and why the loop ended.
@@ -95,11 +112,11 @@ def pretrain(
 
     data = DataOptions.of(config.data)
     limit_s = section(TrainOptions, config.train, name="train").preflight_timeout
-    records, tokenizer = on_all(
+    records, tokenizer, identity = on_all(
         "data",
-        lambda: (open_records(data), find_tokenizer(data, workdir=workdir, start=start)),
+        lambda: open_data(data, workdir=workdir, start=start),
         timeout_s=limit_s,
-        same=lambda made: json.dumps(made[1].to_meta()),
+        same=lambda made: json.dumps([made[1].to_meta(), made[2]]),
     )
     data = dataclasses.replace(data, input=as_prepared(data.input, options=records.options))
     objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
@@ -120,9 +137,39 @@ def pretrain(
         meta=meta,
         evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=records),
         initialize=None if start is None else start.fill,
+        identity=identity,
+        resume_step=resume_step,
         overwrite_config=overwrite_config,
         readable=lambda: read_ends(data),
     )
+
+
+def open_data(
+    data: "DataOptions", *, workdir: Path, start: InitFrom | None
+) -> "tuple[Records, Tokenizer, dict[str, Any]]":
+    """Open records and tokenizer; also return the content of the places that `config.data` names, for `train`."""
+    from ..data.batches.identity import contents
+
+    records = open_records(data)
+    identity = contents(data.feed) | tokenizer_content(data.feed.tokenizer)
+    return records, find_tokenizer(data, workdir=workdir, start=start), identity
+
+
+def tokenizer_content(name: str) -> dict[str, Any]:
+    """Return the content of the tokenizer's files, if `config.data.tokenizer` names a place: None if it is not there.
+
+    A resumed run has its tokenizer in its workdir, so the files may be gone.
+    """
+    from ..data.text.tokenizer import load_tokenizer
+
+    if name == "train" or name.startswith("hf://"):
+        return {}
+    try:
+        made = load_tokenizer(name).to_meta()
+    except UserError:
+        return {"data.tokenizer": None}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    return {"data.tokenizer": {"kind": "tokenizer", "sha256": digest[:12]}}
 
 
 def as_prepared(spec: "InputSpec", *, options: dict[str, Any]) -> "InputSpec":

@@ -46,7 +46,7 @@ class Records:
         """
         self._mirror = Mirror(folder, cache_dir=cache_dir, cache_gb=cache_gb)
         self.folder = self._mirror.folder
-        prepared = self._prepared()
+        prepared = read_prepared(self.folder)
         self.options: dict[str, Any] = prepared["options"]
         self._rows = read_tables(self.folder / "clips.jsonl")
         self.splits = {split: len(rows) for split, rows in self._rows.items()}
@@ -84,29 +84,6 @@ class Records:
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
             raise unknown(f"split in {str(self.folder)!r}:", split, self.splits)
-
-    def _prepared(self) -> dict[str, Any]:
-        folder = str(self.folder)
-        remedy = f"make it with `twinreel prepare SOURCE --out {folder}`, or set config.data.dir to a prepared folder"
-        if not self.folder.is_dir():
-            raise UserError(f"data folder {folder!r} does not exist; {remedy}")
-        if not any(self.folder.iterdir()):
-            raise UserError(f"data folder {folder!r} is empty; {remedy}")
-        file = self.folder / "prepare.json"
-        if not file.is_file():
-            raise UserError(
-                f"data folder {folder!r} has no prepare.json: it is not prepared, or the build was cut short; {remedy}"
-            )
-        try:
-            prepared = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{str(file)!r} cannot be read ({error}); {remedy}") from error
-        if prepared.get("version") != FORMAT:
-            raise UserError(
-                f"data folder {folder!r} is of format {prepared.get('version')}, this version reads {FORMAT}; "
-                f"run `twinreel prepare SOURCE --out {folder} --overwrite`"
-            )
-        return prepared
 
     def _read_shards(self, sizes: dict[str, int]) -> dict[str, "_Shards"]:
         """Find the shards of each split, of `sizes` bytes; TFDS's dataset_info.json says how many records each has."""
@@ -166,6 +143,35 @@ class _Shards:
             return reader.read([index - begin])[0]
         except (RuntimeError, ValueError, IndexError) as error:
             raise damaged_record(self._split, index, f"{self.paths[shard].name}: {error}") from error
+
+
+def read_prepared(folder: Path) -> dict[str, Any]:
+    """Read the prepare.json of a prepared folder.
+
+    Raises:
+      UserError: there is none, it cannot be read, or it is of another version.
+    """
+    remedy = f"make it with `twinreel prepare SOURCE --out {folder}`, or set config.data.dir to a prepared folder"
+    name = repr(str(folder))
+    if not folder.is_dir():
+        raise UserError(f"data folder {name} does not exist; {remedy}")
+    if not any(folder.iterdir()):
+        raise UserError(f"data folder {name} is empty; {remedy}")
+    file = folder / "prepare.json"
+    if not file.is_file():
+        raise UserError(
+            f"data folder {name} has no prepare.json: it is not prepared, or the build was cut short; {remedy}"
+        )
+    try:
+        prepared = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{str(file)!r} cannot be read ({error}); {remedy}") from error
+    if prepared.get("version") != FORMAT:
+        raise UserError(
+            f"data folder {name} is of format {prepared.get('version')}, this version reads {FORMAT}; "
+            f"run `twinreel prepare SOURCE --out {folder} --overwrite`"
+        )
+    return prepared
 
 
 def damaged_record(split: str, index: int, reason: str) -> UserError:
