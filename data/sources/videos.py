@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def locate(
 ) -> Located:
     """Find the video of each clip anywhere under a folder.
 
-    A video is found by its name: `path` of the clip with any video suffix, or as it is. Where `path` has folders
+    A video is found by its name: `path` of the clip with any video suffix, or as it is, in composed or decomposed
+    Unicode. Where `path` has folders
     (`brush_hair/x`), a file in such a folder goes before one elsewhere.
 
     Args:
@@ -55,14 +57,14 @@ def locate(
     if not folder.is_dir():
         raise UserError(f"--videos {str(folder)!r} is not a folder; give the folder of the videos")
     forms = [[clip, *alternatives(clip)] for clip in clips]
-    wanted = {form.path.rsplit("/", 1)[-1] for forms_of_clip in forms for form in forms_of_clip}
+    wanted = {_composed(form.path).rsplit("/", 1)[-1] for forms_of_clip in forms for form in forms_of_clip}
     index: dict[str, list[str]] = {}
     files, example = 0, ""
     for path in _walk(folder):
         files += 1
         if files % _TICK == 0:
             tick(files)
-        name = path.rsplit("/", 1)[-1]
+        name = _composed(path).rsplit("/", 1)[-1]
         stem, dot, suffix = name.rpartition(".")
         is_video = bool(dot) and f".{suffix.lower()}" in VIDEO_SUFFIXES
         example = example or path
@@ -76,7 +78,7 @@ def locate(
             (present if all((folder / path).is_file() for path in files_of) else missing).append(clip)
             continue
         for form in (clip, *others):
-            if found := _matches(form.path, index):
+            if found := _matches(_composed(form.path), index):
                 present.append(dataclasses.replace(form, path=found[0]))
                 several += len(found) > 1
                 break
@@ -89,7 +91,7 @@ def _matches(name: str, index: dict[str, list[str]]) -> list[str]:
     """The files of a name, those in the folders that it names first; all others only where there are none such."""
     folders, _, last = name.rpartition("/")
     found = index.get(last, [])
-    inside = [path for path in found if folders and f"/{path}".rpartition("/")[0].endswith(f"/{folders}")]
+    inside = [path for path in found if folders and f"/{_composed(path)}".rpartition("/")[0].endswith(f"/{folders}")]
     return sorted(inside or found)
 
 
@@ -116,6 +118,10 @@ def _walk(folder: Path) -> Iterable[str]:
                 waiting.append(path)
             else:
                 yield path
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _is_utf8(name: str) -> bool:

@@ -157,7 +157,17 @@ class SentencePieceTokenizer:
 
     @classmethod
     def from_meta(cls, meta: dict[str, Any]) -> "SentencePieceTokenizer":
-        """Build from what `to_meta` gave."""
+        """Build from what `to_meta` gave.
+
+        Raises:
+          UserError: the meta lacks a field, as those of versions before 0.1.0 do.
+        """
+        lacking = [name for name in ("model_base64", "add_bos", "add_eos", "pad_id") if name not in meta]
+        if lacking:
+            raise UserError(
+                f"the tokenizer of the checkpoint has no {', '.join(lacking)}: it was written before 0.1.0; "
+                "train the checkpoint again with this version"
+            )
         layout = {name: meta[name] for name in ("add_bos", "add_eos", "pad_id")}
         return cls(base64.b64decode(meta["model_base64"]), **layout)
 

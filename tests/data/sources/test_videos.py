@@ -1,6 +1,7 @@
 """Videos found by name under one folder: suffixes, subfolders, other forms, doubles, and what is missing."""
 
 import pytest
+from files import touch
 
 from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip
@@ -92,3 +93,11 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(find, tmp_path):
 def test_no_folder(tmp_path):
     with pytest.raises(UserError, match=r"--videos .*is not a folder"):
         locate([clip("a")], folder=tmp_path / "none", alternatives=SOURCES["msrvtt"].alternatives)
+
+
+def test_names_in_another_unicode_form(tmp_path):
+    touch(tmp_path, "cafe\u0301/gro\u0308\u00dfe.mp4", "other/gr\u00f6\u00dfe.webm")
+    clip = Clip(clip_id="a", path="caf\u00e9/gr\u00f6\u00dfe")
+    assert (
+        locate([clip], folder=tmp_path, alternatives=lambda _: ()).present[0].path == "cafe\u0301/gro\u0308\u00dfe.mp4"
+    )

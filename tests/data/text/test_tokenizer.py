@@ -137,10 +137,11 @@ def test_other_faults_are_named(tmp_path):
         HfTokenizer(bare.to_str())
 
 
-def test_a_checkpoint_of_the_first_version_still_loads():
+def test_a_checkpoint_from_before_the_first_release_is_refused():
     meta = load_tokenizer(GOLDEN / "gemma_slow" / "tokenizer.model").to_meta()
     old = {"kind": "sentencepiece", "model_base64": meta["model_base64"]}
-    assert tokenizer_from_meta(old).to_meta() == meta
+    with pytest.raises(UserError, match=r"has no add_bos, add_eos, pad_id: .*train the checkpoint again"):
+        tokenizer_from_meta(old)
 
 
 @pytest.mark.parametrize("name", ["clip_fast", "siglip"])
