@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -109,6 +108,7 @@ def placed_on(mesh: Mesh, state: nnx.State) -> nnx.State:
         sharding = getattr(value, "sharding", None)
         if isinstance(sharding, NamedSharding) and sharding.mesh == mesh:
             return value
-        return jax.device_put(jnp.asarray(value), NamedSharding(mesh, PartitionSpec()))
+        host = np.asarray(value)
+        return jax.make_array_from_callback(host.shape, NamedSharding(mesh, PartitionSpec()), lambda index: host[index])
 
     return jax.tree.map(place, state)
