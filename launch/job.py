@@ -69,8 +69,9 @@ def split(argv: Sequence[str]) -> tuple[list[str], Job | None]:
         known = {"prepare": "; `prepare` itself has --workers, and Apache Beam for many machines"}
         if verb.startswith("-"):
             raise unknown("verb after --", verb, DISTRIBUTED_VERBS)
+        others = ", ".join(DISTRIBUTED_VERBS[:-1])
         raise UserError(
-            f"`twinreel {verb}` runs in one process; launch starts {' and '.join(DISTRIBUTED_VERBS)}"
+            f"`twinreel {verb}` runs in one process; launch starts {others} and {DISTRIBUTED_VERBS[-1]}"
             + known.get(verb, "")
         )
     given = [token for token in flags if token.split("=")[0] in _OURS]

@@ -238,7 +238,7 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "lacks CHECKPOINT"),
+        ([], "lacks MODEL"),
         (["run"], "lacks --data DIR"),
         (["run", "--data", "d"], "lacks --out DIR"),
         (["run", "--embeddings", "e.npz"], "give one of them"),

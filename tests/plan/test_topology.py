@@ -55,7 +55,7 @@ def test_which_axes_are_rings():
         ("v7x-8", "unknown generation"),
         ("v5x-8", "did you mean"),
         ("cpu:8", "no shape"),
-        ("pod", "must be like"),
+        ("pod", "must have a form such as v5e-256"),
     ],
 )
 def test_other_names_are_refused(name, message):
