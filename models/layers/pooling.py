@@ -49,7 +49,8 @@ def eos_place(
       text: token ids.
       eos_id: the token's id; None = the largest id of the row, as OpenAI's CLIP reads its own vocabulary, in which the
         end of sentence is the last entry.
-      mask: True where a token is real. A row without the token ends with its last real token (None: its last one).
+      mask: True where a token is real; None = all are. Padding is never the end of a sentence, and a row without the
+        token ends with its last real token.
     """
     real = jnp.ones(text.shape, bool) if mask is None else mask
     if eos_id is None:

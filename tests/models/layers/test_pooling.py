@@ -31,6 +31,10 @@ def test_places_of_last_and_end_of_sentence_tokens():
     mask = jnp.asarray([[True] * 4 + [False], [True] * 3 + [False] * 2, [True] * 5])
     np.testing.assert_array_equal(eos_place(text, eos_id=3, mask=mask), [2, 2, 4])  # without it, the last real token
     np.testing.assert_array_equal(eos_place(text, eos_id=7), [4, 2, 4])
+    np.testing.assert_array_equal(eos_place(text, eos_id=7, mask=mask[:, ::-1]), [4, 2, 4])
+    padding = jnp.asarray([[True, False, True, True, True], [True, True, False, False, False], [True] * 5])
+    np.testing.assert_array_equal(eos_place(text, mask=padding), [3, 0, 0])  # ids of padding do not count
+    np.testing.assert_array_equal(eos_place(text, eos_id=7, mask=padding), [4, 1, 4])
     x = jnp.arange(15, dtype=jnp.float32).reshape(3, 5, 1)
     np.testing.assert_array_equal(token_at(x, place=jnp.asarray([2, 0, 4]))[:, 0], [2, 5, 14])
 
