@@ -25,6 +25,7 @@ from twinreel.base.errors import UserError
 from twinreel.cost.flops import count_flops
 from twinreel.models.dual import MAX_SCALE, capped
 from twinreel.models.layers.attention import AttentionInputs
+from twinreel.models.layers.blocks import Blocks
 from twinreel.models.layers.draws import fold, row_keys
 from twinreel.models.layers.remat import POLICIES
 from twinreel.plan.advice import REMAT
@@ -90,6 +91,34 @@ def test_positions_start_as_sinusoids():
         wave = [f(n * r) for n in (row, column) for f in (np.sin, np.cos) for r in rates]
         np.testing.assert_allclose(tower.space_position[...][place], wave, atol=1e-6)
     assert tower.time_position[...].shape == (4, 12)
+
+
+def test_in_bfloat16_positions_are_added_and_frames_pooled_in_float32(monkeypatch):
+    """What enters each stack is the exact sum, rounded once: to half a unit in the last of bfloat16's eight bits."""
+    entered, left, own = [], [], Blocks.__call__
+
+    def noted(self, x, **given):
+        entered.append(np.asarray(x, np.float64))
+        left.append(np.asarray(own(self, x, **given), np.float64))
+        return jnp.asarray(left[-1], x.dtype)
+
+    options = {"dtype": "bfloat16", "depth": 0, "temporal_depth": 0}
+    tower = tiny(video=options).video
+    depthwise = tiny(video=options | {"pool": "depthwise"}).video
+    patches = np.asarray(tower.embed(jnp.asarray(clips())), np.float64)
+    monkeypatch.setattr(Blocks, "__call__", noted)
+    tower.features(jnp.asarray(clips()))
+    depthwise.features(jnp.asarray(clips()))
+    frames, weighted = (out.reshape(3, 4, 4, 12) for out in (left[0], left[2]))
+    wanted = [
+        (patches + f64(tower.space_position)).reshape(12, 4, 12),
+        frames.mean(2) + f64(tower.time_position),
+        None,
+        (weighted * f64(depthwise.pool)).sum(2) + f64(depthwise.time_position),
+    ]
+    for got, exact in zip(entered, wanted, strict=True):
+        if exact is not None:
+            assert (np.abs(got - exact) <= 2**-8 * np.abs(exact) + 1e-6).all()
 
 
 def test_text_tower_equals_a_float64_loop_over_the_real_tokens():
