@@ -72,6 +72,9 @@ def test_padding_is_neither_attended_to_nor_averaged_whatever_it_holds(encode):
     for padding in (np.zeros_like(audio), sound(3), np.full_like(audio, 32767)):
         padded = np.where(np.arange(SAMPLES) < real, audio, padding)
         np.testing.assert_allclose(encode(jnp.asarray(padded), lengths), alone, atol=2e-6)
+    short = jnp.asarray([700, 1, 0], jnp.int32)  # less than one patch: padded with silence, whatever the array holds
+    silent = np.where(np.arange(SAMPLES) < np.asarray(short)[:, None], audio, 0).astype(np.int16)
+    np.testing.assert_array_equal(encode(jnp.asarray(audio), short), encode(jnp.asarray(silent), short))
     whole = encode(jnp.asarray(audio), jnp.full((3,), SAMPLES, jnp.int32))
     np.testing.assert_allclose(whole, encode(jnp.asarray(audio), None), atol=1e-6)
     assert np.abs(whole - alone).max() > 1e-2
