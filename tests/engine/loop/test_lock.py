@@ -55,6 +55,23 @@ def test_a_second_writer_is_refused_with_the_first_ones_name(tmp_path):
     assert not (tmp_path / "run").exists()  # it was made for the lock alone
 
 
+def test_its_owner_may_enter_it_again_and_no_other_thread(tmp_path):
+    def other():
+        with pytest.raises(UserError, match="another run is writing to workdir"), hold(tmp_path / "run"):
+            pass
+        refused.append(True)
+
+    refused = []
+    with hold(tmp_path / "run"):
+        with hold(tmp_path / "run"):
+            assert (tmp_path / "run" / FILE).is_file()
+        assert (tmp_path / "run" / FILE).is_file()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert refused and not (tmp_path / "run").exists()
+
+
 def test_a_folder_that_was_there_stays(tmp_path):
     (tmp_path / "file").write_text("kept")
     with hold(tmp_path):
