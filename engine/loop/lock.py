@@ -2,7 +2,7 @@
 
 The operating system's lock (flock) decides between processes of one host, and between hosts on file systems that share
 locks (NFS does). Others do not, such as many mounts of buckets. There the owner's beats decide, which it writes into
-the lock file: a start on another host that finds an owner watches whether they go on.
+the lock file: a start on another host that finds an owner watches whether they continue.
 """
 
 import contextlib
