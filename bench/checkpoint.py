@@ -66,15 +66,15 @@ def bench_checkpoint(config: Config, *, folder: Path, saves: int) -> dict[str, A
     from ..engine.keeping.checkpoints import Checkpoints
 
     bench = compile_bench(config)
-    blueprint, mesh = bench.parts.blueprint, bench.parts.mesh
+    builder, mesh = bench.parts.builder, bench.parts.mesh
     with tempfile.TemporaryDirectory(prefix="bench-checkpoint-", dir=folder) as temporary:
         place = Path(temporary)
-        with Checkpoints(place / "checkpoints", abstract=blueprint.abstract, keep_last=1) as checkpoints:
+        with Checkpoints(place / "checkpoints", abstract=builder.abstract, keep_last=1) as checkpoints:
             runs = _Steps(bench)
             step_time = runs.step_time()
             each = _repeat(runs, checkpoints=checkpoints, saves=saves)
         start = time.perf_counter()
-        with Checkpoints(place / "checkpoints", abstract=blueprint.abstract) as checkpoints:
+        with Checkpoints(place / "checkpoints", abstract=builder.abstract) as checkpoints:
             restored = checkpoints.restore()
             assert restored is not None
             jax.block_until_ready(restored[0])

@@ -123,7 +123,7 @@ def compile_bench(config: Config) -> Bench:
             jaxpr=traced.jaxpr,
             compiled=compiled,
             compile_s=time.perf_counter() - start,
-            state=parts.blueprint.init(),
+            state=parts.builder.init(),
             batch=batch,
             go_on=stop_flags(parts.mesh)[False],
         )

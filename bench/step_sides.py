@@ -39,7 +39,7 @@ def twinreel_side(options: SideOptions) -> Side:
     from ..data.options import InputSpec
     from ..engine.optimizer.optimizer import make_optimizer
     from ..engine.sharding.mesh import make_mesh, put_batch
-    from ..engine.step.state import Blueprint
+    from ..engine.step.state import StateBuilder
     from ..engine.step.step import compile_step, stop_flags
     from ..pretrain.objective import Contrastive
 
@@ -63,10 +63,10 @@ def twinreel_side(options: SideOptions) -> Side:
     pixels, text = make_batch(options.batch_size)
     rows = {"video": pixels, "text": text, "text_mask": np.ones(text.shape, bool)}
     with jax.set_mesh(mesh):
-        blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=0)
+        builder = StateBuilder(objective=objective, optimizer=optimizer, mesh=mesh, seed=0)
         batch, go_on = put_batch(rows, mesh=mesh), stop_flags(mesh)[False]
-        compiled = compile_step(batch, blueprint=blueprint)
-        state = blueprint.init()
+        compiled = compile_step(batch, builder=builder)
+        state = builder.init()
 
     def step() -> float:
         nonlocal state

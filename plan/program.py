@@ -57,7 +57,7 @@ class Traced:
     @property
     def state(self) -> Any:
         """The TrainState: shapes with shardings."""
-        return self.parts.blueprint.abstract
+        return self.parts.builder.abstract
 
     @property
     def batch(self) -> dict[str, Any]:

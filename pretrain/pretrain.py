@@ -105,6 +105,7 @@ def pretrain(
     """
     from ..data.batches.ends import read_ends
     from ..data.options import DataOptions
+    from ..engine.loop.lock import writing_alone
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
     from ..engine.start.preflight import on_all
@@ -112,36 +113,40 @@ def pretrain(
 
     data = DataOptions.of(config.data)
     limit_s = section(TrainOptions, config.train, name="train").preflight_timeout
-    records, tokenizer, identity = on_all(
-        "data",
-        lambda: open_data(data, workdir=workdir, start=start),
-        timeout_s=limit_s,
-        same=lambda made: json.dumps([made[1].to_meta(), made[2]]),
-    )
-    data = dataclasses.replace(data, input=as_prepared(data.input, options=records.options))
-    objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
-    spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin={"made_by": "pretrain", "seed": config.seed})
-    warn(objective.check_batch_size(data.feed.batch_size))
-    meta = {
+    with writing_alone(workdir, timeout_s=limit_s, say=warn):  # a second start is refused before it reads any data
+        records, tokenizer, identity = on_all(
+            "data",
+            lambda: open_data(data, workdir=workdir, start=start),
+            timeout_s=limit_s,
+            same=lambda made: json.dumps([made[1].to_meta(), made[2]]),
+        )
+        data = dataclasses.replace(data, input=as_prepared(data.input, options=records.options))
+        objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
+        origin = {"made_by": "pretrain", "seed": config.seed}
+        spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin=origin)
+        warn(objective.check_batch_size(data.feed.batch_size))
+        return train(
+            objective=objective,
+            batches=lambda step: stream(data, step=step, tokenizer=tokenizer, seed=config.seed, workdir=workdir),
+            workdir=workdir,
+            config=config,
+            meta=run_meta(spec, data=data, records=records, start=start),
+            evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=records),
+            initialize=None if start is None else start.fill,
+            identity=identity,
+            resume_step=resume_step,
+            overwrite_config=overwrite_config,
+            readable=lambda: read_ends(data),
+        )
+
+
+def run_meta(spec: "ModelSpec", *, data: "DataOptions", records: "Records", start: InitFrom | None) -> dict[str, Any]:
+    """Return what the checkpoints of a run say of its model and data."""
+    return {
         "objective": "contrastive",
         "spec": spec.to_dict(),
         "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.feed.mixture)},
-    }
-    if start is not None:
-        meta["init"] = start.to_meta()
-    return train(
-        objective=objective,
-        batches=lambda step: stream(data, step=step, tokenizer=tokenizer, seed=config.seed, workdir=workdir),
-        workdir=workdir,
-        config=config,
-        meta=meta,
-        evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=records),
-        initialize=None if start is None else start.fill,
-        identity=identity,
-        resume_step=resume_step,
-        overwrite_config=overwrite_config,
-        readable=lambda: read_ends(data),
-    )
+    } | ({} if start is None else {"init": start.to_meta()})
 
 
 def open_data(

@@ -15,14 +15,14 @@ class StepParts:
 
     Attributes:
       mesh: of the devices.
-      blueprint: shapes and shardings of the state; it has objective and optimizer.
+      builder: shapes and shardings of the state; it has objective and optimizer.
       batch: a global batch, of shapes with shardings.
       vocabulary: of the text tower.
       phases: each phase that occurs in the run -> how many of its steps are in it (`engine.step.phases`).
     """
 
     mesh: Any
-    blueprint: Any
+    builder: Any
     batch: dict[str, Any]
     vocabulary: Vocabulary
     phases: dict[Hashable | None, int]
@@ -37,14 +37,14 @@ class StepParts:
         """Bytes on one device of state, gradients and batch: what is there however little is kept of activations."""
         from ..cost.memory import device_bytes
 
-        state = self.blueprint.abstract
+        state = self.builder.abstract
         return device_bytes(state) + device_bytes(state.params) + device_bytes(self.batch)
 
     def trace(self, *, phase: Hashable | None = None) -> Any:
         """Trace the step (`jax.stages.Traced`) for a phase; None = that of step 0."""
         from ..engine.step.step import trace_step
 
-        return trace_step(self.batch, blueprint=self.blueprint, phase=phase)
+        return trace_step(self.batch, builder=self.builder, phase=phase)
 
 
 def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepParts:
@@ -61,7 +61,7 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
     from ..engine.optimizer.optimizer import make_optimizer
     from ..engine.sharding.mesh import batch_sharding, check_batch_size, device_dtype, make_mesh
     from ..engine.step.phases import count_phases
-    from ..engine.step.state import Blueprint
+    from ..engine.step.state import StateBuilder
     from .objective import make_objective
 
     data = DataOptions.of(config.data)
@@ -72,7 +72,7 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)
     check_batch_size(data.feed.batch_size, mesh=mesh)
     with jax.set_mesh(mesh):
-        blueprint = Blueprint(
+        builder = StateBuilder(
             objective=objective, optimizer=optimizer, mesh=mesh, seed=config.seed, rules=create_rules(config)
         )
     rows = batch_sharding(mesh)
@@ -82,7 +82,7 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
     }
     return StepParts(
         mesh=mesh,
-        blueprint=blueprint,
+        builder=builder,
         batch=batch,
         vocabulary=words,
         phases=count_phases(objective, steps=range(steps)),

@@ -211,7 +211,7 @@ class Checkpoints:
         return meta | {"step": step, "scores": scores}
 
     def _refuse_renamed(self, steps: list[int]) -> None:
-        """A run whose checkpoints all have other names must not begin anew beside them."""
+        """Refuse to start from step 0 next to checkpoints of the run that have been renamed."""
         names = [] if steps else named_in(self.folder)
         if names:
             step = meta_of(self.folder / names[-1])["step"]
@@ -222,8 +222,8 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:  # made late: it lists the folder, which `restore` may have tidied up
-            # Naming the processes makes orbax meet in jax's coordination service; its other way is a collective of all
-            # devices, which from a thread would come between those of the steps in another order on each process.
+            # Naming the processes makes orbax synchronise in jax's coordination service. Else it uses a collective of
+            # all devices, which from a thread would come between those of the steps in another order on each process.
             everyone = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=self._keep,

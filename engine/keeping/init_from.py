@@ -80,7 +80,7 @@ class InitFrom:
         )
 
     def table(self, model: "nnx.Module") -> "Table":
-        """Return what comes of each group of parameters, as a table for the terminal; see `plan`."""
+        """Return the status of each group of parameters as a table for the terminal; see `plan`."""
         return self.plan(model).table()
 
     def fill(self, model: "nnx.Module") -> None:

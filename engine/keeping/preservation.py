@@ -10,7 +10,7 @@ _TEMPORARY = "orbax-checkpoint-tmp"
 UNREADABLE = "unreadable"
 """`<this>-<step>` is what a checkpoint is renamed to that could not be read."""
 DROPPED = "dropped"
-"""The same of a checkpoint behind the step to which a run went back."""
+"""The same, of a checkpoint after the step to which a run went back."""
 
 
 class KeepLastAndBest:

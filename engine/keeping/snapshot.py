@@ -1,4 +1,4 @@
-"""A copy of a state in host memory that the device makes on its way, while it goes on with the next steps."""
+"""An asynchronous copy of a state in host memory; the device continues with the next steps meanwhile."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ _HOST = "pinned_host"
 def to_host(tree: Any, *, spread: bool | None = None) -> Any:
     """Order a copy of all arrays (with NamedShardings) into host memory; returns at once.
 
-    The copies stand in the device's queue behind the step that makes the arrays, so the arrays may be donated to the
+    The copies are queued on the device after the step that makes the arrays, so the arrays may be donated to the
     next step as soon as this returns: the runtime keeps it from overwriting them before they are copied.
 
     Args:

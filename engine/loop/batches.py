@@ -112,7 +112,7 @@ class Prefetcher:
                 item = self._queue.get(timeout=_LOOK_S)
         self.waited_s += time.perf_counter() - start
         if isinstance(item, BaseException):
-            self._queue.put(item)  # a further call gets it again instead of waiting for ever
+            self._queue.put(item)  # a further call raises it again instead of waiting
             raise item
         if item is not None and not self._shapes:
             self.batch_size = len(next(iter(item.values())))

@@ -22,7 +22,7 @@ class Evaluations:
     """
 
     def __init__(self, evaluate: Evaluate | None, *, options: TrainOptions, meta: dict[str, Any] | None = None):
-        """Begin, or go on from the meta of a restored checkpoint."""
+        """Begin, or continue from the meta of a restored checkpoint."""
         self._evaluate, self._options = evaluate, options
         kept = (meta or {}).get("evaluations", {})
         self.best: dict[str, Any] | None = kept.get("best")
@@ -76,7 +76,7 @@ class Evaluations:
         return self._last_value if step == self._last_step else None
 
     def to_meta(self) -> dict[str, Any]:
-        """Return JSON values from which a resumed run goes on."""
+        """Return JSON values from which a resumed run continues."""
         return {"best": self.best, "without_better": self._without_better, "last_step": self._last_step}
 
     def _better(self, value: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 KINDS = ("steps", "data_wait", "compile", "checkpoint", "evaluation", "restart")
 FILE = "goodput.jsonl"
-_FINISHED = ("done", "patience")  # reasons of an end after which nothing waits to go on
+_FINISHED = ("done", "patience")  # reasons of an end after which no restart is due
 
 
 class Goodput:
@@ -25,7 +25,7 @@ class Goodput:
       that came to its end, nothing counts until somebody starts it for more steps.
 
     Each line is written when something happens and flushed at once, so that a killed process loses none. A line holds
-    the sums at a step; a start that resumes at a step goes on from the newest line of that step.
+    the sums at a step; a start that resumes at a step continues from the newest line of that step.
     """
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time):

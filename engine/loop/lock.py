@@ -2,10 +2,11 @@
 
 The operating system's lock (flock) decides between processes of one host, and between hosts on file systems that share
 locks (NFS does). Others do not, such as many mounts of buckets. There the owner's beats decide, which it writes into
-the lock file: a start on another host that finds an owner watches whether they go on.
+the lock file: a start on another host that finds an owner watches whether they continue.
 """
 
 import contextlib
+import contextvars
 import errno
 import fcntl
 import json
@@ -30,6 +31,8 @@ BEAT_S = 10.0
 _MISSED = 3  # so many beats may be late before an owner on another host counts as dead
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK}
 
+_HELD: contextvars.ContextVar[frozenset[Path]] = contextvars.ContextVar("held_workdirs", default=frozenset())
+
 Owner = dict[str, Any]
 """host, pid, created (seconds since 1970), started (for people), beat, beat_s; {} = unknown."""
 
@@ -39,6 +42,8 @@ def writing_alone(
     workdir: Path, *, timeout_s: float, say: Callable[[str], None], beat_s: float = BEAT_S
 ) -> Iterator[None]:
     """Hold the lock of `workdir` for the time being, on the first process; all processes of the run must call it.
+
+    It may be entered again inside itself: a verb that writes before and after the training holds it over all of that.
 
     Args:
       workdir: made if it does not exist; removed again if nothing was written into it.
@@ -53,15 +58,21 @@ def writing_alone(
     held: list[_Lock] = []
 
     check_tasks(processes=jax.process_count())
+    place = workdir.absolute()
+    if place in _HELD.get():
+        yield
+        return
 
     def acquire() -> None:
         if jax.process_index() == 0:
             held.append(_Lock(workdir, say=say, beat_s=beat_s))
 
+    token = _HELD.set(_HELD.get() | {place})
     try:
         on_all("lock of the workdir", acquire, timeout_s=timeout_s)
         yield
     finally:
+        _HELD.reset(token)
         for lock in held:
             lock.release()
 

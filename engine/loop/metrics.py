@@ -243,6 +243,11 @@ class Monitor:
             **self._stream.facts(step),
         }
         self._window_start, self._window_step, self._window_wait = done, step, waited
+        if values.get("grad_norm") == 0.0 and self.grad_norm != 0.0:
+            self._terminal.say(
+                f"warning: the gradient of step {step} is exactly 0, so nothing is learned from that batch; see "
+                "whether its rows take part in the loss and whether any two of them differ"
+            )
         self.grad_norm = values.get("grad_norm")
         self._history.write(values, step=step, kind="train")
         self._terminal.metrics(values, step=step)

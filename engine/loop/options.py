@@ -48,7 +48,7 @@ class TrainOptions:
       eval_every: steps between two evaluations; 0 = only at the end.
       checkpoint_every: steps between two checkpoints; the last step is always saved.
       keep_last: how many of the newest checkpoints stay.
-      keep_best: how many of the best ones by `best_metric` stay beside them.
+      keep_best: how many of the best ones by `best_metric` stay in addition.
       best_metric: name of an evaluation result; "" = none.
       best_mode: "max" or "min".
       patience: stop after so many evaluations without a better `best_metric`; 0 = never.

@@ -13,7 +13,7 @@ from flax import nnx
 from ...base.config import to_json
 from ...base.errors import UserError
 from ..keeping.checkpoints import Checkpoints
-from ..step.state import Blueprint, TrainState
+from ..step.state import StateBuilder, TrainState
 from ..step.step import Outputs
 from .batches import Prefetcher
 from .evaluation import Evaluations
@@ -57,7 +57,7 @@ class Run:
 
     Attributes:
       options: section `train` of the config.
-      blueprint: of the state; it has mesh, objective and optimizer.
+      builder: of the state; it has mesh, objective and optimizer.
       terminal: what shows the run to a person.
       stop: whether a signal asked the run to stop.
       goodput: where its wall time goes.
@@ -68,7 +68,7 @@ class Run:
         self,
         *,
         options: TrainOptions,
-        blueprint: Blueprint,
+        builder: StateBuilder,
         checkpoints: Checkpoints,
         evaluations: Evaluations,
         terminal: Terminal,
@@ -81,7 +81,7 @@ class Run:
         self.position = position
         if position.note:
             terminal.say(position.note)
-        self.options, self.blueprint, self._checkpoints = options, blueprint, checkpoints
+        self.options, self.builder, self._checkpoints = options, builder, checkpoints
         self._evaluations, self.terminal, self._meta = evaluations, terminal, meta
         self.stop, self.goodput = stop, goodput
         self._watchdog = watchdog
@@ -168,7 +168,7 @@ class Run:
                 self._save(state, step=step)
 
     def result(self, state: TrainState, *, step: int) -> TrainResult:
-        """Wait for the last checkpoint and say what came out."""
+        """Wait for the last checkpoint and return the result."""
         step = self._done(step)
         with self._watchdog.patient("the last checkpoint"), self.goodput.spending("checkpoint"):
             self._checkpoints.wait()
@@ -181,7 +181,7 @@ class Run:
         if self._monitor is not None:
             self._report(step)
             self.goodput.note("end", step=step, reason=reason)
-        return TrainResult(model=self.blueprint.averaged(state), step=step, reason=reason, best=best)
+        return TrainResult(model=self.builder.averaged(state), step=step, reason=reason, best=best)
 
     @property
     def _stopped(self) -> int | None:
@@ -207,7 +207,7 @@ class Run:
         guard = self.stop.interrupting() if jax.process_count() == 1 else None
         try:
             with self.terminal.paused(), self.goodput.spending("evaluation"):
-                values, better = self._evaluations.run(self.blueprint.averaged(state), step=step, guard=guard)
+                values, better = self._evaluations.run(self.builder.averaged(state), step=step, guard=guard)
         except Interrupted:
             self._cut = True
             self.terminal.say(f"the evaluation at step {step} was cut short by a signal; the next start does it")

@@ -26,7 +26,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Show a spinner beside `what` while it lasts."""
+        """Show a spinner next to `what` while it lasts."""
         if not self._live:
             yield
             return

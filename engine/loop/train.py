@@ -24,7 +24,7 @@ from ..start.preflight import Checks, preflight, same_programs
 from ..start.processes import everywhere
 from ..step.objective import Objective
 from ..step.phases import PhasedSteps
-from ..step.state import Blueprint, TrainState
+from ..step.state import StateBuilder, TrainState
 from ..step.step import Outputs, lower_step, stop_flags
 from .batches import Prefetcher
 from .evaluation import Evaluate, Evaluations
@@ -86,14 +86,14 @@ def train(
         goodput, terminal = create_goodput(workdir), use(create_terminal(options))
         use(writing_alone(workdir, timeout_s=options.preflight_timeout, say=terminal.say))
         terminal.changed(start.check(overwrite=overwrite_config))
-        blueprint = create_blueprint(objective, config=config, steps=options.steps, mesh=mesh, terminal=terminal)
-        checks = Checks(config=config, workdir=workdir, state=blueprint.abstract, readable=readable)
+        builder = create_builder(objective, config=config, steps=options.steps, mesh=mesh, terminal=terminal)
+        checks = Checks(config=config, workdir=workdir, state=builder.abstract, readable=readable)
         terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
-        checkpoints = use(create_checkpoints(workdir, options=options, blueprint=blueprint, terminal=terminal))
-        state, step, saved = create_state(start, blueprint=blueprint, checkpoints=checkpoints, terminal=terminal,
+        checkpoints = use(create_checkpoints(workdir, options=options, builder=builder, terminal=terminal))
+        state, step, saved = create_state(start, builder=builder, checkpoints=checkpoints, terminal=terminal,
                                           initialize=initialize)  # fmt: skip
         evaluations, position = Evaluations(evaluate, options=options, meta=saved), start.position(saved, step=step)
-        run = Run(options=options, blueprint=blueprint, checkpoints=checkpoints, evaluations=evaluations,
+        run = Run(options=options, builder=builder, checkpoints=checkpoints, evaluations=evaluations,
                   terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop,
                   goodput=goodput, position=position)  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
@@ -119,15 +119,15 @@ def create_rules(config: ml_collections.ConfigDict) -> Rules:
     return section(make_rules, config.sharding, name="sharding") if "sharding" in config else REPLICATED
 
 
-def create_blueprint(
+def create_builder(
     objective: Objective, *, config: ml_collections.ConfigDict, steps: int, mesh: Mesh, terminal: Terminal
-) -> Blueprint:
+) -> StateBuilder:
     """Plan the state of the run; where parameters are split, the plan is shown."""
     optimizer, seed = section(make_optimizer, config.optimizer, name="optimizer", steps=steps), cast(int, config.seed)
-    blueprint = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=create_rules(config))
-    if is_split(blueprint.abstract):
-        terminal.say(sharding_text(blueprint.abstract, mesh=mesh))
-    return blueprint
+    builder = StateBuilder(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=create_rules(config))
+    if is_split(builder.abstract):
+        terminal.say(sharding_text(builder.abstract, mesh=mesh))
+    return builder
 
 
 def create_terminal(options: TrainOptions) -> Terminal:
@@ -136,12 +136,12 @@ def create_terminal(options: TrainOptions) -> Terminal:
 
 
 def create_checkpoints(
-    workdir: Path, *, options: TrainOptions, blueprint: Blueprint, terminal: Terminal
+    workdir: Path, *, options: TrainOptions, builder: StateBuilder, terminal: Terminal
 ) -> Checkpoints:
     """Open the checkpoints of a run; unreadable ones are named on the terminal."""
     return Checkpoints(
         workdir / FOLDER,
-        abstract=blueprint.abstract,
+        abstract=builder.abstract,
         keep_last=options.keep_last,
         keep_best=options.keep_best,
         best_metric=options.best_metric,
@@ -153,7 +153,7 @@ def create_checkpoints(
 def create_state(
     start: RunStart,
     *,
-    blueprint: Blueprint,
+    builder: StateBuilder,
     checkpoints: Checkpoints,
     terminal: Terminal,
     initialize: Callable[[nnx.Module], None] | None = None,
@@ -163,7 +163,7 @@ def create_state(
     if back is not None:
         terminal.say(f"going back to step {back}; the metrics after it are dropped, later checkpoints are renamed")
     with terminal.working("building the model"):
-        state, meta = checkpoints.restore(step=back) or (blueprint.init(initialize=initialize), {})
+        state, meta = checkpoints.restore(step=back) or (builder.init(initialize=initialize), {})
         step = int(state.step)
     if step:
         terminal.say(f"resuming from the checkpoint of step {step} in {checkpoints.folder.parent}")
@@ -185,7 +185,7 @@ def create_steps(
     Yields:
       A function (state, steps done) -> (state, outputs); None if a stop is requested before the first batch is there.
     """
-    mesh, stop, position, workdir = run.blueprint.mesh, run.stop, run.position, start.workdir
+    mesh, stop, position, workdir = run.builder.mesh, run.stop, run.position, start.workdir
     step, skipped = int(state.step), int(state.skipped)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
@@ -193,7 +193,7 @@ def create_steps(
         with run.terminal.working("reading the first batch and compiling the step"):
             ready = everywhere(stream.ready(stop))
             compiled = (
-                create_phases(stream.peek(), options=run.options, step=step, blueprint=run.blueprint) if ready else None
+                create_phases(stream.peek(), options=run.options, step=step, builder=run.builder) if ready else None
             )
         if compiled is None:
             yield None
@@ -211,13 +211,13 @@ def create_steps(
         yield take
 
 
-def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, blueprint: Blueprint) -> PhasedSteps:
+def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, builder: StateBuilder) -> PhasedSteps:
     """Compile the step for each phase from `step` on; all processes must call it.
 
     Raises:
       UserError: the processes have lowered different programs, or do not come in time.
     """
-    objective = blueprint.objective
+    objective = builder.objective
     if options.unmasked_steps and not hasattr(objective, "phase"):
         raise UserError(
             f"config.train.unmasked_steps={options.unmasked_steps}, but this objective has no phase without masks; "
@@ -225,7 +225,7 @@ def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, bl
         )
 
     def lower(phase: Hashable | None) -> jax.stages.Lowered:
-        return lower_step(batch, blueprint=blueprint, phase=phase, skip_nonfinite=options.skip_nonfinite)
+        return lower_step(batch, builder=builder, phase=phase, skip_nonfinite=options.skip_nonfinite)
 
     def check(lowered: Sequence[jax.stages.Lowered]) -> None:
         if jax.process_count() > 1:

@@ -1,4 +1,4 @@
-"""A run that stands still says where, and ends, instead of holding its devices for ever."""
+"""Ends a run that makes no progress, and reports where it stands, instead of letting it hold its devices."""
 
 import contextlib
 import faulthandler
@@ -58,7 +58,7 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def beat(self, step: int) -> None:
-        """Say that `step` steps have been handed over and what was to be done behind them is done."""
+        """Note that `step` steps have been handed to the device, and that what was due after them is done."""
         self._step, self._doing, self._factor, self._last = step, f"step {step + 1}", 1, time.monotonic()
 
     @contextlib.contextmanager

@@ -123,12 +123,40 @@ def claim_workdir(workdir: Path, *, config: ml_collections.ConfigDict, identity:
             write_atomically(workdir / name, text=json.dumps(values, indent=2) + "\n")
 
 
+def checkpoint_content(path: str | Path) -> dict[str, Any] | None:
+    """Return the content of a place that holds a checkpoint, for `Identity`: of which run it is.
+
+    The same for all steps of a run, wherever they lie and however long it was trained; another seed, config or data
+    make another run.
+
+    Returns:
+      {"kind": "checkpoint", "run": ...}, or None if there is no readable checkpoint.
+    """
+    try:
+        meta = read_meta(path)
+    except UserError:
+        return None
+    identity = {place: content for place, content in (meta.get("identity") or {}).items() if content}
+    config = {
+        key: value
+        for key, value in flatten(meta["config"]).items()
+        if key not in MAY_CHANGE and key not in (meta.get("identity") or {})
+    }
+    digest = hashlib.sha256(json.dumps([config, identity], sort_keys=True).encode()).hexdigest()
+    return {"kind": "checkpoint", "run": digest[:12]}
+
+
 def _changed(place: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
     """Describe how the content of a place has changed, in one line; "" if it has not, or is not known."""
     if old is None or new is None:
         return ""
     a, b = flatten(_json_of(old)), flatten(_json_of(new))
-    parts = [f"{key} {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    absent = "(none)"
+    parts = [
+        f"{key} {a.get(key, absent)} -> {b.get(key, absent)}"
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key, absent) != b.get(key, absent)
+    ]
     if not parts:
         return ""
     return f"the {b.get('kind', 'content')} of config.{place} has changed since this run began ({', '.join(parts)})"

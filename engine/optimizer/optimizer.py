@@ -43,6 +43,10 @@ class Optimizer:
     frozen: tuple[str, ...] = ()
     ema_decay: float = 0.0
 
+    def __post_init__(self):
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"config.optimizer.layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+
     def for_model(self, model: nnx.Module) -> "Optimizer":
         """Return the optimizer with layer-wise rates that follow the order of layers that `model` declares."""
         return dataclasses.replace(self, distances=layer_distances(model)) if self.layer_decay != 1 else self
@@ -127,11 +131,8 @@ def make_optimizer(
       UserError: an unknown name or schedule, or a value out of its range.
     """
     _check_names(name=name, mu_dtype=mu_dtype)
-    _check_ranges(
-        amounts={"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm},
-        decays={"b1": b1, "b2": b2, "muon_beta": muon_beta, "ema_decay": ema_decay},
-        layer_decay=layer_decay,
-    )
+    _check_amounts(lr=lr, weight_decay=weight_decay, clip_norm=clip_norm)
+    _check_decays(b1=b1, b2=b2, muon_beta=muon_beta, ema_decay=ema_decay)
     ends = {"end_lr_factor": end_lr_factor, "decay_share": decay_share}
     rate = make_schedule(schedule, lr=lr, steps=steps, warmup_steps=warmup_steps, **ends)
     moments = {"b1": b1, "b2": b2, "eps": eps, "muon_beta": muon_beta, "mu_dtype": _MU_DTYPES[mu_dtype]}
@@ -169,16 +170,18 @@ def _check_names(*, name: str, mu_dtype: str) -> None:
         raise unknown("dtype (config.optimizer.mu_dtype)", mu_dtype, _MU_DTYPES)
 
 
-def _check_ranges(*, amounts: dict[str, float], decays: dict[str, float], layer_decay: float) -> None:
-    """Raise UserError for a value out of its range; `amounts` and `decays` are by field."""
-    for field, value in amounts.items():
+def _check_amounts(**fields: float) -> None:
+    """Raise UserError for a negative value."""
+    for field, value in fields.items():
         if value < 0:
             raise UserError(f"config.optimizer.{field} must not be negative, got {value}")
-    for field, value in decays.items():
+
+
+def _check_decays(**fields: float) -> None:
+    """Raise UserError for a value outside of [0, 1)."""
+    for field, value in fields.items():
         if not 0 <= value < 1:
             raise UserError(f"config.optimizer.{field} must be at least 0 and below 1, got {value}")
-    if not 0 < layer_decay <= 1:
-        raise UserError(f"config.optimizer.layer_decay must be above 0 and at most 1, got {layer_decay}")
 
 
 def _decayed(no_decay: tuple[str, ...]) -> Callable[[Params], dict[str, bool]]:

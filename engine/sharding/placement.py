@@ -17,7 +17,7 @@ def place_optimizer(
 ) -> dict[str, NamedSharding]:
     """Place every array of an optimizer's state.
 
-    A moment lies beside its parameter (it is recognised by the parameter's path in its own); a vector of Adafactor is
+    A moment is placed as its parameter (whose path is part of its own); a vector of Adafactor is
     split as the dimensions that it keeps; all else is held by every device. A rule for `optimizer/...` comes before.
 
     Args:

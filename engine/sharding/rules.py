@@ -166,28 +166,28 @@ def resolved(rule: tuple[str, Spec], *, path: str, shape: tuple[int, ...], mesh:
         not divide by its axes.
     """
     pattern, spec = rule
-    said = f"sharding rule ({pattern!r}, {spec!r})"
+    shown = f"sharding rule ({pattern!r}, {spec!r})"
     if isinstance(spec, str):
         axis, _, least = spec.removeprefix(LARGEST).partition(":")
-        _check_axis(axis, mesh=mesh, said=said)
+        _check_axis(axis, mesh=mesh, rule=shown)
         first = 1 if is_stacked(path) else 0
         if math.prod(shape[first:]) < int(least or 0):
             return PartitionSpec()
         return _largest(shape, axis=axis, ways=mesh.shape[axis], first=first)
     entries = _spread(spec, rank=len(shape))
     if len(entries) > len(shape):
-        raise UserError(f"{said} names {len(entries)} dimensions, but {path!r} has shape {shape}")
+        raise UserError(f"{shown} names {len(entries)} dimensions, but {path!r} has shape {shape}")
     axes = [axis for entry in entries for axis in axes_of(entry)]
     for axis in axes:
-        _check_axis(axis, mesh=mesh, said=said)
+        _check_axis(axis, mesh=mesh, rule=shown)
     if len(set(axes)) < len(axes):
-        raise UserError(f"{said} names a mesh axis twice; each may split one dimension")
+        raise UserError(f"{shown} names a mesh axis twice; each may split one dimension")
     for size, entry in zip(shape, entries, strict=False):
         ways = math.prod(mesh.shape[axis] for axis in axes_of(entry))
         if size % ways:
             names = " x ".join(repr(axis) for axis in axes_of(entry))
             raise UserError(
-                f"{said}: {path!r} has shape {shape}, whose {size} does not divide by the {ways} devices of mesh axis "
+                f"{shown}: {path!r} has shape {shape}, whose {size} does not divide by the {ways} devices of mesh axis "
                 f"{names}"
             )
     return PartitionSpec(*entries)
@@ -214,6 +214,6 @@ def _largest(shape: tuple[int, ...], *, axis: str, ways: int, first: int) -> Par
     return PartitionSpec(*(None,) * max(fits)[1], axis)
 
 
-def _check_axis(axis: Any, *, mesh: Mesh, said: str) -> None:
+def _check_axis(axis: Any, *, mesh: Mesh, rule: str) -> None:
     if axis not in mesh.shape:
-        raise unknown(f"mesh axis in {said}:", str(axis), mesh.shape)
+        raise unknown(f"mesh axis in {rule}:", str(axis), mesh.shape)

@@ -25,8 +25,8 @@ def code_version() -> str:
 def source_hash(root: Path | None = None) -> str:
     """Return 12 hex digits over names and contents of the package's Python files; `root` is its folder.
 
-    Config files are left out: an experiment that lies beside the shipped ones changes no code, and what it says is
-    compared as the config.
+    Config files are left out: an experiment next to the shipped ones changes no code, and its fields are compared
+    as the config.
     """
     root = Path(__file__).parents[2] if root is None else root
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The start of several processes: they meet, jax joins them, and each starts its devices."""
+"""The start of several processes: rendezvous, joining by jax, start of the devices."""
 
 import math
 import socket
@@ -14,7 +14,7 @@ from jax._src.distributed import global_state
 
 from ...base.errors import UserError
 from .code import code_version
-from .rendezvous import Place, meet
+from .rendezvous import Rendezvous, wait_for_all
 
 _HOSTS, _DEVICES = "twinreel/host", "twinreel/devices"  # folders in the key-value store of jax's coordinator
 _SHOWN = 8
@@ -49,8 +49,8 @@ def initialize_distributed(
             coordinator, num_processes, process_id, local_devices = _detected(init_timeout)
         if coordinator is None or num_processes is None or process_id is None:
             raise ValueError("no cluster was recognised")
-        place = Place(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
-        hosts = meet(place, code=code_version(), timeout=init_timeout)
+        place = Rendezvous(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
+        hosts = wait_for_all(place, code=code_version(), timeout=init_timeout)
         jax.distributed.initialize(
             coordinator,
             num_processes=num_processes,
@@ -85,7 +85,7 @@ def start_devices(hosts: Sequence[str]) -> None:
     """Start jax's devices; all processes of the run must call it.
 
     The processes tell each other their devices in it, so one whose devices do not start keeps the others waiting for
-    some minutes, until jax gives up there as well. They then say whose fault it was.
+    some minutes, until jax gives up there as well. They then name the process at fault.
 
     Args:
       hosts: host names by process.
@@ -98,9 +98,9 @@ def start_devices(hosts: Sequence[str]) -> None:
         jax.local_devices()
     except Exception as error:  # jax has no one type for it: RuntimeError, AssertionError where a plugin is missing
         own = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        told = _entries(_DEVICES)
+        known = _entries(_DEVICES)
         store().key_value_set(f"{_DEVICES}/{me}", own)
-        faults = [f"process {p} on {hosts[p]}: {fault}" for p, fault in sorted((told | {me: own}).items())]
+        faults = [f"process {p} on {hosts[p]}: {fault}" for p, fault in sorted((known | {me: own}).items())]
         more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         shown = "\n  ".join(faults[:_SHOWN])
         raise UserError(
@@ -123,7 +123,7 @@ def _check(coordinator: str | None, *, num_processes: int | None, process_id: in
 def _detected(init_timeout: float) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
     """Return coordinator, count, number and devices of this process as the cluster says them.
 
-    jax.distributed.initialize asks for the same by itself; it is asked here for the meeting that comes before.
+    jax.distributed.initialize asks for the same by itself; it is asked here for the rendezvous that comes before.
     """
     return clusters.ClusterEnv.auto_detect_unset_distributed_params(
         None, None, None, None, None, math.ceil(init_timeout)

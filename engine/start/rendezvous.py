@@ -1,4 +1,4 @@
-"""The processes of a run meet before jax joins them, so that one that is missing or differs is named.
+"""A rendezvous of all processes before jax joins them, so that one that is missing or differs is named.
 
 jax's own joining aborts the whole process when its time is over, and does not say who was missing. So process 0 first
 listens on the coordinator's port itself: each process says its number, its host and its code, and gets the answer that
@@ -15,13 +15,13 @@ from typing import Any
 
 from ...base.errors import UserError
 
-_LINE = 1 << 16  # bytes; no message of the meeting is near it
+_LINE = 1 << 16  # bytes; no message of the rendezvous is near it
 _PAUSE_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where the processes meet, and which of them this one is.
+class Rendezvous:
+    """The rendezvous of the processes of a run, and which of them this one is.
 
     Attributes:
       coordinator: "HOST:PORT" of process 0.
@@ -46,11 +46,11 @@ class Place:
         return host.strip("[]"), int(port)
 
 
-def meet(place: Place, *, code: str, timeout: float) -> list[str]:
+def wait_for_all(place: Rendezvous, *, code: str, timeout: float) -> list[str]:
     """Wait until all processes are there and run the same code.
 
     Args:
-      place: where to meet.
+      place: the rendezvous.
       code: what must be equal on all processes, as one line.
       timeout: seconds.
 
@@ -68,7 +68,7 @@ def meet(place: Place, *, code: str, timeout: float) -> list[str]:
     return _report(place, hello=hello, deadline=deadline, timeout=timeout)
 
 
-def _receive(place: Place, *, hello: dict[str, Any], deadline: float, timeout: float) -> list[str]:
+def _receive(place: Rendezvous, *, hello: dict[str, Any], deadline: float, timeout: float) -> list[str]:
     """Process 0: gather the others, answer all of them."""
     came = {0: hello}
     with contextlib.ExitStack() as stack:
@@ -140,7 +140,7 @@ def _missing(came: dict[int, dict[str, Any]], *, of: int, timeout: float) -> str
     )
 
 
-def _report(place: Place, *, hello: dict[str, Any], deadline: float, timeout: float) -> list[str]:
+def _report(place: Rendezvous, *, hello: dict[str, Any], deadline: float, timeout: float) -> list[str]:
     """Another process than 0: say hello, wait for the answer."""
     host, port = place.address
     reason = "no answer"

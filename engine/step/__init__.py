@@ -1,1 +1,1 @@
-"""One step: what it is told (an Objective), what it changes (the state), and its compiled program."""
+"""One step: its objective, the state that it changes, and its compiled program."""

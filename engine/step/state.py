@@ -44,8 +44,8 @@ class TrainState:
     ema: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Blueprint:
-    """The shapes of a run's state and how it becomes a model; holds no arrays.
+class StateBuilder:
+    """Builds the state of a run, and the model from a state; holds shapes but no arrays.
 
     Attributes:
       objective: what is trained for.
@@ -56,7 +56,7 @@ class Blueprint:
     """
 
     def __init__(self, *, objective: Objective, optimizer: Optimizer, mesh: Mesh, seed: int, rules: Rules = REPLICATED):
-        """Trace `objective.init` for shapes; place parameters by `rules` and the optimizer's moments beside them.
+        """Trace `objective.init` for shapes; place parameters and the optimizer's moments by `rules`.
 
         Raises:
           UserError: a regex of `objective.trainable`, of `config.optimizer.frozen` or of `rules` that matches no

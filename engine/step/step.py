@@ -17,31 +17,31 @@ from ...models.layers.names import placing
 from ..sharding.mesh import AXES, batch_sharding, device_dtype
 from ..sharding.placement import Activations
 from .phases import phase_of
-from .state import NOT_HALTED, Blueprint, TrainState, split_model
+from .state import NOT_HALTED, StateBuilder, TrainState, split_model
 
 Batch = dict[str, Any]
 Outputs = dict[str, Any]
 
 
 def make_gradients(
-    *, blueprint: Blueprint, phase: Hashable | None = None, place: Activations | None = None
+    *, builder: StateBuilder, phase: Hashable | None = None, place: Activations | None = None
 ) -> Callable[[TrainState, Batch], tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]]:
     """Build the pure function (state, batch) -> (loss, metrics, other variables after it, gradients by path).
 
     Args:
-      blueprint: how a state becomes a model, and the objective that gives the loss.
-      phase: for objectives with phases, the value of `objective.phase` that the loss is told.
+      builder: how a state becomes a model, and the objective that gives the loss.
+      phase: for objectives with phases, the value of `objective.phase` that is passed to the loss.
       place: places the activations that the model names; None leaves them to the compiler.
     """
-    told = {} if phase is None else {"phase": phase}
+    options = {} if phase is None else {"phase": phase}
 
     def gradients(state: TrainState, batch: Batch):
-        key = blueprint.step_key(state.step)
+        key = builder.step_key(state.step)
 
         def loss_of(params: dict[str, jax.Array]):
-            model = blueprint.model(dataclasses.replace(state, params=params), key=key)
+            model = builder.model(dataclasses.replace(state, params=params), key=key)
             with contextlib.nullcontext() if place is None else placing(place):
-                loss, metrics = blueprint.objective.loss(model, batch, rngs=nnx.Rngs(key), **told)
+                loss, metrics = builder.objective.loss(model, batch, rngs=nnx.Rngs(key), **options)
             flat = split_model(model)
             return loss, (metrics, {path: flat[path] for path in state.others})
 
@@ -53,7 +53,7 @@ def make_gradients(
 
 def make_step(
     *,
-    blueprint: Blueprint,
+    builder: StateBuilder,
     phase: Hashable | None = None,
     place: Activations | None = None,
     skip_nonfinite: int = 0,
@@ -68,13 +68,13 @@ def make_step(
     may have no batch to give.
 
     Args:
-      blueprint: as in `make_gradients`.
+      builder: as in `make_gradients`.
       phase: as in `make_gradients`.
       place: as in `make_gradients`.
       skip_nonfinite: how many batches may be skipped over the whole run (config.train.skip_nonfinite).
     """
-    gradients = make_gradients(blueprint=blueprint, phase=phase, place=place)
-    optimizer = blueprint.optimizer
+    gradients = make_gradients(builder=builder, phase=phase, place=place)
+    optimizer = builder.optimizer
 
     def step(state: TrainState, batch: Batch, stop: jax.Array) -> tuple[TrainState, Outputs]:
         loss, metrics, others, grads = gradients(state, batch)
@@ -121,37 +121,37 @@ def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainS
 
 
 def trace_step(
-    batch: Batch, *, blueprint: Blueprint, phase: Hashable | None = None, skip_nonfinite: int = 0
+    batch: Batch, *, builder: StateBuilder, phase: Hashable | None = None, skip_nonfinite: int = 0
 ) -> jax.stages.Traced:
     """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
-    Nothing runs and no device needs to exist: the mesh of `blueprint`, which is set meanwhile (the layers ask for it),
+    Nothing runs and no device needs to exist: the mesh of `builder`, which is set meanwhile (the layers ask for it),
     may be made of topology descriptions.
 
     Args:
       batch: arrays or shapes.
-      blueprint: see `make_step`.
+      builder: see `make_step`.
       phase: of an objective with phases; None = that of step 0.
       skip_nonfinite: see `make_step`.
 
     Raises:
       UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
     """
-    phase = phase_of(blueprint.objective, step=0) if phase is None else phase
-    place = Activations(mesh=blueprint.mesh, rules=blueprint.rules)
-    step = make_step(blueprint=blueprint, phase=phase, place=place, skip_nonfinite=skip_nonfinite)
-    rows = batch_sharding(blueprint.mesh)
+    phase = phase_of(builder.objective, step=0) if phase is None else phase
+    place = Activations(mesh=builder.mesh, rules=builder.rules)
+    step = make_step(builder=builder, phase=phase, place=place, skip_nonfinite=skip_nonfinite)
+    rows = batch_sharding(builder.mesh)
     jitted = jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(blueprint.shardings, rows, _flag_sharding(blueprint.mesh)),
-        out_shardings=(blueprint.shardings, blueprint.replicated),
+        in_shardings=(builder.shardings, rows, _flag_sharding(builder.mesh)),
+        out_shardings=(builder.shardings, builder.replicated),
     )
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
     }
-    with jax.set_mesh(blueprint.mesh):
-        traced = jitted.trace(blueprint.abstract, shapes, abstract_flag(blueprint.mesh))
+    with jax.set_mesh(builder.mesh):
+        traced = jitted.trace(builder.abstract, shapes, abstract_flag(builder.mesh))
     place.check()
     return traced
 
@@ -167,9 +167,9 @@ def compile_step(batch: Batch, **options: Any) -> jax.stages.Compiled:
 
 
 def stop_flags(mesh: Mesh) -> dict[bool, jax.Array]:
-    """Return this process's wish to go on (False) or stop (True) as arrays that `step` joins over all processes.
+    """Return this process's request to continue (False) or stop (True) as arrays that `step` joins over all processes.
 
-    bool, one value per device: each process fills its own devices' part, so the wish travels with the step and all
+    bool, one value per device: each process fills its own devices' part, so the request travels with the step and all
     processes learn of it at the same step, without a collective of its own.
     """
     sharding = _flag_sharding(mesh)

@@ -10,7 +10,7 @@ from twinreel.cost.memory import step_memory
 from twinreel.cost.step import matmul_dtype, mfu, step_cost
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import batch_sharding, device_dtype, make_mesh
-from twinreel.engine.step.state import Blueprint
+from twinreel.engine.step.state import StateBuilder
 from twinreel.engine.step.step import trace_step
 
 
@@ -22,10 +22,10 @@ def cost_of(function, *shapes):
 def step_of(*, width, fsdp=1):
     objective, optimizer = ToyObjective(width=width), make_optimizer(steps=5, lr=0.1)
     rules = (("inner/kernel", (None, "fsdp")), (".*", ()))
-    plan = Blueprint(
+    plan = StateBuilder(
         objective=objective, optimizer=optimizer, mesh=make_mesh(replica=-1, fsdp=fsdp), seed=0, rules=rules
     )
-    return plan, trace_step(batch_of(0), blueprint=plan)
+    return plan, trace_step(batch_of(0), builder=plan)
 
 
 def test_flops_and_memory_of_a_matrix_product():

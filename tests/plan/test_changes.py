@@ -223,7 +223,7 @@ def test_changes_make_sections_that_a_config_lacks(small):
     after = changed(config, advice.mesh_changes(config, fsdp=8))
     assert "sharding" not in config and after.sharding.rules == "fsdp"
     parts = make_parts(after, devices=jax.devices())
-    sizes = parts.blueprint.abstract.params
+    sizes = parts.builder.abstract.params
     kernel = max(sizes.values(), key=lambda value: value.size)  # small arrays stay whole
     assert kernel.sharding.shard_shape(kernel.shape) != kernel.shape
     assert config.mesh.fsdp == 1 and after.mesh.fsdp == 8

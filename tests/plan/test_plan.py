@@ -57,7 +57,7 @@ def test_flops_of_both_towers_by_hand(small):
 def test_the_parts_of_memory_are_those_of_the_shapes(result, small):
     config = small()
     parts = make_parts(config, devices=jax.devices())
-    count = sum(math.prod(x.shape) for x in parts.blueprint.abstract.params.values())
+    count = sum(math.prod(x.shape) for x in parts.builder.abstract.params.values())
     memory = result["memory"]
     assert result["parameters"] == count
     assert memory["parameters"] == 4 * count  # float32, on every device

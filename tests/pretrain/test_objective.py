@@ -15,7 +15,7 @@ from twinreel.data.batches.synthetic import synthetic_batch
 from twinreel.data.options import DataOptions
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh, put_batch
-from twinreel.engine.step.state import Blueprint
+from twinreel.engine.step.state import StateBuilder
 from twinreel.pretrain.objective import Contrastive, make_objective
 
 B, S = 8, 2800  # rows; samples of sound, enough for one patch of 16 frames
@@ -258,7 +258,7 @@ def test_mistakes_in_the_options_are_named(options, message):
 def embedded_twice(made, *, frozen):
     """What the towers that such a run trains make of a batch in two steps."""
     optimizer = make_optimizer(steps=1, lr=0.1, frozen=frozen)
-    plan = Blueprint(objective=made, optimizer=optimizer, mesh=make_mesh(devices=jax.devices()[:1]), seed=0)
+    plan = StateBuilder(objective=made, optimizer=optimizer, mesh=make_mesh(devices=jax.devices()[:1]), seed=0)
     encode = nnx.jit(lambda model, batch, key: made._encode(model, batch, rngs=nnx.Rngs(key), drop_patches=True))
     model, batch = plan.model(plan.init()), on_device(batch_of(sound=S))
     return model, [jax.device_get(encode(model, batch, jax.random.key(step))) for step in (1, 2)]

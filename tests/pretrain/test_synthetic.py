@@ -44,5 +44,5 @@ def test_the_step_is_made_for_candidates_and_that_vocabulary():
                                             f"data.tokenizer={CLIP}"])  # fmt: skip
     parts = make_parts(config)
     assert parts.batch["text"].shape == (64, 3, 44) and parts.batch["caption_index"].shape == (64, 3)
-    table = parts.blueprint.abstract.params["text/embedding"]
+    table = parts.builder.abstract.params["text/embedding"]
     assert table.shape == (load_tokenizer(CLIP).vocab_size, 128)

@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--starve", type=int, default=0, help="the process that --starve_at means")
     parser.add_argument("--evaluation_s", type=float, default=0.0, help="an evaluation takes so long")
     parser.add_argument("--hang_at", type=int, default=-1, help="this batch never comes")
+    parser.add_argument("--poison_at", type=int, default=-1, help="the loss of this batch is nan, and it is skipped")
     parser.add_argument("--stall_timeout", type=float, default=600.0)
     parser.add_argument("--sgd_lr", type=float, default=0.0, help="plain gradient steps at this rate, else AdamW")
     parser.add_argument("--coordinator")
@@ -40,7 +41,8 @@ def arguments() -> argparse.Namespace:
 
 def batches_from(start, *, toy, args, process, processes, moment):
     """Yield the toy's batches from step `start` on, with what `args` says befalls them."""
-    for step, batch in enumerate(toy.batches(start, process=process, processes=processes), start):
+    options = {"poison_at": args.poison_at} if args.poison_at >= 0 else {}
+    for step, batch in enumerate(toy.batches(start, process=process, processes=processes, **options), start):
         if step == args.full_at:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         if step >= args.starve_at >= 0 and process == args.starve:
@@ -107,6 +109,7 @@ def main() -> int:
                 train__eval_every=5,
                 train__best_metric="val/score",
                 train__stall_timeout=args.stall_timeout,
+                train__skip_nonfinite=int(args.poison_at >= 0),
                 mesh__fsdp=args.fsdp,
                 mesh__tensor=args.tensor,
                 **({"optimizer": sgd} if args.sgd_lr else {}),

@@ -17,7 +17,7 @@ from twinreel.engine.keeping.snapshot import to_host
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.engine.sharding.rules import make_rules
-from twinreel.engine.step.state import Blueprint, split_model
+from twinreel.engine.step.state import StateBuilder, split_model
 
 META = {"objective": "toy", "tokenizer": {"kind": "none"}}
 
@@ -26,7 +26,7 @@ def plan(*, width=8, name="adamw", mesh=None, rules=None, trainable=()):
     optimizer = make_optimizer(steps=10, lr=0.1, name=name)
     options = {} if rules is None else {"rules": rules}
     objective = ToyObjective(width=width, trainable=trainable)
-    return Blueprint(objective=objective, optimizer=optimizer, mesh=mesh or make_mesh(), seed=0, **options)
+    return StateBuilder(objective=objective, optimizer=optimizer, mesh=mesh or make_mesh(), seed=0, **options)
 
 
 def at(state, step):
@@ -35,14 +35,14 @@ def at(state, step):
     return dataclasses.replace(state, step=state.step * 0 + step, params=moved)
 
 
-def save(folder, *, steps, scores=None, blueprint=None, **options):
-    blueprint = blueprint or plan()
-    state = blueprint.init()
-    with Checkpoints(folder, abstract=blueprint.abstract, **options) as checkpoints:
+def save(folder, *, steps, scores=None, builder=None, **options):
+    builder = builder or plan()
+    state = builder.init()
+    with Checkpoints(folder, abstract=builder.abstract, **options) as checkpoints:
         for step in steps:
             score = (scores or {}).get(step)
             checkpoints.save(at(state, step), step=step, meta=META, score=score)
-    return blueprint, state
+    return builder, state
 
 
 def damage(step_folder, *, how):
@@ -68,8 +68,8 @@ DAMAGES = ["no meta", "no state", "empty meta", "data gone", "truncated", "flipp
 
 
 def test_round_trip(tmp_path):
-    blueprint, state = save(tmp_path / "checkpoints", steps=[3])
-    with Checkpoints(tmp_path / "checkpoints", abstract=blueprint.abstract) as checkpoints:
+    builder, state = save(tmp_path / "checkpoints", steps=[3])
+    with Checkpoints(tmp_path / "checkpoints", abstract=builder.abstract) as checkpoints:
         restored, meta = checkpoints.restore()
     assert meta["objective"] == "toy"
     assert meta["step"] == int(restored.step) == 3
@@ -104,12 +104,12 @@ def test_newest_and_best_stay(tmp_path):
 
 
 def test_the_best_is_remembered_over_a_restart(tmp_path):
-    blueprint, state = save(tmp_path, steps=[1, 2, 3], scores={1: 0.9, 3: 0.5}, keep_last=1)
-    with Checkpoints(tmp_path, abstract=blueprint.abstract, keep_last=1) as checkpoints:
+    builder, state = save(tmp_path, steps=[1, 2, 3], scores={1: 0.9, 3: 0.5}, keep_last=1)
+    with Checkpoints(tmp_path, abstract=builder.abstract, keep_last=1) as checkpoints:
         checkpoints.restore()
         checkpoints.save(at(state, 4), step=4, meta=META, score=0.7)
     assert checkpoint.steps_in(tmp_path) == [1, 4]
-    with Checkpoints(tmp_path, abstract=blueprint.abstract, keep_last=1, best_metric="another") as checkpoints:
+    with Checkpoints(tmp_path, abstract=builder.abstract, keep_last=1, best_metric="another") as checkpoints:
         checkpoints.restore()
         checkpoints.save(at(state, 5), step=5, meta=META, score=0.1)
         checkpoints.save(at(state, 6), step=6, meta=META)
@@ -118,12 +118,12 @@ def test_the_best_is_remembered_over_a_restart(tmp_path):
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, how, caplog):
-    blueprint, state = save(tmp_path / "checkpoints", steps=[1, 2])
+    builder, state = save(tmp_path / "checkpoints", steps=[1, 2])
     damage(tmp_path / "checkpoints" / "2", how=how)
     assert resolve(tmp_path).name == "1"
     assert f"{tmp_path}/checkpoints/2 is unreadable" in caplog.text
     warnings = []
-    with Checkpoints(tmp_path / "checkpoints", abstract=blueprint.abstract, warn=warnings.append) as checkpoints:
+    with Checkpoints(tmp_path / "checkpoints", abstract=builder.abstract, warn=warnings.append) as checkpoints:
         restored, _ = checkpoints.restore()
         assert int(restored.step) == 1
         checkpoints.save(at(state, 2), step=2, meta=META)  # its number can be used again
@@ -134,11 +134,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, how, ca
 
 
 def test_none_readable(tmp_path):
-    blueprint, _ = save(tmp_path, steps=[1, 2])
+    builder, _ = save(tmp_path, steps=[1, 2])
     for step in ("1", "2"):
         damage(tmp_path / step, how="truncated")
     with (
-        Checkpoints(tmp_path, abstract=blueprint.abstract, warn=lambda text: None) as checkpoints,
+        Checkpoints(tmp_path, abstract=builder.abstract, warn=lambda text: None) as checkpoints,
         pytest.raises(UserError, match=r"none of the 2 checkpoints .* is readable; to start again from step 0"),
     ):
         checkpoints.restore()
@@ -149,11 +149,11 @@ def test_none_readable(tmp_path):
 
 
 def test_a_half_written_one_is_named_and_removed(tmp_path):
-    blueprint, _ = save(tmp_path, steps=[1])
+    builder, _ = save(tmp_path, steps=[1])
     shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
     assert resolve(tmp_path).name == "1"
     warnings = []
-    with Checkpoints(tmp_path, abstract=blueprint.abstract, warn=warnings.append) as checkpoints:
+    with Checkpoints(tmp_path, abstract=builder.abstract, warn=warnings.append) as checkpoints:
         restored, _ = checkpoints.restore()
     assert int(restored.step) == 1
     assert "2.orbax-checkpoint-tmp is half-written" in warnings[0]
@@ -198,19 +198,19 @@ def test_a_checkpoint_is_known_by_what_it_holds_and_not_by_its_name(tmp_path):
 
 
 def test_a_run_does_not_begin_anew_beside_checkpoints_that_were_renamed(tmp_path):
-    blueprint, _ = save(tmp_path, steps=[6])
+    builder, _ = save(tmp_path, steps=[6])
     (tmp_path / "6").rename(tmp_path / "good")
     with (
-        Checkpoints(tmp_path, abstract=blueprint.abstract) as checkpoints,
+        Checkpoints(tmp_path, abstract=builder.abstract) as checkpoints,
         pytest.raises(UserError, match=r"no numbered checkpoint, but good; .*\(good -> 6\)"),
     ):
         checkpoints.restore()
 
 
 def test_going_back_to_an_older_step_sets_the_later_ones_aside(tmp_path):
-    blueprint, state = save(tmp_path, steps=[1, 2, 3], scores={1: 0.1, 3: 0.9}, keep_last=3)
+    builder, state = save(tmp_path, steps=[1, 2, 3], scores={1: 0.1, 3: 0.9}, keep_last=3)
     said = []
-    with Checkpoints(tmp_path, abstract=blueprint.abstract, keep_last=3, warn=said.append) as checkpoints:
+    with Checkpoints(tmp_path, abstract=builder.abstract, keep_last=3, warn=said.append) as checkpoints:
         with pytest.raises(UserError, match=r"--resume_step 4: .* no checkpoint of that step; it has 1, 2, 3"):
             checkpoints.restore(step=4)
         restored, meta = checkpoints.restore(step=2)
@@ -224,7 +224,7 @@ def test_going_back_to_an_older_step_sets_the_later_ones_aside(tmp_path):
     assert resolve(tmp_path).name == "3"
     damage(tmp_path / "1", how="truncated")
     with (
-        Checkpoints(tmp_path, abstract=blueprint.abstract, warn=said.append) as checkpoints,
+        Checkpoints(tmp_path, abstract=builder.abstract, warn=said.append) as checkpoints,
         pytest.raises(UserError, match=r"--resume_step 1: that checkpoint in .* is not readable"),
     ):
         checkpoints.restore(step=1)
@@ -232,8 +232,8 @@ def test_going_back_to_an_older_step_sets_the_later_ones_aside(tmp_path):
 
 
 def test_restore_model_and_read_params(tmp_path):
-    blueprint = plan(trainable=("^head/",))
-    _, state = save(tmp_path, steps=[1], blueprint=blueprint)
+    builder = plan(trainable=("^head/",))
+    _, state = save(tmp_path, steps=[1], builder=builder)
     wanted = at(state, 1).params | state.others
     model = ToyObjective().init(nnx.Rngs(99))
     restore_model(tmp_path, model=model)
@@ -280,11 +280,11 @@ def test_resuming_another_model_or_optimizer_is_refused(tmp_path, other, row):
 
 
 def test_a_full_disk_is_seen_before_writing(tmp_path, monkeypatch):
-    blueprint, state = save(tmp_path, steps=[1])
+    builder, state = save(tmp_path, steps=[1])
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     with (
-        Checkpoints(tmp_path, abstract=blueprint.abstract) as checkpoints,
+        Checkpoints(tmp_path, abstract=builder.abstract) as checkpoints,
         pytest.raises(UserError, match=r"No space left.*\n.*newest whole checkpoint is .*/1"),
     ):
         checkpoints.save(at(state, 2), step=2, meta=META)
@@ -293,11 +293,11 @@ def test_a_full_disk_is_seen_before_writing(tmp_path, monkeypatch):
 
 def test_donating_a_state_while_it_is_saved(tmp_path):
     """What is saved is the state at the call, whatever becomes of its buffers afterwards."""
-    blueprint = plan(width=20_000)
+    builder = plan(width=20_000)
     spoil = jax.jit(lambda state: jax.tree.map(lambda x: x * 0 - 1, state), donate_argnums=0)
-    state = at(blueprint.init(), 1)
+    state = at(builder.init(), 1)
     wanted = jax.tree.map(np.array, state.params)
-    with Checkpoints(tmp_path, abstract=blueprint.abstract) as checkpoints:
+    with Checkpoints(tmp_path, abstract=builder.abstract) as checkpoints:
         checkpoints.save(state, step=1, meta=META)
         for _ in range(3):
             state = spoil(state)
@@ -308,17 +308,17 @@ def test_donating_a_state_while_it_is_saved(tmp_path):
 @pytest.mark.parametrize("spread", [False, True])
 def test_a_copy_in_host_memory_is_that_of_the_moment(spread):
     """Donate what is being copied, while the device is still busy making it."""
-    blueprint = plan(
+    builder = plan(
         mesh=make_mesh(replica=2, fsdp=4), rules=make_rules(rules=[["inner/kernel", [None, "fsdp"]], [".*", []]])
     )
     work = jax.random.normal(jax.random.key(0), (400, 400))
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=blueprint.shardings.params)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=builder.shardings.params)
     def busy(params, by):
         waste = jax.lax.fori_loop(0, 30, lambda _, y: jax.numpy.tanh(y @ work), work).mean() * 0.0
         return jax.tree.map(lambda x: x + by + waste, params)
 
-    params = blueprint.init().params
+    params = builder.init().params
     wanted = {path: np.asarray(value) + np.float32(1) for path, value in params.items()}
     params = busy(params, np.float32(1))
     copy = to_host(params, spread=spread)
@@ -331,18 +331,18 @@ def test_a_copy_in_host_memory_is_that_of_the_moment(spread):
 
 
 def test_a_frozen_state_is_not_saved(tmp_path):
-    blueprint = plan()
-    with Checkpoints(tmp_path / "c", abstract=blueprint.abstract) as checkpoints:
-        checkpoints.save(at(blueprint.init(), 3), step=4, meta=META)
+    builder = plan()
+    with Checkpoints(tmp_path / "c", abstract=builder.abstract) as checkpoints:
+        checkpoints.save(at(builder.init(), 3), step=4, meta=META)
         checkpoints.wait()
         assert checkpoints.steps() == []
-        checkpoints.save(at(blueprint.init(), 3), step=3, meta=META)
+        checkpoints.save(at(builder.init(), 3), step=3, meta=META)
     assert checkpoint.steps_in(tmp_path / "c") == [3]
 
 
 def test_meta_may_be_amended(tmp_path):
-    blueprint, _ = save(tmp_path / "c", steps=[2])
-    with Checkpoints(tmp_path / "c", abstract=blueprint.abstract, best_metric="x") as checkpoints:
+    builder, _ = save(tmp_path / "c", steps=[2])
+    with Checkpoints(tmp_path / "c", abstract=builder.abstract, best_metric="x") as checkpoints:
         checkpoints.amend(step=2, meta=META | {"evaluations": 1}, score=0.5)
     meta = read_meta(tmp_path / "c")
     assert (meta["evaluations"], meta["step"], meta["scores"]) == (1, 2, {"metric": "x", "values": {"2": 0.5}})

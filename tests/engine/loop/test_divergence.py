@@ -92,15 +92,15 @@ class _Loop:
         from twinreel.base.section import section
         from twinreel.engine.optimizer.optimizer import make_optimizer
         from twinreel.engine.sharding.mesh import make_mesh
-        from twinreel.engine.step.state import Blueprint
+        from twinreel.engine.step.state import StateBuilder
         from twinreel.engine.step.step import make_gradients
 
         optimizer = section(make_optimizer, config().optimizer, name="optimizer", steps=12)
         mesh = make_mesh(devices=jax.devices()[:1])
         self.optimizer = optimizer
-        self.blueprint = Blueprint(objective=ToyObjective(), optimizer=optimizer, mesh=mesh, seed=0)
-        self.state = self.blueprint.init()
-        self.gradients = jax.jit(make_gradients(blueprint=self.blueprint))
+        self.builder = StateBuilder(objective=ToyObjective(), optimizer=optimizer, mesh=mesh, seed=0)
+        self.state = self.builder.init()
+        self.gradients = jax.jit(make_gradients(builder=self.builder))
 
     @property
     def params(self):

@@ -1,5 +1,6 @@
 """One writer per workdir."""
 
+import contextvars
 import errno
 import fcntl
 import json
@@ -24,6 +25,16 @@ def hold(workdir, *, said=None):
     return writing_alone(workdir, timeout_s=10, say=(said if said is not None else []).append, beat_s=BEAT_S)
 
 
+def start_again(workdir):
+    """Try to hold the lock as whoever does not hold it already."""
+
+    def enter():
+        with hold(workdir):
+            pass
+
+    contextvars.Context().run(enter)
+
+
 def owner(**changes):
     """What a run that still writes has left in its lock file."""
     return {"host": "elsewhere", "pid": 4711, "created": 1.0, "started": "2026-01-01 00:00:00", "beat": 3} | {
@@ -41,18 +52,33 @@ def test_a_second_writer_is_refused_with_the_first_ones_name(tmp_path):
     with hold(tmp_path / "run"):
         written = json.loads((tmp_path / "run" / FILE).read_text())
         assert (written["host"], written["pid"]) == (socket.gethostname(), os.getpid())
-        with pytest.raises(UserError) as caught, hold(tmp_path / "run"):
-            pass
+        with pytest.raises(UserError) as caught:
+            start_again(tmp_path / "run")
         message = str(caught.value)
         assert f"another run is writing to workdir {tmp_path / 'run'}" in message
         assert f"process {os.getpid()} on {socket.gethostname()}, started 20" in message
         assert "--distributed" in message
         assert (tmp_path / "run" / FILE).is_file()  # the first one's lock is as it was
-        with hold(tmp_path / "other"):
-            pass
-    with hold(tmp_path / "run"):
-        pass
+        start_again(tmp_path / "other")
+    start_again(tmp_path / "run")
     assert not (tmp_path / "run").exists()  # it was made for the lock alone
+
+
+def test_its_owner_may_enter_it_again_and_no_other_thread(tmp_path):
+    def other():
+        with pytest.raises(UserError, match="another run is writing to workdir"), hold(tmp_path / "run"):
+            pass
+        refused.append(True)
+
+    refused = []
+    with hold(tmp_path / "run"):
+        with hold(tmp_path / "run"):
+            assert (tmp_path / "run" / FILE).is_file()
+        assert (tmp_path / "run" / FILE).is_file()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert refused and not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_was_there_stays(tmp_path):
@@ -131,8 +157,8 @@ def test_a_lock_that_its_owner_removes_meanwhile_is_taken_anew(tmp_path, monkeyp
     with hold(tmp_path):
         monkeypatch.undo()
         assert len(calls) == 2
-        with pytest.raises(UserError, match="another run is writing"), hold(tmp_path):
-            pass
+        with pytest.raises(UserError, match="another run is writing"):
+            start_again(tmp_path)
 
 
 def test_a_workdir_that_cannot_be_written_is_named(tmp_path):

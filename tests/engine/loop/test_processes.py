@@ -80,10 +80,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_good(start, tmp_path):
 
 
 def test_two_processes_agree_with_one(start, start_all, tmp_path):
-    one = start("one", devices=4, fsdp=4)
+    one = start("one", devices=4, fsdp=4, poison_at=10)
 
     def both(**flags):
-        return start_all("two", processes=2, devices=2, fsdp=4, **flags)
+        return start_all("two", processes=2, devices=2, fsdp=4, poison_at=10, **flags)
 
     processes = both(seconds_per_batch=0.2)
     wait_for(lambda: steps_logged(tmp_path / "two") >= 4, process=processes[1])
@@ -98,9 +98,13 @@ def test_two_processes_agree_with_one(start, start_all, tmp_path):
         assert finish(process)["step"] == 12
     assert (newest.parent / f"unreadable-{newest.name}").is_dir()
     finish(one)
-    (wanted, _), (got, _) = train_lines(tmp_path / "one"), train_lines(tmp_path / "two")
+    (wanted, lines), (got, lines_here) = train_lines(tmp_path / "one"), train_lines(tmp_path / "two")
     assert list(got) == list(wanted) == list(range(1, 13))
+    assert (wanted.pop(11), got.pop(11)) == (None, None)
     np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
+    for found in (lines, lines_here):  # with the clips of all processes
+        [skipped] = [line for line in found if line["kind"] == "skipped"]
+        assert (skipped["step"], skipped["clip_index"]) == (11, list(range(80, 88)))
     a, b = read_params(tmp_path / "one"), read_params(tmp_path / "two")
     for path, value in a.items():
         np.testing.assert_allclose(b[path], value, rtol=1e-4, atol=1e-6)

@@ -133,6 +133,19 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         go(tmp_path, objective=ToyObjective(width=4), cfg=config(train__steps=6))
 
 
+def test_batches_that_teach_nothing_are_worth_a_warning(tmp_path, capsys):
+    class Constant(ToyObjective):
+        """A loss that no parameter changes, as of a contrastive loss without two rows to compare."""
+
+        def loss(self, model, batch, *, rngs):
+            return 0.0 * super().loss(model, batch, rngs=rngs)[0], {}
+
+    go(tmp_path / "constant", objective=Constant())
+    assert capsys.readouterr().err.count("warning: the gradient of step 2 is exactly 0") == 1
+    go(tmp_path / "plain")
+    assert "exactly 0" not in capsys.readouterr().err
+
+
 def test_best_is_kept_and_patience_stops(tmp_path):
     scores = {2: 0.1, 4: 0.9, 6: 0.5, 8: 0.4, 10: 1.0}
     cfg = config(

@@ -7,7 +7,7 @@ from engine_toy import ToyObjective, batches, config
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.checkpoint import read_meta
 from twinreel.engine.loop.train import train
-from twinreel.engine.loop.workdir import check_workdir, claim_workdir, load_config_of
+from twinreel.engine.loop.workdir import check_workdir, checkpoint_content, claim_workdir, load_config_of
 
 
 def test_a_new_workdir_belongs_to_nobody(tmp_path):
@@ -92,6 +92,23 @@ def test_a_workdir_without_its_files_is_known_by_its_newest_checkpoint(tmp_path)
         )
     moved = {"config": config(train__steps=4, data={"dir": "b"}), "identity": {"data.dir": DATA}}
     assert train(**how, **moved).step == 4
+
+
+def test_a_checkpoint_is_known_by_its_run(tmp_path):
+    how = {"objective": ToyObjective(), "batches": batches, "meta": {}}
+
+    def begin(name, *, steps=2, place="a", **changes):
+        own = {"config": config(train__steps=steps, data={"dir": place}, **changes), "identity": {"data.dir": DATA}}
+        train(workdir=tmp_path / name, **how, **own)
+        return checkpoint_content(tmp_path / name)
+
+    first = begin("run")
+    assert first["kind"] == "checkpoint"
+    assert begin("run", steps=4, place="b") == first  # it was moved and went on
+    (tmp_path / "run" / "checkpoints" / "4").rename(tmp_path / "copy")
+    assert checkpoint_content(tmp_path / "copy") == first
+    assert begin("other", seed=4) != first
+    assert checkpoint_content(tmp_path / "nowhere") is None
 
 
 def test_load_config_of(tmp_path):

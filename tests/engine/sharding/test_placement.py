@@ -11,7 +11,7 @@ from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import batch_sharding, make_mesh, put_batch
 from twinreel.engine.sharding.placement import Activations
-from twinreel.engine.step.state import Blueprint
+from twinreel.engine.step.state import StateBuilder
 from twinreel.engine.step.step import make_gradients
 
 OPTIMIZER = make_optimizer(steps=10, lr=0.1, schedule="constant")
@@ -22,9 +22,9 @@ def gradients(*, rules="replicated", devices=1, **sizes):
     mesh = make_mesh(devices=jax.devices()[:devices], **sizes)
     goal = objective()
     with jax.set_mesh(mesh):
-        plan = Blueprint(objective=goal, optimizer=OPTIMIZER, mesh=mesh, seed=0, rules=sharding_rules(rules))
+        plan = StateBuilder(objective=goal, optimizer=OPTIMIZER, mesh=mesh, seed=0, rules=sharding_rules(rules))
         place = Activations(mesh=mesh, rules=plan.rules)
-        both = make_gradients(blueprint=plan, place=place)
+        both = make_gradients(builder=plan, place=place)
         run = jax.jit(both, in_shardings=(plan.shardings, batch_sharding(mesh)))
         state = plan.init() if devices == 1 else jax.device_put(alone()[2], plan.shardings)
         loss, metrics, _, grads = run(state, put_batch(batch_of(0), mesh=mesh))

@@ -12,7 +12,7 @@ from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.engine.sharding.placement import Activations, place_optimizer
 from twinreel.engine.sharding.rules import make_rules, param_shardings
 from twinreel.engine.sharding.table import bytes_by_kind, is_split, placements, sharding_text
-from twinreel.engine.step.state import Blueprint
+from twinreel.engine.step.state import StateBuilder
 from twinreel.models.layers.names import named, placing
 
 PARAMS = {
@@ -203,7 +203,7 @@ def test_the_table_counts_bytes_per_device():
     optimizer = make_optimizer(
         steps=1, lr=1.0, schedule="constant", mu_dtype="bfloat16", frozen=("^head/",), ema_decay=0.9
     )
-    plan = Blueprint(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0, rules=rules)
+    plan = StateBuilder(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0, rules=rules)
     rows = {(row.kind, row.name): row for row in placements(plan.abstract)}
     kernel = rows["parameter", "inner/kernel"]
     assert (kernel.shape, kernel.dtype, kernel.spec, kernel.bytes_per_device) == ((6, 8), "float32", "*, fsdp", 48)
@@ -219,8 +219,8 @@ def test_the_table_counts_bytes_per_device():
     text = sharding_text(plan.abstract, mesh=plan.mesh)
     assert "inner/kernel" in text
     assert is_split(plan.abstract)
-    whole = Blueprint(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0)
+    whole = StateBuilder(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0)
     assert not is_split(whole.abstract)
     rules = make_rules(rules=[["^optimizer/mu/inner/kernel", [None, "fsdp"]], [".*", []]])
-    moments = Blueprint(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0, rules=rules)
+    moments = StateBuilder(objective=ToyObjective(), optimizer=optimizer, mesh=make_mesh(fsdp=4), seed=0, rules=rules)
     assert is_split(moments.abstract)

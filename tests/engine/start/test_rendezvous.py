@@ -10,7 +10,7 @@ import pytest
 import twinreel
 from twinreel.base.errors import UserError
 from twinreel.engine.start.code import code_version, source_hash
-from twinreel.engine.start.rendezvous import Place, meet
+from twinreel.engine.start.rendezvous import Rendezvous, wait_for_all
 from twinreel.launch.local import free_port
 
 
@@ -20,9 +20,9 @@ def gather(guests, *, of, timeout=20.0):
 
     def come(guest):
         process, code = guest
-        place = Place(coordinator=f"localhost:{port}", num_processes=of, process_id=process)
+        place = Rendezvous(coordinator=f"localhost:{port}", num_processes=of, process_id=process)
         try:
-            return meet(place, code=code, timeout=timeout)
+            return wait_for_all(place, code=code, timeout=timeout)
         except UserError as error:
             return str(error)
 
@@ -54,16 +54,16 @@ def test_the_same_number_twice_is_refused():
 
 
 def test_process_0_out_of_reach():
-    place = Place(coordinator=f"localhost:{free_port()}", num_processes=2, process_id=1)
+    place = Rendezvous(coordinator=f"localhost:{free_port()}", num_processes=2, process_id=1)
     with pytest.raises(UserError, match=r"could not reach process 0 at localhost:\d+ within 0.5 s .*refused"):
-        meet(place, code="a", timeout=0.5)
+        wait_for_all(place, code="a", timeout=0.5)
 
 
 def test_the_port_is_taken():
     with socket.create_server(("", 0)) as other:
-        place = Place(coordinator=f"localhost:{other.getsockname()[1]}", num_processes=2, process_id=0)
+        place = Rendezvous(coordinator=f"localhost:{other.getsockname()[1]}", num_processes=2, process_id=0)
         with pytest.raises(UserError, match="cannot listen on port"):
-            meet(place, code="a", timeout=5.0)
+            wait_for_all(place, code="a", timeout=5.0)
 
 
 def test_a_stranger_at_the_port_does_no_harm():
@@ -81,7 +81,9 @@ def test_a_stranger_at_the_port_does_no_harm():
     def come(process):
         if process:
             thread.join()
-        return meet(Place(coordinator=f"localhost:{port}", num_processes=2, process_id=process), code="a", timeout=20.0)
+        return wait_for_all(
+            Rendezvous(coordinator=f"localhost:{port}", num_processes=2, process_id=process), code="a", timeout=20.0
+        )
 
     thread = threading.Thread(target=stranger)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -92,7 +94,7 @@ def test_a_stranger_at_the_port_does_no_harm():
 @pytest.mark.parametrize("coordinator", ["localhost", ":1", "host:", "host:port"])
 def test_a_coordinator_without_port_is_refused(coordinator):
     with pytest.raises(UserError, match="HOST:PORT"):
-        _ = Place(coordinator=coordinator, num_processes=2, process_id=0).address
+        _ = Rendezvous(coordinator=coordinator, num_processes=2, process_id=0).address
 
 
 def test_the_hash_of_the_source_moves_with_code_and_not_with_experiments(tmp_path):

@@ -10,19 +10,19 @@ from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.engine.sharding.rules import make_rules
-from twinreel.engine.step.state import Blueprint, split_model, trained_paths
+from twinreel.engine.step.state import StateBuilder, split_model, trained_paths
 
 OPTIMIZER = make_optimizer(steps=10, lr=0.1, weight_decay=0.1, clip_norm=1.0)
 PATHS = {"inner/kernel", "inner/bias", "head/kernel", "head/bias", "log_scale"}
 
 
-def blueprint(objective=None, **options) -> Blueprint:
+def builder(objective=None, **options) -> StateBuilder:
     options = {"optimizer": OPTIMIZER, "mesh": make_mesh(fsdp=4), "seed": 3} | options
-    return Blueprint(objective=objective or ToyObjective(), **options)
+    return StateBuilder(objective=objective or ToyObjective(), **options)
 
 
 def test_state_becomes_the_model_that_init_makes():
-    plan = blueprint()
+    plan = builder()
     state = plan.init()
     assert set(state.params) == PATHS
     assert state.others == {}
@@ -33,7 +33,7 @@ def test_state_becomes_the_model_that_init_makes():
 
 
 def test_only_trained_parameters_have_moments():
-    plan = blueprint(ToyObjective(trainable=("^head/", "log_scale")))
+    plan = builder(ToyObjective(trainable=("^head/", "log_scale")))
     state = plan.init()
     assert set(state.params) == {"head/kernel", "head/bias", "log_scale"}
     assert set(state.others) == {"inner/kernel", "inner/bias"}
@@ -49,7 +49,7 @@ def test_a_regex_that_matches_nothing_lists_the_parameters():
 
 def test_moments_lie_beside_their_parameters():
     rules = make_rules(rules=[["inner/kernel", [None, "fsdp"]], [".*", []]])
-    plan = blueprint(rules=rules)
+    plan = builder(rules=rules)
     state = plan.init()
     assert state.params["inner/kernel"].sharding.spec == PartitionSpec(None, "fsdp")
     assert state.params["inner/kernel"].addressable_shards[0].data.shape == (6, 2)
@@ -59,7 +59,7 @@ def test_moments_lie_beside_their_parameters():
         if "inner/kernel" in jax.tree_util.keystr(path)
     ]
     assert moments == [PartitionSpec(None, "fsdp")] * 2
-    whole = blueprint().init()
+    whole = builder().init()
     for path in PATHS:  # placement does not change the draw
         np.testing.assert_array_equal(state.params[path], whole.params[path])
 
@@ -68,7 +68,7 @@ def test_initialize_fills_parameters_and_keeps_placements():
     def fill(model):
         model.head.bias.set_value(np.full(1, 5.0, np.float32))
 
-    plan = blueprint()
+    plan = builder()
     state = plan.init(initialize=fill)
     np.testing.assert_array_equal(state.params["head/bias"], [5.0])
     assert state.params["head/bias"].sharding == plan.abstract.params["head/bias"].sharding
@@ -84,7 +84,7 @@ def test_initialize_fills_parameters_and_keeps_placements():
 )
 def test_freezing_that_cannot_be_meant(frozen, message):
     with pytest.raises(UserError, match=message):
-        blueprint(optimizer=make_optimizer(steps=10, lr=0.1, frozen=frozen))
+        builder(optimizer=make_optimizer(steps=10, lr=0.1, frozen=frozen))
 
 
 class Streams(nnx.Module):
@@ -104,7 +104,7 @@ class StreamsObjective:
 
 
 def test_random_streams_are_not_state_and_follow_the_key():
-    plan = blueprint(StreamsObjective())
+    plan = builder(StreamsObjective())
     state = plan.init()
     assert set(state.others) == {"norm/mean", "norm/var"}
     assert {"layers/0/kernel", "layers/1/kernel"} < set(state.params)
@@ -112,5 +112,5 @@ def test_random_streams_are_not_state_and_follow_the_key():
     draws = [plan.model(state, key=plan.step_key(jnp.int32(step))).dropout(x) for step in (1, 1, 2)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.array_equal(draws[0], draws[2])
-    other = blueprint(StreamsObjective(), seed=4)
+    other = builder(StreamsObjective(), seed=4)
     assert not np.array_equal(draws[0], other.model(state, key=other.step_key(jnp.int32(1))).dropout(x))

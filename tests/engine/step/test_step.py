@@ -10,7 +10,7 @@ from flax import nnx
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh, put_batch
 from twinreel.engine.sharding.rules import make_rules
-from twinreel.engine.step.state import Blueprint, split_model
+from twinreel.engine.step.state import StateBuilder, split_model
 from twinreel.engine.step.step import compile_step, stop_flags
 
 OPTIMIZER = make_optimizer(steps=10, lr=0.1, weight_decay=0.1, schedule="constant")
@@ -19,9 +19,9 @@ OPTIMIZER = make_optimizer(steps=10, lr=0.1, weight_decay=0.1, schedule="constan
 def build(objective, *, mesh=None, rules=None, batch=None, optimizer=OPTIMIZER):
     mesh = mesh or make_mesh()
     options = {} if rules is None else {"rules": rules}
-    plan = Blueprint(objective=objective, optimizer=optimizer, mesh=mesh, seed=0, **options)
+    plan = StateBuilder(objective=objective, optimizer=optimizer, mesh=mesh, seed=0, **options)
     batch = put_batch(batch or batch_of(0), mesh=mesh)
-    step = compile_step(batch, blueprint=plan)
+    step = compile_step(batch, builder=plan)
     return plan, step, stop_flags(mesh)
 
 
