@@ -40,8 +40,8 @@ FSDP: Rules = (
 FSDP_TENSOR: Rules = (
     ("^activation/.*/(qkv|hidden)$", (BATCH_AXES, REST, "tensor")),
     ("^activation/", (BATCH_AXES,)),
-    ("/layers/(.*/)?(qkv|up)/kernel$", (REST, "fsdp", "tensor")),
-    ("/layers/(.*/)?(qkv|up)/bias$", (REST, "tensor")),
+    ("/layers/(.*/)?(qkv|query|key|value|up|gate)/kernel$", (REST, "fsdp", "tensor")),
+    ("/layers/(.*/)?(qkv|query|key|value|up|gate)/bias$", (REST, "tensor")),
     ("/layers/(.*/)?(out|down)/kernel$", (REST, "tensor", "fsdp")),
     (".*", f"largest:fsdp:{WORTH_SPLITTING}"),
 )
@@ -129,8 +129,8 @@ def param_shardings(
       rules: the table; a spec shorter than the parameter's rank leaves the last dimensions whole.
 
     Raises:
-      UserError: a rule that matches no path, a path without a rule, an unknown mesh axis, or a dimension that does
-        not divide by its axis.
+      UserError: a rule of the user's own table that matches no path, a path without a rule, an unknown mesh axis, or
+        a dimension that does not divide by its axis.
     """
     own = rules_of(rules, kind="parameter")
     placed = {}
@@ -139,7 +139,8 @@ def param_shardings(
         if rule is None:
             raise UserError(f"no sharding rule matches parameter {path!r}; end {_FIELD} with ('.*', ())")
         placed[path] = NamedSharding(mesh, resolved(rule, path=path, shape=tuple(param.shape), mesh=mesh))
-    check_used(own, names=params)
+    if rules not in PRESETS.values():  # a preset has rules for layers that not every model has
+        check_used(own, names=params)
     return placed
 
 

@@ -102,6 +102,19 @@ def test_layer_wise_decay_follows_the_depth_of_the_real_towers():
         np.testing.assert_allclose(got[path], np.broadcast_to(each, got[path].shape), rtol=1e-5, err_msg=path)
 
 
+def test_every_part_of_a_tower_has_a_place_in_its_order():
+    block = {"width": 8, "heads": 2, "mlp_ratio": 1.0, "block": {"layer_scale": 0.1, "fused_qkv": False}}
+    video = block | {"image_size": 8, "patch": 4, "depth": 1, "temporal_depth": 1}
+    text = block | {"depth": 1, "pool": "attention"}
+    sizes = {"num_frames": 2, "context_length": 5, "vocab_size": 11}
+    model = nnx.eval_shape(lambda: build(video=video, text=text, embed_dim=4, **sizes, rngs=nnx.Rngs(0)))
+    distances = layer_distances(model)
+    towers = {path for path in split_model(model) if path.startswith(("video/", "text/"))}
+    assert distances.keys() == towers
+    assert distances["text/pooler/attention/out/kernel"] == 0
+    np.testing.assert_array_equal(distances["text/blocks/layers/scale1"], [1])
+
+
 def test_rates_follow_the_model_where_some_of_its_layers_are_not_trained():
     model = towers(depth=3, temporal_depth=1)
     params = {path: jnp.ones(v.shape) for path, v in split_model(model).items() if path.startswith("video/time")}

@@ -101,6 +101,26 @@ def test_fsdp_tensor_splits_the_matrices_of_blocks_and_nothing_else_over_tensor(
             assert "tensor" not in spec, path
 
 
+def test_fsdp_tensor_knows_the_matrices_of_every_kind_of_block():
+    """Separate projections, a gated MLP, no biases, and heads of their own for pooling."""
+    plain = "{'fused_qkv': False, 'qkv_bias': False, 'out_bias': False, 'mlp_bias': False, 'qk_norm': 'head'}"
+    overrides = [f"model.{side}.block={plain}" for side in ("video", "text")]
+    overrides += ["model.text.activation=swiglu", "model.text.pool=attention"]
+    table = parameter_table("small_26m", *overrides)
+    placed = param_shardings(table, mesh=make_mesh(fsdp=2, tensor=2), rules=make_rules(rules="fsdp_tensor"))
+    got = {path: tuple(sharding.spec) for path, sharding in placed.items()}
+    block = "text/blocks/layers"
+    for name in ("attention/query", "attention/key", "attention/value", "up", "gate"):
+        assert got[f"{block}/{name}/kernel"] == (None, "fsdp", "tensor"), name
+    for name in ("attention/out", "down"):
+        assert got[f"{block}/{name}/kernel"] == (None, "tensor", "fsdp"), name
+    assert got[f"{block}/attention/query_norm/scale"] == ()
+    assert "tensor" not in got["text/pooler/attention/out/kernel"]
+    assert not any(path.endswith(("up/bias", "query/bias")) for path in got)  # a preset's rule may match nothing
+    with pytest.raises(UserError, match="matches no parameter"):
+        param_shardings(table, mesh=make_mesh(), rules=(("/up/bias$", ()), (".*", ())))
+
+
 def test_the_least_size_worth_splitting_is_part_of_the_table():
     table = {"a": (4, 8), "layers/b": (100, 4, 8), "c": (4, 4)}
 
