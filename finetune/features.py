@@ -4,8 +4,9 @@ import bisect
 import hashlib
 import itertools
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the files."""
 CHUNK = 1024
-"""Clips of a file, about."""
+"""Clips of a file; a change needs another `VERSION`."""
+IN_MEMORY = 1 << 30
+"""Bytes up to which the features of a set are held in memory."""
 ABOUT = "features.json"
 """Written last: what the features were computed from, their shape and their files."""
 
 
 class Features:
-    """Features on disk, read by the place of a clip in its set; any thread may read."""
+    """Features on disk, read by the place of a clip in its set; any thread may read.
+
+    A set of at most `IN_MEMORY` bytes is read once, at the start; of a larger one, clips are read as they are needed.
+    """
 
     def __init__(self, folder: Path):
         """Open what `compute_features` has written."""
@@ -45,6 +51,10 @@ class Features:
         options = "readahead_buffer_size:0,max_parallelism:0"  # for random access
         self._begins = about["begins"]
         self._readers = [ArrayRecordReader(str(folder / name), options=options) for name in about["files"]]
+        counts = [reader.num_records() for reader in self._readers]
+        fits = sum(counts) * math.prod(self.shape) * self.dtype.itemsize <= IN_MEMORY
+        raw = (row for reader, n in zip(self._readers, counts, strict=True) for row in reader.read(0, n))
+        self._all = self._arrays(raw, count=sum(counts)) if fits else None
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the features of clips.
@@ -56,14 +66,24 @@ class Features:
           [b,T,D] (of several windows or views [b,V,T,D]) in the tower's dtype; and bool [b], False for a clip whose
           record is damaged, with zeros.
         """
-        out, ok = np.zeros((len(places), *self.shape), self.dtype), np.zeros(len(places), bool)
-        for i, place in enumerate(places.tolist()):
-            file = bisect.bisect_right(self._begins, place) - 1
-            [raw] = self._readers[file].read([place - self._begins[file]])
+        if self._all is not None:
+            tokens, ok = self._all
+            return tokens[places], ok[places]
+        return self._arrays(map(self._stored, places.tolist()), count=len(places))
+
+    def _stored(self, place: int) -> bytes:
+        file = bisect.bisect_right(self._begins, place) - 1
+        [raw] = self._readers[file].read([place - self._begins[file]])
+        return raw
+
+    def _arrays(self, stored: Iterable[bytes], *, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `read` does, of the records of `count` clips; that of a damaged clip is empty."""
+        tokens, ok = np.zeros((count, *self.shape), self.dtype), np.zeros(count, bool)
+        for i, raw in enumerate(stored):
             if raw:
-                out[i] = np.frombuffer(raw, self.dtype).reshape(self.shape)
+                tokens[i] = np.frombuffer(raw, self.dtype).reshape(self.shape)
                 ok[i] = True
-        return out, ok
+        return tokens, ok
 
 
 def compute_features(
@@ -102,7 +122,6 @@ def compute_features(
             folder,
             source=source,
             indices=clips.indices,
-            each=-(-CHUNK // size) * size,
             tokens=lambda indices: _tokens(batches(_only(clips, indices), size), model=model, context=context),
         )
         everywhere(True)  # no process reads before the first has written
@@ -132,17 +151,17 @@ def _write(
     *,
     source: dict[str, Any],
     indices: np.ndarray,
-    each: int,
     tokens: Callable[[np.ndarray], Iterator[np.ndarray | None]],
 ) -> None:
-    """Compute and write the files that are missing, each of `each` clips, then `ABOUT`.
+    """Compute and write the files that are missing, then `ABOUT`.
 
     `tokens` gives the features of records, one after another; None for a damaged one. All processes must call.
     """
     from ..data.prepare.shards import write_records
 
-    begins = list(range(0, len(indices), each))
-    parts = {f"{number:05d}.array_record": indices[begin : begin + each] for number, begin in enumerate(begins)}
+    # Which clips a file holds must not depend on batch size or devices: another start may complete the folder.
+    begins = list(range(0, len(indices), CHUNK))
+    parts = {f"{number:05d}.array_record": indices[begin : begin + CHUNK] for number, begin in enumerate(begins)}
     first, shape, dtype = jax.process_index() == 0, (), ""
     if first:
         folder.mkdir(parents=True, exist_ok=True)

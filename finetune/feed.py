@@ -121,11 +121,6 @@ class Feed:
                     root=folder,
                 )
 
-    @property
-    def caches_training(self) -> bool:
-        """Whether the train batches hold features."""
-        return any(name.startswith("train") for name in self._features)
-
 
 def _evaluation(
     context: "TaskContext", data: "DataOptions", *, clips: LabelledClips, size: int, targets: "Targets | None" = None
