@@ -17,7 +17,7 @@ class Notes:
         """Count something.
 
         Args:
-          what: the text, as it follows a number ("subtitle files left out (...)").
+          what: the text, with the noun in the plural ("subtitle files left out").
           name: of the file or member, for an example.
           count: how many.
         """
@@ -40,16 +40,16 @@ class Notes:
         return dict(self._counts.most_common())
 
     def lines(self) -> list[str]:
-        """Return a line for each thing: its count, the text, and examples.
+        """Return a line for each thing: the text, its count, and examples.
 
         >>> notes = Notes()
         >>> notes.add("subtitle files left out", name="a.vtt", count=2)
         >>> notes.lines()
-        ["2 subtitle files left out: 'a.vtt', ..."]
+        ["subtitle files left out: 2 ('a.vtt', ...)"]
         """
         lines = []
         for what, count in self._counts.most_common():
             examples = self._examples[what]
             shown = ", ".join([*map(repr, examples), *(["..."] if len(examples) < count else [])])
-            lines.append(f"{count:,} {what}" + (f": {shown}" if examples else ""))
+            lines.append(f"{what}: {count:,}" + (f" ({shown})" if examples else ""))
         return lines

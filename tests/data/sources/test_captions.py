@@ -34,7 +34,7 @@ def test_captions_of_invisible_characters_are_named(caption):
     assert (beside.captions, beside.meta) == (("a dog",), {})
     assert (labelled.captions, labelled.meta) == (("run",), {})
     assert counts.empty_dropped == 3
-    assert notes.lines() == ["3 captions of invisible characters dropped: 'a', 'b', 'c'"]
+    assert notes.lines() == ["captions of invisible characters dropped: 3 ('a', 'b', 'c')"]
 
 
 @pytest.mark.parametrize("caption", ["a\u200bb", "👩‍🚀", "\u0301", "ㅤx", "一", "\U0001fae8", "."])

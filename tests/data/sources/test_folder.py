@@ -41,7 +41,7 @@ def test_texts_as_in_archives(tmp_path):
     [clip], notes = (list(found.values()) if isinstance(found, dict) else found for found in read(tmp_path))
     assert (clip.captions, clip.labels) == (("two", "one"), ("run",))
     assert clip.meta == {"url": "u", "cut_from_s": [2.0, 4.5]}
-    assert notes == ["1 values of KEY.json left out (meta keeps numbers, truth values and short texts): 'boxes'"]
+    assert notes == ["values of KEY.json left out (meta keeps numbers, truth values and short texts): 1 ('boxes')"]
 
 
 @pytest.mark.parametrize(
@@ -71,15 +71,15 @@ def test_previews_subtitles_and_others_beside_films_are_counted(tmp_path):
     clips, notes = read(tmp_path)
     assert captions(clips) == {"a.mp4": ("one",)}
     assert sorted(notes) == [
-        "1 archives left out (give .tar archives as the source, unpack others): 'old/x.tar'",
-        "1 files of the unknown kind .md left out: 'notes.md'",
-        "1 lists left out (to use a list, give it as the source): 'list.csv'",
-        "1 pictures beside a video left out (previews; give a picture a .txt of its own to use it): 'a.webp'",
-        "1 subtitle files left out (put what is said into `sentences` of a manifest): 'a.en.vtt'",
-        "1 texts or features without a film left out (name them as their film is): 'lost.txt'",
-        "1 texts with a further name left out (KEY.txt, KEY.cap, KEY.cls and KEY.json are read): 'a.info.json'",
-        "1 unfinished downloads left out (fetch them again): 'b.mp4.part'",
-        "3 hidden files and folders left out: '.hidden.mp4', '.trash', '@eaDir'",
+        "archives left out (give .tar archives as the source, unpack others): 1 ('old/x.tar')",
+        "files of the unknown kind .md left out: 1 ('notes.md')",
+        "hidden files and folders left out: 3 ('.hidden.mp4', '.trash', '@eaDir')",
+        "lists left out (to use a list, give it as the source): 1 ('list.csv')",
+        "pictures beside a video left out (previews; give a picture a .txt of its own to use it): 1 ('a.webp')",
+        "subtitle files left out (put what is said into `sentences` of a manifest): 1 ('a.en.vtt')",
+        "texts or features without a film left out (name them as their film is): 1 ('lost.txt')",
+        "texts with a further name left out (KEY.txt, KEY.cap, KEY.cls and KEY.json are read): 1 ('a.info.json')",
+        "unfinished downloads left out (fetch them again): 1 ('b.mp4.part')",
     ]
 
 
@@ -123,7 +123,7 @@ def test_metadata_file_gives_the_captions(tmp_path):
         **{"clips/c0.mp4": ("a dog runs",), "clips/c1.mp4": ("a cat",), "clips/c9.mp4": ("gone",)},
     }
     assert {clip.labels for clip in clips.values()} == {()}
-    assert "1 videos and pictures that no metadata file names left out: 'clips/c2.mp4'" in notes
+    assert "videos and pictures that no metadata file names left out: 1 ('clips/c2.mp4')" in notes
     assert any("'clips/c0.txt'" in line for line in notes)
 
 
@@ -174,7 +174,7 @@ def test_linked_folders_are_followed(tmp_path):
         "run/gone.mp4": ("run",),  # it is rejected later, as a file that does not exist
         "run/inner/b.mp4": ("run",),
     }
-    assert notes == ["1 linked folders that lead back to a folder around them left out: 'run/up/run'"]
+    assert notes == ["linked folders that lead back to a folder around them left out: 1 ('run/up/run')"]
 
 
 def test_file_names_that_are_not_utf8(tmp_path):
@@ -196,4 +196,4 @@ def test_pipes_are_left_out(tmp_path):
     touch(tmp_path, "run/a.mp4")
     os.mkfifo(tmp_path / "run" / "b.mp4")
     clips, notes = read(tmp_path)
-    assert list(clips) == ["run/a.mp4"] and notes == ["1 pipes, sockets and devices left out: 'run/b.mp4'"]
+    assert list(clips) == ["run/a.mp4"] and notes == ["pipes, sockets and devices left out: 1 ('run/b.mp4')"]

@@ -49,7 +49,7 @@ def test_further_names_between_key_and_suffix(one_film):
     [sample] = samples.values()
     assert (sample.key, sample.features) == ("d.x/k", {"rgb": "d.x/k.rgb.npy"})
     assert sample.texts == {".txt": "d.x/k.txt", ".cls": "d.x/k.mp4.cls", ".json": "d.x/k.JSON"}
-    assert [line.rpartition(": ")[2] for line in notes] == ["'d.x/k.info.json'", "'d.x/k.en.vtt'"]
+    assert [line.rpartition(": ")[2] for line in notes] == ["1 ('d.x/k.info.json')", "1 ('d.x/k.en.vtt')"]
     assert "`sentences` of a manifest" in notes[1]
 
 
@@ -71,7 +71,7 @@ def test_further_names_between_key_and_suffix(one_film):
 def test_pictures_beside_a_film_are_previews(preview, one_film):
     samples, notes = grouped(preview, "a.mp4", "a.txt", one_film=one_film)
     assert texts(samples) == {"a.mp4": ["a.txt"]}
-    assert len(notes) == 1 and notes[0].startswith("1 pictures beside a video left out") and repr(preview) in notes[0]
+    assert len(notes) == 1 and notes[0].startswith("pictures beside a video left out") and repr(preview) in notes[0]
 
 
 @pytest.mark.parametrize("picture", ["b.jpg", "a_side.jpg", "x/poster.jpg", "a_thumb.jpg"])
@@ -85,7 +85,7 @@ def test_several_films_of_one_key():
     names = ("a.mp4", "a.webm", "a.left.mp4", "a.txt")
     samples, notes = grouped(*names)
     assert texts(samples) == {"a.mp4": ["a.txt"]} and notes == [
-        "2 further media of one sample left out: 'a.webm', 'a.left.mp4'"
+        "further media of one sample left out: 2 ('a.webm', 'a.left.mp4')"
     ]
     samples, notes = grouped(*names, one_film=False)
     assert texts(samples) == {"a.mp4": ["a.txt"], "a.webm": ["a.txt"], "a.left.mp4": []} and notes == []
@@ -125,10 +125,11 @@ def test_what_is_of_no_use_is_named():
     names = ["README", "a.xyz", "._a.mp4", "Thumbs.db", "a.m4a", "a.mp4.part", "b.parquet", "a.pt", "a.zip", "p.heic"]
     samples, notes = grouped(*names)
     assert samples == {}
-    assert sorted(line.partition(" left out")[0] for line in notes) == [
-        *("1 archives", "1 arrays of a kind that is not read", "1 files of the unknown kind .xyz"),
-        *("1 files without a suffix", "1 lists", "1 pictures of a kind that is not read"),
-        *("1 sound in files of its own", "1 unfinished downloads", "2 hidden files"),
+    counted = {line.partition(" left out")[0]: int(line.rpartition(": ")[2].split()[0]) for line in notes}
+    assert counted.pop("hidden files") == 2 and set(counted.values()) == {1}
+    assert sorted(counted) == [
+        *("archives", "arrays of a kind that is not read", "files of the unknown kind .xyz", "files without a suffix"),
+        *("lists", "pictures of a kind that is not read", "sound in files of its own", "unfinished downloads"),
     ]
 
 

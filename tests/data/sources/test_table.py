@@ -42,7 +42,7 @@ def test_rows_of_one_path_and_window_are_captions_of_one_clip(tmp_path):
         Clip(clip_id="v/b@0.0-2.5", path="v/b.mp4", captions=captions, split="test", **first),
         Clip(clip_id="v/b@2.5-", path="v/b.mp4", captions=("second half",), split="test", **second),
     ]
-    assert notes == ["1 columns kept as meta: 'group'"]
+    assert notes == ["columns kept as meta: 1 ('group')"]
 
 
 def test_texts_of_any_length(tmp_path):
@@ -64,7 +64,7 @@ def test_separator_is_recognised(tmp_path, separator, name, end):
     rows = [("path", "caption", "split"), ("v/a.mp4", '"a dog, a;b\t|"', "train"), ("v/b.mp4", "two", "test")]
     clips, notes = read(tmp_path / "c.csv", end.join(separator.join(row) for row in rows))
     assert [(clip.path, clip.captions) for clip in clips] == [("v/a.mp4", ("a dog, a;b\t|",)), ("v/b.mp4", ("two",))]
-    assert notes == ([f"1 tables read with {name} between the fields: {str(tmp_path / 'c.csv')!r}"] if name else [])
+    assert notes == ([f"tables read with {name} between the fields: 1 ({str(tmp_path / 'c.csv')!r})"] if name else [])
 
 
 def test_separator_of_a_tsv_and_excels_hint(tmp_path):
@@ -165,20 +165,18 @@ def test_columns_that_no_field_holds_are_named(tmp_path):
     [clip], notes = read(tmp_path / "c.csv", text)
     assert clip.captions == ("one", "two") and clip.meta == {"width": "640", "category": "run"}
     assert notes == [
-        "2 columns kept as meta: 'width', 'category (rename it to use it as label)'",
-        "2 cells of a column without a name left out (name the column to keep it as meta): "
-        f"{str(tmp_path / 'c.csv') + ', line 2'!r}, {str(tmp_path / 'c.csv') + ', line 3'!r}",
-        "1 rows whose further columns differ from the clip's first row, which is kept: "
-        f"{str(tmp_path / 'c.csv') + ', line 3'!r}",
+        "columns kept as meta: 2 ('width', 'category (rename it to use it as label)')",
+        "cells of a column without a name left out (name the column to keep it as meta): 2 "
+        f"({str(tmp_path / 'c.csv') + ', line 2'!r}, {str(tmp_path / 'c.csv') + ', line 3'!r})",
+        "rows whose further columns differ from the clip's first row, which is kept: 1 "
+        f"({str(tmp_path / 'c.csv') + ', line 3'!r})",
     ]
 
 
 def test_metadata_of_hugging_face(tmp_path):
     clips, notes = read(tmp_path / "metadata.csv", "file_name,text,width\nv/a.mp4,a dog,640\n")
     assert [(clip.path, clip.captions, clip.meta) for clip in clips] == [("v/a.mp4", ("a dog",), {"width": "640"})]
-    assert (
-        "1 tables whose columns were read as Hugging Face names them (file_name as path, text as caption)" in notes[0]
-    )
+    assert "tables whose columns were read as Hugging Face names them (file_name as path, text as caption)" in notes[0]
     lines = [{"file_name": "a.mp4", "text": ["one", "two"], "fps": 25}, {"file_name": "b.mp4", "caption": "three"}]
     clips, _ = read(tmp_path / "metadata.jsonl", "\n".join(map(json.dumps, lines)))
     assert [clip.captions for clip in clips] == [("one", "two"), ("three",)] and clips[0].meta == {"fps": 25}

@@ -83,7 +83,7 @@ def test_sample_as_video2dataset_writes_it(tmp_path):
     assert clip.transcript == "Hello there dog"
     assert clip.meta == {"url": "https://x.org/1", "width": 640, "similarity": 0.31, "cut_from_s": [10.0, 14.5]}
     assert clip.split == hashed_split("https://x.org/1")
-    assert "1 lines of subtitles with impossible times left out" in printed
+    assert "lines of subtitles with impossible times left out: 1" in printed
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_captions_labels_and_features(tmp_path):
     assert clip.captions == ("one", "two") and clip.labels == ("5", "7")
     assert list(clip.features) == ["rgb"] and clip.features["rgb"].endswith("+1::d/k.rgb.npy")
     for remark in (
-        "1 sound in files of its own",
+        "sound in files of its own",
         "kind .xyz",
         "without a suffix",
-        "1 hidden files left out: 'd/._k.mp4'",
+        "hidden files left out: 1 ('d/._k.mp4')",
     ):
         assert remark in printed
 
@@ -135,9 +135,9 @@ def test_picture_is_a_clip_and_a_video_goes_before_it(tmp_path):
     files = {"p.JPG": b"1", "p.txt": "p", "v.jpg": b"2", "v.mp4": b"3", "v.txt": "v", "w.webm": b"4", "w.png": b"5"}
     _, clips, printed = clips_of(pack(tmp_path / "a.tar", files))
     assert [clip.path.rpartition("::")[2] for clip in clips.values()] == ["p.JPG", "v.mp4", "w.webm"]
-    assert "2 pictures beside a video left out" in printed
+    assert "pictures beside a video left out" in printed
     _, clips, printed = clips_of(pack(tmp_path / "b.tar", files | {"v.mov": b"6", "v.left.mp4": b"7"}))
-    assert len(clips) == 3 and "2 further media of one sample left out: 'v.mov', 'v.left.mp4'" in printed
+    assert len(clips) == 3 and "further media of one sample left out: 2 ('v.mov', 'v.left.mp4')" in printed
 
 
 def test_films_with_dots_in_their_names(tmp_path):
@@ -192,8 +192,8 @@ def test_patterns(tmp_path):
     notes = Notes()
     assert expand(str(tmp_path), notes=notes) == [f"{tmp_path}/{name}.tar" for name in ("gone", "x-1", "x-2", "y")]
     assert notes.lines() == [
-        "1 texts with a further name left out (KEY.txt, KEY.cap, KEY.cls and KEY.json are read): 'z.txt'",
-        "1 folders beside archives left out (give archives as a pattern: 'DIR/*/*.tar'): 'more'",
+        "texts with a further name left out (KEY.txt, KEY.cap, KEY.cls and KEY.json are read): 1 ('z.txt')",
+        "folders beside archives left out (give archives as a pattern: 'DIR/*/*.tar'): 1 ('more')",
     ]
 
 
