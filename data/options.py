@@ -58,6 +58,11 @@ class InputSpec:
         """Samples S of sound in a row of a batch; 0 for none."""
         return round(SAMPLE_RATE * self.audio_seconds)
 
+    def as_prepared(self, options: Mapping[str, Any]) -> "InputSpec":
+        """Return the input of a model that is trained on records which `prepare` made with these options."""
+        kept = {key: options[key] for key in ("fps", "short_side", "jpeg_quality", "audio") if key in options}
+        return dataclasses.replace(self, decode=kept)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeedOptions:

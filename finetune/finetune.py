@@ -100,50 +100,66 @@ def finetune(
 
     from ..data.batches.ends import read_ends
     from ..data.batches.identity import contents
+    from ..engine.loop.lock import writing_alone
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
-    from ..engine.start.preflight import on_all
     from .tasks import check_config
     from .terminal import say, silent
 
     check_config(config.to_dict())
     tell = say if jax.process_index() == 0 else silent
-    source, whole, context, task = on_all(
+    limit_s = field_of(TrainOptions, config.train, field="preflight_timeout")  # the section is not settled yet
+    with writing_alone(workdir, timeout_s=limit_s, say=tell):  # features and the report are written outside `train`
+        source, whole, context, task = _open_on_all(config, init=init, workdir=workdir, timeout_s=limit_s, say=tell)
+        settled = ml_collections.ConfigDict(settle(whole, task=task))
+        weights = Weights(source, task=task, workdir=workdir, say=tell)
+        identity = contents(context.data.feed)
+        cache_features(
+            task, config=settled, weights=weights, workdir=workdir, identity=identity, overwrite=overwrite_config
+        )
+        result = train(
+            objective=task.objective,
+            batches=task.batches,
+            workdir=workdir,
+            config=settled,
+            meta=_run_meta(source, task=task, context=context),
+            evaluate=task.evaluate if task.metric else None,
+            initialize=weights.fill,
+            identity=identity,
+            resume_step=resume_step,
+            overwrite_config=overwrite_config,
+            readable=lambda: read_ends(context.data),
+        )
+        if result.reason == "terminated":
+            tell(f"stopped at step {result.step}; run the same command again to resume")
+            return None
+        step, why = use_best(result, task=task, keep_best=field_of(TrainOptions, settled.train, field="keep_best"))
+        protocol = _protocol(source, result=result, step=step, why=why)
+        return task.report(result.model, out=workdir / "report", protocol=protocol)
+
+
+def _open_on_all(
+    config: ml_collections.ConfigDict, *, init: Path, workdir: Path, timeout_s: float, say: Callable[[Any], None]
+) -> "tuple[Source, dict[str, Any], TaskContext, Task]":
+    """`open_task` on every process of the run; a fault on one of them ends all."""
+    from ..engine.start.preflight import on_all
+
+    return on_all(
         "data",
-        lambda: open_task(config.to_dict(), init=init, workdir=workdir, say=tell),
-        timeout_s=field_of(TrainOptions, config.train, field="preflight_timeout"),  # the section is not settled yet
+        lambda: open_task(config.to_dict(), init=init, workdir=workdir, say=say),
+        timeout_s=timeout_s,
         same=lambda made: json.dumps([made[1], made[3].objective.spec.to_dict()], sort_keys=True, default=str),
     )
-    settled = ml_collections.ConfigDict(settle(whole, task=task))
-    weights = Weights(source, task=task, workdir=workdir, say=tell)
-    identity = contents(context.data.feed)
-    cache_features(
-        task, config=settled, weights=weights, workdir=workdir, identity=identity, overwrite=overwrite_config
-    )
-    result = train(
-        objective=task.objective,
-        batches=task.batches,
-        workdir=workdir,
-        config=settled,
-        meta={
-            "objective": whole["task"]["name"],
-            "spec": task.objective.spec.to_dict(),
-            "data": {"prepare": context.records.options, "name": context.records.folder.resolve().name},
-            "init": source.to_meta(),
-        },
-        evaluate=task.evaluate if task.metric else None,
-        initialize=weights.fill,
-        identity=identity,
-        resume_step=resume_step,
-        overwrite_config=overwrite_config,
-        readable=lambda: read_ends(context.data),
-    )
-    if result.reason == "terminated":
-        tell(f"stopped at step {result.step}; run the same command again to resume")
-        return None
-    step, why = use_best(result, task=task, keep_best=field_of(TrainOptions, settled.train, field="keep_best"))
-    protocol = _protocol(source, result=result, step=step, why=why)
-    return task.report(result.model, out=workdir / "report", protocol=protocol)
+
+
+def _run_meta(source: "Source", *, task: "Task", context: "TaskContext") -> dict[str, Any]:
+    """Return what the checkpoints of the run say of its model and data."""
+    return {
+        "objective": context.config["task"]["name"],
+        "spec": task.objective.spec.to_dict(),
+        "data": {"prepare": context.records.options, "name": context.records.folder.resolve().name},
+        "init": source.to_meta(),
+    }
 
 
 def _protocol(source: "Source", *, result: "TrainResult", step: int, why: str) -> dict[str, Any]:

@@ -145,10 +145,9 @@ def run_spec(
             )
         if side in towers:
             towers[side] |= changes
-    decode = {key: prepare[key] for key in ("fps", "short_side", "jpeg_quality", "audio") if key in prepare}
     return ModelSpec(
         towers=towers,
-        input=dataclasses.replace(data.input, decode=decode),
+        input=data.input.as_prepared(prepare),
         tokenizer=source.spec.tokenizer,
         origin={"made_by": "finetune", "init": source.origin, "seed": seed},
     )

@@ -17,7 +17,7 @@ from ..engine.keeping.init_from import InitFrom
 if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..data.batches.texts import Texts
-    from ..data.options import DataOptions, InputSpec
+    from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
     from ..engine.loop.train import TrainResult
     from ..zoo.spec import ModelSpec
@@ -120,7 +120,7 @@ def pretrain(
             timeout_s=limit_s,
             same=lambda made: json.dumps([made[1].to_meta(), made[2]]),
         )
-        data = dataclasses.replace(data, input=as_prepared(data.input, options=records.options))
+        data = dataclasses.replace(data, input=data.input.as_prepared(records.options))
         objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
         origin = {"made_by": "pretrain", "seed": config.seed}
         spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin=origin)
@@ -175,12 +175,6 @@ def tokenizer_content(name: str) -> dict[str, Any]:
         return {"data.tokenizer": None}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
     return {"data.tokenizer": {"kind": "tokenizer", "sha256": digest[:12]}}
-
-
-def as_prepared(spec: "InputSpec", *, options: dict[str, Any]) -> "InputSpec":
-    """Return the input of a model that is trained on records which `prepare` made with these options."""
-    kept = {key: options[key] for key in ("fps", "short_side", "jpeg_quality", "audio") if key in options}
-    return dataclasses.replace(spec, decode=kept)
 
 
 def open_records(data: "DataOptions") -> "Records":

@@ -1,5 +1,6 @@
 """Fine-tuning from files to the report and to labels of new files, on clips whose class is their colour."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -199,6 +200,16 @@ def test_cached_features_change_no_number(folder, tmp_path):
     assert finetune(config_of(folder, *overrides, "train.steps=4", "optimizer.warmup_steps=1"),
                     init=folder / "pretrained", workdir=tmp_path / "features") is not None  # fmt: skip
     assert all((one / "features.json").is_file() for one in sets)
+
+
+def test_a_second_start_writes_no_features(folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with open(run / "run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another run is writing to workdir"):
+            finetune(config_of(folder, "task.heads=2"), init=folder / "pretrained", workdir=run)
+    assert [path.name for path in run.iterdir()] == ["run.lock"]
 
 
 def test_predict_labels_new_files(tuned, folder, capsys):
