@@ -205,7 +205,7 @@ def test_cached_features_change_no_number(folder, tmp_path):
 def test_a_second_start_writes_no_features(folder, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    with open(run / "run.lock", "w") as lock:
+    with (run / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another run is writing to workdir"):
             finetune(config_of(folder, "task.heads=2"), init=folder / "pretrained", workdir=run)

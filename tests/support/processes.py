@@ -1,6 +1,7 @@
 """Starts workers (worker_train.py) and looks at what they leave; for the tests that kill, stop or starve them."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,17 @@ def wait_for(condition, *, process):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+def suspend(process):
+    """Stop a worker until SIGCONT; returns when each of its threads stands still."""
+    process.send_signal(signal.SIGSTOP)
+    threads = Path(f"/proc/{process.pid}/task")
+    wait_for(lambda: all(_state(thread) == "T" for thread in threads.iterdir()), process=process)
+
+
+def _state(thread):
+    return (thread / "stat").read_text().rpartition(") ")[2][0]
 
 
 def train_lines(workdir):

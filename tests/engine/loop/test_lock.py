@@ -5,13 +5,12 @@ import errno
 import fcntl
 import json
 import os
-import signal
 import socket
 import threading
 
 import pytest
 from engine_toy import ToyObjective, batches, config
-from processes import finish, steps_logged, wait_for
+from processes import finish, steps_logged, suspend, wait_for
 
 from twinreel.base.errors import UserError
 from twinreel.engine.loop import lock
@@ -180,7 +179,7 @@ def test_a_second_start_is_refused_and_leaves_the_first_alone(start_all, tmp_pat
     run, flags = tmp_path / "run", {"devices": 1, "steps": 20, "seconds_per_batch": 0.1}
     (first,) = start_all("run", **flags)
     wait_for(lambda: steps_logged(run) >= 4, process=first)
-    first.send_signal(signal.SIGSTOP)
+    suspend(first)
     (run / "checkpoints" / "99.orbax-checkpoint-tmp").mkdir()  # as if it were saving
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     (second,) = start_all("run", **flags)
