@@ -7,15 +7,17 @@ from flax import nnx
 
 from ..base.errors import UserError, unknown
 from ..base.section import section
+from ..models.backbone import Backbone
 from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
+from ..models.towers.frames import FramesTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.vivit import VideoTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
-    "video": {"vivit": VideoTower},
+    "video": {"vivit": VideoTower, "frames": FramesTower},
     "text": {"transformer": TextTower},
     "audio": {"ast": AudioTower},
 }
@@ -32,7 +34,8 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
       unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
 
     Returns:
-      A `models.dual.DualTower`; of a spec with a head the model of that head, such as `models.heads.Classifier`.
+      A `models.dual.DualTower`; of a spec with a head the model of that head, such as `models.heads.Classifier`; of one
+      without `embed_dim` a `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -41,14 +44,15 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
     towers = {side: _tower(spec, side, layers=layers) for side in spec.towers}
     if spec.heads:
         return _headed(spec, towers=towers, rngs=rngs)
+    if spec.embed_dim is None:
+        return Backbone(**towers)
     for side in ("video", "text"):
         if side not in towers:
             raise UserError(f"config.model lacks the section {side!r}: a dual tower has video and text")
-    if spec.embed_dim is None:
-        raise UserError("config.model lacks embed_dim, the width of the joint space")
     return DualTower(
         **towers,
         embed_dim=spec.embed_dim,
+        projections=spec.projections,
         initial_scale=spec.initial_scale,
         initial_bias=spec.initial_bias,
         rngs=rngs,

@@ -23,7 +23,9 @@ class ModelSpec:
     Attributes:
       towers: modality ("video", "text", "audio") -> `{"family": ..., arguments of its class}`, see `build.TOWERS`.
       input: what turns files and strings into arrays.
-      embed_dim: width E of the joint space; None for a model without one (a tower with a head).
+      embed_dim: width E of the joint space; None for a model without one (a tower with a head, an encoder alone).
+      projections: modality -> how its tower's vector gets into the joint space, one of `models.dual.PROJECTIONS`;
+        "linear" where nothing is said.
       initial_scale: `exp(log_scale)` before training.
       initial_bias: the sigmoid loss's `bias` before training; None = the model has no such parameter.
       tokenizer: the tokenizer's meta (`Tokenizer.to_meta`); {} for a model without text.
@@ -35,6 +37,7 @@ class ModelSpec:
     towers: Mapping[str, Mapping[str, Any]]
     input: InputSpec
     embed_dim: int | None = None
+    projections: Mapping[str, str] = dataclasses.field(default_factory=dict)
     initial_scale: float = 1 / 0.07
     initial_bias: float | None = None
     tokenizer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,6 +90,7 @@ class ModelOptions:
       text: arguments of the text tower, with `family` if it is not "transformer".
       audio: arguments of the audio tower, with `family` if it is not "ast"; None = no such tower.
       embed_dim: E.
+      projections: modality -> one of `models.dual.PROJECTIONS`; "linear" where nothing is said.
       initial_scale: `exp(log_scale)` at the start, above 0 and at most 100; None = as the loss has it.
       initial_bias: the sigmoid loss's bias at the start; None = as the loss has it.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
@@ -97,6 +101,7 @@ class ModelOptions:
     video: Mapping[str, Any] | None = None
     text: Mapping[str, Any] | None = None
     audio: Mapping[str, Any] | None = None
+    projections: Mapping[str, str] = dataclasses.field(default_factory=dict)
     initial_scale: float | None = None
     initial_bias: float | None = None
     remat: str = "none"
@@ -112,10 +117,11 @@ class ModelOptions:
         """
         given = {"video": self.video, "text": self.text, "audio": self.audio}
         towers = {side: {"family": FAMILIES[side], **tower} for side, tower in given.items() if tower is not None}
+        projections = dict(self.projections)
         if "text" in towers:
             towers["text"] = {"vocab_size": vocab_size, **towers["text"]}
         start: dict[str, Any] = dict(LOGIT_STARTS.get(loss, {}))
         for name in ("initial_scale", "initial_bias"):
             if getattr(self, name) is not None:
                 start[name] = getattr(self, name)
-        return ModelSpec(towers=towers, input=input, embed_dim=self.embed_dim, **start)
+        return ModelSpec(towers=towers, input=input, embed_dim=self.embed_dim, projections=projections, **start)

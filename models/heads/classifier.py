@@ -1,5 +1,7 @@
 """Heads that turn a tower's tokens into class scores, and the classifier: a video tower and a head."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,7 +12,6 @@ from ..layers.draws import RowKeys, dropout, fold
 from ..layers.options import BlockOptions
 from ..layers.pooling import AttentionPool, masked_mean
 from ..shapes import Video
-from ..towers.vivit import VideoTower
 
 
 class LinearHead(nnx.Module):
@@ -88,11 +89,11 @@ HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {"linear": LinearHead
 class Classifier(nnx.Module):
     """A video tower and a head on its time tokens."""
 
-    def __init__(self, *, video: VideoTower, head: LinearHead | AttentiveHead):
+    def __init__(self, *, video: Any, head: LinearHead | AttentiveHead):
         """Join a tower and a head.
 
         Args:
-          video: gives `[B,T,D]` for clips.
+          video: a tower of `models/towers`; its `features` give `[B,T,D]` for clips.
           head: turns them into scores.
         """
         self.video, self.head = video, head

@@ -148,6 +148,10 @@ class BlockOptions:
         """Whether the MLP has a gate."""
         return self.activation in GATED
 
+    def with_heads(self, heads: int) -> "BlockOptions":
+        """Return the options of an attention with another number of heads, each of the usual width D/K."""
+        return dataclasses.replace(self, heads=heads, kv_heads=None, head_width=None)
+
     def make_norm(self, *, width: int | None = None, rngs: nnx.Rngs) -> LayerNorm | RMSNorm:
         """Build a norm of this kind over `width` channels (None = D)."""
         return make_norm(

@@ -33,6 +33,7 @@ class PatchEmbedding(nnx.Module):
         activation: str,
         pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
         pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
+        bias: bool = True,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -46,6 +47,7 @@ class PatchEmbedding(nnx.Module):
           activation: after the stem; of a gated MLP's name, the function of its gate.
           pixel_mean: subtracted from each channel of pixels scaled to 0..1.
           pixel_std: divides each channel; by default pixels become -1..1.
+          bias: the last linear map has a bias.
           dtype: compute dtype.
           rngs: source of the initial values.
 
@@ -65,7 +67,7 @@ class PatchEmbedding(nnx.Module):
         self.stem = linear(pixels, width // 2, dtype=dtype, rngs=rngs) if stem else None
         self.norm = LayerNorm(width // 2, dtype=dtype, rngs=rngs) if stem else None
         cells = (patch // self.cell) ** 2
-        self.out = linear(cells * (width // 2) if stem else pixels, width, dtype=dtype, rngs=rngs)
+        self.out = linear(cells * (width // 2) if stem else pixels, width, bias=bias, dtype=dtype, rngs=rngs)
 
     def __call__(self, video: Video) -> Float[Array, "B T N D"]:
         """Embed uint8 RGB 0..255; T is the number of tubelets in time."""

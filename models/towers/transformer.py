@@ -34,6 +34,8 @@ class TextTower(nnx.Module):
       pool: how the tokens become one: "mean" of the real ones; "cls", the first (BERT); "last", the last real one;
         "eos", the first end-of-sentence token (CLIP); "attention", a learned query over the real ones.
       eos_id: id of the end-of-sentence token for "eos"; None = the largest id of each text (OpenAI's CLIP).
+      padding_seen: padding is treated as text, as SigLIP was trained (Zhai et al. 2023): all tokens see it, and "last"
+        and "mean" count it. Texts must then be padded to `context_length`.
       block: further fields of `layers.options.BlockOptions`, such as `{"norm_epsilon": 1e-6}`.
       remat: what the backward pass recomputes, a policy of `layers.remat`.
       unroll: layers in one iteration of the loop over them; 0 = all.
@@ -58,6 +60,7 @@ class TextTower(nnx.Module):
         causal: bool = False,
         pool: str = "mean",
         eos_id: int | None = None,
+        padding_seen: bool = False,
         block: Mapping[str, Any] | None = None,
         remat: str = "none",
         unroll: int = 1,
@@ -66,7 +69,7 @@ class TextTower(nnx.Module):
     ):
         check_pool(pool, field="config.model.text.pool")
         self.context_length, self.width, self.dtype = context_length, width, compute_dtype(dtype)
-        self.pool, self.eos_id = pool, eos_id
+        self.pool, self.eos_id, self.padding_seen = pool, eos_id, padding_seen
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"causal": causal, "remat": remat, "unroll": unroll, "dtype": self.dtype}
         options = block_options(block, tower="text", cross_width=None, **own)
@@ -80,7 +83,7 @@ class TextTower(nnx.Module):
         return ("embedding", "position", "blocks/layers", "blocks/norm", "pooler")
 
     def tokens(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B L D"]:
-        """Encode token ids `[B,L]`, L at most `context_length`, one vector per token; padding is not seen.
+        """Encode token ids `[B,L]`, L at most `context_length`, one vector per token; see `padding_seen`.
 
         Raises:
           UserError: a text that is too long.
@@ -93,11 +96,13 @@ class TextTower(nnx.Module):
             )
         x = jnp.take(self.embedding[...], text, axis=0) + self.position[...][None, :length]  # [B,L,D]
         x = named(x.astype(self.dtype), "activation/text/tokens")
+        mask = jnp.ones_like(mask) if self.padding_seen else mask
         return self.blocks(x, mask=mask, keys=keys)
 
     def __call__(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B D"]:
-        """Encode texts, float32; `keys` turns dropout on. Padding is neither seen nor pooled."""
+        """Encode texts, float32; `keys` turns dropout on. Padding is neither seen nor pooled, unless `padding_seen`."""
         x = self.tokens(text, mask=mask, keys=keys)
+        mask = jnp.ones_like(mask) if self.padding_seen else mask
         if self.pooler is not None:
             return self.pooler(x, mask=mask)[:, 0].astype(jnp.float32)
         if self.pool == "mean":

@@ -1,0 +1,98 @@
+"""From the vectors of frames to the vector of a clip: what follows an image tower.
+
+Each form adds to the frames, or to their mean, what new layers compute, behind a factor that starts at 0. A video tower
+made of a pretrained image tower therefore begins as the mean over frames, exactly. Sources: mean, LSTM and transformer
+with a residual, CLIP4Clip (Luo et al. 2021); the factor, ReZero (Bachlechner et al. 2020), LayerScale (Touvron et al.
+2021).
+"""
+
+from typing import Any, cast
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .blocks import Blocks
+from .draws import RowKeys
+from .names import named
+from .options import BlockOptions
+from .pooling import AttentionPool
+from .positions import position_embedding, resize_positions
+
+Frames = Float[Array, "B T D"]
+
+
+class OverTimeTransformer(nnx.Module):
+    """A transformer over frames with learned positions, added to them."""
+
+    def __init__(self, options: BlockOptions, *, depth: int, num_frames: int, rngs: nnx.Rngs):
+        """Build the layers; positions are for `num_frames` frames and are interpolated linearly to other numbers."""
+        self.time_position = position_embedding(num_frames, width=options.width)
+        self.blocks = Blocks(options, depth=depth, rngs=rngs)
+        self.gate = _gate(options.width)
+
+    def __call__(self, x: Frames, *, keys: RowKeys | None = None) -> Frames:
+        """Let frames see each other."""
+        old, new = self.time_position.shape[0], x.shape[1]
+        positions = resize_positions(self.time_position[...], old=(old,), new=(new,))
+        y = named((x + positions[None]).astype(self.blocks.options.dtype), "activation/video/tokens")
+        return x + self.gate[...] * self.blocks(y, keys=keys).astype(jnp.float32)
+
+
+class OverTimeRecurrent(nnx.Module):
+    """A recurrent layer over frames, added to them: LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014)."""
+
+    def __init__(self, options: BlockOptions, *, cell: type[Any], depth: int, rngs: nnx.Rngs):
+        """Build `depth` layers of that cell."""
+        width = options.width
+        self.layers = nnx.List([nnx.RNN(cell(width, width, rngs=rngs)) for _ in range(depth)])
+        self.gate = _gate(width)
+
+    def __call__(self, x: Frames, *, keys: RowKeys | None = None) -> Frames:
+        """Let frames see those before them; nothing is random."""
+        del keys
+        y: Array = x
+        for layer in self.layers:
+            y = cast(Array, layer(y))
+        return x + self.gate[...] * y
+
+
+class OverTimePool(nnx.Module):
+    """A learned query attends to the frames; its result is added to each, and so to their mean."""
+
+    def __init__(self, options: BlockOptions, *, num_frames: int, rngs: nnx.Rngs):
+        """Build the layer; for the positions see `OverTimeTransformer`."""
+        self.time_position = position_embedding(num_frames, width=options.width)
+        self.pool = AttentionPool(options, norm_tokens=True, rngs=rngs)
+        self.gate = _gate(options.width)
+
+    def __call__(self, x: Frames, *, keys: RowKeys | None = None) -> Frames:
+        """Add what the query finds; nothing is random."""
+        del keys
+        positions = resize_positions(self.time_position[...], old=(self.time_position.shape[0],), new=(x.shape[1],))
+        pooled = self.pool(x + positions[None])  # [B,1,D]
+        return x + self.gate[...] * pooled.astype(jnp.float32)
+
+
+OVER_TIME = ("mean", "transformer", "attention", "lstm", "gru")
+"""Names of what may follow the frames; "mean" adds nothing."""
+
+
+def make_over_time(
+    name: str, *, options: BlockOptions, depth: int, num_frames: int, rngs: nnx.Rngs
+) -> OverTimeTransformer | OverTimeRecurrent | OverTimePool | None:
+    """Build the layers of that name, one of `OVER_TIME`; None for "mean"."""
+    if name == "transformer":
+        return OverTimeTransformer(options, depth=depth, num_frames=num_frames, rngs=rngs)
+    if name == "attention":
+        return OverTimePool(options, num_frames=num_frames, rngs=rngs)
+    if name in ("lstm", "gru"):
+        cell = nnx.OptimizedLSTMCell if name == "lstm" else nnx.GRUCell
+        return OverTimeRecurrent(options, cell=cell, depth=depth, rngs=rngs)
+    assert name == "mean", name
+    return None
+
+
+def _gate(width: int) -> nnx.Param:
+    """A factor for each channel on what new layers add, 0 at the start."""
+    return nnx.Param(jnp.zeros((width,), jnp.float32))

@@ -1,0 +1,120 @@
+"""The video tower that is made of an image tower: each frame by itself, then layers over time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ...base.errors import UserError, unknown
+from ...base.section import section
+from ..layers.draws import RowKeys, fold, fold_each
+from ..layers.norm import unit_rows
+from ..layers.options import block_options
+from ..layers.over_time import OVER_TIME, make_over_time
+from ..shapes import FrameFeatures, Video
+from .vit import ImageTower
+
+IMAGE_TOWERS: dict[str, type] = {"vit": ImageTower}
+"""Family of an image tower -> its class."""
+_TIME = 1_000_033  # for the draws of the layers over time; those of the image tower count frames from 0
+
+
+class FramesTower(nnx.Module):
+    """Any image tower on each frame, and what follows over time (CLIP4Clip, Luo et al. 2021).
+
+    With `over_time="mean"` an embedding is the mean over frames of the image tower's. The other forms begin as that
+    mean, exactly: see `layers.over_time`. A picture is a clip of one frame, and clips may have any number of frames.
+
+    Args:
+      image: arguments of the image tower, with `family` if it is not "vit", see `IMAGE_TOWERS`.
+      num_frames: frames T of a clip, for which positions in time are; they are interpolated to other numbers.
+      over_time: "mean", "transformer", "attention", "lstm" or "gru".
+      depth: layers over time.
+      heads: attention heads of the layers over time.
+      unit_frames: divide the embedding of each frame by its length before the mean (PE-core's `normalize`).
+      dropout: rate on the residual branches of the transformer over time.
+      block: further fields of `layers.options.BlockOptions` for the transformer over time.
+      pixel_mean: of R, G and B, scale 0..1, subtracted from the pixels.
+      pixel_std: of R, G and B; divides them.
+      remat: what the backward pass recomputes, a policy of `layers.remat`.
+      unroll: layers in one iteration of the loop over them; 0 = all.
+      rngs: source of the initial values.
+
+    Raises:
+      UserError: a value out of its range, or an unknown name.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: Mapping[str, Any],
+        num_frames: int,
+        over_time: str = "mean",
+        depth: int = 4,
+        heads: int = 8,
+        unit_frames: bool = False,
+        dropout: float = 0.0,
+        block: Mapping[str, Any] | None = None,
+        pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
+        remat: str = "none",
+        unroll: int = 1,
+        rngs: nnx.Rngs,
+    ):
+        if over_time not in OVER_TIME:
+            raise unknown("config.model.video.over_time", over_time, OVER_TIME)
+        arguments = dict(image)
+        family = arguments.pop("family", "vit")
+        if family not in IMAGE_TOWERS:
+            raise unknown("config.model.video.image.family", family, IMAGE_TOWERS)
+        given = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "remat": remat, "unroll": unroll, "rngs": rngs}
+        self.image = section(IMAGE_TOWERS[family], arguments, name="model.video.image", **given)
+        self.width, self.dtype, self.unit_frames = self.image.width, self.image.dtype, unit_frames
+        attends = over_time in ("transformer", "attention")
+        own = {"width": self.width, "heads": heads if attends else 1, "dropout": dropout}
+        own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
+        options = block_options(block, tower="video", causal=False, rotary="none", cross_width=None, **own)
+        self.time = make_over_time(over_time, options=options, depth=depth, num_frames=num_frames, rngs=rngs)
+
+    def layer_order(self) -> tuple[str, ...]:
+        """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
+        return (*(f"image/{part}" for part in self.image.layer_order()), "time")
+
+    def tokens(
+        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
+        """Encode the patches of each frame by themselves; for the arguments see `__call__`.
+
+        Returns:
+          The tokens of the patches that were kept, and their places (None if all were kept).
+        """
+        times, frames = video.shape[1], _frames(video)
+        x = self.image.tokens(frames, keys=fold_each(keys, times), drop_patches=drop_patches)
+        kept = None if x.kept is None else rearrange(x.kept, "(b t) n -> b t n", t=times)
+        return rearrange(x.patches, "(b t) n d -> b t n d", t=times), kept
+
+    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
+        """Return one vector per frame, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
+        times = video.shape[1]
+        x = self.image(_frames(video), keys=fold_each(keys, times), drop_patches=drop_patches)
+        x = rearrange(unit_rows(x) if self.unit_frames else x, "(b t) d -> b t d", t=times)
+        return x if self.time is None else self.time(x, keys=fold(keys, _TIME))
+
+    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
+        """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`; the mean over time of `features`, float32.
+
+        Args:
+          video: clips of any number of frames.
+          keys: one key for each clip; turns dropout and patch dropout on.
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
+        """
+        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
+
+
+def _frames(video: Video) -> Any:
+    if video.ndim != 5:
+        raise UserError(f"video of shape {video.shape}, the tower wants [B,T,H,W,3]")
+    return rearrange(video, "b t h w c -> (b t) h w c")

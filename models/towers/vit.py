@@ -1,0 +1,251 @@
+"""The image tower: a vision transformer on single pictures, in the forms of CLIP, SigLIP, DINOv2 and PE-core."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from ...base.errors import UserError, unknown
+from ..layers.attention import EVERYTHING, AttentionInputs
+from ..layers.blocks import Blocks
+from ..layers.dense import compute_dtype, linear
+from ..layers.draws import RowKeys, kept_tokens
+from ..layers.names import named
+from ..layers.options import BlockOptions, block_options
+from ..layers.patches import PatchEmbedding
+from ..layers.pooling import AttentionPool
+from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, rotary_angles
+
+IMAGE_POOLS = ("cls", "mean", "attention")
+"""How the tokens of a picture become one."""
+POSITIONS = ("learned", "none")
+
+Images = UInt8[Array, "B H W C"]
+"""Pictures, RGB, 0..255."""
+
+
+class ImageTokens(NamedTuple):
+    """What `ImageTower.tokens` gives.
+
+    Attributes:
+      patches: `[B,N,D]` after the last norm, row by row of the picture.
+      leading: `[B,M,D]`, the class token and the registers.
+      kept: int32 `[B,N]`, places of the patches that patch dropout kept; None = all.
+    """
+
+    patches: Float[Array, "B N D"]
+    leading: Float[Array, "B M D"]
+    kept: Int[Array, "B N"] | None
+
+
+class ImageTower(nnx.Module):
+    """Vision transformer (ViT, Dosovitskiy et al. 2021) for pictures of any size that `patch` divides.
+
+    Learned positions belong to a grid of `image_size / patch` patches per side and are interpolated to other grids.
+    The class token carries its own position.
+
+    Args:
+      image_size: side of the pictures for whose grid the positions are, pixels.
+      patch: patch side P, pixels; divides `image_size`.
+      patch_bias: the embedding of patches has a bias (CLIP has none).
+      width: D.
+      depth: blocks.
+      heads: attention heads K.
+      mlp_ratio: hidden width of the MLPs / D.
+      activation: a name of `layers.activations`.
+      class_token: a learned token stands before the patches.
+      registers: further learned tokens between it and the patches (Darcet et al. 2024).
+      pre_norm: a norm precedes the blocks (CLIP, Radford et al. 2021).
+      position: "learned" or "none".
+      position_method: how learned positions are interpolated, one of `layers.positions.RESIZE_METHODS`.
+      position_antialias: that interpolation has an antialiasing filter where it shrinks.
+      rotary_start: row and column of the first patch for rotary positions along both axes, which `block` turns on
+        (`{"rotary": "interleaved"}`); leading tokens stand at 0. PE-core counts from 1.
+      pool: "cls", the class token; "mean" of the patches; "attention", a learned query with an MLP (SigLIP's MAP head,
+        Zhai et al. 2022).
+      pool_heads: attention heads of that query; None = `heads`.
+      projection: width E of a linear map after the pool; None = there is none.
+      projection_bias: that map has a bias.
+      dropout: rate on the residual branches.
+      patch_dropout: share of the patches that the blocks do not see in training (FLIP, Li et al. 2023).
+      block: further fields of `layers.options.BlockOptions`.
+      pixel_mean: of R, G and B, scale 0..1, subtracted from the pixels.
+      pixel_std: of R, G and B; divides them.
+      remat: what the backward pass recomputes, a policy of `layers.remat`.
+      unroll: layers in one iteration of the loop over them; 0 = all.
+      dtype: compute dtype, float32 or bfloat16.
+      rngs: source of the initial values.
+
+    Raises:
+      UserError: sizes that do not divide, a value out of its range, or an unknown name.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        patch: int = 16,
+        patch_bias: bool = True,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu",
+        class_token: bool = False,
+        registers: int = 0,
+        pre_norm: bool = False,
+        position: str = "learned",
+        position_method: str = "bicubic",
+        position_antialias: bool = False,
+        rotary_start: int = 0,
+        pool: str = "mean",
+        pool_heads: int | None = None,
+        projection: int | None = None,
+        projection_bias: bool = False,
+        dropout: float = 0.0,
+        patch_dropout: float = 0.0,
+        block: Mapping[str, Any] | None = None,
+        pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
+        remat: str = "none",
+        unroll: int = 1,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        _check(image_size=image_size, patch=patch, pool=pool, class_token=class_token, patch_dropout=patch_dropout)
+        _check_position(position, method=position_method)
+        self.patch, self.side, self.patch_dropout = patch, image_size // patch, patch_dropout
+        self.position_method, self.position_antialias = position_method, position_antialias
+        self.rotary_start, self.pool, self.dtype = rotary_start, pool, compute_dtype(dtype)
+        own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
+        own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
+        self.options = block_options(block, tower="video", causal=False, cross_width=None, **own)
+        pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "bias": patch_bias}
+        kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
+        self.embed = PatchEmbedding(**kind, **pixels, dtype=self.dtype, rngs=rngs)
+        self.class_token = _token(1, width=width, rngs=rngs) if class_token else None
+        self.registers = _token(registers, width=width, rngs=rngs) if registers else None
+        self.space_position = position_embedding(self.side, self.side, width=width) if position == "learned" else None
+        self.pre_norm = self.options.make_norm(rngs=rngs) if pre_norm else None
+        self.blocks = Blocks(self.options, depth=depth, rngs=rngs)
+        self.pooler = _pooler(self.options, heads=pool_heads, rngs=rngs) if pool == "attention" else None
+        self.projection = (
+            linear(width, projection, dtype=jnp.float32, bias=projection_bias, rngs=rngs) if projection else None
+        )
+        self.width = projection or width
+
+    def layer_order(self) -> tuple[str, ...]:
+        """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
+        inputs = ("embed", "class_token", "registers", "space_position", "pre_norm")
+        return (*inputs, "blocks/layers", "blocks/norm", "pooler", "projection")
+
+    def tokens(self, images: Images, *, keys: RowKeys | None = None, drop_patches: bool = True) -> ImageTokens:
+        """Encode the patches of pictures, uint8 RGB 0..255.
+
+        Args:
+          images: pictures whose sides `patch` divides.
+          keys: one key for each picture; turns dropout and patch dropout on.
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
+
+        Raises:
+          UserError: pictures of another dtype, or sides that do not divide.
+        """
+        rows, columns = self._grid(images)
+        x = self.embed(images[:, None])[:, 0].astype(jnp.float32)  # [B,N,D]
+        if self.space_position is not None:
+            x = x + self._positions(rows, columns)[None]
+        angles, kept = self._angles(rows, columns), None
+        if keys is not None and drop_patches and self.patch_dropout:
+            kept = kept_tokens(keys, tokens=x.shape[1], rate=self.patch_dropout)
+            x = jnp.take_along_axis(x, kept[:, :, None], axis=1)
+            angles = None if angles is None else jnp.take(angles, kept, axis=0)  # [B,N,half]
+        leading = [token[...] for token in (self.class_token, self.registers) if token is not None]
+        count = sum(token.shape[0] for token in leading)
+        x = jnp.concatenate([*(jnp.broadcast_to(t[None], (x.shape[0], *t.shape)) for t in leading), x], axis=1)
+        x = named(x.astype(self.dtype), "activation/video/tokens")
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
+        x = self.blocks(x, inputs=_turned(angles, leading=count), keys=keys)
+        return ImageTokens(patches=x[:, count:], leading=x[:, :count], kept=kept)
+
+    def pooled(self, tokens: ImageTokens) -> Float[Array, "B D"]:
+        """Return the vector of each picture from its tokens, float32."""
+        if self.pool == "cls":
+            x = tokens.leading[:, 0]
+        elif self.pooler is None:
+            x = jnp.mean(tokens.patches.astype(jnp.float32), axis=1)
+        else:
+            x = self.pooler(jnp.concatenate([tokens.leading, tokens.patches], axis=1))[:, 0]
+        x = x.astype(jnp.float32)
+        return x if self.projection is None else self.projection(x)
+
+    def __call__(
+        self, images: Images, *, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> Float[Array, "B D"]:
+        """Encode pictures, uint8 RGB 0..255, into float32 vectors."""
+        return self.pooled(self.tokens(images, keys=keys, drop_patches=drop_patches))
+
+    def _grid(self, images: Images) -> tuple[int, int]:
+        if images.dtype != jnp.uint8:
+            raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
+        height, width = images.shape[1:3]
+        if height % self.patch or width % self.patch:
+            raise UserError(
+                f"pictures of {height} x {width} pixels, the tower wants sides that patch={self.patch} divides; "
+                "change the crop in config.data.*_video"
+            )
+        return height // self.patch, width // self.patch
+
+    def _positions(self, rows: int, columns: int) -> Float[Array, "N D"]:
+        assert self.space_position is not None
+        return resize_positions(
+            self.space_position[...],
+            old=(self.side, self.side),
+            new=(rows, columns),
+            method=self.position_method,
+            antialias=self.position_antialias,
+        )
+
+    def _angles(self, rows: int, columns: int) -> Float[Array, "N half"] | None:
+        if self.options.rotary == "none":
+            return None
+        row, column = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
+        places = [rearrange(axis, "h w -> (h w)") + self.rotary_start for axis in (column, row)]
+        return rotary_angles(*places, width=self.options.head_size, base=self.options.rotary_base)
+
+
+def _turned(angles: Float[Array, "*B N half"] | None, *, leading: int) -> AttentionInputs:
+    """Rotary positions of all tokens: leading ones are not turned."""
+    if angles is None:
+        return EVERYTHING
+    return AttentionInputs(angles=jnp.pad(angles, [(0, 0)] * (angles.ndim - 2) + [(leading, 0), (0, 0)]))
+
+
+def _token(count: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:
+    return nnx.Param(0.02 * jax.random.normal(rngs.params(), (count, width), jnp.float32))
+
+
+def _pooler(options: BlockOptions, *, heads: int | None, rngs: nnx.Rngs) -> AttentionPool:
+    return AttentionPool(options.with_heads(heads or options.heads), mlp=True, rngs=rngs)
+
+
+def _check(*, image_size: int, patch: int, pool: str, class_token: bool, patch_dropout: float) -> None:
+    if image_size % patch:
+        raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
+    if pool not in IMAGE_POOLS:
+        raise unknown("config.model.video.pool", pool, IMAGE_POOLS)
+    if pool == "cls" and not class_token:
+        raise UserError("config.model.video.pool='cls' needs class_token=True")
+    if not 0 <= patch_dropout < 1:
+        raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
+
+
+def _check_position(position: str, *, method: str) -> None:
+    if position not in POSITIONS:
+        raise unknown("config.model.video.position", position, POSITIONS)
+    if method not in RESIZE_METHODS:
+        raise unknown("config.model.video.position_method", method, RESIZE_METHODS)

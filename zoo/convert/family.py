@@ -1,0 +1,83 @@
+"""What every family of public models provides: how it is recognised, and its spec and table for a config."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...base.errors import UserError, unknown
+from ..spec import ModelSpec
+from .files import SourceFiles
+from .rules import Rule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How one public model becomes one of ours; made from its config alone.
+
+    Attributes:
+      spec: what the model is, without `origin`.
+      rules: the table of its tensors.
+      ignored: regexes over whole names of tensors that hold no parameters.
+      notes: what the user should know, such as a choice between two public versions.
+    """
+
+    spec: ModelSpec
+    rules: Sequence[Rule]
+    ignored: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of public models.
+
+    Attributes:
+      name: as users call it, `--family`.
+      models: public names (Hub ids or tags) with sizes in words.
+      licence: of the weights, as their publishers state it.
+      matches: tells from the files whether a model belongs to the family.
+      conversion: reads the config and gives spec and table.
+    """
+
+    name: str
+    models: Sequence[str]
+    licence: str
+    matches: Callable[[SourceFiles], bool]
+    conversion: Callable[[SourceFiles], Conversion]
+
+
+def number(config: dict[str, Any], key: str, *, default: Any = None, source: str) -> Any:
+    """Return a value of a public config.
+
+    Raises:
+      UserError: the key is not there and there is no default.
+    """
+    if key in config and config[key] is not None:
+        return config[key]
+    if default is None:
+        raise UserError(f"the config of {source} lacks {key!r}; it is incomplete, fetch it again")
+    return default
+
+
+def choice(value: Any, *, known: dict[str, Any], key: str, source: str) -> Any:
+    """Return what a name in a public config means to us; nothing is guessed.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if value not in known:
+        raise unknown(f"{key} in the config of {source}:", str(value), known)
+    return known[value]
+
+
+ACTIVATIONS = {
+    "gelu": "gelu_exact",
+    "gelu_new": "gelu",
+    "gelu_fast": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""`hidden_act` of transformers -> a name of `models.layers.activations`: its "gelu" is the exact one."""

@@ -1,0 +1,225 @@
+"""The files of a public model: config, tensors and tokenizer, from a folder or from the Hugging Face Hub.
+
+Tensors are read one by one when they are asked for, from safetensors (whole or sharded) or npz. Pickles are never read.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ...base.errors import UserError
+from ...data.text import families
+
+HUB = "hf:"
+"""What a source on the Hub begins with: `hf:ORGANISATION/NAME[@REVISION]`."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
+_INDEX = ".safetensors.index.json"
+_WANTED = ("*.json", "*.safetensors", "*.npz", *families.FILES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceFiles:
+    """A public model as it lies on disk.
+
+    Attributes:
+      name: what the user called it.
+      folder: where its files are.
+      revision: of the Hub, "" for a local folder.
+    """
+
+    name: str
+    folder: Path
+    revision: str = ""
+
+    def has(self, file: str) -> bool:
+        """Tell whether there is such a file."""
+        return (self.folder / file).is_file()
+
+    def json(self, file: str) -> dict[str, Any]:
+        """Read a JSON file; {} if there is none.
+
+        Raises:
+          UserError: it is damaged, or no object.
+        """
+        path = self.folder / file
+        if not path.is_file():
+            return {}
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{path} holds a {type(value).__name__}, wanted an object of settings; fetch it again")
+        return value
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json`, {} if there is none."""
+        return self.json("config.json")
+
+    @functools.cached_property
+    def tensors(self) -> "Tensors":
+        """The tensors by name.
+
+        Raises:
+          UserError: there are none that can be read (pickles are refused), or a file is damaged.
+        """
+        return Tensors(self.folder, name=self.name)
+
+    def tokenizer(self) -> dict[str, Any]:
+        """Return the tokenizer's meta, as `ModelSpec.tokenizer` holds it.
+
+        Raises:
+          UserError: its files are not there, or cannot be read.
+        """
+        return families.read_folder(self.folder).to_meta()
+
+
+def find(source: str | Path, *, revision: str = "") -> SourceFiles:
+    """Find the files of a source; those on the Hub are fetched into its cache.
+
+    Args:
+      source: a folder, a file in it, or `hf:ORGANISATION/NAME[@REVISION]`.
+      revision: a branch, tag or commit of the Hub, "" = the one in `source`, or else main.
+
+    Raises:
+      UserError: no such place, or the Hub cannot be reached.
+    """
+    text = str(source)
+    if text.startswith(HUB):
+        return _fetch(text, revision=revision)
+    path = Path(source)
+    if not path.exists():
+        raise UserError(
+            f"{text!r} does not exist; give a folder of public weights, a bundle, a run, or hf:ORGANISATION/NAME"
+        )
+    return SourceFiles(name=text, folder=path if path.is_dir() else path.parent)
+
+
+class Tensors(Mapping[str, np.ndarray]):
+    """The tensors of a folder by name, read when asked for."""
+
+    def __init__(self, folder: Path, *, name: str):
+        """Open the files.
+
+        Args:
+          folder: with `*.safetensors` (one file, or shards with their index) or one `*.npz`.
+          name: of the source, for errors.
+
+        Raises:
+          UserError: neither is there, or a file is damaged.
+        """
+        self._name = name
+        self._where: dict[str, Path] = {}
+        for path in _weight_files(folder, name=name):
+            for tensor in _names(path):
+                self._where[tensor] = path
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Read a tensor; bfloat16 and float16 become float32."""
+        path = self._where[key]
+        value = _npz(path)[key] if path.suffix == ".npz" else _read(path, key)
+        return value.astype(np.float32) if value.dtype.kind in "fV" and value.dtype.itemsize == 2 else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+
+def _weight_files(folder: Path, *, name: str) -> list[Path]:
+    indices = sorted(folder.glob(f"*{_INDEX}"))
+    if indices:
+        return _shards(indices[0])
+    safe, arrays = sorted(folder.glob("*.safetensors")), sorted(folder.glob("*.npz"))
+    found = safe or arrays
+    if len(found) == 1:
+        return found
+    if found:
+        listed = ", ".join(path.name for path in found)
+        raise UserError(f"{name} has several files of weights ({listed}); give a folder with one of them and a config")
+    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise UserError(_refusal(pickles[0]))
+    listed = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise UserError(
+        f"{name} has no weights: wanted *.safetensors (with config.json or open_clip_config.json) or *.npz, found "
+        f"{listed}. `twinreel convert --list` shows what can be read"
+    )
+
+
+def _refusal(pickle: Path) -> str:
+    return (
+        f"{pickle} is a pickle, which can run any code when it is opened, so twinreel reads none. Where you trust it, "
+        "turn it into safetensors with these two lines (PyTorch and safetensors installed), and give that folder:\n"
+        f"  import torch; from safetensors.torch import save_file\n"
+        f"  save_file({{k: v.contiguous() for k, v in torch.load({pickle.name!r}, weights_only=True).items()}}, "
+        f"{pickle.with_suffix('.safetensors').name!r})"
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        paths = [index.parent / Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{index} cannot be read: {error!r}; fetch it again") from error
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"{index.name} names {len(paths)} shards, of which {', '.join(missing)} are missing")
+    return paths
+
+
+def _names(path: Path) -> list[str]:
+    if path.suffix == ".npz":
+        return list(_npz(path).files)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is no whole safetensors file: {error}; fetch it again") from error
+
+
+def _read(path: Path, key: str) -> np.ndarray:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: tensor {key!r} cannot be read: {error}; fetch the file again") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _npz(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no whole npz file of arrays: {error}; fetch it again") from error
+
+
+def _fetch(source: str, *, revision: str) -> SourceFiles:
+    repository, _, given = source.removeprefix(HUB).partition("@")
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise UserError(f"{source!r} is no name of the Hugging Face Hub; write hf:ORGANISATION/NAME[@REVISION]")
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UserError(
+            f"{source!r} needs huggingface_hub, which is not installed: pip install huggingface_hub, or download the "
+            "model's files and give their folder"
+        ) from error
+    wanted = revision or given or None
+    try:
+        folder = huggingface_hub.snapshot_download(repository, revision=wanted, allow_patterns=list(_WANTED))
+    except (OSError, ValueError) as error:  # what the library raises, offline or for a name that does not exist
+        raise UserError(
+            f"{source!r} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}); download its files "
+            "where there is a network and give their folder"
+        ) from error
+    return SourceFiles(name=source, folder=Path(folder), revision=wanted or "main")
