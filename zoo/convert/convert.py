@@ -11,13 +11,21 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import clip
+from . import clip, open_clip, pe_core, siglip
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (clip.FAMILY,)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (clip.FAMILY, siglip.FAMILY, open_clip.FAMILY, pe_core.FAMILY)
+}
 """Name -> family; the first that matches a folder is taken."""
+
+
+_NO_TOKENIZER = (
+    "the folder has no tokenizer, so the model encodes token ids but no strings; put tokenizer.json (or the family's "
+    "own files) beside the weights and convert again"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,9 @@ def convert(source: str | Path, *, family: str = "", revision: str = "") -> Conv
     files = find(source, revision=revision)
     chosen = recognised(files, family=family)
     made = chosen.conversion(files)
+    notes = list(made.notes)
+    if "text" in made.spec.towers and not made.spec.tokenizer:
+        notes.append(_NO_TOKENIZER)
     params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name)
     check_shapes(params, target=shapes(nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))), name=files.name)
     origin = {
@@ -61,7 +72,7 @@ def convert(source: str | Path, *, family: str = "", revision: str = "") -> Conv
         "licence": chosen.licence,
         "sha256": _digest(params),
     }
-    return Converted(spec=made.spec.replace(origin=origin), params=params, family=chosen.name, notes=tuple(made.notes))
+    return Converted(spec=made.spec.replace(origin=origin), params=params, family=chosen.name, notes=tuple(notes))
 
 
 def recognised(files: SourceFiles, *, family: str = "") -> Family:

@@ -73,11 +73,13 @@ class SourceFiles:
         return Tensors(self.folder, name=self.name)
 
     def tokenizer(self) -> dict[str, Any]:
-        """Return the tokenizer's meta, as `ModelSpec.tokenizer` holds it.
+        """Return the tokenizer's meta, as `ModelSpec.tokenizer` holds it; {} if there are no files of one.
 
         Raises:
-          UserError: its files are not there, or cannot be read.
+          UserError: its files cannot be read, or are of a kind that is not known.
         """
+        if not any(self.has(file) for file in families.WHOLE):
+            return {}
         return families.read_folder(self.folder).to_meta()
 
 
