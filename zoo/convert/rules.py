@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from einops import EinopsError
 
 from ...base.errors import UserError
 from .transforms import SAME, Transform, stacked
@@ -182,11 +183,12 @@ def _forward(
     values = [np.asarray(tensors[source]) for source in names]
     try:
         return one.transform.forward(*values)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, EinopsError) as error:
         found = ", ".join(f"{source} {value.shape}" for source, value in zip(names, values, strict=True))
+        why = str(error).strip().splitlines()[-1].strip()
         raise UserError(
-            f"{name}: {found} does not have the shape that the config describes ({error}); the files belong to "
-            "different models, or one is damaged"
+            f"{name}: {found} does not have the shape that the config describes ({why}); the files belong to different "
+            "models, or one is damaged"
         ) from error
 
 
