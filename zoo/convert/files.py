@@ -20,7 +20,7 @@ HUB = "hf:"
 """What a source on the Hub begins with: `hf:ORGANISATION/NAME[@REVISION]`."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
 _INDEX = ".safetensors.index.json"
-_WANTED = ("*.json", "*.safetensors", "*.npz", *families.FILES)
+_WANTED = ("*.json", "*.safetensors", "*.npz", "sentencepiece.model", *families.FILES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
