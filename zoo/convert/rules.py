@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from einops import EinopsError
 
 from ...base.errors import UserError
 from .transforms import SAME, Transform, stacked
@@ -183,7 +184,7 @@ def _forward(
     values = [np.asarray(tensors[source]) for source in names]
     try:
         return one.transform.forward(*values)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, EinopsError) as error:
         found = ", ".join(f"{source} {value.shape}" for source, value in zip(names, values, strict=True))
         raise UserError(
             f"{name}: {found} does not have the shape that the config describes ({error}); the files belong to "
