@@ -24,8 +24,9 @@ class Rule:
     """Parameters of ours and the tensors that they are made of.
 
     Attributes:
-      sources: names of tensors. "#" stands for the number of a layer: the parameters of all layers, counted from 0, are
-        stacked along a new first axis, as `models.layers.blocks.Blocks` holds them.
+      sources: names of tensors; () for a parameter that no file holds. "#" stands for the number of a layer: the
+        parameters of all layers, counted from 0, are stacked along a new first axis, as `models.layers.blocks.Blocks`
+        holds them.
       paths: "/"-joined paths of our parameters.
       transform: tensors -> parameters, and back.
     """
@@ -127,7 +128,7 @@ def _several(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _stacked(one: Rule) -> bool:
-    return "#" in one.sources[0]
+    return any("#" in source for source in one.sources)
 
 
 def _numbered(source: str, layer: int | None) -> str:
