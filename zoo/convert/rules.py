@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from einops import EinopsError
 
 from ...base.errors import UserError
 from .transforms import SAME, Transform, stacked
@@ -92,7 +93,7 @@ def to_tensors(params: Mapping[str, np.ndarray], *, rules: Sequence[Rule]) -> di
         values = [np.asarray(params[path]) for path in one.paths]
         for layer, parts in enumerate(zip(*values, strict=True)) if _stacked(one) else [(None, values)]:
             for source, tensor in zip(one.sources, one.transform.backward(*parts), strict=True):
-                made[_numbered(source, layer)] = np.ascontiguousarray(tensor)
+                made[_numbered(source, layer)] = np.asarray(tensor, order="C")  # ascontiguousarray adds an axis to a scalar
     return made
 
 
@@ -182,7 +183,7 @@ def _forward(
     values = [np.asarray(tensors[source]) for source in names]
     try:
         return one.transform.forward(*values)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, EinopsError) as error:
         found = ", ".join(f"{source} {value.shape}" for source, value in zip(names, values, strict=True))
         raise UserError(
             f"{name}: {found} does not have the shape that the config describes ({error}); the files belong to "
