@@ -12,7 +12,7 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import clip, open_clip, pe_core, siglip, videoprism
+from . import clip, open_clip, pe_core, siglip, viclip, videoprism
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
@@ -23,6 +23,7 @@ _MODULES = (
     open_clip,
     pe_core,
     videoprism,
+    viclip,
 )
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Name -> family; the first that matches a folder is taken."""

@@ -94,7 +94,9 @@ def to_tensors(params: Mapping[str, np.ndarray], *, rules: Sequence[Rule]) -> di
         values = [np.asarray(params[path]) for path in one.paths]
         for layer, parts in enumerate(zip(*values, strict=True)) if _stacked(one) else [(None, values)]:
             for source, tensor in zip(one.sources, one.transform.backward(*parts), strict=True):
-                made[_numbered(source, layer)] = np.ascontiguousarray(tensor)
+                made[_numbered(source, layer)] = np.asarray(
+                    tensor, order="C"
+                )  # ascontiguousarray adds an axis to a scalar
     return made
 
 
