@@ -42,9 +42,9 @@ class TextTower(nnx.Module):
       eos_id: id of the end-of-sentence token for "eos"; None = the largest id of each text (OpenAI's CLIP).
       padding_seen: padding is treated as text, as SigLIP was trained (Zhai et al. 2023): all tokens see it, and "last"
         and "mean" count it. Texts must then be padded to `context_length`.
-      position: "learned", a table that is added to the embeddings; "sinusoids", computed, with `endpoint` rates (Praxis,
-        VideoPrism); "relative", a learned bias on the attention scores of all blocks for the distance of two tokens
-        (T5, Raffel et al. 2020); "none".
+      position: "learned", a table that is added to the embeddings; "sinusoids", computed, with `endpoint` rates
+        (Praxis, VideoPrism); "relative", a learned bias on the attention scores of all blocks for the distance of two
+        tokens (T5, Raffel et al. 2020); "none".
       positions: rows of the learned table; None = `context_length`. Shorter texts use its first rows.
       stretch_positions: where `context_length` is above `positions`, interpolate the table linearly to it (a start for
         fine-tuning on longer texts, as in Long-CLIP, Zhang et al. 2024); otherwise that is an error.

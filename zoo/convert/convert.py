@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from flax import nnx
+from rich.console import Console
+from rich.progress import track
 
 from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
@@ -27,7 +29,6 @@ _MODULES = (
 )
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Name -> family; the first that matches a folder is taken."""
-
 
 _NO_TOKENIZER = (
     "the folder has no tokenizer, so the model encodes token ids but no strings; put tokenizer.json (or the family's "
@@ -53,7 +54,12 @@ class Converted:
 
 
 def convert(
-    source: str | Path, *, family: str = "", revision: str = "", options: Mapping[str, str] | None = None
+    source: str | Path,
+    *,
+    family: str = "",
+    revision: str = "",
+    options: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> Converted:
     """Read a public model.
 
@@ -62,6 +68,7 @@ def convert(
       family: one of `FAMILIES`; "" = recognised by its files.
       revision: of the Hub.
       options: choices of the family, such as `{"text_positions": "stored"}` of VideoPrism; see `Family.options`.
+      progress: draw a progress bar on standard error.
 
     Raises:
       UserError: no such source, a family that is unknown or does not fit, an option that the family does not have, or
@@ -73,7 +80,8 @@ def convert(
     notes = list(made.notes)
     if "text" in made.spec.towers and not made.spec.tokenizer:
         notes.append(_NO_TOKENIZER)
-    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name)
+    shown = track(made.rules, "convert", console=Console(stderr=True), disable=not progress, transient=True)
+    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name, order=shown)
     check_shapes(params, target=shapes(nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))), name=files.name)
     origin = {
         "made_by": "convert",
