@@ -66,5 +66,5 @@ def test_mistakes(argv, message, tmp_path, monkeypatch):
 
 
 def test_an_option_that_the_family_lacks(clip, tmp_path):
-    with pytest.raises(UserError, match="option of the family 'clip'.*colour"):
+    with pytest.raises(UserError, match=r"option of the family 'clip'.*colour"):
         main([str(clip), "--out", str(tmp_path / "y"), "--option", "colour=red"])
