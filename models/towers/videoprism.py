@@ -97,8 +97,8 @@ class VideoPrismTower(nnx.Module):
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype, "final_norm": True}
         fixed = {"causal": False, "rotary": "none", "cross_width": None}
         options = block_options(BLOCK | dict(block or {}), tower="video", **fixed, **own)
-        pixels: dict[str, Any] = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "activation": activation}
-        kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width}
+        pixels: dict[str, Any] = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
+        kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
         self.embed = PatchEmbedding(**kind, **pixels, dtype=self.dtype, rngs=rngs)
         self.space_position = position_embedding(self.side, self.side, width=width)
         self.time_position = position_embedding(num_frames, width=width)

@@ -27,9 +27,8 @@ CONTEXT_LENGTH = 64
 """Tokens of a text in DeepMind's code; the class token comes on top."""
 _TEXT_FORM = {"causal": True, "scale_embedding": True, "class_token": True, "pool": "cls"}
 _NO_TOKENIZER = (
-    "the folder has no tokenizer, so the model encodes videos and token ids but no strings. VideoPrism's is the "
-    "SentencePiece model c4_en of 32,000 pieces: put https://storage.googleapis.com/t5-data/vocabs/cc_en.32000/"
-    "sentencepiece.model into the folder and convert again"
+    "VideoPrism's tokenizer, which is not in the folder, is the SentencePiece model c4_en of 32,000 pieces: "
+    "https://storage.googleapis.com/t5-data/vocabs/cc_en.32000/sentencepiece.model"
 )
 _COMPUTED = (
     "text positions are the sinusoids of DeepMind's code. The file holds another table (up to {:.2g} away), which "

@@ -147,6 +147,8 @@ def test_the_input_is_that_of_the_public_code(lvt):
     assert given.eval_video == "resize_bicubic(16,16)"
     assert text_cleaner(given.text)("Hello,World!..") == "hello world."
     assert made.spec.embed_dim == 32 and made.spec.projections == {"video": "none", "text": "none"}
+    for side in ("video", "text"):  # 1e-5 would change embeddings by less than they are compared to
+        assert made.spec.towers[side]["block"]["norm_epsilon"] == 1e-6
     assert ModelSpec.from_dict(json.loads(json.dumps(made.spec.to_dict()))).towers == made.spec.towers
 
 
