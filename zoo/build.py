@@ -12,13 +12,19 @@ from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.frames import FramesTower
+from ..models.towers.joint import JointTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
-    "video": {"vivit": VideoTower, "frames": FramesTower, "videoprism": VideoPrismTower},
+    "video": {
+        "vivit": VideoTower,
+        "frames": FramesTower,
+        "joint": JointTower,
+        "videoprism": VideoPrismTower,
+    },
     "text": {"transformer": TextTower},
     "audio": {"ast": AudioTower},
 }

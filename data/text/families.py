@@ -20,6 +20,8 @@ FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model"),
 )
+WHOLE = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+"""Each of these is, or begins, a whole tokenizer."""
 _KINDS = (
     "tokenizer.json, or vocab.json + merges.txt (CLIP), vocab.txt (BERT), spiece.model or tokenizer.model (T5, SigLIP, "
     "Gemma)"

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...base.errors import UserError
-from ..transforms import colours, geometry, times
+from ..transforms import colours, geometry, pillow, times
 from .declare import parse
 from .frames import Frames
 from .rand_augment import RandAugment
@@ -39,6 +39,10 @@ class VideoOp(Protocol):
 OPS: dict[str, type] = {
     "resize": geometry.Resize,
     "resize_short": geometry.ResizeShort,
+    "resize_bicubic": pillow.ResizeBicubic,
+    "resize_bilinear": pillow.ResizeBilinear,
+    "resize_short_bicubic": pillow.ResizeShortBicubic,
+    "resize_short_bilinear": pillow.ResizeShortBilinear,
     "center_crop": geometry.CenterCrop,
     "random_crop": geometry.RandomCrop,
     "random_resized_crop": geometry.RandomResizedCrop,

@@ -7,10 +7,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...base.errors import unknown
 from .attention import Attention, AttentionInputs
+from .dense import linear
 from .mlp import Mlp
 from .options import BlockOptions
 
-TEXT_POOLS = ("mean", "cls", "last", "eos", "attention")
+TEXT_POOLS = ("mean", "cls", "last", "eos", "attention", "pooler")
 """How a text tower can pool its tokens."""
 
 
@@ -112,3 +113,16 @@ class AttentionPool(nnx.Module):
         if self.mlp is not None and self.norm_mlp is not None:
             pooled = pooled + self.mlp(self.norm_mlp(pooled))
         return pooled  # [B,Q,D]
+
+
+class FirstTokenPool(nnx.Module):
+    """A dense layer with tanh on the first token (BERT, Devlin et al. 2019: `pooler`)."""
+
+    def __init__(self, options: BlockOptions, *, rngs: nnx.Rngs):
+        """Build the layer."""
+        self.out = linear(options.width, options.width, dtype=options.dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B 1 D"]:
+        """Pool tokens, the first of which is real in every row."""
+        del mask
+        return jnp.tanh(self.out(x[:, :1]).astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""The text tower: a transformer over subword tokens, bidirectional or causal."""
+"""The text tower: a transformer over subword tokens, in the forms of CLIP, SigLIP, BERT, RoBERTa and T5's encoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,18 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ...base.errors import UserError, unknown
+from ..layers.attention import EVERYTHING, AttentionInputs
 from ..layers.blocks import Blocks
 from ..layers.dense import compute_dtype
 from ..layers.draws import RowKeys
 from ..layers.names import named
-from ..layers.options import block_options
-from ..layers.pooling import AttentionPool, check_pool, eos_place, last_place, masked_mean, token_at
-from ..layers.positions import sinusoids
+from ..layers.options import BlockOptions, block_options
+from ..layers.pooling import AttentionPool, FirstTokenPool, check_pool, eos_place, last_place, masked_mean, token_at
+from ..layers.positions import RelativeBias, resize_positions, sinusoids
 from ..shapes import Text, TextMask
 
-POSITIONS = ("learned", "sinusoids")
-"""How a text tower knows the order of its tokens."""
+POSITIONS = ("learned", "sinusoids", "relative", "none")
+"""How a token knows its place."""
 
 
 class TextTower(nnx.Module):
@@ -36,14 +37,24 @@ class TextTower(nnx.Module):
       dropout: rate on the residual branches.
       causal: each token sees itself and those before it (CLIP, Radford et al. 2021) instead of all.
       pool: how the tokens become one: "mean" of the real ones; "cls", the first (BERT); "last", the last real one;
-        "eos", the first end-of-sentence token (CLIP); "attention", a learned query over the real ones.
+        "eos", the first end-of-sentence token (CLIP); "attention", a learned query over the real ones; "pooler", a
+        dense layer with tanh on the first (BERT).
       eos_id: id of the end-of-sentence token for "eos"; None = the largest id of each text (OpenAI's CLIP).
       padding_seen: padding is treated as text, as SigLIP was trained (Zhai et al. 2023): all tokens see it, and "last"
         and "mean" count it. Texts must then be padded to `context_length`.
-      position: "learned", or "sinusoids": computed, not learned, with `endpoint` rates (Praxis, VideoPrism).
+      position: "learned", a table that is added to the embeddings; "sinusoids", computed, with `endpoint` rates
+        (Praxis, VideoPrism); "relative", a learned bias on the attention scores of all blocks for the distance of two
+        tokens (T5, Raffel et al. 2020); "none".
+      positions: rows of the learned table; None = `context_length`. Shorter texts use its first rows.
+      stretch_positions: where `context_length` is above `positions`, interpolate the table linearly to it (a start for
+        fine-tuning on longer texts, as in Long-CLIP, Zhang et al. 2024); otherwise that is an error.
+      relative_buckets: distances that a relative bias tells apart, see `layers.positions.relative_buckets`.
+      relative_distance: tokens, the distance from which all share one bucket.
       scale_embedding: token embeddings and class token are multiplied by sqrt(D) (Vaswani et al. 2017, section 3.4).
       class_token: a learned token without a position follows the text, which "cls" pools instead of the first one
         (CoCa, Yu et al. 2022). It sees all real tokens, also with `causal`.
+      token_types: rows of BERT's table of token types, whose row 0 is added to every token; 0 = none.
+      embedding_norm: a norm follows the sum of the embeddings (BERT).
       block: further fields of `layers.options.BlockOptions`, such as `{"norm_epsilon": 1e-6}`.
       remat: what the backward pass recomputes, a policy of `layers.remat`.
       unroll: layers in one iteration of the loop over them; 0 = all.
@@ -70,8 +81,14 @@ class TextTower(nnx.Module):
         eos_id: int | None = None,
         padding_seen: bool = False,
         position: str = "learned",
+        positions: int | None = None,
+        stretch_positions: bool = False,
+        relative_buckets: int = 32,
+        relative_distance: int = 128,
         scale_embedding: bool = False,
         class_token: bool = False,
+        token_types: int = 0,
+        embedding_norm: bool = False,
         block: Mapping[str, Any] | None = None,
         remat: str = "none",
         unroll: int = 1,
@@ -79,24 +96,31 @@ class TextTower(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_pool(pool, field="config.model.text.pool")
-        if position not in POSITIONS:
-            raise unknown("config.model.text.position", position, POSITIONS)
         self.context_length, self.width, self.dtype = context_length, width, compute_dtype(dtype)
         self.pool, self.eos_id, self.padding_seen = pool, eos_id, padding_seen
+        rows = context_length if positions is None else positions
+        _check_positions(position, rows=rows, context_length=context_length, stretch=stretch_positions)
+        _check_distances(relative_buckets, farthest=relative_distance)
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"causal": causal, "remat": remat, "unroll": unroll, "dtype": self.dtype}
         options = block_options(block, tower="text", cross_width=None, **own)
         self.factor = width**0.5 if scale_embedding else 1.0
         std = 1 / self.factor if scale_embedding else 0.02
-        self.embedding = _normal(vocab_size, width, std=std, rngs=rngs)
-        self.position = _normal(context_length, width, std=0.02, rngs=rngs) if position == "learned" else None
-        self.class_token = _normal(1, width, std=std, rngs=rngs) if class_token else None
+        self.embedding = _table(vocab_size, width=width, std=std, rngs=rngs)
+        self.position = _table(rows, width=width, rngs=rngs) if position == "learned" else None
+        self.sinusoids = position == "sinusoids"
+        self.class_token = _table(1, width=width, std=std, rngs=rngs) if class_token else None
+        self.token_type = _table(token_types, width=width, rngs=rngs) if token_types else None
+        self.embedding_norm = options.make_norm(rngs=rngs) if embedding_norm else None
+        distances = {"buckets": relative_buckets, "max_distance": relative_distance, "bidirectional": not causal}
+        self.relative_bias = RelativeBias(heads, **distances, rngs=rngs) if position == "relative" else None
         self.blocks = Blocks(options, depth=depth, rngs=rngs)
-        self.pooler = AttentionPool(options, rngs=rngs) if pool == "attention" else None
+        self.pooler = _pooler(pool, options=options, rngs=rngs)
 
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
-        return ("embedding", "position", "class_token", "blocks/layers", "blocks/norm", "pooler")
+        inputs = ("embedding", "position", "class_token", "token_type", "embedding_norm", "relative_bias")
+        return (*inputs, "blocks/layers", "blocks/norm", "pooler")
 
     def tokens(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B L D"]:
         """Encode token ids `[B,L]`, L at most `context_length`, one vector per token; see `padding_seen`.
@@ -108,19 +132,32 @@ class TextTower(nnx.Module):
 
     def _encode(self, text: Text, *, mask: TextMask, keys: RowKeys | None) -> Float[Array, "B M D"]:
         """Encode token ids; the class token, if there is one, follows them: M is L + 1."""
+        x, inputs = self._embedded(text), EVERYTHING  # [B,L,D]
+        mask = jnp.ones_like(mask) if self.padding_seen else mask
+        if self.class_token is not None:
+            token = jnp.broadcast_to(self.factor * self.class_token[...], (x.shape[0], 1, self.width))
+            x, mask = jnp.concatenate([x, token], axis=1), jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)
+        x = named(x.astype(self.dtype), "activation/text/tokens")
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        if self.relative_bias is not None:
+            inputs = AttentionInputs(bias=self.relative_bias(queries=x.shape[1], keys=x.shape[1]))
+        return self.blocks(x, mask=mask, inputs=inputs, keys=keys)
+
+    def _embedded(self, text: Text) -> Float[Array, "B L D"]:
+        """Return the sum of the embeddings of tokens, places and types, float32."""
         length = text.shape[1]
         if length > self.context_length:
             raise UserError(
                 f"text of {length} tokens, the tower has positions for {self.context_length}; "
                 "set config.data.context_length to that or less"
             )
-        x = self.factor * jnp.take(self.embedding[...], text, axis=0) + self._positions(length)[None]  # [B,L,D]
-        mask = jnp.ones_like(mask) if self.padding_seen else mask
-        if self.class_token is not None:
-            token = jnp.broadcast_to(self.factor * self.class_token[...], (x.shape[0], 1, self.width))
-            x, mask = jnp.concatenate([x, token], axis=1), jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)
-        x = named(x.astype(self.dtype), "activation/text/tokens")
-        return self.blocks(x, mask=mask, keys=keys)
+        x = self.factor * jnp.take(self.embedding[...], text, axis=0)
+        if self.position is not None:
+            x = x + self._positions(length)[None]
+        if self.sinusoids:
+            x = x + jnp.asarray(sinusoids(length, width=self.width, endpoint=True), jnp.float32)[None]
+        return x if self.token_type is None else x + self.token_type[...][None, :1]
 
     def __call__(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B D"]:
         """Encode texts, float32; `keys` turns dropout on. Padding is neither seen nor pooled, unless `padding_seen`."""
@@ -139,10 +176,37 @@ class TextTower(nnx.Module):
         return token_at(x, place=place).astype(jnp.float32)
 
     def _positions(self, length: int) -> Float[Array, "L D"]:
-        if self.position is not None:
-            return self.position[...][:length]
-        return jnp.asarray(sinusoids(length, width=self.width, endpoint=True), jnp.float32)
+        """Return the learned positions of the first `length` tokens."""
+        assert self.position is not None
+        table, rows = self.position[...], self.position.shape[0]
+        if rows < self.context_length:
+            table = resize_positions(table, old=(rows,), new=(self.context_length,))
+        return table[:length]
 
 
-def _normal(*shape: int, std: float, rngs: nnx.Rngs) -> nnx.Param:
-    return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
+def _table(rows: int, *, width: int, std: float = 0.02, rngs: nnx.Rngs) -> nnx.Param:
+    return nnx.Param(std * jax.random.normal(rngs.params(), (rows, width), jnp.float32))
+
+
+def _pooler(pool: str, *, options: BlockOptions, rngs: nnx.Rngs) -> AttentionPool | FirstTokenPool | None:
+    if pool == "attention":
+        return AttentionPool(options, rngs=rngs)
+    return FirstTokenPool(options, rngs=rngs) if pool == "pooler" else None
+
+
+def _check_positions(position: str, *, rows: int, context_length: int, stretch: bool) -> None:
+    if position not in POSITIONS:
+        raise unknown("config.model.text.position", position, POSITIONS)
+    if position == "learned" and rows < context_length and not stretch:
+        raise UserError(
+            f"texts of config.data.context_length={context_length} tokens, the tower has {rows} positions; set it to "
+            "that or less, or set config.model.text.stretch_positions=True to interpolate them"
+        )
+
+
+def _check_distances(buckets: int, *, farthest: int) -> None:
+    if buckets < 4 or buckets % 4 or farthest <= buckets // 2:
+        raise UserError(
+            f"config.model.text.relative_buckets={buckets} must be a multiple of 4, and relative_distance={farthest} "
+            "above half of it; T5 has 32 and 128"
+        )

@@ -1,5 +1,6 @@
 """The image tower: a vision transformer on single pictures, in the forms of CLIP, SigLIP, DINOv2 and PE-core."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +69,7 @@ class ImageTower(nnx.Module):
       pool: "cls", the class token; "mean" of the patches; "attention", a learned query with an MLP (SigLIP's MAP head,
         Zhai et al. 2022).
       pool_heads: attention heads of that query; None = `heads`.
+      pool_mlp_ratio: hidden width of its MLP / D; None = as in the blocks.
       projection: width E of a linear map after the pool; None = there is none.
       projection_bias: that map has a bias.
       dropout: rate on the residual branches.
@@ -104,6 +106,7 @@ class ImageTower(nnx.Module):
         rotary_start: int = 0,
         pool: str = "mean",
         pool_heads: int | None = None,
+        pool_mlp_ratio: float | None = None,
         projection: int | None = None,
         projection_bias: bool = False,
         dropout: float = 0.0,
@@ -132,7 +135,11 @@ class ImageTower(nnx.Module):
         self.space_position = position_embedding(self.side, self.side, width=width) if position == "learned" else None
         self.pre_norm = self.options.make_norm(rngs=rngs) if pre_norm else None
         self.blocks = Blocks(self.options, depth=depth, rngs=rngs)
-        self.pooler = _pooler(self.options, heads=pool_heads, rngs=rngs) if pool == "attention" else None
+        self.pooler = (
+            _pooler(self.options, heads=pool_heads, mlp_ratio=pool_mlp_ratio, rngs=rngs)
+            if pool == "attention"
+            else None
+        )
         self.projection = (
             linear(width, projection, dtype=jnp.float32, bias=projection_bias, rngs=rngs) if projection else None
         )
@@ -229,8 +236,11 @@ def _token(count: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:
     return nnx.Param(0.02 * jax.random.normal(rngs.params(), (count, width), jnp.float32))
 
 
-def _pooler(options: BlockOptions, *, heads: int | None, rngs: nnx.Rngs) -> AttentionPool:
-    return AttentionPool(options.with_heads(heads or options.heads), mlp=True, rngs=rngs)
+def _pooler(options: BlockOptions, *, heads: int | None, mlp_ratio: float | None, rngs: nnx.Rngs) -> AttentionPool:
+    own = options.with_heads(heads or options.heads)
+    if mlp_ratio is not None:
+        own = dataclasses.replace(own, mlp_ratio=mlp_ratio, mlp_hidden=None)
+    return AttentionPool(own, mlp=True, rngs=rngs)
 
 
 def _check(*, image_size: int, patch: int, pool: str, class_token: bool, patch_dropout: float) -> None:

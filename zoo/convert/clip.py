@@ -47,7 +47,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     config, name = files.config, files.name
     vision, text = (number(config, f"{side}_config", source=name) for side in ("vision", "text"))
     embed_dim = number(config, "projection_dim", default=512, source=name)
-    image = _sizes(vision, source=name) | {
+    image = sizes(vision, source=name) | {
         "image_size": number(vision, "image_size", default=224, source=name),
         "patch": number(vision, "patch_size", default=32, source=name),
         "patch_bias": False,
@@ -58,7 +58,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     }
     length = number(text, "max_position_embeddings", default=77, source=name)
     eos = number(text, "eos_token_id", default=49407, source=name)
-    words = _sizes(text, source=name) | {
+    words = sizes(text, source=name) | {
         "vocab_size": number(text, "vocab_size", default=49408, source=name),
         "causal": True,
         "pool": "eos",
@@ -105,8 +105,8 @@ def table(*, image: dict[str, Any], text: dict[str, Any]) -> list[Rule]:
     ]
 
 
-def _sizes(config: dict[str, Any], *, source: str) -> dict[str, Any]:
-    """Return the arguments that the two towers share."""
+def sizes(config: dict[str, Any], *, source: str) -> dict[str, Any]:
+    """Return the arguments that image and text towers share, from the config of either."""
     return {
         "width": number(config, "hidden_size", source=source),
         "depth": number(config, "num_hidden_layers", source=source),
@@ -128,7 +128,7 @@ def _input(files: SourceFiles, *, size: int, length: int) -> InputSpec:
     pixels = files.json("preprocessor_config.json")
     return InputSpec(
         num_frames=8,
-        eval_video=f"resize_short({size})|center_crop({size})",
+        eval_video=f"resize_short_bicubic({size})|center_crop({size})",
         pixel_mean=tuple(pixels.get("image_mean", MEAN)),
         pixel_std=tuple(pixels.get("image_std", STD)),
         context_length=length,

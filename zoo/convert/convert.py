@@ -7,18 +7,33 @@ from pathlib import Path
 
 import numpy as np
 from flax import nnx
+from rich.console import Console
+from rich.progress import track
 
 from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import clip, videoprism
+from . import clip, open_clip, pe_core, siglip, viclip, videoprism
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (clip.FAMILY, videoprism.FAMILY)}
+_MODULES = (
+    clip,
+    siglip,
+    open_clip,
+    pe_core,
+    videoprism,
+    viclip,
+)
+FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Name -> family; the first that matches a folder is taken."""
+
+_NO_TOKENIZER = (
+    "the folder has no tokenizer, so the model encodes token ids but no strings; put tokenizer.json (or the family's "
+    "own files) beside the weights and convert again"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +54,12 @@ class Converted:
 
 
 def convert(
-    source: str | Path, *, family: str = "", revision: str = "", options: Mapping[str, str] | None = None
+    source: str | Path,
+    *,
+    family: str = "",
+    revision: str = "",
+    options: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> Converted:
     """Read a public model.
 
@@ -48,6 +68,7 @@ def convert(
       family: one of `FAMILIES`; "" = recognised by its files.
       revision: of the Hub.
       options: choices of the family, such as `{"text_positions": "stored"}` of VideoPrism; see `Family.options`.
+      progress: draw a progress bar on standard error.
 
     Raises:
       UserError: no such source, a family that is unknown or does not fit, an option that the family does not have, or
@@ -56,7 +77,11 @@ def convert(
     files = find(source, revision=revision)
     chosen = recognised(files, family=family)
     made = chosen.conversion(files, **chosen.choices(options or {}))
-    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name)
+    notes = list(made.notes)
+    if "text" in made.spec.towers and not made.spec.tokenizer:
+        notes.append(_NO_TOKENIZER)
+    shown = track(made.rules, "convert", console=Console(stderr=True), disable=not progress, transient=True)
+    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name, order=shown)
     check_shapes(params, target=shapes(nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))), name=files.name)
     origin = {
         "made_by": "convert",
@@ -66,7 +91,7 @@ def convert(
         "licence": chosen.licence,
         "sha256": _digest(params),
     }
-    return Converted(spec=made.spec.replace(origin=origin), params=params, family=chosen.name, notes=tuple(made.notes))
+    return Converted(spec=made.spec.replace(origin=origin), params=params, family=chosen.name, notes=tuple(notes))
 
 
 def recognised(files: SourceFiles, *, family: str = "") -> Family:

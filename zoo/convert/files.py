@@ -75,11 +75,13 @@ class SourceFiles:
         return Tensors(self.folder, name=self.name)
 
     def tokenizer(self) -> dict[str, Any]:
-        """Return the tokenizer's meta, as `ModelSpec.tokenizer` holds it.
+        """Return the tokenizer's meta, as `ModelSpec.tokenizer` holds it; {} if there are no files of one.
 
         Raises:
-          UserError: its files are not there, or cannot be read.
+          UserError: its files cannot be read, or are of a kind that is not known.
         """
+        if not any(self.has(file) for file in families.WHOLE):
+            return {}
         return families.read_folder(self.folder).to_meta()
 
 
@@ -102,6 +104,13 @@ def find(source: str | Path, *, revision: str = "") -> SourceFiles:
             f"{text!r} does not exist; give a folder of public weights, a bundle, a run, or hf:ORGANISATION/NAME"
         )
     return SourceFiles(name=text, folder=path if path.is_dir() else path.parent)
+
+
+def looks_public(path: Path) -> bool:
+    """Tell whether a folder has files of public weights, pickles among them (which `find` then refuses)."""
+    if not path.is_dir():
+        return path.suffix in (".safetensors", ".npz", *PICKLES) and path.is_file()
+    return any(file.suffix in (".safetensors", ".npz", *PICKLES) for file in path.iterdir() if file.is_file())
 
 
 class Tensors(Mapping[str, np.ndarray]):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tower_loops import attention_by_loops, f64, mlp_by_loops, norm, randomised, small_options
+from tower_loops import attention_by_loops, dense, f64, mlp_by_loops, norm, randomised, small_options
 
-from twinreel.models.layers.pooling import AttentionPool, eos_place, last_place, masked_mean, token_at
+from twinreel.models.layers.pooling import AttentionPool, FirstTokenPool, eos_place, last_place, masked_mean, token_at
 
 DRAW = np.random.default_rng(0)
 MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
@@ -74,3 +74,11 @@ def test_a_new_per_dim_scale_changes_nothing():
     plain, scaled = (AttentionPool(small_options(), per_dim_scale=s, rngs=nnx.Rngs(0)) for s in (False, True))
     x = jnp.asarray(DRAW.normal(size=(2, 5, 12)), jnp.float32)
     np.testing.assert_allclose(jax.jit(lambda: scaled(x))(), plain(x), atol=1e-6)
+
+
+def test_first_token_pool_is_a_dense_layer_with_tanh():
+    x = DRAW.normal(size=(3, 5, 12))
+    pool = randomised(FirstTokenPool(small_options(), rngs=nnx.Rngs(0)))
+    got = pool(jnp.asarray(x, jnp.float32), mask=jnp.asarray(MASK))
+    assert got.shape == (3, 1, 12)
+    np.testing.assert_allclose(got[:, 0], np.tanh(dense(x[:, 0], pool.out)), rtol=1e-5, atol=1e-5)
