@@ -127,7 +127,8 @@ def _made(
         text=TEXT if text else "",
         context_length=length,
     )
-    spec = ModelSpec(towers={"video": {"family": "videoprism", **video}}, input=given)
+    video = {"family": "videoprism", **video, "position_frames": frames}
+    spec = ModelSpec(towers={"video": video}, input=given)
     if not text:
         return Conversion(spec=spec, rules=rules)
     spec = spec.replace(
