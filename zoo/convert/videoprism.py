@@ -237,8 +237,9 @@ def _tokenizer(files: SourceFiles, *, vocabulary: int) -> dict[str, Any]:
 
 
 def _matches(files: SourceFiles) -> bool:
-    if files.config:
-        return str(files.config.get("model_type", "")).startswith("videoprism")
+    kind = files.config.get("model_type")
+    if kind:
+        return str(kind).startswith("videoprism")
     return any(files.folder.glob("*.npz")) and any(
         name.endswith("spatial_pos_emb/emb_var") and name.startswith("params/") for name in files.tensors
     )

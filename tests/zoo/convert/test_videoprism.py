@@ -355,6 +355,17 @@ def test_a_sentencepiece_model_in_the_folder_is_taken_without_begin_and_end(tmp_
     assert load_tokenizer(folder).to_meta() == convert(folder).spec.tokenizer
 
 
+def test_an_npz_is_known_by_its_tensors_whatever_config_lies_beside_it(tmp_path):
+    folder = source("encoder", tmp_path / "source")
+    for config in ({"library_name": "videoprism"}, {"model_type": "videoprism_vision_model"}):
+        (folder / "config.json").write_text(json.dumps(config))
+        assert convert(folder).family == "videoprism"
+    np.savez(folder / "params.npz", **{"params/other": np.zeros(2)})
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match="of no family that twinreel reads"):
+        convert(folder)
+
+
 def test_without_a_tokenizer_the_conversion_says_where_it_is(lvt):
     made, *_ = lvt
     assert made.spec.tokenizer == {}
