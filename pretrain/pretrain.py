@@ -15,6 +15,8 @@ from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..data.batches.records import Records
     from ..data.batches.texts import Texts
     from ..data.options import DataOptions
@@ -31,8 +33,10 @@ The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics
 Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
 the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
 
---init begins a new run with the parameters of another checkpoint; a table says what came of each group (loaded,
-resized, new, unused). Not on a resume. Tune a pretrained video tower's text side (LiT), or go on without patch dropout:
+--init begins a new run with the parameters of another checkpoint, of a bundle or of public weights (a folder, or
+hf:ORGANISATION/NAME; see `twinreel convert --list`), and with their tokenizer; a table says what came of each group
+(loaded, resized, new, unused). Not on a resume. Tune a pretrained video tower's text side (LiT), or go on without patch
+dropout:
 
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
@@ -47,7 +51,7 @@ def main(argv: list[str]) -> int:
     parser.add_config()
     parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
-    parser.add_argument("--init", default="", help="begin with the parameters of this checkpoint (a workdir or a step)")
+    parser.add_argument("--init", default="", help="begin with the parameters of this model")
     parser.add_argument(
         "--init_parts",
         nargs="+",
@@ -75,7 +79,7 @@ def main(argv: list[str]) -> int:
 
         initialize_distributed(**together.to_dict())
     parts = tuple(args.init_parts) if args.init_parts else None
-    start = InitFrom(checkpoint=Path(args.init), parts=parts) if args.init else None
+    start = InitFrom(checkpoint=Path(args.init), parts=parts, read=read_params) if args.init else None
     result = pretrain(
         config, workdir=workdir, start=start, resume_step=args.resume_step, overwrite_config=args.overwrite_config
     )
@@ -138,6 +142,13 @@ def pretrain(
             overwrite_config=overwrite_config,
             readable=lambda: read_ends(data),
         )
+
+
+def read_params(source: Path) -> "dict[str, np.ndarray]":
+    """Read the parameters of `--init`: of a run or a bundle, or of public weights."""
+    from ..zoo.load import locate
+
+    return locate(source).params()
 
 
 def run_meta(spec: "ModelSpec", *, data: "DataOptions", records: "Records", start: InitFrom | None) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""Pretraining that begins with public weights: the model is theirs, tokenizer and all, with new layers over time."""
+
+import numpy as np
+import pytest
+from public_models import outputs, source, unit
+
+import twinreel
+from twinreel.base.config import load_config
+from twinreel.base.errors import UserError
+from twinreel.engine.keeping.init_from import InitFrom
+from twinreel.pretrain.pretrain import pretrain, read_params
+from twinreel.zoo.load import locate
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return source("clip/quick", tmp_path / "clip")
+
+
+def config_of(clip, tiny_data, **video):
+    spec = locate(clip).spec
+    config = load_config("demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "train.steps=1"])
+    given = {"pixel_mean": spec.input.pixel_mean, "pixel_std": spec.input.pixel_std, "context_length": 16}
+    given |= {"num_frames": 4, "eval_video": "resize(32)", "train_video": "", "train_sampling": "", "eval_split": ""}
+    with config.unlocked():
+        config.data.update(given)
+        config.model = {"embed_dim": spec.embed_dim, "projections": dict(spec.projections)}
+        config.model.video = {**spec.towers["video"], **video}
+        config.model.text = dict(spec.towers["text"])
+        config.optimizer = {"name": "adamw", "lr": 1e-9, "warmup_steps": 0, "weight_decay": 0.0}
+        config.train = {"steps": 1, "checkpoint_every": 1}
+    return config
+
+
+def test_a_video_model_begins_as_the_mean_of_picture_embeddings(clip, tiny_data, tmp_path, capsys):
+    config = config_of(clip, tiny_data, over_time="transformer", depth=1, heads=2)
+    pretrain(config, workdir=tmp_path / "run", start=InitFrom(checkpoint=clip, read=read_params))
+    table = capsys.readouterr().err
+    assert "video/image" in table and "loaded" in table and "video/time" in table and "new" in table
+    wanted, encoder = outputs("clip/quick"), twinreel.load(tmp_path / "run")
+    assert encoder.tokenizer.to_meta() == locate(clip).spec.tokenizer
+    found = encoder.encode_video_arrays(np.concatenate([wanted["pixels"], wanted["pixels"][:1]])[None])  # T = 4
+    mean = np.concatenate([wanted["image"], wanted["image"][:1]]).mean(axis=0)
+    np.testing.assert_allclose(found[0], unit(mean), atol=1e-5)
+
+
+def test_a_config_that_does_not_fit_the_weights(clip, tiny_data, tmp_path):
+    config = config_of(clip, tiny_data)
+    with config.unlocked():
+        config.model.video.image.width = 32
+        config.model.video.image.heads = 4
+    start = InitFrom(checkpoint=clip, read=read_params)
+    with pytest.raises(UserError, match=r"(?s)do not fit the new model.*video/image/class_token.*1 x 24.*1 x 32"):
+        pretrain(config, workdir=tmp_path / "run", start=start)
