@@ -13,11 +13,12 @@ from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.frames import FramesTower
 from ..models.towers.transformer import TextTower
+from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
-    "video": {"vivit": VideoTower, "frames": FramesTower},
+    "video": {"vivit": VideoTower, "frames": FramesTower, "videoprism": VideoPrismTower},
     "text": {"transformer": TextTower},
     "audio": {"ast": AudioTower},
 }

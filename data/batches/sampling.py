@@ -56,6 +56,21 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
+class SegmentStarts:
+    """Frame `int(i * n / T)` of a clip's n, i = 0 ... T - 1, by number and not by time (VideoPrism).
+
+    Of a clip of fewer than T frames some are used several times.
+    """
+
+    random = False
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw."""
+        del uniforms
+        return Drawn(np.linspace(0, len(times), num_frames, endpoint=False).astype(np.int64), 0.0, duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
 class UniformJitter:
     """The frame at a random time of each of T equal segments (TSN, arXiv:1608.00859, in training)."""
 
@@ -157,6 +172,7 @@ class FpsMiddle(Fps):
 
 SAMPLERS: dict[str, type] = {
     "uniform": Uniform,
+    "segment_starts": SegmentStarts,
     "uniform_jitter": UniformJitter,
     "dense": Dense,
     "first": First,

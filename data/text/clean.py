@@ -7,6 +7,7 @@ What public models did to their captions, as declarations:
     SigLIP 2                               lower
     big_vision, open_clip "canonicalize"   underscores_to_spaces|canonicalize
     InternVideo2, VindLU (`pre_text`)      pre_text
+    VideoPrism                             punctuation_to_spaces|lower|collapse_spaces|full_stop
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
 }
 _UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # categories: control and format characters, white space
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_SPACED = str.maketrans(dict.fromkeys(string.punctuation, " "))
 _TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
 _LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _PRE_TEXT_DROPPED = re.compile(r"""[,.'!?"()*#:;~]""")
@@ -142,6 +144,24 @@ class UnderscoresToSpaces:
 
 
 @dataclasses.dataclass(frozen=True)
+class PunctuationToSpaces:
+    """Put a space in the place of each character of ASCII punctuation; runs of spaces stay: `collapse_spaces`."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return text.translate(_SPACED)
+
+
+@dataclasses.dataclass(frozen=True)
+class FullStop:
+    """End with a full stop: add one unless there is one, also to an empty text."""
+
+    def __call__(self, text: str) -> str:
+        """Clean one text."""
+        return text if text.endswith(".") else f"{text}."
+
+
+@dataclasses.dataclass(frozen=True)
 class Canonicalize:
     """Lower case, drop ASCII punctuation, collapse white space: as SigLIP's tokenizer class (Zhai et al. 2023)."""
 
@@ -184,11 +204,13 @@ TEXT_OPS: dict[str, type] = {
     "collapse_spaces": CollapseSpaces,
     "collapse_whitespace": CollapseSpaces,
     "fix_unicode": FixUnicode,
+    "full_stop": FullStop,
     "lower": Lower,
     "max_words": MaxWords,
     "nfc": Nfc,
     "nfkc": Nfkc,
     "pre_text": PreText,
+    "punctuation_to_spaces": PunctuationToSpaces,
     "strip_control": StripControl,
     "strip_html": StripHtml,
     "strip_links": StripLinks,

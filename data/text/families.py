@@ -44,6 +44,7 @@ _PIECES = {
     "Siglip": _Pieces(add_bos=False, add_eos=True, pad="</s>"),
     "Siglip2": _Pieces(add_bos=False, add_eos=True, pad="<pad>"),
     "Gemma": _Pieces(add_bos=True, add_eos=False, pad="<pad>"),
+    "VideoPrism": _Pieces(add_bos=False, add_eos=False, pad="<pad>"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import clip, open_clip, pe_core, siglip
+from . import clip, open_clip, pe_core, siglip, videoprism
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (clip.FAMILY, siglip.FAMILY, open_clip.FAMILY, pe_core.FAMILY)
+    family.name: family for family in (clip.FAMILY, siglip.FAMILY, open_clip.FAMILY, pe_core.FAMILY, videoprism.FAMILY)
 }
 """Name -> family; the first that matches a folder is taken."""
 
@@ -45,20 +46,24 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def convert(source: str | Path, *, family: str = "", revision: str = "") -> Converted:
+def convert(
+    source: str | Path, *, family: str = "", revision: str = "", options: Mapping[str, str] | None = None
+) -> Converted:
     """Read a public model.
 
     Args:
       source: a local folder, or `hf:ORGANISATION/NAME[@REVISION]`.
       family: one of `FAMILIES`; "" = recognised by its files.
       revision: of the Hub.
+      options: choices of the family, such as `{"text_positions": "stored"}` of VideoPrism; see `Family.options`.
 
     Raises:
-      UserError: no such source, a family that is unknown or does not fit, or weights that contradict the config.
+      UserError: no such source, a family that is unknown or does not fit, an option that the family does not have, or
+        weights that contradict the config.
     """
     files = find(source, revision=revision)
     chosen = recognised(files, family=family)
-    made = chosen.conversion(files)
+    made = chosen.conversion(files, **chosen.choices(options or {}))
     notes = list(made.notes)
     if "text" in made.spec.towers and not made.spec.tokenizer:
         notes.append(_NO_TOKENIZER)

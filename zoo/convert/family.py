@@ -1,7 +1,7 @@
 """What every family of public models provides: how it is recognised, and its spec and table for a config."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...base.errors import UserError, unknown
@@ -36,14 +36,29 @@ class Family:
       models: public names (Hub ids or tags) with sizes in words.
       licence: of the weights, as their publishers state it.
       matches: tells from the files whether a model belongs to the family.
-      conversion: reads the config and gives spec and table.
+      conversion: reads the config and gives spec and table; it takes the chosen value of each of `options` by name.
+      options: what a user may choose where public code disagrees: name -> values, of which the first is the default.
     """
 
     name: str
     models: Sequence[str]
     licence: str
     matches: Callable[[SourceFiles], bool]
-    conversion: Callable[[SourceFiles], Conversion]
+    conversion: Callable[..., Conversion]
+    options: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+    def choices(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the value of each of `options`, the default where none is given.
+
+        Raises:
+          UserError: an option or a value that the family does not have.
+        """
+        for name, value in given.items():
+            if name not in self.options:
+                raise unknown(f"option of the family {self.name!r}:", name, list(self.options))
+            if value not in self.options[name]:
+                raise unknown(f"option {name} of the family {self.name!r}:", value, self.options[name])
+        return {name: given.get(name, values[0]) for name, values in self.options.items()}
 
 
 def number(config: dict[str, Any], key: str, *, default: Any = None, source: str) -> Any:
@@ -74,6 +89,7 @@ ACTIVATIONS = {
     "gelu": "gelu_exact",
     "gelu_new": "gelu",
     "gelu_fast": "gelu",
+    "gelu_python": "gelu_exact",
     "gelu_pytorch_tanh": "gelu",
     "quick_gelu": "quick_gelu",
     "relu": "relu",

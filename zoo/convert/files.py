@@ -6,6 +6,8 @@ Tensors are read one by one when they are asked for, from safetensors (whole or 
 import dataclasses
 import functools
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ HUB = "hf:"
 """What a source on the Hub begins with: `hf:ORGANISATION/NAME[@REVISION]`."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
 _INDEX = ".safetensors.index.json"
-_WANTED = ("*.json", "*.safetensors", "*.npz", *families.FILES)
+_WANTED = ("*.json", "*.safetensors", "*.npz", "sentencepiece.model", *families.FILES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ class Tensors(Mapping[str, np.ndarray]):
     def __getitem__(self, key: str) -> np.ndarray:
         """Read a tensor; bfloat16 and float16 become float32."""
         path = self._where[key]
-        value = _npz(path)[key] if path.suffix == ".npz" else _read(path, key)
+        value = _member(path, key) if path.suffix == ".npz" else _read(path, key)
         return value.astype(np.float32) if value.dtype.kind in "fV" and value.dtype.itemsize == 2 else value
 
     def __iter__(self) -> Iterator[str]:
@@ -181,7 +183,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _names(path: Path) -> list[str]:
     if path.suffix == ".npz":
-        return list(_npz(path).files)
+        return list(_npz(path, path.stat().st_mtime_ns).files)
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
@@ -197,8 +199,19 @@ def _read(path: Path, key: str) -> np.ndarray:
         raise UserError(f"{path}: tensor {key!r} cannot be read: {error}; fetch the file again") from error
 
 
+def _member(path: Path, key: str) -> np.ndarray:
+    try:
+        return _npz(path, path.stat().st_mtime_ns)[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: array {key!r} cannot be read: {error}; fetch the file again") from error
+
+
 @functools.lru_cache(maxsize=4)
-def _npz(path: Path) -> Any:
+def _npz(path: Path, changed: int) -> Any:
+    """Open a file, once for as long as its time of change (ns) is the same."""
+    del changed
+    if not zipfile.is_zipfile(path):  # numpy would leave the file open
+        raise UserError(f"{path} is no whole npz file of arrays; fetch it again")
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from einops import EinopsError
 
 from ...base.errors import UserError
 from .transforms import SAME, Transform, stacked
@@ -23,8 +24,9 @@ class Rule:
     """Parameters of ours and the tensors that they are made of.
 
     Attributes:
-      sources: names of tensors. "#" stands for the number of a layer: the parameters of all layers, counted from 0, are
-        stacked along a new first axis, as `models.layers.blocks.Blocks` holds them.
+      sources: names of tensors; () for a parameter that no file holds. "#" stands for the number of a layer: the
+        parameters of all layers, counted from 0, are stacked along a new first axis, as `models.layers.blocks.Blocks`
+        holds them.
       paths: "/"-joined paths of our parameters.
       transform: tensors -> parameters, and back.
     """
@@ -126,7 +128,7 @@ def _several(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _stacked(one: Rule) -> bool:
-    return "#" in one.sources[0]
+    return any("#" in source for source in one.sources)
 
 
 def _numbered(source: str, layer: int | None) -> str:
@@ -182,7 +184,7 @@ def _forward(
     values = [np.asarray(tensors[source]) for source in names]
     try:
         return one.transform.forward(*values)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, EinopsError) as error:
         found = ", ".join(f"{source} {value.shape}" for source, value in zip(names, values, strict=True))
         raise UserError(
             f"{name}: {found} does not have the shape that the config describes ({error}); the files belong to "

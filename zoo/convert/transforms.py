@@ -82,6 +82,22 @@ def separate_biases(*, heads: int) -> Transform:
     return _split_in_three(fused_bias(heads=heads))
 
 
+def headed_kernels(*, heads: int) -> Transform:
+    """The kernels `[D, K, d]` of query, key and value (Praxis, flax's DenseGeneral) as our `qkv` kernel."""
+    return Transform(
+        lambda *x: rearrange(np.stack(x), "three i k d -> i (k three d)", three=3, k=heads),
+        lambda x: tuple(rearrange(x, "i (k three d) -> three i k d", three=3, k=heads)),
+    )
+
+
+def headed_biases(*, heads: int) -> Transform:
+    """The biases `[K, d]` of query, key and value (Praxis, flax's DenseGeneral) as our `qkv` bias."""
+    return Transform(
+        lambda *x: rearrange(np.stack(x), "three k d -> (k three d)", three=3, k=heads),
+        lambda x: tuple(rearrange(x, "(k three d) -> three k d", three=3, k=heads)),
+    )
+
+
 def query_value_biases(*, heads: int) -> Transform:
     """The biases `[D]` of queries and values as our `qkv` bias; that of keys is 0, and changes no attention anyway."""
     fused = fused_bias(heads=heads)
@@ -125,6 +141,11 @@ def class_token_and_positions() -> Transform:
 def through(function: Callable[[np.ndarray], Any], inverse: Callable[[np.ndarray], Any]) -> Transform:
     """Apply a function to each element, such as the logarithm of a temperature; its inverse on the way back."""
     return Transform(lambda x: np.asarray(function(x), x.dtype), lambda x: (np.asarray(inverse(x), x.dtype),))
+
+
+def constant(value: float) -> Transform:
+    """A scalar parameter that the file does not hold; no tensor on the way back. For rules without sources."""
+    return Transform(lambda: np.asarray(value, np.float32), lambda _: ())
 
 
 def each_layer(transform: Transform) -> Transform:

@@ -55,6 +55,20 @@ def test_short_clips_repeat_all_their_frames_in_order(name):
     assert draw(name, n=3, t=8, uniforms=np.full(8, 0.9, np.float32)).frames.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("t", [1, 3, 8, 16])
+def test_segment_starts_by_number(t):
+    """`int(linspace(0, n, T, endpoint=False))`, whatever the times; short clips too."""
+    for n in LENGTHS:
+        drawn = draw("segment_starts", n=n, t=t)
+        assert drawn.frames.tolist() == [math.floor(Fraction(i * n, t)) for i in range(t)]
+        assert (drawn.start_s, drawn.end_s) == (0.0, n / FPS)
+    begins, end = UNEVEN["bursts"]
+    sampler = parse_sampler("segment_starts", field="f")
+    times, zeros = np.array(begins) / 100, np.zeros(4, np.float32)
+    drawn = sample_window(sampler, times=times, window=(0.0, end / 100), num_frames=4, uniforms=zeros)
+    assert drawn.frames.tolist() == [0, 2, 4, 6] and not sampler.random
+
+
 def test_strides():
     assert draw("first(3)", n=20, t=4).frames.tolist() == [0, 3, 6, 9]
     assert draw("middle(3)", n=20, t=4).frames.tolist() == [5, 8, 11, 14]

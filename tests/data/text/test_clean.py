@@ -74,6 +74,8 @@ def test_cleaning_equals_the_reference(declared, reference):
         ("unescape_html", "Tom &amp;amp; Jerry", "Tom & Jerry"),
         ("underscores_to_spaces", "a_b", "a b"),
         ("canonicalize", "A_b, c!", "ab c"),
+        ("punctuation_to_spaces", "a_b, c!«d»", "a b  c «d»"),
+        ("full_stop", "", "."),
         ("max_words(3)", "one  two\nthree four", "one two three"),
         ("max_words(n=9)|lower", "One", "one"),
         ("collapse_whitespace", " a \n b", "a b"),
@@ -82,6 +84,11 @@ def test_cleaning_equals_the_reference(declared, reference):
 )
 def test_each_operation(declared, text, want):
     assert text_cleaner(declared)(text) == want
+
+
+@pytest.mark.parametrize("text", ["Hello, World!", "Hello,World..", "  Hello   WORLD"])
+def test_videoprism_as_its_code_documents_it(text):
+    assert text_cleaner("punctuation_to_spaces|lower|collapse_spaces|full_stop")(text) == "hello world."
 
 
 def test_every_operation_takes_any_text_and_is_settled_after_one_round():
