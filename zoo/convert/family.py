@@ -81,7 +81,7 @@ def choice(value: Any, *, known: dict[str, Any], key: str, source: str) -> Any:
       UserError: an unknown name.
     """
     if value not in known:
-        raise unknown(f"{key} in the config of {source}:", str(value), known)
+        raise unknown(f"{key} in the config of {source}:", str(value), [str(one) for one in known])
     return known[value]
 
 

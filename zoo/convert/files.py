@@ -49,15 +49,26 @@ class SourceFiles:
         Raises:
           UserError: it is damaged, or no object.
         """
+        return self._loaded(file, kind=dict, wanted="an object of settings")
+
+    def listing(self, file: str) -> list[Any]:
+        """Read a JSON file that holds a list; [] if there is none.
+
+        Raises:
+          UserError: it is damaged, or no list.
+        """
+        return self._loaded(file, kind=list, wanted="a list")
+
+    def _loaded(self, file: str, *, kind: type, wanted: str) -> Any:
         path = self.folder / file
         if not path.is_file():
-            return {}
+            return kind()
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
-        if not isinstance(value, dict):
-            raise UserError(f"{path} holds a {type(value).__name__}, wanted an object of settings; fetch it again")
+        if not isinstance(value, kind):
+            raise UserError(f"{path} holds a {type(value).__name__}, wanted {wanted}; fetch it again")
         return value
 
     @functools.cached_property
