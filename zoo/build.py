@@ -11,6 +11,7 @@ from ..models.backbone import Backbone
 from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
+from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.frames import FramesTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
@@ -20,7 +21,7 @@ from .spec import ModelSpec
 TOWERS: dict[str, dict[str, type]] = {
     "video": {"vivit": VideoTower, "frames": FramesTower, "videoprism": VideoPrismTower},
     "text": {"transformer": TextTower},
-    "audio": {"ast": AudioTower},
+    "audio": {"ast": AudioTower, "ast_public": PublicAstTower},
 }
 """Modality -> name of a family -> the class of its towers."""
 
