@@ -13,6 +13,8 @@ from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.frames import FramesTower
+from ..models.towers.lstm import RecurrentTextTower
+from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
@@ -20,8 +22,13 @@ from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
     "video": {"vivit": VideoTower, "frames": FramesTower, "videoprism": VideoPrismTower},
-    "text": {"transformer": TextTower},
-    "audio": {"ast": AudioTower, "ast_public": PublicAstTower},
+    "text": {"transformer": TextTower, "lstm": RecurrentTextTower},
+    "audio": {
+        "ast": AudioTower,
+        "ast_public": PublicAstTower,
+        "cnn": SoundCnnTower,
+        "recurrent": SoundRecurrentTower,
+    },
 }
 """Modality -> name of a family -> the class of its towers."""
 
