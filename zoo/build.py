@@ -18,11 +18,12 @@ from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
+from ..models.towers.words import WordsTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
     "video": {"vivit": VideoTower, "frames": FramesTower, "videoprism": VideoPrismTower},
-    "text": {"transformer": TextTower, "lstm": RecurrentTextTower},
+    "text": {"transformer": TextTower, "lstm": RecurrentTextTower, "words": WordsTower},
     "audio": {
         "ast": AudioTower,
         "ast_public": PublicAstTower,

@@ -12,7 +12,7 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import ast, bert, clip, dinov2, open_clip, pe_core, siglip, t5, videoprism, vit
+from . import ast, bert, clip, dinov2, open_clip, pe_core, siglip, t5, videoprism, vit, word_vectors
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
@@ -21,7 +21,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(clip.FAMILY, siglip.FAMILY, open_clip.FAMILY, pe_core.FAMILY, videoprism.FAMILY),
-        *(bert.FAMILY, t5.FAMILY, vit.FAMILY, dinov2.FAMILY, ast.FAMILY),
+        *(bert.FAMILY, t5.FAMILY, vit.FAMILY, dinov2.FAMILY, ast.FAMILY, word_vectors.FAMILY),
     )
 }
 """Name -> family; the first that matches a folder is taken."""

@@ -74,7 +74,7 @@ def number(config: dict[str, Any], key: str, *, default: Any = None, source: str
     return default
 
 
-def choice(value: Any, *, known: dict[str, Any], key: str, source: str) -> Any:
+def choice(value: Any, *, known: Mapping[Any, Any], key: str, source: str) -> Any:
     """Return what a name in a public config means to us; nothing is guessed.
 
     Raises:
