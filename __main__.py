@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
+    "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "launch": (
         "launch.launch",
@@ -30,7 +31,7 @@ VERBS = {
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
 """First words of verbs of two words."""
-RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "encode"}
+RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode"}
 """Verbs that continue an interrupted run when the same command runs again."""
 
 

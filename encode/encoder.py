@@ -36,7 +36,6 @@ class Encoder:
 
     Attributes:
       spec: what the model is; `spec.input` says how its input is made.
-      tokenizer: strings to ids.
       mesh: the devices that compute.
       source: where the model was loaded from, for protocols; "" of one in memory.
       meta: of the checkpoint that it comes from; {} of a bundle.
@@ -57,13 +56,13 @@ class Encoder:
         Args:
           spec: what it is.
           model: the towers; parameters that lie on `mesh` already stay where they are.
-          tokenizer: None = as `spec.tokenizer` says.
+          tokenizer: None = as `spec.tokenizer` says; a model without one still encodes video, sound and token ids.
           mesh: None = all devices, each with all parameters.
           source: where it comes from.
           meta: of its checkpoint.
         """
         self.spec, self.source, self.meta = spec, source, dict(meta or {})
-        self.tokenizer = tokenizer or tokenizer_from_meta(dict(spec.tokenizer))
+        self._tokenizer = tokenizer or (tokenizer_from_meta(dict(spec.tokenizer)) if spec.tokenizer else None)
         self.mesh = mesh or make_mesh()
         self.model = model
 
@@ -71,6 +70,20 @@ class Encoder:
     def input(self) -> InputSpec:
         """How the model's input is made."""
         return self.spec.input
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Strings to ids.
+
+        Raises:
+          UserError: the model came without a tokenizer.
+        """
+        if self._tokenizer is None:
+            raise UserError(
+                f"{self.source or 'this model'} has no tokenizer and encodes no strings: pass token ids to "
+                "encode_text_ids, or convert its weights again with the tokenizer's file beside them"
+            )
+        return self._tokenizer
 
     @property
     def embed_dim(self) -> int:

@@ -13,6 +13,7 @@ from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.frames import FramesTower
+from ..models.towers.joint import JointTower
 from ..models.towers.lstm import RecurrentTextTower
 from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
 from ..models.towers.transformer import TextTower
@@ -22,7 +23,12 @@ from ..models.towers.words import WordsTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
-    "video": {"vivit": VideoTower, "frames": FramesTower, "videoprism": VideoPrismTower},
+    "video": {
+        "vivit": VideoTower,
+        "frames": FramesTower,
+        "joint": JointTower,
+        "videoprism": VideoPrismTower,
+    },
     "text": {"transformer": TextTower, "lstm": RecurrentTextTower, "words": WordsTower},
     "audio": {
         "ast": AudioTower,

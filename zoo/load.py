@@ -1,6 +1,7 @@
-"""From a name to a model: bundles and the checkpoints of runs give the same thing, a spec and parameters."""
+"""From a name to a model: bundles, checkpoints and public weights give the same thing, a spec and parameters."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..engine.keeping import checkpoint
 from ..engine.keeping.transfer import fill, plan_transfer, shapes
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
+from .convert.convert import convert
+from .convert.files import HUB, looks_public
 from .spec import ModelSpec
 
 
@@ -21,16 +24,20 @@ class Located:
 
     Attributes:
       spec: what it is.
-      path: the bundle, or the step folder of a checkpoint.
+      path: the bundle, the step folder of a checkpoint, or the name of public weights.
       meta: of the checkpoint (config, step, seed, versions ...); {} of a bundle.
+      made: parameters of public weights, which are converted with the spec; None = they are on disk.
     """
 
     spec: ModelSpec
     path: Path
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    made: Mapping[str, np.ndarray] | None = None
 
     def params(self) -> dict[str, np.ndarray]:
         """Read the parameters, "/"-joined path -> array; of a run that averages them, the averages."""
+        if self.made is not None:
+            return dict(self.made)
         return checkpoint.read_params(self.path) if self.meta else read_params(self.path)
 
 
@@ -38,13 +45,17 @@ def locate(path: str | Path) -> Located:
     """Find out what a path holds.
 
     Args:
-      path: a bundle, a workdir (its newest checkpoint), a checkpoints folder, or one checkpoint.
+      path: a bundle, a workdir (its newest checkpoint), a checkpoints folder, one checkpoint, or public weights: a
+        folder of them or `hf:ORGANISATION/NAME[@REVISION]`, see `zoo.convert`.
 
     Raises:
       UserError: nothing that can be read, or a checkpoint written before models had specs.
     """
     if is_bundle(path):
         return Located(spec=read_spec(path), path=Path(path))
+    if str(path).startswith(HUB) or looks_public(Path(path)):
+        made = convert(path)
+        return Located(spec=made.spec, path=Path(path), made=made.params)
     step_folder = checkpoint.resolve(Path(path))
     meta = checkpoint.read_meta(step_folder)
     if "spec" not in meta:

@@ -39,7 +39,8 @@ class VideoPrismTower(nnx.Module):
 
     Args:
       image_size: side of the frames for whose grid the positions are, pixels.
-      num_frames: frames T of a clip for which the positions in time are.
+      num_frames: frames T of a clip.
+      position_frames: frames for which the positions in time are; None = `num_frames`.
       patch: patch side P, pixels; divides `image_size`.
       width: D.
       depth: spatial blocks.
@@ -70,6 +71,7 @@ class VideoPrismTower(nnx.Module):
         *,
         image_size: int = 288,
         num_frames: int = 16,
+        position_frames: int | None = None,
         patch: int = 18,
         width: int = 768,
         depth: int = 12,
@@ -97,11 +99,11 @@ class VideoPrismTower(nnx.Module):
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype, "final_norm": True}
         fixed = {"causal": False, "rotary": "none", "cross_width": None}
         options = block_options(BLOCK | dict(block or {}), tower="video", **fixed, **own)
-        pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
+        pixels: dict[str, Any] = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
         kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
         self.embed = PatchEmbedding(**kind, **pixels, dtype=self.dtype, rngs=rngs)
         self.space_position = position_embedding(self.side, self.side, width=width)
-        self.time_position = position_embedding(num_frames, width=width)
+        self.time_position = position_embedding(position_frames or num_frames, width=width)
         self.space = Blocks(options, depth=depth, rngs=rngs)
         self.time = Blocks(options, depth=temporal_depth, rngs=rngs)
         unnormalised = dataclasses.replace(options, final_norm=False)

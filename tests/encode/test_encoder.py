@@ -99,6 +99,16 @@ def test_strings_ids_and_sound(encoder, parts):
     np.testing.assert_allclose(encoder.encode_audio_arrays(sound), parts[1].encode_audio(jnp.asarray(sound)), atol=1e-5)
 
 
+def test_without_a_tokenizer_ids_and_video_are_encoded(encoder, parts):
+    spec, model = parts
+    bare = Encoder(spec=spec.replace(tokenizer={}), model=model)
+    ids, mask, _ = TOKENIZER.encode(["a red square"], context_length=16)
+    np.testing.assert_array_equal(bare.encode_text_ids(ids, mask=mask), encoder.encode_text_ids(ids, mask=mask))
+    for call in (lambda: bare.encode_text(["a red square"]), lambda: bare.tokenizer):
+        with pytest.raises(UserError, match=r"no tokenizer .* encode_text_ids"):
+            call()
+
+
 def test_files_are_embedded_as_their_records_are(encoder, films):
     files, records = films
     found = embed_split(encoder, records=records, split="test", batch_size=4, progress=False)

@@ -7,25 +7,34 @@ from pathlib import Path
 
 import numpy as np
 from flax import nnx
+from rich.console import Console
+from rich.progress import track
 
 from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import ast, bert, clip, dinov2, open_clip, pe_core, siglip, t5, videoprism, vit, word_vectors
+from . import ast, bert, clip, dinov2, open_clip, pe_core, siglip, t5, viclip, videoprism, vit, word_vectors
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
 
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        *(clip.FAMILY, siglip.FAMILY, open_clip.FAMILY, pe_core.FAMILY, videoprism.FAMILY),
-        *(bert.FAMILY, t5.FAMILY, vit.FAMILY, dinov2.FAMILY, ast.FAMILY, word_vectors.FAMILY),
-    )
-}
+_MODULES = (
+    clip,
+    siglip,
+    open_clip,
+    pe_core,
+    videoprism,
+    viclip,
+    bert,
+    t5,
+    vit,
+    dinov2,
+    ast,
+    word_vectors,
+)
+FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Name -> family; the first that matches a folder is taken."""
-
 
 _NO_TOKENIZER = (
     "the folder has no tokenizer, so the model encodes token ids but no strings; put tokenizer.json (or the family's "
@@ -51,7 +60,12 @@ class Converted:
 
 
 def convert(
-    source: str | Path, *, family: str = "", revision: str = "", options: Mapping[str, str] | None = None
+    source: str | Path,
+    *,
+    family: str = "",
+    revision: str = "",
+    options: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> Converted:
     """Read a public model.
 
@@ -60,6 +74,7 @@ def convert(
       family: one of `FAMILIES`; "" = recognised by its files.
       revision: of the Hub.
       options: choices of the family, such as `{"text_positions": "stored"}` of VideoPrism; see `Family.options`.
+      progress: draw a progress bar on standard error.
 
     Raises:
       UserError: no such source, a family that is unknown or does not fit, an option that the family does not have, or
@@ -71,7 +86,8 @@ def convert(
     notes = list(made.notes)
     if "text" in made.spec.towers and not made.spec.tokenizer:
         notes.append(_NO_TOKENIZER)
-    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name)
+    shown = track(made.rules, "convert", console=Console(stderr=True), disable=not progress, transient=True)
+    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name, order=shown)
     check_shapes(params, target=shapes(nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))), name=files.name)
     origin = {
         "made_by": "convert",

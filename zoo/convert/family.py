@@ -1,6 +1,7 @@
 """What every family of public models provides: how it is recognised, and its spec and table for a config."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,63 @@ def choice(value: Any, *, known: Mapping[Any, Any], key: str, source: str) -> An
     if value not in known:
         raise unknown(f"{key} in the config of {source}:", str(value), [str(one) for one in known])
     return known[value]
+
+
+OWN_CONFIG = "twinreel_config.json"
+"""Beside weights of a family without a config: the sizes that shapes of tensors do not tell, where they are unusual."""
+
+
+def own_settings(files: SourceFiles, *, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in `twinreel_config.json`, of a family whose folders have no config.
+
+    Args:
+      files: the model.
+      defaults: name of a setting -> its value where the file does not state one; numbers are at least 1.
+
+    Raises:
+      UserError: an unknown setting, or a value of another type.
+    """
+    given = files.json(OWN_CONFIG)
+    for key, value in given.items():
+        if key not in defaults:
+            raise unknown(f"key in {files.folder / OWN_CONFIG}:", key, defaults)
+        wanted = type(defaults[key])
+        if type(value) is not wanted or (wanted is int and value < 1):
+            kind = "a whole number of at least 1" if wanted is int else f"a {wanted.__name__}"
+            raise UserError(f"{files.folder / OWN_CONFIG}: {key} must be {kind}, got {value!r}")
+    return defaults | given
+
+
+def shape_of(files: SourceFiles, tensor: str, *, axes: int) -> tuple[int, ...]:
+    """Return the shape of a tensor that tells sizes of the model.
+
+    Raises:
+      UserError: the tensor is not there, or has another number of axes.
+    """
+    if tensor not in files.tensors:
+        raise UserError(f"{files.name} lacks {tensor}; the file is incomplete, fetch it again")
+    shape = files.tensors[tensor].shape
+    if len(shape) != axes:
+        raise UserError(f"{files.name}: {tensor} has the shape {shape}, wanted {axes} axes; fetch the file again")
+    return shape
+
+
+def depth_of(files: SourceFiles, stack: str) -> int:
+    """Return the number of layers: one more than the largest number after `stack` in a tensor's name; 0 without any."""
+    found = [re.match(r"(\d+)\.", name[len(stack) :]) for name in files.tensors if name.startswith(stack)]
+    return 1 + max([int(number[1]) for number in found if number], default=-1)
+
+
+def side_of(places: int, *, files: SourceFiles, what: str) -> int:
+    """Return the side of a square grid of patches.
+
+    Raises:
+      UserError: the number is no square.
+    """
+    side = round(max(places, 0) ** 0.5)
+    if side * side != places or not side:
+        raise UserError(f"{files.name}: {what} hold {places} places, no square grid of patches; fetch the file again")
+    return side
 
 
 ACTIVATIONS = {

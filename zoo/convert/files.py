@@ -121,6 +121,13 @@ def find(source: str | Path, *, revision: str = "") -> SourceFiles:
     return SourceFiles(name=text, folder=path if path.is_dir() else path.parent)
 
 
+def looks_public(path: Path) -> bool:
+    """Tell whether a folder has files of public weights, pickles among them (which `find` then refuses)."""
+    if not path.is_dir():
+        return path.suffix in (".safetensors", ".npz", *PICKLES) and path.is_file()
+    return any(file.suffix in (".safetensors", ".npz", *PICKLES) for file in path.iterdir() if file.is_file())
+
+
 class Tensors(Mapping[str, np.ndarray]):
     """The tensors of a folder by name, read when asked for."""
 

@@ -6,7 +6,7 @@ lacks, and a parameter of another shape than the model's are errors.
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,12 @@ def prefixed(rules: Sequence[Rule], *, source: str = "", path: str = "") -> list
 
 
 def to_params(
-    tensors: Mapping[str, np.ndarray], *, rules: Sequence[Rule], ignored: Sequence[str] = (), name: str
+    tensors: Mapping[str, np.ndarray],
+    *,
+    rules: Sequence[Rule],
+    ignored: Sequence[str] = (),
+    name: str,
+    order: Iterable[Rule] | None = None,
 ) -> dict[str, np.ndarray]:
     """Make our parameters from a public model's tensors.
 
@@ -59,6 +64,7 @@ def to_params(
       rules: the table; each tensor must be named by one of them.
       ignored: regexes over whole names of tensors that hold no parameters (buffers).
       name: what to call the source in errors.
+      order: the rules once more, from which they are taken one by one (a progress bar); None = `rules`.
 
     Returns:
       "/"-joined path -> array.
@@ -69,7 +75,7 @@ def to_params(
     depths = _depths(tensors, rules=rules)
     _check_names(tensors, rules=rules, depths=depths, ignored=ignored, name=name)
     made: dict[str, np.ndarray] = {}
-    for one in rules:
+    for one in rules if order is None else order:
         layers = [_forward(one, tensors=tensors, layer=layer, name=name) for layer in _layers(one, depths=depths)]
         values = stacked(layers) if _stacked(one) else layers[0]
         made |= zip(one.paths, values if isinstance(values, tuple) else (values,), strict=True)
@@ -94,7 +100,9 @@ def to_tensors(params: Mapping[str, np.ndarray], *, rules: Sequence[Rule]) -> di
         values = [np.asarray(params[path]) for path in one.paths]
         for layer, parts in enumerate(zip(*values, strict=True)) if _stacked(one) else [(None, values)]:
             for source, tensor in zip(one.sources, one.transform.backward(*parts), strict=True):
-                made[_numbered(source, layer)] = np.ascontiguousarray(tensor)
+                made[_numbered(source, layer)] = np.asarray(
+                    tensor, order="C"
+                )  # ascontiguousarray adds an axis to a scalar
     return made
 
 
@@ -186,9 +194,10 @@ def _forward(
         return one.transform.forward(*values)
     except (ValueError, IndexError, EinopsError) as error:
         found = ", ".join(f"{source} {value.shape}" for source, value in zip(names, values, strict=True))
+        why = str(error).strip().splitlines()[-1].strip()
         raise UserError(
-            f"{name}: {found} does not have the shape that the config describes ({error}); the files belong to "
-            "different models, or one is damaged"
+            f"{name}: {found} does not have the shape that the config describes ({why}); the files belong to different "
+            "models, or one is damaged"
         ) from error
 
 

@@ -122,10 +122,13 @@ def biases_of(parts: int) -> Transform:
     return Transform(lambda x: tuple(np.split(_of_rank(x, 1), parts)), lambda *biases: (np.concatenate(biases),))
 
 
-def class_token_and_positions() -> Transform:
-    """A class embedding and positions `[1 + N, D]` (or `[1, 1 + N, D]`) as class token and positions of patches.
+def class_token_and_positions(*, batched: bool = False) -> Transform:
+    """A class embedding `[D]` and positions `[1 + N, D]` as class token and positions of patches.
 
     Our class token holds the sum of its embedding and its position. On the way back that position is 0.
+
+    Args:
+      batched: the tensors are `[1, 1, D]` and `[1, 1 + N, D]`.
     """
 
     def forward(token: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +136,8 @@ def class_token_and_positions() -> Transform:
         return token.reshape(1, -1) + positions[:1], positions[1:]
 
     def backward(token: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return token[0], np.concatenate([np.zeros_like(token), positions])
+        positions = np.concatenate([np.zeros_like(token), positions])
+        return (token[None], positions[None]) if batched else (token[0], positions)
 
     return Transform(forward, backward)
 
@@ -146,6 +150,17 @@ def through(function: Callable[[np.ndarray], Any], inverse: Callable[[np.ndarray
 def constant(value: float) -> Transform:
     """A scalar parameter that the file does not hold; no tensor on the way back. For rules without sources."""
     return Transform(lambda: np.asarray(value, np.float32), lambda _: ())
+
+
+def temperature() -> Transform:
+    """A temperature as the logarithm of the factor on cosines, `log_scale = -log(temperature)`."""
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        if not x > 0:
+            raise ValueError(f"a temperature is above 0, got {x}")
+        return np.asarray(-np.log(x), x.dtype)
+
+    return Transform(forward, lambda x: (np.asarray(np.exp(-x), x.dtype),))
 
 
 def each_layer(transform: Transform) -> Transform:

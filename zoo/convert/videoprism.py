@@ -27,9 +27,8 @@ CONTEXT_LENGTH = 64
 """Tokens of a text in DeepMind's code; the class token comes on top."""
 _TEXT_FORM = {"causal": True, "scale_embedding": True, "class_token": True, "pool": "cls"}
 _NO_TOKENIZER = (
-    "the folder has no tokenizer, so the model encodes videos and token ids but no strings. VideoPrism's is the "
-    "SentencePiece model c4_en of 32,000 pieces: put https://storage.googleapis.com/t5-data/vocabs/cc_en.32000/"
-    "sentencepiece.model into the folder and convert again"
+    "VideoPrism's tokenizer, which is not in the folder, is the SentencePiece model c4_en of 32,000 pieces: "
+    "https://storage.googleapis.com/t5-data/vocabs/cc_en.32000/sentencepiece.model"
 )
 _COMPUTED = (
     "text positions are the sinusoids of DeepMind's code. The file holds another table (up to {:.2g} away), which "
@@ -128,7 +127,8 @@ def _made(
         text=TEXT if text else "",
         context_length=length,
     )
-    spec = ModelSpec(towers={"video": {"family": "videoprism", **video}}, input=given)
+    video = {"family": "videoprism", **video, "position_frames": frames}
+    spec = ModelSpec(towers={"video": video}, input=given)
     if not text:
         return Conversion(spec=spec, rules=rules)
     spec = spec.replace(
@@ -237,8 +237,9 @@ def _tokenizer(files: SourceFiles, *, vocabulary: int) -> dict[str, Any]:
 
 
 def _matches(files: SourceFiles) -> bool:
-    if files.config:
-        return str(files.config.get("model_type", "")).startswith("videoprism")
+    kind = files.config.get("model_type")
+    if kind:
+        return str(kind).startswith("videoprism")
     return any(files.folder.glob("*.npz")) and any(
         name.endswith("spatial_pos_emb/emb_var") and name.startswith("params/") for name in files.tensors
     )

@@ -3,6 +3,7 @@
 Embeddings of unit length are compared to 1e-5 (measured: 2e-6), tokens to 2e-5 of the largest value (measured: 4e-6).
 """
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from twinreel.base.errors import UserError
 from twinreel.data.text.clean import text_cleaner
 from twinreel.data.text.pieces import SentencePieceTokenizer
 from twinreel.data.text.tokenizer import load_tokenizer, tokenizer_from_meta
-from twinreel.engine.keeping.transfer import fill
+from twinreel.engine.keeping.transfer import fill, shapes
 from twinreel.zoo.build import build
 from twinreel.zoo.convert import videoprism_tables
 from twinreel.zoo.convert.convert import convert
@@ -147,7 +148,17 @@ def test_the_input_is_that_of_the_public_code(lvt):
     assert given.eval_video == "resize_bicubic(16,16)"
     assert text_cleaner(given.text)("Hello,World!..") == "hello world."
     assert made.spec.embed_dim == 32 and made.spec.projections == {"video": "none", "text": "none"}
+    for side in ("video", "text"):  # 1e-5 would change embeddings by less than they are compared to
+        assert made.spec.towers[side]["block"]["norm_epsilon"] == 1e-6
     assert ModelSpec.from_dict(json.loads(json.dumps(made.spec.to_dict()))).towers == made.spec.towers
+
+
+def test_another_number_of_frames_keeps_the_table_that_is_interpolated(lvt):
+    """`config.data.num_frames` of a model that begins from these weights: nothing is resized by loading them."""
+    spec = lvt[0].spec
+    other = spec.replace(input=dataclasses.replace(spec.input, num_frames=6))
+    target = shapes(nnx.eval_shape(lambda: build(other, rngs=nnx.Rngs(0))))
+    assert {path: x.shape for path, x in target.items()} == {path: x.shape for path, x in lvt[0].params.items()}
 
 
 def test_gradients_are_finite_and_reach_every_parameter(lvt):
@@ -342,6 +353,17 @@ def test_a_sentencepiece_model_in_the_folder_is_taken_without_begin_and_end(tmp_
     (folder / "sentencepiece.model").rename(folder / "spiece.model")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "VideoPrismTokenizer"}))
     assert load_tokenizer(folder).to_meta() == convert(folder).spec.tokenizer
+
+
+def test_an_npz_is_known_by_its_tensors_whatever_config_lies_beside_it(tmp_path):
+    folder = source("encoder", tmp_path / "source")
+    for config in ({"library_name": "videoprism"}, {"model_type": "videoprism_vision_model"}):
+        (folder / "config.json").write_text(json.dumps(config))
+        assert convert(folder).family == "videoprism"
+    np.savez(folder / "params.npz", **{"params/other": np.zeros(2)})
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match="of no family that twinreel reads"):
+        convert(folder)
 
 
 def test_without_a_tokenizer_the_conversion_says_where_it_is(lvt):

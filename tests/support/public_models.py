@@ -1,0 +1,45 @@
+"""Tiny public models: their folders without what the tests compare with, and our model of each."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from twinreel.engine.keeping.transfer import fill
+from twinreel.zoo.build import build
+from twinreel.zoo.convert.convert import convert
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
+"""Folders `FAMILY/NAME` with weights, config and `io.npz`, the public code's inputs and outputs."""
+
+
+def outputs(name):
+    """Return the arrays of a golden folder: inputs, and what the public code gave."""
+    with np.load(GOLDEN / name / "io.npz") as file:
+        return {key: file[key] for key in file.files}
+
+
+def source(name, folder):
+    """Copy a public model's own files into `folder`, for tests that change them."""
+    return Path(shutil.copytree(GOLDEN / name, folder, ignore=shutil.ignore_patterns("io.npz")))
+
+
+def converted(name, folder, **options):
+    """Convert a golden folder; returns what `convert` gives and the filled model."""
+    made = convert(source(name, folder), **options)
+    model = build(made.spec, rngs=nnx.Rngs(0))
+    fill(model, values=made.params)
+    return made, model
+
+
+def unit(x):
+    """Divide rows by their length, in float64."""
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def up_to(ids, *, end):
+    """Return the mask of ids up to and with the first `end` of each row."""
+    last = np.argmax(ids == end, axis=1)
+    return np.arange(ids.shape[1])[None] <= last[:, None]
