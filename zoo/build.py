@@ -11,11 +11,15 @@ from ..models.backbone import Backbone
 from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
+from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.frames import FramesTower
 from ..models.towers.joint import JointTower
+from ..models.towers.lstm import RecurrentTextTower
+from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
+from ..models.towers.words import WordsTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
@@ -25,8 +29,13 @@ TOWERS: dict[str, dict[str, type]] = {
         "joint": JointTower,
         "videoprism": VideoPrismTower,
     },
-    "text": {"transformer": TextTower},
-    "audio": {"ast": AudioTower},
+    "text": {"transformer": TextTower, "lstm": RecurrentTextTower, "words": WordsTower},
+    "audio": {
+        "ast": AudioTower,
+        "ast_public": PublicAstTower,
+        "cnn": SoundCnnTower,
+        "recurrent": SoundRecurrentTower,
+    },
 }
 """Modality -> name of a family -> the class of its towers."""
 

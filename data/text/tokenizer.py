@@ -10,12 +10,22 @@ from ...base.errors import UserError
 from ..text import families
 from .hf import HfTokenizer
 from .pieces import SentencePieceTokenizer
+from .words import WordTokenizer, read_vectors
 
-__all__ = ["HfTokenizer", "SentencePieceTokenizer", "Tokenizer", "load_tokenizer", "tokenizer_from_meta"]
+__all__ = [
+    "HfTokenizer",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "WordTokenizer",
+    "load_tokenizer",
+    "tokenizer_from_meta",
+]
 
-_KINDS: dict[str, type[HfTokenizer] | type[SentencePieceTokenizer]] = {
+_Kind = type[HfTokenizer] | type[SentencePieceTokenizer] | type[WordTokenizer]
+_KINDS: dict[str, _Kind] = {
     SentencePieceTokenizer.KIND: SentencePieceTokenizer,
     HfTokenizer.KIND: HfTokenizer,
+    WordTokenizer.KIND: WordTokenizer,
 }
 _HUB = "hf://"
 
@@ -69,7 +79,8 @@ def load_tokenizer(name: Path | str, *, fetch: bool = True) -> Tokenizer:
 
     Args:
       name: a SentencePiece `.model` file; a folder as Hugging Face's libraries write it (see `families.read_folder`) or
-        its `tokenizer.json`; or `hf://ORGANISATION/NAME`, which `huggingface_hub` fetches or finds in its cache.
+        its `tokenizer.json`; a file of word vectors (`.vec`, `.txt`), for its words; or `hf://ORGANISATION/NAME`, which
+        `huggingface_hub` fetches or finds in its cache.
       fetch: whether the network may be asked; without it a name of the hub must be in the cache.
 
     Raises:
@@ -82,6 +93,8 @@ def load_tokenizer(name: Path | str, *, fetch: bool = True) -> Tokenizer:
         return families.read_folder(path)
     if path.is_file() and path.name == "tokenizer.json":
         return families.read_folder(path.parent)
+    if path.is_file() and path.suffix in (".vec", ".txt"):
+        return WordTokenizer(read_vectors(path)[0])
     if path.is_file():
         return SentencePieceTokenizer(path.read_bytes())
     raise UserError(
@@ -123,7 +136,7 @@ def tokenizer_from_files(meta: dict[str, Any], *, folder: Path) -> Tokenizer:
     return kind.from_bytes(path.read_bytes(), **layout)
 
 
-def _kind(meta: dict[str, Any]) -> type[HfTokenizer] | type[SentencePieceTokenizer]:
+def _kind(meta: dict[str, Any]) -> _Kind:
     kind = meta.get("kind")
     if kind not in _KINDS:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The text tower: a transformer over subword tokens, in the forms of CLIP, SigLIP, BERT, RoBERTa and T5's encoder."""
+"""The text tower: a transformer over subword tokens, in the forms of CLIP, SigLIP, VideoPrism, BERT and T5."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from ..layers.positions import RelativeBias, resize_positions, sinusoids
 from ..shapes import Text, TextMask
 
 POSITIONS = ("learned", "sinusoids", "relative", "none")
-"""How a token knows its place."""
+"""How a text tower knows the order of its tokens."""
 
 
 class TextTower(nnx.Module):
@@ -42,17 +42,17 @@ class TextTower(nnx.Module):
       eos_id: id of the end-of-sentence token for "eos"; None = the largest id of each text (OpenAI's CLIP).
       padding_seen: padding is treated as text, as SigLIP was trained (Zhai et al. 2023): all tokens see it, and "last"
         and "mean" count it. Texts must then be padded to `context_length`.
-      position: "learned", a table that is added to the embeddings; "sinusoids", computed, with `endpoint` rates
-        (Praxis, VideoPrism); "relative", a learned bias on the attention scores of all blocks for the distance of two
-        tokens (T5, Raffel et al. 2020); "none".
+      position: "learned", a table that is added to the embeddings; "sinusoids": computed, not learned, with `endpoint`
+        rates (Praxis, VideoPrism); "relative", a learned bias on the attention scores of all blocks for the distance
+        of two tokens (T5, Raffel et al. 2020); "none".
+      scale_embedding: token embeddings and class token are multiplied by sqrt(D) (Vaswani et al. 2017, section 3.4).
+      class_token: a learned token without a position follows the text, which "cls" pools instead of the first one
+        (CoCa, Yu et al. 2022). It sees all real tokens, also with `causal`.
       positions: rows of the learned table; None = `context_length`. Shorter texts use its first rows.
       stretch_positions: where `context_length` is above `positions`, interpolate the table linearly to it (a start for
         fine-tuning on longer texts, as in Long-CLIP, Zhang et al. 2024); otherwise that is an error.
       relative_buckets: distances that a relative bias tells apart, see `layers.positions.relative_buckets`.
       relative_distance: tokens, the distance from which all share one bucket.
-      scale_embedding: token embeddings and class token are multiplied by sqrt(D) (Vaswani et al. 2017, section 3.4).
-      class_token: a learned token without a position follows the text, which "cls" pools instead of the first one
-        (CoCa, Yu et al. 2022). It sees all real tokens, also with `causal`.
       token_types: rows of BERT's table of token types, whose row 0 is added to every token; 0 = none.
       embedding_norm: a norm follows the sum of the embeddings (BERT).
       block: further fields of `layers.options.BlockOptions`, such as `{"norm_epsilon": 1e-6}`.
@@ -81,12 +81,12 @@ class TextTower(nnx.Module):
         eos_id: int | None = None,
         padding_seen: bool = False,
         position: str = "learned",
+        scale_embedding: bool = False,
+        class_token: bool = False,
         positions: int | None = None,
         stretch_positions: bool = False,
         relative_buckets: int = 32,
         relative_distance: int = 128,
-        scale_embedding: bool = False,
-        class_token: bool = False,
         token_types: int = 0,
         embedding_norm: bool = False,
         block: Mapping[str, Any] | None = None,
@@ -101,16 +101,18 @@ class TextTower(nnx.Module):
         rows = context_length if positions is None else positions
         _check_positions(position, rows=rows, context_length=context_length, stretch=stretch_positions)
         _check_distances(relative_buckets, farthest=relative_distance)
+        if class_token and position == "relative":
+            raise UserError("config.model.text.class_token has no place among relative positions; choose others")
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"causal": causal, "remat": remat, "unroll": unroll, "dtype": self.dtype}
         options = block_options(block, tower="text", cross_width=None, **own)
         self.factor = width**0.5 if scale_embedding else 1.0
         std = 1 / self.factor if scale_embedding else 0.02
-        self.embedding = _table(vocab_size, width=width, std=std, rngs=rngs)
-        self.position = _table(rows, width=width, rngs=rngs) if position == "learned" else None
-        self.sinusoids = position == "sinusoids"
-        self.class_token = _table(1, width=width, std=std, rngs=rngs) if class_token else None
-        self.token_type = _table(token_types, width=width, rngs=rngs) if token_types else None
+        self.embedding = _normal(vocab_size, width, std=std, rngs=rngs)
+        self.position = _normal(rows, width, std=0.02, rngs=rngs) if position == "learned" else None
+        self.has_sinusoids = position == "sinusoids"
+        self.class_token = _normal(1, width, std=std, rngs=rngs) if class_token else None
+        self.token_type = _normal(token_types, width, std=0.02, rngs=rngs) if token_types else None
         self.embedding_norm = options.make_norm(rngs=rngs) if embedding_norm else None
         distances = {"buckets": relative_buckets, "max_distance": relative_distance, "bidirectional": not causal}
         self.relative_bias = RelativeBias(heads, **distances, rngs=rngs) if position == "relative" else None
@@ -132,7 +134,12 @@ class TextTower(nnx.Module):
 
     def _encode(self, text: Text, *, mask: TextMask, keys: RowKeys | None) -> Float[Array, "B M D"]:
         """Encode token ids; the class token, if there is one, follows them: M is L + 1."""
-        x, inputs = self._embedded(text), EVERYTHING  # [B,L,D]
+        length, inputs = text.shape[1], EVERYTHING
+        x = self.factor * jnp.take(self.embedding[...], text, axis=0)  # [B,L,D]
+        if self.position is not None or self.has_sinusoids:
+            x = x + self._positions(length)[None]
+        if self.token_type is not None:
+            x = x + self.token_type[...][None, :1]
         mask = jnp.ones_like(mask) if self.padding_seen else mask
         if self.class_token is not None:
             token = jnp.broadcast_to(self.factor * self.class_token[...], (x.shape[0], 1, self.width))
@@ -141,23 +148,8 @@ class TextTower(nnx.Module):
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         if self.relative_bias is not None:
-            inputs = AttentionInputs(bias=self.relative_bias(queries=x.shape[1], keys=x.shape[1]))
+            inputs = AttentionInputs(bias=self.relative_bias(queries=length, keys=length))
         return self.blocks(x, mask=mask, inputs=inputs, keys=keys)
-
-    def _embedded(self, text: Text) -> Float[Array, "B L D"]:
-        """Return the sum of the embeddings of tokens, places and types, float32."""
-        length = text.shape[1]
-        if length > self.context_length:
-            raise UserError(
-                f"text of {length} tokens, the tower has positions for {self.context_length}; "
-                "set config.data.context_length to that or less"
-            )
-        x = self.factor * jnp.take(self.embedding[...], text, axis=0)
-        if self.position is not None:
-            x = x + self._positions(length)[None]
-        if self.sinusoids:
-            x = x + jnp.asarray(sinusoids(length, width=self.width, endpoint=True), jnp.float32)[None]
-        return x if self.token_type is None else x + self.token_type[...][None, :1]
 
     def __call__(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B D"]:
         """Encode texts, float32; `keys` turns dropout on. Padding is neither seen nor pooled, unless `padding_seen`."""
@@ -176,16 +168,22 @@ class TextTower(nnx.Module):
         return token_at(x, place=place).astype(jnp.float32)
 
     def _positions(self, length: int) -> Float[Array, "L D"]:
-        """Return the learned positions of the first `length` tokens."""
-        assert self.position is not None
+        """Return the positions of the first `length` tokens."""
+        if length > self.context_length:
+            raise UserError(
+                f"text of {length} tokens, the tower has positions for {self.context_length}; "
+                "set config.data.context_length to that or less"
+            )
+        if self.position is None:
+            return jnp.asarray(sinusoids(length, width=self.width, endpoint=True), jnp.float32)
         table, rows = self.position[...], self.position.shape[0]
         if rows < self.context_length:
             table = resize_positions(table, old=(rows,), new=(self.context_length,))
         return table[:length]
 
 
-def _table(rows: int, *, width: int, std: float = 0.02, rngs: nnx.Rngs) -> nnx.Param:
-    return nnx.Param(std * jax.random.normal(rngs.params(), (rows, width), jnp.float32))
+def _normal(*shape: int, std: float, rngs: nnx.Rngs) -> nnx.Param:
+    return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
 
 
 def _pooler(pool: str, *, options: BlockOptions, rngs: nnx.Rngs) -> AttentionPool | FirstTokenPool | None:

@@ -5,6 +5,7 @@ from dual_towers import build_classifier, input_of
 from flax import nnx
 
 from twinreel.base.errors import UserError
+from twinreel.models.backbone import Backbone
 from twinreel.zoo.build import build
 from twinreel.zoo.spec import ModelSpec
 
@@ -26,10 +27,11 @@ def test_mistakes_are_named(towers, message):
         build(ModelSpec(towers=towers, input=input_of(num_frames=2), embed_dim=4), rngs=nnx.Rngs(0))
 
 
-def test_a_dual_tower_wants_a_joint_space():
+def test_without_a_joint_space_the_towers_stand_alone():
     spec = ModelSpec(towers={"video": VIDEO, "text": TEXT}, input=input_of(num_frames=2))
-    with pytest.raises(UserError, match=r"config\.model lacks embed_dim"):
-        build(spec, rngs=nnx.Rngs(0))
+    model = build(spec, rngs=nnx.Rngs(0))
+    assert isinstance(model, Backbone) and (model.video.width, model.text.width) == (8, 8)
+    assert not hasattr(model, "log_scale")
 
 
 def test_a_head_makes_a_model_without_text():

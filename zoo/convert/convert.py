@@ -14,7 +14,7 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import clip, open_clip, pe_core, siglip, viclip, videoprism
+from . import ast, bert, clip, dinov2, open_clip, pe_core, siglip, t5, viclip, videoprism, vit, word_vectors
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
@@ -26,6 +26,12 @@ _MODULES = (
     pe_core,
     videoprism,
     viclip,
+    bert,
+    t5,
+    vit,
+    dinov2,
+    ast,
+    word_vectors,
 )
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Name -> family; the first that matches a folder is taken."""

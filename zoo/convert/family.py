@@ -75,14 +75,14 @@ def number(config: dict[str, Any], key: str, *, default: Any = None, source: str
     return default
 
 
-def choice(value: Any, *, known: dict[str, Any], key: str, source: str) -> Any:
+def choice(value: Any, *, known: Mapping[Any, Any], key: str, source: str) -> Any:
     """Return what a name in a public config means to us; nothing is guessed.
 
     Raises:
       UserError: an unknown name.
     """
     if value not in known:
-        raise unknown(f"{key} in the config of {source}:", str(value), known)
+        raise unknown(f"{key} in the config of {source}:", str(value), [str(one) for one in known])
     return known[value]
 
 

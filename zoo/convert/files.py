@@ -17,11 +17,15 @@ from safetensors import SafetensorError, safe_open
 
 from ...base.errors import UserError
 from ...data.text import families
+from ...data.text.words import read_vectors
 
 HUB = "hf:"
 """What a source on the Hub begins with: `hf:ORGANISATION/NAME[@REVISION]`."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
+VECTORS = ("*.vec", "glove*.txt")
+"""Names of files that hold word vectors as text."""
 _INDEX = ".safetensors.index.json"
+_TEXT = (".vec", ".txt")
 _WANTED = ("*.json", "*.safetensors", "*.npz", "sentencepiece.model", *families.FILES)
 
 
@@ -49,15 +53,26 @@ class SourceFiles:
         Raises:
           UserError: it is damaged, or no object.
         """
+        return self._loaded(file, kind=dict, wanted="an object of settings")
+
+    def listing(self, file: str) -> list[Any]:
+        """Read a JSON file that holds a list; [] if there is none.
+
+        Raises:
+          UserError: it is damaged, or no list.
+        """
+        return self._loaded(file, kind=list, wanted="a list")
+
+    def _loaded(self, file: str, *, kind: type, wanted: str) -> Any:
         path = self.folder / file
         if not path.is_file():
-            return {}
+            return kind()
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
-        if not isinstance(value, dict):
-            raise UserError(f"{path} holds a {type(value).__name__}, wanted an object of settings; fetch it again")
+        if not isinstance(value, kind):
+            raise UserError(f"{path} holds a {type(value).__name__}, wanted {wanted}; fetch it again")
         return value
 
     @functools.cached_property
@@ -135,8 +150,15 @@ class Tensors(Mapping[str, np.ndarray]):
     def __getitem__(self, key: str) -> np.ndarray:
         """Read a tensor; bfloat16 and float16 become float32."""
         path = self._where[key]
+        if path.suffix in _TEXT:
+            return _vectors(path, path.stat().st_mtime_ns)[1]
         value = _member(path, key) if path.suffix == ".npz" else _read(path, key)
         return value.astype(np.float32) if value.dtype.kind in "fV" and value.dtype.itemsize == 2 else value
+
+    def words(self) -> list[str]:
+        """Return the words of a file of word vectors, whose only tensor is "vectors"."""
+        path = self._where["vectors"]
+        return _vectors(path, path.stat().st_mtime_ns)[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
@@ -150,7 +172,7 @@ def _weight_files(folder: Path, *, name: str) -> list[Path]:
     if indices:
         return _shards(indices[0])
     safe, arrays = sorted(folder.glob("*.safetensors")), sorted(folder.glob("*.npz"))
-    found = safe or arrays
+    found = safe or arrays or sorted(path for pattern in VECTORS for path in folder.glob(pattern))
     if len(found) == 1:
         return found
     if found:
@@ -189,6 +211,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _names(path: Path) -> list[str]:
+    if path.suffix in _TEXT:
+        return ["vectors"]
     if path.suffix == ".npz":
         return list(_npz(path, path.stat().st_mtime_ns).files)
     try:
@@ -204,6 +228,13 @@ def _read(path: Path, key: str) -> np.ndarray:
             return file.get_tensor(key)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: tensor {key!r} cannot be read: {error}; fetch the file again") from error
+
+
+@functools.lru_cache(maxsize=1)
+def _vectors(path: Path, changed: int) -> tuple[list[str], np.ndarray]:
+    """Read word vectors, once for as long as the file's time of change (ns) is the same."""
+    del changed
+    return read_vectors(path)
 
 
 def _member(path: Path, key: str) -> np.ndarray:
