@@ -11,6 +11,7 @@ from ..models.backbone import Backbone
 from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
+from ..models.towers.divided import DividedTower
 from ..models.towers.frames import FramesTower
 from ..models.towers.joint import JointTower
 from ..models.towers.transformer import TextTower
@@ -18,7 +19,7 @@ from ..models.towers.vivit import VideoTower
 from .spec import ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
-    "video": {"vivit": VideoTower, "frames": FramesTower, "joint": JointTower},
+    "video": {"vivit": VideoTower, "frames": FramesTower, "joint": JointTower, "divided": DividedTower},
     "text": {"transformer": TextTower},
     "audio": {"ast": AudioTower},
 }

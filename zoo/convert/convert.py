@@ -11,14 +11,24 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import clip, internvideo2, open_clip, pe_core, siglip, viclip
+from . import clip, internvideo2, open_clip, pe_core, siglip, timesformer, viclip, videomae, vivit
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (clip.FAMILY, siglip.FAMILY, open_clip.FAMILY, pe_core.FAMILY, viclip.FAMILY, internvideo2.FAMILY)
+    for family in (
+        clip.FAMILY,
+        siglip.FAMILY,
+        open_clip.FAMILY,
+        pe_core.FAMILY,
+        videomae.FAMILY,
+        vivit.FAMILY,
+        timesformer.FAMILY,
+        viclip.FAMILY,
+        internvideo2.FAMILY,
+    )
 }
 """Name -> family; the first that matches a folder is taken."""
 
