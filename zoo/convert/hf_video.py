@@ -11,7 +11,7 @@ from .rules import Rule
 
 HEAD = r"classifier\.(weight|bias)"
 """Tensors of the classification head."""
-_METHODS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_METHODS = {"2": "bilinear", "3": "bicubic"}  # Pillow's numbers
 
 
 def sizes(config: dict[str, Any], *, source: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def input_of(
 
 
 def _resizing(given: dict[str, Any], *, size: int, short: int, source: str) -> str:
-    method = choice(given.get("resample", 2), known=_METHODS, key="resample", source=source)
+    method = choice(str(given.get("resample", 2)), known=_METHODS, key="resample", source=source)
     wanted, crop = given.get("size", short), given.get("crop_size", size)
     crop = crop.get("height") if isinstance(crop, dict) else crop
     if isinstance(wanted, dict) and "shortest_edge" not in wanted:

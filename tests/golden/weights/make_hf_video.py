@@ -27,6 +27,7 @@ SIZES = {
     **{"image_size": 16, "num_frames": 4, "hidden_size": 24, "num_hidden_layers": 2},
     **{"num_attention_heads": 3, "intermediate_size": 40, "num_labels": 2},
 }
+LARGER = {"image_size": 24, "num_frames": 6}
 DECODER = {"decoder_hidden_size": 12, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
 DECODER |= {"decoder_intermediate_size": 20}
 
@@ -72,10 +73,15 @@ def write(folder, model, processor, frames, *, offset=False, pooled=None, **more
 def main(out):
     rng = np.random.default_rng(1)
     frames = rng.integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
+    more = rng.integers(0, 256, (2, 6, 24, 24, 3), dtype=np.uint8)
     size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}, "resample": 2}
     half, imagenet = ({**size, "image_mean": mean, "image_std": std} for mean, std in (HALF, IMAGENET))
     mae = VideoMAEConfig(**SIZES, patch_size=8, tubelet_size=2)
-    write(out / "videomae/finetuned", randomised(VideoMAEForVideoClassification(mae)), imagenet, frames)
+    model = randomised(VideoMAEForVideoClassification(mae))
+    larger = VideoMAEForVideoClassification(VideoMAEConfig(**SIZES | LARGER, patch_size=8, tubelet_size=2))
+    larger.load_state_dict(model.state_dict())
+    write(out / "videomae/larger", larger.eval(), imagenet, more)
+    write(out / "videomae/finetuned", model, imagenet, frames)
     mae = VideoMAEConfig(**SIZES, **DECODER, patch_size=8, tubelet_size=2, use_mean_pooling=False)
     write(out / "videomae/pretrained", randomised(VideoMAEForPreTraining(mae)), half, frames)
     vivit = VivitConfig(**SIZES, tubelet_size=[2, 8, 8])
@@ -83,7 +89,6 @@ def main(out):
     write(out / "vivit/classifier", randomised(VivitForVideoClassification(vivit)), both, frames, offset=True)
     write(out / "vivit/bare", randomised(VivitModel(vivit)), both, frames, offset=True)
     times = TimesformerConfig(**SIZES, patch_size=8)
-    more = rng.integers(0, 256, (2, 6, 24, 24, 3), dtype=np.uint8)
     one = rng.integers(0, 256, (2, 1, 16, 16, 3), dtype=np.uint8)
     model = randomised(TimesformerForVideoClassification(times))
     write(out / "timesformer/classifier", model, imagenet, frames)
