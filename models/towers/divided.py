@@ -154,8 +154,8 @@ class DividedTower(nnx.Module):
         options = block_options(block, tower="video", causal=False, rotary="none", cross_width=None, **own)
         if options.norm_position != "pre":
             raise UserError("config.model.video.block.norm_position must be 'pre' in a tower with divided attention")
-        pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
         kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
+        pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "bias": True}
         self.embed = PatchEmbedding(**kind, **pixels, dtype=self.dtype, rngs=rngs)
         self.class_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, width), jnp.float32))
         self.space_position = position_embedding(image_size // patch, image_size // patch, width=width)

@@ -175,7 +175,9 @@ class JointTower(nnx.Module):
         x = x + self._positions(times, video.shape[2] // self.patch, video.shape[3] // self.patch)[None]
         kept = None
         if keys is not None and drop_patches and self.patch_dropout:
-            drawn = kept_tokens(fold_each(keys, times), tokens=places, rate=self.patch_dropout)
+            each = fold_each(keys, times)
+            assert each is not None
+            drawn = kept_tokens(each, tokens=places, rate=self.patch_dropout)
             kept = rearrange(drawn, "(b t) n -> b t n", t=times)
             x = jnp.take_along_axis(x, kept[..., None], axis=2)
         x, leading = rearrange(x, "b t n d -> b (t n) d"), 0
