@@ -82,6 +82,8 @@ def test_spec_holds_the_input(internvideo2):
     given = internvideo2[0].spec.input
     assert (given.num_frames, given.context_length, given.eval_video) == (4, 12, "resize_bicubic(28,28)")
     assert given.pixel_mean == (0.485, 0.456, 0.406) and given.pixel_std == (0.229, 0.224, 0.225)
+    towers = internvideo2[0].spec.towers
+    assert [towers[side]["block"]["norm_epsilon"] for side in ("video", "text")] == [1e-6, 1e-5]  # too small to measure
     assert given.eval_sampling == "uniform" and any("no tokenizer" in note for note in internvideo2[0].notes)
 
 
