@@ -12,6 +12,7 @@ from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
+from ..models.towers.divided import DividedTower
 from ..models.towers.frames import FramesTower
 from ..models.towers.joint import JointTower
 from ..models.towers.lstm import RecurrentTextTower
@@ -27,6 +28,7 @@ TOWERS: dict[str, dict[str, type]] = {
         "vivit": VideoTower,
         "frames": FramesTower,
         "joint": JointTower,
+        "divided": DividedTower,
         "videoprism": VideoPrismTower,
     },
     "text": {"transformer": TextTower, "lstm": RecurrentTextTower, "words": WordsTower},

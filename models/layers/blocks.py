@@ -163,16 +163,17 @@ class Blocks(nnx.Module):
     tower is traced and compiled as fast as a shallow one. With `depth=0` there are no layers.
     """
 
-    def __init__(self, options: BlockOptions, *, depth: int, rngs: nnx.Rngs):
+    def __init__(self, options: BlockOptions, *, depth: int, block: type[Block] = Block, rngs: nnx.Rngs):
         """Build the stack.
 
         Args:
           options: of each block.
           depth: how many blocks.
+          block: class of the blocks, built as `Block` is.
           rngs: source of the initial values.
         """
         self.options, self.depth = options, depth
-        self.layers = stacked(lambda r: Block(options, rngs=r), depth=depth, rngs=rngs)
+        self.layers = stacked(lambda r: block(options, rngs=r), depth=depth, rngs=rngs)
         self.norm = options.make_norm(rngs=rngs) if options.final_norm else None
 
     def __call__(

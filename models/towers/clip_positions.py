@@ -14,6 +14,16 @@ TIME_METHODS = ("linear", "cut", "nearest")
 """How positions reach another number of time steps: interpolated, the first ones with zeros after the last, nearest."""
 
 
+def check_sizes(*, image_size: int, patch: int, num_frames: int, tubelet: int, dropped: float) -> None:
+    """Raise UserError for sizes of a video tower that do not divide, or a share of dropped patches out of its range."""
+    if image_size % patch:
+        raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
+    if num_frames < tubelet or num_frames % tubelet:
+        raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
+    if not 0 <= dropped < 1:
+        raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {dropped}")
+
+
 def frame_sequence(video: Video, *, patch: int, tubelet: int = 1) -> Video:
     """Check clips and return them; a single frame is repeated until it fills a tubelet.
 

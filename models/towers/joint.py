@@ -20,7 +20,7 @@ from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
 from ..layers.positions import sinusoids
 from ..shapes import FrameFeatures, Video
-from .clip_positions import TIME_METHODS, frame_sequence, joint_positions, separate_positions
+from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, joint_positions, separate_positions
 
 POOLS = ("cls", "mean", "first", "attention")
 """How the tokens of a clip become one vector."""
@@ -175,9 +175,9 @@ class JointTower(nnx.Module):
         x = x + self._positions(times, video.shape[2] // self.patch, video.shape[3] // self.patch)[None]
         kept = None
         if keys is not None and drop_patches and self.patch_dropout:
-            frames = fold_each(keys, times)
-            assert frames is not None
-            drawn = kept_tokens(frames, tokens=places, rate=self.patch_dropout)
+            each = fold_each(keys, times)
+            assert each is not None
+            drawn = kept_tokens(each, tokens=places, rate=self.patch_dropout)
             kept = rearrange(drawn, "(b t) n -> b t n", t=times)
             x = jnp.take_along_axis(x, kept[..., None], axis=2)
         x, leading = rearrange(x, "b t n d -> b (t n) d"), 0
@@ -233,16 +233,6 @@ class JointTower(nnx.Module):
             return jnp.asarray(rearrange(fixed, "(t n) d -> t n d", t=times), jnp.float32)
         space, time = self.space_position[...], self.time_position[...]
         return separate_positions(space, time, new=new, time_method=self.time_method)
-
-
-def check_sizes(*, image_size: int, patch: int, num_frames: int, tubelet: int, dropped: float) -> None:
-    """Raise UserError for sizes of a video tower that do not divide, or a share of dropped patches out of its range."""
-    if image_size % patch:
-        raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
-    if num_frames < tubelet or num_frames % tubelet:
-        raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
-    if not 0 <= dropped < 1:
-        raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {dropped}")
 
 
 def _check_names(*, position: str, time_method: str, pool: str, class_token: bool) -> None:

@@ -14,7 +14,24 @@ from ...base.errors import UserError, unknown
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
-from . import ast, bert, clip, dinov2, open_clip, pe_core, siglip, t5, viclip, videoprism, vit, word_vectors
+from . import (
+    ast,
+    bert,
+    clip,
+    dinov2,
+    internvideo2,
+    open_clip,
+    pe_core,
+    siglip,
+    t5,
+    timesformer,
+    viclip,
+    videomae,
+    videoprism,
+    vit,
+    vivit,
+    word_vectors,
+)
 from .family import Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
@@ -26,6 +43,10 @@ _MODULES = (
     pe_core,
     videoprism,
     viclip,
+    internvideo2,
+    videomae,
+    vivit,
+    timesformer,
     bert,
     t5,
     vit,

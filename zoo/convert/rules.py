@@ -100,9 +100,7 @@ def to_tensors(params: Mapping[str, np.ndarray], *, rules: Sequence[Rule]) -> di
         values = [np.asarray(params[path]) for path in one.paths]
         for layer, parts in enumerate(zip(*values, strict=True)) if _stacked(one) else [(None, values)]:
             for source, tensor in zip(one.sources, one.transform.backward(*parts), strict=True):
-                made[_numbered(source, layer)] = np.asarray(
-                    tensor, order="C"
-                )  # ascontiguousarray adds an axis to a scalar
+                made[_numbered(source, layer)] = np.asarray(tensor, order="C")  # keeps scalars scalar
     return made
 
 

@@ -1,0 +1,215 @@
+"""Video tower with divided space-time attention: TimeSformer (Bertasius et al. 2021, arXiv:2102.05095)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ...base.errors import UserError, unknown
+from ..layers.attention import EVERYTHING, Attention, AttentionInputs
+from ..layers.blocks import Block, Blocks, Context
+from ..layers.dense import compute_dtype, linear
+from ..layers.draws import RowKeys, kept_tokens
+from ..layers.names import named
+from ..layers.options import BlockOptions, block_options
+from ..layers.patches import PatchEmbedding
+from ..layers.positions import RESIZE_METHODS, position_embedding
+from ..shapes import FrameFeatures, Video
+from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions
+
+_SPACE, _MLP, _TIME = 0, 1, 2  # numbers of the branches, for their draws
+
+
+class DividedBlock(Block):
+    """Attention over time at each place, then over space in each frame, then an MLP, each on a residual branch.
+
+    Tokens are `[B,T,1+N,D]`: every frame holds a copy of the clip's class token. The class token takes no part in the
+    attention over time; of the attention over space its copies get the mean over frames.
+    """
+
+    def __init__(self, options: BlockOptions, *, rngs: nnx.Rngs):
+        """Build one block; the attention over time adds nothing at first."""
+        super().__init__(options, rngs=rngs)
+        self.norm_time = options.make_norm(rngs=rngs)
+        self.time = Attention(options, rngs=rngs)
+        self.time_dense = linear(options.width, options.width, dtype=options.dtype, rngs=rngs)
+        self.time_dense.kernel.set_value(jnp.zeros_like(self.time_dense.kernel[...]))
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M D"],
+        *,
+        inputs: AttentionInputs = EVERYTHING,
+        context: Context | None = None,
+        keys: RowKeys | None = None,
+        path_rate: float | Float[Array, ""] = 0.0,
+    ) -> Float[Array, "B T M D"]:
+        """Apply the block; without `keys` dropout and stochastic depth are off.
+
+        Args:
+          x: tokens, the class token first in each frame.
+          inputs: must be empty.
+          context: must be None.
+          keys: one key for each row.
+          path_rate: rate at which a row skips a branch.
+        """
+        assert inputs == EVERYTHING and context is None
+        join = self._joiner(keys=keys, path_rate=path_rate)
+        x = join(x, self._over_time, norm=self.norm_time, scale=None, number=_TIME)
+        x = _shared(join(x, self._over_space, norm=self.norm1, scale=self.scale1, number=_SPACE))
+        x = _shared(join(x, super(Block, self).__call__, norm=self.norm2, scale=self.scale2, number=_MLP))
+        return named(x, f"activation/{self.options.tower}/tokens")
+
+    def _over_time(self, x: Float[Array, "B T M D"]) -> Float[Array, "B T M D"]:
+        places = x.shape[2] - 1
+        y = self.time(rearrange(x[:, :, 1:], "b t n d -> (b n) t d"))
+        y = rearrange(self.time_dense(y), "(b n) t d -> b t n d", n=places)
+        return jnp.pad(y, [(0, 0), (0, 0), (1, 0), (0, 0)])
+
+    def _over_space(self, x: Float[Array, "B T M D"]) -> Float[Array, "B T M D"]:
+        y = self.attention(rearrange(x, "b t n d -> (b t) n d"))
+        return rearrange(y, "(b t) n d -> b t n d", t=x.shape[1])
+
+
+def _shared(x: Float[Array, "B T M D"]) -> Float[Array, "B T M D"]:
+    """Give all copies of the class token their mean over frames."""
+    token = jnp.mean(x[:, :, :1].astype(jnp.float32), axis=1, keepdims=True).astype(x.dtype)
+    return jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], x.shape[1], 1, x.shape[3])), x[:, :, 1:]], axis=2)
+
+
+class DividedTower(nnx.Module):
+    """Video transformer with divided space-time attention (TimeSformer, Bertasius et al. 2021).
+
+    Attention over time costs T per token and attention over space N, where joint attention costs T N. The number of
+    frames and their size may differ from those of the tables. A new tower begins as an image transformer on each frame:
+    its attention over time adds nothing until it is trained.
+
+    Args:
+      image_size: side of the frames for whose grid the positions are, pixels.
+      num_frames: frames T of a clip, for which positions in time are.
+      patch: patch side P, pixels; divides `image_size`.
+      width: D.
+      depth: blocks.
+      heads: attention heads K.
+      mlp_ratio: hidden width of the MLPs / D.
+      activation: a name of `layers.activations`.
+      space_method: how positions in space reach other sizes, one of `layers.positions.RESIZE_METHODS`.
+      time_method: how positions in time reach other numbers of frames, one of `clip_positions.TIME_METHODS`.
+      pool: "cls", the class token, or "mean" of the patches.
+      dropout: rate on the residual branches.
+      patch_dropout: share of the places that the blocks do not see in training, the same in all frames of a clip.
+      block: further fields of `layers.options.BlockOptions`.
+      pixel_mean: of R, G and B, scale 0..1, subtracted from the pixels.
+      pixel_std: of R, G and B; divides them.
+      remat: what the backward pass recomputes, a policy of `layers.remat`.
+      unroll: layers in one iteration of the loop over them; 0 = all.
+      dtype: compute dtype, float32 or bfloat16.
+      rngs: source of the initial values.
+
+    Raises:
+      UserError: sizes that do not divide, a value out of its range, or an unknown name.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        num_frames: int,
+        patch: int = 16,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu",
+        space_method: str = "bicubic",
+        time_method: str = "linear",
+        pool: str = "cls",
+        dropout: float = 0.0,
+        patch_dropout: float = 0.0,
+        block: Mapping[str, Any] | None = None,
+        pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
+        remat: str = "none",
+        unroll: int = 1,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        check_sizes(image_size=image_size, patch=patch, num_frames=num_frames, tubelet=1, dropped=patch_dropout)
+        for field, value, known in (
+            ("space_method", space_method, RESIZE_METHODS),
+            ("time_method", time_method, TIME_METHODS),
+            ("pool", pool, ("cls", "mean")),
+        ):
+            if value not in known:
+                raise unknown(f"config.model.video.{field}", value, known)
+        self.patch, self.pool, self.patch_dropout = patch, pool, patch_dropout
+        self.space_method, self.time_method = space_method, time_method
+        self.width, self.dtype = width, compute_dtype(dtype)
+        own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
+        own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
+        options = block_options(block, tower="video", causal=False, rotary="none", cross_width=None, **own)
+        if options.norm_position != "pre":
+            raise UserError("config.model.video.block.norm_position must be 'pre' in a tower with divided attention")
+        kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
+        pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "bias": True}
+        self.embed = PatchEmbedding(**kind, **pixels, dtype=self.dtype, rngs=rngs)
+        self.class_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, width), jnp.float32))
+        self.space_position = position_embedding(image_size // patch, image_size // patch, width=width)
+        self.time_position = position_embedding(num_frames, width=width)
+        self.blocks = Blocks(options, depth=depth, block=DividedBlock, rngs=rngs)
+
+    def layer_order(self) -> tuple[str, ...]:
+        """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
+        return ("embed", "class_token", "space_position", "time_position", "blocks/layers", "blocks/norm")
+
+    def tokens(
+        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
+        """Encode the tokens of all frames, each aware of all others; for the arguments see `__call__`.
+
+        Returns:
+          The tokens of the patches that were kept, and their places (None if all were kept).
+        """
+        x, kept = self._encode(video, keys=keys, drop_patches=drop_patches)
+        return x[:, :, 1:], kept
+
+    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
+        """Return the mean of each frame's patches, aware of all frames: float32 `[B,T,D]`; see `__call__`."""
+        x = self._encode(video, keys=keys, drop_patches=drop_patches)[0]
+        return jnp.mean(x[:, :, 1:].astype(jnp.float32), axis=2)
+
+    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
+        """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`, into float32 vectors.
+
+        Args:
+          video: clips of any number of frames, whose sides `patch` divides.
+          keys: one key for each clip; turns dropout and patch dropout on.
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
+
+        Raises:
+          UserError: clips of another dtype, or sides that do not divide.
+        """
+        x = self._encode(video, keys=keys, drop_patches=drop_patches)[0].astype(jnp.float32)
+        return x[:, 0, 0] if self.pool == "cls" else jnp.mean(x[:, :, 1:], axis=(1, 2))
+
+    def _encode(
+        self, video: Video, *, keys: RowKeys | None, drop_patches: bool
+    ) -> tuple[Float[Array, "B T M D"], Int[Array, "B T N"] | None]:
+        """Return the tokens `[B,T,1+N,D]`, the class token first in each frame, and the places of kept patches."""
+        video = frame_sequence(video, patch=self.patch)
+        rows, times, height, width = video.shape[:4]
+        new = (times, height // self.patch, width // self.patch)
+        methods = {"time_method": self.time_method, "space_method": self.space_method}
+        positions = separate_positions(self.space_position[...], self.time_position[...], new=new, **methods)
+        x, kept = self.embed(video).astype(jnp.float32) + positions[None], None  # [B,T,N,D]
+        if keys is not None and drop_patches and self.patch_dropout:
+            drawn = kept_tokens(keys, tokens=x.shape[2], rate=self.patch_dropout)[:, None]
+            kept = jnp.broadcast_to(drawn, (rows, times, drawn.shape[2]))
+            x = jnp.take_along_axis(x, kept[..., None], axis=2)
+        token = jnp.broadcast_to(self.class_token[...][None, None], (rows, times, 1, x.shape[3]))
+        x = named(jnp.concatenate([token, x], axis=2).astype(self.dtype), "activation/video/tokens")
+        return self.blocks(x, keys=keys), kept
