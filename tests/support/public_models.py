@@ -25,12 +25,17 @@ def source(name, folder):
     return Path(shutil.copytree(GOLDEN / name, folder, ignore=shutil.ignore_patterns("io.npz")))
 
 
+def model_of(made):
+    """Build the model of a conversion and fill in its parameters."""
+    model = build(made.spec, rngs=nnx.Rngs(0))
+    fill(model, values=made.params)
+    return model
+
+
 def converted(name, folder, **options):
     """Convert a golden folder; returns what `convert` gives and the filled model."""
     made = convert(source(name, folder), **options)
-    model = build(made.spec, rngs=nnx.Rngs(0))
-    fill(model, values=made.params)
-    return made, model
+    return made, model_of(made)
 
 
 def unit(x):

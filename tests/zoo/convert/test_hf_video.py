@@ -5,8 +5,8 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from public_models import GOLDEN, converted, model_of, outputs, source
 from safetensors.numpy import load_file, save_file
-from video_models import GOLDEN, converted, folder_of, golden, model_of
 
 from twinreel.base.errors import UserError
 from twinreel.models.backbone import Backbone
@@ -28,7 +28,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_vectors_are_those_of_transformers(name, tmp_path):
     made, model = converted(name, tmp_path / "source")
-    wanted = golden(name)
+    wanted = outputs(name)
     assert made.family == name.split("/")[0] and isinstance(model, Backbone) and made.spec.embed_dim is None
     assert MODELS[name] in " ".join(made.notes) and bool(MODELS[name]) == bool(made.notes)
     frames = jnp.asarray(wanted["frames"])
@@ -43,7 +43,7 @@ def test_vectors_are_those_of_transformers(name, tmp_path):
 @pytest.mark.parametrize("kind", ["more", "one"])
 def test_timesformer_takes_the_nearest_positions(kind, tmp_path):
     """Six frames of 24 pixels, and one frame."""
-    model, wanted = converted("timesformer/bare", tmp_path / "source")[1], golden("timesformer/bare")
+    model, wanted = converted("timesformer/bare", tmp_path / "source")[1], outputs("timesformer/bare")
     np.testing.assert_allclose(model.video(jnp.asarray(wanted[f"{kind}_frames"])), wanted[f"{kind}_pooled"], **NEAR)
 
 
@@ -56,7 +56,7 @@ def test_videomae_makes_its_sinusoids_anew(tmp_path):
 
 def test_videomae_has_newer_names_of_biases(tmp_path):
     """`query.bias` for `q_bias`, and none at all with `qv_bias: false`."""
-    folder, wanted = folder_of("videomae/finetuned", tmp_path / "source"), golden("videomae/finetuned")
+    folder, wanted = source("videomae/finetuned", tmp_path / "source"), outputs("videomae/finetuned")
     tensors = load_file(folder / "model.safetensors")
     for old, new in (("q_bias", "query.bias"), ("v_bias", "value.bias")):
         tensors = {key.replace(old, new): value for key, value in tensors.items()}
@@ -111,7 +111,7 @@ PIXELS = {
 def test_preprocessing_is_read_from_the_processor(case, tmp_path):
     """ViViT's class shifts pixels to -1..1 and then normalises them again: -3..1."""
     values, resizing, mean, std = PIXELS[case]
-    folder = folder_of("vivit/classifier", tmp_path / "source")
+    folder = source("vivit/classifier", tmp_path / "source")
     change(folder, "preprocessor_config.json", **values)
     given = convert(folder).spec.input
     assert given.eval_video == resizing and given.num_frames == 4
@@ -121,7 +121,7 @@ def test_preprocessing_is_read_from_the_processor(case, tmp_path):
 
 def test_preprocessing_where_no_file_has_it(tmp_path):
     for name, mean in (("vivit/classifier", 0.75), ("videomae/finetuned", 0.5), ("timesformer/bare", 0.485)):
-        folder = folder_of(name, tmp_path / name.replace("/", "_"))
+        folder = source(name, tmp_path / name.replace("/", "_"))
         (folder / "preprocessor_config.json").unlink()
         np.testing.assert_allclose(convert(folder).spec.input.pixel_mean[0], mean)
 
@@ -152,14 +152,14 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_refusals(message, tmp_path):
     name, file, values = BAD[message]
-    folder = folder_of(name, tmp_path / "source")
+    folder = source(name, tmp_path / "source")
     change(folder, file, **values)
     with pytest.raises(UserError, match=message):
         convert(folder)
 
 
 def test_missing_and_unexpected_tensors(tmp_path):
-    folder = folder_of("timesformer/bare", tmp_path / "source")
+    folder = source("timesformer/bare", tmp_path / "source")
     tensors = load_file(folder / "model.safetensors")
     moved = tensors.pop("encoder.layer.1.temporal_dense.weight")
     save_file(tensors | {"encoder.layer.1.temporal_dense.wait": moved}, folder / "model.safetensors")

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from public_models import converted, model_of, outputs, source, unit
 from safetensors.numpy import load_file, save_file
-from video_models import converted, folder_of, golden, model_of, unit
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import fill
@@ -28,14 +28,14 @@ def internvideo2(tmp_path_factory):
 
 def with_settings(folder, **settings):
     """A copy of the golden folder with other settings."""
-    folder = folder_of("internvideo2", folder)
+    folder = source("internvideo2", folder)
     (folder / "twinreel_config.json").write_text(json.dumps(SETTINGS | settings))
     return folder
 
 
 def test_embeddings_are_those_of_the_public_code(internvideo2):
     made, model = internvideo2
-    wanted = golden("internvideo2")
+    wanted = outputs("internvideo2")
     assert made.family == "internvideo2"
     video, image = (unit(wanted[f"{kind}_embeddings_tanh_gelu"]) for kind in ("video", "image"))
     np.testing.assert_allclose(model.encode_video(wanted["frames"]), video, atol=ATOL)
@@ -50,7 +50,7 @@ def test_embeddings_are_those_of_the_public_code(internvideo2):
 
 def test_the_other_gelu_is_an_option(internvideo2, tmp_path):
     made = convert(with_settings(tmp_path / "source", activation="gelu_exact"))
-    wanted = golden("internvideo2")
+    wanted = outputs("internvideo2")
     model, exact = model_of(made), unit(wanted["video_embeddings_exact_gelu"])
     np.testing.assert_allclose(model.encode_video(wanted["frames"]), exact, atol=ATOL)
     assert np.abs(internvideo2[1].encode_video(wanted["frames"]) - exact).max() > 5 * ATOL
@@ -58,7 +58,7 @@ def test_the_other_gelu_is_an_option(internvideo2, tmp_path):
 
 
 def test_positions_are_resized_over_time_then_space_as_the_public_code_does():
-    wanted = golden("internvideo2")
+    wanted = outputs("internvideo2")
     found = joint_positions(
         jnp.asarray(wanted["position"][1:]), old=(4, 2, 2), new=(8, 3, 3), time_method="linear"
     ).reshape(72, 48)
@@ -68,7 +68,7 @@ def test_positions_are_resized_over_time_then_space_as_the_public_code_does():
 
 def test_other_sizes_equal_a_model_that_holds_the_resized_table(internvideo2):
     made, model = internvideo2
-    wanted = golden("internvideo2")
+    wanted = outputs("internvideo2")
     np.testing.assert_array_equal(made.params["video/position"], wanted["position"][1:])
     video = {**made.spec.towers["video"], "image_size": 42}
     given = type(made.spec.input)(**{**made.spec.input.__dict__, "num_frames": 8})
@@ -89,7 +89,7 @@ def test_spec_holds_the_input(internvideo2):
 
 def test_the_table_is_read_both_ways(internvideo2, tmp_path):
     made, _ = internvideo2
-    read = load_file(folder_of("internvideo2", tmp_path / "source") / "model.safetensors")
+    read = load_file(source("internvideo2", tmp_path / "source") / "model.safetensors")
     video, text = (dict(made.spec.towers[side]) for side in ("video", "text"))
     written = to_tensors(made.params, rules=table(video=video, text=text, context_length=12))
     assert {key: value.shape for key, value in written.items()} == {key: value.shape for key, value in read.items()}
@@ -121,7 +121,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_damaged_weights(message, tmp_path):
-    folder = folder_of("internvideo2", tmp_path / "source")
+    folder = source("internvideo2", tmp_path / "source")
     tensors = load_file(folder / "model.safetensors")
     BAD[message](tensors)
     save_file(tensors, folder / "model.safetensors")

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from public_models import converted, outputs, source, unit
 from safetensors.numpy import load_file, save_file
-from video_models import converted, folder_of, golden, unit
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import fill
@@ -27,7 +27,7 @@ def viclip(tmp_path_factory):
 
 def test_embeddings_are_those_of_the_public_code(viclip):
     made, model = viclip
-    wanted = golden("viclip")
+    wanted = outputs("viclip")
     assert made.family == "viclip"
     np.testing.assert_allclose(model.encode_video(wanted["frames"]), unit(wanted["video_embeddings"]), atol=ATOL)
     np.testing.assert_allclose(model.encode_video(wanted["one_frame"]), unit(wanted["image_embeddings"]), atol=ATOL)
@@ -41,7 +41,7 @@ def test_embeddings_are_those_of_the_public_code(viclip):
 def test_other_numbers_of_frames_cut_times_or_pad_them_with_zeros(viclip, frames):
     """Equal to a model of that many frames that holds the table which the public code makes for it."""
     made, model = viclip
-    resized = golden("viclip")[f"time_position_{frames}"]
+    resized = outputs("viclip")[f"time_position_{frames}"]
     assert resized.shape == (frames, 48)
     other = build(made.spec.replace(input=_with_frames(made.spec.input, frames)), rngs=nnx.Rngs(0))
     fill(other, values=made.params | {"video/time_position": resized})
@@ -74,7 +74,7 @@ def test_spec_holds_the_input(viclip):
 
 def test_the_table_is_read_both_ways(viclip, tmp_path):
     made, _ = viclip
-    read = load_file(folder_of("viclip", tmp_path / "source") / "model.safetensors")
+    read = load_file(source("viclip", tmp_path / "source") / "model.safetensors")
     towers = {side: dict(tower) for side, tower in made.spec.towers.items()}
     written = to_tensors(made.params, rules=table(video=towers["video"], text=towers["text"], num_frames=4))
     assert {key: value.shape for key, value in written.items()} == {key: value.shape for key, value in read.items()}
@@ -88,7 +88,7 @@ def test_the_table_is_read_both_ways(viclip, tmp_path):
 
 def changed(folder, change):
     """Change the tensors of a folder by a function on their dict."""
-    path = folder_of("viclip", folder) / "model.safetensors"
+    path = source("viclip", folder) / "model.safetensors"
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
@@ -126,7 +126,7 @@ def test_damaged_weights(message, tmp_path):
     ],
 )
 def test_wrong_settings(own, message, tmp_path):
-    folder = folder_of("viclip", tmp_path / "source")
+    folder = source("viclip", tmp_path / "source")
     (folder / "twinreel_config.json").write_text(json.dumps(own))
     with pytest.raises(UserError, match=message):
         convert(folder)
@@ -134,7 +134,7 @@ def test_wrong_settings(own, message, tmp_path):
 
 def test_heads_are_64_wide_where_nothing_is_said(tmp_path):
     """Width 48 has then one head, and other embeddings."""
-    folder = folder_of("viclip", tmp_path / "source")
+    folder = source("viclip", tmp_path / "source")
     (folder / "twinreel_config.json").unlink()
     towers = convert(folder).spec.towers
     assert (towers["video"]["heads"], towers["text"]["heads"]) == (1, 1)
