@@ -19,7 +19,7 @@ from ..engine.sharding.mesh import make_mesh
 from ..engine.step.state import split_model
 from ..models.dual import DualTower
 from ..zoo.bundle import write_bundle
-from ..zoo.load import load_model, locate
+from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, sound_of_files
 from .rows import embed_rows, padded, placed_on, rounded_up, shares
@@ -283,6 +283,21 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder:
         raise UserError(
             f"{located.path} is a fine-tuned model with a head ({', '.join(located.spec.heads)}) and has no joint "
             f"space to encode into; label files with it: `twinreel predict {path} FILE ...`"
+        )
+    return encoder_of(located, mesh=mesh)
+
+
+def encoder_of(located: Located, *, mesh: Mesh | None = None) -> Encoder:
+    """Build and fill the `Encoder` of a model that was located.
+
+    Raises:
+      UserError: a model without a joint space, or parameters that do not fit.
+    """
+    if located.spec.embed_dim is None:
+        towers = " and ".join(located.spec.towers)
+        raise UserError(
+            f"{located.path} is a {towers} encoder alone and has no joint space of video and text; begin a dual tower "
+            f"with it: `twinreel pretrain --init {located.path} ...`"
         )
     model = load_model(located)
     return Encoder(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)

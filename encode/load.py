@@ -4,8 +4,8 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from ..zoo.load import load_model, locate
-from .encoder import Encoder
+from ..zoo.load import locate
+from .encoder import Encoder, encoder_of
 from .predictor import Predictor, load_predictor
 
 
@@ -13,7 +13,8 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor:
     """Open a model: a dual tower as an `Encoder`, a fine-tuned model with a head as a `Predictor`.
 
     Args:
-      path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder or one checkpoint.
+      path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder, one checkpoint, or public
+        weights (a folder or `hf:ORGANISATION/NAME`, see `twinreel convert --list`).
       mesh: the devices that compute; None = all.
 
     Raises:
@@ -22,5 +23,4 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor:
     located = locate(path)
     if located.spec.heads:
         return load_predictor(located, mesh=mesh)
-    model = load_model(located)
-    return Encoder(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
+    return encoder_of(located, mesh=mesh)

@@ -42,6 +42,11 @@ def test_a_folder_of_public_weights_is_a_model(clip, tmp_path):
     assert ids[0, 0] == ids.max() - 1 and ids.max() == encoder.tokenizer.vocab_size - 1
 
 
+def test_an_encoder_alone_says_what_it_is_for(tmp_path):
+    with pytest.raises(UserError, match=r"is a text encoder alone.*pretrain --init"):
+        twinreel.load(source("bert", tmp_path / "bert"))
+
+
 def test_list_names_every_family(capsys):
     assert main(["--list"]) == 0
     shown = capsys.readouterr().out

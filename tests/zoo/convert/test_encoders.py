@@ -21,7 +21,7 @@ from twinreel.zoo.convert.rules import to_tensors
 from twinreel.zoo.spec import ModelSpec
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "weights"
-ATOL = 1e-5  # of tokens of size 1 to 5; the public code and ours differ by 2e-6
+ATOL = 1e-5  # of tokens of size 1 to 5
 
 
 def folder_of(name, tmp_path, **files):
