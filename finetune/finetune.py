@@ -16,6 +16,7 @@ from ..base.section import field_of, section
 if TYPE_CHECKING:
     from flax import nnx
 
+    from ..data.text.tokenizer import Tokenizer
     from ..engine.keeping.transfer import Transfer
     from ..engine.loop.train import TrainResult
     from ..engine.loop.workdir import Identity
@@ -208,7 +209,6 @@ def open_context(config: dict[str, Any], *, source: "Source", say: Callable[[Any
     """
     from ..data.batches.records import Records
     from ..data.options import DataOptions
-    from ..data.text.tokenizer import tokenizer_from_meta
     from ..engine.sharding.mesh import make_mesh
     from .context import TaskContext
     from .inherit import mismatches, model_changes, run_spec
@@ -222,12 +222,21 @@ def open_context(config: dict[str, Any], *, source: "Source", say: Callable[[Any
         config=config,
         data=data,
         records=records,
-        tokenizer=tokenizer_from_meta(dict(source.spec.tokenizer)),
+        tokenizer=_tokenizer_of(source),
         spec=run_spec(source, model=model, data=data, prepare=records.options, seed=config["seed"]),
         layers={"remat": model.remat, "unroll": model.unroll},
         mesh=section(make_mesh, config["mesh"], name="mesh"),
         say=say,
     )
+
+
+def _tokenizer_of(source: "Source") -> "Tokenizer":
+    """Return the checkpoint's tokenizer; for an encoder without one, a stand-in: no task of it reads text."""
+    from ..data.text.tokenizer import tokenizer_from_meta
+    from ..data.text.words import WordTokenizer
+
+    meta = dict(source.spec.tokenizer)
+    return tokenizer_from_meta(meta) if meta else WordTokenizer(("a",))
 
 
 class Weights:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from files import lines
+from public_models import source
 
 import twinreel
 from twinreel.base.config import load_config
@@ -134,8 +135,8 @@ def test_best_checkpoint_is_the_one_reported(tuned):
 
 def test_page_opens_from_disk(tuned):
     page = (tuned / "report" / "index.html").read_text()
-    for source in re.findall(r'src="([^"]+)"', page):
-        assert (tuned / "report" / source).is_file()
+    for picture in re.findall(r'src="([^"]+)"', page):
+        assert (tuned / "report" / picture).is_file()
     assert "http" not in page
 
 
@@ -244,6 +245,19 @@ def test_predict_names_what_is_wrong(tuned, folder, monkeypatch, argv, wanted):
 def test_encoding_with_a_fine_tuned_model_says_what_to_do(tuned, folder):
     with pytest.raises(UserError, match="twinreel predict"):
         encode.main([str(tuned), "--video", str(folder / "test_red_0.mp4"), "--text", "red"])
+
+
+@pytest.mark.parametrize("name", ["clip/quick", "vit"])
+def test_public_weights_are_tuned_and_label_files(name, folder, tmp_path):
+    """A dual tower, and an image encoder without text and tokenizer."""
+    init = source(name, tmp_path / "public")
+    spec = locate(init).spec
+    config = config_of(folder, "task.head=linear", "train.steps=20", "data.num_frames=2")
+    assert finetune(config, init=init, workdir=tmp_path / "run")["accuracy"] > 0.5  # chance: a third
+    tuned = locate(tmp_path / "run").spec
+    assert (tuned.input.pixel_mean, tuned.input.eval_video) == (spec.input.pixel_mean, spec.input.eval_video)
+    files = [folder / f"test_{label}_0.mp4" for label in COLOURS]
+    assert len(twinreel.load(tmp_path / "run").predict(files)) == len(files)
 
 
 def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
