@@ -80,6 +80,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("evaluate", "--spilt", "--split"),
         ("finetune", "--inti", "--init"),
         ("predict", "--topk", "--top_k"),
+        ("convert", "--famliy", "--family"),
         ("encode", "--vidoe", "--video"),
         ("inspect", "--verfy", "--verify"),
         ("launch", "--bakend", "--backend"),

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .blocks import Blocks
+from .dense import along
 from .draws import RowKeys
 from .names import named
 from .options import BlockOptions
@@ -36,7 +37,7 @@ class OverTimeTransformer(nnx.Module):
         old, new = self.time_position.shape[0], x.shape[1]
         positions = resize_positions(self.time_position[...], old=(old,), new=(new,))
         y = named((x + positions[None]).astype(self.blocks.options.dtype), "activation/video/tokens")
-        return x + self.gate[...] * self.blocks(y, keys=keys).astype(jnp.float32)
+        return x + along(self.gate[...], x) * self.blocks(y, keys=keys).astype(jnp.float32)
 
 
 class OverTimeRecurrent(nnx.Module):
@@ -54,7 +55,7 @@ class OverTimeRecurrent(nnx.Module):
         y: Array = x
         for layer in self.layers:
             y = cast(Array, layer(y))
-        return x + self.gate[...] * y
+        return x + along(self.gate[...], x) * y
 
 
 class OverTimePool(nnx.Module):
@@ -71,7 +72,7 @@ class OverTimePool(nnx.Module):
         del keys
         positions = resize_positions(self.time_position[...], old=(self.time_position.shape[0],), new=(x.shape[1],))
         pooled = self.pool(x + positions[None])  # [B,1,D]
-        return x + self.gate[...] * pooled.astype(jnp.float32)
+        return x + along(self.gate[...], x) * pooled.astype(jnp.float32)
 
 
 OVER_TIME = ("mean", "transformer", "attention", "lstm", "gru")

@@ -42,6 +42,7 @@ JPEGS = [[simplejpeg.encode_jpeg(f, quality=90) for f in clip(seed=s)] for s in 
 EVERY_OP = (
     "random_resized_crop(40)|temporal_jitter(1)|reverse|speed(0.5, 2)|frame_dropout(0.3)|flip_lr|rotate(20)"
     "|random_crop(36)|color_jitter(0.4, hue=0.1)|grayscale(0.3)|blur|noise(4)|frame_noise(3)|rand_augment(3, 7)"
+    "|resize_short_bicubic(34)|resize_short_bilinear(32)|resize_bicubic(31, 33)|resize_bilinear(31)"
     "|resize_short(30)|center_crop(28)|resize(20, 24)"
 )
 
@@ -139,6 +140,15 @@ def test_views_by_the_definition():
     got = parse_video("three_crop(40)", field="f")(tall, height=W, width=H, uniforms=np.zeros(0, np.float32))
     decoded = np.stack([simplejpeg.decode_jpeg(j) for j in tall])
     np.testing.assert_array_equal(got, [decoded[:, y : y + 40, 2:42] for y in (0, 10, 20)])
+
+
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("declared", "size"), [("resize_{}(21, 30)", (21, 30)), ("resize_short_{}(20)", (20, 26))])
+def test_named_resizers_are_pillows(method, declared, size):
+    """The longer side is rounded down, as torchvision and transformers do: 20 x 26.67 becomes 20 x 26."""
+    video = clip(height=48, width=64)
+    want = pillow(video, lambda image: image.resize(size[::-1], Image.Resampling[method.upper()]))
+    assert np.array_equal(apply(declared.format(method), video, 0), want)
 
 
 def test_rotation_is_pillows():
