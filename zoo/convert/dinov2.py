@@ -13,11 +13,11 @@ from .files import SourceFiles
 from .hf import beginning, bert_attention, layer_sizes, video_input
 from .rules import Rule, prefixed, rule
 from .transforms import biases_of, kernels_of, reshaped
+from .viclip import IMAGENET_MEAN, IMAGENET_STD
 from .vit import embeddings
 
 _KINDS = {"dinov2": False, "dinov2_with_registers": True}
 """`model_type` -> whether positions are interpolated with an antialiasing filter, as its code does."""
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _IGNORED = (r"classifier\..*", r"(.*\.)?embeddings\.mask_token")
 
 
@@ -45,7 +45,9 @@ def _conversion(files: SourceFiles) -> Conversion:
     }
     spec = ModelSpec(
         towers={"video": {"family": "frames", "image": image}},
-        input=InputSpec(**video_input(files, size=image["image_size"], resample=3, mean=_MEAN, std=_STD)),
+        input=InputSpec(
+            **video_input(files, size=image["image_size"], resample=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        ),
     )
     start = beginning(files, models=tuple(_KINDS), marker="embeddings.cls_token")
     return Conversion(spec=spec, rules=table(image=image, start=start), ignored=_IGNORED)

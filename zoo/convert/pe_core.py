@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from ...base.errors import UserError
 from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import dense, norm
-from .family import Conversion, Family
+from .family import Conversion, Family, depth_of, shape_of, side_of
 from .files import SourceFiles
 from .open_clip import stack, text_rules
 from .rules import Rule, prefixed, rule
@@ -24,9 +23,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     depth, hidden = _stack_of(files, "visual.transformer.resblocks.")
     positions, embed_dim = tensors["visual.positional_embedding"].shape[0], tensors["visual.proj"].shape[1]
     has_class = "visual.class_embedding" in tensors
-    side = round((positions - has_class) ** 0.5)
-    if side * side != positions - has_class:
-        raise UserError(f"{files.name}: {positions} positions are no square grid of patches; the file is damaged")
+    side = side_of(positions - has_class, files=files, what="the positions of patches")
     heads = own.get("heads", width // (_HEAD_WIDTH if has_class else 96))
     image = {
         **{"image_size": side * patch, "patch": patch, "patch_bias": False, "width": width, "depth": depth},
@@ -87,8 +84,7 @@ def table(*, image: dict[str, Any], text: dict[str, Any]) -> list[Rule]:
 
 def _stack_of(files: SourceFiles, prefix: str) -> tuple[int, int]:
     """Return depth and hidden width of a stack of layers."""
-    numbers = {int(name[len(prefix) :].split(".")[0]) for name in files.tensors if name.startswith(prefix)}
-    return len(numbers), files.tensors[f"{prefix}0.mlp.c_fc.weight"].shape[0]
+    return depth_of(files, prefix), shape_of(files, f"{prefix}0.mlp.c_fc.weight", axes=2)[0]
 
 
 FAMILY = Family(
