@@ -16,6 +16,7 @@ VERBS = {
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
+    "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "launch": (
         "launch.launch",
@@ -31,7 +32,7 @@ VERBS = {
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
 """First words of verbs of two words."""
-RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode"}
+RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode", "features"}
 """Verbs that continue an interrupted run when the same command runs again."""
 
 

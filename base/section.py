@@ -43,18 +43,29 @@ def section(target: Callable[..., _Result], values: Any, *, name: str, **given: 
     return target(**items, **given)
 
 
-def field_of(target: Callable[..., Any], values: Any, *, field: str) -> Any:
+def arguments(target: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the arguments that a function or a class takes."""
+    return frozenset(_signature(target)[1])
+
+
+_REQUIRED = object()
+
+
+def field_of(target: Callable[..., Any], values: Any, *, field: str, absent: Any = _REQUIRED) -> Any:
     """Return the argument that `section(target, values)` would pass for one field: the config's value, or the default.
 
     Args:
       target: a function or a class; `field` has a default in its signature.
       values: the section of the config.
       field: the argument.
+      absent: what to return if `target` has no such argument; left out, that is a KeyError.
 
     Raises:
       UserError: the value is of another type than `target` declares.
     """
     function, parameters = _signature(target)
+    if field not in parameters and absent is not _REQUIRED:
+        return absent
     if field not in values:
         return parameters[field].default
     return fit(values[field], _hints(function, parameters)[field], field=f"config field {field}", build=_build)

@@ -9,7 +9,7 @@ from typing import Any
 from ..base.config import Config, load_config
 from ..base.errors import UserError
 from ..base.parser import Parser
-from ..base.section import field_of
+from ..pretrain.begin import with_sources
 from ..pretrain.step_parts import StepParts, make_parts
 from ..pretrain.synthetic import batch_like
 
@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     args, overrides = parser.parse(argv)
     if args.steps < 1:
         raise UserError(f"--steps must be at least 1, got {args.steps}")
-    result = bench_step(load_config(args.config, overrides=overrides), steps=args.steps, progress=not args.json)
+    config, _ = with_sources(load_config(args.config, overrides=overrides))
+    result = bench_step(config, steps=args.steps, progress=not args.json)
     print(json.dumps(result)) if args.json else _print_table(result)
     return 0
 
@@ -56,14 +57,14 @@ def bench_step(config: Config, *, steps: int, progress: bool = False) -> dict[st
 
     from ..cost.step import matmul_dtype, mfu, step_cost
     from ..data.options import DataOptions
-    from ..models.towers.vivit import VideoTower
+    from ..zoo.build import argument_of
 
     data = DataOptions.of(config.data)
     bench = compile_bench(config)
     times = _time(bench, steps=steps, progress=progress)
     cost = step_cost(bench.jaxpr, compiled=bench.compiled, devices=bench.parts.mesh.size)
     device, seconds = bench.parts.mesh.devices.flat[0], statistics.median(times)
-    dtype = field_of(VideoTower, config.model.video, field="dtype")
+    dtype = argument_of(config.model.video, side="video", field="dtype")
     peak = matmul_dtype(dtype, device_kind=device.device_kind)
     return {
         "device": device.device_kind,

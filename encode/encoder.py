@@ -152,6 +152,7 @@ class Encoder:
         Raises:
           UserError: a file that does not exist or cannot be decoded; names it and the reason.
         """
+        self._needs_frames()
         files = _listed(paths, method="encode_video")
         size = self._rounded(batch_size, len(files))
         parts = frames_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
@@ -196,6 +197,7 @@ class Encoder:
         Raises:
           UserError: another dtype or number of axes, or channels that do not come last.
         """
+        self._needs_frames()
         video = np.asarray(video)
         if video.dtype != np.uint8 or video.ndim not in (5, 6) or video.shape[-1] != 3:
             raise UserError(
@@ -262,6 +264,14 @@ class Encoder:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
+
+    def _needs_frames(self) -> None:
+        if self.spec.towers["video"]["family"] == "features":
+            name = self.spec.features["video"]
+            raise UserError(
+                f"this model takes precomputed features {name!r} and no frames: prepare clips with such features "
+                "(`twinreel features`) and use `twinreel evaluate`, or encode with a model that has an image tower"
+            )
 
     def _needs(self, side: str) -> None:
         if side not in self.spec.towers:

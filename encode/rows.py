@@ -25,7 +25,8 @@ def embed_on_devices(
 
     Args:
       state: the parameters of a dual tower, wherever they lie on the mesh.
-      rows: of `put_batch`: `video`; or `text` and `text_mask`; or `audio` and `audio_samples`; and anything else.
+      rows: of `put_batch`: `video` (of features `video_mask`, too); or `text` and `text_mask`; or `audio` and
+        `audio_samples`; and anything else.
       graph: the dual tower's structure.
       side: which of its towers, a name of `MODALITIES`.
       mesh: the devices.
@@ -36,7 +37,7 @@ def embed_on_devices(
     model = nnx.merge(graph, state)
     rest = dict(rows)
     if side == "video":
-        embedding = model.encode_video(rest.pop("video"))
+        embedding = model.encode_video(rest.pop("video"), mask=rest.pop("video_mask", None))
     elif side == "text":
         embedding = model.encode_text(rest.pop("text"), mask=rest.pop("text_mask"))
     else:

@@ -11,12 +11,12 @@ def embed_views(embed: Callable[[np.ndarray], np.ndarray], video: np.ndarray) ->
     Args:
       embed: uint8 `[b,T,H,W,3]` -> `[b,E]`, rows of unit length. It is called with one view at a time, so that it
         compiles for one shape.
-      video: uint8 `[b,T,H,W,3]`, or `[b,V,T,H,W,3]` with V views.
+      video: uint8 `[b,T,H,W,3]`, or `[b,V,T,H,W,3]` with V views; or features `[b,T,C]`.
 
     Returns:
       float32 `[b,E]`.
     """
-    if video.ndim == 5:
+    if video.ndim in (3, 5):
         return np.asarray(embed(video), np.float32)
     views = [np.asarray(embed(np.ascontiguousarray(video[:, v])), np.float64) for v in range(video.shape[1])]
     mean = np.mean(views, axis=0)

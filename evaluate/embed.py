@@ -243,12 +243,17 @@ class _Videos:
         self._encoder, self._rows, self._split, self._seed = encoder, rows, split, shuffle_frames_seed
         self._plain: dict[int, np.ndarray] = {}
         self._shuffled: dict[int, np.ndarray] = {}
+        towers = encoder.spec.towers
+        self._features = encoder.spec.features["video"] if towers["video"]["family"] == "features" else ""
+        self._key = f"features_{self._features}" if self._features else "video"
         self._first: dict[bytes, int] = {}  # clips of equal frames get one embedding, as equal texts do
 
     def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
         """Embed all clips; every process must call it."""
         from ..data.batches.pipeline import eval_batches
 
+        if self._features:
+            data = data.replace(num_frames=0, features={self._features: data.input.num_frames})
         batches = eval_batches(
             data,
             tokenizer=self._encoder.tokenizer,
@@ -258,14 +263,16 @@ class _Videos:
             process_count=jax.process_count(),
         )
         for batch in _track(batches, "clips", total=len(self._rows), batch_size=batch_size, progress=progress):
-            clip, video = batch["clip_index"], batch["video"]
+            clip, video = batch["clip_index"], batch[self._key]
             rest = {"clip": clip, "digest": np.stack([_digest(frames) for frames in video])}
+            real = np.ones(video.shape[:2], bool)
+            if self._features:
+                rest["video_mask"] = real = batch[f"{self._key}_mask"]
             self._take(self._views(video, rest=rest), into=self._plain)
             if self._seed is not None:
-                mixed = np.stack(
-                    [_shuffled(v, key=(self._seed, max(int(c), 0))) for v, c in zip(video, clip, strict=True)]
-                )
-                self._take(self._views(mixed, rest=rest), into=self._shuffled)
+                keys = [(self._seed, max(int(c), 0)) for c in clip]
+                mixed = [_shuffled(v, key=key, real=mask) for v, key, mask in zip(video, keys, real, strict=True)]
+                self._take(self._views(np.stack(mixed), rest=rest), into=self._shuffled)
 
     def found(self, *, shuffled: bool = False) -> np.ndarray:
         """Return float32 [m,E] in record order.
@@ -290,7 +297,8 @@ class _Videos:
             got.update(self._encoder.embed_local({"video": view, **rest}, side="video"))
             return got["embedding"]
 
-        return {**got, "embedding": embed_views(embed, video), **{key: got[key] for key in rest}}
+        embedding = embed_views(embed, video)
+        return got | {"embedding": embedding}
 
     def _take(self, got: dict[str, np.ndarray], *, into: dict[int, np.ndarray]) -> None:
         for clip, digest, row in zip(got["clip"].tolist(), got["digest"], got["embedding"], strict=True):
@@ -304,9 +312,15 @@ def _digest(frames: np.ndarray) -> np.ndarray:
     return np.frombuffer(hashlib.blake2b(frames.tobytes(), digest_size=16).digest(), np.int32)
 
 
-def _shuffled(video: np.ndarray, *, key: tuple[int, int]) -> np.ndarray:
-    """Put the T frames [T,...], or those of each view [V,T,...], in a random order; the same one for the same key."""
+def _shuffled(video: np.ndarray, *, key: tuple[int, int], real: np.ndarray) -> np.ndarray:
+    """Put the T frames [T,...], or those of each view [V,T,...], in a random order; the same one for the same key.
+
+    Rows of features [T,C] that are padding (`real` [T] is False) stay where they are, behind the others.
+    """
     generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+    if video.ndim == 2:
+        count = int(np.sum(real))
+        return np.concatenate([video[generator.permutation(count)], video[count:]])
     views = video[None] if video.ndim == 4 else video
     mixed = np.stack([view[generator.permutation(len(view))] for view in views])
     return mixed.reshape(video.shape)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int16
+from jaxtyping import Array, Bool, Float, Int, Int16
 
 from ..base.errors import UserError, unknown
 from .layers.dense import Dense, linear
@@ -117,13 +117,25 @@ class DualTower(nnx.Module):
         """
         return jnp.exp(capped(self.log_scale[...]))
 
-    def encode_video(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Embedding:
+    def encode_video(
+        self,
+        video: Video | FrameFeatures,
+        *,
+        mask: Bool[Array, "B T"] | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> Embedding:
         """Embed clips: uint8 `[B,T,H,W,3]` -> float32 `[B,E]`, rows of unit length.
 
-        `keys`, one for each row, turns dropout on, and patch dropout too unless `drop_patches` is False; not in a tower
-        that is frozen as a whole.
+        Args:
+          video: frames; for a tower that takes precomputed features, these, `[B,T,C]`.
+          mask: of features, True where a row is real.
+          keys: one for each row; turns dropout on, and patch dropout too unless `drop_patches` is False; not in a tower
+            that is frozen as a whole.
+          drop_patches: let patch dropout act.
         """
-        x = self.video(video, keys=_keys_of(self.video, keys, 0), drop_patches=drop_patches)
+        real = {} if mask is None else {"mask": mask}
+        x = self.video(video, keys=_keys_of(self.video, keys, 0), drop_patches=drop_patches, **real)
         return _embedding(x, self.video_projection)
 
     def encode_text(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Embedding:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..base.config import Config, load_config
 from ..base.parser import Parser, folder
 from ..cost.roofline import Assumptions
+from ..pretrain.begin import with_sources
 from ..pretrain.synthetic import batch_like
 from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace_phases
 from .topology import Topology, parse_topology, topology_devices
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{field.name}", type=float, default=field.default, help=_SHARES[field.name])
     args, overrides = parser.parse(argv)
     assumptions = Assumptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)})
-    config = load_config(args.config, overrides=overrides)
+    config, _ = with_sources(load_config(args.config, overrides=overrides))
     topology = parse_topology(args.topology, slices=args.slices)
     from . import report, search
 
@@ -252,7 +253,8 @@ def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str,
     clips = config.data.batch_size / hosts
     decoded = sum(value.nbytes for value in row.values())
     frames = row["video"].shape[1] if "video" in row else 0
-    jpeg = frames * _JPEG_BYTES_PER_SQUARE * (config.model.video.image_size * _STORED_SIDE) ** 2
+    side = row["video"].shape[2] if frames else 0
+    jpeg = frames * _JPEG_BYTES_PER_SQUARE * (side * _STORED_SIDE) ** 2
     sound = row["audio"].nbytes if "audio" in row else 0
     rate = None if step_s is None else clips / step_s
     return {

@@ -17,10 +17,8 @@ from ..cost.roofline import Assumptions
 from ..engine.loop.train import create_rules
 from ..engine.sharding.mesh import make_mesh
 from ..engine.sharding.rules import PRESETS
-from ..models.towers.ast import AudioTower
-from ..models.towers.transformer import TextTower
-from ..models.towers.vivit import VideoTower
 from ..pretrain.step_parts import make_parts
+from ..zoo.build import TOWERS, argument_of
 from .advice import REMAT, describe_changes, mesh_changes, summary
 from .program import changed, compile_traced, trace, trace_phases
 from .topology import Topology, topology_devices
@@ -117,14 +115,13 @@ def meshes(config: Config, *, topology: Topology) -> list[dict[str, Any]]:
 
 def _divides(config: Config, *, tensor: int) -> bool:
     """Return whether the heads and the width of every tower divide by `tensor`."""
-    towers = {"video": VideoTower, "text": TextTower, "audio": AudioTower}
     sizes = [
-        field_of(tower, config.model[name], field=field)
-        for name, tower in towers.items()
-        if config.model.get(name) is not None
+        argument_of(config.model[side], side=side, field=field)
+        for side in TOWERS
+        if config.model.get(side) is not None
         for field in ("heads", "width")
     ]
-    return all(size % tensor == 0 for size in sizes)
+    return all(size % tensor == 0 for size in sizes if size is not None)
 
 
 class _Candidate(NamedTuple):

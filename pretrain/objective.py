@@ -185,7 +185,7 @@ class Contrastive:
           phase: of `phase`.
         """
         embedded = self._encode(model, batch, rngs=rngs, drop_patches=phase == MASKED)
-        has = {side: _has(batch, side) for side in embedded}
+        has = {side: self._has(batch, side) for side in embedded}
         weights, scale = self._options.weights(), model.scale
         total, logged = jnp.zeros((), jnp.float32), {}
         for pair, weight in weights.items():
@@ -206,35 +206,60 @@ class Contrastive:
         self._check(batch)
         graph, state = nnx.split(model)
         sides = self._options.modalities()
-        keys = {} if rngs is None else {"keys": row_keys(rngs(), rows=batch[sides[0]].shape[0])}
+        keys = {} if rngs is None else {"keys": row_keys(rngs(), rows=batch[self._keys(sides[0])[0]].shape[0])}
 
         def encode(rows: dict[str, Array]) -> dict[str, Array]:
             towers, keys = nnx.merge(graph, state), rows.get("keys")
             made = {}
             if "video" in sides:
-                made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches)
+                video, *mask = (rows[key] for key in self._keys("video"))
+                real = {"mask": mask[0]} if mask else {}
+                made["video"] = towers.encode_video(video, keys=keys, drop_patches=drop_patches, **real)
             if "text" in sides:
                 made["text"] = _texts(towers, rows["text"], mask=rows["text_mask"], keys=keys)
             if "audio" in sides:
                 made["audio"] = towers.encode_audio(rows["audio"], lengths=rows.get("audio_samples"), keys=keys)
             return made
 
-        needed = [*sides, *(["text_mask"] if "text" in sides else [])]
+        needed = [key for side in sides for key in self._keys(side)]
         needed += ["audio_samples"] if "audio" in sides and "audio_samples" in batch else []
         return in_parts(encode, rows={key: batch[key] for key in needed} | keys, parts=self._options.microbatch)
 
+    def _keys(self, side: str) -> tuple[str, ...]:
+        """Return the arrays of a batch that the tower of a modality takes; the mask, if any, is the second."""
+        if side in self.spec.features:
+            name = f"features_{self.spec.features[side]}"
+            return name, f"{name}_mask"
+        return ("text", "text_mask") if side == "text" else (side,)
+
     def _check(self, batch: dict[str, Array]) -> None:
         for side in self._options.modalities():
-            if side not in batch:
+            if self._keys(side)[0] not in batch:
+                name = self.spec.features.get(side)
+                hint = f"; set config.data.features={{{name!r}: ROWS}}" if name else ""
                 raise UserError(
-                    f"config.loss.pairs={self._options.weights()} needs {side!r}, but the batches have "
-                    f"{', '.join(sorted(batch))}"
+                    f"config.loss.pairs={self._options.weights()} needs {self._keys(side)[0]!r}, but the batches have "
+                    f"{', '.join(sorted(batch))}{hint}"
                 )
         if "text" in self._options.modalities() and batch["text"].ndim == 3 and self._options.name != "mil_nce":
             raise UserError(
                 f"config.data.captions_per_clip={batch['text'].shape[1]} needs config.loss.name='mil_nce', got "
                 f"{self._options.name!r}"
             )
+
+    def _has(self, batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:
+        """Tell which rows take part and have this modality; of texts, which candidates [B,C] are there."""
+        array, *mask = (batch[key] for key in self._keys(side))
+        rows = array.shape[0]
+        valid = batch.get("valid", jnp.ones((rows,), bool))
+        if side == "audio":
+            return valid & batch["audio_mask"]
+        if side == "text" and "caption_index" in batch:
+            there = batch["caption_index"] >= 0
+            return there & (valid if there.ndim == 1 else valid[:, None])
+        if side == "text":
+            return jnp.broadcast_to(valid.reshape(rows, *[1] * (array.ndim - 2)), array.shape[:-1])
+        return valid & jnp.any(mask[0], axis=1) if mask else valid
 
     def _pair(
         self, model: DualTower, batch: dict[str, Array], *, scale: Scalar, embedded: dict, has: dict, x: str, y: str
@@ -282,20 +307,6 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
     )
     objective.check_batch_size(data.feed.batch_size)
     return objective
-
-
-def _has(batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:
-    """Tell which rows take part and have this modality; of texts, which candidates [B,C] are there."""
-    rows = batch[side].shape[0]
-    valid = batch.get("valid", jnp.ones((rows,), bool))
-    if side == "audio":
-        return valid & batch["audio_mask"]
-    if side == "text" and "caption_index" in batch:
-        there = batch["caption_index"] >= 0
-        return there & (valid if there.ndim == 1 else valid[:, None])
-    if side == "text":
-        return jnp.broadcast_to(valid.reshape(rows, *[1] * (batch["text"].ndim - 2)), batch["text"].shape[:-1])
-    return valid
 
 
 def _texts(towers: DualTower, text: Array, *, mask: Array, keys: jax.Array | None) -> Array:

@@ -1,30 +1,23 @@
 """`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
 
-import dataclasses
-import hashlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config, load_config
-from ..base.errors import UserError, unknown
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
+from .begin import Begun, begin, fed, read_params
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ..data.batches.records import Records
     from ..data.batches.texts import Texts
     from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
     from ..engine.loop.train import TrainResult
     from ..zoo.spec import ModelSpec
 
-TOKENIZER = "tokenizer.meta.json"
 DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
 
   twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
@@ -108,119 +101,69 @@ def pretrain(
       The engine's result: the trained model, its step and why the loop ended.
     """
     from ..data.batches.ends import read_ends
-    from ..data.options import DataOptions
     from ..engine.loop.lock import writing_alone
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
     from ..engine.start.preflight import on_all
     from .objective import make_objective
 
-    data = DataOptions.of(config.data)
     limit_s = section(TrainOptions, config.train, name="train").preflight_timeout
     with writing_alone(workdir, timeout_s=limit_s, say=warn):  # a second start is refused before it reads any data
-        records, tokenizer, identity = on_all(
-            "data",
-            lambda: open_data(data, workdir=workdir, start=start),
-            timeout_s=limit_s,
-            same=lambda made: json.dumps([made[1].to_meta(), made[2]]),
+        begun = on_all(
+            "data", lambda: begin(config, workdir=workdir, start=start), timeout_s=limit_s, same=Begun.to_json
         )
-        data = dataclasses.replace(data, input=data.input.as_prepared(records.options))
-        objective = make_objective(config, data=data, vocab_size=tokenizer.vocab_size)
-        origin = {"made_by": "pretrain", "seed": config.seed}
-        spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin=origin)
+        data, tokenizer = begun.data, begun.tokenizer
+        objective = make_objective(begun.config, data=data, vocab_size=tokenizer.vocab_size)
+        spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin=run_origin(begun))
         warn(objective.check_batch_size(data.feed.batch_size))
         return train(
             objective=objective,
-            batches=lambda step: stream(data, step=step, tokenizer=tokenizer, seed=config.seed, workdir=workdir),
+            batches=lambda step: stream(begun, step=step, spec=spec, workdir=workdir),
             workdir=workdir,
             config=config,
-            meta=run_meta(spec, data=data, records=records, start=start),
-            evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=records),
-            initialize=None if start is None else start.fill,
-            identity=identity,
+            meta=run_meta(begun, spec=spec),
+            evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=begun.records),
+            initialize=None if begun.start is None else begun.start.fill,
+            identity=begun.identity,
             resume_step=resume_step,
             overwrite_config=overwrite_config,
             readable=lambda: read_ends(data),
         )
 
 
-def read_params(source: Path) -> "dict[str, np.ndarray]":
-    """Read the parameters of `--init`: of a run or a bundle, or of public weights."""
-    from ..zoo.load import locate
+def run_origin(begun: Begun) -> dict[str, Any]:
+    """Return where the model of a run comes from, for its spec."""
+    made = {"made_by": "pretrain", "seed": begun.config.seed}
+    return made if begun.sources is None else made | {"sources": dict(begun.sources.origins)}
 
-    return locate(source).params()
 
-
-def run_meta(spec: "ModelSpec", *, data: "DataOptions", records: "Records", start: InitFrom | None) -> dict[str, Any]:
+def run_meta(begun: Begun, *, spec: "ModelSpec") -> dict[str, Any]:
     """Return what the checkpoints of a run say of its model and data."""
+    records, mixture = begun.records, sorted(begun.data.feed.mixture)
     return {
         "objective": "contrastive",
         "spec": spec.to_dict(),
-        "data": {"prepare": records.options, "name": records.folder.name, "mixture": sorted(data.feed.mixture)},
-    } | ({} if start is None else {"init": start.to_meta()})
+        "data": {"prepare": records.options, "name": records.folder.name, "mixture": mixture},
+    } | ({} if begun.start is None else {"init": begun.start.to_meta()})
 
 
-def open_data(
-    data: "DataOptions", *, workdir: Path, start: InitFrom | None
-) -> "tuple[Records, Tokenizer, dict[str, Any]]":
-    """Open records and tokenizer; also return the content of the places that `config.data` names, for `train`."""
-    from ..data.batches.identity import contents
-
-    records = open_records(data)
-    identity = contents(data.feed) | tokenizer_content(data.feed.tokenizer)
-    return records, find_tokenizer(data, workdir=workdir, start=start), identity
-
-
-def tokenizer_content(name: str) -> dict[str, Any]:
-    """Return the content of the tokenizer's files, if `config.data.tokenizer` names a place: None if it is not there.
-
-    A resumed run has its tokenizer in its workdir, so the files may be gone.
-    """
-    from ..data.text.tokenizer import load_tokenizer
-
-    if name == "train" or name.startswith("hf://"):
-        return {}
-    try:
-        made = load_tokenizer(name).to_meta()
-    except UserError:
-        return {"data.tokenizer": None}
-    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    return {"data.tokenizer": {"kind": "tokenizer", "sha256": digest[:12]}}
-
-
-def open_records(data: "DataOptions") -> "Records":
-    """Open the prepared folder whose `eval_split` is evaluated on: `config.data.dir`, or else the mixture's first.
-
-    Raises:
-      UserError: it cannot be opened, or has no such split.
-    """
-    from ..data.batches.records import Records
-
-    folder = data.feed.dir if data.feed.dir or not data.feed.mixture else next(iter(data.feed.mixture.values()))["dir"]
-    records = Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
-    if data.feed.eval_split and data.feed.eval_split not in records.splits:
-        hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
-        raise unknown("split of config.data.eval_split" + hint + ":", data.feed.eval_split, records.splits)
-    return records
-
-
-def stream(data: "DataOptions", *, step: int, tokenizer: "Tokenizer", seed: int, workdir: Path) -> Any:
-    """Return this process's batches from `step` on; the tokenizer to which they belong is kept in `workdir`."""
+def stream(begun: Begun, *, step: int, spec: "ModelSpec", workdir: Path) -> Any:
+    """Return this process's batches from `step` on; what the run begins with is kept in `workdir`."""
     import jax
 
     from ..data.batches.pipeline import train_batches
 
     batches = train_batches(
-        data,
-        tokenizer=tokenizer,
-        seed=seed,
+        fed(begun.data, towers=spec.towers),
+        tokenizer=begun.tokenizer,
+        seed=begun.config.seed,
         start_step=step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
     if jax.process_index() == 0:
-        keep_tokenizer(tokenizer, workdir=workdir)
-        say_truncated(batches.texts, context_length=data.input.context_length)
+        begun.keep(workdir)
+        say_truncated(batches.texts, context_length=begun.data.input.context_length)
     return batches
 
 
@@ -241,31 +184,6 @@ def say_truncated(texts: "Texts", *, context_length: int) -> None:
     )
     if note:
         print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
-
-
-def find_tokenizer(data: "DataOptions", *, workdir: Path, start: InitFrom | None = None) -> "Tokenizer":
-    """Return the run's tokenizer: the one in `workdir` if a run has begun there, else made as `config.data` says.
-
-    A run that begins with the token embeddings of a checkpoint takes the tokenizer to which they belong.
-    """
-    from ..data.batches.pipeline import make_tokenizer
-    from ..data.text.tokenizer import tokenizer_from_meta
-    from ..zoo.load import locate
-
-    kept = workdir / TOKENIZER
-    if kept.is_file() and (workdir / "config.json").is_file():  # a start that failed may have left the first alone
-        return tokenizer_from_meta(json.loads(kept.read_text(encoding="utf-8")))
-    if start is not None and start.takes("text/embedding"):
-        return tokenizer_from_meta(dict(locate(start.checkpoint).spec.tokenizer))
-    return make_tokenizer(data)
-
-
-def keep_tokenizer(tokenizer: "Tokenizer", *, workdir: Path) -> None:
-    """Keep the tokenizer in `workdir`, so that a resumed run never depends on training or finding it again."""
-    from ..engine.keeping.files import write_atomically
-
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / TOKENIZER, text=json.dumps(tokenizer.to_meta()))
 
 
 def retrieval_hook(

@@ -66,7 +66,7 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
 
     data = DataOptions.of(config.data)
     steps = section(TrainOptions, config.train, name="train").steps
-    words = vocabulary(data)
+    words = vocabulary(data, text=config.model.get("text"))
     objective = make_objective(config, data=data, vocab_size=words.size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
     mesh = section(make_mesh, config.mesh, name="mesh", devices=devices)

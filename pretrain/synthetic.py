@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from ..base.config import Config
 from ..base.errors import UserError
 from ..data.batches.synthetic import synthetic_batch
 from ..data.options import DataOptions
+from ..zoo.build import argument_of, feature_width
+from ..zoo.spec import features_of
+from .begin import fed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +29,17 @@ class Vocabulary:
     source: str
 
 
-def vocabulary(data: DataOptions) -> Vocabulary:
+def vocabulary(data: DataOptions, *, text: Mapping[str, Any] | None = None) -> Vocabulary:
     """Return the vocabulary of the tokenizer that `config.data.tokenizer` names, without asking the network.
 
     Where the tokenizer is yet to be trained, or is not on this machine, it is `config.data.vocab_size`.
+
+    Args:
+      data: `config.data`.
+      text: `config.model.text`, whose `vocab_size` holds if it has one (that of a source).
     """
+    if text and text.get("vocab_size"):
+        return Vocabulary(size=text["vocab_size"], source="config.model.text.vocab_size")
     if data.feed.tokenizer == "train":
         return Vocabulary(size=data.feed.vocab_size, source="config.data.vocab_size, the most that training makes")
     try:
@@ -56,15 +67,18 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
     Raises:
       UserError: a field of section data that is not known.
     """
-    data = DataOptions.of(config.data)
+    model = config.model.to_dict()
+    data = fed(DataOptions.of(config.data), towers=model)
+    widths = {name: feature_width(model[side]) for side, name in features_of(model).items()}
     return synthetic_batch(
         0,
         batch_size=rows,
         num_frames=data.input.num_frames,
-        image_size=config.model.video.image_size,
+        image_size=argument_of(model["video"], side="video", field="image_size") or 0,
         context_length=data.input.context_length,
-        vocab_size=vocabulary(data).size,
+        vocab_size=vocabulary(data, text=model.get("text")).size,
         seed=config.seed,
         audio_samples=data.input.audio_samples,
         captions=data.feed.captions_per_clip,
+        features={name: (rows, widths[name]) for name, rows in data.feed.features.items() if name in widths},
     )

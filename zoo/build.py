@@ -6,14 +6,15 @@ from typing import Any
 from flax import nnx
 
 from ..base.errors import UserError, unknown
-from ..base.section import section
+from ..base.section import arguments, field_of, section
 from ..models.backbone import Backbone
 from ..models.dual import DualTower
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.divided import DividedTower
-from ..models.towers.frames import FramesTower
+from ..models.towers.features import FeatureTower
+from ..models.towers.frames import IMAGE_TOWERS, FramesTower
 from ..models.towers.joint import JointTower
 from ..models.towers.lstm import RecurrentTextTower
 from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
@@ -21,7 +22,7 @@ from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.words import WordsTower
-from .spec import ModelSpec
+from .spec import FAMILIES, ModelSpec
 
 TOWERS: dict[str, dict[str, type]] = {
     "video": {
@@ -30,6 +31,7 @@ TOWERS: dict[str, dict[str, type]] = {
         "joint": JointTower,
         "divided": DividedTower,
         "videoprism": VideoPrismTower,
+        "features": FeatureTower,
     },
     "text": {"transformer": TextTower, "lstm": RecurrentTextTower, "words": WordsTower},
     "audio": {
@@ -80,11 +82,42 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
 def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any]) -> Any:
     if side not in TOWERS:
         raise unknown("tower in config.model:", side, TOWERS)
-    arguments = dict(spec.towers[side])
-    family = arguments.pop("family")
+    given = dict(spec.towers[side])
+    family = given.pop("family")
     if family not in TOWERS[side]:
         raise unknown(f"family in config.model.{side}.family:", family, TOWERS[side])
-    return section(TOWERS[side][family], arguments, name=f"model.{side}", **_input_sizes(spec, side), **layers)
+    tower, sizes = TOWERS[side][family], _input_sizes(spec, side)
+    sizes = {name: value for name, value in sizes.items() if name in arguments(tower)}
+    return section(tower, given, name=f"model.{side}", **sizes, **layers)
+
+
+def argument_of(tower: Mapping[str, Any], *, side: str, field: str) -> Any:
+    """Return an argument of a tower in `config.model`: its value there, or the default of the tower's class.
+
+    Args:
+      tower: the section, such as `config.model.video`.
+      side: "video", "text" or "audio".
+      field: the argument; of a tower that encodes frames by themselves, that of its image tower goes first.
+
+    Returns:
+      The value, None if such a tower has no such argument.
+    """
+    if "image" in tower:
+        image = dict(tower["image"])
+        named = field_of(IMAGE_TOWERS[image.pop("family", "vit")], image, field=field, absent=None)
+        if named is not None:
+            return named
+    family = tower.get("family", FAMILIES[side])
+    return field_of(TOWERS[side][family], tower, field=field, absent=None)
+
+
+def feature_width(tower: Mapping[str, Any]) -> int:
+    """Return the columns of the precomputed features that a tower of `config.model` takes."""
+    if "input_width" in tower:
+        return tower["input_width"]
+    image = dict(tower["image"])
+    family = IMAGE_TOWERS[image.pop("family", "vit")]
+    return nnx.eval_shape(lambda: family(**image, rngs=nnx.Rngs(0))).width
 
 
 def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
@@ -101,8 +134,8 @@ def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Class
     [(task, given), *more] = spec.heads.items()
     if more or task != "classify":
         raise unknown("head in spec.heads:", ", ".join(spec.heads), ["classify"])
-    arguments = {key: value for key, value in given.items() if key not in ("kind", "labels")}
+    options = {key: value for key, value in given.items() if key not in ("kind", "labels")}
     if given["kind"] not in HEADS:
         raise unknown("head in config.task.head", given["kind"], HEADS)
     sizes = {"width": towers["video"].width, "num_classes": len(given["labels"]), "rngs": rngs}
-    return Classifier(video=towers["video"], head=section(HEADS[given["kind"]], arguments, name="task", **sizes))
+    return Classifier(video=towers["video"], head=section(HEADS[given["kind"]], options, name="task", **sizes))

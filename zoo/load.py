@@ -1,7 +1,6 @@
 """From a name to a model: bundles, checkpoints and public weights give the same thing, a spec and parameters."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..engine.keeping import checkpoint
 from ..engine.keeping.transfer import fill, plan_transfer, shapes
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
-from .convert.convert import convert
+from .convert.convert import PublicModel, public_model
 from .convert.files import HUB, looks_public
 from .spec import ModelSpec
 
@@ -26,18 +25,18 @@ class Located:
       spec: what it is.
       path: the bundle, the step folder of a checkpoint, or the name of public weights.
       meta: of the checkpoint (config, step, seed, versions ...); {} of a bundle.
-      made: parameters of public weights, which are converted with the spec; None = they are on disk.
+      public: public weights, which are converted when the parameters are asked for; None = they are ours.
     """
 
     spec: ModelSpec
     path: Path
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
-    made: Mapping[str, np.ndarray] | None = None
+    public: PublicModel | None = None
 
     def params(self) -> dict[str, np.ndarray]:
         """Read the parameters, "/"-joined path -> array; of a run that averages them, the averages."""
-        if self.made is not None:
-            return dict(self.made)
+        if self.public is not None:
+            return self.public.params()
         return checkpoint.read_params(self.path) if self.meta else read_params(self.path)
 
 
@@ -54,8 +53,8 @@ def locate(path: str | Path) -> Located:
     if is_bundle(path):
         return Located(spec=read_spec(path), path=Path(path))
     if str(path).startswith(HUB) or looks_public(Path(path)):
-        made = convert(path)
-        return Located(spec=made.spec, path=Path(path), made=made.params)
+        found = public_model(path)
+        return Located(spec=found.spec, path=Path(path), public=found)
     step_folder = checkpoint.resolve(Path(path))
     meta = checkpoint.read_meta(step_folder)
     if "spec" not in meta:

@@ -16,6 +16,16 @@ LOGIT_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, 
 """Name of a loss -> where its parameters start unless `config.model` says otherwise (sigmoid: Zhai et al. 2023)."""
 
 
+def features_of(towers: Mapping[str, Any]) -> dict[str, str]:
+    """Return modality -> name of the precomputed features that its tower takes in training.
+
+    Args:
+      towers: modality -> arguments of its tower, as in a spec or in `config.model`, whose other fields are skipped.
+    """
+    named = {side: str((towers.get(side) or {}).get("features") or "") for side in FAMILIES}
+    return {side: name for side, name in named.items() if name}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """All that is needed to build a model and to make its input; the parameters are the only other half of it.
@@ -43,6 +53,11 @@ class ModelSpec:
     tokenizer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     heads: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def features(self) -> dict[str, str]:
+        """Modality -> name of the precomputed features that its tower takes in training."""
+        return features_of(self.towers)
 
     def replace(self, **fields: Any) -> "ModelSpec":
         """Return a copy with some attributes changed."""
@@ -95,6 +110,9 @@ class ModelOptions:
       initial_bias: the sigmoid loss's bias at the start; None = as the loss has it.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
       unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
+
+    With `source` (and `video.source`, `text.source`, `audio.source`) the section takes towers, and what else it leaves
+    open, from other models: `zoo.sources.find_sources` replaces these names by what they stand for.
     """
 
     embed_dim: int

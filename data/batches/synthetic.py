@@ -1,6 +1,6 @@
 """Random batches with the keys, shapes and dtypes of the real ones, for benchmarks, tests, planning. No tensorflow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,6 +18,7 @@ def synthetic_batch(
     seed: int,
     audio_samples: int = 0,
     captions: int = 1,
+    features: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Make batch number `k`, a pure function of `(seed, k)`.
 
@@ -31,24 +32,30 @@ def synthetic_batch(
       seed: any non-negative integer.
       audio_samples: samples S of sound at 16 kHz; 0 leaves out the audio keys.
       captions: candidate captions C of a row.
+      features: name of precomputed features -> rows n and columns D.
 
     Returns:
-      `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
+      `video uint8 [b,T,H,W,3]` (left out where T is 0), `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
       `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`,
-      `audio_samples int32 [b]`. With C above 1 the texts are [b,C,L] and `caption_index` is [b,C].
+      `audio_samples int32 [b]`; `features_NAME float32 [b,n,D]` and `features_NAME_mask bool [b,n]`. With C above 1
+      the texts are [b,C,L] and `caption_index` is [b,C].
     """
     rng = np.random.default_rng((seed, k))
     b = batch_size
     text, mask = _texts(rng, b * captions, length=context_length, vocab_size=vocab_size)
     several = (captions,) if captions > 1 else ()
-    batch = {
-        "video": _pixels(rng, (b, num_frames, image_size, image_size, 3)),
+    batch: dict[str, np.ndarray] = {
         "text": text.reshape(b, *several, context_length),
         "text_mask": mask.reshape(b, *several, context_length),
         "valid": np.ones(b, bool),
         "clip_index": k * b + np.arange(b, dtype=np.int64),
         "caption_index": np.tile(np.arange(captions, dtype=np.int32), (b, 1)).reshape(b, *several),
     }
+    if num_frames:
+        batch["video"] = _pixels(rng, (b, num_frames, image_size, image_size, 3))
+    for name, shape in (features or {}).items():
+        batch[f"features_{name}"] = rng.standard_normal((b, *shape), np.float32)
+        batch[f"features_{name}_mask"] = np.ones((b, shape[0]), bool)
     if audio_samples:
         batch["audio"] = rng.integers(-(2**15), 2**15, size=(b, audio_samples), dtype=np.int16)
         batch["audio_mask"] = np.ones(b, bool)

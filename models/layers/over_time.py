@@ -6,11 +6,9 @@ with a residual, CLIP4Clip (Luo et al. 2021); the factor, ReZero (Bachlechner et
 2021).
 """
 
-from typing import Any, cast
-
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .blocks import Blocks
 from .dense import along
@@ -19,8 +17,10 @@ from .names import named
 from .options import BlockOptions
 from .pooling import AttentionPool
 from .positions import position_embedding, resize_positions
+from .recurrent import RecurrentStack
 
 Frames = Float[Array, "B T D"]
+FrameMask = Bool[Array, "B T"]
 
 
 class OverTimeTransformer(nnx.Module):
@@ -32,30 +32,26 @@ class OverTimeTransformer(nnx.Module):
         self.blocks = Blocks(options, depth=depth, rngs=rngs)
         self.gate = _gate(options.width)
 
-    def __call__(self, x: Frames, *, keys: RowKeys | None = None) -> Frames:
-        """Let frames see each other."""
-        old, new = self.time_position.shape[0], x.shape[1]
-        positions = resize_positions(self.time_position[...], old=(old,), new=(new,))
-        y = named((x + positions[None]).astype(self.blocks.options.dtype), "activation/video/tokens")
-        return x + along(self.gate[...], x) * self.blocks(y, keys=keys).astype(jnp.float32)
+    def __call__(self, x: Frames, *, mask: FrameMask | None = None, keys: RowKeys | None = None) -> Frames:
+        """Let frames see each other; those where `mask` is False are not seen."""
+        y = named(_placed(x, self.time_position).astype(self.blocks.options.dtype), "activation/video/tokens")
+        return x + along(self.gate[...], x) * self.blocks(y, mask=mask, keys=keys).astype(jnp.float32)
 
 
 class OverTimeRecurrent(nnx.Module):
     """A recurrent layer over frames, added to them: LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014)."""
 
-    def __init__(self, options: BlockOptions, *, cell: type[Any], depth: int, rngs: nnx.Rngs):
+    def __init__(self, options: BlockOptions, *, cell: str, depth: int, rngs: nnx.Rngs):
         """Build `depth` layers of that cell."""
-        width = options.width
-        self.layers = nnx.List([nnx.RNN(cell(width, width, rngs=rngs)) for _ in range(depth)])
+        width, one_way = options.width, {"bidirectional": False, "field": "config.model.video.over_time"}
+        self.layers = RecurrentStack(width, width, cell=cell, depth=depth, **one_way, rngs=rngs)
         self.gate = _gate(width)
 
-    def __call__(self, x: Frames, *, keys: RowKeys | None = None) -> Frames:
+    def __call__(self, x: Frames, *, mask: FrameMask | None = None, keys: RowKeys | None = None) -> Frames:
         """Let frames see those before them; nothing is random."""
         del keys
-        y: Array = x
-        for layer in self.layers:
-            y = cast(Array, layer(y))
-        return x + along(self.gate[...], x) * y
+        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        return x + along(self.gate[...], x) * self.layers(x, mask=mask)
 
 
 class OverTimePool(nnx.Module):
@@ -67,31 +63,35 @@ class OverTimePool(nnx.Module):
         self.pool = AttentionPool(options, norm_tokens=True, rngs=rngs)
         self.gate = _gate(options.width)
 
-    def __call__(self, x: Frames, *, keys: RowKeys | None = None) -> Frames:
+    def __call__(self, x: Frames, *, mask: FrameMask | None = None, keys: RowKeys | None = None) -> Frames:
         """Add what the query finds; nothing is random."""
         del keys
-        positions = resize_positions(self.time_position[...], old=(self.time_position.shape[0],), new=(x.shape[1],))
-        pooled = self.pool(x + positions[None])  # [B,1,D]
+        pooled = self.pool(_placed(x, self.time_position), mask=mask)  # [B,1,D]
         return x + along(self.gate[...], x) * pooled.astype(jnp.float32)
 
+
+OverTime = OverTimeTransformer | OverTimeRecurrent | OverTimePool
 
 OVER_TIME = ("mean", "transformer", "attention", "lstm", "gru")
 """Names of what may follow the frames; "mean" adds nothing."""
 
 
-def make_over_time(
-    name: str, *, options: BlockOptions, depth: int, num_frames: int, rngs: nnx.Rngs
-) -> OverTimeTransformer | OverTimeRecurrent | OverTimePool | None:
+def make_over_time(name: str, *, options: BlockOptions, depth: int, num_frames: int, rngs: nnx.Rngs) -> OverTime | None:
     """Build the layers of that name, one of `OVER_TIME`; None for "mean"."""
     if name == "transformer":
         return OverTimeTransformer(options, depth=depth, num_frames=num_frames, rngs=rngs)
     if name == "attention":
         return OverTimePool(options, num_frames=num_frames, rngs=rngs)
     if name in ("lstm", "gru"):
-        cell = nnx.OptimizedLSTMCell if name == "lstm" else nnx.GRUCell
-        return OverTimeRecurrent(options, cell=cell, depth=depth, rngs=rngs)
+        return OverTimeRecurrent(options, cell=name, depth=depth, rngs=rngs)
     assert name == "mean", name
     return None
+
+
+def _placed(x: Frames, position: nnx.Param) -> Frames:
+    """Add positions, interpolated to the number of frames."""
+    old, new = position.shape[0], x.shape[1]
+    return x + resize_positions(position[...], old=(old,), new=(new,))[None]
 
 
 def _gate(width: int) -> nnx.Param:

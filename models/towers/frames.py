@@ -13,7 +13,8 @@ from ...base.section import section
 from ..layers.draws import RowKeys, fold, fold_each
 from ..layers.norm import unit_rows
 from ..layers.options import block_options
-from ..layers.over_time import OVER_TIME, make_over_time
+from ..layers.over_time import OVER_TIME, FrameMask, make_over_time
+from ..layers.pooling import masked_mean
 from ..shapes import FrameFeatures, Video
 from .vit import ImageTower
 
@@ -27,6 +28,7 @@ class FramesTower(nnx.Module):
 
     With `over_time="mean"` an embedding is the mean over frames of the image tower's. The other forms begin as that
     mean, exactly: see `layers.over_time`. A picture is a clip of one frame, and clips may have any number of frames.
+    Vectors of the image tower that were computed before may stand in the place of frames.
 
     Args:
       image: arguments of the image tower, with `family` if it is not "vit", see `IMAGE_TOWERS`.
@@ -34,6 +36,8 @@ class FramesTower(nnx.Module):
       over_time: "mean", "transformer", "attention", "lstm" or "gru".
       depth: layers over time.
       heads: attention heads of the layers over time.
+      features: name of such vectors in the records (`twinreel features`), from which training takes them (where the
+        image tower is frozen, it need not run); "" = it takes frames. Evaluation and encoding take frames.
       unit_frames: divide the embedding of each frame by its length before the mean (PE-core's `normalize`).
       dropout: rate on the residual branches of the transformer over time.
       block: further fields of `layers.options.BlockOptions` for the transformer over time.
@@ -55,6 +59,7 @@ class FramesTower(nnx.Module):
         over_time: str = "mean",
         depth: int = 4,
         heads: int = 8,
+        features: str = "",
         unit_frames: bool = False,
         dropout: float = 0.0,
         block: Mapping[str, Any] | None = None,
@@ -73,6 +78,7 @@ class FramesTower(nnx.Module):
         given = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "remat": remat, "unroll": unroll, "rngs": rngs}
         self.image = section(IMAGE_TOWERS[family], arguments, name="model.video.image", **given)
         self.width, self.dtype, self.unit_frames = self.image.width, self.image.dtype, unit_frames
+        self.stream = features
         attends = over_time in ("transformer", "attention")
         own = {"width": self.width, "heads": heads if attends else 1, "dropout": dropout}
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
@@ -96,22 +102,43 @@ class FramesTower(nnx.Module):
         kept = None if x.kept is None else rearrange(x.kept, "(b t) n -> b t n", t=times)
         return rearrange(x.patches, "(b t) n d -> b t n d", t=times), kept
 
-    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
+    def features(
+        self,
+        video: Video | FrameFeatures,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> FrameFeatures:
         """Return one vector per frame, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
-        times = video.shape[1]
-        x = self.image(_frames(video), keys=fold_each(keys, times), drop_patches=drop_patches)
-        x = rearrange(unit_rows(x) if self.unit_frames else x, "(b t) d -> b t d", t=times)
-        return x if self.time is None else self.time(x, keys=fold(keys, _TIME))
+        if video.ndim == 3:
+            x = video.astype(jnp.float32)
+        else:
+            x = self.image(_frames(video), keys=fold_each(keys, video.shape[1]), drop_patches=drop_patches)
+            x = rearrange(x, "(b t) d -> b t d", t=video.shape[1])
+        if mask is not None:
+            x = jnp.where(mask[..., None], x, jnp.float32(0))
+        x = unit_rows(x) if self.unit_frames else x
+        return x if self.time is None else self.time(x, mask=mask, keys=fold(keys, _TIME))
 
-    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
-        """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`; the mean over time of `features`, float32.
+    def __call__(
+        self,
+        video: Video | FrameFeatures,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> Float[Array, "B D"]:
+        """Encode clips; the mean over time of `features`, float32.
 
         Args:
-          video: clips of any number of frames.
+          video: clips of any number of frames, uint8 RGB 0..255 `[B,T,H,W,3]`; or vectors of the image tower
+            `[B,T,D]`.
+          mask: bool `[B,T]`, True where a frame is real; None = all are.
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
         """
-        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
+        return masked_mean(self.features(video, mask=mask, keys=keys, drop_patches=drop_patches), mask=mask)
 
 
 def _frames(video: Video) -> Any:

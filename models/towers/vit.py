@@ -21,7 +21,7 @@ from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool
 from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, rotary_angles
 
-IMAGE_POOLS = ("cls", "mean", "attention")
+IMAGE_POOLS = ("cls", "mean", "cls_mean", "attention")
 """How the tokens of a picture become one."""
 POSITIONS = ("learned", "none")
 
@@ -66,8 +66,8 @@ class ImageTower(nnx.Module):
       position_antialias: that interpolation has an antialiasing filter where it shrinks.
       rotary_start: row and column of the first patch for rotary positions along both axes, which `block` turns on
         (`{"rotary": "interleaved"}`); leading tokens stand at 0. PE-core counts from 1.
-      pool: "cls", the class token; "mean" of the patches; "attention", a learned query with an MLP (SigLIP's MAP head,
-        Zhai et al. 2022).
+      pool: "cls", the class token; "mean" of the patches; "cls_mean", the class token beside that mean, 2 D (DINOv2's
+        probes, Oquab et al. 2024); "attention", a learned query with an MLP (SigLIP's MAP head, Zhai et al. 2022).
       pool_heads: attention heads of that query; None = `heads`.
       pool_mlp_ratio: hidden width of its MLP / D; None = as in the blocks.
       projection: width E of a linear map after the pool; None = there is none.
@@ -140,6 +140,7 @@ class ImageTower(nnx.Module):
             if pool == "attention"
             else None
         )
+        width *= 2 if pool == "cls_mean" else 1
         self.projection = (
             linear(width, projection, dtype=jnp.float32, bias=projection_bias, rngs=rngs) if projection else None
         )
@@ -181,13 +182,12 @@ class ImageTower(nnx.Module):
 
     def pooled(self, tokens: ImageTokens) -> Float[Array, "B D"]:
         """Return the vector of each picture from its tokens, float32."""
-        if self.pool == "cls":
-            x = tokens.leading[:, 0]
-        elif self.pooler is None:
-            x = jnp.mean(tokens.patches.astype(jnp.float32), axis=1)
+        first = [tokens.leading[:, 0].astype(jnp.float32)] if self.pool in ("cls", "cls_mean") else []
+        mean = [jnp.mean(tokens.patches.astype(jnp.float32), axis=1)] if self.pool in ("mean", "cls_mean") else []
+        if self.pooler is None:
+            x = jnp.concatenate([*first, *mean], axis=-1)
         else:
-            x = self.pooler(jnp.concatenate([tokens.leading, tokens.patches], axis=1))[:, 0]
-        x = x.astype(jnp.float32)
+            x = self.pooler(jnp.concatenate([tokens.leading, tokens.patches], axis=1))[:, 0].astype(jnp.float32)
         return x if self.projection is None else self.projection(x)
 
     def __call__(
@@ -248,8 +248,8 @@ def _check(*, image_size: int, patch: int, pool: str, class_token: bool, patch_d
         raise UserError(f"config.model.video.image_size={image_size} must be a multiple of patch={patch}")
     if pool not in IMAGE_POOLS:
         raise unknown("config.model.video.pool", pool, IMAGE_POOLS)
-    if pool == "cls" and not class_token:
-        raise UserError("config.model.video.pool='cls' needs class_token=True")
+    if pool in ("cls", "cls_mean") and not class_token:
+        raise UserError(f"config.model.video.pool={pool!r} needs class_token=True")
     if not 0 <= patch_dropout < 1:
         raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
 

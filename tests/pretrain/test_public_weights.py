@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from public_models import outputs, source, unit
+from public_models import GOLDEN, outputs, source, unit
 
 import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.init_from import InitFrom
-from twinreel.pretrain.pretrain import pretrain, read_params
+from twinreel.pretrain.begin import read_params
+from twinreel.pretrain.pretrain import pretrain
 from twinreel.zoo.load import locate
 
 
@@ -52,3 +53,50 @@ def test_a_config_that_does_not_fit_the_weights(clip, tiny_data, tmp_path):
     start = InitFrom(checkpoint=clip, read=read_params)
     with pytest.raises(UserError, match=r"(?s)do not fit the new model.*video/image/class_token.*1 x 24.*1 x 32"):
         pretrain(config, workdir=tmp_path / "run", start=start)
+
+
+def mixed(tmp_path, tiny_data, **optimizer):
+    """A config whose video tower is DINOv2's and whose text tower is CLIP's, and the folders of both."""
+    sources = {name: source(name, tmp_path / name.split("/")[0]) for name in ("dinov2", "clip/quick")}
+    config = load_config("demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "train.steps=1"])
+    with config.unlocked():
+        config.data = {"dir": str(tiny_data), "batch_size": 8, "num_frames": 2, "eval_split": "", "tokenizer": "train"}
+        config.model = {"embed_dim": 12, "video": {"source": str(sources["dinov2"])}}
+        config.model.text = {"source": str(sources["clip/quick"])}
+        config.optimizer = {"name": "adamw", "lr": 1e-3, "warmup_steps": 0, "weight_decay": 0.0, **optimizer}
+        config.train = {"steps": 1, "checkpoint_every": 1}
+    return config, sources
+
+
+def test_locked_image_tuning_from_two_sources(tiny_data, tmp_path, capsys):
+    config, sources = mixed(tmp_path, tiny_data, frozen=("^video/",))
+    pretrain(config, workdir=tmp_path / "run")
+    table = capsys.readouterr().err
+    assert "video_projection" in table and "new" in table and "text_projection" in table
+    ours, image, text = (locate(path) for path in (tmp_path / "run", sources["dinov2"], sources["clip/quick"]))
+    after, params = ours.params(), image.params()
+    for path in params:  # locked
+        np.testing.assert_array_equal(after[path], params[path], err_msg=path)
+    moved = np.abs(after["text_projection/kernel"] - text.params()["text_projection/kernel"])
+    assert 0 < moved.max() < 2e-3  # it began as the source's
+    assert ours.spec.tokenizer == text.spec.tokenizer
+    assert (ours.spec.input.pixel_mean, ours.spec.input.context_length) == (image.spec.input.pixel_mean, 16)
+    assert ours.spec.origin["sources"]["video"]["licence"] == image.spec.origin["licence"]
+    for folder in sources.values():  # a run that has begun needs them no more
+        folder.rename(folder.with_name("moved-" + folder.name))
+    config.train.steps = 2
+    assert pretrain(config, workdir=tmp_path / "run").step == 2
+    new = tmp_path / "new"
+    with pytest.raises(UserError, match="dinov2"):
+        pretrain(config, workdir=new)
+
+
+def test_a_text_tower_without_tokenizer_files(tiny_data, tmp_path):
+    config, sources = mixed(tmp_path, tiny_data)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (sources["clip/quick"] / name).unlink()
+    with pytest.raises(UserError, match=r"has a text tower but no tokenizer; set config\.data\.tokenizer to the files"):
+        pretrain(config, workdir=tmp_path / "run")
+    config.data.tokenizer = str(GOLDEN.parent / "tokenizers" / "clip_fast")
+    with pytest.raises(UserError, match=r"clip_fast' has \d+ ids, but the text tower of .* has embeddings for 520"):
+        pretrain(config, workdir=tmp_path / "run")

@@ -9,7 +9,8 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.identity import content_of, contents
 from twinreel.data.options import DataOptions
-from twinreel.pretrain.pretrain import main, pretrain, tokenizer_content
+from twinreel.pretrain.begin import tokenizer_content
+from twinreel.pretrain.pretrain import main, pretrain
 
 
 def command(overrides, *extra, workdir):

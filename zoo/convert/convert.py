@@ -1,7 +1,7 @@
 """From the files of a public model to a spec and parameters of ours."""
 
 import dataclasses
-import hashlib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from . import (
     vivit,
     word_vectors,
 )
-from .family import Family
+from .family import Conversion, Family
 from .files import SourceFiles, find
 from .rules import check_shapes, to_params
 
@@ -80,6 +80,46 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublicModel:
+    """A public model whose family and config are known; its tensors are not read yet.
+
+    Attributes:
+      files: where it lies.
+      family: what it is.
+      conversion: how it becomes one of ours.
+    """
+
+    files: SourceFiles
+    family: Family
+    conversion: Conversion
+
+    @functools.cached_property
+    def spec(self) -> ModelSpec:
+        """What it is as one of ours."""
+        origin = {
+            "made_by": "convert",
+            "family": self.family.name,
+            "source": self.files.name,
+            "revision": self.files.revision,
+            "licence": self.family.licence,
+            "sha256": self.files.tensors.sha256,
+        }
+        return self.conversion.spec.replace(origin=origin)
+
+    def params(self, *, progress: bool = False) -> dict[str, np.ndarray]:
+        """Convert the tensors; returns "/"-joined path -> array.
+
+        Raises:
+          UserError: tensors that are missing, unexpected or of another shape than the config says.
+        """
+        made, name = self.conversion, self.files.name
+        shown = track(made.rules, "convert", console=Console(stderr=True), disable=not progress, transient=True)
+        params = to_params(self.files.tensors, rules=made.rules, ignored=made.ignored, name=name, order=shown)
+        check_shapes(params, target=shapes(nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))), name=name)
+        return params
+
+
 def convert(
     source: str | Path,
     *,
@@ -88,37 +128,39 @@ def convert(
     options: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> Converted:
-    """Read a public model.
+    """Read a public model whole; for the arguments see `public_model`.
+
+    Args:
+      progress: draw a progress bar on standard error.
+
+    Raises:
+      UserError: as `public_model`, or weights that contradict the config.
+    """
+    found = public_model(source, family=family, revision=revision, options=options)
+    spec, params, notes = found.spec, found.params(progress=progress), list(found.conversion.notes)
+    if "text" in spec.towers and not spec.tokenizer:
+        notes.append(_NO_TOKENIZER)
+    return Converted(spec=spec, params=params, family=found.family.name, notes=tuple(notes))
+
+
+def public_model(
+    source: str | Path, *, family: str = "", revision: str = "", options: Mapping[str, str] | None = None
+) -> PublicModel:
+    """Find a public model, recognise its family and read its config.
 
     Args:
       source: a local folder, or `hf:ORGANISATION/NAME[@REVISION]`.
       family: one of `FAMILIES`; "" = recognised by its files.
       revision: of the Hub.
       options: choices of the family, such as `{"text_positions": "stored"}` of VideoPrism; see `Family.options`.
-      progress: draw a progress bar on standard error.
 
     Raises:
-      UserError: no such source, a family that is unknown or does not fit, an option that the family does not have, or
-        weights that contradict the config.
+      UserError: no such source, a family that is unknown or does not fit, or an option that the family does not have.
     """
     files = find(source, revision=revision)
     chosen = recognised(files, family=family)
     made = chosen.conversion(files, **chosen.choices(options or {}))
-    notes = list(made.notes)
-    if "text" in made.spec.towers and not made.spec.tokenizer:
-        notes.append(_NO_TOKENIZER)
-    shown = track(made.rules, "convert", console=Console(stderr=True), disable=not progress, transient=True)
-    params = to_params(files.tensors, rules=made.rules, ignored=made.ignored, name=files.name, order=shown)
-    check_shapes(params, target=shapes(nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))), name=files.name)
-    origin = {
-        "made_by": "convert",
-        "family": chosen.name,
-        "source": files.name,
-        "revision": files.revision,
-        "licence": chosen.licence,
-        "sha256": _digest(params),
-    }
-    return Converted(spec=made.spec.replace(origin=origin), params=params, family=chosen.name, notes=tuple(notes))
+    return PublicModel(files=files, family=chosen, conversion=made)
 
 
 def recognised(files: SourceFiles, *, family: str = "") -> Family:
@@ -135,12 +177,3 @@ def recognised(files: SourceFiles, *, family: str = "") -> Family:
     kind = files.config.get("model_type") or files.config.get("architecture") or "no model_type in its config.json"
     wanted = f"is not of the family {family!r}" if family else "is of no family that twinreel reads"
     raise UserError(f"{files.name} {wanted} ({kind}); `twinreel convert --list` shows them all")
-
-
-def _digest(params: dict[str, np.ndarray]) -> str:
-    """Return the SHA-256 (hex) of all parameters in the order of their paths."""
-    digest = hashlib.sha256()
-    for path in sorted(params):
-        digest.update(path.encode())
-        digest.update(np.ascontiguousarray(params[path]).tobytes())
-    return digest.hexdigest()

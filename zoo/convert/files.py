@@ -5,6 +5,7 @@ Tensors are read one by one when they are asked for, from safetensors (whole or 
 
 import dataclasses
 import functools
+import hashlib
 import json
 import zipfile
 import zlib
@@ -36,7 +37,7 @@ class SourceFiles:
     Attributes:
       name: what the user called it.
       folder: where its files are.
-      revision: of the Hub, "" for a local folder.
+      revision: the commit on the Hub, "" for a local folder.
     """
 
     name: str
@@ -160,6 +161,17 @@ class Tensors(Mapping[str, np.ndarray]):
         path = self._where["vectors"]
         return _vectors(path, path.stat().st_mtime_ns)[0]
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the file, as the Hub shows it; of several files, of one line `HASH  NAME` for each."""
+        lines = []
+        for path in sorted(set(self._where.values())):
+            with path.open("rb") as file:
+                lines.append((hashlib.file_digest(file, "sha256").hexdigest(), path.name))
+        if len(lines) == 1:
+            return lines[0][0]
+        return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in lines).encode()).hexdigest()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
 
@@ -275,4 +287,4 @@ def _fetch(source: str, *, revision: str) -> SourceFiles:
             f"{source!r} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}); download its files "
             "where there is a network and give their folder"
         ) from error
-    return SourceFiles(name=source, folder=Path(folder), revision=wanted or "main")
+    return SourceFiles(name=source, folder=Path(folder), revision=Path(folder).name)

@@ -85,7 +85,7 @@ def test_names_of_the_hub(monkeypatch, tmp_path):
 
 
 def test_the_hub_is_asked_for_a_revision_and_safe_files(monkeypatch, tmp_path):
-    asked = {}
+    asked, snapshot = {}, tmp_path / "snapshots" / "0123abc"
 
     class Hub:
         @staticmethod
@@ -93,11 +93,11 @@ def test_the_hub_is_asked_for_a_revision_and_safe_files(monkeypatch, tmp_path):
             asked.update(repository=repository, **options)
             if repository == "a/offline":
                 raise OSError("no network")
-            return str(tmp_path)
+            return str(snapshot)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
     found = find("hf:a/b@refs/pr/4")
-    assert (found.folder, found.revision) == (tmp_path, "refs/pr/4")
+    assert (found.folder, found.revision) == (snapshot, "0123abc")  # the commit, not the name of a branch that moves
     assert asked["repository"] == "a/b" and asked["revision"] == "refs/pr/4"
     assert not {"*.bin", "*.pt", "*.pth"} & set(asked["allow_patterns"]) and "*.safetensors" in asked["allow_patterns"]
     with pytest.raises(UserError, match=r"cannot be fetched.*no network.*give their folder"):

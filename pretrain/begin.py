@@ -1,0 +1,234 @@
+"""What a run of `pretrain` begins with: records, tokenizer, the model section, and the parameters of other models.
+
+A run that has begun keeps in its workdir what it needs of places that may change or vanish: the tokenizer, and what
+the sources of `config.model.source` say.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.config import Config
+from ..base.errors import UserError, unknown
+from ..engine.keeping.init_from import InitFrom
+from ..zoo.spec import features_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.batches.records import Records
+    from ..data.options import DataOptions
+    from ..data.text.tokenizer import Tokenizer
+    from ..zoo.sources import Sources
+
+TOKENIZER = "tokenizer.meta.json"
+SOURCES = "sources.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a run begins with.
+
+    Attributes:
+      config: the experiment, with what its sources say in its sections model and data.
+      data: its section data, with the options of the records.
+      records: of the data set that is evaluated on.
+      tokenizer: of the run.
+      identity: content of the places that `config.data` names, for `engine.loop.train`.
+      start: the parameters of a new run; None = all are new.
+      sources: of the towers, if any.
+    """
+
+    config: Config
+    data: "DataOptions"
+    records: "Records"
+    tokenizer: "Tokenizer"
+    identity: dict[str, Any]
+    start: InitFrom | None
+    sources: "Sources | None"
+
+    def keep(self, workdir: Path) -> None:
+        """Keep in `workdir` what a resumed run would otherwise have to find or train again."""
+        from ..engine.keeping.files import write_atomically
+
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(workdir / TOKENIZER, text=json.dumps(self.tokenizer.to_meta()))
+        if self.sources is not None:
+            write_atomically(workdir / SOURCES, text=json.dumps(self.sources.to_dict()))
+
+    def to_json(self) -> str:
+        """Return what must be the same on all processes of the run."""
+        model = None if self.sources is None else self.sources.to_dict()
+        return json.dumps([self.tokenizer.to_meta(), self.identity, model], sort_keys=True)
+
+
+def begin(config: Config, *, workdir: Path, start: InitFrom | None) -> Begun:
+    """Open the data, and find tokenizer and sources: those in `workdir` if a run has begun there.
+
+    Args:
+      config: the experiment.
+      workdir: folder of the run.
+      start: `--init`, whose parameters stand above those of the sources; None = begin with those of the sources.
+
+    Raises:
+      UserError: data, a tokenizer or a source that cannot be read, or that do not fit each other.
+    """
+    from ..data.batches.identity import contents
+    from ..data.options import DataOptions
+
+    whole, sources = with_sources(config, workdir=workdir)
+    data = DataOptions.of(whole.data)
+    records = open_records(data)
+    tokenizer = find_tokenizer(data, workdir=workdir, start=start, sources=sources)
+    if sources is not None and start is None:
+        start = InitFrom(
+            checkpoint=Path(sources.name), read=lambda _: sources.params(), flag="config.model.source", parts_flag=""
+        )
+    return Begun(
+        config=whole,
+        data=dataclasses.replace(data, input=data.input.as_prepared(records.options)),
+        records=records,
+        tokenizer=tokenizer,
+        identity=contents(data.feed) | tokenizer_content(data.feed.tokenizer),
+        start=start,
+        sources=sources,
+    )
+
+
+def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Config, Sources | None]":
+    """Return the config with what the sources of its model say, and the sources; None = the model names none.
+
+    Args:
+      config: the experiment.
+      workdir: of a run; one that has begun knows its sources, which may be gone.
+
+    Raises:
+      UserError: see `zoo.sources.find_sources`.
+    """
+    towers = [tower for tower in config.model.to_dict().values() if isinstance(tower, Mapping)]
+    if not any(section.get("source") for section in (config.model, *towers)):
+        return config, None
+    from ..zoo.sources import Sources, find_sources
+
+    kept = None if workdir is None or not has_begun(workdir) else workdir / SOURCES
+    if kept is not None and kept.is_file():
+        found = Sources(**json.loads(kept.read_text(encoding="utf-8")))
+    else:
+        found = find_sources(config.model.to_dict(), data=config.data.to_dict())
+    if found is None:
+        return config, None
+    whole = config.copy_and_resolve_references()
+    with whole.unlocked():
+        whole.model = dict(found.model)
+        for name, value in found.input.items():
+            whole.data[name] = value
+    whole.lock()
+    return whole, found
+
+
+def fed(data: "DataOptions", *, towers: Mapping[str, Any]) -> "DataOptions":
+    """Return what training batches hold: features that towers take, and frames unless the video tower takes those.
+
+    Args:
+      data: `config.data`.
+      towers: of a spec, or `config.model`.
+    """
+    named = features_of(towers)
+    if not named:
+        return data
+    rows = dict.fromkeys(named.values(), data.input.num_frames)
+    frames = {"num_frames": 0} if "video" in named else {}
+    return data.replace(**frames, features=rows | dict(data.feed.features))
+
+
+def has_begun(workdir: Path) -> bool:
+    """Tell whether a run has begun there; a start that failed may have left other files alone."""
+    return (workdir / "config.json").is_file()
+
+
+def open_records(data: "DataOptions") -> "Records":
+    """Open the prepared folder whose `eval_split` is evaluated on: `config.data.dir`, or else the mixture's first.
+
+    Raises:
+      UserError: it cannot be opened, or has no such split.
+    """
+    from ..data.batches.records import Records
+
+    folder = data.feed.dir if data.feed.dir or not data.feed.mixture else next(iter(data.feed.mixture.values()))["dir"]
+    records = Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
+    if data.feed.eval_split and data.feed.eval_split not in records.splits:
+        hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
+        raise unknown("split of config.data.eval_split" + hint + ":", data.feed.eval_split, records.splits)
+    return records
+
+
+def tokenizer_content(name: str) -> dict[str, Any]:
+    """Return the content of the tokenizer's files, if `config.data.tokenizer` names a place: None if it is not there.
+
+    A resumed run has its tokenizer in its workdir, so the files may be gone.
+    """
+    from ..data.text.tokenizer import load_tokenizer
+
+    if name == "train" or name.startswith("hf://"):
+        return {}
+    try:
+        made = load_tokenizer(name).to_meta()
+    except UserError:
+        return {"data.tokenizer": None}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    return {"data.tokenizer": {"kind": "tokenizer", "sha256": digest[:12]}}
+
+
+def find_tokenizer(
+    data: "DataOptions", *, workdir: Path, start: InitFrom | None = None, sources: "Sources | None" = None
+) -> "Tokenizer":
+    """Return the run's tokenizer: the one in `workdir` if a run has begun there, else made as `config.data` says.
+
+    A run that begins with the token embeddings of another model takes the tokenizer to which they belong.
+
+    Raises:
+      UserError: the model with the token embeddings has no tokenizer and `config.data.tokenizer` names none, or that
+        has ids beyond the embeddings.
+    """
+    from ..data.batches.pipeline import make_tokenizer
+    from ..data.text.tokenizer import tokenizer_from_meta
+    from ..zoo.load import locate
+
+    kept = workdir / TOKENIZER
+    if kept.is_file() and has_begun(workdir):
+        return tokenizer_from_meta(json.loads(kept.read_text(encoding="utf-8")))
+    if start is not None and start.takes("text/embedding"):
+        return tokenizer_from_meta(dict(locate(start.checkpoint).spec.tokenizer))
+    if sources is not None and "text" in sources.origins:
+        given = sources.tokenizer
+        return tokenizer_from_meta(dict(given)) if given else _tokenizer_for(sources, data=data)
+    return make_tokenizer(data)
+
+
+def _tokenizer_for(sources: "Sources", *, data: "DataOptions") -> "Tokenizer":
+    """Return the tokenizer that the config names for a text tower whose source has none."""
+    from ..data.text.tokenizer import load_tokenizer
+
+    name, most = sources.origins["text"]["name"], sources.model["text"]["vocab_size"]
+    if data.feed.tokenizer == "train":
+        raise UserError(
+            f"{name} has a text tower but no tokenizer; set config.data.tokenizer to the files with which it was "
+            "trained (a SentencePiece .model, a folder of Hugging Face tokenizer files, or hf://ORGANISATION/NAME)"
+        )
+    found = load_tokenizer(data.feed.tokenizer)
+    if found.vocab_size > most:
+        raise UserError(
+            f"config.data.tokenizer={data.feed.tokenizer!r} has {found.vocab_size} ids, but the text tower of {name} "
+            f"has embeddings for {most}; name the tokenizer that belongs to it"
+        )
+    return found
+
+
+def read_params(source: Path) -> "Mapping[str, np.ndarray]":
+    """Read the parameters of `--init`: of a run or a bundle, or of public weights."""
+    from ..zoo.load import locate
+
+    return locate(source).params()

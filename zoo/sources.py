@@ -1,0 +1,187 @@
+"""New models of which towers come from others: `config.model.source`, for all towers or for each one of its own.
+
+A video tower of one model beside the text tower of another is how LiT (Zhai et al. 2022) and video models on top of
+CLIP (Luo et al. 2021, CLIP4Clip) begin. The config names the sources and what is to be different; sizes, pixels,
+tokenizer and parameters come from them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import UserError
+from .load import Located, locate
+from .spec import FAMILIES, ModelSpec
+
+SOURCE = "source"
+"""Field of `config.model` and of its towers: a run, a checkpoint, a bundle or public weights; "" = a new tower."""
+INPUTS = {
+    "video": ("num_frames", "eval_sampling", "eval_video", "pixel_mean", "pixel_std"),
+    "text": ("text", "context_length"),
+    "audio": ("audio_seconds",),
+}
+"""Modality -> fields of the input that belong to its tower."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What the sources of a model section say; JSON-able but for `towers`.
+
+    Attributes:
+      model: `config.model` as `ModelOptions` takes it, without the names of sources.
+      input: fields of `config.data` that the config leaves open.
+      tokenizer: the meta of the text tower's tokenizer; {} if the text tower is new, or its source has none.
+      origins: modality -> where its tower comes from (`ModelSpec.origin` of the source, and its name).
+      towers: modality -> the source, to read parameters from; {} of a run that has begun.
+    """
+
+    model: Mapping[str, Any]
+    input: Mapping[str, Any]
+    tokenizer: Mapping[str, Any]
+    origins: Mapping[str, Mapping[str, Any]]
+    towers: Mapping[str, Located] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The sources in words."""
+        named = {origin["name"]: None for origin in self.origins.values()}
+        return " and ".join(named)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: all but the places of parameters."""
+        return {name: getattr(self, name) for name in ("model", "input", "tokenizer", "origins")}
+
+    def params(self) -> dict[str, np.ndarray]:
+        """Read the parameters that the new model takes over, "/"-joined path -> array.
+
+        A projection comes along where the joint space has the width of its source's; temperature and bias where all
+        towers have one source.
+        """
+        read = {str(one.path): one.params() for one in self.towers.values()}
+        kinds = self.model.get("projections", {})
+        found: dict[str, np.ndarray] = {}
+        for side, one in self.towers.items():
+            params, prefixes = read[str(one.path)], [f"{side}/"]
+            if _same_projection(one.spec, side, kind=kinds.get(side, "linear"), embed_dim=self.model["embed_dim"]):
+                prefixes.append(f"{side}_projection/")
+            found |= {path: value for path, value in params.items() if path.startswith(tuple(prefixes))}
+        if len(read) == 1 and set(self.towers) >= {"video", "text"}:
+            [params] = read.values()
+            found |= {path: params[path] for path in ("log_scale", "bias") if path in params}
+        return found
+
+
+def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Sources | None:
+    """Look up the sources that `config.model` names.
+
+    Args:
+      model: `config.model`. `source` stands in the section, for all towers that the source has, or in the section of
+        a tower; "" there = a new tower. Other fields of a tower change what the source says of it.
+      data: `config.data`, flat; fields of the input that it sets hold.
+
+    Returns:
+      None if there is no source.
+
+    Raises:
+      UserError: a source that cannot be read or lacks the tower, a tower of another family, or no width of the joint
+        space.
+    """
+    towers = _located(model)
+    if not towers:
+        return None
+    made = {key: value for key, value in model.items() if key not in (SOURCE, *FAMILIES)}
+    made["embed_dim"] = _embed_dim(made, towers=towers)
+    projections = dict(made.get("projections") or {})
+    for side in FAMILIES:
+        own = {key: value for key, value in (model.get(side) or {}).items() if key != SOURCE}
+        if side in towers:
+            spec = towers[side].spec
+            made[side] = _tower(spec, side, changes=own, data=data)
+            kept = dict(spec.projections).get(side, "linear") if spec.embed_dim == made["embed_dim"] else "linear"
+            projections.setdefault(side, kept)
+        elif side in model:
+            made[side] = None if model[side] is None else own
+    given = {name for name, value in data.items() if value is not None}
+    return Sources(
+        model=made | {"projections": projections},
+        input={
+            name: getattr(one.spec.input, name)
+            for side, one in towers.items()
+            for name in INPUTS[side]
+            if name not in given
+        },
+        tokenizer=towers["text"].spec.tokenizer if "text" in towers else {},
+        origins={side: {"name": str(one.path), **one.spec.origin} for side, one in towers.items()},
+        towers=towers,
+    )
+
+
+def _located(model: Mapping[str, Any]) -> dict[str, Located]:
+    """Return the source of each tower that has one."""
+    for_all, read = str(model.get(SOURCE) or ""), {}
+
+    def found(name: str) -> Located:
+        if name not in read:
+            read[name] = locate(name if name.startswith("hf:") else Path(name))
+        return read[name]
+
+    towers = {}
+    for side in FAMILIES:
+        section = model.get(side, {})
+        if section is None:
+            continue
+        own = section.get(SOURCE)
+        name = str(for_all if own is None else own)
+        if not name:
+            continue
+        if side in found(name).spec.towers:
+            towers[side] = found(name)
+        elif own:
+            raise UserError(
+                f"config.model.{side}.source={name!r} has no {side} tower (it has: "
+                f"{', '.join(found(name).spec.towers)}); name another source, or leave it out for a new tower"
+            )
+    return towers
+
+
+def _embed_dim(model: Mapping[str, Any], *, towers: Mapping[str, Located]) -> int:
+    if model.get("embed_dim"):
+        return model["embed_dim"]
+    known = {one.spec.embed_dim: str(one.path) for one in towers.values() if one.spec.embed_dim}
+    if len(known) == 1:
+        return next(iter(known))
+    names = " and ".join(str(one.path) for one in towers.values())
+    why = "are encoders without a joint space" if not known else f"have joint spaces of {sorted(known)} numbers"
+    raise UserError(f"config.model.embed_dim is not set, and the sources ({names}) {why}; set it, for example to 512")
+
+
+def _tower(spec: ModelSpec, side: str, *, changes: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a tower: the source's, with changes, also inside of sections such as `image`."""
+    given = spec.towers[side]
+    if changes.get("family", given["family"]) != given["family"]:
+        raise UserError(
+            f"config.model.{side}.family={changes['family']!r}, but the tower of its source is {given['family']!r}; "
+            f"leave `family` out, or set config.model.{side}.source='' for a new tower"
+        )
+    made = _merged(given, changes)
+    length = data.get("context_length")
+    learned = given["family"] == "transformer" and given.get("position", "learned") == "learned"
+    if side == "text" and length and learned and "positions" not in made:
+        made["positions"] = spec.input.context_length
+    return made
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(old[key], value) for key, value in new.items() if _is_section(value, old.get(key))}
+    return {**old, **new, **both}
+
+
+def _is_section(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
+
+
+def _same_projection(spec: ModelSpec, side: str, *, kind: str, embed_dim: int) -> bool:
+    return spec.embed_dim == embed_dim and dict(spec.projections).get(side, "linear") == kind
