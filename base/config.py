@@ -9,7 +9,7 @@ import json
 import re
 import traceback
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,15 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
     for item in overrides:
         _override(config, item)
     return config
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Return a copy of a config with overrides, which are those of `load_config`."""
+    made = config.copy_and_resolve_references()
+    made.lock()
+    for item in overrides:
+        _override(made, item)
+    return made
 
 
 def _split(spec: str) -> tuple[str, str]:

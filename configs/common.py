@@ -95,6 +95,11 @@ def clip_adamw(*, lr: float, weight_decay: float = 0.2, b2: float = 0.98) -> dic
     return adamw(lr=lr, warmup_steps=2000, weight_decay=weight_decay, b2=b2, **options)
 
 
+def slow_sources(factor: float) -> tuple[tuple[str, float], ...]:
+    """Return `config.optimizer.lr_scale`: image and text tower learn at a part of the rate of new layers over time."""
+    return (("^(video/image|text|text_projection|log_scale|bias)(/|$)", factor),)
+
+
 def mesh(*, fsdp: int = 1) -> dict[str, int]:
     """Return `config.mesh`: parameters over `fsdp` devices, as many replicas as there are devices left."""
     return dict(replica=-1, fsdp=fsdp, tensor=1)

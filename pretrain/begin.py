@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.config import Config
+from ..base.config import Config, with_overrides
 from ..base.errors import UserError, unknown
 from ..engine.keeping.init_from import InitFrom
 from ..zoo.spec import features_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer.meta.json"
 SOURCES = "sources.json"
+CURRICULUM = "config.curriculum"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,29 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
             whole.data[name] = value
     whole.lock()
     return whole, found
+
+
+def curriculum(config: Config) -> list[Config]:
+    """Return the configs of the stages that precede a run: `config.curriculum`, a list of lists of overrides.
+
+    Raises:
+      UserError: a stage that is no list of overrides, or an override that does not fit, with the number of the stage.
+    """
+    found = []
+    for number, overrides in enumerate(config.get("curriculum", ()), start=1):
+        if isinstance(overrides, str) or not all(isinstance(item, str) for item in overrides):
+            raise UserError(
+                f"{CURRICULUM}: stage {number} is {overrides!r}; wanted a list of overrides, such as "
+                "('data.num_frames=1', 'train.steps=2000')"
+            )
+        try:
+            stage = with_overrides(config, overrides)
+        except UserError as error:
+            raise UserError(f"{CURRICULUM}, stage {number}: {error}") from error
+        with stage.unlocked():
+            del stage["curriculum"]
+        found.append(stage)
+    return found
 
 
 def fed(data: "DataOptions", *, towers: Mapping[str, Any]) -> "DataOptions":

@@ -9,7 +9,7 @@ from ..base.config import Config, load_config
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
-from .begin import Begun, begin, fed, read_params
+from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_begun, read_params
 
 if TYPE_CHECKING:
     from ..data.batches.texts import Texts
@@ -33,6 +33,9 @@ dropout:
 
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
+
+A config may list stages that come first, such as c.curriculum = [["data.num_frames=1", "train.steps=2000"]]: each is a
+run of its own below WORKDIR/stages, and begins with the parameters of the one before.
 
 `twinreel launch` starts several processes of it, here or on a cluster. By hand: the same command on each host, with
 --coordinator HOST:PORT --num_processes P --process_id p (TPU pods and SLURM: --distributed alone)."""
@@ -73,11 +76,42 @@ def main(argv: list[str]) -> int:
         initialize_distributed(**together.to_dict())
     parts = tuple(args.init_parts) if args.init_parts else None
     start = InitFrom(checkpoint=Path(args.init), parts=parts, read=read_params) if args.init else None
-    result = pretrain(
+    result = pretrain_stages(
         config, workdir=workdir, start=start, resume_step=args.resume_step, overwrite_config=args.overwrite_config
     )
     print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
+
+
+def pretrain_stages(
+    config: Config,
+    *,
+    workdir: Path,
+    start: InitFrom | None = None,
+    resume_step: int | None = None,
+    overwrite_config: bool = False,
+) -> "TrainResult":
+    """`pretrain` after the stages of `config.curriculum`, each a run of its own that begins with the one before.
+
+    A stage is a list of overrides of the config: frames from few to many, small pictures first, images before films.
+    They lie in `workdir/stages/1`, `2` ...; an interrupted one is resumed, finished ones are not entered again.
+
+    Args:
+      config: the experiment, which is the last stage.
+      workdir: folder of the run.
+      start: of the first stage.
+      resume_step: of the last stage.
+      overwrite_config: continue in workdirs of another config or other data.
+    """
+    stages, options = curriculum(config), {"overwrite_config": overwrite_config}
+    for number, stage in enumerate([] if has_begun(workdir) else stages, start=1):
+        place = workdir / "stages" / str(number)
+        warn_of_stage(number, stages=len(stages))
+        result = pretrain(stage, workdir=place, start=start, **options)
+        if result.reason == "terminated":
+            return result
+        start = InitFrom(checkpoint=place, read=read_params, flag=CURRICULUM, parts_flag="")
+    return pretrain(config, workdir=workdir, start=start, resume_step=resume_step, **options)
 
 
 def pretrain(
@@ -165,6 +199,14 @@ def stream(begun: Begun, *, step: int, spec: "ModelSpec", workdir: Path) -> Any:
         begun.keep(workdir)
         say_truncated(batches.texts, context_length=begun.data.input.context_length)
     return batches
+
+
+def warn_of_stage(number: int, *, stages: int) -> None:
+    """Say on standard error which stage begins, on the first process."""
+    import jax
+
+    if jax.process_index() == 0:
+        print(f"stage {number} of {stages} before the run itself", file=sys.stderr)
 
 
 def warn(text: str) -> None:
