@@ -1,4 +1,4 @@
-"""What the shipped configs share: towers by size, optimizers, schedules of long runs, pods.
+"""What the shipped configs share: towers by size (`zoo.variants`), optimizers, schedules of long runs, pods.
 
 Each function returns a section of a config, or a part of one, as a new dict; keyword arguments change single fields. A
 config of your own may import from here as well: `from twinreel.configs import common`.
@@ -6,39 +6,17 @@ config of your own may import from here as well: `from twinreel.configs import c
 
 from typing import Any
 
-# Names of sizes are the public ones: letter of the transformer / side of a patch in pixels.
-VIDEO_TOWERS = {
-    "XS/12": dict(patch=12, width=128, depth=2, heads=4, mlp_ratio=3.0),  # ours, for the demo
-    "XS/16": dict(patch=16, width=128, depth=3, heads=4, mlp_ratio=3.0),  # ours, for a CPU
-    "S/16": dict(patch=16, width=384, depth=12, heads=6),  # Touvron et al. 2021 (DeiT), table 1
-    "B/16": dict(patch=16, width=768, depth=12, heads=12),  # Dosovitskiy et al. 2021 (ViT), table 1
-    "L/14": dict(patch=14, width=1024, depth=24, heads=16),  # Dosovitskiy et al. 2021 (ViT), table 1; CLIP's patch
-    # Alabdulmohsin et al. 2023 (shape-optimised ViT), MLP of 4304 = int(1152 * 3.7362)
-    "So400m/14": dict(patch=14, width=1152, depth=27, heads=16, mlp_ratio=3.7362),
-}
-"""Widths and depths of the spatial blocks by size."""
-
-TEXT_TOWERS = {
-    "XS": dict(width=128, depth=2, heads=4, mlp_ratio=3.0),  # ours, for a CPU
-    "S": dict(width=384, depth=6, heads=6),  # ours
-    "B": dict(width=512, depth=12, heads=8),  # Radford et al. 2021 (CLIP), table 20, with ViT-B
-    "L": dict(width=768, depth=12, heads=12),  # Radford et al. 2021 (CLIP), table 20, with ViT-L
-    "So400m": dict(width=1152, depth=27, heads=16, mlp_ratio=3.7362),  # Zhai et al. 2023 (SigLIP)
-}
-"""Widths and depths of text towers by the size of the video tower that they go with."""
-
 _EMBED_DIM = {"S": 384, "B": 512, "L": 768, "So400m": 1152}
 
 
 def video_tower(size: str, *, image_size: int, temporal_depth: int, tubelet: int, **changes: Any) -> dict[str, Any]:
     """Return `config.model.video`: frames of `image_size` pixels, spatial blocks of a size, then temporal blocks."""
-    sizes = dict(image_size=image_size, tubelet=tubelet, temporal_depth=temporal_depth)
-    return VIDEO_TOWERS[size] | sizes | changes
+    return dict(variant=size, image_size=image_size, tubelet=tubelet, temporal_depth=temporal_depth) | changes
 
 
 def text_tower(size: str, **changes: Any) -> dict[str, Any]:
     """Return `config.model.text` of a size."""
-    return TEXT_TOWERS[size] | changes
+    return dict(variant=size) | changes
 
 
 def dual_tower(size: str, *, remat: str = "none") -> dict[str, Any]:

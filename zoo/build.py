@@ -23,6 +23,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.words import WordsTower
 from .spec import FAMILIES, ModelSpec
+from .variants import expanded
 
 TOWERS: dict[str, dict[str, type]] = {
     "video": {
@@ -102,6 +103,7 @@ def argument_of(tower: Mapping[str, Any], *, side: str, field: str) -> Any:
     Returns:
       The value, None if such a tower has no such argument.
     """
+    tower = expanded(tower, family=FAMILIES[side])
     if "image" in tower:
         image = dict(tower["image"])
         named = field_of(IMAGE_TOWERS[image.pop("family", "vit")], image, field=field, absent=None)
@@ -115,7 +117,7 @@ def feature_width(tower: Mapping[str, Any]) -> int:
     """Return the columns of the precomputed features that a tower of `config.model` takes."""
     if "input_width" in tower:
         return tower["input_width"]
-    image = dict(tower["image"])
+    image = expanded(tower, family="frames")["image"]
     family = IMAGE_TOWERS[image.pop("family", "vit")]
     return nnx.eval_shape(lambda: family(**image, rngs=nnx.Rngs(0))).width
 

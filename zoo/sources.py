@@ -15,6 +15,7 @@ import numpy as np
 from ..base.errors import UserError
 from .load import Located, locate
 from .spec import FAMILIES, ModelSpec
+from .variants import merged
 
 SOURCE = "source"
 """Field of `config.model` and of its towers: a run, a checkpoint, a bundle or public weights; "" = a new tower."""
@@ -166,21 +167,12 @@ def _tower(spec: ModelSpec, side: str, *, changes: Mapping[str, Any], data: Mapp
             f"config.model.{side}.family={changes['family']!r}, but the tower of its source is {given['family']!r}; "
             f"leave `family` out, or set config.model.{side}.source='' for a new tower"
         )
-    made = _merged(given, changes)
+    made = merged(given, changes)
     length = data.get("context_length")
     learned = given["family"] == "transformer" and given.get("position", "learned") == "learned"
     if side == "text" and length and learned and "positions" not in made:
         made["positions"] = spec.input.context_length
     return made
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(old[key], value) for key, value in new.items() if _is_section(value, old.get(key))}
-    return {**old, **new, **both}
-
-
-def _is_section(*values: Any) -> bool:
-    return all(isinstance(value, Mapping) for value in values)
 
 
 def _same_projection(spec: ModelSpec, side: str, *, kind: str, embed_dim: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from ..base.errors import UserError, unknown
 from ..base.section import section
 from ..data.options import InputSpec
+from .variants import expanded
 
 FORMAT = 1
 """Version of the JSON form."""
@@ -101,7 +102,8 @@ class ModelOptions:
     """`config.model`: towers and sizes, and how the run computes them.
 
     Attributes:
-      video: arguments of the video tower, with `family` if it is not "vivit".
+      video: arguments of the video tower, with `family` if it is not "vivit"; `variant` stands for its sizes, see
+        `zoo.variants`, as in the other towers.
       text: arguments of the text tower, with `family` if it is not "transformer".
       audio: arguments of the audio tower, with `family` if it is not "ast"; None = no such tower.
       embed_dim: E.
@@ -134,7 +136,11 @@ class ModelOptions:
           loss: `config.loss.name`; decides where the parameters of the loss start.
         """
         given = {"video": self.video, "text": self.text, "audio": self.audio}
-        towers = {side: {"family": FAMILIES[side], **tower} for side, tower in given.items() if tower is not None}
+        towers = {
+            side: {"family": FAMILIES[side], **expanded(tower, family=FAMILIES[side])}
+            for side, tower in given.items()
+            if tower is not None
+        }
         projections = dict(self.projections)
         if "text" in towers:
             towers["text"] = {"vocab_size": vocab_size, **towers["text"]}

@@ -10,6 +10,7 @@ from tower_loops import randomised
 
 from twinreel.base.errors import UserError
 from twinreel.models.layers.draws import row_keys
+from twinreel.models.towers.frames import IMAGE_TOWERS
 from twinreel.models.towers.transformer import TextTower
 from twinreel.models.towers.videoprism import VideoPrismTower
 from twinreel.zoo.build import TOWERS, build
@@ -183,4 +184,4 @@ def test_public_sizes(name):
 
 
 def test_all_listed_sizes_belong_to_a_tower():
-    assert set(VARIANTS) <= {family for families in TOWERS.values() for family in families}
+    assert set(VARIANTS) <= {family for families in TOWERS.values() for family in families} | set(IMAGE_TOWERS)
