@@ -90,7 +90,7 @@ class FeedOptions:
       group_size: clips of one record `group` that stay together in one global batch (hard negatives).
       max_bad_fraction: share of a source's records that may turn out damaged; such rows are not valid.
       tokenizer: "train" to train SentencePiece on the train captions; else a SentencePiece `.model` file, a folder of
-        Hugging Face tokenizer files, or `hf://ORGANISATION/NAME`.
+        Hugging Face tokenizer files, or `hf:ORGANISATION/NAME`.
       vocab_size: the largest vocabulary when it is trained.
       num_threads: threads for decoding; 0 for one per core.
       prefetch: batches made ahead.

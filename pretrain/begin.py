@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config, with_overrides
 from ..base.errors import UserError, unknown
+from ..data.hub import is_hub
 from ..engine.keeping.init_from import InitFrom
 from ..zoo.spec import features_of
 
@@ -196,7 +197,7 @@ def tokenizer_content(name: str) -> dict[str, Any]:
     """
     from ..data.text.tokenizer import load_tokenizer
 
-    if name == "train" or name.startswith("hf://"):
+    if name == "train" or is_hub(name):
         return {}
     try:
         made = load_tokenizer(name).to_meta()
@@ -240,7 +241,7 @@ def _tokenizer_for(sources: "Sources", *, data: "DataOptions") -> "Tokenizer":
     if data.feed.tokenizer == "train":
         raise UserError(
             f"{name} has a text tower but no tokenizer; set config.data.tokenizer to the files with which it was "
-            "trained (a SentencePiece .model, a folder of Hugging Face tokenizer files, or hf://ORGANISATION/NAME)"
+            "trained (a SentencePiece .model, a folder of Hugging Face tokenizer files, or hf:ORGANISATION/NAME)"
         )
     found = load_tokenizer(data.feed.tokenizer)
     if found.vocab_size > most:

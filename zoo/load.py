@@ -8,12 +8,13 @@ import numpy as np
 from flax import nnx
 
 from ..base.errors import UserError
+from ..data.hub import is_hub
 from ..engine.keeping import checkpoint
 from ..engine.keeping.transfer import fill, plan_transfer, shapes
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
 from .convert.convert import PublicModel, public_model
-from .convert.files import HUB, looks_public
+from .convert.files import looks_public
 from .spec import ModelSpec
 
 
@@ -52,7 +53,7 @@ def locate(path: str | Path) -> Located:
     """
     if is_bundle(path):
         return Located(spec=read_spec(path), path=Path(path))
-    if str(path).startswith(HUB) or looks_public(Path(path)):
+    if is_hub(path) or looks_public(Path(path)):
         found = public_model(path)
         return Located(spec=found.spec, path=Path(path), public=found)
     step_folder = checkpoint.resolve(Path(path))

@@ -7,7 +7,6 @@ tokenizer and parameters come from them.
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,7 +125,7 @@ def _located(model: Mapping[str, Any]) -> dict[str, Located]:
 
     def found(name: str) -> Located:
         if name not in read:
-            read[name] = locate(name if name.startswith("hf:") else Path(name))
+            read[name] = locate(name)
         return read[name]
 
     towers = {}

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from ...base.errors import UserError
-from ..text import families
+from .. import hub
+from . import families
 from .hf import HfTokenizer
 from .pieces import SentencePieceTokenizer
 from .words import WordTokenizer, read_vectors
@@ -27,7 +28,6 @@ _KINDS: dict[str, _Kind] = {
     HfTokenizer.KIND: HfTokenizer,
     WordTokenizer.KIND: WordTokenizer,
 }
-_HUB = "hf://"
 
 
 class Tokenizer(Protocol):
@@ -79,15 +79,16 @@ def load_tokenizer(name: Path | str, *, fetch: bool = True) -> Tokenizer:
 
     Args:
       name: a SentencePiece `.model` file; a folder as Hugging Face's libraries write it (see `families.read_folder`) or
-        its `tokenizer.json`; a file of word vectors (`.vec`, `.txt`), for its words; or `hf://ORGANISATION/NAME`, which
+        its `tokenizer.json`; a file of word vectors (`.vec`, `.txt`), for its words; or `hf:ORGANISATION/NAME`, which
         `huggingface_hub` fetches or finds in its cache.
       fetch: whether the network may be asked; without it a name of the hub must be in the cache.
 
     Raises:
       UserError: there is no such file, or it holds no tokenizer.
     """
-    if str(name).startswith(_HUB):
-        return families.read_folder(_from_hub(str(name), fetch=fetch))
+    if hub.is_hub(name):
+        what = "tokenizer (config.data.tokenizer)"
+        return families.read_folder(hub.fetch(str(name), patterns=families.FILES, what=what, network=fetch))
     path = Path(name)
     if path.is_dir():
         return families.read_folder(path)
@@ -99,7 +100,7 @@ def load_tokenizer(name: Path | str, *, fetch: bool = True) -> Tokenizer:
         return SentencePieceTokenizer(path.read_bytes())
     raise UserError(
         f"tokenizer {str(path)!r} does not exist; set config.data.tokenizer to a SentencePiece .model file, to a "
-        "folder with tokenizer.json, to hf://ORGANISATION/NAME, or to 'train' to train one on the train captions"
+        "folder with tokenizer.json, to hf:ORGANISATION/NAME, or to 'train' to train one on the train captions"
     )
 
 
@@ -144,27 +145,3 @@ def _kind(meta: dict[str, Any]) -> _Kind:
             "load the checkpoint with the version that wrote it"
         )
     return _KINDS[kind]
-
-
-def _from_hub(name: str, *, fetch: bool) -> Path:
-    """The local folder with the tokenizer files of a repository of the Hugging Face Hub."""
-    repository = name.removeprefix(_HUB)
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise UserError(f"tokenizer {name!r} is no name of the Hugging Face Hub; write hf://ORGANISATION/NAME")
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UserError(
-            f"tokenizer {name!r} needs huggingface_hub, which is not installed: pip install huggingface_hub, "
-            "or download its files and set config.data.tokenizer to their folder"
-        ) from error
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repository, allow_patterns=list(families.FILES), local_files_only=not fetch
-        )
-    except (OSError, ValueError) as error:  # what the library raises, offline or for a name that does not exist
-        raise UserError(
-            f"tokenizer {name!r} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "download its files where there is a network and set config.data.tokenizer to their folder"
-        ) from error
-    return Path(folder)

@@ -80,7 +80,7 @@ def test_every_source_of_a_mixture_is_compared(tiny_data, tmp_path):
 
 
 def test_a_tokenizer_is_compared_by_its_content(tmp_path, begun):
-    assert tokenizer_content("train") == tokenizer_content("hf://a/b") == {}
+    assert tokenizer_content("train") == tokenizer_content("hf:a/b") == {}
     kept = json.loads((begun / "tokenizer.meta.json").read_text())
     assert kept["kind"] == "sentencepiece"
     assert tokenizer_content(str(tmp_path / "nowhere.model")) == {"data.tokenizer": None}

@@ -34,7 +34,7 @@ def test_the_vocabulary_is_that_of_a_tokenizer_that_is_here(tmp_path):
     found = vocabulary(DataOptions.of({"batch_size": 8, "tokenizer": str(CLIP)}))
     assert found.size == there != 8000 and str(CLIP) in found.source
     assert vocabulary(DataOptions.of({"batch_size": 8, "vocab_size": 600})).size == 600
-    for name in (str(tmp_path / "none"), "hf://nobody/has-this-one"):
+    for name in (str(tmp_path / "none"), "hf:nobody/has-this-one"):
         absent = vocabulary(DataOptions.of({"batch_size": 8, "tokenizer": name}))
         assert absent.size == 8000 and "config.data.vocab_size" in absent.source and name in absent.source
 

@@ -17,11 +17,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ...base.errors import UserError
+from ...data import hub
 from ...data.text import families
 from ...data.text.words import read_vectors
 
-HUB = "hf:"
-"""What a source on the Hub begins with: `hf:ORGANISATION/NAME[@REVISION]`."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
 VECTORS = ("*.vec", "glove*.txt")
 """Names of files that hold word vectors as text."""
@@ -112,8 +111,9 @@ def find(source: str | Path, *, revision: str = "") -> SourceFiles:
       UserError: no such place, or the Hub cannot be reached.
     """
     text = str(source)
-    if text.startswith(HUB):
-        return _fetch(text, revision=revision)
+    if hub.is_hub(text):
+        folder = hub.fetch(text, patterns=_WANTED, what="model", revision=revision)
+        return SourceFiles(name=text, folder=folder, revision=folder.name)
     path = Path(source)
     if not path.exists():
         raise UserError(
@@ -266,25 +266,3 @@ def _npz(path: Path, changed: int) -> Any:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no whole npz file of arrays: {error}; fetch it again") from error
-
-
-def _fetch(source: str, *, revision: str) -> SourceFiles:
-    repository, _, given = source.removeprefix(HUB).partition("@")
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise UserError(f"{source!r} is no name of the Hugging Face Hub; write hf:ORGANISATION/NAME[@REVISION]")
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UserError(
-            f"{source!r} needs huggingface_hub, which is not installed: pip install huggingface_hub, or download the "
-            "model's files and give their folder"
-        ) from error
-    wanted = revision or given or None
-    try:
-        folder = huggingface_hub.snapshot_download(repository, revision=wanted, allow_patterns=list(_WANTED))
-    except (OSError, ValueError) as error:  # what the library raises, offline or for a name that does not exist
-        raise UserError(
-            f"{source!r} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}); download its files "
-            "where there is a network and give their folder"
-        ) from error
-    return SourceFiles(name=source, folder=Path(folder), revision=Path(folder).name)

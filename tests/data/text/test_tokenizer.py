@@ -58,29 +58,30 @@ def test_settings_of_the_folder_count(tmp_path):
 def test_the_hub_is_asked_for_tokenizer_files_only(monkeypatch):
     asked = []
 
-    def snapshot_download(repository, *, allow_patterns, local_files_only):
+    def snapshot_download(repository, *, revision, allow_patterns, local_files_only):
+        assert revision is None
         asked.append((repository, allow_patterns, local_files_only))
         return str(GOLDEN / "bert_fast")
 
     hub = types.SimpleNamespace(snapshot_download=snapshot_download)
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", hub)
-    assert load_tokenizer("hf://someone/something").vocab_size == load_tokenizer(GOLDEN / "bert_fast").vocab_size
+    assert load_tokenizer("hf:someone/something").vocab_size == load_tokenizer(GOLDEN / "bert_fast").vocab_size
     assert asked[0][0] == "someone/something" and "tokenizer.json" in asked[0][1]
     assert not any(pattern.endswith((".bin", ".safetensors", "*")) for pattern in asked[0][1])
-    load_tokenizer("hf://someone/something", fetch=False)
+    load_tokenizer("hf:someone/something", fetch=False)
     assert [local_files_only for *_, local_files_only in asked] == [False, True]
-    with pytest.raises(UserError, match="hf://ORGANISATION/NAME"):
-        load_tokenizer("hf://something")
+    with pytest.raises(UserError, match=r"write hf:ORGANISATION/NAME\[@REVISION\]"):
+        load_tokenizer("hf:something")
 
     def offline(*_, **__):
         raise OSError("no network")
 
     hub.snapshot_download = offline
     with pytest.raises(UserError, match="no network"):
-        load_tokenizer("hf://someone/something")
+        load_tokenizer("hf:someone/something")
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="pip install huggingface_hub"):
-        load_tokenizer("hf://someone/something")
+        load_tokenizer("hf:someone/something")
 
 
 def spoil(folder: Path, how: str) -> Path:
@@ -128,7 +129,7 @@ def test_other_faults_are_named(tmp_path):
     (folder / "merges.txt").write_text("abc\n")
     with pytest.raises(UserError, match="no merge of two pieces"):
         load_tokenizer(folder)
-    with pytest.raises(UserError, match=r"does not exist.*hf://"):
+    with pytest.raises(UserError, match=r"does not exist.*hf:"):
         load_tokenizer(tmp_path / "none")
     with pytest.raises(UserError, match="'bert'"):
         tokenizer_from_meta({"kind": "bert"})
