@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..data.batches.records import Records
 
 CAPTIONS = ("all", "first")
+_SOUND = ("audio", "audio_mask", "audio_samples")  # what a batch has of the sound of clips
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -142,7 +143,7 @@ def embed_split(
     shuffle_frames_seed: int | None = None,
     progress: bool = True,
 ) -> Embeddings:
-    """Embed every clip of a split and its captions.
+    """Embed every clip of a split and its captions: by its frames, or with its sound where the model fuses both.
 
     The rows of a batch are split over the devices, and over the processes that decode them. All processes must call
     this; each gets all embeddings. A clip without a caption is embedded too: the captions of others are measured
@@ -176,6 +177,7 @@ def embed_split(
     text, truncated = _embed_texts(encoder, texts, batch_size=size, progress=progress)
     videos = _Videos(encoder, rows=rows, split=split, shuffle_frames_seed=shuffle_frames_seed)
     videos.embed(data, batch_size=size, progress=progress)
+    described = _protocol(data, split=split, captions=captions, records=records)
     return Embeddings(
         text=text,
         video=videos.found(),
@@ -183,7 +185,7 @@ def embed_split(
         video_shuffled=None if shuffle_frames_seed is None else videos.found(shuffled=True),
         captions=texts,
         rows=rows,
-        protocol=_protocol(data, split=split, captions=captions, records=records) | {"texts_truncated": truncated},
+        protocol=described | {"clip_side": encoder.clip_side, "texts_truncated": truncated},
     )
 
 
@@ -264,15 +266,17 @@ class _Videos:
         )
         for batch in _track(batches, "clips", total=len(self._rows), batch_size=batch_size, progress=progress):
             clip, video = batch["clip_index"], batch[self._key]
-            rest = {"clip": clip, "digest": np.stack([_digest(frames) for frames in video])}
+            sound = {key: batch[key] for key in _SOUND if self._encoder.clip_side != "video"}
+            seen = [_digest(*(column[row] for column in (video, *sound.values()))) for row in range(len(video))]
+            rest = {"clip": clip, "digest": np.stack(seen)}
             real = np.ones(video.shape[:2], bool)
             if self._features:
                 rest["video_mask"] = real = batch[f"{self._key}_mask"]
-            self._take(self._views(video, rest=rest), into=self._plain)
+            self._take(self._views(video, sound=sound, rest=rest), into=self._plain)
             if self._seed is not None:
                 keys = [(self._seed, max(int(c), 0)) for c in clip]
                 mixed = [_shuffled(v, key=key, real=mask) for v, key, mask in zip(video, keys, real, strict=True)]
-                self._take(self._views(np.stack(mixed), rest=rest), into=self._shuffled)
+                self._take(self._views(np.stack(mixed), sound=sound, rest=rest), into=self._shuffled)
 
     def found(self, *, shuffled: bool = False) -> np.ndarray:
         """Return float32 [m,E] in record order.
@@ -289,12 +293,19 @@ class _Videos:
             )
         return np.stack([found[clip] for clip in range(len(self._rows))])
 
-    def _views(self, video: np.ndarray, *, rest: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Embed this process's rows; returns those of all processes."""
+    def _views(
+        self, video: np.ndarray, *, sound: dict[str, np.ndarray], rest: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Embed this process's rows; returns those of all processes. Each window has its own sound."""
         got: dict[str, np.ndarray] = {}
+        views = video.shape[1] if video.ndim == 6 else 1
+        numbers = iter(range(views))  # `embed_views` calls once for each view, in order
 
         def embed(view: np.ndarray) -> np.ndarray:
-            got.update(self._encoder.embed_local({"video": view, **rest}, side="video"))
+            number = next(numbers)
+            heard = {key: _of_view(key, value, number=number, views=views) for key, value in sound.items()}
+            rows = {"video": view, **heard, **rest}
+            got.update(self._encoder.embed_local(rows, side=self._encoder.clip_side))
             return got["embedding"]
 
         embedding = embed_views(embed, video)
@@ -307,9 +318,16 @@ class _Videos:
                 into[clip] = into[same] if same in into and into is self._plain else row
 
 
-def _digest(frames: np.ndarray) -> np.ndarray:
-    """Return int32 [4], equal for equal frames only."""
-    return np.frombuffer(hashlib.blake2b(frames.tobytes(), digest_size=16).digest(), np.int32)
+def _of_view(key: str, column: np.ndarray, *, number: int, views: int) -> np.ndarray:
+    """Return what belongs to one of the views of each row: views come window by window, sound has one row for each."""
+    if column.ndim == (2 if key == "audio" else 1):
+        return column
+    return np.ascontiguousarray(column[:, number * column.shape[1] // views])
+
+
+def _digest(*parts: np.ndarray) -> np.ndarray:
+    """Return int32 [4], equal for equal arrays only."""
+    return np.frombuffer(hashlib.blake2b(b"".join(p.tobytes() for p in parts), digest_size=16).digest(), np.int32)
 
 
 def _shuffled(video: np.ndarray, *, key: tuple[int, int], real: np.ndarray) -> np.ndarray:

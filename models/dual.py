@@ -208,11 +208,13 @@ class DualTower(nnx.Module):
         """Embed several modalities of each row as one, by the model's fusion; each tower encodes its input once.
 
         Args:
-          inputs: arrays by their names in batches: `video`, and of precomputed features optionally `video_mask`;
-          `audio` and optionally `audio_samples`; `text` `[B,L]` and `text_mask`. A modality without an array is missing
-          in all rows. present: modality -> which rows have it; all rows where nothing is said. sides: modalities of the
-          fusion whose own embeddings are wanted, too. keys: one key for each row; turns dropout on, and the draws of
-          the fusion. drop_patches: see `encode_video`.
+          inputs: arrays by their names in batches: `video` (and `video_mask`, of precomputed features); `audio` and, if
+            some of it is padding, `audio_samples`; `text` `[B,L]` and `text_mask`. A modality without an array is
+            missing in all rows.
+          present: modality -> which rows have it; all rows where nothing is said.
+          sides: modalities of the fusion whose own embeddings are wanted, too.
+          keys: one key for each row; turns dropout on, and the draws of the fusion.
+          drop_patches: see `encode_video`.
 
         Raises:
           UserError: the model has no fusion, or there is no array of any of its modalities.
