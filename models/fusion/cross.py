@@ -156,7 +156,7 @@ class MutualFusion(TokenFusion):
 
         kind = {"depth": self.depth, "options": self.options}
         streams = scan_layers(self.layers, self.sequences(features), call=call, **kind)
-        return fused_streams(normed(streams, norms=self.norms))
+        return fused_streams(normed(streams, norms=self.norms, sides=self.modalities))
 
 
 class MixedFusion(MutualFusion):
@@ -220,5 +220,5 @@ class HierarchicalFusion(TokenFusion):
         kind = {"depth": self.depth, "options": self.options}
         streams, shared = scan_layers(self.layers, (streams, shared), call=call, **kind)
         there = jnp.any(presence(streams), axis=1)
-        tokens = joined(list(normed(streams, norms=self.norms).values()))
+        tokens = joined(list(normed(streams, norms=self.norms, sides=self.modalities).values()))
         return fused(self.norm(chosen(there, shared)), tokens=tokens)

@@ -123,7 +123,7 @@ class BottleneckFusion(TokenFusion):
 
         kind = {"depth": self.depth, "options": self.options}
         streams, _ = scan_layers(self.layers, (streams, shared), call=call, **kind)
-        return fused_streams(normed(streams, norms=self.norms))
+        return fused_streams(normed(streams, norms=self.norms, sides=self.modalities))
 
 
 def with_kinds(streams: Streams, *, kinds: Float[Array, "M D"]) -> Streams:

@@ -167,6 +167,6 @@ def make_norms(options: BlockOptions, *, sides: tuple[str, ...], rngs: nnx.Rngs)
     return nnx.Dict({side: options.make_norm(rngs=rngs) for side in sides})
 
 
-def normed(streams: Streams, *, norms: nnx.Dict) -> Streams:
-    """Normalise the tokens of each modality."""
-    return {side: tokens._replace(x=norms[side](tokens.x)) for side, tokens in streams.items()}
+def normed(streams: Streams, *, norms: nnx.Dict, sides: tuple[str, ...]) -> Streams:
+    """Normalise the tokens of each modality, and put them in the order of `sides` (a scan returns sorted names)."""
+    return {side: streams[side]._replace(x=norms[side](streams[side].x)) for side in sides}

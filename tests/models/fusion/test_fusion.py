@@ -90,6 +90,11 @@ def test_each_fusion_equals_loops_over_what_a_row_has(kind):
     assert not np.any(out.vector[3])
 
 
+def wanted_of(kind):
+    """The features with masks that are False where a row lacks the modality, too."""
+    return [given._replace(mask=given.mask & given.present[:, None]) for given in features(kind).values()]
+
+
 @pytest.mark.parametrize("kind", FUSIONS)
 def test_what_a_row_lacks_changes_nothing(kind):
     wanted, poisoned = compiled(kind)(features(kind)), compiled(kind)(features(kind, absent=np.nan))
@@ -100,6 +105,9 @@ def test_what_a_row_lacks_changes_nothing(kind):
     assert sum(float(np.abs(g).sum()) for g in jax.tree.leaves(gradients)) > 0.1
     assert out.tokens.shape[:2] == out.mask.shape and out.tokens.shape[2] == D
     assert not np.any(out.tokens[~out.mask]) and not out.mask[3].any() and out.mask[0].all()
+    if kind not in ("memory", "gated"):  # tokens stand in the order of the modalities
+        masks = [given.mask if FUSIONS[kind].sees == "tokens" else given.present[:, None] for given in wanted_of(kind)]
+        np.testing.assert_array_equal(out.mask, np.concatenate(masks, 1))
     assert all(term.shape == (B,) and term[3] == 0 for term in out.losses.values())
 
 
