@@ -210,7 +210,7 @@ class Encoder:
         self._needs_frames()
         files = _listed(paths, method="encode_clips")
         size = self._rounded(batch_size, len(files))
-        kind = {"batch_size": size, "workers": workers}
+        kind: dict[str, Any] = {"batch_size": size, "workers": workers}
         frames = frames_of_files(self.input, files, progress=progress, **kind)
         sounds = sound_of_files(self.input, files, silent=True, **kind)
         found = []
