@@ -88,8 +88,7 @@ class Encoder:
     @property
     def clip_side(self) -> str:
         """The side that stands for a clip in retrieval: that of a fusion of video with sound, else "video"."""
-        fused = set(self.spec.fusion.get("modalities", ()))
-        return self.spec.fused_side if fused == {"video", "audio"} else "video"
+        return self.spec.fused_side if set(self.spec.fused_side.split("+")) == {"video", "audio"} else "video"
 
     @property
     def embed_dim(self) -> int:
@@ -214,10 +213,10 @@ class Encoder:
         frames = frames_of_files(self.input, files, progress=progress, **kind)
         sounds = sound_of_files(self.input, files, silent=True, **kind)
         found = []
+        embed = functools.partial(self._collect_one, side=self.spec.fused_side, size=size)
         for video, (sound, lengths) in zip(frames, sounds, strict=True):
             heard = {"audio": sound, "audio_samples": lengths, "audio_mask": lengths > 0}
-            embed = functools.partial(self._collect_one, side=self.spec.fused_side, size=size)
-            found.append(embed_views(lambda view, e=embed, h=heard: e({"video": view, **h}), video))
+            found.append(embed_views(lambda view, h=heard: embed({"video": view, **h}), video))
         return self._joined(found, total=len(files))
 
     def encode_clip_arrays(
@@ -345,11 +344,10 @@ class Encoder:
             )
 
     def _needs_clips(self) -> None:
-        if sorted(self.spec.fusion.get("modalities", ())) != ["audio", "video"]:
-            has = f"has {dict(self.spec.fusion)}" if self.spec.fusion else "has none"
+        if self.clip_side == "video":
             raise UserError(
-                f"this model {has} in config.model.fusion; wanted one of video and audio. Encode files by their "
-                "pictures (encode_video) or by their sound (encode_audio)"
+                "this model does not fuse video and audio (config.model.fusion); encode files by their pictures "
+                "(encode_video) or by their sound (encode_audio)"
             )
 
     def _needs(self, side: str) -> None:

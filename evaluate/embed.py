@@ -138,6 +138,7 @@ def embed_split(
     records: "Records",
     split: str,
     captions: str = "all",
+    clip_side: str = "",
     batch_size: int = 32,
     feed: FeedOptions | None = None,
     shuffle_frames_seed: int | None = None,
@@ -154,6 +155,7 @@ def embed_split(
       records: the opened folder of prepared records.
       split: which split.
       captions: "all" of each clip, or its "first".
+      clip_side: what stands for a clip, "video" or the encoder's `clip_side`, which "" means.
       batch_size: rows of a global batch; rounded up to a multiple of the devices. The last batch is padded, so the
         model compiles once.
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
@@ -161,12 +163,15 @@ def embed_split(
       progress: draw a progress bar with rate and time left on standard error, on the first process.
 
     Raises:
-      UserError: no such split, no caption in it, a value of `captions` that does not exist, a batch size below 1.
+      UserError: no such split, no caption in it, a value of `captions` or `clip_side` that does not exist, a batch size
+        below 1.
     """
     if split not in records.splits:
         raise unknown("split", split, records.splits)
     if captions not in CAPTIONS:
         raise unknown("value of captions", captions, CAPTIONS)
+    if clip_side not in ("", "video", encoder.clip_side):
+        raise unknown("side of clips (--clip_side)", clip_side, {"video", encoder.clip_side})
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; wanted 1 or more (--batch_size)")
     rows = list(records.rows(split))
@@ -175,9 +180,9 @@ def embed_split(
     feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
     data = DataOptions(input=encoder.input, feed=feed)
     text, truncated = _embed_texts(encoder, texts, batch_size=size, progress=progress)
-    videos = _Videos(encoder, rows=rows, split=split, shuffle_frames_seed=shuffle_frames_seed)
+    side = clip_side or encoder.clip_side
+    videos = _Videos(encoder, rows=rows, split=split, side=side, shuffle_frames_seed=shuffle_frames_seed)
     videos.embed(data, batch_size=size, progress=progress)
-    described = _protocol(data, split=split, captions=captions, records=records)
     return Embeddings(
         text=text,
         video=videos.found(),
@@ -185,7 +190,8 @@ def embed_split(
         video_shuffled=None if shuffle_frames_seed is None else videos.found(shuffled=True),
         captions=texts,
         rows=rows,
-        protocol=described | {"clip_side": encoder.clip_side, "texts_truncated": truncated},
+        protocol=_protocol(data, split=split, captions=captions, records=records)
+        | {"clip_side": side, "texts_truncated": truncated},
     )
 
 
@@ -241,8 +247,11 @@ def _embed_texts(encoder: Encoder, texts: list[str], *, batch_size: int, progres
 class _Videos:
     """The clips of a split, embedded batch by batch; each record is read and decoded once, by one process."""
 
-    def __init__(self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, shuffle_frames_seed: int | None):
+    def __init__(
+        self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, side: str, shuffle_frames_seed: int | None
+    ):
         self._encoder, self._rows, self._split, self._seed = encoder, rows, split, shuffle_frames_seed
+        self._side = side
         self._plain: dict[int, np.ndarray] = {}
         self._shuffled: dict[int, np.ndarray] = {}
         towers = encoder.spec.towers
@@ -266,7 +275,7 @@ class _Videos:
         )
         for batch in _track(batches, "clips", total=len(self._rows), batch_size=batch_size, progress=progress):
             clip, video = batch["clip_index"], batch[self._key]
-            sound = {key: batch[key] for key in _SOUND if self._encoder.clip_side != "video"}
+            sound = {key: batch[key] for key in _SOUND if self._side != "video"}
             seen = [_digest(*(column[row] for column in (video, *sound.values()))) for row in range(len(video))]
             rest = {"clip": clip, "digest": np.stack(seen)}
             real = np.ones(video.shape[:2], bool)
@@ -305,7 +314,7 @@ class _Videos:
             number = next(numbers)
             heard = {key: _of_view(key, value, number=number, views=views) for key, value in sound.items()}
             rows = {"video": view, **heard, **rest}
-            got.update(self._encoder.embed_local(rows, side=self._encoder.clip_side))
+            got.update(self._encoder.embed_local(rows, side=self._side))
             return got["embedding"]
 
         embedding = embed_views(embed, video)

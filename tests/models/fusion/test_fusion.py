@@ -181,6 +181,21 @@ def test_the_draw_of_the_experts_has_the_variance_of_the_product():
     np.testing.assert_allclose(drawn.mean(0), fusion_loops.poe(fusion, rows_of("poe", 0)), atol=0.04)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FUSIONS if FUSIONS[kind].sees == "tokens"])
+def test_fusions_of_tokens_are_traced_in_bfloat16_with_dropout_and_remat(kind):
+    arguments = ARGUMENTS[kind] | {"dtype": "bfloat16", "dropout": 0.1, "remat": "full", "unroll": 0}
+
+    def gradient(features, keys):
+        fusion = FUSIONS[kind](widths={"video": 6, "audio": 10}, width=D, rngs=nnx.Rngs(0), **arguments)
+        graph, params = nnx.split(fusion)
+        loss = lambda params: (lambda out: (jnp.sum(out.vector), out))(nnx.merge(graph, params)(features, keys=keys))  # noqa: E731
+        return jax.grad(loss, has_aux=True)(params)
+
+    gradients, out = jax.eval_shape(gradient, features(kind), jax.random.split(jax.random.key(0), B))
+    assert out.vector.dtype == jnp.float32 and out.tokens.dtype == jnp.bfloat16
+    assert {g.dtype for g in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
