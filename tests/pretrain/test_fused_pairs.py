@@ -173,6 +173,22 @@ def test_mistakes_name_the_field_and_the_remedy(options, message):
         nnx.eval_shape(lambda: objective(**options).init(nnx.Rngs(0)))
 
 
+def test_precomputed_features_are_fused_with_sound_and_their_padding_is_not_seen():
+    video = {"family": "features", "features": "seen", "input_width": 5, "width": 8, "over_time": "mean"}
+    made = objective(model=MODEL | {"video": video}, fusion=BOTH | {"kind": "add"})
+    rows = {key: value for key, value in batch().items() if key != "video"}
+    mask = jnp.arange(3)[None] < jnp.array([3, 2, 1, 3, 0, 2, 3, 0])[:, None]  # rows 4 and 7 have no features
+    seen = jnp.asarray(np.random.default_rng(0).normal(size=(B, 3, 5)), jnp.float32)
+    run = nnx.jit(lambda model, rows: made._encode(model, rows, rngs=None, drop_patches=False)["video+audio"])
+    model = made.init(nnx.Rngs(0))
+    one = run(model, rows | {"features_seen": seen, "features_seen_mask": mask})
+    other = run(model, rows | {"features_seen": jnp.where(mask[..., None], seen, jnp.nan), "features_seen_mask": mask})
+    np.testing.assert_array_equal(one, other)
+    alone = model.encode_fused({"audio": rows["audio"]}).embedding
+    np.testing.assert_allclose(one[jnp.array([4, 7])], alone[jnp.array([4, 7])], atol=1e-6)
+    assert np.abs(one - alone)[jnp.array([1, 3, 6])].max(axis=1).min() > 1e-3
+
+
 def test_a_fusion_of_text_takes_one_text_of_a_clip():
     made = objective(
         fusion={"kind": "add", "modalities": ["video", "text"]}, pairs={"audio_video+text": 1.0}, name="mil_nce"
