@@ -21,7 +21,7 @@ from ..models.dual import DualTower
 from ..zoo.bundle import write_bundle
 from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
-from .files import frames_of_files, sound_of_files
+from .files import frames_of_files, listed, refuse_one, sound_of_files
 from .rows import embed_rows, padded, placed_on, rounded_up, shares
 from .views import embed_views
 
@@ -116,7 +116,7 @@ class Encoder:
         Returns:
           float32 [n,E], rows of unit length.
         """
-        _refuse_one(strings, of=str, method="encode_text")
+        refuse_one(strings, of=str, method="encode_text")
         clean = text_cleaner(self.input.text)
         texts = [clean(string) for string in strings]
         ids, mask, _ = self.tokenizer.encode(texts, context_length=self.input.context_length)
@@ -158,7 +158,7 @@ class Encoder:
           UserError: a file that does not exist or cannot be decoded; names it and the reason.
         """
         self._needs_frames()
-        files = _listed(paths, method="encode_video")
+        files = listed(paths, method="encode_video")
         size = self._rounded(batch_size, len(files))
         parts = frames_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         embed = functools.partial(self._collect_one, side="video", size=size)
@@ -182,7 +182,7 @@ class Encoder:
           UserError: the model has no audio tower; or a file without sound, or that cannot be decoded.
         """
         self._needs("audio")
-        files = _listed(paths, method="encode_audio")
+        files = listed(paths, method="encode_audio")
         size = self._rounded(batch_size, len(files))
         parts = sound_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         rows = ({"audio": sound, "audio_samples": lengths} for sound, lengths in parts)
@@ -207,7 +207,7 @@ class Encoder:
         """
         self._needs_clips()
         self._needs_frames()
-        files = _listed(paths, method="encode_clips")
+        files = listed(paths, method="encode_clips")
         size = self._rounded(batch_size, len(files))
         kind: dict[str, Any] = {"batch_size": size, "workers": workers}
         frames = frames_of_files(self.input, files, progress=progress, **kind)
@@ -388,13 +388,3 @@ def encoder_of(located: Located, *, mesh: Mesh | None = None) -> Encoder:
         )
     model = load_model(located)
     return Encoder(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
-
-
-def _refuse_one(values: Any, *, of: type | tuple[type, ...], method: str) -> None:
-    if isinstance(values, of):
-        raise UserError(f"{method} wants a list, got one; write {method}([{str(values)!r}])")
-
-
-def _listed(paths: Iterable[str | Path], *, method: str) -> list[Path]:
-    _refuse_one(paths, of=(str, Path), method=method)
-    return [Path(path) for path in paths]

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,18 @@ def sound_of_files(
             for i, sound in enumerate(made):
                 rows[i, : len(sound)], lengths[i] = sound, len(sound)
             yield rows, lengths
+
+
+def refuse_one(values: Any, *, of: type | tuple[type, ...], method: str) -> None:
+    """Raise UserError if `values` is one value of that type and not a list of them; it names the method."""
+    if isinstance(values, of):
+        raise UserError(f"{method} wants a list, got one; write {method}([{str(values)!r}])")
+
+
+def listed(paths: Iterable[str | Path], *, method: str) -> list[Path]:
+    """Return paths as a list; one path alone is a UserError that names the method."""
+    refuse_one(paths, of=(str, Path), method=method)
+    return [Path(path) for path in paths]
 
 
 def _frames(clip: DecodedClip, *, spec: InputSpec, windows: int) -> np.ndarray:
