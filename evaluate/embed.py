@@ -163,8 +163,7 @@ def embed_split(
       progress: draw a progress bar with rate and time left on standard error, on the first process.
 
     Raises:
-      UserError: no such split, no caption in it, a value of `captions` or `clip_side` that does not exist, a batch size
-        below 1.
+      UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1.
     """
     if split not in records.splits:
         raise unknown("split", split, records.splits)
