@@ -21,7 +21,7 @@ from ..models.dual import DualTower
 from ..zoo.bundle import write_bundle
 from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
-from .files import frames_of_files, sound_of_files
+from .files import frames_of_files, listed, refuse_one, sound_of_files
 from .rows import embed_rows, padded, placed_on, rounded_up, shares
 from .views import embed_views
 
@@ -86,6 +86,11 @@ class Encoder:
         return self._tokenizer
 
     @property
+    def clip_side(self) -> str:
+        """The side that stands for a clip in retrieval: that of a fusion of video with sound, else "video"."""
+        return self.spec.fused_side if set(self.spec.fused_side.split("+")) == {"video", "audio"} else "video"
+
+    @property
     def embed_dim(self) -> int:
         """E."""
         assert self.spec.embed_dim is not None
@@ -111,7 +116,7 @@ class Encoder:
         Returns:
           float32 [n,E], rows of unit length.
         """
-        _refuse_one(strings, of=str, method="encode_text")
+        refuse_one(strings, of=str, method="encode_text")
         clean = text_cleaner(self.input.text)
         texts = [clean(string) for string in strings]
         ids, mask, _ = self.tokenizer.encode(texts, context_length=self.input.context_length)
@@ -153,7 +158,7 @@ class Encoder:
           UserError: a file that does not exist or cannot be decoded; names it and the reason.
         """
         self._needs_frames()
-        files = _listed(paths, method="encode_video")
+        files = listed(paths, method="encode_video")
         size = self._rounded(batch_size, len(files))
         parts = frames_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         embed = functools.partial(self._collect_one, side="video", size=size)
@@ -177,11 +182,76 @@ class Encoder:
           UserError: the model has no audio tower; or a file without sound, or that cannot be decoded.
         """
         self._needs("audio")
-        files = _listed(paths, method="encode_audio")
+        files = listed(paths, method="encode_audio")
         size = self._rounded(batch_size, len(files))
         parts = sound_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         rows = ({"audio": sound, "audio_samples": lengths} for sound, lengths in parts)
         return self._joined([self._collect_one(part, side="audio", size=size) for part in rows], total=len(files))
+
+    def encode_clips(
+        self, paths: Iterable[str | Path], *, batch_size: int = 16, workers: int = 0, progress: bool = False
+    ) -> Embeddings:
+        """Decode and embed films as a whole, pictures and sound, by the model's fusion of video and audio.
+
+        Args:
+          paths: n films; those without sound are embedded by their pictures alone, by the same fusion.
+          batch_size: how many at a time.
+          workers: processes that decode; 0 = one per core.
+          progress: draw a progress bar on standard error.
+
+        Returns:
+          float32 [n,E], rows of unit length.
+
+        Raises:
+          UserError: the model has no fusion of video and audio, or a file that cannot be decoded.
+        """
+        self._needs_clips()
+        self._needs_frames()
+        files = listed(paths, method="encode_clips")
+        size = self._rounded(batch_size, len(files))
+        kind: dict[str, Any] = {"batch_size": size, "workers": workers}
+        frames = frames_of_files(self.input, files, progress=progress, **kind)
+        sounds = sound_of_files(self.input, files, silent=True, **kind)
+        found = []
+        embed = functools.partial(self._collect_one, side=self.spec.fused_side, size=size)
+        for video, (sound, lengths) in zip(frames, sounds, strict=True):
+            heard = {"audio": sound, "audio_samples": lengths, "audio_mask": lengths > 0}
+            found.append(embed_views(lambda view, h=heard: embed({"video": view, **h}), video))
+        return self._joined(found, total=len(files))
+
+    def encode_clip_arrays(
+        self,
+        video: UInt8[np.ndarray, "n T H W 3"],
+        *,
+        audio: Int16[np.ndarray, "n S"],
+        lengths: Int32[np.ndarray, "n"] | None = None,
+        batch_size: int = 32,
+    ) -> Embeddings:
+        """Embed frames and sound as one, by the model's fusion of video and audio.
+
+        Args:
+          video: uint8 RGB [n,T,H,W,3], preprocessed already.
+          audio: int16 [n,S] at 16 kHz, S = 16000 * `audio_seconds`.
+          lengths: real samples of each row; 0 = the row has no sound. None = all are real.
+          batch_size: how many at a time.
+
+        Returns:
+          float32 [n,E], rows of unit length.
+
+        Raises:
+          UserError: the model has no fusion of video and audio, or arrays of other shapes or dtypes.
+        """
+        self._needs_clips()
+        video, audio = np.asarray(video), np.asarray(audio)
+        right = video.dtype == np.uint8 and video.ndim == 5 and audio.dtype == np.int16 and audio.ndim == 2
+        if not right or len(video) != len(audio):
+            raise UserError(
+                f"video of dtype {video.dtype} and shape {video.shape}, sound of {audio.dtype} {audio.shape}; wanted "
+                "uint8 [n,T,H,W,3] and int16 [n,S]"
+            )
+        real = np.full(len(audio), audio.shape[1], np.int32) if lengths is None else np.asarray(lengths, np.int32)
+        rows = {"video": video, "audio": audio, "audio_samples": real, "audio_mask": real > 0}
+        return self._embed(rows, side=self.spec.fused_side, batch_size=batch_size)
 
     def encode_video_arrays(self, video: UInt8[np.ndarray, "n T H W 3"], *, batch_size: int = 32) -> Embeddings:
         """Embed frames that are preprocessed already.
@@ -273,8 +343,15 @@ class Encoder:
                 "(`twinreel features`) and use `twinreel evaluate`, or encode with a model that has an image tower"
             )
 
+    def _needs_clips(self) -> None:
+        if self.clip_side == "video":
+            raise UserError(
+                "this model does not fuse video and audio (config.model.fusion); encode files by their pictures "
+                "(encode_video) or by their sound (encode_audio)"
+            )
+
     def _needs(self, side: str) -> None:
-        if side not in self.spec.towers:
+        if side not in self.spec.towers and side != self.spec.fused_side:
             raise UserError(f"this model has no {side} tower (it has: {', '.join(self.spec.towers)})")
 
 
@@ -311,13 +388,3 @@ def encoder_of(located: Located, *, mesh: Mesh | None = None) -> Encoder:
         )
     model = load_model(located)
     return Encoder(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
-
-
-def _refuse_one(values: Any, *, of: type | tuple[type, ...], method: str) -> None:
-    if isinstance(values, of):
-        raise UserError(f"{method} wants a list, got one; write {method}([{str(values)!r}])")
-
-
-def _listed(paths: Iterable[str | Path], *, method: str) -> list[Path]:
-    _refuse_one(paths, of=(str, Path), method=method)
-    return [Path(path) for path in paths]

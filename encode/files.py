@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from ..data.media.listen import decode_sound
 from ..data.media.workers import Job, decode_in_order
 from ..data.options import DataOptions, FeedOptions, InputSpec
 from .rows import shares
+
+NO_SOUND = ("no sound track", "no sound could be decoded")
+"""Reasons of `decode_sound` that say that a file has no sound."""
 
 
 def decode_options(spec: InputSpec) -> DecodeOptions:
@@ -97,7 +100,13 @@ def frames_of_files(
 
 
 def sound_of_files(
-    spec: InputSpec, paths: Sequence[Path], *, batch_size: int, workers: int = 0, progress: bool = False
+    spec: InputSpec,
+    paths: Sequence[Path],
+    *,
+    batch_size: int,
+    workers: int = 0,
+    progress: bool = False,
+    silent: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield this process's sound of successive global batches of files: the middle `audio_seconds` of each.
 
@@ -107,6 +116,7 @@ def sound_of_files(
       batch_size: of a global batch.
       workers: threads that decode; 0 = one per core.
       progress: draw a progress bar on standard error, on the first process.
+      silent: a file without sound is no error: it has 0 real samples.
 
     Yields:
       int16 [b,S], shorter sound padded with silence, and int32 [b], the real samples of each.
@@ -117,22 +127,36 @@ def sound_of_files(
     own = [paths[mine][: max(0, every.stop - mine.start)] for every, mine in shares(len(paths), batch_size=batch_size)]
     with concurrent.futures.ThreadPoolExecutor(workers or cores()) as threads:
         for part in _shown(own, what="decode and embed", progress=progress):
-            made = list(threads.map(functools.partial(_sound, samples=spec.audio_samples), part))
+            made = list(threads.map(functools.partial(_sound, samples=spec.audio_samples, silent=silent), part))
             rows, lengths = np.zeros((len(made), spec.audio_samples), np.int16), np.zeros(len(made), np.int32)
             for i, sound in enumerate(made):
                 rows[i, : len(sound)], lengths[i] = sound, len(sound)
             yield rows, lengths
 
 
+def refuse_one(values: Any, *, of: type | tuple[type, ...], method: str) -> None:
+    """Raise UserError if `values` is one value of that type and not a list of them; it names the method."""
+    if isinstance(values, of):
+        raise UserError(f"{method} wants a list, got one; write {method}([{str(values)!r}])")
+
+
+def listed(paths: Iterable[str | Path], *, method: str) -> list[Path]:
+    """Return paths as a list; one path alone is a UserError that names the method."""
+    refuse_one(paths, of=(str, Path), method=method)
+    return [Path(path) for path in paths]
+
+
 def _frames(clip: DecodedClip, *, spec: InputSpec, windows: int) -> np.ndarray:
     return frames_of(spec, clip=clip, windows=windows)
 
 
-def _sound(path: Path, *, samples: int) -> np.ndarray:
+def _sound(path: Path, *, samples: int, silent: bool) -> np.ndarray:
     """Return at most `samples` of a file's sound, from its middle."""
     try:
         sound = decode_sound(path)
     except DecodeError as error:
+        if silent and error.reason in NO_SOUND:
+            return np.zeros(0, np.int16)
         raise UserError(f"{path} cannot be encoded: {error}") from error
     start = max(0, (len(sound) - samples) // 2)
     return sound[start : start + samples]

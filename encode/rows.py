@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -14,7 +15,7 @@ from ..engine.sharding.mesh import BATCH_AXES, put_batch
 Rows = dict[str, np.ndarray]
 """Arrays with one entry per row along their first axis."""
 
-MODALITIES = ("video", "text", "audio")
+_FUSED = ("video", "video_mask", "text", "text_mask", "audio", "audio_samples")  # the arrays that a fusion may take
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "side", "mesh"))
@@ -26,17 +27,23 @@ def embed_on_devices(
     Args:
       state: the parameters of a dual tower, wherever they lie on the mesh.
       rows: of `put_batch`: `video` (of features `video_mask`, too); or `text` and `text_mask`; or `audio` and
-        `audio_samples`; and anything else.
+        `audio_samples`; and anything else. Of a fused side those of its modalities, with `audio_mask` False where a row
+        has no sound.
       graph: the dual tower's structure.
-      side: which of its towers, a name of `MODALITIES`.
+      side: which of its towers ("video", "text", "audio"), or the fused side ("video+audio").
       mesh: the devices.
 
     Returns:
-      `embedding` float32 [B,E], rows of unit length, and the arrays that the tower does not take.
+      `embedding` float32 [B,E], rows of unit length, and the arrays that are no input of the side.
     """
     model = nnx.merge(graph, state)
     rest = dict(rows)
-    if side == "video":
+    if "+" in side:
+        inputs = {key: rest.pop(key) for key in _FUSED if key in rest}
+        present = {"audio": rest.pop("audio_mask")} if "audio_mask" in rest else {}
+        present |= {"video": jnp.any(inputs["video_mask"], axis=1)} if "video_mask" in inputs else {}
+        embedding = model.encode_fused(inputs, present=present).embedding
+    elif side == "video":
         embedding = model.encode_video(rest.pop("video"), mask=rest.pop("video_mask", None))
     elif side == "text":
         embedding = model.encode_text(rest.pop("text"), mask=rest.pop("text_mask"))
@@ -63,7 +70,7 @@ def embed_rows(graph: nnx.GraphDef, state: nnx.State, rows: Rows, *, side: str, 
       graph: the dual tower's structure.
       state: its parameters.
       rows: this process's rows, equally many on each process; see `embed_on_devices`.
-      side: which tower.
+      side: which tower, or the fused side.
       mesh: the devices.
 
     Returns:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..data.batches.records import Records
 
 CAPTIONS = ("all", "first")
+_SOUND = ("audio", "audio_mask", "audio_samples")  # what a batch has of the sound of clips
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -137,12 +138,13 @@ def embed_split(
     records: "Records",
     split: str,
     captions: str = "all",
+    clip_side: str = "",
     batch_size: int = 32,
     feed: FeedOptions | None = None,
     shuffle_frames_seed: int | None = None,
     progress: bool = True,
 ) -> Embeddings:
-    """Embed every clip of a split and its captions.
+    """Embed every clip of a split and its captions: by its frames, or with its sound where the model fuses both.
 
     The rows of a batch are split over the devices, and over the processes that decode them. All processes must call
     this; each gets all embeddings. A clip without a caption is embedded too: the captions of others are measured
@@ -153,6 +155,7 @@ def embed_split(
       records: the opened folder of prepared records.
       split: which split.
       captions: "all" of each clip, or its "first".
+      clip_side: what stands for a clip, "video" or the encoder's `clip_side`, which "" means.
       batch_size: rows of a global batch; rounded up to a multiple of the devices. The last batch is padded, so the
         model compiles once.
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
@@ -160,12 +163,14 @@ def embed_split(
       progress: draw a progress bar with rate and time left on standard error, on the first process.
 
     Raises:
-      UserError: no such split, no caption in it, a value of `captions` that does not exist, a batch size below 1.
+      UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1.
     """
     if split not in records.splits:
         raise unknown("split", split, records.splits)
     if captions not in CAPTIONS:
         raise unknown("value of captions", captions, CAPTIONS)
+    if clip_side not in ("", "video", encoder.clip_side):
+        raise unknown("side of clips (--clip_side)", clip_side, {"video", encoder.clip_side})
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; wanted 1 or more (--batch_size)")
     rows = list(records.rows(split))
@@ -174,7 +179,8 @@ def embed_split(
     feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
     data = DataOptions(input=encoder.input, feed=feed)
     text, truncated = _embed_texts(encoder, texts, batch_size=size, progress=progress)
-    videos = _Videos(encoder, rows=rows, split=split, shuffle_frames_seed=shuffle_frames_seed)
+    side = clip_side or encoder.clip_side
+    videos = _Videos(encoder, rows=rows, split=split, side=side, shuffle_frames_seed=shuffle_frames_seed)
     videos.embed(data, batch_size=size, progress=progress)
     return Embeddings(
         text=text,
@@ -183,7 +189,8 @@ def embed_split(
         video_shuffled=None if shuffle_frames_seed is None else videos.found(shuffled=True),
         captions=texts,
         rows=rows,
-        protocol=_protocol(data, split=split, captions=captions, records=records) | {"texts_truncated": truncated},
+        protocol=_protocol(data, split=split, captions=captions, records=records)
+        | {"clip_side": side, "texts_truncated": truncated},
     )
 
 
@@ -239,8 +246,11 @@ def _embed_texts(encoder: Encoder, texts: list[str], *, batch_size: int, progres
 class _Videos:
     """The clips of a split, embedded batch by batch; each record is read and decoded once, by one process."""
 
-    def __init__(self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, shuffle_frames_seed: int | None):
+    def __init__(
+        self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, side: str, shuffle_frames_seed: int | None
+    ):
         self._encoder, self._rows, self._split, self._seed = encoder, rows, split, shuffle_frames_seed
+        self._side = side
         self._plain: dict[int, np.ndarray] = {}
         self._shuffled: dict[int, np.ndarray] = {}
         towers = encoder.spec.towers
@@ -264,15 +274,17 @@ class _Videos:
         )
         for batch in _track(batches, "clips", total=len(self._rows), batch_size=batch_size, progress=progress):
             clip, video = batch["clip_index"], batch[self._key]
-            rest = {"clip": clip, "digest": np.stack([_digest(frames) for frames in video])}
+            sound = {key: batch[key] for key in _SOUND if self._side != "video"}
+            seen = [_digest(*(column[row] for column in (video, *sound.values()))) for row in range(len(video))]
+            rest = {"clip": clip, "digest": np.stack(seen)}
             real = np.ones(video.shape[:2], bool)
             if self._features:
                 rest["video_mask"] = real = batch[f"{self._key}_mask"]
-            self._take(self._views(video, rest=rest), into=self._plain)
+            self._take(self._views(video, sound=sound, rest=rest), into=self._plain)
             if self._seed is not None:
                 keys = [(self._seed, max(int(c), 0)) for c in clip]
                 mixed = [_shuffled(v, key=key, real=mask) for v, key, mask in zip(video, keys, real, strict=True)]
-                self._take(self._views(np.stack(mixed), rest=rest), into=self._shuffled)
+                self._take(self._views(np.stack(mixed), sound=sound, rest=rest), into=self._shuffled)
 
     def found(self, *, shuffled: bool = False) -> np.ndarray:
         """Return float32 [m,E] in record order.
@@ -289,12 +301,19 @@ class _Videos:
             )
         return np.stack([found[clip] for clip in range(len(self._rows))])
 
-    def _views(self, video: np.ndarray, *, rest: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Embed this process's rows; returns those of all processes."""
+    def _views(
+        self, video: np.ndarray, *, sound: dict[str, np.ndarray], rest: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Embed this process's rows; returns those of all processes. Each window has its own sound."""
         got: dict[str, np.ndarray] = {}
+        views = video.shape[1] if video.ndim == 6 else 1
+        numbers = iter(range(views))  # `embed_views` calls once for each view, in order
 
         def embed(view: np.ndarray) -> np.ndarray:
-            got.update(self._encoder.embed_local({"video": view, **rest}, side="video"))
+            number = next(numbers)
+            heard = {key: _of_view(key, value, number=number, views=views) for key, value in sound.items()}
+            rows = {"video": view, **heard, **rest}
+            got.update(self._encoder.embed_local(rows, side=self._side))
             return got["embedding"]
 
         embedding = embed_views(embed, video)
@@ -307,9 +326,16 @@ class _Videos:
                 into[clip] = into[same] if same in into and into is self._plain else row
 
 
-def _digest(frames: np.ndarray) -> np.ndarray:
-    """Return int32 [4], equal for equal frames only."""
-    return np.frombuffer(hashlib.blake2b(frames.tobytes(), digest_size=16).digest(), np.int32)
+def _of_view(key: str, column: np.ndarray, *, number: int, views: int) -> np.ndarray:
+    """Return what belongs to one of the views of each row: views come window by window, sound has one row for each."""
+    if column.ndim == (2 if key == "audio" else 1):
+        return column
+    return np.ascontiguousarray(column[:, number * column.shape[1] // views])
+
+
+def _digest(*parts: np.ndarray) -> np.ndarray:
+    """Return int32 [4], equal for equal arrays only."""
+    return np.frombuffer(hashlib.blake2b(b"".join(p.tobytes() for p in parts), digest_size=16).digest(), np.int32)
 
 
 def _shuffled(video: np.ndarray, *, key: tuple[int, int], real: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
     parser.add_argument("--window_seconds", type=float, default=0.0, help="length of a window; 0 = the whole clip")
+    parser.add_argument("--clip_side", default="", help="video, or the side of the model's fusion (the default if any)")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
     parser.add_json()
@@ -76,6 +77,8 @@ class EvaluateOptions:
       batch_size: clips embedded at a time, over all devices.
       windows: windows V of each clip, evenly spread, whose embeddings are averaged.
       window_seconds: length of a window in seconds; 0 = the whole clip, or with several windows its V-th part.
+      clip_side: what stands for a clip: "video", or the side of the model's fusion, such as "video+audio"; "" = the
+        fused side if the model fuses video and sound, else "video".
       shuffle_seed: seed of the frame order for the shuffled order twins; used where the split has groups.
       allow_missing: measure although `prepare` rejected clips of the split.
       progress: draw progress bars on standard error.
@@ -86,6 +89,7 @@ class EvaluateOptions:
     batch_size: int = 32
     windows: int = 1
     window_seconds: float = 0.0
+    clip_side: str = ""
     shuffle_seed: int = 0
     allow_missing: bool = False
     progress: bool = True
@@ -160,6 +164,7 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
         records=records,
         split=split,
         captions=options.captions,
+        clip_side=options.clip_side,
         batch_size=options.batch_size,
         feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
         shuffle_frames_seed=options.shuffle_seed if any(row.get("group") for row in rows) else None,

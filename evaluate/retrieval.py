@@ -26,6 +26,7 @@ _DESCRIBED = (
     "subset_id",
     "fps",
     "short_side",
+    "clip_side",
     "frames",
     "windows",
     "window_seconds",

@@ -1,8 +1,8 @@
 """Towers for video, text and sound in one embedding space (CLIP, Radford et al. 2021)."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int16
 
 from ..base.errors import UserError, unknown
+from .fusion.interface import Features, Fusion
 from .layers.dense import Dense, linear
 from .layers.draws import RowKeys, fold, is_frozen
 from .layers.names import named
 from .layers.norm import LayerNorm, unit_rows
+from .layers.pooling import masked_mean
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
 
 MAX_SCALE = 100.0
@@ -61,8 +63,28 @@ PROJECTIONS = ("linear", "affine", "norm_affine", "none")
 (InternVideo2), or as it is (VideoPrism)."""
 
 
+class FusedEmbedding(NamedTuple):
+    """What a fusion makes of rows.
+
+    Attributes:
+      embedding: float32 `[B,E]`, rows of unit length; zeros for a row that has none of the modalities.
+      tokens: `[B,N,D]` of the fusion, for heads.
+      mask: bool `[B,N]`, True where a token is real.
+      losses: name -> float32 `[B]`, see `fusion.interface.Fused`.
+      sides: modality -> its own embedding, of those that were asked for.
+    """
+
+    embedding: Embedding
+    tokens: Float[Array, "B N D"]
+    mask: Bool[Array, "B N"]
+    losses: dict[str, Float[Array, "B"]]
+    sides: dict[str, Embedding]
+
+
 class DualTower(nnx.Module):
     """A video tower, a text tower and optionally an audio tower, projected into a joint space.
+
+    A model with a fusion also embeds several modalities of a clip as one.
 
     It also holds the parameters of the losses: the temperature `log_scale` and, for the sigmoid loss, `bias`.
     """
@@ -73,6 +95,7 @@ class DualTower(nnx.Module):
         video: Any,
         text: Any,
         audio: Any = None,
+        fusion: Fusion | None = None,
         embed_dim: int,
         projections: Mapping[str, str] | None = None,
         initial_scale: float = 1 / 0.07,
@@ -85,8 +108,10 @@ class DualTower(nnx.Module):
           video: a tower of `models/towers`; gives `[B,D]` for clips.
           text: gives `[B,D]` for token ids.
           audio: gives `[B,D]` for sound, or None.
+          fusion: of several of the towers, or None.
           embed_dim: E.
-          projections: "video", "text", "audio" -> one of `PROJECTIONS`; "linear" where nothing is said.
+          projections: "video", "text", "audio", "fusion" -> one of `PROJECTIONS`; "linear" where nothing is said, and
+            "none" for a fusion of embeddings.
           initial_scale: `exp(log_scale)` at the start, above 0 and at most `MAX_SCALE`.
           initial_bias: `bias` at the start (SigLIP: -10); None = there is none.
           rngs: source of the projections' initial values.
@@ -106,6 +131,11 @@ class DualTower(nnx.Module):
         self.log_scale = nnx.Param(jnp.asarray(math.log(initial_scale), jnp.float32))
         if audio is not None:
             self.audio_projection = _projection("audio", kinds, width=audio.width, embed_dim=embed_dim, rngs=rngs)
+        self.fusion = fusion
+        if fusion is not None:
+            if fusion.sees == "embeddings":
+                kinds = {"fusion": "none", **kinds}
+            self.fusion_projection = _projection("fusion", kinds, width=fusion.width, embed_dim=embed_dim, rngs=rngs)
         if initial_bias is not None:
             self.bias = nnx.Param(jnp.asarray(initial_bias, jnp.float32))
 
@@ -166,6 +196,85 @@ class DualTower(nnx.Module):
         x = self.audio(audio, lengths=lengths, keys=_keys_of(self.audio, keys, 2))
         return _embedding(x, self.audio_projection)
 
+    def encode_fused(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        present: Mapping[str, Bool[Array, "B"]] | None = None,
+        sides: Collection[str] = (),
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> FusedEmbedding:
+        """Embed several modalities of each row as one, by the model's fusion; each tower encodes its input once.
+
+        Args:
+          inputs: arrays by their names in batches: `video` (and `video_mask`, of precomputed features); `audio` and, if
+            some of it is padding, `audio_samples`; `text` `[B,L]` and `text_mask`. A modality without an array is
+            missing in all rows.
+          present: modality -> which rows have it; all rows where nothing is said.
+          sides: modalities of the fusion whose own embeddings are wanted, too.
+          keys: one key for each row; turns dropout on, and the draws of the fusion.
+          drop_patches: see `encode_video`.
+
+        Raises:
+          UserError: the model has no fusion, or there is no array of any of its modalities.
+        """
+        if self.fusion is None:
+            raise UserError("this model has no fusion; add config.model.fusion, such as {'kind': 'attention', ...}")
+        rows = next((inputs[side].shape[0] for side in self.fusion.modalities if side in inputs), None)
+        if rows is None:
+            raise UserError(f"nothing to fuse: wanted {' or '.join(self.fusion.modalities)}, got {sorted(inputs)}")
+        features, own = {}, {}
+        for side in self.fusion.modalities:
+            there = (present or {}).get(side, jnp.ones((rows,), bool))
+            if side not in inputs:
+                features[side] = _absent(rows, width=self.fusion_widths()[side])
+                continue
+            vector, tokens, mask = self._features(side, inputs, keys=keys, drop_patches=drop_patches, own=side in sides)
+            if side in sides or self.fusion.sees == "embeddings":
+                own[side] = _embedding(vector, getattr(self, f"{side}_projection"))
+            seen = own[side] if self.fusion.sees == "embeddings" else vector
+            features[side] = Features(present=there, vector=seen, tokens=tokens, mask=mask)
+        made = self.fusion(features, keys=_keys_of(self.fusion, keys, 3))
+        embedding = _embedding(made.vector, self.fusion_projection)
+        anything = jnp.any(made.mask, axis=1)[:, None]  # a bias of the projection must not stand for what is not there
+        embedding = jnp.where(anything, embedding, jnp.float32(0))
+        own = {side: own[side] for side in sides}
+        return FusedEmbedding(embedding, made.tokens, made.mask, made.losses, own)
+
+    def fusion_widths(self) -> dict[str, int]:
+        """Return the width of what the fusion sees of each of its modalities."""
+        assert self.fusion is not None
+        joint = self.fusion.sees == "embeddings"
+        return {side: self.embed_dim if joint else getattr(self, side).width for side in self.fusion.modalities}
+
+    def _features(
+        self, side: str, inputs: Mapping[str, Array], *, keys: RowKeys | None, drop_patches: bool, own: bool
+    ) -> tuple[Array, Array | None, Array | None]:
+        """Return a tower's vector and, if the fusion sees tokens, its tokens and their mask.
+
+        Args:
+          side: the modality.
+          inputs: see `encode_fused`.
+          keys: of the rows.
+          drop_patches: see `encode_video`.
+          own: the vector is wanted even if the fusion sees tokens.
+        """
+        assert self.fusion is not None
+        tower, number = getattr(self, side), ("video", "text", "audio").index(side)
+        given: dict[str, Any] = {"keys": _keys_of(tower, keys, number)}
+        given |= {"drop_patches": drop_patches} if side == "video" else {}
+        given |= {"mask": inputs[f"{side}_mask"]} if side != "audio" and f"{side}_mask" in inputs else {}
+        given |= {"lengths": inputs.get("audio_samples")} if side == "audio" else {}
+        if self.fusion.sees != "tokens":
+            return tower(inputs[side], **given), None, None
+        made = tower.tokens(inputs[side], **given) if side == "text" else tower.features(inputs[side], **given)
+        tokens, mask = made if side == "audio" else (made, given.get("mask"))
+        if getattr(tower, "mean_of_features", False):
+            return masked_mean(tokens, mask=mask), tokens, mask
+        vector = tower(inputs[side], **given) if own else jnp.zeros((tokens.shape[0], tower.width), jnp.float32)
+        return vector, tokens, mask
+
     def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""
         return self.video.features(video, keys=keys)
@@ -190,6 +299,13 @@ def _projection(
 
 def _embedding(x: Float[Array, "B D"], projection: Dense | NormedProjection | None) -> Embedding:
     return named(unit_rows(x if projection is None else projection(x)), "activation/embedding")
+
+
+def _absent(rows: int, *, width: int) -> Features:
+    """Return what a fusion sees of a modality that no row has."""
+    nothing = jnp.zeros((rows,), bool)
+    tokens = jnp.zeros((rows, 1, width), jnp.float32)
+    return Features(present=nothing, vector=tokens[:, 0], tokens=tokens, mask=nothing[:, None])
 
 
 def _keys_of(tower: nnx.Module, keys: RowKeys | None, number: int) -> RowKeys | None:

@@ -12,7 +12,7 @@ from ..base.section import field_of, section
 from ..cost.roofline import Assumptions
 from ..engine.loop.train import create_rules
 from ..engine.sharding.rules import FSDP, REPLICATED
-from ..pretrain.objective import LossOptions
+from ..pretrain.loss_options import LossOptions
 from ..zoo.spec import ModelOptions
 from .program import Compiled, OutOfMemory, Traced, changed, compile_traced, trace
 from .topology import Topology

@@ -15,7 +15,7 @@ from ..cost.hbm import count_hbm_bytes
 from ..cost.hlo import parse_program
 from ..cost.memory import Memory, kept_activations, step_memory, whole_bytes
 from ..cost.roofline import Assumptions, Estimate, estimate_step
-from ..pretrain.objective import LossOptions
+from ..pretrain.loss_options import LossOptions
 from ..pretrain.step_parts import StepParts, make_parts
 from .topology import Topology
 

@@ -1,6 +1,5 @@
 """The contrastive objective: towers, and a loss over the pairs of modalities of the global batch."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,27 +7,25 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from ..base.errors import UserError, unknown
+from ..base.errors import UserError
 from ..base.section import section
 from ..engine.sharding.mesh import BATCH_AXES
 from ..engine.step.grad_cache import in_parts
-from ..losses.infonce import check_info_nce, check_rows, info_nce, text_group
-from ..losses.milnce import check_mil_nce, mil_nce
-from ..losses.sigmoid import check_sigmoid, sigmoid
+from ..losses.infonce import check_rows, info_nce, text_group
+from ..losses.milnce import mil_nce
+from ..losses.sigmoid import sigmoid
 from ..models.dual import DualTower
 from ..models.layers.draws import fold_each, row_keys
+from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
 from ..zoo.build import build
 from ..zoo.spec import ModelOptions
+from .loss_options import LossOptions, sides_of
 
 if TYPE_CHECKING:
     from ..base.config import Config
     from ..data.options import DataOptions, InputSpec
 
-CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}
-"""Name in `config.loss.name` -> refuses options that this loss does not take."""
-PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
-"""Name in `config.loss.pairs` -> (x, y) of the loss."""
 COMPARING = {"infonce": "InfoNCE", "mil_nce": "MIL-NCE"}
 """Losses that are a choice among the rows of a batch, and so need two: name in `config.loss.name` -> its own name."""
 
@@ -36,67 +33,7 @@ MASKED, UNMASKED = "masked", "unmasked"
 """Phases: with patch dropout, and the last steps without."""
 
 _LETTER = {"video": "v", "text": "t", "audio": "a"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """`config.loss`.
-
-    Attributes:
-      name: "infonce" (CLIP), "sigmoid" (SigLIP; adds the parameter `bias`) or "mil_nce" (the candidate captions of
-        `config.data.captions_per_clip`; `same_text`, `label_smoothing` and `hard_negative` are not for it).
-      pairs: pair of modalities (`PAIRS`) -> weight; the loss is the weighted sum. A row takes part in a pair if it is
-        valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its rows.
-      same_text: what two rows whose captions are token for token equal are to each other, in pairs with text: "ignore"
-        (not negatives), "positive" or "negative"; see `losses.infonce.info_nce`.
-      label_smoothing: see the losses.
-      hard_negative: see `losses.infonce.info_nce`.
-      form: "dense" holds the matrix of all scores, "blockwise" never does.
-      exchange: blockwise on several devices: "gather" or "ring".
-      block: blockwise: longest side of a tile of scores.
-      microbatch: parts k in which the batch is encoded, one after another; see `parts`. Memory of activations falls
-        to 1/k, at the price of a second forward pass; the gradient stays exact.
-    """
-
-    name: str = "infonce"
-    pairs: dict[str, float] = dataclasses.field(default_factory=lambda: {"video_text": 1.0})
-    same_text: str = "ignore"
-    label_smoothing: float = 0.0
-    hard_negative: float = 0.0
-    form: str = "dense"
-    exchange: str = "gather"
-    block: int = 1024
-    microbatch: int = 1
-
-    def __post_init__(self):
-        if self.name not in CHECKS:
-            raise unknown("loss in config.loss.name", self.name, CHECKS)
-        for pair, weight in self.pairs.items():
-            if pair not in PAIRS:
-                raise unknown("pair in config.loss.pairs", pair, PAIRS)
-            if not 0 <= weight < float("inf"):
-                raise UserError(f"config.loss.pairs.{pair} must be a weight of at least 0, got {weight}")
-        if not any(self.pairs.values()):
-            raise UserError("config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}")
-        CHECKS[self.name](
-            same=self.same_text,
-            label_smoothing=self.label_smoothing,
-            hard_negative=self.hard_negative,
-            form=self.form,
-            exchange=self.exchange,
-            block=self.block,
-        )
-        if self.microbatch < 1:
-            raise UserError(f"config.loss.microbatch must be at least 1, got {self.microbatch}")
-
-    def weights(self) -> dict[str, float]:
-        """Return the pairs whose weight is above 0."""
-        return {pair: float(weight) for pair, weight in self.pairs.items() if weight}
-
-    def modalities(self) -> tuple[str, ...]:
-        """Return what has to be encoded."""
-        used = {side for pair in self.weights() for side in PAIRS[pair]}
-        return tuple(side for side in _LETTER if side in used)
+"""Modality -> its letter in the names of metrics; a fused side has those of its modalities ("accuracy_va2t")."""
 
 
 class Contrastive:
@@ -141,10 +78,28 @@ class Contrastive:
                 f"config.train.unmasked_steps={unmasked_steps} leaves out patch dropout, but there is none; set "
                 "config.model.video.patch_dropout (0.5 drops half of the patches) or config.train.unmasked_steps to 0"
             )
+        self._check_fusion()
         if "audio" in self._options.modalities() and not ("audio" in self.spec.towers and input.audio_samples):
             raise UserError(
                 f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
                 "defaults) and set config.data.audio_seconds"
+            )
+
+    def _check_fusion(self) -> None:
+        """Raise UserError unless the pairs have the side that the model fuses, if any, and no other fused side."""
+        made, weights = self.spec.fused_side, self._options.weights()
+        wanted = [side for side in self._options.sides() if "+" in side]
+        for side in wanted:
+            if side != made:
+                has = f"makes {made!r}" if made else "is not set"
+                raise UserError(
+                    f"config.loss.pairs={weights} has the fused side {side!r}, but config.model.fusion {has}; set "
+                    f"config.model.fusion={{'kind': 'attention', 'modalities': {side.split('+')}}}"
+                )
+        if made and not wanted:
+            raise UserError(
+                f"config.model.fusion makes the side {made!r}, but config.loss.pairs={weights} has no pair with "
+                f"it, so it would not learn; add one, such as '{made}_text', or leave config.model.fusion out"
             )
 
     def check_batch_size(self, batch_size: int) -> str:
@@ -176,7 +131,8 @@ class Contrastive:
         """Return the weighted loss in nats over the rows of the global batch, and what is logged.
 
         That is `scale` (and `bias`), for each pair the in-batch accuracies of both directions (`accuracy_v2t`,
-        `accuracy_t2v`, and so with `a` for audio; 0..1) and, where there are several pairs, `loss_<pair>`.
+        `accuracy_t2v`, and so with `a` for audio and `va` for both; 0..1), where there are several pairs `loss_<pair>`,
+        and `kl`, nats, of a fusion that has this term.
 
         Args:
           model: what `init` built.
@@ -185,45 +141,57 @@ class Contrastive:
           phase: of `phase`.
         """
         embedded = self._encode(model, batch, rngs=rngs, drop_patches=phase == MASKED)
+        kl = embedded.pop("kl", None)
         has = {side: self._has(batch, side) for side in embedded}
         weights, scale = self._options.weights(), model.scale
         total, logged = jnp.zeros((), jnp.float32), {}
         for pair, weight in weights.items():
-            x, y = PAIRS[pair]
+            x, y = sides_of(pair)
             loss, hits = self._pair(model, batch, scale=scale, embedded=embedded, has=has, x=x, y=y)
             total = total + jnp.asarray(weight, jnp.float32) * loss
-            logged[f"accuracy_{_LETTER[x]}2{_LETTER[y]}"] = hits["accuracy_x2y"]
-            logged[f"accuracy_{_LETTER[y]}2{_LETTER[x]}"] = hits["accuracy_y2x"]
+            logged[f"accuracy_{_letters(x)}2{_letters(y)}"] = hits["accuracy_x2y"]
+            logged[f"accuracy_{_letters(y)}2{_letters(x)}"] = hits["accuracy_y2x"]
             if len(weights) > 1:
                 logged[f"loss_{pair}"] = loss
+        if kl is not None:
+            logged["kl"] = masked_mean(kl[None, :, None], mask=has[self.spec.fused_side][None])[0, 0]
+            total = total + jnp.asarray(self._options.kl_weight, jnp.float32) * logged["kl"]
         learned = {"scale": scale} | ({"bias": model.bias[...]} if self._options.name == "sigmoid" else {})
         return total, logged | learned
 
     def _encode(
         self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None, drop_patches: bool
     ) -> dict[str, Array]:
-        """Return [B,E] of each modality that a pair needs; of texts [B,C,E] for candidates [B,C,L]."""
+        """Return [B,E] of each side of the pairs, [B,C,E] of candidate texts [B,C,L], and a fusion's "kl" [B]."""
         self._check(batch)
         graph, state = nnx.split(model)
-        sides = self._options.modalities()
-        keys = {} if rngs is None else {"keys": row_keys(rngs(), rows=batch[self._keys(sides[0])[0]].shape[0])}
+        sides, modalities = self._options.sides(), self._options.modalities()
+        own = [side for side in sides if side in self.spec.fusion.get("modalities", ())]
+        keys = {} if rngs is None else {"keys": row_keys(rngs(), rows=batch[self._keys(modalities[0])[0]].shape[0])}
 
         def encode(rows: dict[str, Array]) -> dict[str, Array]:
-            towers, keys = nnx.merge(graph, state), rows.get("keys")
-            made = {}
-            if "video" in sides:
-                video, *mask = (rows[key] for key in self._keys("video"))
-                real = {"mask": mask[0]} if mask else {}
-                made["video"] = towers.encode_video(video, keys=keys, drop_patches=drop_patches, **real)
-            if "text" in sides:
+            towers, keys, made = nnx.merge(graph, state), rows.get("keys"), {}
+            if self.spec.fusion:
+                present = {side: rows[f"has_{side}"] for side in self.spec.fusion["modalities"]}
+                kind = {"present": present, "sides": own, "keys": keys, "drop_patches": drop_patches}
+                fused = towers.encode_fused(rows, **kind)
+                made |= {self.spec.fused_side: fused.embedding} | fused.sides | fused.losses
+            if "video" in sides and "video" not in made:
+                real = {"mask": rows["video_mask"]} if "video_mask" in rows else {}
+                made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches, **real)
+            if "text" in sides and "text" not in made:
                 made["text"] = _texts(towers, rows["text"], mask=rows["text_mask"], keys=keys)
-            if "audio" in sides:
+            if "audio" in sides and "audio" not in made:
                 made["audio"] = towers.encode_audio(rows["audio"], lengths=rows.get("audio_samples"), keys=keys)
             return made
 
-        needed = [key for side in sides for key in self._keys(side)]
-        needed += ["audio_samples"] if "audio" in sides and "audio_samples" in batch else []
-        return in_parts(encode, rows={key: batch[key] for key in needed} | keys, parts=self._options.microbatch)
+        names = {side: (side, f"{side}_mask") for side in modalities}
+        rows = {
+            name: batch[key] for side in modalities for name, key in zip(names[side], self._keys(side), strict=False)
+        }
+        rows |= {"audio_samples": batch["audio_samples"]} if "audio" in modalities and "audio_samples" in batch else {}
+        rows |= {f"has_{side}": self._has(batch, side) for side in self.spec.fusion.get("modalities", ())}
+        return in_parts(encode, rows=rows | keys, parts=self._options.microbatch)
 
     def _keys(self, side: str) -> tuple[str, ...]:
         """Return the arrays of a batch that the tower of a modality takes; the mask, if any, is the second."""
@@ -246,9 +214,16 @@ class Contrastive:
                 f"config.data.captions_per_clip={batch['text'].shape[1]} needs config.loss.name='mil_nce', got "
                 f"{self._options.name!r}"
             )
+        if "text" in self.spec.fusion.get("modalities", ()) and batch["text"].ndim == 3:
+            raise UserError(
+                f"config.data.captions_per_clip={batch['text'].shape[1]} gives a clip several texts, and the fused "
+                f"side {self.spec.fused_side!r} takes one; set it to 1"
+            )
 
     def _has(self, batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:
-        """Tell which rows take part and have this modality; of texts, which candidates [B,C] are there."""
+        """Tell which rows take part and have this side; of texts, which candidates [B,C] are there."""
+        if "+" in side:
+            return jnp.any(jnp.stack([self._has(batch, modality) for modality in side.split("+")]), axis=0)
         array, *mask = (batch[key] for key in self._keys(side))
         rows = array.shape[0]
         valid = batch.get("valid", jnp.ones((rows,), bool))
@@ -307,6 +282,10 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
     )
     objective.check_batch_size(data.feed.batch_size)
     return objective
+
+
+def _letters(side: str) -> str:
+    return "".join(_LETTER[modality] for modality in side.split("+"))
 
 
 def _texts(towers: DualTower, text: Array, *, mask: Array, keys: jax.Array | None) -> Array:

@@ -9,6 +9,8 @@ from ..base.errors import UserError, unknown
 from ..base.section import arguments, field_of, section
 from ..models.backbone import Backbone
 from ..models.dual import DualTower
+from ..models.fusion.interface import Fusion
+from ..models.fusion.table import FUSIONS
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
@@ -22,7 +24,7 @@ from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.words import WordsTower
-from .spec import FAMILIES, ModelSpec
+from .spec import FAMILIES, ModelSpec, checked_fusion
 from .variants import expanded
 
 TOWERS: dict[str, dict[str, type]] = {
@@ -66,12 +68,15 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
     if spec.heads:
         return _headed(spec, towers=towers, rngs=rngs)
     if spec.embed_dim is None:
+        if spec.fusion:
+            raise UserError("config.model.fusion needs a joint space; set config.model.embed_dim")
         return Backbone(**towers)
     for side in ("video", "text"):
         if side not in towers:
             raise UserError(f"config.model lacks the section {side!r}: a dual tower has video and text")
     return DualTower(
         **towers,
+        fusion=_fusion(spec, towers=towers, layers=layers) if spec.fusion else None,
         embed_dim=spec.embed_dim,
         projections=spec.projections,
         initial_scale=spec.initial_scale,
@@ -120,6 +125,18 @@ def feature_width(tower: Mapping[str, Any]) -> int:
     image = expanded(tower, family="frames")["image"]
     family = IMAGE_TOWERS[image.pop("family", "vit")]
     return nnx.eval_shape(lambda: family(**image, rngs=nnx.Rngs(0))).width
+
+
+def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]) -> Fusion:
+    assert spec.embed_dim is not None
+    fields = checked_fusion(spec.fusion, towers=towers)
+    kind, sides = fields.pop("kind"), fields.pop("modalities")
+    if kind not in FUSIONS:
+        raise unknown("fusion in config.model.fusion.kind", kind, FUSIONS)
+    made = FUSIONS[kind]
+    seen = {side: spec.embed_dim if made.sees == "embeddings" else towers[side].width for side in sides}
+    given = layers if made.sees == "tokens" else {"rngs": layers["rngs"]}
+    return section(made, {"width": spec.embed_dim, **fields}, name="model.fusion", widths=seen, **given)
 
 
 def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One JSON-able answer to "what is this model?": towers, input, tokenizer, heads, origin."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..base.errors import UserError, unknown
@@ -11,6 +11,8 @@ from .variants import expanded
 
 FORMAT = 1
 """Version of the JSON form."""
+MODALITIES = ("video", "text", "audio")
+"""All that a tower can encode."""
 FAMILIES = {"video": "vivit", "text": "transformer", "audio": "ast"}
 """Modality -> the family of its tower where `config.model` does not name one."""
 LOGIT_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
@@ -35,8 +37,9 @@ class ModelSpec:
       towers: modality ("video", "text", "audio") -> `{"family": ..., arguments of its class}`, see `build.TOWERS`.
       input: what turns files and strings into arrays.
       embed_dim: width E of the joint space; None for a model without one (a tower with a head, an encoder alone).
-      projections: modality -> how its tower's vector gets into the joint space, one of `models.dual.PROJECTIONS`;
+      projections: modality, or "fusion" -> how its vector gets into the joint space, one of `models.dual.PROJECTIONS`;
         "linear" where nothing is said.
+      fusion: `{"kind": ..., "modalities": [...], arguments of its class}`, of `models.fusion.table.FUSIONS`; {} = none.
       initial_scale: `exp(log_scale)` before training.
       initial_bias: the sigmoid loss's `bias` before training; None = the model has no such parameter.
       tokenizer: the tokenizer's meta (`Tokenizer.to_meta`); {} for a model without text.
@@ -49,6 +52,7 @@ class ModelSpec:
     input: InputSpec
     embed_dim: int | None = None
     projections: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fusion: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     initial_scale: float = 1 / 0.07
     initial_bias: float | None = None
     tokenizer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -63,6 +67,11 @@ class ModelSpec:
     def replace(self, **fields: Any) -> "ModelSpec":
         """Return a copy with some attributes changed."""
         return dataclasses.replace(self, **fields)
+
+    @property
+    def fused_side(self) -> str:
+        """The name of the fused side in `config.loss.pairs`, such as "video+audio"; "" of a model without a fusion."""
+        return "+".join(self.fusion["modalities"]) if self.fusion else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it."""
@@ -107,7 +116,10 @@ class ModelOptions:
       text: arguments of the text tower, with `family` if it is not "transformer".
       audio: arguments of the audio tower, with `family` if it is not "ast"; None = no such tower.
       embed_dim: E.
-      projections: modality -> one of `models.dual.PROJECTIONS`; "linear" where nothing is said.
+      projections: modality, or "fusion" -> one of `models.dual.PROJECTIONS`; "linear" where nothing is said.
+      fusion: `{"kind": "attention", "modalities": ["video", "audio"], ...}`: fuses these modalities of a clip into one
+        side of `config.loss.pairs`, "video+audio"; the further fields are the arguments of the class that
+        `models.fusion.table.FUSIONS` has for the kind, `width` = `embed_dim` where nothing is said. None = no fusion.
       initial_scale: `exp(log_scale)` at the start, above 0 and at most 100; None = as the loss has it.
       initial_bias: the sigmoid loss's bias at the start; None = as the loss has it.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
@@ -122,6 +134,7 @@ class ModelOptions:
     text: Mapping[str, Any] | None = None
     audio: Mapping[str, Any] | None = None
     projections: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fusion: Mapping[str, Any] | None = None
     initial_scale: float | None = None
     initial_bias: float | None = None
     remat: str = "none"
@@ -148,4 +161,40 @@ class ModelOptions:
         for name in ("initial_scale", "initial_bias"):
             if getattr(self, name) is not None:
                 start[name] = getattr(self, name)
-        return ModelSpec(towers=towers, input=input, embed_dim=self.embed_dim, projections=projections, **start)
+        fusion = checked_fusion(self.fusion, towers=towers) if self.fusion else {}
+        given = {"input": input, "embed_dim": self.embed_dim, "projections": projections, "fusion": fusion}
+        return ModelSpec(towers=towers, **given, **start)
+
+
+def checked_fusion(fusion: Any, *, towers: Collection[str]) -> dict[str, Any]:
+    """Check kind and modalities of `config.model.fusion`, and return it with the modalities as a list.
+
+    Args:
+      fusion: the section.
+      towers: modalities that the model has.
+
+    Raises:
+      UserError: a field that is missing, or modalities that are unknown, fewer than two, repeated, or without a tower.
+    """
+    wanted = "such as {'kind': 'attention', 'modalities': ['video', 'audio']}"
+    if not isinstance(fusion, Mapping):
+        raise UserError(f"config.model.fusion must be a section, {wanted}, got {fusion!r}")
+    for field in ("kind", "modalities"):
+        if field not in fusion:
+            raise UserError(f"config.model.fusion lacks {field!r}; write it {wanted}")
+    sides = fusion["modalities"]
+    if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) < 2 or len(set(sides)) < len(sides):
+        raise UserError(
+            f"config.model.fusion.modalities={sides!r} must be a list of at least two different modalities, such as "
+            "['video', 'audio']"
+        )
+    for side in sides:
+        if side not in MODALITIES:
+            raise unknown("modality in config.model.fusion.modalities", side, MODALITIES)
+        if side not in towers:
+            more = " and set config.data.audio_seconds" if side == "audio" else ""
+            raise UserError(
+                f"config.model.fusion.modalities={list(sides)}: no tower for {side!r}; add config.model.{side}{more}, "
+                "or leave it out"
+            )
+    return {**fusion, "modalities": list(sides)}

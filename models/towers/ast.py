@@ -51,6 +51,9 @@ class AudioTower(nnx.Module):
       UserError: sizes that do not divide, a value out of its range, an unknown name, or sound too short for one patch.
     """
 
+    mean_of_features = True
+    """The vector of a sound is the mean of its real `features`."""
+
     def __init__(
         self,
         *,
@@ -90,7 +93,14 @@ class AudioTower(nnx.Module):
         lengths: Int[Array, "B"] | None = None,
         keys: RowKeys | None = None,
     ) -> Float[Array, "B D"]:
-        """Encode sound.
+        """Encode sound into the mean over the patches of the real sound, float32; for the arguments see `features`."""
+        x, mask = self._patches(audio, lengths=lengths, keys=keys)
+        return masked_mean(x, mask=mask)
+
+    def features(
+        self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        """Encode sound into one token per patch.
 
         Args:
           audio: int16 at 16 kHz, full scale 32768, padded at the end.
@@ -98,8 +108,14 @@ class AudioTower(nnx.Module):
           keys: one key for each row; turns dropout on.
 
         Returns:
-          float32, the mean over the patches of the real sound.
+          The tokens and which of them belong to real sound.
         """
+        x, mask = self._patches(audio, lengths=lengths, keys=keys)
+        return x, jnp.ones(x.shape[:2], bool) if mask is None else mask
+
+    def _patches(
+        self, audio: Array, *, lengths: Array | None, keys: RowKeys | None
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"] | None]:
         if audio.shape[1] != self.audio_samples:
             raise UserError(
                 f"sound of {audio.shape[1]} samples, the tower wants {self.audio_samples}; "
@@ -112,8 +128,7 @@ class AudioTower(nnx.Module):
         x = (log_mel(audio, mels=self.mels)[:, : self.times * self.patch] - _MEAN) / _SPREAD  # [B,frames,F]
         x = rearrange(x, "b (t p) (f q) -> b (t f) (p q)", p=self.patch, q=self.patch)
         x = self.embed(x.astype(self.dtype)).astype(jnp.float32) + self.position[...][None]  # [B,patches,D]
-        x = self.blocks(named(x.astype(self.dtype), "activation/audio/tokens"), mask=mask, keys=keys)
-        return masked_mean(x, mask=mask)
+        return self.blocks(named(x.astype(self.dtype), "activation/audio/tokens"), mask=mask, keys=keys), mask
 
     def _real(self, lengths: Int[Array, "B"]) -> Bool[Array, "B patches"]:
         """Tell which patches lie wholly within the real sound; of a shorter sound, the first in time."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int16
+from jaxtyping import Array, Bool, Float, Int, Int16
 
 from ...base.errors import UserError
 from ..layers.blocks import Blocks
@@ -130,6 +130,14 @@ class PublicAstTower(nnx.Module):
         """
         pooled = jnp.mean(self.tokens(audio, lengths=lengths, keys=keys)[:, :2].astype(jnp.float32), axis=1)
         return pooled if lengths is None else jnp.where(lengths[:, None] > 0, pooled, jnp.float32(0))
+
+    def features(
+        self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
+    ) -> tuple[Float[Array, "B M D"], Bool[Array, "B M"]]:
+        """Return `tokens`, and a mask: all are real unless a row has no sound; for the arguments see `__call__`."""
+        x = self.tokens(audio, lengths=lengths, keys=keys)
+        there = jnp.ones(x.shape[:1], bool) if lengths is None else lengths > 0
+        return x, jnp.broadcast_to(there[:, None], x.shape[:2])
 
     def _filter_banks(self, audio: Array, *, lengths: Array | None) -> Float[Array, "B frames F"]:
         """Return `frames` frames, zeros where they do not lie wholly within the real sound."""

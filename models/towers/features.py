@@ -43,6 +43,9 @@ class FeatureTower(nnx.Module):
       UserError: a value out of its range, or an unknown name.
     """
 
+    mean_of_features = True
+    """The vector of a clip is the mean of its real `features`."""
+
     def __init__(
         self,
         *,

@@ -51,6 +51,9 @@ class FramesTower(nnx.Module):
       UserError: a value out of its range, or an unknown name.
     """
 
+    mean_of_features = True
+    """The vector of a clip is the mean of its `features`."""
+
     def __init__(
         self,
         *,

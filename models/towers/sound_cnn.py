@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int16
+from jaxtyping import Array, Bool, Float, Int, Int16
 
 from ...base.errors import UserError
 from ..layers.draws import RowKeys
@@ -33,6 +33,9 @@ class SoundCnnTower(nnx.Module):
     Raises:
       UserError: no stage, or sound that is too short.
     """
+
+    mean_of_features = True
+    """The vector of a sound is the mean of its real `features`."""
 
     def __init__(
         self,
@@ -69,6 +72,16 @@ class SoundCnnTower(nnx.Module):
           lengths: int32, real samples of each row, 0 ... S; None = all are real. A row of length 0 gives zeros.
           keys: not used.
         """
+        x, real = self.features(audio, lengths=lengths, keys=keys)
+        return masked_mean(x, mask=real)
+
+    def features(
+        self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        """Encode sound into one token per place in time, the mean over frequencies, and tell which are real.
+
+        The arguments are those of `__call__`.
+        """
         del keys
         x, real = sound_frames(_checked(audio, self.audio_samples), lengths=lengths, mels=self.mels)
         x = x[..., None]  # [B,frames,F,1]
@@ -76,7 +89,7 @@ class SoundCnnTower(nnx.Module):
             real = real[:, ::2]  # a place is real if its middle is
             x = jax.nn.relu(norm(convolution(x)))
             x = jnp.where(real[:, :, None, None], x, jnp.float32(0))
-        return masked_mean(jnp.mean(x, axis=2), mask=real)
+        return jnp.mean(x, axis=2), real
 
 
 class SoundRecurrentTower(nnx.Module):
@@ -128,9 +141,16 @@ class SoundRecurrentTower(nnx.Module):
         self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
     ) -> Float[Array, "B D"]:
         """Encode sound into float32 vectors; the arguments are those of `SoundCnnTower`."""
+        x, real = self.features(audio, lengths=lengths, keys=keys)
+        return pool_recurrent(x, mask=real, pool=self.pool, bidirectional=self.bidirectional)
+
+    def features(
+        self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        """Encode sound into one token per frame, and tell which are real; for the arguments see `SoundCnnTower`."""
         del keys
         x, real = sound_frames(_checked(audio, self.audio_samples), lengths=lengths, mels=self.mels)
-        return pool_recurrent(self.layers(x, mask=real), mask=real, pool=self.pool, bidirectional=self.bidirectional)
+        return self.layers(x, mask=real), real
 
 
 def _checked(audio: Array, samples: int) -> Array:

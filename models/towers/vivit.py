@@ -59,6 +59,9 @@ class VideoTower(nnx.Module):
       UserError: sizes that do not divide, a value out of its range, or an unknown name.
     """
 
+    mean_of_features = True
+    """The vector of a clip is the mean of its `features`."""
+
     def __init__(
         self,
         *,

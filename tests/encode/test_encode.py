@@ -20,7 +20,7 @@ class Fake:
 def test_needs_something_to_encode_and_somewhere_to_put_it():
     with pytest.raises(UserError, match="nothing to encode"):
         encode.main(["run"])
-    with pytest.raises(UserError, match=r"give --out FILE\.npz, or --text with --video or --sound"):
+    with pytest.raises(UserError, match=r"give --out FILE\.npz, or --text with --video, --sound or --clip"):
         encode.main(["run", "--text", "a"])
 
 

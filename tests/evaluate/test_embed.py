@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -43,7 +44,8 @@ class Encoder:
     def __init__(self, **spec):
         self.tokenizer, self.mesh, self.source = Tokenizer(), make_mesh(devices=jax.devices()[:1]), "run/checkpoints/3"
         self.input = InputSpec(num_frames=4, eval_video="resize_short(16)|center_crop(16)", **spec)
-        self.meta = {"step": 3, "seed": 0}
+        self.meta, self.clip_side = {"step": 3, "seed": 0}, "video"
+        self.spec = SimpleNamespace(towers={"video": {"family": "vivit"}}, features={})
         self.sizes = []
 
     def embed_local(self, rows, *, side):

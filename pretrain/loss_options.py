@@ -1,0 +1,108 @@
+"""`config.loss`: the loss, and the pairs of modalities that it compares."""
+
+import dataclasses
+
+from ..base.errors import UserError, unknown
+from ..losses.infonce import check_info_nce
+from ..losses.milnce import check_mil_nce
+from ..losses.sigmoid import check_sigmoid
+from ..zoo.spec import MODALITIES
+
+CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}
+"""Name in `config.loss.name` -> refuses options that this loss does not take."""
+PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
+"""Name in `config.loss.pairs` -> (x, y) of the loss; `sides_of` reads pairs with a fused side, "video+audio_text"."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """`config.loss`.
+
+    Attributes:
+      name: "infonce" (CLIP), "sigmoid" (SigLIP; adds the parameter `bias`) or "mil_nce" (the candidate captions of
+        `config.data.captions_per_clip`; `same_text`, `label_smoothing` and `hard_negative` are not for it).
+      pairs: pair of modalities (`PAIRS`) -> weight; the loss is the weighted sum. A row takes part in a pair if it is
+        valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its rows.
+        A side may be the one that `config.model.fusion` makes: "video+audio_text"; a row has it if it has at least one
+        of its modalities.
+      kl_weight: factor on the KL term of the fusion "poe", in nats, a mean over the rows that have the fused side.
+      same_text: what two rows whose captions are token for token equal are to each other, in pairs with text: "ignore"
+        (not negatives), "positive" or "negative"; see `losses.infonce.info_nce`.
+      label_smoothing: see the losses.
+      hard_negative: see `losses.infonce.info_nce`.
+      form: "dense" holds the matrix of all scores, "blockwise" never does.
+      exchange: blockwise on several devices: "gather" or "ring".
+      block: blockwise: longest side of a tile of scores.
+      microbatch: parts k in which the batch is encoded, one after another; see `parts`. Memory of activations falls
+        to 1/k, at the price of a second forward pass; the gradient stays exact.
+    """
+
+    name: str = "infonce"
+    pairs: dict[str, float] = dataclasses.field(default_factory=lambda: {"video_text": 1.0})
+    same_text: str = "ignore"
+    label_smoothing: float = 0.0
+    hard_negative: float = 0.0
+    kl_weight: float = 1e-3
+    form: str = "dense"
+    exchange: str = "gather"
+    block: int = 1024
+    microbatch: int = 1
+
+    def __post_init__(self):
+        if self.name not in CHECKS:
+            raise unknown("loss in config.loss.name", self.name, CHECKS)
+        for pair, weight in self.pairs.items():
+            sides_of(pair)
+            if not 0 <= weight < float("inf"):
+                raise UserError(f"config.loss.pairs.{pair} must be a weight of at least 0, got {weight}")
+        if not any(self.pairs.values()):
+            raise UserError("config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}")
+        if not 0 <= self.kl_weight < float("inf"):
+            raise UserError(f"config.loss.kl_weight must be at least 0, got {self.kl_weight}")
+        CHECKS[self.name](
+            same=self.same_text,
+            label_smoothing=self.label_smoothing,
+            hard_negative=self.hard_negative,
+            form=self.form,
+            exchange=self.exchange,
+            block=self.block,
+        )
+        if self.microbatch < 1:
+            raise UserError(f"config.loss.microbatch must be at least 1, got {self.microbatch}")
+
+    def weights(self) -> dict[str, float]:
+        """Return the pairs whose weight is above 0."""
+        return {pair: float(weight) for pair, weight in self.pairs.items() if weight}
+
+    def sides(self) -> tuple[str, ...]:
+        """Return the sides of these pairs, each once: modalities in their order, then fused sides."""
+        used = {side for pair in self.weights() for side in sides_of(pair)}
+        return tuple(side for side in MODALITIES if side in used) + tuple(sorted(used.difference(MODALITIES)))
+
+    def modalities(self) -> tuple[str, ...]:
+        """Return what has to be encoded."""
+        used = {modality for side in self.sides() for modality in side.split("+")}
+        return tuple(modality for modality in MODALITIES if modality in used)
+
+
+def sides_of(pair: str) -> tuple[str, str]:
+    """Return the two sides (x, y) of a pair; a fused side is several modalities joined by "+".
+
+    Raises:
+      UserError: an unknown modality, or a modality that stands twice.
+    """
+    if "+" not in pair:
+        if pair not in PAIRS:
+            raise unknown("pair in config.loss.pairs", pair, [*PAIRS, "video+audio_text"])
+        return PAIRS[pair]
+    sides = pair.split("_")
+    modalities = [modality for side in sides for modality in side.split("+")]
+    for modality in modalities:
+        if modality not in MODALITIES:
+            raise unknown(f"modality in the pair {pair!r} of config.loss.pairs:", modality, MODALITIES)
+    if len(sides) != 2 or len(set(modalities)) < len(modalities) or sides[0] == "text":
+        raise UserError(
+            f"unknown pair in config.loss.pairs {pair!r}: write two sides joined by '_', each modality once and text "
+            "second, such as 'video+audio_text'"
+        )
+    return sides[0], sides[1]
