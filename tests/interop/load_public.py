@@ -1,13 +1,14 @@
 """Load an exported folder with transformers or open_clip, encode, write what they give; knows nothing of twinreel.
 
 `python load_public.py FORMAT FOLDER IN.npz OUT.npz`, in a Python with torch, transformers and open_clip. IN holds
-`frames` uint8 [B,T,H,W,3], `ids` int [B,L] and `mask` bool [B,L], and `texts`; OUT receives the features before they are
-divided by their length, and the tokenizer's and the processor's output.
+`frames` uint8 [B,T,H,W,3], `ids` int [B,L], `mask` bool [B,L], `texts` and one `picture`. OUT receives the features
+before they are divided by their length, and what the folder's tokenizer and processor give.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -45,8 +46,7 @@ def of_transformers(folder, given):
 
 def normalised(folder, frames):
     """Return what the image processor's mean and deviation make of frames, [B*T,3,H,W]."""
-    with open(f"{folder}/preprocessor_config.json") as file:
-        about = json.load(file)
+    about = json.loads((folder / "preprocessor_config.json").read_text())
     mean, std = (np.float32(about[f"image_{name}"]) for name in ("mean", "std"))
     pixels = (frames.reshape(-1, *frames.shape[2:]) / np.float32(255) - mean) / std
     return torch.tensor(pixels).permute(0, 3, 1, 2)
@@ -58,13 +58,13 @@ def preprocessed(folder, given, *, kind):
     from transformers import AutoImageProcessor, AutoTokenizer
 
     found = {}
-    if os.path.exists(f"{folder}/tokenizer_config.json"):
+    if (folder / "tokenizer_config.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         words = tokenizer([str(text) for text in given["texts"]], padding="max_length", truncation=True)
         found["text_ids"] = np.array(words.input_ids)
-    if kind != "videoprism" and os.path.exists(f"{folder}/preprocessor_config.json"):
+    if kind != "videoprism" and (folder / "preprocessor_config.json").is_file():
         processor = AutoImageProcessor.from_pretrained(folder)
-        found["picture"] = np.array(processor(images=Image.fromarray(given["picture"]))["pixel_values"][0])
+        found["picture"] = processor(images=Image.fromarray(given["picture"]), return_tensors="np")["pixel_values"][0]
     return found
 
 
@@ -83,10 +83,9 @@ def of_open_clip(folder, given):
         "text": model.encode_text(torch.tensor(given["ids"])).numpy(),
         "picture": transform(Image.fromarray(given["picture"])).numpy(),
     }
-    if os.path.exists(f"{folder}/tokenizer_config.json"):
-        found["text_ids"] = open_clip.get_tokenizer(f"local-dir:{folder}")(
-            [str(text) for text in given["texts"]]
-        ).numpy()
+    if (folder / "tokenizer_config.json").is_file():
+        tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
+        found["text_ids"] = tokenize([str(text) for text in given["texts"]]).numpy()
     return found
 
 
@@ -94,4 +93,4 @@ if __name__ == "__main__":
     form, place, inputs, outputs = sys.argv[1:]
     with np.load(inputs) as read, torch.no_grad():
         arrays = {key: read[key] for key in read.files}
-        np.savez(outputs, **{"hf": of_transformers, "open_clip": of_open_clip}[form](place, arrays))
+        np.savez(outputs, **{"hf": of_transformers, "open_clip": of_open_clip}[form](Path(place), arrays))

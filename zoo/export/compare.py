@@ -65,13 +65,14 @@ def largest_difference(first: Model, second: Model) -> list[Check]:
     checks = []
     models = [built(*one) for one in (first, second)]
     for side, inputs in random_inputs(spec, rows=_ROWS).items():
-        rows = [np.asarray(_encoded(model, side, *inputs)) for model in models]
+        rows = [np.asarray(encoded(model, side, *inputs)) for model in models]
         checks.append(checked(f"{side} embeddings", *rows))
     return checks
 
 
 @functools.partial(nnx.jit, static_argnums=1)
-def _encoded(model: Any, side: str, *inputs: np.ndarray) -> jax.Array:
+def encoded(model: Any, side: str, *inputs: np.ndarray) -> jax.Array:
+    """Return unit rows, in one compiled program."""
     return encoder(model, side)(*inputs)
 
 

@@ -192,12 +192,13 @@ def layer_sizes(tower: Arguments) -> dict[str, Any]:
 
 
 def special_ids(spec: ModelSpec) -> dict[str, int | None]:
-    """Return the ids of begin, end and padding as configs name them; {} for a model without a tokenizer."""
+    """Return the ids of begin, end and padding as configs name them, None for those that are not there."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
     if not spec.tokenizer:
-        return {}
+        return dict.fromkeys(names)
     made = tokenizer_from_meta(dict(spec.tokenizer))
-    ids = {"bos_token_id": made.bos_id, "eos_token_id": made.eos_id, "pad_token_id": made.pad_id}
-    return {name: value if value >= 0 else None for name, value in ids.items()}
+    ids = zip(names, (made.bos_id, made.eos_id, made.pad_id), strict=True)
+    return {name: value if value >= 0 else None for name, value in ids}
 
 
 def _picture_sizes(image: Arguments, spec: ModelSpec) -> dict[str, Any]:
