@@ -14,7 +14,7 @@ from .compare import Check, Written
 from .folder import MARK
 
 RESULTS = "retrieval.json"
-_LIBRARIES = {"hf": "transformers", "open_clip": "open_clip", "stablehlo": "jax"}
+_LIBRARIES = {"hf": "transformers", "open_clip": "open_clip", "stablehlo": "jax", "onnx": "onnx"}
 _LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0", "BSD-3-Clause": "bsd-3-clause"}
 """Licence as `zoo.convert` states it -> its id on the Hub."""
 _DIRECTIONS = {"text_to_video": "text to video", "video_to_text": "video to text"}

@@ -55,6 +55,15 @@ Model = tuple[ModelSpec, Mapping[str, Any]]
 """A spec and its parameters."""
 
 
+def refuse_heads(spec: ModelSpec) -> None:
+    """Raise UserError for a fine-tuned model with a head."""
+    if spec.heads:
+        raise UserError(
+            f"this model has the head {', '.join(spec.heads)}, and export takes encoders; label files with it: "
+            "`twinreel predict`"
+        )
+
+
 def largest_difference(first: Model, second: Model) -> list[Check]:
     """Encode the same random clips, texts and sound with both models, in float32.
 

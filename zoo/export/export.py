@@ -11,17 +11,13 @@ from ..load import locate
 from .card import find_results, write_card
 from .compare import Check
 from .folder import check_out, whole_folder
+from .onnx_programs import libraries, write_onnx
 from .public import WRITERS, write_public
 from .push import listing
 from .stablehlo import PLATFORMS, write_programs
 from .tokenizer_files import MODES
 
 FORMATS = (*WRITERS, "stablehlo", "onnx")
-_NO_ONNX = (
-    "twinreel writes no ONNX: of the two converters for JAX, jax2onnx 0.17 cannot read programs with a dynamic batch "
-    "of these models, and tf2onnx 1.17 needs a TensorFlow graph. Choose --format stablehlo, or --format hf and the "
-    "exporter of transformers (`optimum-cli export onnx`)"
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +86,7 @@ def export(checkpoint: str | Path, *, out: str | Path, options: ExportOptions) -
     """
     out = Path(out).absolute()
     if options.format == "onnx":
-        raise UserError(_NO_ONNX)
+        libraries()  # the quick refusals come before the model is read
     check_out(out, overwrite=options.overwrite)
     located = locate(checkpoint)
     results = find_results(options.results, located=located, source=str(checkpoint))
@@ -100,6 +96,8 @@ def export(checkpoint: str | Path, *, out: str | Path, options: ExportOptions) -
         if options.format == "stablehlo":
             given = {"tokenizer": options.tokenizer, "platforms": options.platforms}
             written = write_programs(located.spec, params=params, folder=partial, **given)
+        elif options.format == "onnx":
+            written = write_onnx(located.spec, params=params, folder=partial, tokenizer=options.tokenizer)
         else:
             given = {"format": options.format, "tokenizer": options.tokenizer, "name": options.name}
             written = write_public(located.spec, params=params, folder=partial, **given)

@@ -14,6 +14,7 @@ from ..convert.convert import FAMILIES
 from ..convert.files import SourceFiles
 from ..convert.rules import Rule
 from ..spec import ModelSpec
+from .compare import refuse_heads
 from .form import Difference, differences
 
 HF_WEIGHTS = "model.safetensors"
@@ -76,25 +77,21 @@ class _Draft(SourceFiles):
 
 
 def fitting(
-    spec: ModelSpec, *, params: Mapping[str, np.ndarray], writers: Sequence[Writer], format: str
+    spec: ModelSpec, *, params: Mapping[str, Any], writers: Sequence[Writer], format: str
 ) -> tuple[Layout, list[Difference]]:
     """Return the layout that holds a model, and how it encodes frames of other sizes differently.
 
     Args:
       spec: the model, `form.canonical`.
-      params: its parameters.
+      params: its parameters, or their shapes.
       writers: of the format.
       format: its name, for errors.
 
     Raises:
       UserError: no layout of the format holds it; names each field that does not fit the nearest one.
     """
+    refuse_heads(spec)
     tried = [(made, _misfits(spec, made, params=params)) for write in writers if (made := write(spec))]
-    if spec.heads:
-        raise UserError(
-            f"format {format!r} holds encoders, and this model has the head {', '.join(spec.heads)}; choose "
-            "--format stablehlo, which holds any model"
-        )
     if not tried:
         towers = " and ".join(f"config.model.{side}.family={tower['family']!r}" for side, tower in spec.towers.items())
         raise UserError(
@@ -116,7 +113,7 @@ def _distance(found: Sequence[Difference | str]) -> int:
     return sum(one.exact if isinstance(one, Difference) else _REFUSED for one in found)
 
 
-def _misfits(spec: ModelSpec, layout: Layout, *, params: Mapping[str, np.ndarray]) -> list[Difference | str]:
+def _misfits(spec: ModelSpec, layout: Layout, *, params: Mapping[str, Any]) -> list[Difference | str]:
     if layout.misfit:
         return [layout.misfit]
     names = frozenset(_names(layout.rules, params=params)) | layout.extra.keys()
@@ -129,12 +126,12 @@ def _misfits(spec: ModelSpec, layout: Layout, *, params: Mapping[str, np.ndarray
     return list(differences(spec, public=public))
 
 
-def _names(rules: Sequence[Rule], *, params: Mapping[str, np.ndarray]) -> list[str]:
+def _names(rules: Sequence[Rule], *, params: Mapping[str, Any]) -> list[str]:
     """Return the names of the tensors that the parameters give."""
     names = []
     for one in rules:
         if any(path not in params for path in one.paths):
             continue
-        depth = len(params[one.paths[0]]) if any("#" in source for source in one.sources) else 1
+        depth = params[one.paths[0]].shape[0] if any("#" in source for source in one.sources) else 1
         names += [re.sub("#", str(layer), source) for layer in range(depth) for source in one.sources]
     return names

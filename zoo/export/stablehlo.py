@@ -15,11 +15,10 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from ...base.errors import UserError
 from ...data.text.tokenizer import tokenizer_from_meta, tokenizer_to_files
 from ...engine.step.state import join, split_model
 from ..spec import ModelSpec
-from .compare import Check, Written, built, checked, encoder, random_inputs
+from .compare import Check, Written, built, checked, encoder, random_inputs, refuse_heads
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What a program is compiled for when it runs."""
@@ -46,8 +45,7 @@ def write_programs(
     Raises:
       UserError: a model with a head, or results that differ.
     """
-    if spec.heads:
-        raise UserError(f"this model has the head {', '.join(spec.heads)}; export takes encoders")
+    refuse_heads(spec)
     model = built(spec, params)
     checks: list[Check] = []
     for side, inputs in random_inputs(spec, rows=_ROWS).items():
@@ -59,12 +57,7 @@ def write_programs(
         (folder / f"encode_{side}.stablehlo").write_bytes(made.serialize())
         np.savez(folder / f"encode_{side}.npz", **{path: np.asarray(value) for path, value in own.items()})
         checks.append(_check(function, own, inputs, side=side, folder=folder))
-    written = spec.to_dict()
-    if spec.tokenizer:
-        written["tokenizer"] = {}
-        if tokenizer != "none":
-            written["tokenizer"] = tokenizer_to_files(tokenizer_from_meta(dict(spec.tokenizer)), folder=folder)
-    (folder / "spec.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_spec(spec, folder=folder, tokenizer=tokenizer)
     return Written(title="StableHLO programs", checks=checks, notes=_notes(spec, platforms), usage=usage(spec))
 
 
@@ -116,11 +109,24 @@ def _check(
 
 
 def _notes(spec: ModelSpec, platforms: Sequence[str]) -> list[str]:
-    shapes = {side: inputs[0].shape[1:] for side, inputs in random_inputs(spec, rows=1).items()}
-    notes = [f"`encode_{side}(params, ...)` takes {_SHAPES[side].format(shape)}" for side, shape in shapes.items()]
-    notes.append(f"the programs run on {', '.join(platforms)}, with any batch B of at least 1")
+    notes = shapes_note(spec, call="`encode_{0}(params, ...)`")
+    return [*notes, f"the programs run on {', '.join(platforms)}, with any batch B of at least 1"]
+
+
+def write_spec(spec: ModelSpec, *, folder: Path, tokenizer: str) -> None:
+    """Write `spec.json` and, unless `tokenizer` is "none", the tokenizer's own file."""
+    written = spec.to_dict()
     if spec.tokenizer:
-        kind = {"sentencepiece": "sentencepiece", "tokenizers": "tokenizers"}.get(str(spec.tokenizer.get("kind")))
-        if kind:
-            notes.append(f"token ids are made by the library {kind} from the tokenizer's file; `spec.json` says how")
+        made = tokenizer_from_meta(dict(spec.tokenizer))
+        written["tokenizer"] = {} if tokenizer == "none" else tokenizer_to_files(made, folder=folder)
+    (folder / "spec.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def shapes_note(spec: ModelSpec, *, call: str) -> list[str]:
+    """Return what each program takes, and how token ids are made; "{0}" in `call` stands for the modality."""
+    shapes = {side: inputs[0].shape[1:] for side, inputs in random_inputs(spec, rows=1).items()}
+    notes = [f"{call.format(side)} takes {_SHAPES[side].format(shape)}" for side, shape in shapes.items()]
+    if spec.tokenizer.get("kind") in ("sentencepiece", "tokenizers"):
+        library = spec.tokenizer["kind"]
+        notes.append(f"token ids: the library {library} with the tokenizer's file; see `tokenizer` in `spec.json`")
     return notes
