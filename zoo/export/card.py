@@ -47,7 +47,7 @@ def write_card(
     parts = [
         _header(spec, format=format),
         f"# {name.rpartition('/')[2]}\n\n{_summary(spec, title=written.title)}",
-        f"## Use\n\n```python\n{written.usage.replace('FOLDER', name)}\n```\n\n{_input(spec)}",
+        f"## Use\n\n```python\n{_usage(written.usage, name=name)}\n```\n\n{_input(spec)}",
         _origin(located, source=source),
         _training(located.meta),
         _numbers(results, meta=located.meta),
@@ -100,6 +100,12 @@ def _header(spec: ModelSpec, *, format: str) -> str:
         tags.append("video-text-retrieval")
     values |= {"library_name": _LIBRARIES.get(format, format), "pipeline_tag": "feature-extraction", "tags": tags}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def _usage(lines: str, *, name: str) -> str:
+    if "/" in name:
+        lines = lines.replace("local-dir:FOLDER", f"hf-hub:{name}")
+    return lines.replace("FOLDER", name)
 
 
 def _summary(spec: ModelSpec, *, title: str) -> str:

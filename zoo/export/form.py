@@ -19,7 +19,7 @@ _INPUT = ("num_frames", "pixel_mean", "pixel_std", "context_length", "audio_samp
 """Arguments that follow from others, or from the input."""
 _OTHER_SIZES = ("position_method", "position_antialias")
 """Arguments that matter only for frames of another size than that of training."""
-_POSITIONS = {"relative": ("relative_buckets", "relative_distance"), "learned": ("positions", "stretch_positions")}
+_POSITIONS = {"relative": ("relative_buckets", "relative_distance"), "learned": ("positions",)}
 _MOVED = {"video_projection/kernel": "video/image/projection/kernel"}
 
 Arguments = dict[str, Any]
@@ -106,15 +106,9 @@ def _comparable(spec: ModelSpec, *, sides: Set[str]) -> Arguments:
     if "video" in sides:
         data |= {"pixel_mean": given.pixel_mean, "pixel_std": given.pixel_std}
     if "text" in sides:
-        data["context_length"] = _context_length(spec)
+        seen = model["text"].get("padding_seen")  # then a text is as long as its padding
+        data["context_length"] = given.context_length if seen else None
     return {"config": {"model": model, "data": data}}
-
-
-def _context_length(spec: ModelSpec) -> int | None:
-    """Return L where it matters: where padding is text, and where positions are stretched to it."""
-    text = spec.towers["text"]
-    rows = text.get("positions") or spec.input.context_length
-    return spec.input.context_length if text.get("padding_seen") or spec.input.context_length > rows else None
 
 
 def _video(spec: ModelSpec) -> Arguments:
@@ -163,7 +157,7 @@ def _text(spec: ModelSpec) -> Arguments:
     for position, names in _POSITIONS.items():
         if made["position"] != position:
             _drop(made, *names)
-    _drop(made, "stretch_positions")  # `config.data.context_length` tells it
+    made["stretch_positions"] = spec.input.context_length > made.get("positions", spec.input.context_length)
     if made["pool"] != "eos":
         _drop(made, "eos_id")
     elif made["causal"]:
