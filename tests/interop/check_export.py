@@ -19,11 +19,13 @@ from twinreel.data.text.clean import text_cleaner
 from twinreel.data.text.tokenizer import tokenizer_from_meta
 from twinreel.data.transforms.frames import Frames
 from twinreel.data.transforms.preprocess import parse_video
-from twinreel.zoo.export.compare import built, clip_shape, encoded
+from twinreel.zoo.export.compare import built, clip_shape, encoded, random_inputs
 from twinreel.zoo.export.export import ExportOptions, export
+from twinreel.zoo.export.onnx_programs import libraries
 from twinreel.zoo.load import locate
 
 PYTHON = os.environ.get("TWINREEL_INTEROP_PYTHON", sys.executable)
+ONNX = os.environ.get("TWINREEL_ONNX", "")  # a folder with jax2onnx, onnx and onnxruntime, "" if they are installed
 ATOL = 1e-5  # of unit rows
 TEXTS = ["a dog runs", "A Dog, runs!  an", "dog" * 9]
 
@@ -35,7 +37,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def libraries():
+def _libraries_are_there():
     found = subprocess.run([PYTHON, "-c", "import open_clip, PIL, torch, transformers"], capture_output=True, text=True)
     if found.returncode:
         pytest.fail(f"{PYTHON} lacks a library; set TWINREEL_INTEROP_PYTHON or install '.[interop]': {found.stderr}")
@@ -79,6 +81,24 @@ def test_the_public_library_gives_our_embeddings(format, name, tmp_path):
         np.testing.assert_allclose(found["picture"].transpose(1, 2, 0), wanted, atol=1.01 / 255 / std.min())
 
 
+@pytest.mark.filterwarnings("ignore")  # of jax2onnx
+@pytest.mark.parametrize("name", ["trained", "siglip", "videoprism/hf_lvt"])
+def test_onnx_runtime_gives_our_embeddings_for_any_batch(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, *([ONNX] if ONNX else [])])
+    _, _, onnxruntime = libraries()
+    model_folder = trained_clip(tmp_path / "model") if name == "trained" else source(name, tmp_path / "model")
+    made = export(model_folder, out=tmp_path / "out", options=ExportOptions(format="onnx"))
+    assert max(one.difference for one in made.checks) < ATOL
+    located = locate(model_folder)
+    model = built(located.spec, located.params())
+    for side, arrays in random_inputs(located.spec, rows=2).items():
+        session = onnxruntime.InferenceSession(str(tmp_path / "out" / f"encode_{side}.onnx"))
+        wanted = np.asarray(encoded(model, side, *arrays))
+        for rows in (1, 2):
+            given = {one.name: x[:rows] for one, x in zip(session.get_inputs(), arrays, strict=True)}
+            np.testing.assert_allclose(session.run(None, given)[0], wanted[:rows], atol=ATOL)
+
+
 def inputs(spec):
     rng = np.random.default_rng(5)
     given = {"texts": np.array(TEXTS), "picture": rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)}
@@ -98,8 +118,8 @@ def run(format, folder, given, tmp_path):
     script = Path(__file__).parent / "load_public.py"
     argv = [PYTHON, str(script), format, str(folder), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    if extra := os.environ.get("TWINREEL_INTEROP_PATH"):
-        environment["PYTHONPATH"] = extra
+    if "TWINREEL_INTEROP_PATH" in os.environ:  # further libraries
+        environment["PYTHONPATH"] = os.environ["TWINREEL_INTEROP_PATH"]
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(tmp_path / "out.npz") as file:
