@@ -6,7 +6,7 @@ from public_models import GOLDEN
 
 from twinreel.data.options import InputSpec
 from twinreel.data.text.families import read_folder
-from twinreel.engine.step.state import split_model
+from twinreel.engine.keeping.transfer import shapes
 from twinreel.zoo.build import build
 from twinreel.zoo.bundle import write_bundle
 from twinreel.zoo.spec import ModelSpec
@@ -37,8 +37,8 @@ def clip_spec(*, image=None, video=None, text=None, **fields):
 def random_params(spec):
     """Parameters none of which is where it starts."""
     rng = np.random.default_rng(3)
-    params = split_model(build(spec, rngs=nnx.Rngs(0)))
-    return {path: np.asarray(x) + rng.normal(0, 0.1, x.shape).astype(np.float32) for path, x in params.items()}
+    like = shapes(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))))
+    return {path: rng.normal(0.2, 0.3, x.shape).astype(np.float32) for path, x in like.items()}
 
 
 def trained_clip(folder, **changes):

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from ...base.errors import UserError
 from ...data.transforms.preprocess import parse_video
-from ...engine.keeping.transfer import fill
+from ...engine.step.state import join
 from ...models.layers.norm import unit_rows
 from ..build import build
 from ..spec import ModelSpec
@@ -101,10 +102,18 @@ def checked(name: str, ours: np.ndarray, theirs: np.ndarray) -> Check:
 
 
 def built(spec: ModelSpec, params: Mapping[str, Any]) -> Any:
-    """Build a model that computes in float32, and fill in its parameters."""
-    model = build(in_float32(spec), rngs=nnx.Rngs(0))
-    fill(model, values=dict(params))
-    return model
+    """Build a model that computes in float32 with these parameters; no initial values are drawn.
+
+    Raises:
+      UserError: the parameters lack one of the model's.
+    """
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(in_float32(spec), rngs=nnx.Rngs(0))))
+    flat = nnx.to_flat_state(state)
+    missing = [join(path) for path, _ in flat if join(path) not in params]
+    if missing:
+        raise UserError(f"the parameters lack {missing[0]!r} ({len(missing)} in all), which the model's spec describes")
+    filled = [(path, value.replace(jnp.asarray(params[join(path)]))) for path, value in flat]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
 def in_float32(spec: ModelSpec) -> ModelSpec:

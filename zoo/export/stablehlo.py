@@ -55,7 +55,8 @@ def write_programs(
         like = {path: jax.ShapeDtypeStruct(value.shape, value.dtype) for path, value in own.items()}
         made = export.export(jax.jit(function), platforms=tuple(platforms))(like, *shapes)
         (folder / f"encode_{side}.stablehlo").write_bytes(made.serialize())
-        np.savez(folder / f"encode_{side}.npz", **{path: np.asarray(value) for path, value in own.items()})
+        arrays: dict[str, Any] = {path: np.asarray(value) for path, value in own.items()}
+        np.savez(folder / f"encode_{side}.npz", **arrays)
         checks.append(_check(function, own, inputs, side=side, folder=folder))
     write_spec(spec, folder=folder, tokenizer=tokenizer)
     return Written(title="StableHLO programs", checks=checks, notes=_notes(spec, platforms), usage=usage(spec))

@@ -14,7 +14,9 @@ from twinreel.zoo.bundle import write_bundle
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.open_clip_timm import PE_CORE, SIGLIP
 from twinreel.zoo.export import public
+from twinreel.zoo.export.compare import Check
 from twinreel.zoo.export.export import ExportOptions, export
+from twinreel.zoo.export.public import write_public
 from twinreel.zoo.load import locate
 
 TOKENS = (
@@ -52,9 +54,11 @@ def parameters_only(monkeypatch):
 def test_tensors_come_out_as_they_went_in(name, tmp_path, parameters_only, monkeypatch):
     monkeypatch.setitem(SIGLIP, "vit_tiny_patch8_siglip_32", SIGLIP_TINY)  # timm has no models as small as these
     monkeypatch.setitem(PE_CORE, "vit_pe_core_nano_patch8_32", PE_TINY)
-    folder, format = source(name, tmp_path / "source"), CASES[name]
-    export(folder, out=tmp_path / "out", options=ExportOptions(format=format))
-    (before,), (after,) = (sorted(place.glob("*.safetensors")) for place in (folder, tmp_path / "out"))
+    made, out = convert(source(name, tmp_path / "source")), tmp_path / "out"
+    out.mkdir()
+    written = write_public(made.spec, params=made.params, folder=out, format=CASES[name], tokenizer="public")
+    assert written.checks == [Check(name=f"{sum(held(made)):,} parameters", difference=0.0)]  # read back, bit for bit
+    (before,), (after,) = (sorted(place.glob("*.safetensors")) for place in (tmp_path / "source", out))
     assert before.name == after.name
     old, new = load_file(before), load_file(after)
     positions = {"text_model.embeddings.position_embedding"} if "lvt" in name else set()  # DeepMind's instead
@@ -64,11 +68,12 @@ def test_tensors_come_out_as_they_went_in(name, tmp_path, parameters_only, monke
         assert new[key].shape == old[key].shape and new[key].dtype == old[key].dtype, key
         if not (key.endswith(TOKENS) and "video" not in name and "text" not in key):
             np.testing.assert_array_equal(new[key], old[key], err_msg=key)
-    again = convert(tmp_path / "out")  # where a class token took up its position: the sum is the same
-    made = convert(folder)
-    assert again.params.keys() == made.params.keys() and again.spec.towers == made.spec.towers
-    for path, value in made.params.items():
-        np.testing.assert_array_equal(again.params[path], value, err_msg=path)
+
+
+def held(made):
+    """Sizes of the parameters that files hold: VideoPrism's have no temperature."""
+    without = ("log_scale",) if made.family == "videoprism" else ()
+    return [value.size for path, value in made.params.items() if path not in without]
 
 
 def test_a_model_of_our_own_making(tmp_path):
