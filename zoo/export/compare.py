@@ -133,7 +133,12 @@ def random_inputs(spec: ModelSpec, *, rows: int) -> dict[str, tuple[np.ndarray, 
 
 def _random_inputs(spec: ModelSpec, *, rows: int) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
     rng, given = np.random.default_rng(0), spec.input
-    if "video" in spec.towers:
+    video = spec.towers.get("video", {})
+    if video.get("family") == "features":
+        times = max(given.num_frames, 1)
+        real = np.arange(times)[None] <= rng.integers(0, times, (rows, 1))
+        yield "video", (rng.normal(size=(rows, times, video["input_width"])).astype(np.float32), real)
+    elif video:
         yield "video", (rng.integers(0, 256, (rows, *clip_shape(spec)), dtype=np.uint8),)
     if "text" in spec.towers:
         length, words = given.context_length, int(spec.towers["text"].get("vocab_size", 2))
@@ -154,13 +159,13 @@ def encoder(model: Any, side: str) -> Any:
     """Return the function from arrays to unit rows, of a dual tower or of an encoder alone."""
     if hasattr(model, "encode_video"):
         return {
-            "video": lambda video: model.encode_video(video),
+            "video": lambda video, mask=None: model.encode_video(video, mask=mask),
             "text": lambda text, mask: model.encode_text(text, mask=mask),
             "audio": lambda audio, lengths: model.encode_audio(audio, lengths=lengths),
         }[side]
     tower = getattr(model, side)
     return {
-        "video": lambda video: unit_rows(tower(video)),
+        "video": lambda video, *mask: unit_rows(tower(video, **({"mask": mask[0]} if mask else {}))),
         "text": lambda text, mask: unit_rows(tower(text, mask=mask)),
         "audio": lambda audio, lengths: unit_rows(tower(audio, lengths=lengths)),
     }[side]

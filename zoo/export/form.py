@@ -116,6 +116,7 @@ def _video(spec: ModelSpec) -> Arguments:
     made = _filled(TOWERS["video"][tower["family"]], tower)
     if tower["family"] == "frames":
         made["image"] = _image(tower["image"])
+        _drop(made, "features")  # from which training takes vectors; the model takes frames all the same
         if made["over_time"] == "mean":
             made = {key: value for key, value in made.items() if key not in ("depth", "heads", "block")}
     elif tower["family"] == "videoprism":

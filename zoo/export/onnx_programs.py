@@ -19,7 +19,8 @@ _INSTALL = (
     "pip install 'twinreel[onnx]' and then pip install --no-deps jax2onnx (whose requirements name an older "
     "orbax-checkpoint than twinreel's; it runs with the newer one)"
 )
-_NAMES = {"video": ["video"], "text": ["text", "mask"], "audio": ["audio", "lengths"]}
+_NAMES = {"video": ["video", "mask"], "text": ["text", "mask"], "audio": ["audio", "lengths"]}
+"""Modality -> names of the inputs; frames have no mask."""
 _OUTPUT = "embeddings"
 _ROWS = 3
 _LARGE = 1_500_000_000
@@ -46,7 +47,8 @@ def write_onnx(spec: ModelSpec, *, params: Mapping[str, np.ndarray], folder: Pat
     for side, inputs in random_inputs(spec, rows=_ROWS).items():
         shapes = [jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for x in inputs]
         function, path = encoder(model, side), folder / f"encode_{side}.onnx"
-        names = {"input_names": _NAMES[side], "output_names": [_OUTPUT]}
+        own = _NAMES[side][: len(inputs)]
+        names = {"input_names": own, "output_names": [_OUTPUT]}
         try:
             made = jax2onnx.to_onnx(function, shapes, model_name=f"encode_{side}", **names)
         except Exception as error:  # whatever the library does not know
@@ -57,7 +59,7 @@ def write_onnx(spec: ModelSpec, *, params: Mapping[str, np.ndarray], folder: Pat
         beside = {"save_as_external_data": True, "location": f"{path.name}.data"} if large else {}
         onnx.save(made, str(path), **beside)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (found,) = session.run([_OUTPUT], dict(zip(_NAMES[side], inputs, strict=True)))
+        (found,) = session.run([_OUTPUT], dict(zip(own, inputs, strict=True)))
         checks.append(checked(f"{side} embeddings", np.asarray(jax.jit(function)(*inputs)), found))
     write_spec(spec, folder=folder, tokenizer=tokenizer)
     notes = [*shapes_note(spec, call="`encode_{0}.onnx`"), "the batch B is any number of at least 1"]
@@ -78,7 +80,8 @@ def libraries() -> list[Any]:
 
 def _usage(spec: ModelSpec) -> str:
     side = next(iter(spec.towers))
-    given = ", ".join(f'"{name}": {name}' for name in _NAMES[side])
+    frames = side == "video" and spec.towers[side]["family"] != "features"
+    given = ", ".join(f'"{name}": {name}' for name in _NAMES[side][: 1 if frames else 2])
     return "\n".join(
         [
             "import onnxruntime",

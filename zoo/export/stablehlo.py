@@ -26,6 +26,7 @@ _ROWS = 3
 _SHAPES = {
     "video": "video uint8 [B,{0[0]},{0[1]},{0[2]},3], RGB 0..255",
     "text": "text int32 [B,{0[0]}], token ids; mask bool [B,{0[0]}], True = a real token",
+    "features": "vectors float32 [B,{0[0]},{0[1]}]; mask bool [B,{0[0]}], True = a real one",
     "audio": "audio int16 [B,{0[0]}], 16 kHz; lengths int32 [B], real samples of each row",
 }
 
@@ -66,6 +67,8 @@ def usage(spec: ModelSpec) -> str:
     """Return the lines that run the programs."""
     side = next(iter(spec.towers))
     argument = {"video": "video", "text": "ids, mask", "audio": "sound, lengths"}[side]
+    if spec.towers[side]["family"] == "features":
+        argument = "vectors, mask"
     return "\n".join(
         [
             "import numpy as np",
@@ -126,7 +129,8 @@ def write_spec(spec: ModelSpec, *, folder: Path, tokenizer: str) -> None:
 def shapes_note(spec: ModelSpec, *, call: str) -> list[str]:
     """Return what each program takes, and how token ids are made; "{0}" in `call` stands for the modality."""
     shapes = {side: inputs[0].shape[1:] for side, inputs in random_inputs(spec, rows=1).items()}
-    notes = [f"{call.format(side)} takes {_SHAPES[side].format(shape)}" for side, shape in shapes.items()]
+    kinds = {side: "features" if spec.towers[side]["family"] == "features" else side for side in shapes}
+    notes = [f"{call.format(side)} takes {_SHAPES[kinds[side]].format(shape)}" for side, shape in shapes.items()]
     if spec.tokenizer.get("kind") in ("sentencepiece", "tokenizers"):
         library = spec.tokenizer["kind"]
         notes.append(f"token ids: the library {library} with the tokenizer's file; see `tokenizer` in `spec.json`")

@@ -71,6 +71,7 @@ def test_every_field_that_does_not_fit_is_named(changes, named, format):
         {"text": {"padding_seen": True}},  # causal, so padding is never seen
         {"image": {"projection": 8}, "projections": {"video": "none"}},
         {"initial_scale": 40.0},
+        {"video": {"features": "clip"}},
         {"text": {"positions": 30}},
     ],
 )

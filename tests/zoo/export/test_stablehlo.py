@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from exported_models import clip_spec, trained_clip
+from exported_models import clip_spec, random_params, trained_clip
 from jax import export as jax_export
 
 from twinreel.base.errors import UserError
@@ -56,6 +56,16 @@ def test_programs_run_without_twinreel(tmp_path):
     spec = json.loads((tmp_path / "out" / "spec.json").read_text())
     assert spec["tokenizer"]["file"] == "tokenizer.json" and (tmp_path / "out" / "tokenizer.json").is_file()
     assert "export.deserialize" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_vectors_of_frames_and_their_mask(tmp_path):
+    tower = {"family": "features", "features": "clip", "input_width": 6, "width": 8, "over_time": "mean"}
+    spec = clip_spec(embed_dim=None, tokenizer={})
+    spec = spec.replace(towers={"video": tower})
+    given = {"folder": tmp_path, "tokenizer": "public", "platforms": ["cpu"]}
+    made = write_programs(spec, params=random_params(spec), **given)
+    assert made.checks[0].difference < 1e-6 and "program.call(params, vectors, mask)" in made.usage
+    assert any("vectors float32 [B,2,6]; mask bool [B,2]" in note for note in made.notes)
 
 
 def test_a_model_with_a_head(tmp_path):
