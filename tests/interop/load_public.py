@@ -26,7 +26,9 @@ def of_transformers(folder, given):
     from transformers import AutoConfig, AutoModel
 
     kind = AutoConfig.from_pretrained(folder).model_type
-    model, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+    card = (folder / "README.md").read_text()
+    options = {"add_pooling_layer": False} if "add_pooling_layer=False" in card else {}
+    model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     found = {"complaints": np.array(json.dumps({key: sorted(map(str, value)) for key, value in report.items()}))}
     model = model.eval()
     ids, mask = torch.tensor(given["ids"]), torch.tensor(given["mask"])

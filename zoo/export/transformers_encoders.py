@@ -15,15 +15,19 @@ _IMAGE_USAGE = """\
 import torch
 from transformers import AutoImageProcessor, AutoModel
 
-model, processor = AutoModel.from_pretrained("FOLDER"), AutoImageProcessor.from_pretrained("FOLDER")
+processor = AutoImageProcessor.from_pretrained("FOLDER")
+model = AutoModel.from_pretrained("FOLDER"OPTIONS)
 with torch.no_grad():  # frames: the PIL images of one clip
     images = model(**processor(images=frames, return_tensors="pt")).last_hidden_state[:, 0]  # [T,D]
 video = images.mean(dim=0)  # a clip is the mean of its frames"""
+_NO_POOLER = ", add_pooling_layer=False"
+"""Argument of `from_pretrained` where the model has no dense layer on its first token."""
 _TEXT_USAGE = """\
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-model, tokenizer = AutoModel.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = AutoModel.from_pretrained("FOLDER"OPTIONS)
 with torch.no_grad():
     tokens = model(**tokenizer(["a dog runs"], padding=True, return_tensors="pt")).last_hidden_state  # pool: POOL"""
 
@@ -45,7 +49,7 @@ def vit(spec: ModelSpec) -> Layout | None:
         family="vit",
         files={"config.json": config, "preprocessor_config.json": processor.file},
         rules=vit_family.table(image=image),
-        usage=_IMAGE_USAGE,
+        usage=_IMAGE_USAGE.replace("OPTIONS", _NO_POOLER),
         notes=processor.notes,
     )
 
@@ -65,6 +69,7 @@ def dinov2(spec: ModelSpec) -> Layout | None:
         "use_swiglu_ffn": gated,
         "qkv_bias": image["block"]["qkv_bias"],
         "layerscale_value": 1.0,
+        "use_mask_token": False,
         **({"num_register_tokens": registers} if registers else {}),
     }
     del config["intermediate_size"]
@@ -74,7 +79,7 @@ def dinov2(spec: ModelSpec) -> Layout | None:
         family="dinov2",
         files={"config.json": config, "preprocessor_config.json": processor.file},
         rules=dinov2_family.table(image=image) if image["block"]["layer_scale"] else [],
-        usage=_IMAGE_USAGE,
+        usage=_IMAGE_USAGE.replace("OPTIONS", ""),
         notes=processor.notes,
     )
 
@@ -95,7 +100,7 @@ def bert(spec: ModelSpec) -> Layout | None:
         **special_ids(spec),
     }
     files: dict[str, Any] = {"config.json": config}
-    length = spec.input.context_length
+    length, options = spec.input.context_length, "" if text["pool"] == "pooler" else _NO_POOLER
     if text["pool"] in ("mean", "cls"):
         key = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}[text["pool"]]
         modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
@@ -110,7 +115,7 @@ def bert(spec: ModelSpec) -> Layout | None:
         family="bert",
         files=files,
         rules=bert_family.table(text=text),
-        usage=_TEXT_USAGE.replace("POOL", text["pool"]),
+        usage=_TEXT_USAGE.replace("OPTIONS", options).replace("POOL", text["pool"]),
     )
 
 
