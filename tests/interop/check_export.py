@@ -31,7 +31,7 @@ TEXTS = ["a dog runs", "A Dog, runs!  an", "dog" * 9]
 
 CASES = {
     "hf": ["clip/quick", "clip/exact", "siglip", "videoprism/hf_lvt", "open_clip/native", "open_clip/siglip_exact",
-           "vit", "dinov2", "bert", "trained"],
+           "vit", "dinov2", "dinov2_giant_form", "bert", "trained"],
     "open_clip": ["clip/quick", "open_clip/native", "open_clip/quick", "trained"],
 }  # fmt: skip
 

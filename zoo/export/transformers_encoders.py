@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ..convert import bert as bert_family
 from ..convert import dinov2 as dinov2_family
 from ..convert import vit as vit_family
@@ -79,6 +81,7 @@ def dinov2(spec: ModelSpec) -> Layout | None:
         family="dinov2",
         files={"config.json": config, "preprocessor_config.json": processor.file},
         rules=dinov2_family.table(image=image) if image["block"]["layer_scale"] else [],
+        extra={"embeddings.mask_token": np.zeros((1, image["width"]), np.float32)} if registers else {},
         usage=_IMAGE_USAGE.replace("OPTIONS", ""),
         notes=processor.notes,
     )
