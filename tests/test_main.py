@@ -81,6 +81,8 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("finetune", "--inti", "--init"),
         ("predict", "--topk", "--top_k"),
         ("convert", "--famliy", "--family"),
+        ("features", "--modle", "--model"),
+        ("export", "--fromat", "--format"),
         ("encode", "--vidoe", "--video"),
         ("inspect", "--verfy", "--verify"),
         ("launch", "--bakend", "--backend"),

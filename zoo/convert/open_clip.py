@@ -90,22 +90,13 @@ def text_rules(*, heads: int, projection_bias: bool = False) -> list[Rule]:
 def _conversion(files: SourceFiles) -> Conversion:
     config = files.json(CONFIG)
     model, name = number(config, "model_cfg", source=files.name), files.name
-    vision, text = number(model, "vision_cfg", source=name), number(model, "text_cfg", source=name)
+    text = number(model, "text_cfg", source=name)
     if "multimodal_cfg" in model:
         raise UserError(f"{name} is a CoCa model (multimodal_cfg), which twinreel does not read")
-    embed_dim = number(model, "embed_dim", source=name)
-    quick = bool(model.get("quick_gelu", False))
-    if vision.get("timm_model_name"):
-        arguments, rules = timm_image(vision, embed_dim=embed_dim, source=name)
-        image = Tower(arguments=arguments, rules=rules)
-    else:
-        image = _image(vision, embed_dim=embed_dim, quick=quick, source=name)
-    words = _text(text, quick=quick, custom=bool(model.get("custom_text", False)), source=name)
+    image, words = _towers(model, source=name)
     start: dict[str, Any] = {}
-    logits = [rule("logit_scale", "log_scale")]
     if model.get("init_logit_bias") is not None:
         start = {"initial_scale": 10.0, "initial_bias": float(model["init_logit_bias"])}
-        logits.append(rule("logit_bias", "bias"))
     length = number(text, "context_length", default=77, source=name)
     spec = ModelSpec(
         towers={
@@ -113,12 +104,41 @@ def _conversion(files: SourceFiles) -> Conversion:
             "text": {"family": "transformer", **words.arguments},
         },
         projections={"video": "none", "text": "affine" if text.get("proj_bias") else "linear"},
-        embed_dim=embed_dim,
+        embed_dim=number(model, "embed_dim", source=name),
         input=_input(config, text=text, size=image.arguments["image_size"], length=length),
         tokenizer=files.tokenizer(),
         **start,
     )
-    return Conversion(spec=spec, rules=[*image.rules, *words.rules, *logits], ignored=(r"(text\.)?attn_mask",))
+    return Conversion(spec=spec, rules=rules(model, source=name), ignored=(r"(text\.)?attn_mask",))
+
+
+def rules(model: dict[str, Any], *, source: str) -> list[Rule]:
+    """Return the table of a model; import and export read it.
+
+    Args:
+      model: `model_cfg`.
+      source: for errors.
+
+    Raises:
+      UserError: a model that twinreel does not have.
+    """
+    image, words = _towers(model, source=source)
+    logits = [rule("logit_scale", "log_scale")]
+    if model.get("init_logit_bias") is not None:
+        logits.append(rule("logit_bias", "bias"))
+    return [*image.rules, *words.rules, *logits]
+
+
+def _towers(model: dict[str, Any], *, source: str) -> tuple[Tower, Tower]:
+    vision, text = number(model, "vision_cfg", source=source), number(model, "text_cfg", source=source)
+    embed_dim = number(model, "embed_dim", source=source)
+    quick = bool(model.get("quick_gelu", False))
+    if vision.get("timm_model_name"):
+        arguments, table = timm_image(vision, embed_dim=embed_dim, source=source)
+        image = Tower(arguments=arguments, rules=table)
+    else:
+        image = _image(vision, embed_dim=embed_dim, quick=quick, source=source)
+    return image, _text(text, quick=quick, custom=bool(model.get("custom_text", False)), source=source)
 
 
 def _image(vision: dict[str, Any], *, embed_dim: int, quick: bool, source: str) -> Tower:
@@ -175,8 +195,8 @@ def _text(text: dict[str, Any], *, quick: bool, custom: bool, source: str) -> To
         "eos_id": text.get("eos_id", 2) if pool == "eos" else None,
         "padding_seen": not causal,
     }
-    rules = text_rules(heads=heads, projection_bias=bool(text.get("proj_bias")))
-    return Tower(arguments=arguments, rules=prefixed(rules, source="text." if custom else ""))
+    table = text_rules(heads=heads, projection_bias=bool(text.get("proj_bias")))
+    return Tower(arguments=arguments, rules=prefixed(table, source="text." if custom else ""))
 
 
 def _refuse(config: dict[str, Any], *, plain: dict[str, Any], where: str, source: str) -> None:

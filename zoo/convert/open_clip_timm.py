@@ -100,7 +100,9 @@ def _pe_core(sizes: dict[str, Any], *, embed_dim: int, linear: bool, source: str
     width = sizes["width"]
     positions = rule("pos_embed", "space_position", reshaped(tensor=(1, -1, width), parameter=(-1, width)))
     if arguments["class_token"]:
-        positions = rule(["cls_token", "pos_embed"], ["class_token", "space_position"], class_token_and_positions())
+        positions = rule(
+            ["cls_token", "pos_embed"], ["class_token", "space_position"], class_token_and_positions(batched=True)
+        )
     own = [
         positions,
         *norm("norm_pre", "pre_norm"),

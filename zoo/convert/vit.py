@@ -57,7 +57,7 @@ def embeddings(*, patch: int) -> list[Rule]:
         rule(
             ["embeddings.cls_token", "embeddings.position_embeddings"],
             ["class_token", "space_position"],
-            class_token_and_positions(),
+            class_token_and_positions(batched=True),
         ),
         rule("embeddings.patch_embeddings.projection.weight", "embed/out/kernel", conv_patches(patch=patch)),
         rule("embeddings.patch_embeddings.projection.bias", "embed/out/bias"),

@@ -1,0 +1,86 @@
+"""The model card: recipe, protocol, numbers, and nothing of the machine that wrote it."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from exported_models import trained_clip
+from public_models import source
+
+from twinreel.base.errors import UserError
+from twinreel.evaluate.evaluate import to_json
+from twinreel.evaluate.retrieval import retrieval_report
+from twinreel.zoo.export import public
+from twinreel.zoo.export.export import ExportOptions, export
+from twinreel.zoo.load import locate
+
+
+@pytest.fixture
+def parameters_only(monkeypatch):
+    monkeypatch.setattr(public, "largest_difference", lambda first, second: [])
+
+
+def report(path, *, step):
+    """What `twinreel evaluate` writes."""
+    rng = np.random.default_rng(0)
+    text, video = rng.normal(size=(2, 12, 4))
+    protocol = {"dataset": "tiny", "split": "test", "frames": 2, "checkpoint": "/home/me/run", "step": step}
+    made = retrieval_report(text=text, video=video, video_of_text=np.arange(12), protocol=protocol)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(to_json(made))
+    return made
+
+
+def test_numbers_come_with_their_protocol(tmp_path, parameters_only):
+    bundle = trained_clip(tmp_path / "bundle", origin={"made_by": "convert", "source": "hf:lab/clip", "licence": "MIT"})
+    found = report(tmp_path / "report" / "retrieval.json", step=None)
+    options = ExportOptions(format="hf", results=str(tmp_path / "report"))
+    export(bundle, out=tmp_path / "out", options=options)
+    card = (tmp_path / "out" / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["license"] == "mit" and header["pipeline_tag"] == "feature-extraction"
+    assert "video-text-retrieval" in header["tags"]
+    assert f"| text to video | R@1 | {found['text_to_video']['R@1']:.4g} |" in card
+    assert "dataset: tiny" in card and "score:" in card and "checkpoint: run" in card and "/home/me" not in card
+    assert "public source: hf:lab/clip" in card and "licence of the weights: MIT" in card
+    assert "mean (0.4, 0.5, 0.6)" in card and "at most 12 tokens" in card
+
+
+def test_numbers_of_another_model_are_refused(tmp_path, parameters_only):
+    bundle = trained_clip(tmp_path / "bundle")
+    report(tmp_path / "other.json", step=7)
+    for content, message in [
+        ((tmp_path / "other.json").read_text(), "is of step 7, the model of step None"),
+        ("[]", "has no protocol"),
+        ("{", "cannot be read"),
+    ]:
+        (tmp_path / "results.json").write_text(content)
+        options = ExportOptions(format="hf", results=str(tmp_path / "results.json"))
+        with pytest.raises(UserError, match=message):
+            export(bundle, out=tmp_path / "out", options=options)
+
+
+def test_a_licence_that_the_hub_has_no_name_for(tmp_path, parameters_only):
+    export(source("open_clip/native", tmp_path / "a"), out=tmp_path / "out", options=ExportOptions(format="open_clip"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["license"] == "other" and "see the model's page" in card
+
+
+@pytest.mark.slow
+def test_a_run_that_began_with_public_weights(clip_run, tmp_path):
+    """Trained for two steps: it is exported by its arguments, with recipe, data and the numbers in its workdir."""
+    located = locate(clip_run)
+    assert located.spec.origin["made_by"] == "pretrain"
+    report(clip_run / "report" / "retrieval.json", step=1)  # of an earlier step: not taken
+    made = export(clip_run, out=tmp_path / "out", options=ExportOptions(format="hf"))
+    assert made.title == "CLIP of transformers" and max(one.difference for one in made.checks) < 1e-6
+    card = (tmp_path / "out" / "README.md").read_text()
+    recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    assert recipe["optimizer"]["lr"] == 1e-3 and recipe["train"]["steps"] == 2 and recipe["data"]["dir"] == "data"
+    assert "step 2" in card and "began with: `clip`" in card and "Prepared data: `data`" in card
+    assert "No evaluation came with this checkpoint" in card and str(clip_run.parent) not in card
+    report(clip_run / "report" / "retrieval.json", step=2)
+    export(clip_run, out=tmp_path / "again", options=ExportOptions(format="hf"))
+    assert "| text to video | R@1 |" in (tmp_path / "again" / "README.md").read_text()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["text_config"]["eos_token_id"] == 519
