@@ -7,7 +7,7 @@ knows; the text tower and the auxiliary layers, which saw fewer captions, may mo
     twinreel pretrain --config videoprism_retrieval --data data/mine --workdir runs/prism
     twinreel evaluate runs/prism --data data/mine --split test --out runs/prism/report
 
-Weights and tokenizer: `--config.model.source=DIR` with DeepMind's npz and sentencepiece.model, see docs/models.md.
+Weights and tokenizer: `--config.model.source=DIR` with DeepMind's npz and sentencepiece.model, see docs/weights.md.
 Batches of 64 are encoded in 16 parts.
 
 LAB RECORD: not yet run. The public weights have t2v R@1 50.1 and v2t 49.8 without fine-tuning on MSR-VTT 1k-A.

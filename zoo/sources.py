@@ -57,8 +57,8 @@ class Sources:
     def params(self) -> dict[str, np.ndarray]:
         """Read the parameters that the new model takes over, "/"-joined path -> array.
 
-        A projection comes along where the joint space has the width of its source's; temperature and bias where all
-        towers have one source.
+        A projection comes along where the joint space has the width of its source's; temperature, bias and the same
+        fusion where all towers have one source.
         """
         read = {str(one.path): one.params() for one in self.towers.values()}
         kinds = self.model.get("projections", {})
@@ -69,8 +69,11 @@ class Sources:
                 prefixes.append(f"{side}_projection/")
             found |= {path: value for path, value in params.items() if path.startswith(tuple(prefixes))}
         if len(read) == 1 and set(self.towers) >= {"video", "text"}:
-            [params] = read.values()
-            found |= {path: params[path] for path in ("log_scale", "bias") if path in params}
+            [params], [spec] = read.values(), {one.path: one.spec for one in self.towers.values()}.values()
+            whole = ["log_scale", "bias"]
+            fusion = {**spec.fusion, **(self.model.get("fusion") or {})}
+            beginnings = ("fusion/", "fusion_projection/") if self.model.get("fusion") and fusion == spec.fusion else ()
+            found |= {path: value for path, value in params.items() if path in whole or path.startswith(beginnings)}
         return found
 
 

@@ -134,4 +134,6 @@ def shapes_note(spec: ModelSpec, *, call: str) -> list[str]:
     if spec.tokenizer.get("kind") in ("sentencepiece", "tokenizers"):
         library = spec.tokenizer["kind"]
         notes.append(f"token ids: the library {library} with the tokenizer's file; see `tokenizer` in `spec.json`")
+    if spec.fusion:
+        notes.append(f"the fused side {spec.fused_side!r} has no program; each modality is embedded by its own tower")
     return notes
