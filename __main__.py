@@ -29,6 +29,10 @@ VERBS = {
     "bench prepare": ("bench.prepare", "compare `prepare` with bare PyAV decoding and JPEG encoding"),
     "bench data": ("bench.data", "compare the input pipeline with raw JPEG decoding"),
     "bench compare_step": ("bench.compare_step", "compare the train step with PyTorch's on the same CLIP model"),
+    "bench compare_towers": (
+        "bench.compare_towers",
+        "compare towers with their public implementation: error, speed, memory",
+    ),
     "bench compare_input": ("bench.compare_input", "compare the input pipeline with a PyTorch DataLoader"),
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
