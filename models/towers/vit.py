@@ -64,6 +64,7 @@ class ImageTower(nnx.Module):
       position: "learned" or "none".
       position_method: how learned positions are interpolated, one of `layers.positions.RESIZE_METHODS`.
       position_antialias: that interpolation has an antialiasing filter where it shrinks.
+      position_align_corners: it maps the outermost positions to the outermost ones (big_vision).
       rotary_start: row and column of the first patch for rotary positions along both axes, which `block` turns on
         (`{"rotary": "interleaved"}`); leading tokens stand at 0. PE-core counts from 1.
       pool: "cls", the class token; "mean" of the patches; "cls_mean", the class token beside that mean, 2 D (DINOv2's
@@ -103,6 +104,7 @@ class ImageTower(nnx.Module):
         position: str = "learned",
         position_method: str = "bicubic",
         position_antialias: bool = False,
+        position_align_corners: bool = False,
         rotary_start: int = 0,
         pool: str = "mean",
         pool_heads: int | None = None,
@@ -120,16 +122,17 @@ class ImageTower(nnx.Module):
         rngs: nnx.Rngs,
     ):
         _check(image_size=image_size, patch=patch, pool=pool, class_token=class_token, patch_dropout=patch_dropout)
-        _check_position(position, method=position_method)
+        kind = {"method": position_method, "antialias": position_antialias, "align_corners": position_align_corners}
+        _check_position(position, **kind)
         self.patch, self.side, self.patch_dropout = patch, image_size // patch, patch_dropout
-        self.position_method, self.position_antialias = position_method, position_antialias
+        self.position_resizing = kind
         self.rotary_start, self.pool, self.dtype = rotary_start, pool, compute_dtype(dtype)
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
         self.options = block_options(block, tower="video", causal=False, cross_width=None, **own)
         pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "bias": patch_bias}
-        kind = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
-        self.embed = PatchEmbedding(**kind, **pixels, dtype=self.dtype, rngs=rngs)
+        patches = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
+        self.embed = PatchEmbedding(**patches, **pixels, dtype=self.dtype, rngs=rngs)
         self.class_token = _token(1, width=width, rngs=rngs) if class_token else None
         self.registers = _token(registers, width=width, rngs=rngs) if registers else None
         self.space_position = position_embedding(self.side, self.side, width=width) if position == "learned" else None
@@ -213,8 +216,7 @@ class ImageTower(nnx.Module):
             self.space_position[...],
             old=(self.side, self.side),
             new=(rows, columns),
-            method=self.position_method,
-            antialias=self.position_antialias,
+            **self.position_resizing,
         )
 
     def _angles(self, rows: int, columns: int) -> Float[Array, "N half"] | None:
@@ -254,8 +256,13 @@ def _check(*, image_size: int, patch: int, pool: str, class_token: bool, patch_d
         raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
 
 
-def _check_position(position: str, *, method: str) -> None:
+def _check_position(position: str, *, method: str, antialias: bool, align_corners: bool) -> None:
     if position not in POSITIONS:
         raise unknown("config.model.video.position", position, POSITIONS)
     if method not in RESIZE_METHODS:
         raise unknown("config.model.video.position_method", method, RESIZE_METHODS)
+    if antialias and (align_corners or method == "nearest"):
+        raise UserError(
+            "config.model.video.position_antialias=True needs position_method 'bilinear' or 'bicubic', and "
+            f"position_align_corners=False; got {method!r} and {align_corners}"
+        )

@@ -17,6 +17,7 @@ from ..spec import ModelSpec
 from . import (
     ast,
     bert,
+    big_vision,
     clip,
     dinov2,
     internvideo2,
@@ -39,6 +40,7 @@ from .rules import check_shapes, to_params
 _MODULES = (
     clip,
     siglip,
+    big_vision,
     open_clip,
     pe_core,
     videoprism,

@@ -125,9 +125,17 @@ def shape_of(files: SourceFiles, tensor: str, *, axes: int) -> tuple[int, ...]:
     return shape
 
 
-def depth_of(files: SourceFiles, stack: str) -> int:
-    """Return the number of layers: one more than the largest number after `stack` in a tensor's name; 0 without any."""
-    found = [re.match(r"(\d+)\.", name[len(stack) :]) for name in files.tensors if name.startswith(stack)]
+def depth_of(files: SourceFiles, stack: str, *, end: str = ".") -> int:
+    """Return the number of layers: one more than the largest number after `stack` in a tensor's name; 0 without any.
+
+    Args:
+      files: the model.
+      stack: beginning of the names, up to the number.
+      end: what follows the number.
+    """
+    found = [
+        re.match(rf"(\d+){re.escape(end)}", name[len(stack) :]) for name in files.tensors if name.startswith(stack)
+    ]
     return 1 + max([int(number[1]) for number in found if number], default=-1)
 
 

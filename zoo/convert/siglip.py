@@ -1,4 +1,9 @@
-"""SigLIP and SigLIP 2 of fixed resolution as transformers writes them (Zhai et al. 2023; Tschannen et al. 2025)."""
+"""SigLIP and SigLIP 2 as transformers writes them (Zhai et al. 2023; Tschannen et al. 2025).
+
+The NaFlex form of SigLIP 2 was trained on pictures of any aspect ratio, cut into at most `num_patches` patches. Here it
+takes frames of one size per batch, as all towers do, and interpolates its positions to them as its own code does;
+pictures of several sizes in one batch, with masks for the missing patches, are not supported.
+"""
 
 from typing import Any
 
@@ -6,12 +11,13 @@ from ...base.errors import UserError
 from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import dense, layers, norm, sizes
-from .family import Conversion, Family, number
+from .family import Conversion, Family, number, side_of
 from .files import SourceFiles
 from .rules import Rule, prefixed, rule
-from .transforms import biases_of, conv_patches, kernels_of, reshaped
+from .transforms import TRANSPOSED, biases_of, conv_patches, kernels_of, reshaped
 
 _HALF = (0.5, 0.5, 0.5)
+_NAFLEX = "siglip2"  # model_type; SigLIP 2 of fixed resolution has SigLIP's
 _GEMMA = 256_000  # entries of SigLIP 2's vocabulary; SigLIP's has 32,000
 _DEFAULTS = {
     "hidden_size": 768,
@@ -30,11 +36,15 @@ def _conversion(files: SourceFiles) -> Conversion:
     )
     if not vision.get("vision_use_head", True):
         raise UserError(f"{files.name} has no pooling head (vision_use_head=false): it has no embedding of a picture")
-    image = sizes(vision, source=files.name) | {
-        "image_size": number(vision, "image_size", default=224, source=files.name),
-        "patch": number(vision, "patch_size", default=16, source=files.name),
-        "pool": "attention",
-    }
+    naflex = files.config["model_type"] == _NAFLEX
+    patch = number(vision, "patch_size", default=16, source=files.name)
+    image = sizes(vision, source=files.name) | {"patch": patch, "pool": "attention"}
+    if naflex:
+        places = number(vision, "num_patches", default=256, source=files.name)
+        image["image_size"] = patch * side_of(places, files=files, what="the positions (num_patches)")
+        image |= {"position_method": "bilinear", "position_antialias": True}
+    else:
+        image["image_size"] = number(vision, "image_size", default=224, source=files.name)
     length = number(text, "max_position_embeddings", default=64, source=files.name)
     vocabulary = number(text, "vocab_size", default=32_000, source=files.name)
     words = sizes(text, source=files.name) | {"vocab_size": vocabulary, "pool": "last", "padding_seen": True}
@@ -50,16 +60,24 @@ def _conversion(files: SourceFiles) -> Conversion:
         embed_dim=embed_dim,
         initial_scale=10.0,
         initial_bias=-10.0,
-        input=_input(files, size=image["image_size"], length=length, vocabulary=vocabulary),
+        input=_input(files, size=image["image_size"], length=length, vocabulary=vocabulary, naflex=naflex),
         tokenizer=files.tokenizer(),
     )
-    return Conversion(spec=spec, rules=table(image=image, text=words), ignored=(r".*\.position_ids",))
+    rules = table(image=image, text=words, naflex=naflex)
+    return Conversion(spec=spec, rules=rules, ignored=(r".*\.position_ids",))
 
 
-def table(*, image: dict[str, Any], text: dict[str, Any]) -> list[Rule]:
-    """Return the table of a model with these towers; import and export read it."""
+def table(*, image: dict[str, Any], text: dict[str, Any], naflex: bool = False) -> list[Rule]:
+    """Return the table of a model with these towers; import and export read it.
+
+    Args:
+      image: arguments of the image tower.
+      text: arguments of the text tower.
+      naflex: the embedding of patches is a linear map of flat patches instead of a convolution.
+    """
+    patches = TRANSPOSED if naflex else conv_patches(patch=image["patch"])
     vision = [
-        rule("embeddings.patch_embedding.weight", "embed/out/kernel", conv_patches(patch=image["patch"])),
+        rule("embeddings.patch_embedding.weight", "embed/out/kernel", patches),
         rule("embeddings.patch_embedding.bias", "embed/out/bias"),
         rule("embeddings.position_embedding.weight", "space_position"),
         *prefixed(layers(heads=image["heads"]), source="encoder.", path="blocks/"),
@@ -93,11 +111,12 @@ def _pooling_head(*, width: int) -> list[Rule]:
     ]
 
 
-def _input(files: SourceFiles, *, size: int, length: int, vocabulary: int) -> InputSpec:
+def _input(files: SourceFiles, *, size: int, length: int, vocabulary: int, naflex: bool) -> InputSpec:
     pixels = files.json("preprocessor_config.json")
+    crop = f"resize_short_bilinear({size})|center_crop({size})"  # NaFlex keeps the aspect ratio
     return InputSpec(
         num_frames=8,
-        eval_video=f"resize_bicubic({size},{size})",
+        eval_video=crop if naflex else f"resize_bicubic({size},{size})",
         pixel_mean=tuple(pixels.get("image_mean", _HALF)),
         pixel_std=tuple(pixels.get("image_std", _HALF)),
         text="lower" if vocabulary >= _GEMMA else "canonicalize",
@@ -107,8 +126,8 @@ def _input(files: SourceFiles, *, size: int, length: int, vocabulary: int) -> In
 
 FAMILY = Family(
     name="siglip",
-    models=("google/siglip-{base-patch16-*,large-patch16-*,so400m-patch14-*}", "google/siglip2-* (not naflex)"),
+    models=("google/siglip-{base-patch16-*,large-patch16-*,so400m-patch14-*}", "google/siglip2-*"),
     licence="Apache-2.0",
-    matches=lambda files: files.config.get("model_type") == "siglip",
+    matches=lambda files: files.config.get("model_type") in ("siglip", _NAFLEX),
     conversion=_conversion,
 )
