@@ -19,6 +19,8 @@ from ..models.towers.features import FeatureTower
 from ..models.towers.frames import IMAGE_TOWERS, FramesTower
 from ..models.towers.joint import JointTower
 from ..models.towers.lstm import RecurrentTextTower
+from ..models.towers.r2plus1d import R2Plus1dTower
+from ..models.towers.s3d import S3DTower
 from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
@@ -35,6 +37,8 @@ TOWERS: dict[str, dict[str, type]] = {
         "divided": DividedTower,
         "videoprism": VideoPrismTower,
         "features": FeatureTower,
+        "s3d": S3DTower,
+        "r2plus1d": R2Plus1dTower,
     },
     "text": {"transformer": TextTower, "lstm": RecurrentTextTower, "words": WordsTower},
     "audio": {

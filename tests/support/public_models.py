@@ -26,8 +26,8 @@ def source(name, folder):
 
 
 def model_of(made):
-    """Build the model of a conversion and fill in its parameters."""
-    model = build(made.spec, rngs=nnx.Rngs(0))
+    """Build the model of a conversion, of shapes alone, and fill in its parameters, which are all there."""
+    model = nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))
     fill(model, values=made.params)
     return model
 
