@@ -10,7 +10,7 @@ from .files import SourceFiles
 from .rules import Rule, prefixed, rule
 from .transforms import separate_biases, separate_kernels
 
-_RESIZING = {2: "bilinear", 3: "bicubic"}
+RESIZING = {2: "bilinear", 3: "bicubic"}
 """`resample` of a picture processor (a number of Pillow) -> ending of our operations in `data.transforms.pillow`."""
 _SENTENCE_POOLS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 _SENTENCE_MODULES = ("Transformer", "Pooling", "Normalize")
@@ -61,7 +61,7 @@ def video_input(
     Args:
       files: of the source.
       size: side of the pictures, pixels, where the file does not say one.
-      resample: likewise, a key of `_RESIZING`.
+      resample: likewise, a key of `RESIZING`.
       mean: of the family, where there is no such file.
       std: likewise.
 
@@ -69,7 +69,7 @@ def video_input(
       UserError: an interpolation that is not known.
     """
     pixels = files.json("preprocessor_config.json")
-    method = choice(pixels.get("resample", resample), known=_RESIZING, key="resample", source=files.name)
+    method = choice(pixels.get("resample", resample), known=RESIZING, key="resample", source=files.name)
     given = pixels.get("size", size)
     if isinstance(given, dict) and "shortest_edge" in given:
         operations = [f"resize_short_{method}({given['shortest_edge']})"]
