@@ -25,6 +25,7 @@ from ..models.towers.sound_cnn import SoundCnnTower, SoundRecurrentTower
 from ..models.towers.transformer import TextTower
 from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
+from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
 from .spec import FAMILIES, ModelSpec, checked_fusion
 from .variants import expanded
@@ -46,6 +47,7 @@ TOWERS: dict[str, dict[str, type]] = {
         "ast_public": PublicAstTower,
         "cnn": SoundCnnTower,
         "recurrent": SoundRecurrentTower,
+        "wav2vec2": Wav2Vec2Tower,
     },
 }
 """Modality -> name of a family -> the class of its towers."""

@@ -34,6 +34,7 @@ from . import (
     videoprism,
     vit,
     vivit,
+    wav2vec2,
     word_vectors,
 )
 from .family import Conversion, Family
@@ -60,6 +61,7 @@ _MODULES = (
     vit,
     dinov2,
     ast,
+    wav2vec2,
     word_vectors,
 )
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
