@@ -17,6 +17,7 @@ from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, kept_tokens
 from ..layers.names import named
 from ..layers.options import BlockOptions, block_options
+from ..layers.patch_stem import ConvPatchEmbedding
 from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool
 from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, rotary_angles
@@ -53,6 +54,8 @@ class ImageTower(nnx.Module):
       image_size: side of the pictures for whose grid the positions are, pixels.
       patch: patch side P, pixels; divides `image_size`.
       patch_bias: the embedding of patches has a bias (CLIP has none).
+      patch_stem: widths of two convolutions before that embedding, each with BatchNorm and GELU: on patches of 4 x 4
+        pixels, then on 2 x 2 of those (MobileCLIP-B); () = none. `patch` is then 16.
       width: D.
       depth: blocks.
       heads: attention heads K.
@@ -67,6 +70,10 @@ class ImageTower(nnx.Module):
       position_align_corners: it maps the outermost positions to the outermost ones (big_vision).
       rotary_start: row and column of the first patch for rotary positions along both axes, which `block` turns on
         (`{"rotary": "interleaved"}`); leading tokens stand at 0. PE-core counts from 1.
+      rotary_rows_first: the first half of the pairs of channels turns with the row, the second with the column (EVA-02)
+        instead of the other way round.
+      rotary_side: patches per side to which rotary places are scaled (EVA-02 was pretrained with 16); None = they are
+        counted.
       pool: "cls", the class token; "mean" of the patches; "cls_mean", the class token beside that mean, 2 D (DINOv2's
         probes, Oquab et al. 2024); "attention", a learned query with an MLP (SigLIP's MAP head, Zhai et al. 2022).
       pool_heads: attention heads of that query; None = `heads`.
@@ -93,6 +100,7 @@ class ImageTower(nnx.Module):
         image_size: int = 224,
         patch: int = 16,
         patch_bias: bool = True,
+        patch_stem: Sequence[int] = (),
         width: int = 768,
         depth: int = 12,
         heads: int = 12,
@@ -106,6 +114,8 @@ class ImageTower(nnx.Module):
         position_antialias: bool = False,
         position_align_corners: bool = False,
         rotary_start: int = 0,
+        rotary_rows_first: bool = False,
+        rotary_side: int | None = None,
         pool: str = "mean",
         pool_heads: int | None = None,
         pool_mlp_ratio: float | None = None,
@@ -126,13 +136,17 @@ class ImageTower(nnx.Module):
         _check_position(position, **kind)
         self.patch, self.side, self.patch_dropout = patch, image_size // patch, patch_dropout
         self.position_resizing = kind
-        self.rotary_start, self.pool, self.dtype = rotary_start, pool, compute_dtype(dtype)
+        self.rotary_start, self.rotary_rows_first, self.rotary_side = rotary_start, rotary_rows_first, rotary_side
+        self.pool, self.dtype = pool, compute_dtype(dtype)
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
         self.options = block_options(block, tower="video", causal=False, cross_width=None, **own)
         pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "bias": patch_bias}
-        patches = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
-        self.embed = PatchEmbedding(**patches, **pixels, dtype=self.dtype, rngs=rngs)
+        if patch_stem:
+            self.embed = ConvPatchEmbedding(patch_stem, patch=patch, width=width, **pixels, dtype=self.dtype, rngs=rngs)
+        else:
+            patches = {"patch": patch, "tubelet": 1, "stem": 0, "width": width, "activation": activation}
+            self.embed = PatchEmbedding(**patches, **pixels, dtype=self.dtype, rngs=rngs)
         self.class_token = _token(1, width=width, rngs=rngs) if class_token else None
         self.registers = _token(registers, width=width, rngs=rngs) if registers else None
         self.space_position = position_embedding(self.side, self.side, width=width) if position == "learned" else None
@@ -223,7 +237,13 @@ class ImageTower(nnx.Module):
         if self.options.rotary == "none":
             return None
         row, column = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
-        places = [rearrange(axis, "h w -> (h w)") + self.rotary_start for axis in (column, row)]
+        if self.rotary_side is not None:
+            row, column = (
+                axis.astype(jnp.float32) * (self.rotary_side / count)
+                for axis, count in ((row, rows), (column, columns))
+            )
+        axes = (row, column) if self.rotary_rows_first else (column, row)
+        places = [rearrange(axis, "h w -> (h w)") + self.rotary_start for axis in axes]
         return rotary_angles(*places, width=self.options.head_size, base=self.options.rotary_base)
 
 

@@ -11,9 +11,10 @@ from ...base.errors import UserError
 from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import MEAN, STD, dense, norm
+from .convolutions import STATISTICS_COUNTED
 from .family import Conversion, Family, number
 from .files import SourceFiles
-from .open_clip_timm import timm_image
+from .open_clip_timm import SUMMED, timm_image
 from .rules import Rule, prefixed, rule
 from .transforms import class_token_and_positions, conv_patches, fused_bias, fused_kernel
 
@@ -33,6 +34,7 @@ _PLAIN: dict[str, Any] = {
     "ls_init_value": None,
 }
 """Settings of open_clip's vision transformer that must have these values."""
+_BUFFERS = (r"(text\.)?attn_mask", STATISTICS_COUNTED)
 _PLAIN_TEXT: dict[str, Any] = {
     "hf_model_name": None,
     "embed_cls": False,
@@ -93,7 +95,8 @@ def _conversion(files: SourceFiles) -> Conversion:
     text = number(model, "text_cfg", source=name)
     if "multimodal_cfg" in model:
         raise UserError(f"{name} is a CoCa model (multimodal_cfg), which twinreel does not read")
-    image, words = _towers(model, source=name)
+    summed = SUMMED in files.tensors
+    image, words = _towers(model, summed=summed, source=name)
     start: dict[str, Any] = {}
     if model.get("init_logit_bias") is not None:
         start = {"initial_scale": 10.0, "initial_bias": float(model["init_logit_bias"])}
@@ -105,36 +108,41 @@ def _conversion(files: SourceFiles) -> Conversion:
         },
         projections={"video": "none", "text": "affine" if text.get("proj_bias") else "linear"},
         embed_dim=number(model, "embed_dim", source=name),
-        input=_input(config, text=text, size=image.arguments["image_size"], length=length),
+        input=_input(config, text=text, size=_size(model, source=name), length=length),
         tokenizer=files.tokenizer(),
         **start,
     )
-    return Conversion(spec=spec, rules=rules(model, source=name), ignored=(r"(text\.)?attn_mask",))
+    return Conversion(spec=spec, rules=rules(model, summed=summed, source=name), ignored=_BUFFERS)
 
 
-def rules(model: dict[str, Any], *, source: str) -> list[Rule]:
+def rules(model: dict[str, Any], *, summed: bool = False, source: str) -> list[Rule]:
     """Return the table of a model; import and export read it.
 
     Args:
       model: `model_cfg`.
+      summed: a FastViT image tower is in the form with the sums of its branches, see `fastvit`.
       source: for errors.
 
     Raises:
       UserError: a model that twinreel does not have.
     """
-    image, words = _towers(model, source=source)
+    image, words = _towers(model, summed=summed, source=source)
     logits = [rule("logit_scale", "log_scale")]
     if model.get("init_logit_bias") is not None:
         logits.append(rule("logit_bias", "bias"))
     return [*image.rules, *words.rules, *logits]
 
 
-def _towers(model: dict[str, Any], *, source: str) -> tuple[Tower, Tower]:
+def _size(model: dict[str, Any], *, source: str) -> int:
+    return number(model["vision_cfg"], "image_size", default=224, source=source)
+
+
+def _towers(model: dict[str, Any], *, summed: bool, source: str) -> tuple[Tower, Tower]:
     vision, text = number(model, "vision_cfg", source=source), number(model, "text_cfg", source=source)
     embed_dim = number(model, "embed_dim", source=source)
     quick = bool(model.get("quick_gelu", False))
     if vision.get("timm_model_name"):
-        arguments, table = timm_image(vision, embed_dim=embed_dim, source=source)
+        arguments, table = timm_image(vision, embed_dim=embed_dim, summed=summed, source=source)
         image = Tower(arguments=arguments, rules=table)
     else:
         image = _image(vision, embed_dim=embed_dim, quick=quick, source=source)
@@ -239,6 +247,8 @@ FAMILY = Family(
         "laion/CLIP-ViT-*, timm/vit_*_clip_*",
         "timm/ViT-*-SigLIP*, timm/ViT-*-SigLIP2*",
         "timm/PE-Core-{T-16-384,S-16-384,B-16,L-14-336,bigG-14-448}",
+        "timm/MobileCLIP2-{S0,S2,S3,S4,B,L-14}-OpenCLIP, apple/MobileCLIP-{S1,S2,B}-OpenCLIP",
+        "timm/eva02_{base_patch16,large_patch14}_clip_*, timm/eva_giant_patch14_clip_224.*",
         "OpenAI's and others' as open_clip stores them",
     ),
     licence="MIT (code); see the model's page for its weights",

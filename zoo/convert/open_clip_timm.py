@@ -1,4 +1,4 @@
-"""Image towers of timm inside an open_clip model: SigLIP's and PE-core's vision transformers.
+"""Image towers of timm inside an open_clip model: those of SigLIP and PE-core, MobileCLIP and EVA-CLIP.
 
 Their sizes are not in the config, which holds timm's name alone, so they are listed here.
 """
@@ -6,6 +6,7 @@ Their sizes are not in the config, which holds timm's name alone, so they are li
 from typing import Any
 
 from ...base.errors import UserError, unknown
+from . import fastvit, timm_token
 from .clip import dense, norm
 from .rules import Rule, prefixed, rule
 from .transforms import (
@@ -18,6 +19,8 @@ from .transforms import (
     reshaped,
 )
 
+SUMMED = "visual.trunk.stem.0.reparam_conv.weight"
+"""A tensor of FastViT in the form with the sums of its branches."""
 _B = {"width": 768, "depth": 12, "heads": 12}
 _L = {"width": 1024, "depth": 24, "heads": 16}
 _SO400M = {"width": 1152, "depth": 27, "heads": 16, "mlp_ratio": 3.7362}
@@ -53,28 +56,41 @@ _PE_FORM = {
 }
 
 
-def timm_image(vision: dict[str, Any], *, embed_dim: int, source: str) -> tuple[dict[str, Any], list[Rule]]:
+def timm_image(
+    vision: dict[str, Any], *, embed_dim: int, summed: bool = False, source: str
+) -> tuple[dict[str, Any], list[Rule]]:
     """Return the arguments of our image tower and the rules of its tensors.
 
     Args:
       vision: `vision_cfg`; `timm_model_kwargs`, if there, change the sizes.
       embed_dim: E.
+      summed: a FastViT tower is in the form with the sums of its branches, see `fastvit`.
       source: for errors.
 
     Raises:
       UserError: a model of timm that twinreel does not have, or settings of its head that it does not know.
     """
     name = vision["timm_model_name"]
-    known = {**SIGLIP, **PE_CORE}
+    pools = {"map": (*SIGLIP, *PE_CORE), "token": tuple(timm_token.MODELS), "avg": tuple(fastvit.MODELS)}
+    known = {model: pool for pool, models in pools.items() for model in models}
     if name not in known:
         raise unknown(f"image tower of timm in {source}:", name, known)
-    sizes = dict(known[name]) | dict(vision.get("timm_model_kwargs") or {})
-    if vision.get("timm_pool") != "map":
-        raise UserError(f"{source}: vision_cfg.timm_pool={vision.get('timm_pool')!r}, wanted 'map' for {name}")
-    sizes["image_size"] = vision.get("image_size", 224)
+    pool, changes = vision.get("timm_pool"), dict(vision.get("timm_model_kwargs") or {})
+    if pool != known[name]:
+        raise UserError(f"{source}: vision_cfg.timm_pool={pool!r}, wanted {known[name]!r} for {name}")
+    if name in SIGLIP:
+        sizes = SIGLIP[name] | changes | {"image_size": vision.get("image_size", 224)}
+        return _siglip(sizes, embed_dim=embed_dim, projection=vision.get("timm_proj"), source=source)
+    if vision.get("timm_proj"):
+        raise UserError(
+            f"{source}: vision_cfg.timm_proj={vision['timm_proj']!r}, and the head of {name} is its projection (null)"
+        )
+    if name in fastvit.MODELS:
+        return fastvit.fastvit_image(name, changes=changes, embed_dim=embed_dim, inference=summed)
+    changes["image_size"] = vision.get("image_size", 224)
     if name in PE_CORE:
-        return _pe_core(sizes, embed_dim=embed_dim, linear=not vision.get("timm_proj"), source=source)
-    return _siglip(sizes, embed_dim=embed_dim, projection=vision.get("timm_proj"), source=source)
+        return _pe_core(PE_CORE[name] | changes, embed_dim=embed_dim)
+    return timm_token.token_image(name, changes=changes, embed_dim=embed_dim)
 
 
 def _siglip(sizes: dict[str, Any], *, embed_dim: int, projection: str | None, source: str) -> tuple[Any, list[Rule]]:
@@ -91,9 +107,7 @@ def _siglip(sizes: dict[str, Any], *, embed_dim: int, projection: str | None, so
     return arguments, prefixed(own, source="visual.trunk.", path="video/image/")
 
 
-def _pe_core(sizes: dict[str, Any], *, embed_dim: int, linear: bool, source: str) -> tuple[Any, list[Rule]]:
-    if not linear:
-        raise UserError(f"{source}: vision_cfg.timm_proj is set, and PE-core's own head is its projection (null)")
+def _pe_core(sizes: dict[str, Any], *, embed_dim: int) -> tuple[dict[str, Any], list[Rule]]:
     arguments = {**_PE_FORM, "projection": embed_dim, **sizes}
     # timm's head is a Linear with a bias, which is zero in PE-core.
     arguments["projection_bias"] = True
