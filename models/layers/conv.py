@@ -114,9 +114,10 @@ def max_pool(
       stride: steps along each axis.
       padding: places along each axis.
     """
-    return nnx.max_pool(x, window_shape=tuple(kernel), strides=tuple(stride), padding=pairs(padding))
+    window, steps = (1, *kernel, 1), (1, *stride, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, steps, ((0, 0), *pairs(padding), (0, 0)))
 
 
-def pairs(padding: Padding) -> list[tuple[int, int]]:
+def pairs(padding: Padding) -> tuple[tuple[int, int], ...]:
     """Return (in front, behind) for each axis."""
-    return [(each, each) if isinstance(each, int) else (each[0], each[1]) for each in padding]
+    return tuple((each, each) if isinstance(each, int) else (each[0], each[1]) for each in padding)

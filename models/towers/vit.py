@@ -135,7 +135,7 @@ class ImageTower(nnx.Module):
         kind = {"method": position_method, "antialias": position_antialias, "align_corners": position_align_corners}
         _check_position(position, **kind)
         self.patch, self.side, self.patch_dropout = patch, image_size // patch, patch_dropout
-        self.position_resizing = kind
+        self.position_resizing = tuple(kind.items())  # hashable, as attributes of modules must be
         self.rotary_start, self.rotary_rows_first, self.rotary_side = rotary_start, rotary_rows_first, rotary_side
         self.pool, self.dtype = pool, compute_dtype(dtype)
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
@@ -230,7 +230,7 @@ class ImageTower(nnx.Module):
             self.space_position[...],
             old=(self.side, self.side),
             new=(rows, columns),
-            **self.position_resizing,
+            **dict(self.position_resizing),
         )
 
     def _angles(self, rows: int, columns: int) -> Float[Array, "N half"] | None:

@@ -102,7 +102,7 @@ class Wav2Vec2Tower(nnx.Module):
         self.conv_norms = nnx.List([LayerNorm(size, dtype=self.dtype, rngs=rngs) for size in norms])
         self.norm = options.make_norm(width=channels[-1], rngs=rngs)
         self.embed = linear(channels[-1], width, dtype=self.dtype, rngs=rngs)
-        places = {"kernel_size": (position_kernel,), "padding": [(position_kernel // 2, (position_kernel - 1) // 2)]}
+        places = {"kernel_size": (position_kernel,), "padding": ((position_kernel // 2, (position_kernel - 1) // 2),)}
         groups = {"feature_group_count": position_groups, "param_dtype": jnp.float32}
         self.position = nnx.Conv(width, width, **places, **groups, dtype=self.dtype, rngs=rngs)
         self.pre_norm = None if after else options.make_norm(rngs=rngs)

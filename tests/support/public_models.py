@@ -29,6 +29,7 @@ def model_of(made):
     """Build the model of a conversion, of shapes alone, and fill in its parameters, which are all there."""
     model = nnx.eval_shape(lambda: build(made.spec, rngs=nnx.Rngs(0)))
     fill(model, values=made.params)
+    hash(nnx.graphdef(model))  # a program is compiled once for each kind of model, not for each call
     return model
 
 

@@ -114,7 +114,7 @@ def _plain_block(convolutions: int) -> list[Rule]:
     return [one for name in names for one in conv_norm(*name, axes=2)]
 
 
-def _input(size: int, *, share: float, method: str, mean: list[float], std: list[float]) -> InputSpec:
+def _input(size: int, *, share: float, method: str, mean: Any, std: Any) -> InputSpec:
     """Return the input: the short side such that the crop keeps `share` of it, then a square crop."""
     if not 0 < share <= 1:
         raise UserError(f"crop_pct={share} in the model's config must be above 0 and at most 1")

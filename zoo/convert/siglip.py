@@ -19,6 +19,10 @@ from .transforms import TRANSPOSED, biases_of, conv_patches, kernels_of, reshape
 _HALF = (0.5, 0.5, 0.5)
 _NAFLEX = "siglip2"  # model_type; SigLIP 2 of fixed resolution has SigLIP's
 _GEMMA = 256_000  # entries of SigLIP 2's vocabulary; SigLIP's has 32,000
+_LEFT = (
+    "the tokenizer says that texts are padded on the left, as transformers 5 writes for SigLIP 2; its models were "
+    "trained with padding on the right, and twinreel pads there"
+)
 _DEFAULTS = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -64,7 +68,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         tokenizer=files.tokenizer(),
     )
     rules = table(image=image, text=words, naflex=naflex)
-    return Conversion(spec=spec, rules=rules, ignored=(r".*\.position_ids",))
+    return Conversion(spec=spec, rules=rules, ignored=(r".*\.position_ids",), notes=_padding(files))
 
 
 def table(*, image: dict[str, Any], text: dict[str, Any], naflex: bool = False) -> list[Rule]:
@@ -109,6 +113,13 @@ def _pooling_head(*, width: int) -> list[Rule]:
         *norm("layernorm", "norm_mlp"),
         *(*dense("mlp.fc1", "mlp/up"), *dense("mlp.fc2", "mlp/down")),
     ]
+
+
+def _padding(files: SourceFiles) -> tuple[str, ...]:
+    """Return the note about a tokenizer that pads on the left; the last token is pooled, so the side matters."""
+    sides = [files.json("tokenizer_config.json").get("padding_side")]
+    sides.append((files.json("tokenizer.json").get("padding") or {}).get("direction"))
+    return (_LEFT,) if "left" in [str(side).lower() for side in sides] else ()
 
 
 def _input(files: SourceFiles, *, size: int, length: int, vocabulary: int, naflex: bool) -> InputSpec:

@@ -125,8 +125,9 @@ def main(folder):
         pixels, image = write(folder / name, name=public, model=model, sizes=sizes, pool=pool)
         if name == "mobileclip_s0":  # the same model with the sums of its branches
             summed = reparameterize_model(model)
-            tensors = {f"visual.trunk.{key}": value for key, value in summed.state_dict().items()}
-            save_file(tensors, folder / name / "summed.safetensors")
+            tensors = {f"visual.trunk.{key}": value.numpy() for key, value in summed.state_dict().items()}
+            kept = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
+            np.savez(folder / name / "summed.npz", **kept)
             with torch.no_grad():
                 print(np.abs(summed(pixels).numpy() - image).max())
 

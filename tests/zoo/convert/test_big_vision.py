@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tokenizers
 from flax import nnx
 from public_models import GOLDEN, converted, encode_text, encode_video, model_of, outputs, source, unit, up_to
 from safetensors.numpy import load_file
@@ -141,6 +142,22 @@ def test_naflex_positions_that_are_no_square(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"num_patches.* 15 places, no square"):
         convert(folder)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "tokenizer.json"])
+def test_a_tokenizer_that_pads_on_the_left_is_noted(file, tmp_path):
+    folder = source("siglip", tmp_path / "source")
+    assert convert(folder).notes == ()
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    if file == "tokenizer.json":
+        made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
+        ends = [("</s>", 1)]
+        made.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=ends)
+        made.enable_padding(direction="left", pad_id=1, pad_token="</s>")
+        made.save(str(folder / file))
+    else:
+        (folder / file).write_text(json.dumps(about | {"padding_side": "left"}))
+    assert any("padded on the left" in note for note in convert(folder).notes)
 
 
 BAD = {
