@@ -17,7 +17,7 @@ _TRAINING = ("dropout", "patch_dropout", "drop_path", "remat", "unroll", "dtype"
 """Arguments that change no embedding."""
 _INPUT = ("num_frames", "pixel_mean", "pixel_std", "context_length", "audio_samples", "mlp_ratio")
 """Arguments that follow from others, or from the input."""
-_OTHER_SIZES = ("position_method", "position_antialias")
+_OTHER_SIZES = ("position_method", "position_antialias", "position_align_corners")
 """Arguments that matter only for frames of another size than that of training."""
 _POSITIONS = {"relative": ("relative_buckets", "relative_distance"), "learned": ("positions",)}
 _MOVED = {"video_projection/kernel": "video/image/projection/kernel"}
@@ -67,6 +67,12 @@ def canonical(spec: ModelSpec, *, params: Mapping[str, np.ndarray]) -> tuple[Mod
     towers = {**spec.towers, "video": {**video, "image": {**image, "projection": spec.embed_dim}}}
     moved = {_MOVED.get(path, path): value for path, value in params.items()}
     return spec.replace(towers=towers, projections={**spec.projections, "video": "none"}), moved
+
+
+def image_family(spec: ModelSpec) -> str:
+    """Return the family of the image tower in a video tower, "" if there is none."""
+    image = spec.towers.get("video", {}).get("image")
+    return "" if image is None else image.get("family", "vit")
 
 
 def arguments(spec: ModelSpec) -> dict[str, Arguments]:

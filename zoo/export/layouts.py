@@ -15,7 +15,7 @@ from ..convert.files import SourceFiles
 from ..convert.rules import Rule
 from ..spec import ModelSpec
 from .compare import refuse_heads
-from .form import Difference, differences
+from .form import Difference, differences, image_family
 
 HF_WEIGHTS = "model.safetensors"
 _REFUSED = 1000
@@ -93,7 +93,10 @@ def fitting(
     refuse_heads(spec)
     tried = [(made, _misfits(spec, made, params=params)) for write in writers if (made := write(spec))]
     if not tried:
-        towers = " and ".join(f"config.model.{side}.family={tower['family']!r}" for side, tower in spec.towers.items())
+        families = {f"{side}.family": tower["family"] for side, tower in spec.towers.items()}
+        if image_family(spec):
+            families["video.image.family"] = image_family(spec)
+        towers = " and ".join(f"config.model.{field}={family!r}" for field, family in families.items())
         raise UserError(
             f"format {format!r} has no model with {towers}; choose --format stablehlo, which holds any model"
         )

@@ -8,7 +8,7 @@ from ..convert import bert as bert_family
 from ..convert import dinov2 as dinov2_family
 from ..convert import vit as vit_family
 from ..spec import ModelSpec
-from .form import Arguments, arguments
+from .form import Arguments, arguments, image_family
 from .layouts import Layout, Writer
 from .pixels import picture_processor
 from .transformers_pairs import layer_sizes, special_ids
@@ -129,6 +129,8 @@ WRITERS: tuple[Writer, ...] = (bert, vit, dinov2)
 def _image(spec: ModelSpec) -> Arguments | None:
     video = spec.towers.get("video", {})
     if spec.embed_dim is not None or spec.towers.keys() != {"video"} or video["family"] != "frames":
+        return None
+    if image_family(spec) != "vit":
         return None
     return arguments(spec)["video"]["image"]
 

@@ -10,7 +10,7 @@ from ..convert import clip as clip_family
 from ..convert import siglip as siglip_family
 from ..convert import videoprism_tables
 from ..spec import ModelSpec
-from .form import Arguments, arguments
+from .form import Arguments, arguments, image_family
 from .layouts import Layout
 from .pixels import clip_processor, siglip_processor, video_processor
 
@@ -170,10 +170,14 @@ def videoprism(spec: ModelSpec) -> Layout | None:
 
 
 def is_pair(spec: ModelSpec, *, video: str) -> bool:
-    """Tell whether a model has a video tower of this family and a transformer for text, in one space."""
+    """Tell whether a model has a video tower of this family and a transformer for text, in one space.
+
+    A tower on single frames must have a vision transformer.
+    """
     towers = spec.towers
     return (
         spec.embed_dim is not None
+        and image_family(spec) in ("", "vit")
         and {"video", "text"} <= towers.keys()
         and (towers["video"]["family"], towers["text"]["family"]) == (video, "transformer")
     )

@@ -142,3 +142,20 @@ def test_defaults_are_arguments_too():
     assert [one.field for one in differences(spec, public=clip_spec(image={"mlp_ratio": 3.0}))] == [
         "config.model.video.image.block.mlp_hidden"
     ]
+
+
+@pytest.mark.parametrize("format", ["hf", "open_clip"])
+@pytest.mark.parametrize("name", ["open_clip/mobileclip_s0", "resnet/hf"])
+def test_image_towers_that_no_format_has(name, format, tmp_path):
+    spec = convert(source(name, tmp_path / "source")).spec
+    family = spec.towers["video"]["image"]["family"]
+    with pytest.raises(UserError, match=rf"no model with .*config\.model\.video\.image\.family='{family}'"):
+        layout(spec, format=format)
+
+
+@pytest.mark.parametrize("name", ["big_vision", "siglip2"])
+def test_other_forms_of_siglip_are_siglip_of_fixed_size(name, tmp_path):
+    """The same embeddings at the size of training; other sizes have other positions, which is noted."""
+    made, others = layout(convert(source(name, tmp_path / "source")).spec)
+    assert made.family == "siglip" and others
+    assert all(one.field.startswith("config.model.video.image.position_") and not one.exact for one in others)
