@@ -29,7 +29,6 @@ class R2Plus1dTower(nnx.Module):
     weights.
 
     Args:
-      num_frames: has no effect.
       stem: channels of the first convolution, over space, and of the second, over time.
       widths: channels of each stage.
       depths: blocks of each stage.
@@ -47,7 +46,6 @@ class R2Plus1dTower(nnx.Module):
     def __init__(
         self,
         *,
-        num_frames: int,
         stem: Sequence[int] = (45, 64),
         widths: Sequence[int] = (64, 128, 256, 512),
         depths: Sequence[int] = (2, 2, 2, 2),
@@ -58,7 +56,7 @@ class R2Plus1dTower(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        del num_frames, remat, unroll
+        del remat, unroll
         if len(stem) != 2 or not widths or len(widths) != len(depths) or min(depths) < 1:
             raise UserError(
                 "config.model.video: stem must be two widths, and widths and depths one number of at least 1 for each "

@@ -39,7 +39,6 @@ class S3DTower(nnx.Module):
     pretrained network, see `layers.conv.FrozenBatchNorm`: the tower is made to start from public weights.
 
     Args:
-      num_frames: has no effect.
       stem: channels of the first two layers, and of the third.
       blocks: widths of the six convolutions of each of the nine Inception blocks.
       pixel_mean: of R, G and B, scale 0..1, subtracted from the pixels.
@@ -56,7 +55,6 @@ class S3DTower(nnx.Module):
     def __init__(
         self,
         *,
-        num_frames: int,
         stem: Sequence[int] = (64, 64, 192),
         blocks: Sequence[Sequence[int]] = BLOCKS,
         pixel_mean: Sequence[float] = (0.0, 0.0, 0.0),
@@ -66,7 +64,7 @@ class S3DTower(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        del num_frames, remat, unroll
+        del remat, unroll
         _check(stem, blocks=blocks)
         self.pixel_mean, self.pixel_std = pixel_statistics(mean=pixel_mean, std=pixel_std)
         self.dtype = compute_dtype(dtype)

@@ -24,7 +24,7 @@ def clips(*, frames=4, side=16):
 def tower(name, **changes):
     """The tower as shapes: nothing is computed."""
     kind, sizes = SMALL[name]
-    return nnx.eval_shape(lambda: kind(**sizes | changes, num_frames=4, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: kind(**sizes | changes, rngs=nnx.Rngs(0)))
 
 
 def encoded(model, video):
@@ -45,7 +45,7 @@ def test_interface(name):
 
 def test_pools_are_means_over_space_and_time():
     kind, sizes = SMALL["r2plus1d"]
-    model = nnx.jit(lambda: kind(**sizes, num_frames=4, rngs=nnx.Rngs(0)))()
+    model = nnx.jit(lambda: kind(**sizes, rngs=nnx.Rngs(0)))()
     y, features, tokens = nnx.jit(lambda m, v: (m(v), m.features(v), m.tokens(v)[0]))(model, clips())
     np.testing.assert_allclose(tokens.mean(axis=2), features, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(features.mean(axis=1), y, rtol=1e-5, atol=1e-6)
