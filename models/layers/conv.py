@@ -118,6 +118,15 @@ def max_pool(
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, steps, ((0, 0), *pairs(padding), (0, 0)))
 
 
+def mean_pool(x: Float[Array, "B *places C"], *, side: int) -> Float[Array, "B *new C"]:
+    """Return the mean of each window of `side` places along each axis; there is no overlap, and no padding."""
+    if side == 1:
+        return x
+    axes = x.ndim - 2
+    window = (1, *(side,) * axes, 1)
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") * (1 / side**axes)
+
+
 def pairs(padding: Padding) -> tuple[tuple[int, int], ...]:
     """Return (in front, behind) for each axis."""
     return tuple((each, each) if isinstance(each, int) else (each[0], each[1]) for each in padding)

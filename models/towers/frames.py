@@ -16,11 +16,17 @@ from ..layers.options import block_options
 from ..layers.over_time import OVER_TIME, FrameMask, make_over_time
 from ..layers.pooling import masked_mean
 from ..shapes import FrameFeatures, Video
+from .clip_resnet import ClipResNetTower
 from .fastvit import FastViTTower
 from .resnet import ResNetTower
 from .vit import ImageTower
 
-IMAGE_TOWERS: dict[str, type] = {"vit": ImageTower, "resnet": ResNetTower, "fastvit": FastViTTower}
+IMAGE_TOWERS: dict[str, type] = {
+    "vit": ImageTower,
+    "resnet": ResNetTower,
+    "clip_resnet": ClipResNetTower,
+    "fastvit": FastViTTower,
+}
 """Family of an image tower -> its class."""
 _TIME = 1_000_033  # for the draws of the layers over time; those of the image tower count frames from 0
 

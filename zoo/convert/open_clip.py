@@ -1,7 +1,7 @@
-"""CLIP as open_clip writes it: its own vision transformers and those of timm (Cherti et al. 2023; SigLIP, PE-core).
+"""CLIP as open_clip writes it: its own image towers and those of timm (Cherti et al. 2023; SigLIP, PE-core).
 
 A folder holds open_clip_config.json and open_clip_model.safetensors. What the config may ask for and twinreel does not
-have (ResNets, ConvNeXt, CoCa, text towers of transformers) is an error that names it.
+have (ConvNeXt, CoCa, text towers of transformers) is an error that names it.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any
 from ...base.errors import UserError
 from ...data.options import InputSpec
 from ..spec import ModelSpec
+from . import clip_resnet
 from .clip import MEAN, STD, dense, norm
 from .convolutions import STATISTICS_COUNTED
 from .family import Conversion, Family, number
@@ -153,7 +154,9 @@ def _image(vision: dict[str, Any], *, embed_dim: int, quick: bool, source: str) 
     _refuse(vision, plain=_PLAIN, where="vision_cfg", source=source)
     depth = number(vision, "layers", default=12, source=source)
     if not isinstance(depth, int):
-        raise UserError(f"{source} has a ResNet as its image tower (vision_cfg.layers={depth}), which twinreel lacks")
+        image = clip_resnet.image(vision, embed_dim=embed_dim, source=source)
+        rules = prefixed(clip_resnet.table(image=image), source="visual.", path="video/image/")
+        return Tower(arguments=image, rules=rules)
     width = number(vision, "width", default=768, source=source)
     heads = width // number(vision, "head_width", default=64, source=source)
     patch = number(vision, "patch_size", default=16, source=source)
@@ -244,7 +247,7 @@ def _input(config: dict[str, Any], *, text: dict[str, Any], size: int, length: i
 FAMILY = Family(
     name="open_clip",
     models=(
-        "laion/CLIP-ViT-*, timm/vit_*_clip_*",
+        "laion/CLIP-ViT-*, timm/vit_*_clip_*, timm/resnet{50,101,50x4,50x16,50x64}_clip.*",
         "timm/ViT-*-SigLIP*, timm/ViT-*-SigLIP2*",
         "timm/PE-Core-{T-16-384,S-16-384,B-16,L-14-336,bigG-14-448}",
         "timm/MobileCLIP2-{S0,S2,S3,S4,B,L-14}-OpenCLIP, apple/MobileCLIP-{S1,S2,B}-OpenCLIP",

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from tower_loops import f64, randomised
 
-from twinreel.models.layers.conv import ConvNorm, FrozenBatchNorm, max_pool
+from twinreel.models.layers.conv import ConvNorm, FrozenBatchNorm, max_pool, mean_pool
 from twinreel.models.towers.s3d import same_pool
 
 
@@ -96,3 +96,11 @@ def test_padding_of_a_pool_is_never_the_largest():
     np.testing.assert_array_equal(max_pool(x, kernel=(3,), stride=(2,), padding=[1]), -np.ones((1, 2, 1)))
     slope = jax.grad(lambda x: jnp.sum(max_pool(x, kernel=(3,), stride=(2,), padding=[1])))(x)
     assert float(jnp.sum(slope)) == 2
+
+
+def test_means_of_windows_without_overlap():
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    wanted = x[:, :4].reshape(2, 2, 2, 2, 2, 3).mean(axis=(2, 4))  # the last row is left over
+    np.testing.assert_allclose(mean_pool(jnp.asarray(x), side=2), wanted, rtol=1e-5, atol=1e-6)
+    assert mean_pool(jnp.asarray(x, jnp.bfloat16), side=2).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(mean_pool(jnp.asarray(x), side=1), x)

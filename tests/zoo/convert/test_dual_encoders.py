@@ -149,7 +149,7 @@ def test_wrong_family_and_no_family(tmp_path):
     ("part", "values", "message"),
     [
         ("vision_cfg", {"attentional_pool": True}, r"vision_cfg\.attentional_pool=True"),
-        ("vision_cfg", {"layers": [3, 4, 6, 3]}, "ResNet"),
+        ("vision_cfg", {"layers": [3, 4, 6, 3]}, r"lacks visual\.attnpool"),
         ("vision_cfg", {"timm_model_name": "convnext_base"}, "convnext_base"),
         ("vision_cfg", {"act_kwargs": {"slope": 1}}, "act_kwargs"),
         ("text_cfg", {"hf_model_name": "roberta-base"}, r"text_cfg\.hf_model_name='roberta-base'"),
