@@ -43,6 +43,9 @@ class R2Plus1dTower(nnx.Module):
       UserError: not as many depths as widths, or an unknown name.
     """
 
+    mean_of_features = True
+    """The vector of a clip is the mean of its `features`."""
+
     def __init__(
         self,
         *,

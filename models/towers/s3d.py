@@ -52,6 +52,9 @@ class S3DTower(nnx.Module):
       UserError: another number of blocks or widths, or an unknown name.
     """
 
+    mean_of_features = True
+    """The vector of a clip is the mean of its `features`."""
+
     def __init__(
         self,
         *,

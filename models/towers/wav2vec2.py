@@ -59,6 +59,9 @@ class Wav2Vec2Tower(nnx.Module):
       UserError: sizes that do not fit, a value out of its range, or an unknown name.
     """
 
+    mean_of_features = True
+    """The vector of a sound is the mean of its real `features`."""
+
     def __init__(
         self,
         *,
@@ -113,7 +116,7 @@ class Wav2Vec2Tower(nnx.Module):
         first = [f"{part}/{n}" for n in range(len(self.convolutions)) for part in ("convolutions", "conv_norms")]
         return (*first, "norm", "embed", "position", "pre_norm", "blocks/layers", "blocks/norm")
 
-    def tokens(
+    def features(
         self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
     ) -> tuple[Float[Array, "B M D"], Bool[Array, "B M"]]:
         """Encode sound into frames of 20 ms, and tell which are real; the arguments are those of `__call__`."""
@@ -140,7 +143,7 @@ class Wav2Vec2Tower(nnx.Module):
         Raises:
           UserError: sound that is too short for a frame.
         """
-        x, real = self.tokens(audio, lengths=lengths, keys=keys)
+        x, real = self.features(audio, lengths=lengths, keys=keys)
         return masked_mean(x, mask=real)
 
     def _check_samples(self, samples: int) -> None:

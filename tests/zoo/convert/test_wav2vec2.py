@@ -11,9 +11,12 @@ from public_models import converted, outputs, source
 from safetensors.numpy import load_file, save_file
 
 from twinreel.base.errors import UserError
+from twinreel.data.options import InputSpec
+from twinreel.zoo.build import build
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.rules import to_tensors
 from twinreel.zoo.convert.wav2vec2 import table
+from twinreel.zoo.spec import ModelSpec
 
 FORMS = ("base", "large")
 ATOL = 2e-5  # transformers and ours differ by 3e-6 on values up to 3
@@ -26,7 +29,7 @@ def form(request, tmp_path_factory):
 
 @nnx.jit
 def encoded(tower, audio, lengths):
-    return *tower.tokens(audio, lengths=lengths), tower(audio, lengths=lengths)
+    return *tower.features(audio, lengths=lengths), tower(audio, lengths=lengths)
 
 
 def test_each_sound_gives_what_it_gives_alone(form):
@@ -50,7 +53,7 @@ def test_silence_and_very_short_sounds(form):
     np.testing.assert_array_equal(pooled[0], np.zeros(24))
     assert np.isfinite(pooled).all() and np.abs(pooled[1]).max() > 0
     with pytest.raises(UserError, match="sound of 20 samples gives no frame"):
-        model.audio.tokens(jnp.asarray(audio[:, :20]))
+        model.audio.features(jnp.asarray(audio[:, :20]))
 
 
 def test_gradients_are_finite(form):
@@ -92,6 +95,22 @@ def test_names_of_older_files(tmp_path):
     save_file(tensors, path)
     old = convert(path.parent).params
     assert old.keys() == new.keys() and all(np.array_equal(old[key], new[key]) for key in new)
+
+
+def test_a_fusion_of_tokens_takes_frames_of_sound_and_steps_of_a_convolutional_tower(form):
+    video = {"family": "r2plus1d", "stem": (3, 4), "widths": (4, 6), "depths": (1, 1)}
+    text = {"family": "transformer", "vocab_size": 9, "width": 8, "depth": 1, "heads": 1}
+    spec = ModelSpec(
+        towers={"video": video, "text": text, "audio": form[1].spec.towers["audio"]},
+        embed_dim=8,
+        input=InputSpec(num_frames=4, context_length=3, audio_seconds=0.1),
+        fusion={"kind": "early", "modalities": ["video", "audio"], "width": 8, "heads": 1},
+    )
+    model = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))
+    inputs = {"video": jnp.zeros((2, 4, 16, 16, 3), jnp.uint8), "audio": jnp.zeros((2, 1600), jnp.int16)}
+    inputs["audio_samples"] = jnp.zeros((2,), jnp.int32)
+    made = nnx.eval_shape(lambda model, inputs: model.encode_fused(inputs, sides=("video", "audio")), model, inputs)
+    assert made.embedding.shape == made.sides["audio"].shape == made.sides["video"].shape == (2, 8)
 
 
 BAD = {
