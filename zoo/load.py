@@ -56,7 +56,7 @@ def locate(path: str | Path) -> Located:
     if is_hub(path) or looks_public(Path(path)):
         found = public_model(path)
         return Located(spec=found.spec, path=Path(path), public=found)
-    step_folder = checkpoint.resolve(Path(path))
+    step_folder = _step_folder(Path(path))
     meta = checkpoint.read_meta(step_folder)
     if "spec" not in meta:
         raise UserError(
@@ -65,6 +65,20 @@ def locate(path: str | Path) -> Located:
         )
     spec = ModelSpec.from_dict(meta["spec"], name=f"the spec of {step_folder}")
     return Located(spec=spec, path=step_folder, meta=meta)
+
+
+def _step_folder(path: Path) -> Path:
+    """Return the folder of a checkpoint; say what is there instead where it is no model of any kind."""
+    try:
+        return checkpoint.resolve(path)
+    except UserError as error:
+        if not path.is_dir():
+            raise
+        found = ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing"
+        raise UserError(
+            f"{error}; or a bundle (spec.json), or a folder of public weights (*.safetensors or *.npz, see `twinreel "
+            f"convert --list`). It holds {found}"
+        ) from error
 
 
 def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:
@@ -81,8 +95,7 @@ def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:
       UserError: parameters that do not fit, with a table.
     """
     spec = spec or located.spec
-    target = shapes(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))))
-    plan = plan_transfer(located.params(), target=target, parts=(".*",), name=str(located.path))
-    model = build(spec, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))  # no initial values: all are filled in
+    plan = plan_transfer(located.params(), target=shapes(model), parts=(".*",), name=str(located.path))
     fill(model, values=plan.values)
     return model

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ...base.errors import UserError, unknown
+from ...data.text.tokenizer import tokenizer_from_meta
 from ...engine.keeping.transfer import shapes
 from ..build import build
 from ..spec import ModelSpec
@@ -170,6 +171,7 @@ def public_model(
     files = find(source, revision=revision)
     chosen = recognised(files, family=family)
     made = chosen.conversion(files, **chosen.choices(options or {}))
+    _check_tokenizer(made.spec, name=files.name)
     return PublicModel(files=files, family=chosen, conversion=made)
 
 
@@ -187,3 +189,15 @@ def recognised(files: SourceFiles, *, family: str = "") -> Family:
     kind = files.config.get("model_type") or files.config.get("architecture") or "no model_type in its config.json"
     wanted = f"is not of the family {family!r}" if family else "is of no family that twinreel reads"
     raise UserError(f"{files.name} {wanted} ({kind}); `twinreel convert --list` shows them all")
+
+
+def _check_tokenizer(spec: ModelSpec, *, name: str) -> None:
+    """Raise UserError if the tokenizer has ids for which the text tower has no embedding."""
+    if not spec.tokenizer or "text" not in spec.towers:
+        return
+    ids, rows = tokenizer_from_meta(dict(spec.tokenizer)).vocab_size, spec.towers["text"]["vocab_size"]
+    if ids > rows:
+        raise UserError(
+            f"the tokenizer in {name} has {ids:,} ids, its text tower embeddings for {rows:,}: the tokenizer belongs "
+            "to another model; put this model's own tokenizer files beside the weights, or none"
+        )

@@ -135,7 +135,7 @@ def _made(
         towers={**spec.towers, "text": {"family": "transformer", **text, **_TEXT_FORM}},
         projections={"video": "none", "text": "none"},
         embed_dim=video["width"],
-        tokenizer=_tokenizer(files, vocabulary=text["vocab_size"]),
+        tokenizer=_tokenizer(files),
     )
     ignored = [r"text_model\.embeddings\.position_ids"]
     if text["position"] == "sinusoids":
@@ -220,20 +220,14 @@ def _difference(files: SourceFiles, *, width: int) -> list[str]:
     return [_COMPUTED.format(apart)] if apart > 1e-3 else []
 
 
-def _tokenizer(files: SourceFiles, *, vocabulary: int) -> dict[str, Any]:
+def _tokenizer(files: SourceFiles) -> dict[str, Any]:
     """Return the tokenizer's meta, {} if the folder has none: SentencePiece without begin and end, padded with 0."""
     if files.has("tokenizer.json"):
         return files.tokenizer()
     models = sorted(files.folder.glob("*.model"))
     if not models:
         return {}
-    tokenizer = SentencePieceTokenizer(models[0].read_bytes(), add_bos=False, add_eos=False, pad_id=0)
-    if tokenizer.vocab_size > vocabulary:
-        raise UserError(
-            f"{models[0]} has {tokenizer.vocab_size:,} pieces, the text tower knows {vocabulary:,}: it belongs to "
-            "another model; VideoPrism's is c4_en of 32,000 pieces"
-        )
-    return tokenizer.to_meta()
+    return SentencePieceTokenizer(models[0].read_bytes(), add_bos=False, add_eos=False, pad_id=0).to_meta()
 
 
 def _matches(files: SourceFiles) -> bool:

@@ -1,17 +1,21 @@
 """Files of public models: shards, half-width floats, damaged files, pickles and what is no model at all."""
 
 import json
+import shutil
 import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
-from public_models import source
+from public_models import GOLDEN, source
 from safetensors.numpy import load_file, save_file
 
 from twinreel.base.errors import UserError
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.files import Tensors, find
+from twinreel.zoo.load import locate
+
+TOKENIZERS = GOLDEN.parent / "tokenizers"
 
 
 @pytest.fixture
@@ -102,3 +106,20 @@ def test_the_hub_is_asked_for_a_revision_and_safe_files(monkeypatch, tmp_path):
     assert not {"*.bin", "*.pt", "*.pth"} & set(asked["allow_patterns"]) and "*.safetensors" in asked["allow_patterns"]
     with pytest.raises(UserError, match=r"cannot be fetched.*no network.*give their folder"):
         find("hf:a/offline")
+
+
+@pytest.mark.parametrize("family", ["clip/quick", "siglip", "bert"])
+def test_a_tokenizer_with_ids_beyond_the_embeddings(family, tmp_path):
+    folder = source(family, tmp_path / "model")
+    for name in ("vocab.json", "merges.txt", "spiece.model", "tokenizer.model"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.copy(TOKENIZERS / "gemma_fast" / "tokenizer.json", folder)
+    shutil.copy(TOKENIZERS / "gemma_fast" / "tokenizer_config.json", folder)
+    with pytest.raises(UserError, match=r"has 600 ids, its text tower embeddings for \d+: .*own tokenizer files"):
+        convert(folder)
+
+
+def test_a_folder_of_pictures_is_no_model(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a bundle \(spec\.json\), or a folder of public weights .*It holds a\.jpg"):
+        locate(tmp_path)
