@@ -57,9 +57,7 @@ class PatchEmbedding(nnx.Module):
         if stem and patch % stem:
             raise UserError(f"config.model.video.patch={patch} must be a multiple of stem={stem} (stem=0: none)")
         check_activation(activation)
-        self.pixel_mean, self.pixel_std = _three(pixel_mean, field="pixel_mean"), _three(pixel_std, field="pixel_std")
-        if min(self.pixel_std) <= 0:
-            raise UserError(f"pixel_std must be above 0 in each channel, got {self.pixel_std}")
+        self.pixel_mean, self.pixel_std = checked_pixels(mean=pixel_mean, std=pixel_std)
         self.patch, self.tubelet, self.dtype = patch, tubelet, dtype
         self.activation = GATED.get(activation, activation)
         self.cell = stem or patch
@@ -108,6 +106,18 @@ def normalise_pixels(
     factor = np.tile(1 / (255 * np.asarray(std, np.float64)), times).astype(np.float32)
     ones = (1,) * (pixels.ndim - 1)
     return (pixels.astype(jnp.float32) - middle.reshape(*ones, -1)) * factor.reshape(*ones, -1)
+
+
+def checked_pixels(*, mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of red, green and blue.
+
+    Raises:
+      UserError: not three finite numbers each, or a deviation that is not above 0.
+    """
+    three = _three(mean, field="pixel_mean"), _three(std, field="pixel_std")
+    if min(three[1]) <= 0:
+        raise UserError(f"pixel_std must be above 0 in each channel, got {three[1]}")
+    return three
 
 
 def _three(values: Sequence[float], *, field: str) -> tuple[float, ...]:
