@@ -110,7 +110,8 @@ def plan(*, seed: int, train: int, val: int, test: int, fps: float) -> list[Job]
     """Draw the events, sound and captions of every clip, as a pure function of the arguments; twins are adjacent.
 
     The splits are drawn in turn, test first, so that the test clips do not depend on the size of the others. Every
-    combination (the events of a clip by their attributes, in any order) is drawn once only.
+    combination (the events of a clip by their attributes, in any order) is drawn once only. Train clips come sorted by
+    their colours, so that neighbours look alike: `config.data.group_size` keeps them together in a batch.
     """
     taken: set[tuple] = set()
     pairs = {"test": test // 4, "val": val // 2, "train": train // 2}
@@ -123,7 +124,12 @@ def plan(*, seed: int, train: int, val: int, test: int, fps: float) -> list[Job]
         ]
         for split in ("test", "val", "train")
     }
-    return jobs["train"] + jobs["val"] + jobs["test"]
+    return sorted(jobs["train"], key=_colours) + jobs["val"] + jobs["test"]
+
+
+def _colours(job: Job) -> tuple[int, list[str]]:
+    """Return by what train clips are sorted; twins have equal keys and stay adjacent."""
+    return len(job.events), sorted(event.colour for event in job.events)
 
 
 def _group(split: str, number: int, *, twins: bool, seed: int, fps: float, taken: set[tuple]) -> Iterator[Job]:

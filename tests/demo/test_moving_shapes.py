@@ -396,6 +396,15 @@ def test_attributes_can_be_told_apart():
     assert min(distances) > 70
 
 
+def test_train_clips_are_sorted_by_their_colours_and_twins_stay_together(jobs):
+    train = [job for job in jobs if job.split == "train"]
+    assert all(a.group == b.group for a, b in zip(train[::2], train[1::2], strict=True))
+    colours = [tuple(sorted(event.colour for event in job.events)) for job in train]
+    runs = [next(members) for _, members in itertools.groupby(colours)]
+    assert len(runs) == len(set(runs))
+    assert [len(run) for run in runs] == sorted(len(run) for run in runs)
+
+
 # Foils
 
 
