@@ -67,6 +67,11 @@ def adamw(
     return found | changes
 
 
+def muon(*, lr: float, warmup_steps: int, weight_decay: float, **changes: Any) -> dict[str, Any]:
+    """Return `config.optimizer`: Muon (Jordan et al. 2024) for the kernels of blocks, AdamW for all else."""
+    return adamw(lr=lr, warmup_steps=warmup_steps, weight_decay=weight_decay, name="muon", **changes)
+
+
 def clip_adamw(*, lr: float, weight_decay: float = 0.2, b2: float = 0.98) -> dict[str, Any]:
     """Return `config.optimizer`: AdamW as CLIP has it for transformers (Radford et al. 2021, table 19)."""
     options: dict[str, Any] = dict(eps=1e-6, frozen=(), lr_scale=(), layer_decay=1.0, ema_decay=0.0, mu_dtype="float32")

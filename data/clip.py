@@ -74,6 +74,7 @@ class Clip:
       features: precomputed features by modality (`rgb`, `audio`, ...): a `.npy` file each, [n,D] in order of time,
         relative to the manifest; like `path`, it may be a member of a tar archive.
       meta: anything else (JSON values); `meta["group"]` names clips that belong together, such as order twins;
+        `meta["foils"]` holds wrong captions for minimal pairs: what is changed -> the first caption with that change;
         `meta["refused"]` is the reason why a clip that its source lists cannot be used: it is rejected with that
         reason.
     """
@@ -96,6 +97,11 @@ class Clip:
     def group(self) -> str:
         """The name of the group of clips to which this one belongs, "" if it stands alone."""
         return self.meta.get("group") or ""
+
+    @property
+    def foils(self) -> dict[str, str]:
+        """Wrong captions, each the first caption with one thing changed, by the name of what is changed."""
+        return self.meta.get("foils") or {}
 
 
 NOT_FETCHED = "no media in the archive"  # a reason that is counted, but is no fault of what is there

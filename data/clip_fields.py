@@ -203,6 +203,13 @@ def _meta(fields: dict[str, Any]) -> dict[str, Any]:
         _problem("meta", meta, "values that JSON and UTF-8 hold: no NaN, no half of a surrogate pair")
     if not isinstance(meta.get("group") or "", str):
         _problem("meta.group", meta["group"], "a string: the name of the group of clips")
+    foils = meta.get("foils") or {}
+    if not isinstance(foils, dict) or not all(isinstance(text, str) and text.strip() for text in foils.values()):
+        _problem(
+            "meta.foils", foils, 'an object from what is changed to the caption, as {"colour": "a red disc falls"}'
+        )
+    if foils and not fields.get("captions"):
+        _problem("meta.foils", foils, "a clip with captions: a foil is the first caption with one thing changed")
     return meta
 
 

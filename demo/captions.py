@@ -1,7 +1,7 @@
 """Captions of moving-shapes clips; every caption states the order of the events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,17 +56,49 @@ _REVERSED_SHARE = 0.04
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """The words for one event: "a {size} {texture} {colour} {shape} {tail} {motion}", each of which may be empty."""
+
+    size: str
+    texture: str
+    colour: str
+    shape: str
+    tail: str
+    motion: str
+
+    def __str__(self) -> str:
+        noun = " ".join(word for word in (self.size, self.texture, self.colour, self.shape, self.tail) if word)
+        article = "an" if noun[0] in "aeiou" else "a"
+        return f"{article} {noun} {self.motion}"
+
+    def with_attribute(self, name: str, value: str, *, rng: np.random.Generator) -> "Phrase":
+        """Return the phrase with another value of one attribute of `Event`, in words drawn at random."""
+        if name == "texture":
+            if self.tail and value in TEXTURE_TAILS:
+                return replace(self, tail=TEXTURE_TAILS[value])
+            return replace(self, texture=value, tail="")
+        words = {"size": SIZE_WORDS, "shape": SHAPE_WORDS, "motion": MOTION_WORDS}
+        return replace(self, **{name: _pick(words[name][value], rng) if name in words else value})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wording:
     """One way to describe a clip: a template for the order, one phrase per event, and optionally the tone."""
 
     template: str
-    phrases: tuple[str, ...]
+    phrases: tuple[Phrase, ...]
     tone: str
 
     def caption(self, order: Sequence[int]) -> str:
         """Return the caption of the clip whose events happen in `order` (indices into `phrases`)."""
         text = self.template.format(*[self.phrases[i] for i in order])
         return f"{text} {self.tone}".strip()
+
+    def with_attribute(self, name: str, value: str, *, event: int, rng: np.random.Generator) -> "Wording":
+        """Return the wording in which one attribute of one event has another value; all else stays word for word."""
+        phrases = list(self.phrases)
+        phrases[event] = phrases[event].with_attribute(name, value, rng=rng)
+        return replace(self, phrases=tuple(phrases))
 
 
 def wordings(events: Sequence[Event], *, tone: Tone, count: int, rng: np.random.Generator) -> list[Wording]:
@@ -89,15 +121,13 @@ def wordings(events: Sequence[Event], *, tone: Tone, count: int, rng: np.random.
     return result
 
 
-def _phrase(event: Event, *, with_size: bool, rng: np.random.Generator) -> str:
+def _phrase(event: Event, *, with_size: bool, rng: np.random.Generator) -> Phrase:
     size = _pick(SIZE_WORDS[event.size], rng) if with_size else ""
     texture, tail = _pick(TEXTURE_WORDS[event.texture], rng), ""
     if event.texture in TEXTURE_TAILS and rng.random() < 0.3:
         texture, tail = "", TEXTURE_TAILS[event.texture]
-    words = (size, texture, event.colour, _pick(SHAPE_WORDS[event.shape], rng), tail)
-    noun = " ".join(word for word in words if word)
-    article = "an" if noun[0] in "aeiou" else "a"
-    return f"{article} {noun} {_pick(MOTION_WORDS[event.motion], rng)}"
+    shape, motion = _pick(SHAPE_WORDS[event.shape], rng), _pick(MOTION_WORDS[event.motion], rng)
+    return Phrase(size=size, texture=texture, colour=event.colour, shape=shape, tail=tail, motion=motion)
 
 
 def _pick(options: Sequence[str], rng: np.random.Generator) -> str:

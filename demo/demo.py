@@ -50,6 +50,9 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     """
     from rich.console import Console
 
+    from ..engine.start.allocator import keep_freed_memory
+
+    keep_freed_memory()  # the demo is made for CPUs; before any library starts threads
     from ..data.prepare.prepare import prepare
     from ..evaluate.evaluate import EvaluateOptions, evaluate
     from ..evaluate.terminal import print_table

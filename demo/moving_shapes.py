@@ -2,7 +2,8 @@
 another while a tone plays, with captions that describe the events in their order.
 
 Train and val consist of order twins: two clips with the same events in opposite order, captioned in the same words.
-Half of the test clips are twins. No combination of events occurs in two splits.
+Half of the test clips are twins. No combination of events occurs in two splits. Test clips have foils, for minimal
+pairs: captions that differ from the first one in a single attribute, and that a clip of the data set could have.
 """
 
 import functools
@@ -11,7 +12,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..base.errors import UserError
 from ..data.machine import cores
 from ..data.manifest import Clip, write_manifest
-from .captions import wordings
+from .captions import Wording, wordings
 from .encode import encode_clip
 from .render import (
     COLOURS,
@@ -35,7 +36,9 @@ from .render import (
     Tone,
 )
 
-VERSION = 4
+VERSION = 5
+FOILS = ("colour", "order", "size", "texture", "motion", "shape")
+"""What a foil changes; every other one in turn, so that each occurs in half of the test clips."""
 _TRIPLE_SHARE = 0.45  # of the groups that have three events
 _SECONDS = {2: (1.2, 1.5), 3: (0.85, 1.0)}  # shortest and longest event, by number of events
 _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions
@@ -53,6 +56,7 @@ class Job:
     tone: Tone
     background: int  # seed
     captions: tuple[str, ...]
+    foils: dict[str, str]  # attribute of FOILS -> the first caption with another value of it
 
     @property
     def path(self) -> str:
@@ -106,7 +110,8 @@ def plan(*, seed: int, train: int, val: int, test: int, fps: float) -> list[Job]
     """Draw the events, sound and captions of every clip, as a pure function of the arguments; twins are adjacent.
 
     The splits are drawn in turn, test first, so that the test clips do not depend on the size of the others. Every
-    combination (the events of a clip by their attributes, in any order) is drawn once only.
+    combination (the events of a clip by their attributes, in any order) is drawn once only. Train clips come sorted by
+    their colours, so that neighbours look alike: `config.data.group_size` keeps them together in a batch.
     """
     taken: set[tuple] = set()
     pairs = {"test": test // 4, "val": val // 2, "train": train // 2}
@@ -119,7 +124,12 @@ def plan(*, seed: int, train: int, val: int, test: int, fps: float) -> list[Job]
         ]
         for split in ("test", "val", "train")
     }
-    return jobs["train"] + jobs["val"] + jobs["test"]
+    return sorted(jobs["train"], key=_colours) + jobs["val"] + jobs["test"]
+
+
+def _colours(job: Job) -> tuple[int, list[str]]:
+    """Return by what train clips are sorted; twins have equal keys and stay adjacent."""
+    return len(job.events), sorted(event.colour for event in job.events)
 
 
 def _group(split: str, number: int, *, twins: bool, seed: int, fps: float, taken: set[tuple]) -> Iterator[Job]:
@@ -135,17 +145,49 @@ def _group(split: str, number: int, *, twins: bool, seed: int, fps: float, taken
     tone = Tone(pitch=_pick(list(PITCHES), rng), motion=_pick(TONE_MOTIONS, rng), seed=_seed(rng))
     background = _seed(rng)
     drawn = wordings(events, tone=tone, count=1 + int(rng.choice(3, p=_CAPTION_COUNTS)), rng=rng)
-    name = f"{split}_{number:05d}"
-    for suffix, order in zip("ab" if twins else ("",), (range(count), range(count)[::-1]), strict=False):
+    name, foil_rng = f"{split}_{number:05d}", np.random.default_rng([_seed(rng), number])
+    orders = (range(count), range(count)[::-1]) if twins else (range(count),)
+    for place, order in enumerate(orders):
+        foiled = FOILS[(number + place) % 2 :: 2] if split == "test" else ()
         yield Job(
-            clip_id=name + suffix,
+            clip_id=name + ("ab"[place] if twins else ""),
             split=split,
             group=name if twins else "",
             events=tuple(events[i] for i in order),
             tone=tone,
             background=background,
             captions=tuple(wording.caption(order) for wording in drawn),
+            foils={what: _foil(what, drawn[0], events=events, order=order, rng=foil_rng) for what in foiled},
         )
+
+
+def _foil(
+    what: str, wording: Wording, *, events: tuple[Event, ...], order: Sequence[int], rng: np.random.Generator
+) -> str:
+    """Return the caption with the events in the opposite order, or with another value of one attribute of one event.
+
+    The value is drawn from those that a clip could have: a foil that no clip could have would be told from the text.
+    """
+    if what == "order":
+        return wording.caption(order[::-1])
+    values = {
+        "colour": list(COLOURS),
+        "size": list(RADII),
+        "texture": TEXTURES,
+        "motion": MOTIONS,
+        "shape": list(SHAPES),
+    }
+    while True:
+        place, value = int(rng.integers(len(events))), _pick(values[what], rng)
+        changed = replace(events[place], **{what: value})
+        others = [event for i, event in enumerate(events) if i != place]
+        if changed != events[place] and _possible(changed) and _differ([*others, changed]):
+            return wording.with_attribute(what, value, event=place, rng=rng).caption(order)
+
+
+def _possible(event: Event) -> bool:
+    """Return whether the motion is visible: round shapes do not turn."""
+    return event.motion != "turns" or event.shape not in ROUND
 
 
 def _event(*, count: int, fps: float, rng: np.random.Generator) -> Event:
@@ -187,6 +229,7 @@ def _clip(job: Job, *, fps: float) -> Clip:
         for event, start, end in zip(job.events, starts[:-1], starts[1:], strict=True)
     ]
     meta: dict = {"group": job.group} if job.group else {}
+    meta |= {"foils": job.foils} if job.foils else {}
     meta |= {"events": events, "tone": {"pitch": job.tone.pitch, "motion": job.tone.motion}}
     return Clip(
         clip_id=job.clip_id,

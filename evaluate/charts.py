@@ -6,9 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from ..pages.charts import COLOURS, MUTED, Counts, Line, Panel, bar_chart, curves, heat_map, histogram, line_chart
+from ..pages.charts import (
+    COLOURS,
+    MUTED,
+    Counts,
+    Line,
+    Panel,
+    bar_chart,
+    curves,
+    heat_map,
+    histogram,
+    interval_chart,
+    line_chart,
+)
 from ..pages.markup import Html
 from .metrics import Ranks, recall_at
+from .minimal_pairs import CHANCE
 
 _BINS = ((1, 1), (2, 5), (6, 10), (11, 50), (51, 100), (101, None))
 _TICKS = (1, 5, 10, 50, 100, 500, 1000, 5000)
@@ -57,6 +70,13 @@ def score_histogram(similarity: np.ndarray, *, right: np.ndarray) -> Html:
         for name, pairs, colour in (("other pairs", ~right, MUTED), ("right pairs", right, COLOURS[0]))
     ]
     return histogram(series, name="scores", xlabel="cosine", ylabel="pairs, %", size=(5.2, 4.4))
+
+
+def minimal_pair_chart(pairs: dict[str, dict[str, float]]) -> Html:
+    """Draw the accuracy on minimal pairs with its confidence interval for each attribute, best first, and chance."""
+    ordered = sorted(pairs.items(), key=lambda item: -item[1]["accuracy"])
+    values = {name: (one["accuracy"], one["low"], one["high"]) for name, one in ordered}
+    return interval_chart(values, name="pairs", xlabel="caption above its foil, %", chance=CHANCE)
 
 
 def training_curves(history: Sequence[dict[str, Any]]) -> Html:

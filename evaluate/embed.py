@@ -20,6 +20,7 @@ from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
 from .metrics import check_pair
+from .minimal_pairs import Foils, list_foils
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -37,6 +38,7 @@ class Embeddings:
       video: float32 [m,E], one row per clip, in record order.
       video_of_text: int64 [n], each caption's clip.
       video_shuffled: float32 [m,E] of the same clips with shuffled frames, or None.
+      foils: wrong captions for minimal pairs, or None.
       captions: the n texts; empty where only arrays are known.
       rows: the m lines of `clips.jsonl`; empty where only arrays are known.
       protocol: see `retrieval.protocol_of`.
@@ -47,13 +49,15 @@ class Embeddings:
     video: np.ndarray
     video_of_text: np.ndarray
     video_shuffled: np.ndarray | None = None
+    foils: Foils | None = None
     captions: list[str] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
     coverage: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
-        """Write an `.npz` (no pickle): `text, video, video_of_text`, `video_shuffled` if any, and `about` (JSON bytes).
+        """Write an `.npz` (no pickle): `text, video, video_of_text`, `about` (JSON bytes) and, if any, `video_shuffled`
+        and the arrays of `Foils`.
 
         The file is whole or absent: it is written beside its place and renamed.
         """
@@ -61,6 +65,8 @@ class Embeddings:
         arrays = {"text": self.text, "video": self.video, "video_of_text": self.video_of_text}
         if self.video_shuffled is not None:
             arrays["video_shuffled"] = self.video_shuffled
+        if self.foils is not None:
+            arrays |= self.foils.to_arrays()
         packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -91,6 +97,7 @@ class Embeddings:
             if found.video_shuffled is not None and found.video_shuffled.shape != found.video.shape:
                 shapes = f"{found.video_shuffled.shape}; wanted that of 'video', {found.video.shape}"
                 raise UserError(f"'video_shuffled' has shape {shapes}")
+            found.foils = Foils.of(arrays, texts=len(found.text))
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         if "about" in arrays:
@@ -144,7 +151,7 @@ def embed_split(
     shuffle_frames_seed: int | None = None,
     progress: bool = True,
 ) -> Embeddings:
-    """Embed every clip of a split and its captions: by its frames, or with its sound where the model fuses both.
+    """Embed every clip of a split (with its sound where the model fuses both), its captions and their foils.
 
     The rows of a batch are split over the devices, and over the processes that decode them. All processes must call
     this; each gets all embeddings. A clip without a caption is embedded too: the captions of others are measured
@@ -189,6 +196,7 @@ def embed_split(
         video_shuffled=None if shuffle_frames_seed is None else videos.found(shuffled=True),
         captions=texts,
         rows=rows,
+        foils=_embed_foils(encoder, rows, video_of_text=video_of_text, batch_size=size, progress=progress),
         protocol=_protocol(data, split=split, captions=captions, records=records)
         | {"clip_side": side, "texts_truncated": truncated},
     )
@@ -225,7 +233,19 @@ def _protocol(data: DataOptions, *, split: str, captions: str, records: "Records
     }
 
 
-def _embed_texts(encoder: Encoder, texts: list[str], *, batch_size: int, progress: bool) -> tuple[np.ndarray, int]:
+def _embed_foils(
+    encoder: Encoder, rows: list[dict[str, Any]], *, video_of_text: np.ndarray, batch_size: int, progress: bool
+) -> Foils | None:
+    texts, of_text, names = list_foils(rows, video_of_text=video_of_text)
+    if not texts:
+        return None
+    embedding, _ = _embed_texts(encoder, texts, what="foils", batch_size=batch_size, progress=progress)
+    return Foils(embedding=embedding, of_text=of_text, names=np.array(names))
+
+
+def _embed_texts(
+    encoder: Encoder, texts: list[str], *, what: str = "captions", batch_size: int, progress: bool
+) -> tuple[np.ndarray, int]:
     """Return float32 [n,E] and how many texts were longer than the context."""
     from ..data.text.clean import text_cleaner
 
@@ -235,7 +255,7 @@ def _embed_texts(encoder: Encoder, texts: list[str], *, batch_size: int, progres
     _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
     parts = []
     batches = list(shares(len(first), batch_size=batch_size))
-    for _, own in _track(batches, "captions", total=len(first), batch_size=batch_size, progress=progress):
+    for _, own in _track(batches, what, total=len(first), batch_size=batch_size, progress=progress):
         # The last batch is filled up by starting again from the first text, so that the model compiles once.
         rows = first[np.arange(own.start, own.stop) % len(first)]
         found = encoder.embed_local({"text": ids[rows], "text_mask": mask[rows]}, side="text")

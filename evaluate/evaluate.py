@@ -179,12 +179,14 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
 
 
 def measure(embeddings: "Embeddings") -> dict[str, Any]:
-    """Return the content of `retrieval.json` for embeddings; `order_twins` is there where the clips have twins.
+    """Return the content of `retrieval.json` for embeddings; `order_twins` is there where the clips have twins, and
+    `minimal_pairs` where their captions have foils.
 
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
     """
     from .metrics import RowError, unit_rows
+    from .minimal_pairs import minimal_pairs
     from .repeated import caption_numbers
     from .retrieval import retrieval_report
     from .twins import order_twins
@@ -203,6 +205,9 @@ def measure(embeddings: "Embeddings") -> dict[str, Any]:
     except RowError as error:
         item = _name_of_row(embeddings, error)
         raise UserError(f"{item}: {error}" if item else str(error)) from error
+    if embeddings.foils is not None:
+        arrays = {"text": embeddings.text, "video": embeddings.video, "video_of_text": embeddings.video_of_text}
+        results["minimal_pairs"] = minimal_pairs(**arrays, foils=embeddings.foils)
     twins = order_twins(embeddings)
     return results | ({"order_twins": twins} if twins["n"] else {})
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..pages.markup import Html, join, tag
 from ..pages.page import details, paragraph, section, write_page
 from ..pages.tables import Row, Tile, protocol_list, table, tiles
-from .charts import cosine_map, rank_histogram, recall_curves, score_histogram, training_curves
+from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
 from .directions import text_to_video
 from .embed import Embeddings
 from .examples import Gallery, pick_queries, query_card, twin_cards
@@ -70,6 +70,7 @@ def write_report(
             _table(results),
             section("Protocol", protocol_list(protocol)),
             _twins(results, embeddings=embeddings, gallery=gallery),
+            _minimal_pairs(results),
             *_queries(embeddings=embeddings, ranks=ranks[0], gallery=gallery, same_text=same_text),
             _charts(embeddings=embeddings, ranks=ranks, same_text=same_text),
             _training(history),
@@ -191,6 +192,26 @@ def _twins(results: dict[str, Any], *, embeddings: Embeddings, gallery: Gallery)
     )
     cards = twin_cards(embeddings=embeddings, gallery=gallery, seed=_SEED) if embeddings.captions else ""
     return section("Order twins", text, cards)
+
+
+def _minimal_pairs(results: dict[str, Any]) -> Html:
+    pairs = results.get("minimal_pairs")
+    if not pairs:
+        return Html()
+    text = paragraph(
+        "Each pair is a caption and its foil, the same caption with one thing changed. A model wins a pair if the "
+        f"caption scores above the foil on the caption's own clip. Chance is {CHANCE:.0f} %: an attribute that stays "
+        "there is not seen in the clip or not read in the caption. Bars are 95 % confidence intervals (Wilson)."
+    )
+    ordered = sorted(pairs.items(), key=lambda item: -item[1]["accuracy"])
+    rows = [
+        Row(name=name, cells=[f"{one['accuracy']:.1f}", f"{one['low']:.1f} to {one['high']:.1f}", f"{one['n']:,}"])
+        for name, one in ordered
+    ]
+    figures = table(("accuracy, %", "95 % interval", "pairs"), rows=rows, narrow=True)
+    caption = tag("figcaption", "Share of pairs in which the caption scores above its foil; dotted: chance.")
+    chart = tag("figure", minimal_pair_chart(pairs), caption)
+    return section("Minimal pairs", text, tag("div", chart, tag("div", figures), class_="charts"))
 
 
 def _queries(

@@ -33,7 +33,7 @@ def print_table(results: dict[str, Any]) -> None:
 
 
 def remarks(results: dict[str, Any]) -> list[str]:
-    """Return a line for each thing that the table alone would hide: repeated texts, missing clips, order twins."""
+    """Return a line for each thing that the table alone would hide, such as repeated texts and missing clips."""
     protocol, coverage = results["protocol"], results["coverage"]
     lines = repetition(results)
     if protocol["videos_without_text"]:
@@ -48,4 +48,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
             f"order twins {twins['accuracy']:.1f} % of {twins['n']} captions (chance 50 %)"
             + (f", frames shuffled {shuffled:.1f} %" if shuffled is not None else "")
         )
+    if pairs := results.get("minimal_pairs"):
+        shares = (f"{name} {one['accuracy']:.1f} %" for name, one in pairs.items())
+        lines.append(f"minimal pairs (chance 50 %): {', '.join(shares)}")
     return lines

@@ -136,6 +136,32 @@ def bar_chart(
         return _svg(figure, name=name)
 
 
+def interval_chart(values: Mapping[str, tuple[float, float, float]], *, name: str, xlabel: str, chance: float) -> Html:
+    """Draw shares in percent as points with an interval, one below the other, and chance as a dotted line.
+
+    Args:
+      values: name of a row -> its value, and the lower and upper bound.
+      name: unique on the page: the ids of the element begin with it.
+      xlabel: name of the horizontal axis.
+      chance: where the dotted line stands.
+    """
+    with mpl.rc_context(_style()):
+        figure, axes = _figure((_WIDE[0], 0.9 + 0.32 * len(values)))
+        at = np.arange(len(values))[::-1]
+        middle, low, high = np.array(list(values.values()), float).T
+        spread = np.maximum([middle - low, high - middle], 0.0)
+        axes.errorbar(middle, at, xerr=spread, fmt="o", markersize=5, capsize=3, color=COLOURS[0], linewidth=1.2)
+        for place, value in zip(at, middle, strict=True):
+            axes.text(102, place, f"{value:.0f}", va="center", color=MUTED, size=8)
+        axes.axvline(chance, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.set_yticks(at, list(values))
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlabel=xlabel, xlim=(min(40.0, float(low.min())) - 2, 100.5), ylim=(-0.6, len(values) - 0.4))
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        return _svg(figure, name=name)
+
+
 def histogram(
     series: Sequence[Counts],
     *,

@@ -23,7 +23,7 @@ _HANDLED = frozenset(
         *("clip_subtitles", "whisper_transcript", "yt_meta_dict", "transcript"),
     )
 )
-_RESERVED = ("group", "refused")  # they have a meaning in `meta`
+_RESERVED = ("group", "foils", "refused")  # they have a meaning in `meta`
 
 
 class BadText(Exception):

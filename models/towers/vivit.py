@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ...base.errors import UserError, unknown
 from ..layers.blocks import Blocks
+from ..layers.conv_stem import ConvStem, stride_of
 from ..layers.dense import compute_dtype
 from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
@@ -35,6 +36,8 @@ class VideoTower(nnx.Module):
       num_frames: frames T of a clip.
       patch: patch side P, pixels; divides `image_size`.
       stem: side of the cells, pixels, that `PatchEmbedding` embeds before the patch; divides `patch`; 0 = none.
+      conv: (kernel, stride, channels) of early convolutions that stand in place of the patch embedding (`ConvStem`);
+        `patch` is the product of their strides, and there is no `stem`; () = none.
       tubelet: frames per token; divides `num_frames`.
       width: D.
       depth: spatial blocks.
@@ -69,6 +72,7 @@ class VideoTower(nnx.Module):
         num_frames: int,
         patch: int = 16,
         stem: int = 0,
+        conv: Sequence[Sequence[int]] = (),
         tubelet: int = 1,
         width: int = 768,
         depth: int = 12,
@@ -94,10 +98,11 @@ class VideoTower(nnx.Module):
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
         options = block_options(block, tower="video", causal=False, rotary="none", cross_width=None, **own)
-        self.embed = PatchEmbedding(
+        self.embed = _embedding(
+            conv,
             patch=patch,
-            tubelet=tubelet,
             stem=stem,
+            tubelet=tubelet,
             width=width,
             activation=activation,
             pixel_mean=pixel_mean,
@@ -173,6 +178,18 @@ class VideoTower(nnx.Module):
             )
         if video.dtype != jnp.uint8:
             raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")
+
+
+def _embedding(conv: Sequence[Sequence[int]], *, patch: int, stem: int, **options: Any) -> PatchEmbedding | ConvStem:
+    if not conv:
+        return PatchEmbedding(patch=patch, stem=stem, **options)
+    made = ConvStem(conv, **options)
+    if stem or stride_of(made.convolutions) != patch:
+        raise UserError(
+            f"config.model.video.conv={conv!r} steps by {stride_of(made.convolutions)} pixels in all; set patch to "
+            f"that and stem to 0, got patch={patch} and stem={stem}"
+        )
+    return made
 
 
 def depthwise_weights(places: int, *, width: int, rngs: nnx.Rngs) -> nnx.Param:

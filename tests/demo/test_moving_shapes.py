@@ -394,3 +394,66 @@ def test_attributes_can_be_told_apart():
     names = list(COLOURS)
     distances = [np.linalg.norm(mean[a] - mean[b]) for i, a in enumerate(names) for b in names[:i]]
     assert min(distances) > 70
+
+
+def test_train_clips_are_sorted_by_their_colours_and_twins_stay_together(jobs):
+    train = [job for job in jobs if job.split == "train"]
+    assert all(a.group == b.group for a, b in zip(train[::2], train[1::2], strict=True))
+    colours = [tuple(sorted(event.colour for event in job.events)) for job in train]
+    runs = [next(members) for _, members in itertools.groupby(colours)]
+    assert len(runs) == len(set(runs))
+    assert [len(run) for run in runs] == sorted(len(run) for run in runs)
+
+
+# Foils
+
+
+def facts(caption):
+    """Return what a caption says: for each event in the order of mention its size, texture, colour, shape, motion."""
+    caption = caption.split(" while a ")[0]
+    shapes = list(re.finditer("|".join(SHAPE.values()), caption))
+    parts = [caption[a:b] for a, b in itertools.pairwise([0, *(_end(caption, m) for m in shapes)])]
+    return [
+        tuple(
+            next((name for name, words in table.items() if words and re.search(rf"\b({words})\b", part)), "plain")
+            for table in (SIZE, TEXTURE, {c: c for c in COLOURS}, SHAPE, MOTION)
+        )
+        for part in parts
+    ]
+
+
+def _end(caption, shape):
+    """Where the motion after a shape's word ends."""
+    return re.compile("|".join(f"({words})" for words in MOTION.values())).search(caption, shape.end()).end()
+
+
+def test_foils_change_one_thing_and_stay_possible(jobs):
+    place = {"size": 0, "texture": 1, "colour": 2, "shape": 3, "motion": 4}
+    count = Counter()
+    for job in jobs:
+        assert (job.split == "test") == bool(job.foils)
+        own = facts(job.captions[0])
+        for name, foil in job.foils.items():
+            count[name] += 1
+            said = facts(foil)
+            if name == "order":
+                assert said == own[::-1]
+                continue
+            changed = [(i, k) for i, (a, b) in enumerate(zip(own, said, strict=True)) for k in range(5) if a[k] != b[k]]
+            assert len(changed) == 1, (job.captions[0], foil)
+            assert changed[0][1] == place[name]
+            assert not any(shape in ("disc", "ring") and motion == "turns" for *_, shape, motion in said)
+    assert count == dict.fromkeys(moving_shapes.FOILS, 250)
+
+
+def test_twins_and_foils_agree_on_the_order(jobs):
+    captions = {job.clip_id: job.captions[0] for job in jobs}
+    pairs = [job for job in jobs if "order" in job.foils and job.group]
+    assert pairs
+    for job in pairs:
+        assert job.foils["order"] == captions[job.group + ("b" if job.clip_id.endswith("a") else "a")]
+
+
+def test_foils_stand_in_the_manifest(clips):
+    assert all(bool(clip.foils) == (clip.split == "test") for clip in clips)
+    assert all(len(clip.foils) == 3 for clip in clips if clip.split == "test")

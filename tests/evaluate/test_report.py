@@ -28,7 +28,7 @@ def written(tmp_path_factory):
     def write():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(examples, "clip_frames", frames)
-            evaluate.write(embeddings(noise=2.0), out=folder / "report", records=object(), history=history)
+            evaluate.write(embeddings(noise=2.0, foils=True), out=folder / "report", records=object(), history=history)
         return folder / "report"
 
     return write
@@ -68,13 +68,23 @@ def test_captions_are_escaped(page):
 
 def test_every_section_is_there(page):
     _, text = page
-    names = ("Retrieval", "Protocol", "Order twins", "Example queries", "Worst queries")
+    names = ("Retrieval", "Protocol", "Order twins", "Minimal pairs", "Example queries", "Worst queries")
     for name in (*names, "Ranks and scores", "Training"):
         assert f"<h2>{name}</h2>" in text
     assert "Coverage 100 %" in text
     assert "Unreadable lines of metrics.jsonl left out: 1." in text
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 6
     assert len(set(re.findall(r'\bid="([^"]+)"', text))) == len(re.findall(r'\bid="([^"]+)"', text))
+
+
+def test_minimal_pairs_stand_in_page_and_json_best_first(page):
+    out, text = page
+    rows = re.findall(r'<th scope="row">(colour|shape)</th><td>([\d.]+)</td><td>([\d.]+) to ([\d.]+)</td>', text)
+    found = json.loads((out / "retrieval.json").read_text())["minimal_pairs"]
+    assert [row[0] for row in rows] == sorted(found, key=lambda name: -found[name]["accuracy"])
+    for name, *figures in rows:
+        assert figures == [f"{found[name][key]:.1f}" for key in ("accuracy", "low", "high")]
+    assert "Chance is 50 %" in text
 
 
 def test_thumbnails_move(page):

@@ -20,7 +20,9 @@ def clip(tmp_path):
 
 def config_of(clip, tiny_data, **video):
     spec = locate(clip).spec
-    config = load_config("demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "train.steps=1"])
+    config = load_config(
+        "demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "data.group_size=2", "train.steps=1"]
+    )
     given = {"pixel_mean": spec.input.pixel_mean, "pixel_std": spec.input.pixel_std, "context_length": 16}
     given |= {"num_frames": 4, "eval_video": "resize(32)", "train_video": "", "train_sampling": "", "eval_split": ""}
     with config.unlocked():
@@ -58,7 +60,9 @@ def test_a_config_that_does_not_fit_the_weights(clip, tiny_data, tmp_path):
 def mixed(tmp_path, tiny_data, **optimizer):
     """A config whose video tower is DINOv2's and whose text tower is CLIP's, and the folders of both."""
     sources = {name: source(name, tmp_path / name.split("/")[0]) for name in ("dinov2", "clip/quick")}
-    config = load_config("demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "train.steps=1"])
+    config = load_config(
+        "demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "data.group_size=2", "train.steps=1"]
+    )
     with config.unlocked():
         config.data = {"dir": str(tiny_data), "batch_size": 8, "num_frames": 2, "eval_split": "", "tokenizer": "train"}
         config.model = {"embed_dim": 12, "video": {"source": str(sources["dinov2"])}}

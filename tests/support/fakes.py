@@ -6,10 +6,14 @@ import numpy as np
 from PIL import Image
 
 from twinreel.evaluate.embed import Embeddings
+from twinreel.evaluate.minimal_pairs import Foils
 
 
-def embeddings(*, videos=24, captions=2, width=16, noise=0.6, groups=True, seed=0) -> Embeddings:
-    """Captions near their clip; clips 0 and 1, 2 and 3, ... of the first half are twins."""
+def embeddings(*, videos=24, captions=2, width=16, noise=0.6, groups=True, foils=False, seed=0) -> Embeddings:
+    """Captions near their clip; clips 0 and 1, 2 and 3, ... of the first half are twins.
+
+    With `foils` each clip's first caption has two: of the colour, far from it, and of the shape, with its embedding.
+    """
     rng = np.random.default_rng(seed)
     video = rng.normal(size=(videos, width))
     video_of_text = np.repeat(np.arange(videos), captions)
@@ -36,8 +40,16 @@ def embeddings(*, videos=24, captions=2, width=16, noise=0.6, groups=True, seed=
         captions=[text for row in rows for text in row["captions"]],
         rows=rows,
         protocol={"dataset": "fakes", "split": "test", "frames": 4, "step": 7, "captions": "all"},
+        foils=colour_and_shape(text[::captions].astype(np.float32), captions=captions) if foils else None,
         coverage={"expected": videos, "found": videos, "missing": 0, "fraction": 1.0, "missing_clips": []},
     )
+
+
+def colour_and_shape(text: np.ndarray, *, captions: int) -> Foils:
+    """Foils of a model that reads colours only, of each clip's first caption [m,E]."""
+    of_text = captions * np.repeat(np.arange(len(text)), 2)
+    embedding = np.stack([-text, text], axis=1).reshape(-1, text.shape[1])
+    return Foils(embedding=embedding, of_text=of_text, names=np.array(["colour", "shape"] * len(text)))
 
 
 def jpeg(value: int, *, size=(64, 48)) -> bytes:

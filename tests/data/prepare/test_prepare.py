@@ -70,7 +70,7 @@ def source(tmp_path_factory, media):
             start_s=1.0 if index == 2 else None,
             labels=("run", "dog") if index == 1 else (),
             transcript="good dog" if index == 1 else "",
-            meta={"group": "pair", "n": 1} if index in (1, 5) else {},
+            meta={"group": "pair", "n": 1, "foils": {"colour": "a red one"}} if index in (1, 5) else {},
         )
         for index in range(9)
     ]
@@ -123,10 +123,12 @@ def test_folder(prepared):
             "features": {},
             "features_scale": {},
             "silent": False,
+            "foils": {"colour": "a red one"},
         },
         **{"group": "pair", "duration_s": 2.0, "num_frames": 8, "has_audio": True, "height": 24, "width": 36},
     }
     assert rows[0]["group"] is None
+    assert "foils" not in rows[0]
 
 
 def test_records_hold_what_the_decoder_gives(source, prepared):

@@ -58,6 +58,29 @@ def test_embeddings_are_float32_unit_rows(dtype, tubelet):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
+def test_early_convolutions_take_the_place_of_patches():
+    model = tiny(video={"conv": ((4, 2, 6), (3, 2, 8), (3, 2, 12)), "tubelet": 2, "pool": "depthwise"})
+    tower, video = model.video, jnp.asarray(clips())
+    tokens, _ = tower.tokens(video)
+    assert tokens.shape == (3, 2, 4, 12)
+    embedded = tower.embed(video) + tower.space_position[...][None, None]
+    np.testing.assert_allclose(tokens, tower.space(embedded.reshape(6, 4, 12)).reshape(tokens.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        ({"conv": ((4, 2, 8), (3, 2, 12))}, r"steps by 4 pixels .* got patch=8 and stem=0"),
+        ({"conv": ((4, 2, 8), (3, 4, 12)), "stem": 2}, "leaves out"),
+        ({"conv": ((8, 8, 12),), "stem": 2}, "stem=2"),
+        ({"conv": ((8, 8, 10),)}, "width=12"),
+    ],
+)
+def test_convolutions_that_do_not_fit_are_refused(video, message):
+    with pytest.raises(UserError, match=message):
+        tiny(video=video)
+
+
 def patch_by_loops(pixels, embed, *, stem):
     """One 8 x 8 patch of one frame, float64: as it is, or cell by cell."""
     if not stem:
