@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from .kernels import PRIMITIVE, grid_steps, model_share, real_share
+
 RECOMPUTED = "rematted_computation"
 """The scope in which jax.checkpoint traces what is computed a second time."""
 
@@ -27,7 +29,8 @@ class Flops:
 
     Attributes:
       model: what the step needs without rematerialisation: forward and backward.
-      recomputed: what is computed a second time: by rematerialisation, or in a flash kernel's backward pass.
+      recomputed: what is computed a second time: by rematerialisation, or in a flash kernel's backward pass; and what
+        such a kernel computes on padding.
       open_loops: loops whose number of rounds the trace does not say; their bodies are counted once.
     """
 
@@ -56,18 +59,22 @@ def count_flops(jaxpr: Any) -> Flops:
     """Count the FLOPs of a trace (`jax.jit(f).trace(...).jaxpr`, or any ClosedJaxpr), summed over all devices.
 
     A scan's body counts once for each of its rounds; of the branches of a conditional the dearest counts; the body of
-    a `shard_map` counts once for each device of its manual axes.
+    a `shard_map` counts once for each device of its manual axes, that of a Pallas kernel in each step of its grid.
     """
-    return _count(jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr, recomputed=False)
+    return _count(jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr, recomputed=False, real=1.0)
 
 
-def _count(jaxpr: Any, *, recomputed: bool) -> Flops:
+def _count(jaxpr: Any, *, recomputed: bool, real: float) -> Flops:
+    """Count a jaxpr; of what kernels in it compute, the share `real` is not on padding."""
     total = Flops()
     for eqn in jaxpr.eqns:
-        again = recomputed or RECOMPUTED in str(eqn.source_info.name_stack)
-        own = _own(eqn)
+        scope = str(eqn.source_info.name_stack)
+        again, share = recomputed or RECOMPUTED in scope, real_share(scope) or real
+        own = _in_kernel(eqn, real=share) if eqn.primitive.name == PRIMITIVE else _own(eqn)
         total += Flops(recomputed=own.hardware) if again else own
-        inner = [_count(sub, recomputed=again) for sub in inner_jaxprs(eqn)]
+        if eqn.primitive.name == PRIMITIVE:
+            continue
+        inner = [_count(sub, recomputed=again, real=share) for sub in inner_jaxprs(eqn)]
         if not inner:
             continue
         if eqn.primitive.name == "cond":
@@ -78,6 +85,22 @@ def _count(jaxpr: Any, *, recomputed: bool) -> Flops:
             found = dataclasses.replace(found, open_loops=found.open_loops + 1)
         total += found
     return total
+
+
+def _in_kernel(eqn: Any, *, real: float) -> Flops:
+    """FLOPs of all steps of a Pallas kernel's grid."""
+    inside = eqn.params["jaxpr"]
+    done = _count(inside, recomputed=False, real=1.0).hardware * grid_steps(eqn)
+    if not done:
+        return Flops()
+    model = done * model_share(eqn, products=_products(inside)) * real
+    return Flops(model=model, recomputed=done - model)
+
+
+def _products(jaxpr: Any) -> int:
+    """Return how many matrix products there are in a jaxpr and in those inside it."""
+    own = sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns)
+    return own + sum(_products(sub) for eqn in jaxpr.eqns for sub in inner_jaxprs(eqn))
 
 
 def inner_jaxprs(eqn: Any) -> Iterator[Any]:
