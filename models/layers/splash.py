@@ -72,7 +72,7 @@ def block_of(length: int) -> tuple[int, int]:
     """Return (tokens with padding, tokens of a block): one block up to 512 tokens, else the least padding.
 
     >>> [block_of(length) for length in (64, 196, 257, 512, 1568)]
-    [(128, 128), (256, 256), (384, 384), (512, 512), (1920, 384)]
+    [(128, 128), (256, 256), (384, 384), (512, 512), (1792, 256)]
     """
     whole = -(-length // LANES) * LANES
     if whole <= _BLOCKS[0]:
