@@ -72,3 +72,21 @@ def test_gradients_cross_the_network_between_slices_only_once(small):
     gradients = 4 * sum(x.size for x in traced.state.params.values())
     assert gradients / 8 < sum(one.bytes for one in far) < 2 * gradients
     assert found.estimate.network_s > 0
+
+
+def test_splash_attention_stores_no_scores_and_compiles_over_a_mesh_with_tensor(small):
+    """144 tokens of a frame, padded to 256 in the kernel; heads over `tensor`, rows over the rest."""
+    sizes = ("data.batch_size=64", "data.num_frames=2", "model.video.patch=4", "model.video.dtype=bfloat16")
+    mesh = ("mesh.tensor=2", "sharding.rules=fsdp_tensor")
+    topology = parse_topology("v5e-4")
+    found = {}
+    for attention in ("xla", "auto"):
+        config = small(*sizes, *mesh, f"model.attention={attention}")
+        traced = trace(config, devices=topology_devices(topology))
+        found[attention] = compile_traced(traced, topology=topology, assumptions=Assumptions()), traced
+        kernels = str(traced.stage.jaxpr).count("splash_mha_fwd")
+        assert (kernels > 0) == (attention == "auto")
+    (plain, before), (splash, after) = found["xla"], found["auto"]
+    assert splash.memory.temporaries + splash.memory.activations < plain.memory.temporaries + plain.memory.activations
+    assert after.flops.model == pytest.approx(before.flops.model, rel=0.01)
+    assert after.flops.recomputed > before.flops.recomputed
