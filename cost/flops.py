@@ -1,9 +1,9 @@
 """FLOPs of a step, counted in its trace: exact for matrix products, loops multiplied, recomputation by itself.
 
 The compiler's own count (`Compiled.cost_analysis`) takes a loop's body once and misses matrix products that a backend
-hides in library calls. A trace has neither fault; it knows nothing of what the compiler removes, and counts matrix
-products and convolutions only (2 FLOPs for each multiply-add), as model FLOPs are counted by convention (PaLM,
-Chowdhery et al. 2022, appendix B).
+hides in library calls. A trace has neither fault; of what the compiler removes it knows only equations whose results
+nothing reads. It counts matrix products and convolutions only (2 FLOPs for each multiply-add), as model FLOPs are
+counted by convention (PaLM, Chowdhery et al. 2022, appendix B).
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ def count_flops(jaxpr: Any) -> Flops:
 def _count(jaxpr: Any, *, recomputed: bool, real: float) -> Flops:
     """Count a jaxpr; of what kernels in it compute, the share `real` is not on padding."""
     total = Flops()
-    for eqn in jaxpr.eqns:
+    for eqn in live_equations(jaxpr):
         scope = str(eqn.source_info.name_stack)
         again, share = recomputed or RECOMPUTED in scope, real_share(scope) or real
         own = _in_kernel(eqn, real=share) if eqn.primitive.name == PRIMITIVE else _own(eqn)
@@ -101,6 +101,17 @@ def _products(jaxpr: Any) -> int:
     """Return how many matrix products there are in a jaxpr and in those inside it."""
     own = sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns)
     return own + sum(_products(sub) for eqn in jaxpr.eqns for sub in inner_jaxprs(eqn))
+
+
+def live_equations(jaxpr: Any) -> Iterator[Any]:
+    """Yield the equations of a jaxpr but those without effects whose results nothing reads: they do not run.
+
+    jax itself removes most of these, but no Pallas kernels.
+    """
+    read = {id(value) for eqn in jaxpr.eqns for value in eqn.invars} | {id(value) for value in jaxpr.outvars}
+    for eqn in jaxpr.eqns:
+        if eqn.effects or not eqn.outvars or any(id(value) in read for value in eqn.outvars):
+            yield eqn
 
 
 def inner_jaxprs(eqn: Any) -> Iterator[Any]:

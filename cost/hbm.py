@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .flops import inner_jaxprs, rounds
+from .flops import inner_jaxprs, live_equations, rounds
 from .hlo import Array, Instruction, Program, called_by
 from .kernels import PRIMITIVE, kernel_traffic
 
@@ -36,7 +36,7 @@ def count_kernel_bytes(jaxpr: Any) -> int:
     A scan's body counts once for each of its rounds; of the branches of a conditional the dearest counts.
     """
     total = 0
-    for eqn in jaxpr.eqns:
+    for eqn in live_equations(jaxpr):
         if eqn.primitive.name == PRIMITIVE:
             total += kernel_traffic(eqn)
             continue

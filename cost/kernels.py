@@ -13,7 +13,7 @@ PRIMITIVE = "pallas_call"
 
 _LANES, _SUBLANE_BYTES = 128, 32  # a tile in memory: 8 rows of float32, 16 of bfloat16, of 128 lanes each
 _PADDED = re.compile(r"attention_(\d+)_of_(\d+)")  # a scope of models.layers.splash: tokens, and tokens with padding
-_SPLASH = re.compile(r"splash_m[hq]a_(fwd|dkv|dq)")
+_ATTENTION = re.compile(r"(?:splash_m[hq]a|short_attention)_(fwd|bwd|dkv|dq)")
 
 
 def grid_steps(eqn: Any) -> int:
@@ -40,9 +40,11 @@ def model_share(eqn: Any, *, products: int) -> float:
       eqn: the call of the kernel.
       products: matrix products in its body.
     """
-    phase = _SPLASH.match(eqn.params.get("name") or "")
+    phase = _ATTENTION.match(eqn.params.get("name") or "")
     if phase is None or phase[1] == "fwd":
         return 1.0
+    if phase[1] == "bwd":  # five products for each head, of which one is the scores once more
+        return 4 / 5
     # dkv computes the scores once more, with (of five products) or without the queries' gradient; a kernel for that
     # gradient alone computes scores and their gradient again.
     return (1 if phase[1] == "dq" else products - 1) / products

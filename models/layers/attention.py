@@ -101,6 +101,8 @@ class Attention(nnx.Module):
             tower=options.tower,
             rows=x.shape[0],
             length=x.shape[1],
+            heads=options.heads,
+            groups=options.groups,
             head_size=options.head_size,
             dtype=options.dtype,
             extra=extra,

@@ -8,6 +8,7 @@ from jax.experimental import pallas as pl
 from twinreel.cost.flops import count_flops
 from twinreel.cost.hbm import count_hbm_bytes, count_kernel_bytes
 from twinreel.cost.hlo import parse_program
+from twinreel.models.layers.short import short_attention
 from twinreel.models.layers.splash import splash_attention
 
 
@@ -75,6 +76,19 @@ def test_splash_counts_the_model_without_padding_and_the_memory_with_it(width, l
     assert count_kernel_bytes(both.jaxpr) == sum(passes.values())
     twice = sum(passes.values()) + passes["forward"] + passes["log-sum-exp"]
     assert count_kernel_bytes(again.jaxpr) == twice
+
+
+def test_the_kernel_of_short_rows_counts_its_scores_twice_and_reads_each_row_once():
+    def loss(q, k, v):
+        return jnp.sum(short_attention(q, k, v).astype(jnp.float32))
+
+    shapes, one = [(B, L, K, 64)] * 3, 2 * B * K * L**2 * 64
+    again = traced(jax.grad(jax.checkpoint(loss), argnums=(0, 1, 2)), *shapes, dtype=jnp.bfloat16)
+    found = count_flops(again)
+    # The backward kernel needs no result of the forward one, which is therefore not run a second time.
+    assert (found.model, found.recomputed) == pytest.approx((6 * one, one))
+    row = 2 * 208 * (K * 64)  # bfloat16 lies in tiles of 16 rows
+    assert count_kernel_bytes(again.jaxpr) == B * (4 + 7) * row
 
 
 def test_in_a_compiled_program_kernels_are_left_to_the_trace():

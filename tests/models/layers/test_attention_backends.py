@@ -14,6 +14,7 @@ from twinreel.models.layers import backends
 from twinreel.models.layers.attention import Attention, AttentionInputs
 from twinreel.models.layers.backends import choose_backend
 from twinreel.models.layers.blocks import Blocks
+from twinreel.models.layers.short import short_attention
 from twinreel.models.layers.splash import block_of, splash_attention
 
 
@@ -34,16 +35,26 @@ def drawn(*shape, seed=0, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
+def by_short(q, k, v, **given):
+    """The kernel of short rows, with heads before tokens as in `splash_attention`."""
+    return jnp.swapaxes(short_attention(*(jnp.swapaxes(x, 1, 2) for x in (q, k, v)), **given), 1, 2)
+
+
 @pytest.mark.parametrize(
     ("heads", "groups", "length", "width", "causal", "masked", "cap", "dtype"),
     [
+        (3, 0, 40, 32, True, True, None, jnp.float32),
+        (2, 0, 197, 72, False, False, None, jnp.bfloat16),
+        (2, 0, 257, 88, False, True, 3.0, jnp.float32),
         (2, 1, 40, 32, True, True, None, jnp.float32),  # one block, mostly padding
         (1, 1, 196, 72, False, False, None, jnp.bfloat16),
         (1, 1, 257, 88, False, True, 3.0, jnp.float32),
         (1, 1, 1568, 64, True, False, None, jnp.float32),  # seven blocks: separate kernels for the gradients
     ],
 )
-def test_splash_equals_float64(heads, groups, length, width, causal, masked, cap, dtype):
+def test_kernels_equal_float64(heads, groups, length, width, causal, masked, cap, dtype):
+    """Splash, or without groups the kernel of short rows."""
+    kernel, groups = (splash_attention, groups) if groups else (by_short, heads)
     rows = 2 if length < 64 else 1
     q, k, v, dy = (drawn(rows, n, length, width, seed=s, dtype=dtype)
                    for s, n in enumerate((heads, groups, groups, heads)))  # fmt: skip
@@ -55,7 +66,7 @@ def test_splash_equals_float64(heads, groups, length, width, causal, masked, cap
 
     @jax.jit
     def outcome(q, k, v, dy):
-        y, pull = jax.vjp(lambda *qkv: splash_attention(*qkv, **given), q, k, v)
+        y, pull = jax.vjp(lambda *qkv: kernel(*qkv, **given), q, k, v)
         return y, *pull(dy)
 
     found = [np.asarray(x, np.float64) for x in outcome(q, k, v, dy)]
@@ -87,7 +98,9 @@ def test_blocks_cover_all_tokens(length):
     assert whole - length < 128 if length <= 512 else whole < 1.25 * length + 256
 
 
-def test_a_stack_by_splash_on_a_mesh_equals_plain_products(monkeypatch):
+@pytest.mark.parametrize(("kernel", "names"), [("splash", ("splash_mha_fwd", "splash_mha_dkv")),
+                                               ("short", ("short_attention_fwd", "short_attention_bwd"))])  # fmt: skip
+def test_a_stack_by_a_kernel_on_a_mesh_equals_plain_products(monkeypatch, kernel, names):
     """Rows over two axes, heads over `tensor`; under rematerialisation, in a loop over layers, with a mask."""
     kind = {"width": 32, "heads": 4, "causal": True, "remat": "full"}
     x, mask = drawn(4, 24, 32), jnp.arange(24)[None] < jnp.asarray([24, 20, 9, 1])[:, None]
@@ -104,23 +117,28 @@ def test_a_stack_by_splash_on_a_mesh_equals_plain_products(monkeypatch):
     mesh = make_mesh(replica=2, fsdp=1, tensor=2, devices=jax.devices()[:4])
     rows = jax.device_put(x, NamedSharding(mesh, PartitionSpec(BATCH_AXES)))
     with jax.set_mesh(mesh):
-        by_kernel, params = outcome("splash")
+        by_kernel, params = outcome(kernel)
         text = str(by_kernel.trace(params, rows).jaxpr)
         found = by_kernel(params, rows)
-    assert "shard_map" in text and "splash_mha_fwd" in text and "splash_mha_dkv" in text
+    assert all(name in text for name in ("shard_map", *names))
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-4), found, wanted)
 
 
-CASE = {"tower": "video", "rows": 8, "length": 196, "head_size": 64, "dtype": jnp.bfloat16}
+CASE = {"tower": "video", "rows": 8, "length": 196, "heads": 12, "groups": 12, "head_size": 64, "dtype": jnp.bfloat16}
 
 
 @pytest.mark.parametrize(
     ("device", "changes", "chosen"),
     [
         ("cpu", {}, "xla"),
-        ("tpu", {}, "splash"),
-        ("tpu", {"dtype": jnp.float32, "cap": 50.0, "head_size": 72}, "splash"),
-        ("tpu", {"length": 64}, "xla"),
+        ("tpu", {}, "short"),
+        ("tpu", {"dtype": jnp.float32, "cap": 50.0, "head_size": 72}, "short"),
+        ("tpu", {"heads": 16, "groups": 16, "head_size": 72, "length": 256}, "short"),
+        ("tpu", {"length": 64}, "short"),
+        ("tpu", {"length": 1568}, "splash"),
+        ("tpu", {"groups": 4}, "splash"),
+        ("tpu", {"length": 64, "groups": 4}, "xla"),
+        ("tpu", {"length": 8}, "xla"),
         ("tpu", {"extra": "a bias"}, "xla"),
         ("gpu", {}, "cudnn"),
         ("gpu", {"dtype": jnp.float16}, "cudnn"),
@@ -144,6 +162,9 @@ def test_auto_takes_the_kernel_of_the_device_where_it_can(monkeypatch, device, c
         ("cpu", "splash", {}, "needs a TPU"),
         ("gpu", "splash", {}, "needs a TPU"),
         ("tpu", "splash", {"extra": "a bias"}, "has a bias"),
+        ("cpu", "short", {}, "needs a TPU"),
+        ("tpu", "short", {"length": 1568}, "1568 tokens of 768 channels does not fit"),
+        ("tpu", "short", {"groups": 4}, "12 heads of queries, but 4 of keys"),
         ("tpu", "cudnn", {}, "NVIDIA GPU"),
         ("gpu", "cudnn", {"dtype": jnp.float32}, "not in float32"),
         ("gpu", "cudnn", {"head_size": 36}, "36 channels"),
@@ -161,7 +182,7 @@ def test_a_backend_by_name_that_cannot_is_an_error(monkeypatch, device, name, ch
 def test_rows_that_do_not_divide_by_the_mesh_go_without_the_kernel(monkeypatch):
     monkeypatch.setattr(backends, "on_tpu", lambda: True)
     with jax.set_mesh(make_mesh(replica=2, tensor=2, devices=jax.devices()[:4])):
-        assert choose_backend("auto", **CASE | {"rows": 2}) == "splash"
+        assert choose_backend("auto", **CASE | {"rows": 2}) == "short"
         assert choose_backend("auto", **CASE | {"rows": 3}) == "xla"
         with pytest.raises(UserError, match="3 rows do not divide"):
             choose_backend("splash", **CASE | {"rows": 3})
