@@ -122,7 +122,7 @@ def _backends(attention: str | Mapping[str, str]) -> dict[str, str]:
         if side not in sides:
             raise unknown("tower in config.model.attention", side, sides)
         check_backend(name)
-    return dict.fromkeys(sides, "auto") | named
+    return {side: named.get(side, "auto") for side in sides}
 
 
 def _on_backend(made: Any, given: Mapping[str, Any], *, side: str, backend: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Sources: flash attention, Dao et al. 2022; the kernel is `jax.experimental.palla
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -89,16 +90,16 @@ def _on_one_device(
 ) -> Array:
     length, (whole, block) = q.shape[2], block_of(q.shape[2])
     q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, whole - length), (0, 0))) for x in (q, k, v))
-    seen = jnp.ones((1, length), jnp.int32) if mask is None else mask.astype(jnp.int32)
-    seen = jnp.pad(seen, ((0, 0), (0, whole - length)))
-    ids, by_row = None, None
-    if mask is not None:
-        ids, by_row = kernels.SegmentIds(q=jnp.ones(whole, jnp.int32), kv=seen), kernels.SegmentIds(q=None, kv=0)
-    elif whole > length and not causal:  # causal queries do not see the padding, which comes last
-        ids = kernels.SegmentIds(q=jnp.ones(whole, jnp.int32), kv=seen[0])
+    real = jnp.ones((length,), bool) if mask is None else mask  # [L] or [B,L]
+    ids = jnp.pad(real.astype(jnp.int32), [(0, 0)] * (real.ndim - 1) + [(0, whole - length)])
+    hides = mask is not None or (whole > length and not causal)  # causal queries do not see padding, which comes last
     kernel = _kernel(q.shape[1], length=whole, block=block, causal=causal, cap=cap, interpret=interpret)
+
+    def row(q: Array, k: Array, v: Array, ids: Array) -> Any:
+        return kernel(q, k, v, kernels.SegmentIds(q=jnp.ones(whole, jnp.int32), kv=ids) if hides else None)
+
     with jax.named_scope(f"attention_{length}_of_{whole}"):  # cost.kernels reads it
-        y = jax.vmap(kernel, in_axes=(0, 0, 0, by_row))(q, k, v, ids)[:, :, :length]
+        y = jax.vmap(row, in_axes=(0, 0, 0, None if mask is None else 0))(q, k, v, ids)[:, :, :length]
     if mask is None:
         return y
     return jnp.where(sees_any(mask, causal=causal)[:, None, :, None], y, jnp.zeros((), y.dtype))
