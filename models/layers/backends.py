@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError, unknown
+from .attend import sees_any
 from .devices import has_flash_kernel, on_tpu, splits_rows
 
 BACKENDS = ("auto", "xla", "cudnn", "splash", "short")
@@ -165,8 +166,3 @@ def _cudnn(q: Array, k: Array, v: Array, *, mask: Array | None, causal: bool, sc
     pairs = jnp.broadcast_to(seen[:, None, None, :], (seen.shape[0], 1, length + odd, length + odd))
     y = jax.nn.dot_product_attention(q, k, v, mask=pairs, **given)[:, :length]
     return jnp.where(sees_any(mask, causal=causal)[:, :, None, None], y, jnp.zeros((), y.dtype))
-
-
-def sees_any(mask: Bool[Array, "B L"], *, causal: bool) -> Bool[Array, "B l"]:
-    """Tell for each query whether it sees any key: `[B,L]`, or `[B,1]` if all queries of a row see the same."""
-    return jnp.cumsum(mask, axis=1) > 0 if causal else jnp.any(mask, axis=1, keepdims=True)

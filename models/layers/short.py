@@ -15,7 +15,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from .backends import sees_any
+from .attend import sees_any
 from .devices import HEADS_AXIS, auto_axes, on_tpu, row_axes
 
 _HIDDEN = -1e30  # score of a key that is not seen

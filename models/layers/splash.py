@@ -13,7 +13,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from .backends import sees_any
+from .attend import sees_any
 from .devices import HEADS_AXIS, auto_axes, on_tpu, row_axes
 
 LANES = 128
