@@ -1,15 +1,17 @@
 """FLOPs of a step, counted in its trace: exact for matrix products, loops multiplied, recomputation by itself.
 
 The compiler's own count (`Compiled.cost_analysis`) takes a loop's body once and misses matrix products that a backend
-hides in library calls. A trace has neither fault; it knows nothing of what the compiler removes, and counts matrix
-products and convolutions only (2 FLOPs for each multiply-add), as model FLOPs are counted by convention (PaLM,
-Chowdhery et al. 2022, appendix B).
+hides in library calls. A trace has neither fault; of what the compiler removes it knows only equations whose results
+nothing reads. It counts matrix products and convolutions only (2 FLOPs for each multiply-add), as model FLOPs are
+counted by convention (PaLM, Chowdhery et al. 2022, appendix B).
 """
 
 import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
+
+from .kernels import PRIMITIVE, grid_steps, model_share, real_share
 
 RECOMPUTED = "rematted_computation"
 """The scope in which jax.checkpoint traces what is computed a second time."""
@@ -27,7 +29,8 @@ class Flops:
 
     Attributes:
       model: what the step needs without rematerialisation: forward and backward.
-      recomputed: what is computed a second time: by rematerialisation, or in a flash kernel's backward pass.
+      recomputed: what is computed a second time: by rematerialisation, or in a flash kernel's backward pass; and what
+        such a kernel computes on padding.
       open_loops: loops whose number of rounds the trace does not say; their bodies are counted once.
     """
 
@@ -56,18 +59,22 @@ def count_flops(jaxpr: Any) -> Flops:
     """Count the FLOPs of a trace (`jax.jit(f).trace(...).jaxpr`, or any ClosedJaxpr), summed over all devices.
 
     A scan's body counts once for each of its rounds; of the branches of a conditional the dearest counts; the body of
-    a `shard_map` counts once for each device of its manual axes.
+    a `shard_map` counts once for each device of its manual axes, that of a Pallas kernel in each step of its grid.
     """
-    return _count(jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr, recomputed=False)
+    return _count(jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr, recomputed=False, real=1.0)
 
 
-def _count(jaxpr: Any, *, recomputed: bool) -> Flops:
+def _count(jaxpr: Any, *, recomputed: bool, real: float) -> Flops:
+    """Count a jaxpr; of what kernels in it compute, the share `real` is not on padding."""
     total = Flops()
-    for eqn in jaxpr.eqns:
-        again = recomputed or RECOMPUTED in str(eqn.source_info.name_stack)
-        own = _own(eqn)
+    for eqn in live_equations(jaxpr):
+        scope = str(eqn.source_info.name_stack)
+        again, share = recomputed or RECOMPUTED in scope, real_share(scope) or real
+        own = _in_kernel(eqn, real=share) if eqn.primitive.name == PRIMITIVE else _own(eqn)
         total += Flops(recomputed=own.hardware) if again else own
-        inner = [_count(sub, recomputed=again) for sub in inner_jaxprs(eqn)]
+        if eqn.primitive.name == PRIMITIVE:
+            continue
+        inner = [_count(sub, recomputed=again, real=share) for sub in inner_jaxprs(eqn)]
         if not inner:
             continue
         if eqn.primitive.name == "cond":
@@ -78,6 +85,33 @@ def _count(jaxpr: Any, *, recomputed: bool) -> Flops:
             found = dataclasses.replace(found, open_loops=found.open_loops + 1)
         total += found
     return total
+
+
+def _in_kernel(eqn: Any, *, real: float) -> Flops:
+    """FLOPs of all steps of a Pallas kernel's grid."""
+    inside = eqn.params["jaxpr"]
+    done = _count(inside, recomputed=False, real=1.0).hardware * grid_steps(eqn)
+    if not done:
+        return Flops()
+    model = done * model_share(eqn, products=_products(inside)) * real
+    return Flops(model=model, recomputed=done - model)
+
+
+def _products(jaxpr: Any) -> int:
+    """Return how many matrix products there are in a jaxpr and in those inside it."""
+    own = sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns)
+    return own + sum(_products(sub) for eqn in jaxpr.eqns for sub in inner_jaxprs(eqn))
+
+
+def live_equations(jaxpr: Any) -> Iterator[Any]:
+    """Yield the equations of a jaxpr but those without effects whose results nothing reads: they do not run.
+
+    jax itself removes most of these, but no Pallas kernels.
+    """
+    read = {id(value) for eqn in jaxpr.eqns for value in eqn.invars} | {id(value) for value in jaxpr.outvars}
+    for eqn in jaxpr.eqns:
+        if eqn.effects or not eqn.outvars or any(id(value) in read for value in eqn.outvars):
+            yield eqn
 
 
 def inner_jaxprs(eqn: Any) -> Iterator[Any]:

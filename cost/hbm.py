@@ -1,6 +1,10 @@
 """Bytes that a compiled step moves to and from memory, loops multiplied."""
 
+from typing import Any
+
+from .flops import inner_jaxprs, live_equations, rounds
 from .hlo import Array, Instruction, Program, called_by
+from .kernels import PRIMITIVE, kernel_traffic
 
 # These move nothing: names for memory that is there, or calls whose insides are counted by themselves.
 _FREE = frozenset(
@@ -8,6 +12,7 @@ _FREE = frozenset(
      "while", "conditional", "call", "async-start", "async-update", "async-done", "copy-start", "opt-barrier",
      "after-all", "send", "send-done", "recv", "recv-done")
 )  # fmt: skip
+_KERNEL = 'custom_call_target="tpu_custom_call"'
 
 
 def count_hbm_bytes(program: Program) -> int:
@@ -15,12 +20,29 @@ def count_hbm_bytes(program: Program) -> int:
 
     Each instruction reads its operands and writes its results, a fusion as one; of an operand that is only sliced the
     slice counts, of a result that is updated in place the update. What the compiler keeps in on-chip memory counts as
-    nothing. Reads of the same array by two instructions count twice, as they do on the chip.
+    nothing. Reads of the same array by two instructions count twice, as they do on the chip. Pallas kernels are left to
+    `count_kernel_bytes`.
     """
     total = 0
     for found, computation, times in program.walk(into_fusions=False):
-        if found.opcode not in _FREE:
+        if found.opcode not in _FREE and _KERNEL not in found.attributes:
             total += times * _moved(found, program=program, around=program.computations[computation])
+    return total
+
+
+def count_kernel_bytes(jaxpr: Any) -> int:
+    """Return the bytes that the Pallas kernels of a trace read from and write to memory, summed over all devices.
+
+    A scan's body counts once for each of its rounds; of the branches of a conditional the dearest counts.
+    """
+    total = 0
+    for eqn in live_equations(jaxpr):
+        if eqn.primitive.name == PRIMITIVE:
+            total += kernel_traffic(eqn)
+            continue
+        inner = [count_kernel_bytes(sub) for sub in inner_jaxprs(eqn)]
+        if inner:
+            total += max(inner) if eqn.primitive.name == "cond" else rounds(eqn) * sum(inner)
     return total
 
 

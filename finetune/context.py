@@ -26,7 +26,7 @@ class TaskContext:
       records: the prepared data set.
       tokenizer: that of the checkpoint.
       spec: the checkpoint's towers with the run's changes, the run's input, no heads yet.
-      layers: `remat` and `unroll` of `config.model`, arguments of `zoo.build.build`.
+      layers: `remat`, `unroll` and `attention` of `config.model`, arguments of `zoo.build.build`.
       mesh: the devices of the run.
       say: prints a line (or a rich table) for the user, on the first process only.
     """

@@ -224,7 +224,7 @@ def open_context(config: dict[str, Any], *, source: "Source", say: Callable[[Any
         records=records,
         tokenizer=_tokenizer_of(source),
         spec=run_spec(source, model=model, data=data, prepare=records.options, seed=config["seed"]),
-        layers={"remat": model.remat, "unroll": model.unroll},
+        layers={"remat": model.remat, "unroll": model.unroll, "attention": model.attention},
         mesh=section(make_mesh, config["mesh"], name="mesh"),
         say=say,
     )

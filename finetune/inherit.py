@@ -29,6 +29,7 @@ class ModelChanges:
       audio: the same of the audio tower.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
       unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
+      attention: what computes self-attention, as `config.model.attention` of `pretrain` (`zoo.spec.ModelOptions`).
     """
 
     video: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -36,6 +37,7 @@ class ModelChanges:
     audio: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     remat: str = "none"
     unroll: int = 1
+    attention: str | Mapping[str, str] = "auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from ..base.config import Config
 from ..base.section import section
 from ..cost.collectives import Traffic, count_collectives
 from ..cost.flops import Flops, count_flops
-from ..cost.hbm import count_hbm_bytes
+from ..cost.hbm import count_hbm_bytes, count_kernel_bytes
 from ..cost.hlo import parse_program
 from ..cost.memory import Memory, kept_activations, step_memory, whole_bytes
 from ..cost.roofline import Assumptions, Estimate, estimate_step
@@ -178,7 +178,7 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
     spent = time.perf_counter() - start
     parsed = parse_program(program.as_text())
     traffic = count_collectives(parsed, mesh=dict(traced.mesh.shape), slices=topology.slices)
-    moved = count_hbm_bytes(parsed)
+    moved = count_hbm_bytes(parsed) + count_kernel_bytes(traced.stage.jaxpr.jaxpr) // traced.mesh.size
     estimate = None
     if topology.chip is not None:
         estimate = estimate_step(

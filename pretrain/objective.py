@@ -71,7 +71,7 @@ class Contrastive:
         self._options = section(LossOptions, loss, name="loss")
         made = section(ModelOptions, model, name="model")
         self.spec = made.spec(input=input, vocab_size=vocab_size, loss=self._options.name)
-        self._layers = {"remat": made.remat, "unroll": made.unroll}
+        self._layers = {"remat": made.remat, "unroll": made.unroll, "attention": made.attention}
         self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
         if unmasked_steps and not self.spec.towers["video"].get("patch_dropout"):
             raise UserError(

@@ -12,6 +12,7 @@ from ..models.dual import DualTower
 from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
 from ..models.heads.classifier import HEADS, Classifier
+from ..models.layers.backends import check_backend
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.divided import DividedTower
@@ -27,7 +28,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
-from .spec import FAMILIES, ModelSpec, checked_fusion
+from .spec import FAMILIES, MODALITIES, ModelSpec, checked_fusion
 from .variants import expanded
 
 TOWERS: dict[str, dict[str, type]] = {
@@ -53,7 +54,14 @@ TOWERS: dict[str, dict[str, type]] = {
 """Modality -> name of a family -> the class of its towers."""
 
 
-def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int = 1) -> Any:
+def build(
+    spec: ModelSpec,
+    *,
+    rngs: nnx.Rngs,
+    remat: str = "none",
+    unroll: int = 1,
+    attention: str | Mapping[str, str] = "auto",
+) -> Any:
     """Build a model with fresh parameters.
 
     Args:
@@ -61,6 +69,7 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
       rngs: where the initial values come from.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
       unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
+      attention: what computes self-attention, one of `models.layers.backends.BACKENDS`, for all towers or by tower.
 
     Returns:
       A `models.dual.DualTower`; of a spec with a head the model of that head, such as `models.heads.Classifier`; of one
@@ -70,7 +79,8 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
     """
     layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
-    towers = {side: _tower(spec, side, layers=layers) for side in spec.towers}
+    backends = _backends(attention)
+    towers = {side: _tower(spec, side, layers=layers, backend=backends.get(side, "auto")) for side in spec.towers}
     if spec.heads:
         return _headed(spec, towers=towers, rngs=rngs)
     if spec.embed_dim is None:
@@ -82,7 +92,7 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
             raise UserError(f"config.model lacks the section {side!r}: a dual tower has video and text")
     return DualTower(
         **towers,
-        fusion=_fusion(spec, towers=towers, layers=layers) if spec.fusion else None,
+        fusion=_fusion(spec, towers=towers, layers=layers, backend=backends["fusion"]) if spec.fusion else None,
         embed_dim=spec.embed_dim,
         projections=spec.projections,
         initial_scale=spec.initial_scale,
@@ -91,7 +101,7 @@ def build(spec: ModelSpec, *, rngs: nnx.Rngs, remat: str = "none", unroll: int =
     )
 
 
-def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any]) -> Any:
+def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any], backend: str) -> Any:
     if side not in TOWERS:
         raise unknown("tower in config.model:", side, TOWERS)
     given = dict(spec.towers[side])
@@ -100,7 +110,32 @@ def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any]) -> Any:
         raise unknown(f"family in config.model.{side}.family:", family, TOWERS[side])
     tower, sizes = TOWERS[side][family], _input_sizes(spec, side)
     sizes = {name: value for name, value in sizes.items() if name in arguments(tower)}
+    given = _on_backend(tower, given, side=side, backend=backend)
     return section(tower, given, name=f"model.{side}", **sizes, **layers)
+
+
+def _backends(attention: str | Mapping[str, str]) -> dict[str, str]:
+    """Return tower, or "fusion" -> the backend of its attention."""
+    sides = (*MODALITIES, "fusion")
+    named = dict.fromkeys(sides, attention) if isinstance(attention, str) else dict(attention)
+    for side, name in named.items():
+        if side not in sides:
+            raise unknown("tower in config.model.attention", side, sides)
+        check_backend(name)
+    return {side: named.get(side, "auto") for side in sides}
+
+
+def _on_backend(made: Any, given: Mapping[str, Any], *, side: str, backend: str) -> dict[str, Any]:
+    """Return the arguments of a tower with the backend of its attention in `block`, if it has that."""
+    found = dict(given)
+    if "attention" in (found.get("block") or {}):
+        raise UserError(f"config.model.{side}.block has no field attention; set config.model.attention")
+    if "block" in arguments(made) and backend != "auto":
+        found["block"] = {**(found.get("block") or {}), "attention": backend}
+    if "image" in found:  # an image tower inside
+        image = IMAGE_TOWERS.get(found["image"].get("family", "vit"), made)
+        found["image"] = _on_backend(image, found["image"], side=f"{side}.image", backend=backend)
+    return found
 
 
 def argument_of(tower: Mapping[str, Any], *, side: str, field: str) -> Any:
@@ -133,13 +168,14 @@ def feature_width(tower: Mapping[str, Any]) -> int:
     return nnx.eval_shape(lambda: family(**image, rngs=nnx.Rngs(0))).width
 
 
-def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]) -> Fusion:
+def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any], backend: str) -> Fusion:
     assert spec.embed_dim is not None
     fields = checked_fusion(spec.fusion, towers=towers)
     kind, sides = fields.pop("kind"), fields.pop("modalities")
     if kind not in FUSIONS:
         raise unknown("fusion in config.model.fusion.kind", kind, FUSIONS)
     made = FUSIONS[kind]
+    fields = _on_backend(made, fields, side="fusion", backend=backend)
     seen = {side: spec.embed_dim if made.sees == "embeddings" else towers[side].width for side in sides}
     given = layers if made.sees == "tokens" else {"rngs": layers["rngs"]}
     return section(made, {"width": spec.embed_dim, **fields}, name="model.fusion", widths=seen, **given)

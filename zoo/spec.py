@@ -124,6 +124,8 @@ class ModelOptions:
       initial_bias: the sigmoid loss's bias at the start; None = as the loss has it.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
       unroll: layers in one turn of the loop over them, in every tower; 0 = all, no loop.
+      attention: what computes self-attention, one of `models.layers.backends.BACKENDS`, for every tower or by name:
+        `{"video": "splash", "text": "xla"}`, "auto" for those that are not named.
 
     With `source` (and `video.source`, `text.source`, `audio.source`) the section takes towers, and what else it leaves
     open, from other models: `zoo.sources.find_sources` replaces these names by what they stand for.
@@ -139,6 +141,7 @@ class ModelOptions:
     initial_bias: float | None = None
     remat: str = "none"
     unroll: int = 1
+    attention: str | Mapping[str, str] = "auto"
 
     def spec(self, *, input: InputSpec, vocab_size: int, loss: str = "infonce") -> ModelSpec:
         """Return the spec of a new dual tower; tokenizer and origin are for the caller to fill in.

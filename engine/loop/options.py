@@ -24,6 +24,7 @@ MAY_CHANGE = frozenset(
         "sharding.rules",
         "model.remat",
         "model.unroll",
+        "model.attention",
         "loss.form",
         "loss.exchange",
         "loss.block",

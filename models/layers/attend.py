@@ -35,6 +35,11 @@ def attend(
     return _attend(q, k, v, seen, bias, q.shape[-1] ** -0.5 if scale is None else scale, cap)
 
 
+def sees_any(mask: Bool[Array, "B L"], *, causal: bool) -> Bool[Array, "B l"]:
+    """Tell for each query whether it sees any key: `[B,L]`, or `[B,1]` if all queries of a row see the same."""
+    return jnp.cumsum(mask, axis=1) > 0 if causal else jnp.any(mask, axis=1, keepdims=True)
+
+
 def _forward(
     q: Array, k: Array, v: Array, seen: Array | None, bias: Array | None, scale: float, cap: float | None
 ) -> tuple[Array, tuple[Array | None, ...]]:

@@ -13,8 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .attend import attend
+from .backends import choose_backend, kernel_attention
 from .dense import linear
-from .devices import has_flash_kernel
 from .names import named
 from .options import BlockOptions
 from .positions import rotate
@@ -78,17 +78,36 @@ class Attention(nnx.Module):
         self.norm = options.make_norm(width=heads * size, rngs=rngs) if options.attention_norm else None
 
     def __call__(self, x: Float[Array, "B L D"], *, inputs: AttentionInputs = EVERYTHING) -> Float[Array, "B L D"]:
-        """Attend to the tokens themselves."""
+        """Attend to the tokens themselves, by the backend that `options.attention` chooses.
+
+        Raises:
+          UserError: a backend was asked for by name that cannot compute this case.
+        """
         options, length = self.options, x.shape[1]
-        bare = inputs.mask is None and inputs.pairs is None and inputs.bias is None
-        flash = bare and options.logit_cap is None and flash_takes(options.dtype, width=options.head_size)
-        order = "b l k d" if flash else "b k l d"
+        backend = self._backend(x, inputs=inputs)
+        order = "b k l d" if backend == "xla" else "b l k d"
         q, k, v = self._self_heads(x, angles=inputs.angles, order=order)
-        if not flash:
+        if backend == "xla":
             seen = visible(inputs, causal=options.causal, queries=length, keys=length)
             return self._output(self._attend(q, k, v, seen=seen, bias=inputs.bias))
-        kind = {"implementation": "cudnn", "scale": options.attention_scale, "is_causal": options.causal}
-        return self._output(jax.nn.dot_product_attention(q, k, v, **kind), order=order)
+        kind = {"causal": options.causal, "scale": options.attention_scale, "cap": options.logit_cap}
+        return self._output(kernel_attention(q, k, v, backend=backend, mask=inputs.mask, **kind), order=order)
+
+    def _backend(self, x: Array, *, inputs: AttentionInputs) -> str:
+        options = self.options
+        extra = "a bias" if inputs.bias is not None else None if inputs.pairs is None else "a mask of pairs of tokens"
+        return choose_backend(
+            options.attention,
+            tower=options.tower,
+            rows=x.shape[0],
+            length=x.shape[1],
+            heads=options.heads,
+            groups=options.groups,
+            head_size=options.head_size,
+            dtype=options.dtype,
+            extra=extra,
+            cap=options.logit_cap,
+        )
 
     def decode(
         self,
@@ -221,15 +240,3 @@ def visible(
     for mask in masks[1:]:
         seen = seen & mask
     return seen
-
-
-def flash_takes(dtype: jnp.dtype, *, width: int) -> bool:
-    """Tell whether attention without masks, bias or cap runs in cuDNN's flash kernel (Dao et al. 2022).
-
-    The kernel holds neither scores nor weights in memory. With a mask it wants a whole bias, and an even length.
-
-    Args:
-      dtype: of query, key and value; float32 is not supported.
-      width: of a head, D/K.
-    """
-    return dtype == jnp.bfloat16 and width % 8 == 0 and width <= 128 and has_flash_kernel()

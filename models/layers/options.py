@@ -10,6 +10,7 @@ from flax import nnx
 from ...base.errors import UserError, unknown
 from ...base.section import section
 from .activations import GATED, check_activation
+from .backends import check_backend
 from .norm import NORMS, LayerNorm, RMSNorm, make_norm
 from .remat import check_remat
 
@@ -62,6 +63,8 @@ class BlockOptions:
       tower: name of the tower in activations, `activation/<tower>/qkv`, and in error messages.
       remat: a policy of `models.layers.remat`.
       unroll: layers in one iteration of the loop over them; 0 = all, no loop. Changes speed, not parameters.
+      attention: what computes self-attention, one of `models.layers.backends.BACKENDS`. Changes speed and memory, not
+        parameters.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -97,12 +100,14 @@ class BlockOptions:
     tower: str
     remat: str = "none"
     unroll: int = 1
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Raise UserError for an unknown name, sizes that do not divide, or a value out of its range."""
         check_activation(self.activation)
         check_remat(self.remat)
+        check_backend(self.attention)
         for field, known in _CHOICES.items():
             if getattr(self, field) not in known:
                 raise unknown(f"{field} in config.model.{self.tower}.block", getattr(self, field), known)

@@ -1,9 +1,14 @@
 """Plans by the real TPU compiler, where libtpu is installed (`make test-all` installs it); no TPU is needed."""
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.cost.roofline import Assumptions, link_speed
-from twinreel.engine.sharding.mesh import make_mesh
+from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh
+from twinreel.models.layers.short import short_attention
+from twinreel.models.layers.splash import splash_attention
 from twinreel.plan.plan import plan
 from twinreel.plan.program import compile_traced, trace
 from twinreel.plan.topology import parse_topology, topology_devices
@@ -72,3 +77,50 @@ def test_gradients_cross_the_network_between_slices_only_once(small):
     gradients = 4 * sum(x.size for x in traced.state.params.values())
     assert gradients / 8 < sum(one.bytes for one in far) < 2 * gradients
     assert found.estimate.network_s > 0
+
+
+def test_attention_by_kernels_stores_no_scores_and_compiles_over_a_mesh_with_tensor(small):
+    """144 tokens of a frame; heads over `tensor`, rows over the rest."""
+    sizes = ("data.batch_size=64", "data.num_frames=2", "model.video.patch=4", "model.video.dtype=bfloat16")
+    mesh = ("mesh.tensor=2", "sharding.rules=fsdp_tensor")
+    topology = parse_topology("v5e-4")
+    found = {}
+    for attention, kernel in (("xla", None), ("auto", "short_attention_bwd"), ("splash", "splash_mha_dkv")):
+        config = small(*sizes, *mesh, f"model.attention={attention}")
+        traced = trace(config, devices=topology_devices(topology))
+        assert kernel is None or kernel in str(traced.stage.jaxpr)
+        compiled = compile_traced(traced, topology=topology, assumptions=Assumptions())
+        found[attention] = traced.flops, compiled.memory.temporaries + compiled.memory.activations
+    for attention in ("auto", "splash"):
+        assert found[attention][0].model == pytest.approx(found["xla"][0].model, rel=0.01)
+        assert found[attention][0].recomputed > found["xla"][0].recomputed
+        assert found[attention][1] < found["xla"][1]
+
+
+@pytest.mark.parametrize("generation", ["v5e-4", "v5p-8"])
+@pytest.mark.parametrize(
+    ("kernel", "heads", "length", "size", "kind", "dtype"),
+    [
+        (short_attention, 12, 196, 64, {}, jnp.bfloat16),
+        (short_attention, 16, 256, 72, {"causal": True}, jnp.bfloat16),
+        (short_attention, 16, 299, 64, {"mask": True}, jnp.bfloat16),  # as long as fits on the chip
+        (short_attention, 4, 257, 88, {"mask": True, "cap": 50.0}, jnp.float32),
+        (splash_attention, 4, 197, 64, {"causal": True, "mask": True}, jnp.bfloat16),
+        (splash_attention, 4, 1568, 88, {"mask": True, "cap": 50.0}, jnp.float32),
+    ],
+)
+def test_kernels_compile_forward_and_backward(generation, kernel, heads, length, size, kind, dtype):
+    devices = topology_devices(parse_topology(generation))
+    mesh = make_mesh(devices=devices)
+    shape = (4, length, heads, size) if kernel is short_attention else (4, heads, length, size)
+    rows = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    q = jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+    mask = jax.ShapeDtypeStruct((4, length), jnp.bool_, sharding=rows)
+
+    def loss(q, k, v, mask):
+        y = kernel(q, k, v, **kind | ({"mask": mask} if "mask" in kind else {}))
+        return jnp.sum(jnp.square(y.astype(jnp.float32)))
+
+    with jax.set_mesh(mesh):
+        program = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, q, q, mask).compile()
+    assert program.as_text().count("tpu_custom_call") >= 2

@@ -6,6 +6,7 @@ from flax import nnx
 
 from twinreel.base.errors import UserError
 from twinreel.models.backbone import Backbone
+from twinreel.models.layers.attention import Attention
 from twinreel.zoo.build import build
 from twinreel.zoo.spec import ModelSpec
 
@@ -39,3 +40,51 @@ def test_a_head_makes_a_model_without_text():
     model = build_classifier(video=video, num_frames=2, num_classes=5, remat="full", unroll=0)
     assert model.head.scores.out_features == 5 and not hasattr(model, "text")
     assert (model.video.space.options.remat, model.video.space.options.unroll) == ("full", 0)
+
+
+FRAMES = {"family": "frames", "image": {"image_size": 16, "patch": 8, "width": 8, "depth": 1, "heads": 2, "block": {}},
+          "over_time": "transformer", "depth": 1, "heads": 2}  # fmt: skip
+LSTM = {"family": "lstm", "vocab_size": 11, "width": 8}
+FUSION = {"kind": "early", "modalities": ["video", "text"], "depth": 1, "heads": 2}
+
+
+def backends_of(model):
+    """Tower -> the backends of the attentions in it."""
+    found = {}
+    for path, node in nnx.iter_graph(model):
+        if isinstance(node, Attention):
+            found.setdefault(path[0], set()).add(node.options.attention)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("attention", "wanted"),
+    [
+        ("auto", {"video": {"auto"}, "text": {"auto"}, "fusion": {"auto"}}),
+        ("xla", {"video": {"xla"}, "text": {"xla"}, "fusion": {"xla"}}),
+        ({"video": "splash", "fusion": "xla"}, {"video": {"splash"}, "text": {"auto"}, "fusion": {"xla"}}),
+    ],
+)
+@pytest.mark.parametrize("video", [VIDEO | {"temporal_depth": 1}, FRAMES], ids=["vivit", "frames"])
+def test_the_backend_of_attention_reaches_every_tower_and_not_the_spec(video, attention, wanted):
+    spec = ModelSpec(towers={"video": video, "text": TEXT}, input=input_of(num_frames=2), embed_dim=4, fusion=FUSION)
+    before = spec.to_dict()
+    assert backends_of(build(spec, rngs=nnx.Rngs(0), attention=attention)) == wanted
+    assert spec.to_dict() == before
+    without = spec.replace(towers={"video": video, "text": LSTM}, fusion={})
+    assert backends_of(build(without, rngs=nnx.Rngs(0), attention=attention)) == {"video": wanted["video"]}
+
+
+@pytest.mark.parametrize(
+    ("attention", "video", "message"),
+    [
+        ("flash", VIDEO, r"config\.model\.attention.*'flash'"),
+        ({"vidoe": "xla"}, VIDEO, r"config\.model\.attention.*'vidoe'.*'video'"),
+        ({"video": "splahs"}, VIDEO, r"config\.model\.attention.*'splahs'.*'splash'"),
+        ("auto", VIDEO | {"block": {"attention": "xla"}}, r"config\.model\.video\.block .*config\.model\.attention"),
+    ],
+)
+def test_a_mistake_in_the_backend_of_attention_is_named(attention, video, message):
+    spec = ModelSpec(towers={"video": video, "text": TEXT}, input=input_of(num_frames=2), embed_dim=4)
+    with pytest.raises(UserError, match=message):
+        build(spec, rngs=nnx.Rngs(0), attention=attention)

@@ -11,7 +11,7 @@ from tower_loops import norm as norm64
 from tower_loops import small_options
 
 from twinreel.engine.sharding.mesh import make_mesh
-from twinreel.models.layers import attention
+from twinreel.models.layers import attention, backends
 from twinreel.models.layers import norm as layers
 from twinreel.models.layers.attention import Attention
 from twinreel.models.layers.devices import has_flash_kernel, on_gpu, on_one_cpu
@@ -81,7 +81,8 @@ def test_layer_norm_on_a_gpu_works_on_one_axis_of_rows_and_computes_the_same(mon
     ("dtype", "width", "mask", "flash"),
     [
         (jnp.bfloat16, 32, False, True),
-        (jnp.bfloat16, 32, True, False),
+        (jnp.bfloat16, 32, True, True),
+        (jnp.float16, 32, True, True),
         (jnp.bfloat16, 24, False, False),
         (jnp.bfloat16, 512, False, False),
         (jnp.float32, 32, False, False),
@@ -101,8 +102,8 @@ def test_attention_goes_to_the_flash_kernel_where_it_can(monkeypatch, dtype, wid
         with jax.numpy_dtype_promotion("standard"):
             return own(q, k, v, implementation="xla", **kind)
 
-    monkeypatch.setattr(attention, "has_flash_kernel", lambda: True)
+    monkeypatch.setattr(backends, "has_flash_kernel", lambda: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", kernel)
     found = layer(x, inputs=inputs)
-    assert calls == ([((3, 7, 2, width // 2), "cudnn")] if flash else [])
+    assert calls == ([((3, 8 if mask else 7, 2, width // 2), "cudnn")] if flash else [])
     np.testing.assert_allclose(np.asarray(found, np.float32), np.asarray(wanted, np.float32), rtol=2e-2, atol=2e-2)
