@@ -9,7 +9,7 @@ from ..base.config import Config, load_config
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
-from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_begun, read_params
+from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
 
 if TYPE_CHECKING:
     from ..data.batches.texts import Texts
@@ -104,7 +104,7 @@ def pretrain_stages(
       overwrite_config: continue in workdirs of another config or other data.
     """
     stages, options = curriculum(config), {"overwrite_config": overwrite_config}
-    for number, stage in enumerate([] if has_begun(workdir) else stages, start=1):
+    for number, stage in enumerate([] if has_parameters(workdir) else stages, start=1):
         place = workdir / "stages" / str(number)
         warn_of_stage(number, stages=len(stages))
         result = pretrain(stage, workdir=place, start=start, **options)

@@ -7,6 +7,7 @@ tokenizer and parameters come from them.
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,21 +29,23 @@ INPUTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What the sources of a model section say; JSON-able but for `towers`.
+    """What the sources of a model section say; JSON-able but for `towers` and `places`.
 
     Attributes:
       model: `config.model` as `ModelOptions` takes it, without the names of sources.
       input: fields of `config.data` that the config leaves open.
       tokenizer: the meta of the text tower's tokenizer; {} if the text tower is new, or its source has none.
       origins: modality -> where its tower comes from (`ModelSpec.origin` of the source, and its name).
-      towers: modality -> the source, to read parameters from; {} of a run that has begun.
+      towers: modality -> the source.
+      places: name in the config -> the source.
     """
 
     model: Mapping[str, Any]
     input: Mapping[str, Any]
     tokenizer: Mapping[str, Any]
     origins: Mapping[str, Mapping[str, Any]]
-    towers: Mapping[str, Located] = dataclasses.field(default_factory=dict)
+    towers: Mapping[str, Located]
+    places: Mapping[str, Located]
 
     @property
     def name(self) -> str:
@@ -53,6 +56,10 @@ class Sources:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: all but the places of parameters."""
         return {name: getattr(self, name) for name in ("model", "input", "tokenizer", "origins")}
+
+    def to_meta(self) -> dict[str, Any]:
+        """Return JSON values from which `places_from_meta` reads the sources again, without their parameters."""
+        return {name: {"path": str(one.path), "spec": one.spec.to_dict()} for name, one in self.places.items()}
 
     def params(self) -> dict[str, np.ndarray]:
         """Read the parameters that the new model takes over, "/"-joined path -> array.
@@ -77,13 +84,32 @@ class Sources:
         return found
 
 
-def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Sources | None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kept(Located):
+    """A source that a run has kept: it is looked up again only if its parameters are asked for."""
+
+    def params(self) -> dict[str, np.ndarray]:
+        return locate(self.path).params()
+
+
+def places_from_meta(meta: Mapping[str, Any], *, name: str) -> dict[str, Located]:
+    """Read `Sources.to_meta`; `name` is what to call it in errors."""
+    return {
+        place: _Kept(spec=ModelSpec.from_dict(one["spec"], name=name), path=Path(one["path"]))
+        for place, one in meta.items()
+    }
+
+
+def find_sources(
+    model: Mapping[str, Any], *, data: Mapping[str, Any], known: Mapping[str, Located] | None = None
+) -> Sources | None:
     """Look up the sources that `config.model` names.
 
     Args:
       model: `config.model`. `source` stands in the section, for all towers that the source has, or in the section of
         a tower; "" there = a new tower. Other fields of a tower change what the source says of it.
       data: `config.data`, flat; fields of the input that it sets hold.
+      known: name in the config -> source that need not be looked up.
 
     Returns:
       None if there is no source.
@@ -92,7 +118,8 @@ def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Source
       UserError: a source that cannot be read or lacks the tower, a tower of another family, or no width of the joint
         space.
     """
-    towers = _located(model)
+    places = dict(known or {})
+    towers = _located(model, read=places)
     if not towers:
         return None
     made = {key: value for key, value in model.items() if key not in (SOURCE, *FAMILIES)}
@@ -119,12 +146,13 @@ def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Source
         tokenizer=towers["text"].spec.tokenizer if "text" in towers else {},
         origins={side: {"name": str(one.path), **one.spec.origin} for side, one in towers.items()},
         towers=towers,
+        places=places,
     )
 
 
-def _located(model: Mapping[str, Any]) -> dict[str, Located]:
-    """Return the source of each tower that has one."""
-    for_all, read = str(model.get(SOURCE) or ""), {}
+def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str, Located]:
+    """Return the source of each tower that has one; `read` receives those that are looked up."""
+    for_all = str(model.get(SOURCE) or "")
 
     def found(name: str) -> Located:
         if name not in read:
