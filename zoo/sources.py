@@ -15,7 +15,7 @@ import numpy as np
 from ..base.errors import UserError
 from .load import Located, locate
 from .spec import FAMILIES, ModelSpec
-from .variants import merged
+from .variants import VARIANT, merged
 
 SOURCE = "source"
 """Field of `config.model` and of its towers: a run, a checkpoint, a bundle or public weights; "" = a new tower."""
@@ -154,9 +154,12 @@ def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str,
     """Return the source of each tower that has one; `read` receives those that are looked up."""
     for_all = str(model.get(SOURCE) or "")
 
-    def found(name: str) -> Located:
+    def found(name: str, *, field: str) -> Located:
         if name not in read:
-            read[name] = locate(name)
+            try:
+                read[name] = locate(name)
+            except UserError as error:
+                raise UserError(f"config.model.{field}={name!r}: {error}") from error
         return read[name]
 
     towers = {}
@@ -168,18 +171,19 @@ def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str,
         name = str(for_all if own is None else own)
         if not name:
             continue
-        if side in found(name).spec.towers:
-            towers[side] = found(name)
+        one = found(name, field=SOURCE if own is None else f"{side}.{SOURCE}")
+        if side in one.spec.towers:
+            towers[side] = one
         elif own:
             raise UserError(
-                f"config.model.{side}.source={name!r} has no {side} tower (it has: "
-                f"{', '.join(found(name).spec.towers)}); name another source, or leave it out for a new tower"
+                f"config.model.{side}.source={name!r} has no {side} tower (it has: {', '.join(one.spec.towers)}); name "
+                "another source, or leave it out for a new tower"
             )
     return towers
 
 
 def _embed_dim(model: Mapping[str, Any], *, towers: Mapping[str, Located]) -> int:
-    if model.get("embed_dim"):
+    if model.get("embed_dim") is not None:
         return model["embed_dim"]
     known = {one.spec.embed_dim: str(one.path) for one in towers.values() if one.spec.embed_dim}
     if len(known) == 1:
@@ -197,6 +201,12 @@ def _tower(spec: ModelSpec, side: str, *, changes: Mapping[str, Any], data: Mapp
             f"config.model.{side}.family={changes['family']!r}, but the tower of its source is {given['family']!r}; "
             f"leave `family` out, or set config.model.{side}.source='' for a new tower"
         )
+    for field, section in ((side, changes), (f"{side}.image", changes.get("image") or {})):
+        if section.get(VARIANT):
+            raise UserError(
+                f"config.model.{field}.variant={section[VARIANT]!r}, but its source gives the sizes of the tower; "
+                f"leave `variant` out, or set config.model.{side}.source='' for a new tower"
+            )
     made = merged(given, changes)
     length = data.get("context_length")
     learned = given["family"] == "transformer" and given.get("position", "learned") == "learned"
