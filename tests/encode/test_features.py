@@ -55,9 +55,7 @@ def test_vectors_are_those_of_the_model_on_its_own_frames(clips, tmp_path, capsy
     first.unlink()
     assert main(command) == 0
     assert first.is_file() and second.read_bytes() == kept + b"untouched"
-    with pytest.raises(
-        UserError, match=r"features that differ \(in it -> now: input\.num_frames: 3 -> 4\); choose"
-    ):
+    with pytest.raises(UserError, match=r"features that differ \(in it -> now: input\.num_frames: 3 -> 4\); choose"):
         main([*command[:-3], "4", "--fps", "6"])
 
 
