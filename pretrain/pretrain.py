@@ -23,13 +23,12 @@ DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared
   twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
 
 The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics.jsonl, tensorboard/ and checkpoints/.
-Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
-the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
+Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut); running the same command again resumes it from its newest
+checkpoint, with the same batches. A workdir that holds a run of another config is refused, with the difference.
 
 --init begins a new run with the parameters of another checkpoint, of a bundle or of public weights (a folder, or
-hf:ORGANISATION/NAME; see `twinreel convert --list`), and with their tokenizer; a table says what came of each group
-(loaded, resized, new, unused). Not on a resume. Tune a pretrained video tower's text side (LiT), or go on without patch
-dropout:
+hf:ORGANISATION/NAME; see `twinreel convert --list`), and with their tokenizer; a table lists the parameters that were
+loaded, resized, new or unused. A resumed run ignores it. A locked video tower and a new text tower (LiT):
 
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
