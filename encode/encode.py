@@ -22,7 +22,7 @@ processes, and the rows of a batch are split over all devices."""
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="encode", description=DESCRIPTION)
-    parser.add_argument("model", metavar="MODEL", help="a run, one of its checkpoints, or a bundle")
+    parser.add_argument("model", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights")
     parser.add_argument("--video", nargs="+", default=[], metavar="FILE", help="media files")
     parser.add_argument("--sound", nargs="+", default=[], metavar="FILE", help="sound files, or films with sound")
     parser.add_argument("--clip", nargs="+", default=[], metavar="FILE", help="films, pictures and sound fused")

@@ -347,7 +347,7 @@ class Encoder:
         if self.clip_side == "video":
             raise UserError(
                 "this model does not fuse video and audio (config.model.fusion); encode files by their pictures "
-                "(encode_video) or by their sound (encode_audio)"
+                "(encode_video, --video) or by their sound (encode_audio, --sound)"
             )
 
     def _needs(self, side: str) -> None:

@@ -1,5 +1,6 @@
 """`twinreel features`: vectors of the frames of clips, computed once, for towers that train on them."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -7,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from ..data.options import InputSpec
 
 ABOUT = "about.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DESCRIPTION = """Compute a vector for each frame that a model sees of a clip, and write a manifest that names them.
 
   twinreel features clips.jsonl --model hf:facebook/dinov2-small --name dinov2 --out clips_dinov2.jsonl
@@ -51,8 +54,9 @@ def main(argv: list[str]) -> int:
     args, overrides = parser.parse(argv)
     if bool(args.model) == bool(args.config):
         raise UserError("give either --model MODEL or --config CONFIG, whose video tower computes the features")
-    if args.frames < 0 or args.batch_size < 1:
-        raise UserError(f"--frames={args.frames} must be at least 0 and --batch_size={args.batch_size} at least 1")
+    if overrides and not args.config:
+        raise UserError(f"--config.{overrides[0].removeprefix('--config.')} changes a config; give --config CONFIG")
+    _check_flags(args)
     describer, name = of_config(args.config, overrides) if args.config else (of_model(args.model), "")
     name = args.name or name or _name(args.model)
     decode = {"fps": args.fps or None, "short_side": 0}
@@ -87,7 +91,15 @@ def compute_features(
     """
     from ..data.manifest import read_manifest, write_manifest
 
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--name {name!r} is no name of features: letters, digits and ., _ or -, such as dinov2")
+    if out.suffix != ".jsonl" or out.is_dir():
+        raise UserError(f"--out {out} must be the new manifest, a file whose name ends in .jsonl")
     clips = read_manifest(manifest)
+    if not any(clip.path for clip in clips):
+        raise UserError(
+            f"no clip of {manifest} has a path, so there are no frames to describe; give a manifest of files"
+        )
     folder = out.parent / f"{out.stem}.{name}"
     _claim(folder, about=describer.about | {"input": dataclasses.asdict(describer.input)})
     files = {clip.clip_id: folder / _file_name(clip) for clip in clips if clip.path}
@@ -99,6 +111,13 @@ def compute_features(
     _print_summary(clips, files=files, failed=failed, out=out)
     moved = (_moved(clip, old=manifest.parent, new=out.parent) for clip in clips)
     write_manifest(out, clips=(_with_features(clip, name=name, files=files, root=out.parent) for clip in moved))
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise UserError for a number out of its range."""
+    for flag, least in (("frames", 0), ("fps", 0), ("batch_size", 1), ("workers", 0)):
+        if not least <= getattr(args, flag) < float("inf"):
+            raise UserError(f"--{flag}={getattr(args, flag)} must be a number of at least {least}")
 
 
 def _write_all(
@@ -163,6 +182,7 @@ def _decoded(
 
 def _claim(folder: Path, *, about: dict[str, Any]) -> None:
     """Make the folder of the features, or check that those in it are the same kind."""
+    from ..base.config import difference
     from ..data.manifest import write_whole
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,11 +192,11 @@ def _claim(folder: Path, *, about: dict[str, Any]) -> None:
         write_whole(file, parts=[json.dumps(about, indent=1)])
         return
     before = json.loads(file.read_text(encoding="utf-8"))
-    different = sorted(key for key in about.keys() | before.keys() if about.get(key) != before.get(key))
+    different = difference(before, about)
     if different:
         raise UserError(
-            f"{folder} holds features that differ in {', '.join(different)} ({before.get(different[0])!r}, now "
-            f"{about.get(different[0])!r}); choose another --name or --out, or delete the folder"
+            f"{folder} holds features that differ (in it -> now: {'; '.join(different)}); choose another --name or "
+            "--out, or delete the folder"
         )
 
 

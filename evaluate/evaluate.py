@@ -33,7 +33,9 @@ also classified among the distinct texts if these are at most half of all."""
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="evaluate", description=DESCRIPTION)
-    parser.add_argument("checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, or a bundle")
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `twinreel prepare` made")
     parser.add_argument("--split", default="test", help="which split of it")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report; made if absent")

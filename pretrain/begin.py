@@ -59,7 +59,7 @@ class Begun:
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / TOKENIZER, text=json.dumps(self.tokenizer.to_meta()))
         if self.sources is not None:
-            write_atomically(workdir / SOURCES, text=json.dumps(self.sources.to_dict()))
+            write_atomically(workdir / SOURCES, text=json.dumps(self.sources.to_meta()))
 
     def to_json(self) -> str:
         """Return what must be the same on all processes of the run."""
@@ -105,7 +105,7 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
 
     Args:
       config: the experiment.
-      workdir: of a run; one that has begun knows its sources, which may be gone.
+      workdir: of a run; one that has begun knows its sources, which are asked again for parameters alone.
 
     Raises:
       UserError: see `zoo.sources.find_sources`.
@@ -113,13 +113,12 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
     towers = [tower for tower in config.model.to_dict().values() if isinstance(tower, Mapping)]
     if not any(section.get("source") for section in (config.model, *towers)):
         return config, None
-    from ..zoo.sources import Sources, find_sources
+    from ..zoo.sources import find_sources, places_from_meta
 
-    kept = None if workdir is None or not has_begun(workdir) else workdir / SOURCES
+    kept, known = None if workdir is None or not has_begun(workdir) else workdir / SOURCES, {}
     if kept is not None and kept.is_file():
-        found = Sources(**json.loads(kept.read_text(encoding="utf-8")))
-    else:
-        found = find_sources(config.model.to_dict(), data=config.data.to_dict())
+        known = places_from_meta(json.loads(kept.read_text(encoding="utf-8")), name=str(kept))
+    found = find_sources(config.model.to_dict(), data=config.data.to_dict(), known=known)
     if found is None:
         return config, None
     whole = config.copy_and_resolve_references()
@@ -172,6 +171,13 @@ def fed(data: "DataOptions", *, towers: Mapping[str, Any]) -> "DataOptions":
 def has_begun(workdir: Path) -> bool:
     """Tell whether a run has begun there; a start that failed may have left other files alone."""
     return (workdir / "config.json").is_file()
+
+
+def has_parameters(workdir: Path) -> bool:
+    """Tell whether a run there has parameters of its own: a run that has begun has none before its first checkpoint."""
+    from ..engine.keeping.checkpoint import FOLDER, steps_in
+
+    return bool(steps_in(workdir / FOLDER))
 
 
 def open_records(data: "DataOptions") -> "Records":

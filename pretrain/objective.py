@@ -15,7 +15,7 @@ from ..losses.infonce import check_rows, info_nce, text_group
 from ..losses.milnce import mil_nce
 from ..losses.sigmoid import sigmoid
 from ..models.dual import DualTower
-from ..models.layers.draws import fold_each, row_keys
+from ..models.layers.draws import fold_each, is_frozen, row_keys
 from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
 from ..zoo.build import build
@@ -164,6 +164,7 @@ class Contrastive:
     ) -> dict[str, Array]:
         """Return [B,E] of each side of the pairs, [B,C,E] of candidate texts [B,C,L], and a fusion's "kl" [B]."""
         self._check(batch)
+        self._check_features(model)
         graph, state = nnx.split(model)
         sides, modalities = self._options.sides(), self._options.modalities()
         own = [side for side in sides if side in self.spec.fusion.get("modalities", ())]
@@ -218,6 +219,15 @@ class Contrastive:
             raise UserError(
                 f"config.data.captions_per_clip={batch['text'].shape[1]} gives a clip several texts, and the fused "
                 f"side {self.spec.fused_side!r} takes one; set it to 1"
+            )
+
+    def _check_features(self, model: DualTower) -> None:
+        """Raise UserError if the image tower, whose vectors were computed before, is trained."""
+        name = self.spec.features.get("video")
+        if name and hasattr(model.video, "image") and not is_frozen(model.video.image):
+            raise UserError(
+                f"config.model.video.features={name!r} stands for the vectors of the image tower, which then does not "
+                "run and cannot be trained; freeze it: config.optimizer.frozen=('^video/image/',)"
             )
 
     def _has(self, batch: dict[str, Array], side: str) -> Bool[Array, "B *C"]:

@@ -9,7 +9,7 @@ from ..base.config import Config, load_config
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
-from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_begun, read_params
+from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
 
 if TYPE_CHECKING:
     from ..data.batches.texts import Texts
@@ -23,13 +23,12 @@ DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared
   twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
 
 The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics.jsonl, tensorboard/ and checkpoints/.
-Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut) and run the same command again: it goes on where it was, with
-the same batches. A workdir that holds a run of another config is refused, and the difference is printed.
+Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut); running the same command again resumes it from its newest
+checkpoint, with the same batches. A workdir that holds a run of another config is refused, with the difference.
 
 --init begins a new run with the parameters of another checkpoint, of a bundle or of public weights (a folder, or
-hf:ORGANISATION/NAME; see `twinreel convert --list`), and with their tokenizer; a table says what came of each group
-(loaded, resized, new, unused). Not on a resume. Tune a pretrained video tower's text side (LiT), or go on without patch
-dropout:
+hf:ORGANISATION/NAME; see `twinreel convert --list`), and with their tokenizer; a table lists the parameters that were
+loaded, resized, new or unused. A resumed run ignores it. A locked video tower and a new text tower (LiT):
 
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
@@ -104,7 +103,7 @@ def pretrain_stages(
       overwrite_config: continue in workdirs of another config or other data.
     """
     stages, options = curriculum(config), {"overwrite_config": overwrite_config}
-    for number, stage in enumerate([] if has_begun(workdir) else stages, start=1):
+    for number, stage in enumerate([] if has_parameters(workdir) else stages, start=1):
         place = workdir / "stages" / str(number)
         warn_of_stage(number, stages=len(stages))
         result = pretrain(stage, workdir=place, start=start, **options)

@@ -7,6 +7,7 @@ tokenizer and parameters come from them.
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ..base.errors import UserError
 from .load import Located, locate
 from .spec import FAMILIES, ModelSpec
-from .variants import merged
+from .variants import VARIANT, merged
 
 SOURCE = "source"
 """Field of `config.model` and of its towers: a run, a checkpoint, a bundle or public weights; "" = a new tower."""
@@ -28,21 +29,23 @@ INPUTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What the sources of a model section say; JSON-able but for `towers`.
+    """What the sources of a model section say; JSON-able but for `towers` and `places`.
 
     Attributes:
       model: `config.model` as `ModelOptions` takes it, without the names of sources.
       input: fields of `config.data` that the config leaves open.
       tokenizer: the meta of the text tower's tokenizer; {} if the text tower is new, or its source has none.
       origins: modality -> where its tower comes from (`ModelSpec.origin` of the source, and its name).
-      towers: modality -> the source, to read parameters from; {} of a run that has begun.
+      towers: modality -> the source.
+      places: name in the config -> the source.
     """
 
     model: Mapping[str, Any]
     input: Mapping[str, Any]
     tokenizer: Mapping[str, Any]
     origins: Mapping[str, Mapping[str, Any]]
-    towers: Mapping[str, Located] = dataclasses.field(default_factory=dict)
+    towers: Mapping[str, Located]
+    places: Mapping[str, Located]
 
     @property
     def name(self) -> str:
@@ -53,6 +56,10 @@ class Sources:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: all but the places of parameters."""
         return {name: getattr(self, name) for name in ("model", "input", "tokenizer", "origins")}
+
+    def to_meta(self) -> dict[str, Any]:
+        """Return JSON values from which `places_from_meta` reads the sources again, without their parameters."""
+        return {name: {"path": str(one.path), "spec": one.spec.to_dict()} for name, one in self.places.items()}
 
     def params(self) -> dict[str, np.ndarray]:
         """Read the parameters that the new model takes over, "/"-joined path -> array.
@@ -77,13 +84,32 @@ class Sources:
         return found
 
 
-def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Sources | None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kept(Located):
+    """A source that a run has kept: it is looked up again only if its parameters are asked for."""
+
+    def params(self) -> dict[str, np.ndarray]:
+        return locate(self.path).params()
+
+
+def places_from_meta(meta: Mapping[str, Any], *, name: str) -> dict[str, Located]:
+    """Read `Sources.to_meta`; `name` is what to call it in errors."""
+    return {
+        place: _Kept(spec=ModelSpec.from_dict(one["spec"], name=name), path=Path(one["path"]))
+        for place, one in meta.items()
+    }
+
+
+def find_sources(
+    model: Mapping[str, Any], *, data: Mapping[str, Any], known: Mapping[str, Located] | None = None
+) -> Sources | None:
     """Look up the sources that `config.model` names.
 
     Args:
       model: `config.model`. `source` stands in the section, for all towers that the source has, or in the section of
         a tower; "" there = a new tower. Other fields of a tower change what the source says of it.
       data: `config.data`, flat; fields of the input that it sets hold.
+      known: name in the config -> source that need not be looked up.
 
     Returns:
       None if there is no source.
@@ -92,7 +118,8 @@ def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Source
       UserError: a source that cannot be read or lacks the tower, a tower of another family, or no width of the joint
         space.
     """
-    towers = _located(model)
+    places = dict(known or {})
+    towers = _located(model, read=places)
     if not towers:
         return None
     made = {key: value for key, value in model.items() if key not in (SOURCE, *FAMILIES)}
@@ -119,16 +146,20 @@ def find_sources(model: Mapping[str, Any], *, data: Mapping[str, Any]) -> Source
         tokenizer=towers["text"].spec.tokenizer if "text" in towers else {},
         origins={side: {"name": str(one.path), **one.spec.origin} for side, one in towers.items()},
         towers=towers,
+        places=places,
     )
 
 
-def _located(model: Mapping[str, Any]) -> dict[str, Located]:
-    """Return the source of each tower that has one."""
-    for_all, read = str(model.get(SOURCE) or ""), {}
+def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str, Located]:
+    """Return the source of each tower that has one; `read` receives those that are looked up."""
+    for_all = str(model.get(SOURCE) or "")
 
-    def found(name: str) -> Located:
+    def found(name: str, *, field: str) -> Located:
         if name not in read:
-            read[name] = locate(name)
+            try:
+                read[name] = locate(name)
+            except UserError as error:
+                raise UserError(f"config.model.{field}={name!r}: {error}") from error
         return read[name]
 
     towers = {}
@@ -140,18 +171,19 @@ def _located(model: Mapping[str, Any]) -> dict[str, Located]:
         name = str(for_all if own is None else own)
         if not name:
             continue
-        if side in found(name).spec.towers:
-            towers[side] = found(name)
+        one = found(name, field=SOURCE if own is None else f"{side}.{SOURCE}")
+        if side in one.spec.towers:
+            towers[side] = one
         elif own:
             raise UserError(
-                f"config.model.{side}.source={name!r} has no {side} tower (it has: "
-                f"{', '.join(found(name).spec.towers)}); name another source, or leave it out for a new tower"
+                f"config.model.{side}.source={name!r} has no {side} tower (it has: {', '.join(one.spec.towers)}); name "
+                "another source, or leave it out for a new tower"
             )
     return towers
 
 
 def _embed_dim(model: Mapping[str, Any], *, towers: Mapping[str, Located]) -> int:
-    if model.get("embed_dim"):
+    if model.get("embed_dim") is not None:
         return model["embed_dim"]
     known = {one.spec.embed_dim: str(one.path) for one in towers.values() if one.spec.embed_dim}
     if len(known) == 1:
@@ -169,6 +201,12 @@ def _tower(spec: ModelSpec, side: str, *, changes: Mapping[str, Any], data: Mapp
             f"config.model.{side}.family={changes['family']!r}, but the tower of its source is {given['family']!r}; "
             f"leave `family` out, or set config.model.{side}.source='' for a new tower"
         )
+    for field, section in ((side, changes), (f"{side}.image", changes.get("image") or {})):
+        if section.get(VARIANT):
+            raise UserError(
+                f"config.model.{field}.variant={section[VARIANT]!r}, but its source gives the sizes of the tower; "
+                f"leave `variant` out, or set config.model.{side}.source='' for a new tower"
+            )
     made = merged(given, changes)
     length = data.get("context_length")
     learned = given["family"] == "transformer" and given.get("position", "learned") == "learned"

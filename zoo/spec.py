@@ -143,6 +143,10 @@ class ModelOptions:
     unroll: int = 1
     attention: str | Mapping[str, str] = "auto"
 
+    def __post_init__(self):
+        if self.embed_dim < 1:
+            raise UserError(f"config.model.embed_dim must be at least 1, got {self.embed_dim}")
+
     def spec(self, *, input: InputSpec, vocab_size: int, loss: str = "infonce") -> ModelSpec:
         """Return the spec of a new dual tower; tokenizer and origin are for the caller to fill in.
 

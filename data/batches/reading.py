@@ -304,7 +304,8 @@ def _feature_width(name: str, sources: Sequence[Source]) -> int:
             widths.setdefault(width, (source, row))
     if not widths:
         known = {known for source in sources for known in source.rows.columns.features}
-        raise unknown("modality in config.data.features:", name, known)
+        fields = "config.data.features, config.model.video.features; `twinreel features` computes vectors of frames"
+        raise unknown(f"features of the records ({fields}):", name, known)
     if len(widths) > 1:
         (a, first), (b, second) = [(width, s.rows[row]["clip_id"]) for width, (s, row) in widths.items()][:2]
         raise UserError(

@@ -123,6 +123,12 @@ class FramesTower(nnx.Module):
     ) -> FrameFeatures:
         """Return one vector per frame, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
         if video.ndim == 3:
+            if video.shape[-1] != self.width:
+                raise UserError(
+                    f"features of shape {video.shape} (config.model.video.features={self.stream!r}), but the image "
+                    f"tower gives vectors of {self.width} numbers; compute them with this image tower: "
+                    "`twinreel features --config CONFIG`"
+                )
             x = video.astype(jnp.float32)
         else:
             x = self.image(_frames(video), keys=fold_each(keys, video.shape[1]), drop_patches=drop_patches)

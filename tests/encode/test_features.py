@@ -55,7 +55,7 @@ def test_vectors_are_those_of_the_model_on_its_own_frames(clips, tmp_path, capsy
     first.unlink()
     assert main(command) == 0
     assert first.is_file() and second.read_bytes() == kept + b"untouched"
-    with pytest.raises(UserError, match=r"holds features that differ in input .*choose another --name or --out"):
+    with pytest.raises(UserError, match=r"features that differ \(in it -> now: input\.num_frames: 3 -> 4\); choose"):
         main([*command[:-3], "4", "--fps", "6"])
 
 
@@ -90,12 +90,29 @@ def test_hog_sees_edges_and_sift_counts_words(clips, tmp_path):
         (["--model", "hog", "--config", "demo"], r"give either --model MODEL or --config"),
         (["--config", "demo"], r"config 'demo' has no config\.model\.video\.source"),
         (["--model", str(GOLDEN / "bert")], r"bert has no video tower \(it has: text\)"),
-        (["--model", "hog", "--batch_size", "0"], r"--batch_size=0 at least 1"),
+        (["--model", "hog", "--batch_size", "0"], r"--batch_size=0 must be a number of at least 1"),
+        (["--model", "hog", "--fps", "-1"], r"--fps=-1\.0 must be a number of at least 0"),  # it decoded for ever
+        (["--model", "hog", "--fps", "nan"], r"--fps=nan must be a number"),
+        (["--model", "hog", "--workers", "-1"], r"--workers=-1 must be"),
+        (["--model", "hog", "--name", "a/b"], r"--name 'a/b' is no name of features"),
+        (
+            ["--model", "hog", "--config.model.embed_dim=3"],
+            r"--config\.model\.embed_dim=3 changes a config; give",
+        ),
+        (["--model", "hog", "--out", "."], r"--out \. must be the new manifest, .* ends in \.jsonl"),
     ],
 )
 def test_mistakes(flags, message, clips, tmp_path):
     with pytest.raises(UserError, match=message):
-        main([str(clips), *flags, "--out", str(tmp_path / "x.jsonl")])
+        main([str(clips), "--out", str(tmp_path / "x.jsonl"), *flags])
+
+
+def test_a_manifest_without_files(tmp_path):
+    manifest = tmp_path / "clips.jsonl"
+    line = {"clip_id": "a", "captions": ["x"], "features": {"rgb": "a.npy"}}
+    manifest.write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=r"no clip of .*clips\.jsonl has a path"):
+        main([str(manifest), "--model", "hog", "--out", str(tmp_path / "new.jsonl")])
 
 
 def test_too_few_keypoints_for_words(tmp_path):

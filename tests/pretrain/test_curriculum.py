@@ -1,5 +1,7 @@
 """Stages before a run: each begins with the parameters of the one before, at its own number of frames."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,12 @@ def test_each_stage_begins_with_the_one_before(tiny_overrides, tmp_path, capsys)
     before, after = (locate(place).params()["text/embedding"] for place in places[1:])
     assert 0 < np.abs(after - before).max() < 0.01  # one step apart
     assert locate(tmp_path).meta["init"]["checkpoint"] == str(places[1])
+    # killed before its first checkpoint: the run begins with the last stage again
+    shutil.rmtree(tmp_path / "checkpoints")
+    pretrain_stages(config, workdir=tmp_path)
+    np.testing.assert_array_equal(locate(tmp_path).params()["text/embedding"], after)
+    assert locate(tmp_path).meta["init"]["checkpoint"] == str(places[1])
+    capsys.readouterr()
     # the same command again: the run has ended, and no stage is entered again
     pretrain_stages(config, workdir=tmp_path)
     assert "stage 1" not in capsys.readouterr().err

@@ -72,8 +72,18 @@ def test_a_model_without_frames_is_trained_and_evaluated(prepared, tmp_path):
     with pytest.raises(UserError, match=r"features 'own' of shape \[B,T,13\]"):
         pretrain(config, workdir=tmp_path / "other")
     config.model.video.features = "onw"
-    with pytest.raises(UserError, match=r"modality in config\.data\.features: 'onw'; did you mean 'own'"):
+    with pytest.raises(UserError, match=r"features of the records .*twinreel features.* 'onw'; did you mean 'own'"):
         pretrain(config, workdir=tmp_path / "third")
+
+
+def test_an_image_tower_that_does_not_run_is_frozen(prepared, tmp_path):
+    """Weight decay would change it under the vectors that it has computed."""
+    config = config_of(prepared, video={"source": str(prepared[1]), "features": "own"})
+    config.optimizer.frozen = ("^text/",)
+    with pytest.raises(
+        UserError, match=r"video\.features='own'.*image tower.*config\.optimizer\.frozen=.*\^video/image/"
+    ):
+        pretrain(config, workdir=tmp_path / "run")
 
 
 def test_shuffled_rows_leave_padding_behind():

@@ -1,5 +1,7 @@
 """Pretraining that begins with public weights: the model is theirs, tokenizer and all, with new layers over time."""
 
+import shutil
+
 import numpy as np
 import pytest
 from public_models import GOLDEN, outputs, source, unit
@@ -8,7 +10,7 @@ import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.init_from import InitFrom
-from twinreel.pretrain.begin import read_params
+from twinreel.pretrain.begin import read_params, with_sources
 from twinreel.pretrain.pretrain import pretrain
 from twinreel.zoo.load import locate
 
@@ -93,6 +95,35 @@ def test_locked_image_tuning_from_two_sources(tiny_data, tmp_path, capsys):
     new = tmp_path / "new"
     with pytest.raises(UserError, match="dinov2"):
         pretrain(config, workdir=new)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_with_the_sources_again(tiny_data, tmp_path):
+    config, sources = mixed(tmp_path, tiny_data)
+    pretrain(config, workdir=tmp_path / "run")
+    wanted = locate(tmp_path / "run").params()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # config.json is there: the run has begun
+    pretrain(config, workdir=tmp_path / "run")
+    for path, value in locate(tmp_path / "run").params().items():
+        np.testing.assert_array_equal(value, wanted[path], err_msg=path)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    shutil.rmtree(sources["dinov2"])
+    with pytest.raises(UserError, match="dinov2"):
+        pretrain(config, workdir=tmp_path / "run")
+
+
+def test_a_resumed_run_takes_the_fields_that_may_change(tiny_data, tmp_path):
+    config, sources = mixed(tmp_path, tiny_data)
+    pretrain(config, workdir=tmp_path / "run")
+    for folder in sources.values():
+        shutil.rmtree(folder)
+    with config.unlocked():
+        config.model.remat, config.model.unroll = "full", 0
+        config.model.video.over_time = "transformer"  # refused without --overwrite_config
+        config.data.context_length = 8
+    whole, found = with_sources(config, workdir=tmp_path / "run")
+    assert (whole.model.remat, whole.model.unroll, whole.model.video.over_time) == ("full", 0, "transformer")
+    assert (whole.data.context_length, whole.data.num_frames, found.name.count("dinov2")) == (8, 2, 1)
+    assert whole.model.video.image.width == 24 and whole.model.text.positions == 16
 
 
 def test_a_text_tower_without_tokenizer_files(tiny_data, tmp_path):

@@ -75,7 +75,10 @@ def test_a_new_tower_beside_those_of_the_source():
         ({"source": CLIP, "text": {"family": "lstm"}}, r"text\.family='lstm', but .* is 'transformer'; leave .* out"),
         ({"source": DINOV2, "text": {}}, r"config\.model\.embed_dim is not set.*without a joint space; set it"),
         ({"video": {"source": CLIP}, "text": {"source": SIGLIP}}, r"joint spaces of \[12, 24\] numbers; set it"),
-        ({"source": "no/such"}, r"no/such"),
+        ({"source": "no/such"}, r"config\.model\.source='no/such': no checkpoint at .*no/such"),
+        ({"source": CLIP, "text": {"source": "hf:no"}}, r"config\.model\.text\.source='hf:no': .*hf:ORGANISATION/NAME"),
+        ({"source": CLIP, "text": {"variant": "L"}}, r"text\.variant='L', but its source gives.*leave .* out"),
+        ({"source": CLIP, "video": {"image": {"variant": "B/16"}}}, r"config\.model\.video\.image\.variant='B/16'"),
     ],
 )
 def test_sections_that_cannot_be_joined(model, message):

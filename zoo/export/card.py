@@ -92,9 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _header(spec: ModelSpec, *, format: str) -> str:
-    licence = str(spec.origin.get("licence", ""))
-    found = _LICENCES.get(licence)
-    values: dict[str, Any] = {"license": found or "other"} if licence else {}
+    ids = {_LICENCES.get(licence, "other") for licence in _licences(spec.origin)}
+    values: dict[str, Any] = {"license": ids.pop() if len(ids) == 1 else "other"} if ids else {}
     tags = ["twinreel", *(side for side in spec.towers), "feature-extraction"]
     if spec.embed_dim is not None and "video" in spec.towers:
         tags.append("video-text-retrieval")
@@ -148,11 +147,25 @@ def _origin(located: Located, *, source: str) -> str:
         "made by": origin.get("made_by"),
         "public source": _short(str(origin.get("source", ""))) if origin.get("made_by") == "convert" else None,
         "revision": origin.get("revision"),
-        "licence of the weights": origin.get("licence") or "not stated",
+        **{f"{side} tower from": _source(one) for side, one in (origin.get("sources") or {}).items()},
+        "licence of the weights": ", ".join(_licences(origin)) or "not stated",
         "sha256 of the public parameters": origin.get("sha256"),
         "began with": _began(located.meta),
     }
     return "## Origin\n\n" + "\n".join(f"- {key}: {value}" for key, value in rows.items() if value)
+
+
+def _licences(origin: Mapping[str, Any]) -> list[str]:
+    """Return the licences of a model and of those that its towers come from, each once."""
+    sources = (origin.get("sources") or {}).values()
+    found = [str(origin.get("licence") or ""), *(name for one in sources for name in _licences(one))]
+    return [name for name in dict.fromkeys(found) if name]
+
+
+def _source(origin: Mapping[str, Any]) -> str:
+    name = f"`{_short(str(origin.get('source') or origin.get('name', '')))}`"
+    known = [f"{key} {origin[key]}" for key in ("revision", "sha256") if origin.get(key)]
+    return f"{name} ({', '.join(known)})" if known else name
 
 
 def _began(meta: Mapping[str, Any]) -> str:

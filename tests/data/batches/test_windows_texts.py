@@ -230,7 +230,7 @@ def test_epochs_of_each_source_are_told(options, tokenizer, folder):
         ({"prompts": ("a video",)}, r"'a video' must have one {}"),
         ({"unique_captions": True, "captions_per_clip": 2}, r"unique_captions needs config\.data\.captions_per_clip=1"),
         ({"unique_captions": True, "text_from": "transcript"}, r"unique_captions=True needs .*text_from='captions'"),
-        ({"features": {"rgb": 4}}, r"modality in config\.data\.features: 'rgb'"),
+        ({"features": {"rgb": 4}}, r"features of the records .*'rgb'"),
         ({"window_seconds": -1.0}, r"config\.data\.window_seconds"),
         ({"max_bad_fraction": -0.1}, r"config\.data\.max_bad_fraction"),
     ],

@@ -57,6 +57,9 @@ def test_vectors_of_another_width_are_refused():
         tower()(jnp.zeros((1, 5, 7)))
     with pytest.raises(UserError, match=r"over_time 'lstn'; did you mean 'lstm'"):
         tower(over_time="lstn")
+    frames = FramesTower(image=IMAGE, num_frames=5, features="dino", rngs=nnx.Rngs(1))
+    with pytest.raises(UserError, match=r"features='dino'.*image tower gives vectors of 16 .*twinreel features"):
+        frames(jnp.zeros((1, 5, 7)))
 
 
 @pytest.mark.parametrize("unit_frames", [False, True])

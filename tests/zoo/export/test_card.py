@@ -61,6 +61,25 @@ def test_numbers_of_another_model_are_refused(tmp_path, parameters_only):
             export(bundle, out=tmp_path / "out", options=options)
 
 
+@pytest.mark.parametrize(
+    ("licences", "id", "text"),
+    [
+        (("MIT", "MIT"), "mit", "MIT"),
+        (("MIT", "Apache-2.0"), "other", "MIT, Apache-2.0"),
+        (("", ""), None, "not stated"),
+    ],
+)
+def test_licences_of_the_sources_of_towers(licences, id, text, tmp_path, parameters_only):
+    video, words = ({"name": "/home/me/x", "source": "hf:lab/x", "licence": name} for name in licences)
+    deeper = {"name": "/home/me/run", "made_by": "pretrain", "sources": {"text": words}}  # itself of a source
+    origin = {"made_by": "pretrain", "sources": {"video": video | {"revision": "abc"}, "text": deeper}}
+    export(trained_clip(tmp_path / "a", origin=origin), out=tmp_path / "out", options=ExportOptions(format="hf"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1]).get("license") == id and f"licence of the weights: {text}\n" in card
+    assert "video tower from: `hf:lab/x` (revision abc)" in card and "text tower from: `run`" in card
+    assert "/home/me" not in card
+
+
 def test_a_licence_that_the_hub_has_no_name_for(tmp_path, parameters_only):
     export(source("open_clip/native", tmp_path / "a"), out=tmp_path / "out", options=ExportOptions(format="open_clip"))
     card = (tmp_path / "out" / "README.md").read_text()
