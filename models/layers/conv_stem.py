@@ -13,7 +13,7 @@ from ..shapes import Video
 from .activations import ACTIVATIONS, GATED, check_activation
 from .dense import linear
 from .norm import LayerNorm
-from .patches import pixel_statistics, normalise_pixels
+from .patches import normalise_pixels, pixel_statistics
 
 
 class ConvStem(nnx.Module):
