@@ -40,7 +40,7 @@ def test_the_vocabulary_is_that_of_a_tokenizer_that_is_here(tmp_path):
 
 
 def test_the_step_is_made_for_candidates_and_that_vocabulary():
-    config = load_config("demo", overrides=["data.captions_per_clip=3", "loss.name=mil_nce",
+    config = load_config("demo", overrides=["data.captions_per_clip=3", "loss.name=mil_nce", "loss.hard_negative=0.0",
                                             f"data.tokenizer={CLIP}"])  # fmt: skip
     parts = make_parts(config)
     assert parts.batch["text"].shape == (64, 3, 44) and parts.batch["caption_index"].shape == (64, 3)
