@@ -18,6 +18,7 @@ evaluation:
     seed   t2v R@1   R@5    R@10   MdR   v2t R@1   t2v R@1, any match
     0      9.1       24.0   37.2   15    8.7       72.7
     1      10.7      26.4   39.7   15    8.6       74.4
+    2      9.1       25.6   38.0   15    9.5       72.7
 
     From scratch (`few_clips`, same clips): t2v R@1 3.3, 4.1 and 3.3, R@10 33.9, 38.8 and 36.4. 77 of the 121 captions
     repeat another ("a person doing push-ups" 40 times), and ties count by expectation, so R@1 cannot come near 100; the

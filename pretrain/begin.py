@@ -42,6 +42,7 @@ class Begun:
       identity: content of the places that `config.data` names, for `engine.loop.train`.
       start: the parameters of a new run; None = all are new.
       sources: of the towers, if any.
+      origin: where its parameters come from: `sources` by modality, or `init`, each an origin with its name; {} = new.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Begun:
     identity: dict[str, Any]
     start: InitFrom | None
     sources: "Sources | None"
+    origin: dict[str, Any]
 
     def keep(self, workdir: Path) -> None:
         """Keep in `workdir` what a resumed run would otherwise have to find or train again."""
@@ -85,6 +87,7 @@ def begin(config: Config, *, workdir: Path, start: InitFrom | None) -> Begun:
     data = DataOptions.of(whole.data)
     records = open_records(data)
     tokenizer = find_tokenizer(data, workdir=workdir, start=start, sources=sources)
+    origin = find_origin(workdir, start=start, sources=sources)
     if sources is not None and start is None:
         start = InitFrom(
             checkpoint=Path(sources.name), read=lambda _: sources.params(), flag="config.model.source", parts_flag=""
@@ -97,7 +100,21 @@ def begin(config: Config, *, workdir: Path, start: InitFrom | None) -> Begun:
         identity=contents(data.feed) | tokenizer_content(data.feed.tokenizer),
         start=start,
         sources=sources,
+        origin=origin,
     )
+
+
+def find_origin(workdir: Path, *, start: InitFrom | None, sources: "Sources | None") -> dict[str, Any]:
+    """Return where the parameters of a run come from, licences included; a run that has checkpoints knows it."""
+    from ..zoo.load import locate
+
+    if has_parameters(workdir):
+        known = locate(workdir).spec.origin
+        return {key: known[key] for key in ("sources", "init") if key in known}
+    if start is not None:
+        found = locate(start.checkpoint)
+        return {"init": {"name": str(found.path), **found.spec.origin}}
+    return {} if sources is None else {"sources": dict(sources.origins)}
 
 
 def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Config, Sources | None]":

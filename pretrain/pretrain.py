@@ -75,10 +75,10 @@ def main(argv: list[str]) -> int:
         initialize_distributed(**together.to_dict())
     parts = tuple(args.init_parts) if args.init_parts else None
     start = InitFrom(checkpoint=Path(args.init), parts=parts, read=read_params) if args.init else None
-    result = pretrain_stages(
+    result, place = pretrain_stages(
         config, workdir=workdir, start=start, resume_step=args.resume_step, overwrite_config=args.overwrite_config
     )
-    print(f"step {result.step}: {result.reason}; checkpoint in {args.workdir}/checkpoints", file=sys.stderr)
+    print(f"step {result.step}: {result.reason}; checkpoint in {place}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
 
 
@@ -89,7 +89,7 @@ def pretrain_stages(
     start: InitFrom | None = None,
     resume_step: int | None = None,
     overwrite_config: bool = False,
-) -> "TrainResult":
+) -> "tuple[TrainResult, Path]":
     """`pretrain` after the stages of `config.curriculum`, each a run of its own that begins with the one before.
 
     A stage is a list of overrides of the config: frames from few to many, small pictures first, images before films.
@@ -101,6 +101,9 @@ def pretrain_stages(
       start: of the first stage.
       resume_step: of the last stage.
       overwrite_config: continue in workdirs of another config or other data.
+
+    Returns:
+      The result of the last stage that was entered, and its workdir.
     """
     stages, options = curriculum(config), {"overwrite_config": overwrite_config}
     for number, stage in enumerate([] if has_parameters(workdir) else stages, start=1):
@@ -108,9 +111,9 @@ def pretrain_stages(
         warn_of_stage(number, stages=len(stages))
         result = pretrain(stage, workdir=place, start=start, **options)
         if result.reason == "terminated":
-            return result
+            return result, place
         start = InitFrom(checkpoint=place, read=read_params, flag=CURRICULUM, parts_flag="")
-    return pretrain(config, workdir=workdir, start=start, resume_step=resume_step, **options)
+    return pretrain(config, workdir=workdir, start=start, resume_step=resume_step, **options), workdir
 
 
 def pretrain(
@@ -166,8 +169,7 @@ def pretrain(
 
 def run_origin(begun: Begun) -> dict[str, Any]:
     """Return where the model of a run comes from, for its spec."""
-    made = {"made_by": "pretrain", "seed": begun.config.seed}
-    return made if begun.sources is None else made | {"sources": dict(begun.sources.origins)}
+    return {"made_by": "pretrain", "seed": begun.config.seed, **begun.origin}
 
 
 def run_meta(begun: Begun, *, spec: "ModelSpec") -> dict[str, Any]:

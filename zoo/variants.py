@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base.errors import unknown
+from ..base.fields import is_config_dict
 
 VARIANT = "variant"
 """Field of a tower that names its row."""
@@ -86,16 +87,18 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 """Family of a tower (see `build.TOWERS`), or of an image tower -> public name -> arguments of its class."""
 
 
-def expanded(tower: Mapping[str, Any], *, family: str) -> dict[str, Any]:
+def expanded(tower: Any, *, family: str) -> dict[str, Any]:
     """Return the arguments of a tower with those that its `variant` stands for, also of its image tower.
 
     Args:
-      tower: a section of `config.model`; what it says goes above the row, inside of `block`, too.
+      tower: a section of `config.model`, a ConfigDict or a mapping; what it says goes above the row, inside of `block`,
+        too.
       family: of the tower, where the section does not name one.
 
     Raises:
       UserError: no such row.
     """
+    tower = tower.to_dict() if is_config_dict(tower) else tower
     made = {key: value for key, value in tower.items() if key != VARIANT}
     if isinstance(made.get("image"), Mapping):
         made["image"] = expanded(made["image"], family="vit")

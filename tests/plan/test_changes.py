@@ -198,7 +198,7 @@ def huge(config, **options):
     ],
 )
 def test_mesh_shapes_are_of_a_slice_and_of_both_axes(name, wanted):
-    config = load_config("base_1b")
+    config = load_config("base_1b", overrides=["sharding.rules=replicated"])
     tried = search.meshes(config, topology=parse_topology(name))
     assert [(one["mesh.fsdp"], one["mesh.tensor"]) for one in tried] == wanted
     rules = [one.get("sharding.rules") for one in tried]

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -19,6 +20,8 @@ from twinreel.plan.plan import input_rate, plan
 from twinreel.plan.program import Compiled, parse_out_of_memory, trace
 from twinreel.plan.topology import parse_topology, topology_devices
 from twinreel.pretrain.step_parts import make_parts
+from twinreel.zoo.spec import FAMILIES
+from twinreel.zoo.variants import expanded
 
 TOPOLOGY = parse_topology("cpu-8")
 
@@ -34,7 +37,7 @@ def result(small):
 
 def test_flops_of_both_towers_by_hand(small):
     config = small()
-    video, text = config.model.video, config.model.text
+    video, text = (SimpleNamespace(**expanded(config.model[side], family=FAMILIES[side])) for side in ("video", "text"))
     batch, frames, tokens = 16, config.data.num_frames // video.tubelet, (video.image_size // video.patch) ** 2
     pixels = 3 * video.tubelet * video.patch**2
 

@@ -53,7 +53,8 @@ def test_stages_that_do_not_fit(stages, message, tiny_overrides):
 
 def test_each_stage_begins_with_the_one_before(tiny_overrides, tmp_path, capsys):
     config = config_of(tiny_overrides)
-    pretrain_stages(config, workdir=tmp_path)
+    _, place = pretrain_stages(config, workdir=tmp_path)
+    assert place == tmp_path
     told = capsys.readouterr().err
     assert "stage 1 of 2" in told and "stage 2 of 2" in told and "resized" in told
     places = [tmp_path / "stages" / "1", tmp_path / "stages" / "2", tmp_path]

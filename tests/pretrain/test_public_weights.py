@@ -44,6 +44,7 @@ def test_a_video_model_begins_as_the_mean_of_picture_embeddings(clip, tiny_data,
     assert "video/image" in table and "loaded" in table and "video/time" in table and "new" in table
     wanted, encoder = outputs("clip/quick"), twinreel.load(tmp_path / "run")
     assert encoder.tokenizer.to_meta() == locate(clip).spec.tokenizer
+    assert encoder.spec.origin["init"] == {"name": str(clip), **locate(clip).spec.origin}  # its licence comes along
     found = encoder.encode_video_arrays(np.concatenate([wanted["pixels"], wanted["pixels"][:1]])[None])  # T = 4
     mean = np.concatenate([wanted["image"], wanted["image"][:1]]).mean(axis=0)
     np.testing.assert_allclose(found[0], unit(mean), atol=1e-5)

@@ -1,6 +1,7 @@
 """Sizes by public names: parameters as published, and rows below what a config says."""
 
 import jax
+import ml_collections
 import pytest
 from flax import nnx
 
@@ -58,6 +59,7 @@ def test_a_section_goes_above_its_row():
     assert argument_of(video, side="video", field="width") == 1408
     frames = {"family": "frames", "image": {"variant": "B/32", "image_size": 64}}
     assert argument_of(frames, side="video", field="heads") == 12
+    assert argument_of(ml_collections.ConfigDict(frames), side="video", field="width") == 768
     assert argument_of({"family": "lstm"}, side="text", field="heads") is None
 
 

@@ -157,7 +157,7 @@ def _origin(located: Located, *, source: str) -> str:
 
 def _licences(origin: Mapping[str, Any]) -> list[str]:
     """Return the licences of a model and of those that its towers come from, each once."""
-    sources = (origin.get("sources") or {}).values()
+    sources = [*(origin.get("sources") or {}).values(), *([origin["init"]] if origin.get("init") else [])]
     found = [str(origin.get("licence") or ""), *(name for one in sources for name in _licences(one))]
     return [name for name in dict.fromkeys(found) if name]
 
