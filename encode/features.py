@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second from which they are drawn; 0: all")
     parser.add_argument("--batch_size", type=int, default=4, help="clips at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
+    parser.add_json()
     args, overrides = parser.parse(argv)
     if bool(args.model) == bool(args.config):
         raise UserError("give either --model MODEL or --config CONFIG, whose video tower computes the features")
@@ -62,7 +64,7 @@ def main(argv: list[str]) -> int:
     decode = {"fps": args.fps or None, "short_side": 0}
     input = dataclasses.replace(describer.input, decode=decode)
     input = dataclasses.replace(input, num_frames=args.frames) if args.frames else input
-    compute_features(
+    found = compute_features(
         Path(args.manifest),
         describer=dataclasses.replace(describer, input=input),
         name=name,
@@ -70,12 +72,13 @@ def main(argv: list[str]) -> int:
         batch_size=args.batch_size,
         workers=args.workers,
     )
+    print(json.dumps(found)) if args.json else _print_summary(found)
     return 0
 
 
 def compute_features(
     manifest: Path, *, describer: Describer, name: str, out: Path, batch_size: int = 4, workers: int = 0
-) -> None:
+) -> dict[str, Any]:
     """Describe the frames of all clips of a manifest, and write a manifest with their features.
 
     Args:
@@ -85,6 +88,10 @@ def compute_features(
       out: the new manifest; the vectors go to a folder beside it, `OUT.NAME/`.
       batch_size: clips described at a time.
       workers: processes that decode; 0 = one per core.
+
+    Returns:
+      JSON values: `manifest` (the new one), `name`, `clips`, `described` (how many), `shape` of a clip's vectors, and
+      `failed`, what was wrong with clips that cannot be decoded.
 
     Raises:
       UserError: no such manifest, features of that name by another model in the folder, or no clip can be decoded.
@@ -108,9 +115,12 @@ def compute_features(
     failed = _write_all(todo, describer=describer, files=files, decoded=decoded, folder=folder, batch_size=batch_size)
     if failed and not any(path.is_file() for path in files.values()):
         raise UserError(f"no clip of {manifest} can be decoded; the first: {failed[0]}")
-    _print_summary(clips, files=files, failed=failed, out=out)
     moved = (_moved(clip, old=manifest.parent, new=out.parent) for clip in clips)
     write_manifest(out, clips=(_with_features(clip, name=name, files=files, root=out.parent) for clip in moved))
+    done = [path for path in files.values() if path.is_file()]
+    shape = np.load(done[0], mmap_mode="r", allow_pickle=False).shape if done else (0, 0)
+    counts = {"clips": len(clips), "described": len(done), "shape": list(shape)}
+    return {"manifest": str(out), "name": name, **counts, "failed": failed}
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -225,16 +235,13 @@ def _with_features(clip: "Clip", *, name: str, files: dict[str, Path], root: Pat
     return dataclasses.replace(clip, features=clip.features | {name: file.relative_to(root).as_posix()})
 
 
-def _print_summary(clips: "Sequence[Clip]", *, files: dict[str, Path], failed: Sequence[str], out: Path) -> None:
-    import sys
-
-    done = [path for path in files.values() if path.is_file()]
-    shape = np.load(done[0], mmap_mode="r", allow_pickle=False).shape if done else (0, 0)
-    print(f"{out}: {len(done)} of {len(clips)} clips with features of shape {list(shape)}", file=sys.stderr)
-    for line in failed[:10]:
+def _print_summary(found: dict[str, Any]) -> None:
+    counts = f"{found['described']} of {found['clips']} clips with features of shape {found['shape']}"
+    print(f"{found['manifest']}: {counts}", file=sys.stderr)
+    for line in found["failed"][:10]:
         print(f"  not decoded: {line}", file=sys.stderr)
-    if len(failed) > 10:
-        print(f"  and {len(failed) - 10} more", file=sys.stderr)
+    if len(found["failed"]) > 10:
+        print(f"  and {len(found['failed']) - 10} more", file=sys.stderr)
 
 
 def _name(model: str) -> str:

@@ -75,4 +75,4 @@ def test_one_phase_that_does_not_fit_is_enough(small, planned, monkeypatch):
 
 def test_without_such_steps_there_is_one_phase(small):
     (only,) = trace_phases(small("model.video.patch_dropout=0.5"), devices=topology_devices(TOPOLOGY))
-    assert only.phase == "masked" and only.steps == 480
+    assert only.phase == "masked" and only.steps == small().train.steps

@@ -25,7 +25,7 @@ def prepared(tmp_path_factory):
     out = folder / "described.jsonl"
     flags = ["--model", str(model), "--name", "own", "--frames", "3", "--fps", "6", "--batch_size", "6"]
     assert main([str(manifest), *flags, "--out", str(out)]) == 0
-    prepare(out, out=folder / "data", fps=6.0, short_side=52, workers=1)
+    prepare(out, out=folder / "data", fps=6.0, short_side=0, workers=1)  # as `features` decodes
     return folder / "data", model
 
 
@@ -52,7 +52,7 @@ def test_a_frozen_image_tower_need_not_run(prepared, tmp_path):
     for name, video in (("vectors", own | {"features": "own"}), ("frames", own)):
         pretrain(config_of(prepared, video=video), workdir=tmp_path / name)
         losses.append(next(line["loss"] for line in logged(tmp_path / name) if "loss" in line))
-    assert losses[0] == pytest.approx(losses[1], abs=0.01)  # of JPEG copies, not of the films themselves
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     encoder = twinreel.load(tmp_path / "vectors")
     assert encoder.encode_video_arrays(np.zeros((2, 3, 32, 32, 3), np.uint8)).shape == (2, 12)
     assert any("val/t2v_R@1" in line for line in logged(tmp_path / "vectors"))
