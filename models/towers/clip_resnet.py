@@ -17,7 +17,7 @@ from ..layers.draws import RowKeys
 from ..layers.names import named
 from ..layers.patches import normalise_pixels, pixel_statistics
 from ..layers.positions import position_embedding, resize_positions
-from .vit import Images, ImageTokens
+from .vit import Images, ImageTokens, check_pictures
 
 _STRIDE = 32  # pixels of a place of the last feature maps
 _EXPANSION = 4
@@ -104,8 +104,7 @@ class ClipResNetTower(nnx.Module):
           UserError: pictures of another dtype, or too small ones.
         """
         del keys, drop_patches
-        if images.dtype != jnp.uint8:
-            raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
+        check_pictures(images)
         if min(images.shape[1:3]) < _STRIDE:
             raise UserError(f"pictures of {images.shape[1]} x {images.shape[2]} pixels, the tower wants sides of 32")
         x = normalise_pixels(images, mean=self.pixel_mean, std=self.pixel_std).astype(self.dtype)

@@ -23,7 +23,7 @@ from ..layers.names import named
 from ..layers.norm import LayerNorm
 from ..layers.options import BlockOptions
 from ..layers.patches import normalise_pixels, pixel_statistics
-from .vit import Images, ImageTokens
+from .vit import Images, ImageTokens, check_pictures
 
 NORMS = ("batch", "layer")
 """Norm before the attention of a block: BatchNorm with fixed statistics, or LayerNorm over the channels."""
@@ -122,8 +122,7 @@ class FastViTTower(nnx.Module):
           UserError: pictures of another dtype.
         """
         del keys, drop_patches
-        if images.dtype != jnp.uint8:
-            raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
+        check_pictures(images)
         x = normalise_pixels(images, mean=self.pixel_mean, std=self.pixel_std).astype(self.dtype)
         for layer in self.stem:
             x = layer(x)

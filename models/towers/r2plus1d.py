@@ -4,24 +4,19 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
 
 from ...base.errors import UserError
 from ..layers.conv import ConvNorm
 from ..layers.dense import compute_dtype
-from ..layers.draws import RowKeys
 from ..layers.names import named
 from ..layers.patches import normalise_pixels, pixel_statistics
-from ..shapes import FrameFeatures, Video
+from ..shapes import Video
 from .clip_positions import frame_sequence
-
-Maps = Float[Array, "B T H W C"]
-"""Feature maps over time and space."""
+from .video_maps import Maps, VideoMapsTower
 
 
-class R2Plus1dTower(nnx.Module):
+class R2Plus1dTower(VideoMapsTower):
     """R(2+1)D on clips of any number of frames and any size; the mean over time and space. R(2+1)D-18 by default.
 
     Each stage after the first halves time and both sides, rounded up; the stem halves the sides. BatchNorm keeps the
@@ -42,9 +37,6 @@ class R2Plus1dTower(nnx.Module):
     Raises:
       UserError: not as many depths as widths, or an unknown name.
     """
-
-    mean_of_features = True
-    """The vector of a clip is the mean of its `features`."""
 
     def __init__(
         self,
@@ -84,35 +76,6 @@ class R2Plus1dTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         blocks = [f"stages/{stage}/{n}" for stage, blocks in enumerate(self.stages) for n in range(len(blocks))]
         return ("stem_space", "stem_time", *blocks)
-
-    def tokens(
-        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> tuple[Float[Array, "B T N D"], None]:
-        """Encode clips; for the arguments see `__call__`.
-
-        Returns:
-          The places of the last feature maps, row by row, for each of their T/8 steps in time; and None.
-        """
-        del keys, drop_patches
-        return rearrange(self._maps(video), "b t h w d -> b t (h w) d"), None
-
-    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
-        """Return the mean over space for each of T/8 steps in time, float32."""
-        del keys, drop_patches
-        return jnp.mean(self._maps(video).astype(jnp.float32), axis=(2, 3))
-
-    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
-        """Encode clips into float32 vectors; nothing is random.
-
-        Args:
-          video: clips, uint8 RGB 0..255.
-          keys: not used.
-          drop_patches: not used.
-
-        Raises:
-          UserError: clips of another shape or dtype.
-        """
-        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
 
     def _maps(self, video: Video) -> Maps:
         video = frame_sequence(video, patch=1)

@@ -15,7 +15,7 @@ from ..layers.dense import compute_dtype
 from ..layers.draws import RowKeys
 from ..layers.names import named
 from ..layers.patches import normalise_pixels, pixel_statistics
-from .vit import Images, ImageTokens
+from .vit import Images, ImageTokens, check_pictures
 
 BLOCKS = ("bottleneck", "basic")
 """Forms of a residual block: 1 x 1, 3 x 3 and 1 x 1 convolutions, or two of 3 x 3."""
@@ -99,8 +99,7 @@ class ResNetTower(nnx.Module):
           UserError: pictures of another dtype.
         """
         del keys, drop_patches
-        if images.dtype != jnp.uint8:
-            raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
+        check_pictures(images)
         x = normalise_pixels(images, mean=self.pixel_mean, std=self.pixel_std).astype(self.dtype)
         x = named(self.stem(x), "activation/video/tokens")
         x = max_pool(x, kernel=(3, 3), stride=(2, 2), padding=(1, 1))

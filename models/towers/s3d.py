@@ -6,16 +6,15 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
 
 from ...base.errors import UserError
 from ..layers.conv import ConvNorm, max_pool
 from ..layers.dense import compute_dtype, linear
-from ..layers.draws import RowKeys
 from ..layers.names import named
 from ..layers.patches import normalise_pixels, pixel_statistics
-from ..shapes import FrameFeatures, Video
+from ..shapes import Video
 from .clip_positions import frame_sequence
+from .video_maps import Maps, VideoMapsTower
 
 BLOCKS = (
     *((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),  # 3b, 3c
@@ -27,11 +26,8 @@ BLOCKS = (
 _POOLS = {0: ((1, 3, 3), (1, 2, 2)), 2: ((3, 3, 3), (2, 2, 2)), 7: ((2, 2, 2), (2, 2, 2))}
 """Number of a block -> window and stride of the pool before it."""
 
-Maps = Float[Array, "B T H W C"]
-"""Feature maps over time and space."""
 
-
-class S3DTower(nnx.Module):
+class S3DTower(VideoMapsTower):
     """S3D with feature gating on clips of any number of frames and any size; the mean over time and space.
 
     It begins with a space-to-depth of 2 x 2 x 2 pixels (Miech et al. 2020, MIL-NCE), so frames and sides are even; a
@@ -51,9 +47,6 @@ class S3DTower(nnx.Module):
     Raises:
       UserError: another number of blocks or widths, or an unknown name.
     """
-
-    mean_of_features = True
-    """The vector of a clip is the mean of its `features`."""
 
     def __init__(
         self,
@@ -87,35 +80,6 @@ class S3DTower(nnx.Module):
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         return ("conv1", "conv_2b", "conv_2c", "gate", *(f"mixed/{number}" for number in range(len(self.mixed))))
-
-    def tokens(
-        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> tuple[Float[Array, "B T N D"], None]:
-        """Encode clips; for the arguments see `__call__`.
-
-        Returns:
-          The places of the last feature maps, row by row, for each of their T/8 steps in time; and None.
-        """
-        del keys, drop_patches
-        return rearrange(self._maps(video), "b t h w d -> b t (h w) d"), None
-
-    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
-        """Return the mean over space for each of T/8 steps in time, float32."""
-        del keys, drop_patches
-        return jnp.mean(self._maps(video).astype(jnp.float32), axis=(2, 3))
-
-    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
-        """Encode clips into float32 vectors; nothing is random.
-
-        Args:
-          video: clips, uint8 RGB 0..255, of an even number of frames (or one) and even sides.
-          keys: not used.
-          drop_patches: not used.
-
-        Raises:
-          UserError: clips of another dtype, or sizes that do not divide.
-        """
-        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
 
     def _maps(self, video: Video) -> Maps:
         video = frame_sequence(video, patch=2, tubelet=2)

@@ -214,8 +214,7 @@ class ImageTower(nnx.Module):
         return self.pooled(self.tokens(images, keys=keys, drop_patches=drop_patches))
 
     def _grid(self, images: Images) -> tuple[int, int]:
-        if images.dtype != jnp.uint8:
-            raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
+        check_pictures(images)
         height, width = images.shape[1:3]
         if height % self.patch or width % self.patch:
             raise UserError(
@@ -245,6 +244,12 @@ class ImageTower(nnx.Module):
         axes = (row, column) if self.rotary_rows_first else (column, row)
         places = [rearrange(axis, "h w -> (h w)") + self.rotary_start for axis in axes]
         return rotary_angles(*places, width=self.options.head_size, base=self.options.rotary_base)
+
+
+def check_pictures(images: Images) -> None:
+    """Raise UserError for pictures of another dtype than uint8."""
+    if images.dtype != jnp.uint8:
+        raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
 
 
 def _turned(angles: Float[Array, "*B N half"] | None, *, leading: int) -> AttentionInputs:
