@@ -166,8 +166,7 @@ class Tensors(Mapping[str, np.ndarray]):
         """SHA-256 (hex) of the file, as the Hub shows it; of several files, of one line `HASH  NAME` for each."""
         lines = []
         for path in sorted(set(self._where.values())):
-            with path.open("rb") as file:
-                lines.append((hashlib.file_digest(file, "sha256").hexdigest(), path.name))
+            lines.append((_digest(path, path.stat().st_mtime_ns), path.name))
         if len(lines) == 1:
             return lines[0][0]
         return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in lines).encode()).hexdigest()
@@ -247,6 +246,14 @@ def _vectors(path: Path, changed: int) -> tuple[list[str], np.ndarray]:
     """Read word vectors, once for as long as the file's time of change (ns) is the same."""
     del changed
     return read_vectors(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, changed: int) -> str:
+    """Return the SHA-256 of a file, computed once for as long as its time of change (ns) is the same."""
+    del changed
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _member(path: Path, key: str) -> np.ndarray:
