@@ -85,7 +85,7 @@ def compute_features(
       manifest: of the clips.
       describer: what gives the vectors.
       name: of the features.
-      out: the new manifest; the vectors go to a folder beside it, `OUT.NAME/`.
+      out: the new manifest; vectors are written to the folder `OUT.NAME/` next to it.
       batch_size: clips described at a time.
       workers: processes that decode; 0 = one per core.
 

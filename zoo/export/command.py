@@ -20,7 +20,7 @@ CHECKPOINT is a run, one of its checkpoints, a bundle, or public weights. Format
 
   hf         a folder of transformers: CLIP, SigLIP, VideoPrism; encoders alone: BERT, ViT, DINOv2
   open_clip  a folder of open_clip, for create_model_and_transforms("local-dir:OUT")
-  stablehlo  any model: one program for each tower, which JAX alone runs (jax.export), parameters beside it
+  stablehlo  any model: one program per tower that needs only JAX to run (jax.export), with a file of parameters
   onnx       any model that jax2onnx knows, checked with ONNX Runtime; both must be installed
 
 A model fits hf and open_clip if its own arguments are those of such a model, wherever its weights come from; otherwise

@@ -1,8 +1,8 @@
 """Models as StableHLO programs, which JAX alone runs (`jax.export`).
 
-Each program has its parameters as an argument instead of within: they lie beside it, in an npz file that NumPy reads.
-So a program is a few dozen kilobytes, no file format limits the size of the model, XLA does not spend minutes folding
-constants, and other parameters of the same shapes (a later step of the run) need no new export.
+Each program takes its parameters as an argument; they are stored in an npz file next to it. A program is thus a few
+dozen kilobytes, no file format limits the size of the model, XLA does not spend minutes folding constants, and other
+parameters of the same shapes (a later step of the run) need no new export.
 """
 
 import json
