@@ -26,13 +26,15 @@ class Describer:
 
     Attributes:
       input: how frames are drawn and scaled.
-      about: what identifies it, JSON values.
+      about: what identifies it, JSON values: `weights`, a hash of those of its image tower, or the `model` hog or sift.
+      name: what it was called, a path or the name of public weights.
       describe: uint8 [b,T,H,W,3] -> float32 [b,T',D].
       prepare: called once with the frames of clips before the first is described (visual words), with the folder.
     """
 
     input: "InputSpec"
     about: dict[str, Any]
+    name: str
     describe: Describe
     prepare: Callable[[Iterator[np.ndarray], Path], Describe] | None = None
 
@@ -41,13 +43,20 @@ def of_model(name: str) -> Describer:
     """Return what a model, or a classical descriptor, gives."""
     if name in CLASSICAL:
         return _classical(name)
+    from ..engine.keeping.transfer import shapes
+    from ..zoo.digest import weights_sha256
     from ..zoo.load import load_model, locate
 
     located = locate(name)
     if "video" not in located.spec.towers:
         raise UserError(f"{name} has no video tower (it has: {', '.join(located.spec.towers)}); give another --model")
-    origin = {"model": str(located.path), "origin": dict(located.spec.origin)}
-    return Describer(input=located.spec.input, about=origin, describe=_describe(load_model(located).video))
+    video = load_model(located).video
+    return Describer(
+        input=located.spec.input,
+        about={"weights": weights_sha256(shapes(video), tower="")},
+        name=str(located.path),
+        describe=_describe(video),
+    )
 
 
 def of_config(name: str, overrides: list[str]) -> tuple[Describer, str]:
@@ -58,6 +67,7 @@ def of_config(name: str, overrides: list[str]) -> tuple[Describer, str]:
     from ..data.options import DataOptions
     from ..engine.keeping.transfer import fill, plan_transfer, shapes
     from ..zoo.build import build
+    from ..zoo.digest import weights_sha256
     from ..zoo.sources import find_sources
     from ..zoo.spec import ModelSpec
 
@@ -70,8 +80,9 @@ def of_config(name: str, overrides: list[str]) -> tuple[Describer, str]:
     model = build(spec, rngs=nnx.Rngs(0))
     video = {path: value for path, value in found.params().items() if path.startswith("video/")}
     fill(model, values=plan_transfer(video, target=shapes(model), parts=None, name=found.name).values)
-    about = {"model": found.name, "tower": dict(found.model["video"]), "origin": dict(found.origins["video"])}
-    return Describer(input=input, about=about, describe=_describe(model.video)), spec.features.get("video", "")
+    about = {"weights": weights_sha256(video, tower="video/")}
+    made = Describer(input=input, about=about, name=found.name, describe=_describe(model.video))
+    return made, spec.features.get("video", "")
 
 
 def _describe(tower: Any) -> Describe:
@@ -108,7 +119,11 @@ def _classical(name: str) -> Describer:
     input = InputSpec(eval_video="resize_short(224)|center_crop(224)")
     describe = over_frames(descriptors.hog)
     return Describer(
-        input=input, about={"model": name}, describe=describe, prepare=words_first if name == "sift" else None
+        input=input,
+        about={"model": name},
+        name=name,
+        describe=describe,
+        prepare=words_first if name == "sift" else None,
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..base.errors import UserError, unknown
 from ..base.parser import Parser
+from ..zoo.digest import MADE_BY
 from .describers import Describer, of_config, of_model, write_array
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def compute_features(
             f"no clip of {manifest} has a path, so there are no frames to describe; give a manifest of files"
         )
     folder = out.parent / f"{out.stem}.{name}"
-    _claim(folder, about=describer.about | {"input": dataclasses.asdict(describer.input)})
+    _claim(folder, about=describer.about | {"input": dataclasses.asdict(describer.input)}, name=describer.name)
     files = {clip.clip_id: folder / _file_name(clip) for clip in clips if clip.path}
     todo = [clip for clip in clips if clip.path and not files[clip.clip_id].is_file()]
     decoded = functools.partial(_decoded, input=describer.input, root=manifest.parent, workers=workers)
@@ -116,7 +117,9 @@ def compute_features(
     if failed and not any(path.is_file() for path in files.values()):
         raise UserError(f"no clip of {manifest} can be decoded; the first: {failed[0]}")
     moved = (_moved(clip, old=manifest.parent, new=out.parent) for clip in clips)
-    write_manifest(out, clips=(_with_features(clip, name=name, files=files, root=out.parent) for clip in moved))
+    made_by = {name: describer.about["weights"]} if "weights" in describer.about else {}
+    described = (_with_features(clip, name=name, files=files, root=out.parent, made_by=made_by) for clip in moved)
+    write_manifest(out, clips=described)
     done = [path for path in files.values() if path.is_file()]
     shape = np.load(done[0], mmap_mode="r", allow_pickle=False).shape if done else (0, 0)
     counts = {"clips": len(clips), "described": len(done), "shape": list(shape)}
@@ -190,8 +193,8 @@ def _decoded(
             yield clip, str(result) if isinstance(result, DecodeError) else frames_of(input, clip=result)
 
 
-def _claim(folder: Path, *, about: dict[str, Any]) -> None:
-    """Make the folder of the features, or check that those in it are the same kind."""
+def _claim(folder: Path, *, about: dict[str, Any], name: str) -> None:
+    """Make the folder of the features, or check that those in it are the same kind; `name` is told to readers alone."""
     from ..base.config import difference
     from ..data.manifest import write_whole
 
@@ -199,10 +202,10 @@ def _claim(folder: Path, *, about: dict[str, Any]) -> None:
     about = json.loads(json.dumps(about, default=str))
     file = folder / ABOUT
     if not file.is_file():
-        write_whole(file, parts=[json.dumps(about, indent=1)])
+        write_whole(file, parts=[json.dumps({"model": name} | about, indent=1)])
         return
     before = json.loads(file.read_text(encoding="utf-8"))
-    different = difference(before, about)
+    different = difference(before, {"model": before.get("model")} | about)
     if different:
         raise UserError(
             f"{folder} holds features that differ (in it -> now: {'; '.join(different)}); choose another --name or "
@@ -228,11 +231,14 @@ def _moved(clip: "Clip", *, old: Path, new: Path) -> "Clip":
     return dataclasses.replace(clip, path=path(clip.path), features=features)
 
 
-def _with_features(clip: "Clip", *, name: str, files: dict[str, Path], root: Path) -> "Clip":
+def _with_features(clip: "Clip", *, name: str, files: dict[str, Path], root: Path, made_by: dict[str, str]) -> "Clip":
+    """Return a clip with its features, and with the weights that made them."""
     file = files.get(clip.clip_id)
     if file is None or not file.is_file():
         return clip
-    return dataclasses.replace(clip, features=clip.features | {name: file.relative_to(root).as_posix()})
+    features = clip.features | {name: file.relative_to(root).as_posix()}
+    meta = clip.meta | ({MADE_BY: clip.meta.get(MADE_BY, {}) | made_by} if made_by else {})
+    return dataclasses.replace(clip, features=features, meta=meta)
 
 
 def _print_summary(found: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from ..base.errors import UserError, unknown
 from ..data.hub import is_hub
 from ..engine.keeping.init_from import InitFrom
 from ..zoo.spec import features_of
+from .stored_features import check_stored_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +93,8 @@ def begin(config: Config, *, workdir: Path, start: InitFrom | None) -> Begun:
         start = InitFrom(
             checkpoint=Path(sources.name), read=lambda _: sources.params(), flag="config.model.source", parts_flag=""
         )
+    if (name := features_of(whole.model.to_dict()).get("video")) and start and not has_parameters(workdir):
+        check_stored_features(records, name=name, params=(start.read or read_params)(start.checkpoint))
     return Begun(
         config=whole,
         data=dataclasses.replace(data, input=data.input.as_prepared(records.options)),

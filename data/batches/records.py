@@ -199,6 +199,12 @@ class Record:
         """When each frame begins, float32 [n], seconds from the clip's start."""
         return np.asarray(self._feature["timestamps_s"].float_list.value, np.float32)
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The field `meta` of the clip."""
+        [text] = self._feature["meta"].bytes_list.value
+        return json.loads(text)
+
     def frames(self, indices: Sequence[int]) -> list[bytes]:
         """Return the JPEG files of frames by their index; IndexError where there is none."""
         stored = self._feature["frames"].bytes_list.value

@@ -48,7 +48,8 @@ def test_vectors_are_those_of_the_model_on_its_own_frames(clips, tmp_path, capsy
     for clip, row in zip(rows[:2], whole, strict=True):
         mean = found[clip.clip_id].mean(axis=0)
         np.testing.assert_allclose(mean / np.linalg.norm(mean), row, atol=1e-5)
-    # interrupted and run again: what is done is kept
+    # interrupted and run again, with the model called otherwise: what is done is kept
+    command[2] = str(tmp_path / "new" / ".." / "clip")
     first, second = (out.parent / rows[i].features["clip"] for i in range(2))
     kept = second.read_bytes()
     second.write_bytes(kept + b"untouched")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from public_models import source
+from safetensors.numpy import load_file, save_file
 
 import twinreel
 from twinreel.base.config import load_config
@@ -56,6 +57,16 @@ def test_a_frozen_image_tower_need_not_run(prepared, tmp_path):
     encoder = twinreel.load(tmp_path / "vectors")
     assert encoder.encode_video_arrays(np.zeros((2, 3, 32, 32, 3), np.uint8)).shape == (2, 12)
     assert any("val/t2v_R@1" in line for line in logged(tmp_path / "vectors"))
+
+
+def test_vectors_of_another_image_tower_are_refused(prepared, tmp_path):
+    other = source("clip/quick", tmp_path / "clip")
+    tensors = load_file(other / "model.safetensors")
+    tensors["vision_model.post_layernorm.weight"] *= 2
+    save_file(tensors, other / "model.safetensors")
+    video = {"source": str(other), "over_time": "lstm", "depth": 1, "features": "own"}
+    with pytest.raises(UserError, match=r"features='own': split '(val|train)' .* another image tower made .*source"):
+        pretrain(config_of(prepared, video=video), workdir=tmp_path / "run")
 
 
 def test_a_model_without_frames_is_trained_and_evaluated(prepared, tmp_path):

@@ -1,0 +1,34 @@
+"""What identifies the weights of an image tower, wherever its files lie."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+MADE_BY = "features_of"
+"""Field of a clip's `meta`: name of its precomputed features -> `weights_sha256` of the tower that made them."""
+
+
+def weights_sha256(params: Mapping[str, Any], *, tower: str) -> str:
+    """Return the SHA-256 of the parameters that give a video tower's vectors of frames: those of its image tower.
+
+    Args:
+      params: "/"-joined path -> array.
+      tower: beginning of the paths of the video tower: "video/", or "" if these are its parameters alone.
+
+    Returns:
+      Hexadecimal digits; of all parameters of the tower if it has no image tower. Names, shapes and dtypes count, too.
+
+    >>> one = {"video/image/w": np.zeros(2, np.float32), "text/w": np.ones(1)}
+    >>> weights_sha256(one, tower="video/") == weights_sha256({"image/w": np.zeros(2, np.float32)}, tower="")
+    True
+    """
+    own = {path.removeprefix(tower): value for path, value in params.items() if path.startswith(tower)}
+    image = {path: value for path, value in own.items() if path.startswith("image/")}
+    digest = hashlib.sha256()
+    for path, value in sorted((image or own).items()):
+        array = np.ascontiguousarray(value)
+        digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
