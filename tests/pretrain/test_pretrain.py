@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from fake_devices import xla_flags
 from files import lines
 from flax import nnx
 
@@ -94,8 +95,7 @@ pretrain(load_config("demo", overrides={tiny_overrides!r}), workdir=Path({str(tm
 
 
 def environment(devices):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return os.environ | {"XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def start(workdir, *, overrides, devices, extra=()):

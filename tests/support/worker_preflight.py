@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from fake_devices import xla_flags
+
 
 def main() -> int:
     parser = argparse.ArgumentParser()
@@ -16,7 +18,7 @@ def main() -> int:
     parser.add_argument("--process_id", type=int, required=True)
     args = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+    os.environ["XLA_FLAGS"] = xla_flags(1)
     import engine_toy as toy
     import numpy as np
 

@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from fake_devices import xla_flags
+
 
 def wait_for_a_batch_that_never_comes() -> None:
     time.sleep(10_000)
@@ -57,7 +59,7 @@ def batches_from(start, *, toy, args, process, processes, moment):
 def main() -> int:
     args = arguments()
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
+    os.environ["XLA_FLAGS"] = xla_flags(args.devices)
     import contrastive_toy
     import engine_toy
     import jax
