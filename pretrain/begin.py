@@ -16,7 +16,7 @@ from ..base.errors import UserError, unknown
 from ..data.hub import is_hub
 from ..engine.keeping.init_from import InitFrom
 from ..zoo.spec import features_of
-from .stored_features import check_stored_features
+from .check_records import check_stored_features
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,6 +10,7 @@ from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
 from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
+from .check_records import check_sound
 
 if TYPE_CHECKING:
     from ..data.batches.texts import Texts
@@ -152,6 +153,8 @@ def pretrain(
         objective = make_objective(begun.config, data=data, vocab_size=tokenizer.vocab_size)
         spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin=run_origin(begun))
         warn(objective.check_batch_size(data.feed.batch_size))
+        if "audio" in spec.towers and data.feed.dir and not data.feed.mixture:
+            warn(check_sound(begun.records, split=data.feed.train_split))
         return train(
             objective=objective,
             batches=lambda step: stream(begun, step=step, spec=spec, workdir=workdir),

@@ -13,6 +13,7 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.encode.encode import main
 from twinreel.encode.encoder import load
 from twinreel.evaluate.embed import embed_split
+from twinreel.pretrain.check_records import check_sound
 from twinreel.pretrain.pretrain import pretrain
 
 PITCHES = {"low": 220.0, "high": 1760.0}
@@ -99,3 +100,12 @@ def test_what_does_not_fit_is_named(trained, films):
     for call in (lambda: encoder.encode_clips([]), lambda: encoder.encode_clip_arrays(video, audio=video)):
         with pytest.raises(UserError, match=r"does not fuse video and audio \(config\.model\.fusion\)"):
             call()
+
+
+def test_a_tower_for_sound_is_warned_of_clips_without_any(films, tmp_path):
+    assert check_sound(Records(films / "data"), split="train") == ""
+    silent = [line for line in (films / "manifest.jsonl").read_text().splitlines() if SILENT in line]
+    (films / "silent.jsonl").write_text("\n".join(silent) + "\n")
+    prepare(films / "silent.jsonl", out=tmp_path, fps=8.0, short_side=32, audio=True, workers=1)
+    found = check_sound(Records(tmp_path), split="train")
+    assert "no clip of split 'train'" in found and "config.model.audio learns nothing" in found

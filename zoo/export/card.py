@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from ...base.errors import UserError
+from ...engine.keeping.checkpoint import FOLDER
 from ..load import Located
 from ..spec import ModelSpec
 from .compare import Check, Written
-from .folder import MARK
+from .folder import CARD, MARK, files_section
 
 RESULTS = "retrieval.json"
 _LIBRARIES = {"hf": "transformers", "open_clip": "open_clip", "stablehlo": "jax", "onnx": "onnx"}
@@ -53,16 +54,17 @@ def write_card(
         _numbers(results, meta=located.meta),
         _equality(written.checks),
         "## Notes\n\n" + "\n".join(f"- {note}" for note in written.notes) if written.notes else "",
+        files_section(folder),
     ]
     text = "\n\n".join(part for part in parts if part) + f"\n\nWritten by {MARK}.\n"
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def find_results(given: str, *, located: Located, source: str) -> dict[str, Any]:
     """Read the numbers of an evaluation: those of `given`, or of a retrieval.json in the workdir or its report/.
 
     Raises:
-      UserError: the file cannot be read, is no such file, or belongs to another step.
+      UserError: the file cannot be read, is no such file, or belongs to another run or step.
     """
     own = located.meta.get("step")
     if not given:
@@ -76,7 +78,24 @@ def find_results(given: str, *, located: Located, source: str) -> dict[str, Any]
         raise UserError(
             f"--results {given} is of step {step}, the model of step {own}; evaluate the model that you export"
         )
+    measured = chosen["protocol"].get("checkpoint")
+    if own is not None and measured and not _runs(measured) & _runs(str(located.path)):
+        raise UserError(
+            f"--results {given} is of {measured}, which is not the run of {located.path}; evaluate the model that you "
+            "export"
+        )
     return chosen
+
+
+def _runs(path: str) -> set[str]:
+    """Return what the workdir of a run may be called whose path, perhaps on another machine, this is.
+
+    >>> sorted(_runs("runs/demo")), sorted(_runs("/home/me/runs/demo/checkpoints/720"))
+    (['demo'], ['720', 'demo'])
+    """
+    place = Path(path)
+    names = [place.name, place.parent.name, place.parent.parent.name]
+    return {names[0], *(names[i + 1] for i in (0, 1) if names[i] == FOLDER)}
 
 
 def _read(path: Path) -> dict[str, Any]:

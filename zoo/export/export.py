@@ -47,6 +47,8 @@ class ExportOptions:
         if self.tokenizer not in MODES:
             raise unknown("--tokenizer", self.tokenizer, MODES)
         for platform in self.platforms:
+            if platform == "gpu":
+                raise UserError("--platforms: 'gpu' is cuda (NVIDIA) or rocm (AMD) here; name one of them, or both")
             if platform not in PLATFORMS:
                 raise unknown("--platforms", platform, PLATFORMS)
         if not self.platforms:

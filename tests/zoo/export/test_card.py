@@ -1,6 +1,8 @@
 """The model card: recipe, protocol, numbers, and nothing of the machine that wrote it."""
 
+import functools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from twinreel.base.errors import UserError
 from twinreel.evaluate.evaluate import to_json
 from twinreel.evaluate.retrieval import retrieval_report
 from twinreel.zoo.export import public
+from twinreel.zoo.export.card import find_results
 from twinreel.zoo.export.export import ExportOptions, export
-from twinreel.zoo.load import locate
+from twinreel.zoo.load import Located, locate
 
 
 @pytest.fixture
@@ -59,6 +62,21 @@ def test_numbers_of_another_model_are_refused(tmp_path, parameters_only):
         options = ExportOptions(format="hf", results=str(tmp_path / "results.json"))
         with pytest.raises(UserError, match=message):
             export(bundle, out=tmp_path / "out", options=options)
+
+
+@pytest.mark.parametrize(("where", "same"), [("checkpoints/7", True), ("", True), ("../other", False)])
+def test_numbers_of_another_run_at_the_same_step_are_refused(where, same, tmp_path):
+    spec = locate(trained_clip(tmp_path / "bundle")).spec
+    located = Located(spec=spec, path=tmp_path / "run" / "checkpoints" / "7", meta={"step": 7})
+    found = report(tmp_path / "found.json", step=7)
+    found["protocol"]["checkpoint"] = os.path.normpath(f"/home/me/run/{where}")
+    (tmp_path / "found.json").write_text(to_json(found))
+    read = functools.partial(find_results, str(tmp_path / "found.json"), located=located, source="run")
+    if same:
+        assert read()["text_to_video"]["R@1"] == found["text_to_video"]["R@1"]
+    else:
+        with pytest.raises(UserError, match=r"is of /home/me/other, which is not the run of .*/run/checkpoints/7"):
+            read()
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def test_a_push(bundle, tmp_path, monkeypatch, capsys):
     [
         (["--format", "hff"], r"--format 'hff'.*did you mean 'hf'"),
         (["--format", "hf", "--tokenizer", "mine"], r"--tokenizer.*'mine'"),
-        (["--format", "stablehlo", "--platforms", "cpu,gpu"], r"--platforms.*'gpu'"),
+        (["--format", "stablehlo", "--platforms", "cpu,gpu"], r"--platforms: 'gpu' is cuda \(NVIDIA\) or rocm"),
+        (["--format", "stablehlo", "--platforms", "cuba"], r"--platforms 'cuba'.*did you mean 'cuda'"),
         (["--format", "stablehlo", "--platforms", ","], "--platforms is empty"),
         (["--format", "hf", "--push", "tiny"], r"'tiny' is no name of the Hugging Face Hub; write ORGANISATION/NAME"),
         (["--format", "hf", "--dry_run"], r"belong to --push ORGANISATION/NAME"),
@@ -107,9 +108,12 @@ def test_a_folder_that_holds_something(bundle, tmp_path, capsys):
     assert main(argv) == 0  # an empty one is taken
     with pytest.raises(UserError, match="is not empty; give another folder, or --overwrite"):
         main(argv)
-    (out / "old.txt").write_text("of an earlier export")
-    assert main([*argv, "--overwrite"]) == 0
-    assert not (out / "old.txt").exists() and (out / "config.json").is_file()
+    (out / "mine.txt").write_text("notes of the user")
+    with pytest.raises(UserError, match=r"holds mine\.txt \(1 such\), which the export there did not write"):
+        main([*argv, "--overwrite"])
+    (out / "mine.txt").unlink()
+    (out / "config.json").unlink()
+    assert main([*argv, "--overwrite"]) == 0 and (out / "config.json").is_file()
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("work of years")

@@ -1,4 +1,4 @@
-"""Precomputed vectors of frames in the records are those of the image tower that the run begins with."""
+"""Checks that the records have what a run is to learn from: the right precomputed vectors, and sound."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -34,6 +34,16 @@ def check_stored_features(records: "Records", *, name: str, params: "Mapping[str
                 f"another image tower made (weights {made[:12]}); that of this run has weights {own[:12]}. Compute "
                 "them with `twinreel features --config CONFIG` and prepare the data again, or name the right source"
             )
+
+
+def check_sound(records: "Records", *, split: str) -> str:
+    """Return a warning if no clip of a split has sound, from which a tower for sound could learn, or ""."""
+    if any(row["has_audio"] for row in records.rows(split)):
+        return ""
+    return (
+        f"no clip of split {split!r} of {str(records.folder)!r} has sound, so config.model.audio learns nothing; "
+        "prepare files with sound, without --no-audio, or train without that tower"
+    )
 
 
 def _made_by(records: "Records", *, split: str, name: str) -> str:
