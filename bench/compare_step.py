@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from ..base.errors import UserError, unknown
 from ..base.parser import Parser
 from .torch_step import FRAMES, MODELS, OUT_OF_MEMORY, SideOptions
+from .worker import Worker, WorkerEnded
 
 DESCRIPTION = """\
 Compare one train step of twinreel with one of PyTorch: a CLIP ViT on 8 frames and its text tower, on this machine.
@@ -88,11 +88,11 @@ def _in_turns(args: argparse.Namespace, *, sides: list[str]) -> dict[str, Any]:
     times: dict[str, Times] = {side: [] for side in sides}
     with contextlib.ExitStack() as stack:
         for side in sides:
-            workers[side] = stack.enter_context(_start(args, side=side, batch_size=int(args.batch_size)))
-            ready[side] = json.loads(_line(workers[side], side=side))  # one at a time: compilation is not disturbed
+            workers[side] = stack.enter_context(_worker(args, side=side, batch_size=int(args.batch_size)))
+            ready[side] = workers[side].facts()  # one at a time: compilation is not disturbed
         for _ in range(args.rounds):
             for side, worker in workers.items():
-                times[side].append(_timed(worker, side=side))
+                times[side].append(_timed(worker))
     return _result(args, ready=ready, times=times)
 
 
@@ -152,45 +152,31 @@ def _next(facts: dict[str, Any]) -> int:
 
 def _alone(args: argparse.Namespace, *, side: str, batch_size: int) -> Measured | None:
     """Measure one side while no other runs; None if the batch does not fit."""
-    with _start(args, side=side, batch_size=batch_size) as worker:
-        line = worker.stdout.readline() if worker.stdout else ""
-        if not line and worker.wait() == OUT_OF_MEMORY:
-            return None
-        ready = json.loads(line or _line(worker, side=side))
-        return ready, [_timed(worker, side=side) for _ in range(args.rounds)]
+    with _worker(args, side=side, batch_size=batch_size) as worker:
+        try:
+            ready = worker.facts()
+        except WorkerEnded as ended:
+            if ended.status == OUT_OF_MEMORY:
+                return None
+            raise
+        return ready, [_timed(worker) for _ in range(args.rounds)]
 
 
-def _start(args: argparse.Namespace, *, side: str, batch_size: int) -> subprocess.Popen:
+def _worker(args: argparse.Namespace, *, side: str, batch_size: int) -> Worker:
     given = {name: getattr(args, name) for name in ("device", "model", "remat", "unroll")}
     options = SideOptions(side=side, batch_size=batch_size, **given)
+    command, hint = [sys.executable, "-m", f"{__package__}.step_sides"], ""
     if options.library.startswith("torch"):
         command = [args.torch_python, str(Path(__file__).with_name("torch_step.py"))]
-    else:
-        command = [sys.executable, "-m", f"{__package__}.step_sides"]
-    try:
-        return subprocess.Popen([*command, *options.flags()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    except OSError as error:
-        raise UserError(f"--torch_python={args.torch_python} cannot be run: {error}") from error
+        hint = "; --torch_python names a Python that has torch and transformers"
+    hint += f"; status {OUT_OF_MEMORY} means that its batch does not fit in memory"
+    return Worker([*command, *options.flags()], name=f"the side {side}", hint=hint)
 
 
-def _timed(worker: subprocess.Popen, *, side: str) -> tuple[float, float]:
+def _timed(worker: Worker) -> tuple[float, float]:
     """Run one step of a side; return its wall time and its CPU time in seconds."""
-    assert worker.stdin is not None
-    worker.stdin.write("step\n")
-    worker.stdin.flush()
-    wall, cpu = map(float, _line(worker, side=side).split())
+    wall, cpu = worker.run("step")
     return wall, cpu
-
-
-def _line(worker: subprocess.Popen, *, side: str) -> str:
-    line = worker.stdout.readline() if worker.stdout else ""
-    if not line:
-        status = worker.wait()
-        hint = "its batch does not fit in memory" if status == OUT_OF_MEMORY else "its own message is above"
-        if status != OUT_OF_MEMORY and side.startswith("torch"):
-            hint += "; --torch_python names a Python that has torch and transformers"
-        raise UserError(f"the side {side} ended with status {status}; {hint}")
-    return line
 
 
 def _result(args: argparse.Namespace, *, ready: dict[str, dict[str, Any]], times: dict[str, Times]) -> dict[str, Any]:

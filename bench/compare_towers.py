@@ -3,7 +3,6 @@
 import contextlib
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from ..base.errors import UserError, unknown
 from ..base.parser import Parser
 from .torch_towers import CASES
+from .worker import Worker
 
 DESCRIPTION = f"""Compare towers with their public implementation in one run: error, speed, memory.
 
@@ -28,6 +28,7 @@ in which both take turns, by CPU time; and the peak of each process's memory.
 Cases: {", ".join(CASES)}."""
 DEFAULT = ("clip-b32", "siglip-b16", "bert-base", "vit-b16", "dinov2-s14", "videomae-b16")
 MODES = ("forward", "train")
+_HINT = "; --torch_python names a Python that has torch and transformers"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,14 +72,16 @@ def compare(case: str, *, rows: int, frames: int, rounds: int, torch_python: str
     with tempfile.TemporaryDirectory(prefix="twinreel-towers-") as folder, contextlib.ExitStack() as stack:
         script = str(Path(__file__).with_name("torch_towers.py"))
         flags = [f"--case={case}", f"--folder={folder}", f"--rows={rows}", f"--frames={frames}"]
-        public = stack.enter_context(_Side([torch_python, script, *flags], name=f"the public side of {case}"))
-        ours = stack.enter_context(
-            _Side([sys.executable, "-m", f"{__package__}.tower_sides", folder], name=f"twinreel's side of {case}")
-        )
-        made = []
-        for tower in public.facts["towers"]:
-            times = {mode: [(ours.run(tower, mode), public.run(tower, mode)) for _ in range(rounds)] for mode in MODES}
-            made.append(_row(case, tower, times=times, ours=ours.facts, public=public.facts))
+        torch_side = Worker([torch_python, script, *flags], name=f"the public side of {case}", hint=_HINT)
+        public = stack.enter_context(torch_side)
+        theirs = public.facts()  # it has written the folder
+        command = [sys.executable, "-m", f"{__package__}.tower_sides", folder]
+        ours = stack.enter_context(Worker(command, name=f"twinreel's side of {case}"))
+        own, made = ours.facts(), []
+        for tower in theirs["towers"]:
+            turn = lambda mode: tuple(side.run(f"{tower} {mode}") for side in (ours, public))  # noqa: B023, E731
+            times = {mode: [turn(mode) for _ in range(rounds)] for mode in MODES}
+            made.append(_row(case, tower, times=times, ours=own, public=theirs))
         return made
 
 
@@ -94,50 +97,6 @@ def _row(
         row[f"{mode}_wall_ratio"] = statistics.median(own[0] / other[0] for own, other in kept)
     row["peak_bytes"], row["public_peak_bytes"] = (max(pair[i][2] for pair in times["train"]) for i in range(2))
     return row
-
-
-class _Side:
-    """A process that runs a tower for each line that it gets."""
-
-    def __init__(self, command: list[str], *, name: str):
-        self._command, self._name = command, name
-
-    def __enter__(self) -> "_Side":
-        pipe = subprocess.PIPE
-        try:
-            self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
-        except OSError as error:
-            raise UserError(f"--torch_python={self._command[0]} cannot be run: {error}") from error
-        try:
-            self.facts: dict[str, Any] = json.loads(self._line())
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def run(self, tower: str, mode: str) -> tuple[float, float, float]:
-        """Run a pass; returns wall and CPU seconds, and the peak of memory so far in bytes."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{tower} {mode}\n")
-        self._process.stdin.flush()
-        wall, cpu, peak = map(float, self._line().split())
-        return wall, cpu, peak
-
-    def _line(self) -> str:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if not line:
-            raise UserError(
-                f"{self._name} ended with status {self._process.wait()}; its own message is above. --torch_python "
-                "names a Python that has torch and transformers"
-            )
-        return line
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -120,7 +120,10 @@ def test_ratios_are_medians_of_ratios_within_a_round():
         (["--model", "ViT-B32"], "unknown --model 'ViT-B32'; did you mean 'ViT-B/32'"),
         (["--batch_size", "0"], "--batch_size must be a number of clips or 'largest', got '0'"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["--torch_python", "/no/python", "--sides", "torch-float32"], "--torch_python=/no/python cannot be run"),
+        (
+            ["--torch_python", "/no/python", "--sides", "torch-float32"],
+            "directory: '/no/python'; --torch_python names a Python",
+        ),
     ],
 )
 def test_faults_of_compare_step(flags, message, capsys):

@@ -60,7 +60,7 @@ def test_the_error_is_that_of_unit_rows():
     [
         (["--cases", "clip-b31"], r"case in --cases 'clip-b31'; did you mean 'clip-b32'"),
         (["--rounds", "0"], r"--rounds must be at least 1, got 0"),
-        (["--torch_python", "/no/such/python"], r"--torch_python=/no/such/python cannot be run"),
+        (["--torch_python", "/no/such/python"], r"cannot be run: .*'/no/such/python'; --torch_python names a Python"),
     ],
 )
 def test_mistakes(flags, message):
