@@ -237,7 +237,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 def _without_ties(rank: np.ndarray, *, at: Sequence[int]) -> dict[str, float]:
     """The figures of ranks [n] without ties."""
-    return _figures(lambda k: 100 * float((rank <= k).mean()), rank=rank, at=at)
+    return _figures(lambda k: 100 * int(np.count_nonzero(rank <= k)) / len(rank), rank=rank, at=at)
 
 
 def _figures(recall: Callable[[int], float], *, rank: np.ndarray, at: Sequence[int]) -> dict[str, float]:
