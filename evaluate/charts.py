@@ -20,7 +20,7 @@ from ..pages.charts import (
     line_chart,
 )
 from ..pages.markup import Html
-from .metrics import Ranks, recall_at
+from .measures.ranks import Ranks, recall_at
 from .minimal_pairs import CHANCE
 
 _BINS = ((1, 1), (2, 5), (6, 10), (11, 50), (51, 100), (101, None))

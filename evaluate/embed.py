@@ -19,7 +19,7 @@ from ..data.options import DataOptions, FeedOptions
 from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
-from .metrics import check_pair
+from .measures.rows import check_pair
 from .minimal_pairs import Foils, list_foils
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ..base.parser import Distributed, Parser
 
 if TYPE_CHECKING:
     from .embed import Embeddings, Encoder
-    from .metrics import RowError
+    from .measures.rows import RowError
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
@@ -187,7 +187,7 @@ def measure(embeddings: "Embeddings") -> dict[str, Any]:
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
     """
-    from .metrics import RowError, unit_rows
+    from .measures.rows import RowError, unit_rows
     from .minimal_pairs import minimal_pairs
     from .repeated import caption_numbers
     from .retrieval import retrieval_report

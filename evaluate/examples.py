@@ -8,7 +8,8 @@ import numpy as np
 from ..pages.markup import Html, join, tag
 from ..pages.thumbnails import clip_figure, write_strip, write_webp
 from .embed import Embeddings
-from .metrics import Ranks, check_pair, cosine, paired_cosine
+from .measures.ranks import Ranks
+from .measures.rows import check_pair, cosine, paired_cosine
 from .pictures import clip_frames
 from .twins import twin_pairs
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from .directions import join, row_blocks, text_to_video, video_to_text
 from .embed import Embeddings
-from .metrics import check_pair, cosine, ranks, recall_at, summary
+from .measures.ranks import ranks, recall_at, summary
+from .measures.rows import check_pair, cosine
 
 ANY_MATCH = (
     "in the rows 'any_match' every clip with an equal caption is right (video to text: every caption equal to one of "
@@ -48,7 +49,7 @@ def any_match(
       same_text: int [n], equal for equal captions.
 
     Returns:
-      `protocol` (the rule); `text_to_video_any_match` and `video_to_text_any_match`, as in `metrics.summary`, each
+      `protocol` (the rule); `text_to_video_any_match` and `video_to_text_any_match`, as in `ranks.summary`, each
       with `chance_R@1` in percent; and `zero_shot_classification`, see `classification`, where at most half of the
       captions are distinct.
     """

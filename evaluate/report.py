@@ -13,7 +13,8 @@ from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curve
 from .directions import text_to_video
 from .embed import Embeddings
 from .examples import Gallery, pick_queries, query_card, twin_cards
-from .metrics import RECALL_AT, Ranks, check_pair, cosine
+from .measures.ranks import RECALL_AT, Ranks
+from .measures.rows import check_pair, cosine
 from .repeated import CLASSIFICATION, caption_numbers, repetition
 from .retrieval import retrieval_ranks
 from .twins import CHANCE

@@ -11,7 +11,9 @@ from .. import __version__
 from ..base.errors import UserError
 from ..data.manifest import ids_sha256
 from .directions import text_to_video, video_to_text
-from .metrics import SCORE, TIE_RULE, Ranks, check_index, distinct_rows, summary
+from .measures.checks import check_index
+from .measures.ranks import TIE_RULE, Ranks, summary
+from .measures.rows import SCORE, distinct_rows
 from .repeated import any_match
 
 AGGREGATION = (
@@ -65,7 +67,7 @@ def retrieval_report(
       coverage: `coverage_of(...)`, or None where it is not known what should have been there.
 
     Returns:
-      JSON values: `protocol`, `text_to_video`, `video_to_text` (both as in `metrics.summary`), `coverage`; and, where
+      JSON values: `protocol`, `text_to_video`, `video_to_text` (both as in `ranks.summary`), `coverage`; and, where
       captions repeat, the blocks of `repeated.any_match`.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .embed import Embeddings
-from .metrics import check_pair, paired_cosine
+from .measures.rows import check_pair, paired_cosine
 
 CHANCE = 50.0
 

@@ -11,7 +11,7 @@ from fakes import embeddings
 from twinreel.base.errors import UserError
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.directions import text_to_video, video_to_text
-from twinreel.evaluate.metrics import Ranks, ranks, summary
+from twinreel.evaluate.measures.ranks import Ranks, ranks, summary
 from twinreel.evaluate.repeated import any_match, caption_numbers
 from twinreel.evaluate.retrieval import retrieval_report
 

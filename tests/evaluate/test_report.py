@@ -13,7 +13,7 @@ from PIL import Image
 from twinreel.evaluate import charts, evaluate, examples
 from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.examples import pick_queries
-from twinreel.evaluate.metrics import Ranks
+from twinreel.evaluate.measures.ranks import Ranks
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from twinreel.evaluate import evaluate
 from twinreel.evaluate.retrieval import coverage_of, headline, retrieval_report, split_coverage
 from twinreel.evaluate.twins import order_twins
 
-FIGURES = {"R@1", "R@5", "R@10", "MdR", "MnR"}
+FIGURES = {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "geometric_mean"}
 ROWS = [{"clip_id": "a"}, {"clip_id": "b"}, {"clip_id": "c"}]
 REJECT = {"clip_id": "d", "path": "d.mp4", "split": "test", "reason": "moov atom not found"}
 
@@ -22,7 +22,7 @@ def test_the_report_has_the_promised_keys():
     assert set(report) == {"protocol", "text_to_video", "video_to_text", "coverage"}
     for direction, n in (("text_to_video", 48), ("video_to_text", 24)):
         block = report[direction]
-        assert set(block) == FIGURES | {"optimistic", "pessimistic", "n"}
+        assert set(block) == FIGURES | {"optimistic", "pessimistic", "tied_queries", "n"}
         assert set(block["optimistic"]) == set(block["pessimistic"]) == FIGURES
         assert block["n"] == n
         assert all(0 <= block[f"R@{k}"] <= 100 for k in (1, 5, 10))

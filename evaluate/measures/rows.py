@@ -1,0 +1,112 @@
+"""Rows of embeddings and their cosines, scored so that equal rows tie whatever the order of summation.
+
+Scores are cosines in float64. Two measures keep ties from depending on the order in which a BLAS adds its products:
+equal rows of the gallery are scored once, and scores are rounded to multiples of 2^-40 (about 1e-12).
+"""
+
+import numpy as np
+
+from ...base.errors import UserError
+from .checks import check_index
+
+SCORE = "cosine of L2-normalised rows in float64, rounded to multiples of 2^-40"
+
+_GRID = 2.0**40
+
+
+class RowError(UserError):
+    """A row of embeddings that cannot be scored.
+
+    Attributes:
+      array: name of the array.
+      row: index of the row.
+    """
+
+    def __init__(self, message: str, *, array: str, row: int):
+        super().__init__(message)
+        self.array, self.row = array, row
+
+
+def cosine(queries: np.ndarray, *, gallery: np.ndarray) -> np.ndarray:
+    """Return the scores float64 [n,m] of unit rows [n,E] with unit rows [m,E], rounded to multiples of 2^-40.
+
+    >>> cosine(np.array([[0.6, 0.8]]), gallery=np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])).round(6).tolist()
+    [[0.6, 0.8, 1.0]]
+    """
+    scores = queries @ gallery.T
+    scores *= _GRID
+    np.rint(scores, out=scores)
+    scores /= _GRID
+    return scores
+
+
+def paired_cosine(first: np.ndarray, *, second: np.ndarray) -> np.ndarray:
+    """Return the scores float64 [n] of unit rows [n,E] with the unit rows [n,E] at the same place, rounded alike.
+
+    >>> paired_cosine(np.array([[0.6, 0.8], [1.0, 0.0]]), second=np.array([[1.0, 0.0], [1.0, 0.0]])).round(6).tolist()
+    [0.6, 1.0]
+    """
+    return np.rint((first * second).sum(axis=1) * _GRID) / _GRID
+
+
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct rows in order of first appearance, and for each row its place among them.
+
+    >>> rows, place = distinct_rows(np.array([[1.0, 2.0], [0.0, 3.0], [1.0, 2.0]]))
+    >>> rows.tolist(), place.tolist()
+    ([[1.0, 2.0], [0.0, 3.0]], [0, 1, 0])
+    """
+    place: dict[bytes, int] = {}
+    # Adding 0.0 turns -0.0 into 0.0: the two are equal numbers with different bytes.
+    copy_of = np.array([place.setdefault(row.tobytes(), len(place)) for row in rows + 0.0])
+    first = np.unique(copy_of, return_index=True)[1]
+    return rows[first], copy_of
+
+
+def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
+    """Return `rows` [n,E] divided by their L2 norms, float64.
+
+    Raises:
+      UserError: not a [n,E] array of numbers.
+      RowError: a row is zero or not finite (the first such row is named).
+
+    >>> unit_rows(np.array([[3.0, 4.0]]), name="video").tolist()
+    [[0.6, 0.8]]
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiu":
+        raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
+    # A contiguous float64 copy: each row's norm is then summed alike wherever it stands, so equal rows stay equal.
+    rows = np.ascontiguousarray(rows, dtype=np.float64)
+    finite, nonzero = np.asarray(np.isfinite(rows).all(axis=1)), rows.any(axis=1)
+    bad = np.flatnonzero(~(finite & nonzero))
+    if len(bad):
+        reason = "not finite (NaN or inf)" if not finite[bad[0]] else "all zero"
+        raise RowError(
+            f"row {bad[0]} of {name!r} is {reason} ({len(bad)} of {len(rows)} rows are zero or not finite); "
+            "an embedding must have a direction: encode that row again or leave it out",
+            array=name,
+            row=int(bad[0]),
+        )
+    # Scaling by a power of two is exact; without it the squares of 1e-200 or 1e200 are 0 or inf.
+    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
+    return rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+
+
+def check_pair(
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return text and video as unit rows (float64) and `video_of_text` as int64, or raise a UserError.
+
+    >>> text, video, index = check_pair(np.array([[2.0, 0.0]]), video=np.array([[0.0, 5.0]]), video_of_text=[0])
+    >>> text.tolist(), video.tolist(), index.tolist()
+    ([[1.0, 0.0]], [[0.0, 1.0]], [0])
+    """
+    text, video = unit_rows(text, name="text"), unit_rows(video, name="video")
+    if text.shape[1] != video.shape[1]:
+        raise UserError(
+            f"'text' has width {text.shape[1]} and 'video' has width {video.shape[1]}; "
+            "both must come from one model's joint space"
+        )
+    index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
+    return text, video, index
