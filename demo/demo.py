@@ -55,7 +55,7 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     keep_freed_memory()  # the demo is made for CPUs; before any library starts threads
     from ..data.prepare.prepare import prepare
     from ..evaluate.evaluate import EvaluateOptions, evaluate
-    from ..evaluate.terminal import print_table
+    from ..evaluate.reports.terminal import print_table
     from ..pretrain.pretrain import pretrain
     from . import moving_shapes
 

@@ -20,7 +20,7 @@ from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
 from .measures.rows import check_pair
-from .minimal_pairs import Foils, list_foils
+from .protocols.minimal_pairs import Foils, list_foils
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records

@@ -115,7 +115,7 @@ def evaluate(
       UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
     """
     from ..data.batches.records import Records
-    from .retrieval import split_coverage
+    from .protocols.retrieval import split_coverage
 
     options = options or EvaluateOptions()
     records = Records(data)
@@ -148,7 +148,7 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
     from ..data.batches.mismatch import record_mismatches
     from ..data.options import FeedOptions
     from .embed import embed_split
-    from .retrieval import name_test_set, split_coverage
+    from .protocols.retrieval import name_test_set, split_coverage
 
     split = options.split
     rows = records.rows(split) if split in records.splits else []
@@ -188,10 +188,10 @@ def measure(embeddings: "Embeddings") -> dict[str, Any]:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
     """
     from .measures.rows import RowError, unit_rows
-    from .minimal_pairs import minimal_pairs
-    from .repeated import caption_numbers
-    from .retrieval import retrieval_report
-    from .twins import order_twins
+    from .protocols.minimal_pairs import minimal_pairs
+    from .protocols.repeated import caption_numbers
+    from .protocols.retrieval import retrieval_report
+    from .protocols.twins import order_twins
 
     try:
         if embeddings.video_shuffled is not None:
@@ -233,7 +233,7 @@ def write(embeddings: "Embeddings", *, out: Path, records: Any = None, history: 
     Returns:
       The content of `retrieval.json`.
     """
-    from .report import write_report
+    from .reports.report import write_report
 
     results = measure(embeddings)
     out.mkdir(parents=True, exist_ok=True)
@@ -267,7 +267,7 @@ def _from_embeddings(args: Namespace) -> int:
 
 def _print(results: dict[str, Any], args: Namespace) -> None:
     """Print the table, or with --json the JSON and nothing else, on standard output."""
-    from .terminal import print_table
+    from .reports.terminal import print_table
 
     if args.json:
         sys.stdout.write(to_json(results))

@@ -20,7 +20,7 @@ def write_thumbnails(folder: Path, *, records: "Records", split: str, clips: Map
     Returns:
       clip_id -> path of the picture, relative to the page.
     """
-    from ..evaluate.pictures import clip_frames
+    from ..evaluate.reports.pictures import clip_frames
     from ..pages.thumbnails import write_webp
 
     folder.mkdir(parents=True, exist_ok=True)

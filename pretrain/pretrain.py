@@ -246,7 +246,7 @@ def retrieval_hook(
     from ..encode.rows import mesh_of
     from ..evaluate.embed import embed_split
     from ..evaluate.evaluate import measure
-    from ..evaluate.retrieval import headline
+    from ..evaluate.protocols.retrieval import headline
 
     def evaluate(model: Any, step: int) -> dict[str, float]:
         encoder = Encoder(spec=spec, model=model, tokenizer=tokenizer, mesh=mesh_of(model))

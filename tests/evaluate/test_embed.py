@@ -17,7 +17,7 @@ from twinreel.demo import moving_shapes
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Embeddings, embed_split
-from twinreel.evaluate.pictures import clip_frames
+from twinreel.evaluate.reports.pictures import clip_frames
 
 CLIPS = 12
 

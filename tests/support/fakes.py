@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from twinreel.evaluate.embed import Embeddings
-from twinreel.evaluate.minimal_pairs import Foils
+from twinreel.evaluate.protocols.minimal_pairs import Foils
 
 
 def embeddings(*, videos=24, captions=2, width=16, noise=0.6, groups=True, foils=False, seed=0) -> Embeddings:

@@ -83,7 +83,7 @@ def test_subset_id_is_that_of_sort_and_sha256sum(folder, tmp_path):
 
 
 def test_evaluation_refuses_or_states_the_coverage(folder, tmp_path):
-    from twinreel.evaluate.retrieval import name_test_set, split_coverage
+    from twinreel.evaluate.protocols.retrieval import name_test_set, split_coverage
 
     out = tmp_path / "set"
     report, _ = run("msrvtt", folder, out)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.directions import text_to_video, video_to_text
 from twinreel.evaluate.measures.ranks import Ranks, ranks, recall_at, summary
 from twinreel.evaluate.measures.rows import paired_cosine
+from twinreel.evaluate.protocols.directions import text_to_video, video_to_text
 
 FIGURES = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
@@ -32,7 +32,7 @@ def several_captions(seed, *, videos=37, width=16):
 
 
 def test_the_doctests_of_directions_pass():
-    assert doctest.testmod(importlib.import_module("twinreel.evaluate.directions")).failed == 0
+    assert doctest.testmod(importlib.import_module("twinreel.evaluate.protocols.directions")).failed == 0
 
 
 def brute_force(similarity, positives):

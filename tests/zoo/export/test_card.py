@@ -12,7 +12,7 @@ from public_models import source
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate.evaluate import to_json
-from twinreel.evaluate.retrieval import retrieval_report
+from twinreel.evaluate.protocols.retrieval import retrieval_report
 from twinreel.zoo.export import public
 from twinreel.zoo.export.card import find_results
 from twinreel.zoo.export.export import ExportOptions, export

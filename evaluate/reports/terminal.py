@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .repeated import ROWS, repetition
+from ..protocols.repeated import ROWS, repetition
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 

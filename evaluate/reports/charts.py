@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..pages.charts import (
+from ...pages.charts import (
     COLOURS,
     MUTED,
     Counts,
@@ -19,9 +19,9 @@ from ..pages.charts import (
     interval_chart,
     line_chart,
 )
-from ..pages.markup import Html
-from .measures.ranks import Ranks, recall_at
-from .minimal_pairs import CHANCE
+from ...pages.markup import Html
+from ..measures.ranks import Ranks, recall_at
+from ..protocols.minimal_pairs import CHANCE
 
 _BINS = ((1, 1), (2, 5), (6, 10), (11, 50), (51, 100), (101, None))
 _TICKS = (1, 5, 10, 50, 100, 500, 1000, 5000)

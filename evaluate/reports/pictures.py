@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
+    from ...data.batches.records import Records
 
 
 def clip_frames(records: "Records", *, split: str, index: int) -> tuple[list[bytes], np.ndarray]:
     """Return the JPEG bytes of a record's frames and their times, float32 [frames], seconds from the clip's start."""
-    from ..data.batches.records import Record
+    from ...data.batches.records import Record
 
     record = Record(records.read(split, [index])[0])
     times = record.timestamps_s

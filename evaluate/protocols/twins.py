@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .embed import Embeddings
-from .measures.rows import check_pair, paired_cosine
+from ..embed import Embeddings
+from ..measures.rows import check_pair, paired_cosine
 
 CHANCE = 50.0
 

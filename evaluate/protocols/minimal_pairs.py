@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import UserError
-from .measures.checks import check_index
-from .measures.rows import check_pair, paired_cosine, unit_rows
+from ...base.errors import UserError
+from ..measures.checks import check_index
+from ..measures.rows import check_pair, paired_cosine, unit_rows
 
 CHANCE = 50.0
 _Z = 1.959963984540054  # standard normal quantile of 0.975

@@ -8,8 +8,8 @@ from fakes import embeddings
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.retrieval import coverage_of, headline, retrieval_report, split_coverage
-from twinreel.evaluate.twins import order_twins
+from twinreel.evaluate.protocols.retrieval import coverage_of, headline, retrieval_report, split_coverage
+from twinreel.evaluate.protocols.twins import order_twins
 
 FIGURES = {"R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "geometric_mean"}
 ROWS = [{"clip_id": "a"}, {"clip_id": "b"}, {"clip_id": "c"}]

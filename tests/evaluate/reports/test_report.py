@@ -10,10 +10,11 @@ from fakes import embeddings, frames
 from html_page import Page
 from PIL import Image
 
-from twinreel.evaluate import charts, evaluate, examples
+from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Embeddings
-from twinreel.evaluate.examples import pick_queries
 from twinreel.evaluate.measures.ranks import Ranks
+from twinreel.evaluate.reports import charts, examples
+from twinreel.evaluate.reports.examples import pick_queries
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_missing_clips_are_said(tmp_path):
 
 
 def test_coverage_never_rounds_up_to_whole():
-    from twinreel.evaluate.report import _exact
+    from twinreel.evaluate.reports.report import _exact
 
     assert (_exact(100.0), _exact(99.9999), _exact(12.345)) == ("100", "99.99", "12.35")
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .measures.checks import check_index
-from .measures.ranks import Ranks, ranks
-from .measures.rows import check_pair, cosine, distinct_rows
+from ..measures.checks import check_index
+from ..measures.ranks import Ranks, ranks
+from ..measures.rows import check_pair, cosine, distinct_rows
 
 _CHUNK_BYTES = 64 << 20
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..embed import Embeddings
+from ..measures.ranks import ranks, recall_at, summary
+from ..measures.rows import check_pair, cosine
 from .directions import join, row_blocks, text_to_video, video_to_text
-from .embed import Embeddings
-from .measures.ranks import ranks, recall_at, summary
-from .measures.rows import check_pair, cosine
 
 ANY_MATCH = (
     "in the rows 'any_match' every clip with an equal caption is right (video to text: every caption equal to one of "
@@ -30,7 +30,7 @@ def caption_numbers(embeddings: Embeddings) -> np.ndarray | None:
     """
     if not embeddings.captions:
         return None
-    from ..data.text.clean import text_cleaner
+    from ...data.text.clean import text_cleaner
 
     clean = text_cleaner(embeddings.protocol.get("text_cleaning") or "", field="text_cleaning of the embeddings")
     place: dict[str, int] = {}

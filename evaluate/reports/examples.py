@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..pages.markup import Html, join, tag
-from ..pages.thumbnails import clip_figure, write_strip, write_webp
-from .embed import Embeddings
-from .measures.ranks import Ranks
-from .measures.rows import check_pair, cosine, paired_cosine
+from ...pages.markup import Html, join, tag
+from ...pages.thumbnails import clip_figure, write_strip, write_webp
+from ..embed import Embeddings
+from ..measures.ranks import Ranks
+from ..measures.rows import check_pair, cosine, paired_cosine
+from ..protocols.twins import twin_pairs
 from .pictures import clip_frames
-from .twins import twin_pairs
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
+    from ...data.batches.records import Records
 
 _TOP = 5
 _SAMPLED, _WORST, _TWINS = 6, 4, 3

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..base.errors import UserError
-from ..data.manifest import ids_sha256
+from ... import __version__
+from ...base.errors import UserError
+from ...data.manifest import ids_sha256
+from ..measures.checks import check_index
+from ..measures.ranks import TIE_RULE, Ranks, summary
+from ..measures.rows import SCORE, distinct_rows
 from .directions import text_to_video, video_to_text
-from .measures.checks import check_index
-from .measures.ranks import TIE_RULE, Ranks, summary
-from .measures.rows import SCORE, distinct_rows
 from .repeated import any_match
 
 AGGREGATION = (

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..pages.markup import Html, join, tag
-from ..pages.page import details, paragraph, section, write_page
-from ..pages.tables import Row, Tile, protocol_list, table, tiles
+from ...pages.markup import Html, join, tag
+from ...pages.page import details, paragraph, section, write_page
+from ...pages.tables import Row, Tile, protocol_list, table, tiles
+from ..embed import Embeddings
+from ..measures.ranks import RECALL_AT, Ranks
+from ..measures.rows import check_pair, cosine
+from ..protocols.directions import text_to_video
+from ..protocols.repeated import CLASSIFICATION, caption_numbers, repetition
+from ..protocols.retrieval import retrieval_ranks
+from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
-from .directions import text_to_video
-from .embed import Embeddings
 from .examples import Gallery, pick_queries, query_card, twin_cards
-from .measures.ranks import RECALL_AT, Ranks
-from .measures.rows import check_pair, cosine
-from .repeated import CLASSIFICATION, caption_numbers, repetition
-from .retrieval import retrieval_ranks
-from .twins import CHANCE
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
+    from ...data.batches.records import Records
 
 _KEYS = (*(f"R@{k}" for k in RECALL_AT), "MdR", "MnR")
 _ROWS = {

@@ -10,12 +10,12 @@ from fakes import embeddings
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.directions import text_to_video, video_to_text
 from twinreel.evaluate.measures.ranks import Ranks, ranks, summary
-from twinreel.evaluate.repeated import any_match, caption_numbers
-from twinreel.evaluate.retrieval import retrieval_report
+from twinreel.evaluate.protocols.directions import text_to_video, video_to_text
+from twinreel.evaluate.protocols.repeated import any_match, caption_numbers
+from twinreel.evaluate.protocols.retrieval import retrieval_report
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "retrieval_repeated_texts.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "retrieval_repeated_texts.npz"
 BLOCKS = {"text_to_video_any_match", "video_to_text_any_match"}
 
 

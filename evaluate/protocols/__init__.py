@@ -1,0 +1,1 @@
+"""What is measured, and how: retrieval, order twins, minimal pairs."""
