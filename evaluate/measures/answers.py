@@ -11,8 +11,8 @@ from .checks import check_same_length, check_scores
 from .ranks import ranks, recall_at
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_NUMBERS = ("none", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_DIGITS = dict(zip(_NUMBERS, ["0", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"], strict=True))
+_DIGITS: dict[str, str] = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5"}
+_DIGITS |= {"six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
 _CONTRACTIONS = (
     "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd "
     "he'd've he's how'd how'll how's i'd've i'm i've isn't it'd it'd've it'll let's ma'am mightn't mightn't've "

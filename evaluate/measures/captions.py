@@ -31,8 +31,8 @@ def ptb_tokens(text: str) -> str:
     "a man 's dog does n't bark does it"
     """
     spaced = _CLITIC.sub(r" \1", text.lower().replace("’", "'"))
-    found = (_BRACKETS.get(token, token) for token in _TOKEN.findall(spaced) if token not in _REMOVED)
-    return " ".join(token for token in found if token != '"')
+    found = [token for token in _TOKEN.findall(spaced) if token not in _REMOVED and token != '"']
+    return " ".join(str(_BRACKETS.get(token, token)) for token in found)
 
 
 def caption_scores(candidates: Sequence[str], *, references: Sequence[Sequence[str]]) -> dict[str, Any]:
