@@ -10,7 +10,6 @@ import numpy as np
 
 from ...base.errors import UserError
 from .checks import check_scores
-from .published.reading import times_softmax
 
 
 def dual_softmax(scores: np.ndarray, *, scale: float, direction: str) -> np.ndarray:
@@ -36,6 +35,16 @@ def dual_softmax(scores: np.ndarray, *, scale: float, direction: str) -> np.ndar
     if direction == "t2v":
         return times_softmax(scores, scale=scale)
     return times_softmax(scores.T, scale=scale).T
+
+
+def times_softmax(scores: np.ndarray, *, scale: float) -> np.ndarray:
+    """Return S · softmax(scale · S) over the queries (rows): the dual softmax of one direction.
+
+    >>> times_softmax(np.array([[1.0, 0.0], [1.0, 0.0]]), scale=1.0).tolist()
+    [[0.5, 0.0], [0.5, 0.0]]
+    """
+    weights = np.exp(scale * (scores - scores.max(axis=0, keepdims=True)))
+    return scores * (weights / weights.sum(axis=0, keepdims=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,10 +63,10 @@ def read_as(name: str, *, scores: np.ndarray, video_of_text: np.ndarray, **optio
 
 
 def describe(name: str) -> str:
-    """Return the first line of a reading's description, for `--help` and the report.
+    """Return one line on a reading: its project and what is peculiar to its figures, for `--help` and the report.
 
-    >>> describe("frozen")
-    'Read scores as Frozen in Time does.'
+    >>> describe("internvideo1")
+    'InternVideo1: dual softmax of scaled scores, then the metrics of CLIP4Clip.'
     """
     if name not in READINGS:
         raise unknown("reading", name, READINGS)

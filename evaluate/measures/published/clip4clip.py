@@ -9,7 +9,7 @@ from .reading import Reading, check_input, one_to_one, places
 
 
 def clip4clip(scores: np.ndarray, *, video_of_text: np.ndarray, allow_nan: bool = False) -> Reading:
-    """Read scores as CLIP4Clip does.
+    """CLIP4Clip: every place of a tie is an entry of its own; video-to-text is among videos.
 
     One text per video: every place at which an equal score stands becomes an entry of its own, so that a query tied m
     ways counts m times (`entries`) and a query whose own score is NaN does not count at all. Several texts per video:

@@ -8,7 +8,7 @@ K = (1, 5, 10)
 
 
 def clip_benchmark(scores: np.ndarray, *, video_of_text: np.ndarray) -> Reading:
-    """Read scores as CLIP_benchmark does: fractions, a hit where one right candidate is in torch.topk.
+    """CLIP_benchmark: fractions, a hit where one right candidate is in torch.topk; among captions.
 
     `text_retrieval_*` is among captions. Ties are bounded. torch.topk raises where K is larger than the number of
     candidates; that K is left out here.

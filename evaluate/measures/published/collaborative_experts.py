@@ -7,7 +7,7 @@ from .reading import Reading, check_input
 
 
 def collaborative_experts(scores: np.ndarray, *, video_of_text: np.ndarray, allow_nan: bool = False) -> Reading:
-    """Read scores as collaborative-experts does: the mean place of a tie in both directions, then the thresholds.
+    """collaborative-experts: a tie takes its mean place, then the thresholds; video-to-text is among captions.
 
     A two-way tie at the top has place 0.5 and counts 0 at K = 1; this is not the expectation. Video-to-text is among
     captions. Arguments and results as in `frozen`.

@@ -7,7 +7,7 @@ from .reading import Reading, check_input, own_captions
 
 
 def frozen(scores: np.ndarray, *, video_of_text: np.ndarray, allow_nan: bool = False) -> Reading:
-    """Read scores as Frozen in Time does.
+    """Frozen in Time: ties take the best place (text-to-video) or the mean place (video-to-text, among captions).
 
     Text-to-video takes the best place of a tie. Video-to-text is among captions and takes the mean place of a tie,
     the query's own captions of that score included; a NaN at the only own caption makes its rank infinite.

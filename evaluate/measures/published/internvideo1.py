@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from ..rerank import times_softmax
 from .clip4clip import every_tied_place, several_texts
-from .reading import Reading, check_input, one_to_one, times_softmax
+from .reading import Reading, check_input, one_to_one
 
 
 def internvideo1(scores: np.ndarray, *, video_of_text: np.ndarray, logit_scale: float = 100.0) -> Reading:
-    """Read scores as InternVideo1 does: dual softmax of scaled scores, then the metrics of CLIP4Clip.
+    """InternVideo1: dual softmax of scaled scores, then the metrics of CLIP4Clip.
 
     With several texts per video its video-to-text figures come from the matrix re-weighted for text-to-video (the
     softmax is over texts); with one text per video they do not.

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from .reading import Reading, check_input, own_captions, places, times_softmax
+from ..rerank import times_softmax
+from .reading import Reading, check_input, own_captions, places
 
 
 def internvideo2_clip(scores: np.ndarray, *, video_of_text: np.ndarray, allow_nan: bool = False) -> Reading:
-    """Read scores as InternVideo2's `tasks_clip` does: `txt_*` is video-to-text, `img_*` is text-to-video.
+    """InternVideo2's `tasks_clip`: `txt_*` is video-to-text among captions; the dual softmax is at scale 1.
 
-    Video-to-text is among captions. Ties are decided by NumPy's default argsort, whose order depends on the machine
+    `img_*` is text-to-video. Ties are decided by NumPy's default argsort, whose order depends on the machine
     (bounds here). `dsl` re-weights by a softmax of the cosines at scale 1, which is almost flat. Two decimals.
 
     Args:
@@ -29,7 +30,7 @@ def internvideo2_clip(scores: np.ndarray, *, video_of_text: np.ndarray, allow_na
 
 
 def internvideo2(scores: np.ndarray, *, video_of_text: np.ndarray, allow_nan: bool = False) -> Reading:
-    """Read scores as InternVideo2's `tasks` does: as `internvideo2_clip`, named `v2t_*` and `t2v_*`.
+    """InternVideo2's `tasks`: as `internvideo2_clip`, named `v2t_*` and `t2v_*`.
 
     >>> internvideo2(np.array([[0.2, 0.9], [0.1, 0.8]]), video_of_text=np.array([0, 1])).figures["raw"]["t2v_r1"]
     50.0

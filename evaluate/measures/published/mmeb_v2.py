@@ -9,7 +9,7 @@ from .reading import Reading, check_input, own_captions, ranked_relevance
 
 
 def mmeb_v2(scores: np.ndarray, *, video_of_text: np.ndarray) -> Reading:
-    """Read scores as VLM2Vec's evaluation of MMEB-V2 does.
+    """MMEB-V2: recall divides by all right captions, hit is what papers call recall; among captions.
 
     `hit@k` is what papers call recall; its `recall@k` divides by all right captions, and `map@k` by min(k, captions).
     Video-to-text is among captions; ties are decided by NumPy's default argsort (bounds here).

@@ -18,7 +18,7 @@ def mteb(
     text_ids: Sequence[str] | None = None,
     video_ids: Sequence[str] | None = None,
 ) -> Reading:
-    """Read scores as mteb does: `HitRate` is what papers call recall, `Recall` divides by all right captions.
+    """mteb: Recall divides by all right captions, HitRate is what papers call recall; ids, as text, settle ties.
 
     `MAP@k` divides by all right captions, too. Video-to-text is among captions. Of equal scores the id that is larger
     as text stands first ("9" before "10"). All figures but `MRR` are rounded to five decimals.

@@ -11,7 +11,7 @@ VERSIONS = ("now", "until_2026")
 def open_clip(
     scores: np.ndarray, *, video_of_text: np.ndarray, version: str = "now", allow_nan: bool = False
 ) -> Reading:
-    """Read scores as open_clip does: one text per video, and the median rank is rounded down.
+    """open_clip: one text per video; the lower index wins a tie; the median rank is rounded down.
 
     Args:
       scores: float [n,n], texts by videos.

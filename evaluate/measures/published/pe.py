@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..checks import check_same_length
+from ..rerank import times_softmax
 from .clip_benchmark import recalls
-from .reading import Reading, check_input, times_softmax
+from .reading import Reading, check_input
 
 
 def pe(
@@ -16,7 +17,7 @@ def pe(
     texts: Sequence[str] | None = None,
     reweight_scale: float | None = 1.0,
 ) -> Reading:
-    """Read scores as PE's fork of CLIP_benchmark does.
+    """Perception Encoder: equal captions share their videos, and a dual softmax of scale 1 is the default.
 
     Texts with equal words share their videos: each of these videos is right for each of them. By default its command
     line re-weights the scores by a dual softmax of scale 1. Video-to-text is among captions; ties are bounded.

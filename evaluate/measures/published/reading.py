@@ -114,13 +114,3 @@ def ranked_relevance(scores: np.ndarray, *, right: np.ndarray, first: np.ndarray
     """
     order = np.lexsort((-np.broadcast_to(first, scores.shape).astype(np.float64), -scores), axis=1)[:, :k]
     return np.take_along_axis(right, order, axis=1)
-
-
-def times_softmax(scores: np.ndarray, *, scale: float) -> np.ndarray:
-    """Return S · softmax(scale · S) over the queries (rows): the dual softmax of one direction.
-
-    >>> times_softmax(np.array([[1.0, 0.0], [1.0, 0.0]]), scale=1.0).tolist()
-    [[0.5, 0.0], [0.5, 0.0]]
-    """
-    weights = np.exp(scale * (scores - scores.max(axis=0, keepdims=True)))
-    return scores * (weights / weights.sum(axis=0, keepdims=True))

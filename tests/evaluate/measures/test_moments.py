@@ -1,6 +1,8 @@
 """Moments and highlights against moment_detr's evaluation (tests/golden/evaluate/moments.json), two decimals."""
 
 import copy
+import gzip
+import json
 
 import pytest
 from evaluate_golden import figures
@@ -30,6 +32,24 @@ def test_highlights_are_moment_detr_s(case):
     predictions, truth = lines(case)
     found, want = highlight_detection(predictions, truth=truth), figures("moments")[case]["result"]
     for level, block in found.items():
+        assert block == pytest.approx(want[f"HL-min-{level}"], abs=5.1e-3), level
+
+
+@pytest.mark.real
+def test_the_sample_of_1550_queries(real_dir):
+    """moment_detr's own sample against the validation set of QVHighlights (CC BY-NC-SA, so neither is copied here)."""
+    sample = real_dir.parent / "oracles" / "evaluate" / "qvhighlights_sample_val_preds.jsonl.gz"
+    annotations = real_dir / "annotations" / "qvhighlights" / "highlight_val_release.jsonl"
+    if not (sample.is_file() and annotations.is_file()):
+        pytest.skip(f"no {sample.name} or {annotations.name} next to the real clips")
+    predictions = [json.loads(line) for line in gzip.decompress(sample.read_bytes()).splitlines()]
+    truth = [json.loads(line) for line in annotations.read_text().splitlines()]
+    want = figures("moments")["sample_val_preds"]["result"]
+    found = moment_retrieval(predictions, truth=truth)
+    for length in ("full", "short", "middle", "long"):
+        for name, block in found[length].items():
+            assert block == pytest.approx(want[length][name], abs=5.1e-3), (length, name)
+    for level, block in highlight_detection(predictions, truth=truth).items():
         assert block == pytest.approx(want[f"HL-min-{level}"], abs=5.1e-3), level
 
 

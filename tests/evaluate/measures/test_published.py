@@ -84,7 +84,9 @@ def test_codes_that_settle_ties_are_exact_on_tied_data(case, name):
 
 def test_every_reading_is_compared_and_described():
     assert {name for _, name, _ in PAIRS} == set(READINGS)
-    assert all(describe(name).endswith((".", ":")) or "," in describe(name) for name in READINGS)
+    lines = {describe(name) for name in READINGS}
+    assert len(lines) == len(READINGS)
+    assert all(": " in line and line.endswith(".") for line in lines)
 
 
 def test_captions_in_another_order_give_the_same_figures():
