@@ -4,6 +4,7 @@ Captions of one video are no independent queries: give `clusters`, and whole vid
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,12 @@ def bootstrap(
     (0.5, True, True)
     """
     values = check_vector(values, name="values")
-    members = _clusters(clusters, n=len(values))
+    members = _Clusters.of(clusters, n=len(values))
     _check_draws(level, samples=samples)
     rng = np.random.default_rng(seed)
-    drawn = np.array([figure(values[_draw(rng, members)]) for _ in range(samples)])
+    drawn = np.array([figure(values[members.draw(rng)]) for _ in range(samples)])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return {"value": float(figure(values)), "low": float(low), "high": float(high), "n": len(members)}
+    return {"value": float(figure(values)), "low": float(low), "high": float(high), "n": len(members.sizes)}
 
 
 def paired_test(
@@ -85,10 +86,11 @@ def paired_test(
     second = check_vector(second, name="second", length=len(first), of="first")
     difference = first - second
     found = bootstrap(difference, clusters=clusters, level=level, samples=samples, seed=seed)
-    members = _clusters(clusters, n=len(first))
-    sums = np.array([difference[rows].sum() for rows in members])
-    signs = np.random.default_rng((seed, 1)).choice((-1.0, 1.0), size=(samples, len(sums)))
-    as_large = np.abs(signs @ sums) >= np.abs(sums.sum()) * (1 - 1e-12)
+    members = _Clusters.of(clusters, n=len(first))
+    sums = np.add.reduceat(difference[members.rows], members.starts)
+    rng = np.random.default_rng((seed, 1))
+    exchanged = np.array([sums @ rng.choice((-1.0, 1.0), size=len(sums)) for _ in range(samples)])
+    as_large = np.abs(exchanged) >= np.abs(sums.sum()) * (1 - 1e-12)
     return {
         "difference": found["value"],
         "low": found["low"],
@@ -114,23 +116,30 @@ def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
     }  # fmt: skip
 
 
-def _clusters(clusters: Sequence[Any] | np.ndarray | None, *, n: int) -> list[np.ndarray]:
-    """The rows of each cluster."""
-    if clusters is None:
-        members = [np.array([row]) for row in range(n)]
-    else:
-        if len(clusters) != n:
+@dataclass(frozen=True)
+class _Clusters:
+    """Rows in the order of their clusters, and where each cluster starts and how many rows it has."""
+
+    rows: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, clusters: Sequence[Any] | np.ndarray | None, *, n: int) -> "_Clusters":
+        if clusters is not None and len(clusters) != n:
             raise UserError(f"'clusters' has {len(clusters)} entries and the values {n}; wanted one for each")
-        number = np.unique(np.asarray(clusters), return_inverse=True)[1]
-        members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
-    if len(members) < 2:
-        raise UserError(f"{len(members)} independent query has no spread; an interval needs at least two")
-    return members
+        number = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+        sizes = np.bincount(number)
+        if len(sizes) < 2:
+            raise UserError(f"{len(sizes)} independent query has no spread; an interval needs at least two")
+        return cls(np.argsort(number, kind="stable"), np.cumsum(sizes) - sizes, sizes)
 
-
-def _draw(rng: np.random.Generator, members: list[np.ndarray]) -> np.ndarray:
-    chosen = rng.integers(0, len(members), len(members))
-    return np.concatenate([members[i] for i in chosen])
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw as many clusters as there are, with replacement; return their rows."""
+        chosen = rng.integers(0, len(self.sizes), len(self.sizes))
+        sizes = self.sizes[chosen]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return self.rows[np.repeat(self.starts[chosen], sizes) + within]
 
 
 def _check_draws(level: float, *, samples: int) -> None:

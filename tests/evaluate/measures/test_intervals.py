@@ -32,6 +32,12 @@ def test_clusters_widen_the_interval_of_dependent_queries():
     assert together["high"] - together["low"] > 3 * (alone["high"] - alone["low"])
 
 
+def test_clusters_of_one_row_in_any_order_are_no_clusters():
+    values, order = np.random.default_rng(6).random(25), np.random.default_rng(7).permutation(25)
+    got, want = bootstrap(values[order], clusters=order), bootstrap(values)
+    assert got == pytest.approx(want)
+
+
 def test_draws_are_those_of_the_seed_and_the_figure_is_free():
     values = np.arange(50.0)
     assert bootstrap(values, seed=4) == bootstrap(values, seed=4) != bootstrap(values, seed=5)
