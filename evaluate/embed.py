@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
 from .measures.rows import check_pair
+from .npz import read_npz
 from .protocols.minimal_pairs import Foils, list_foils
 
 if TYPE_CHECKING:
@@ -81,15 +81,8 @@ class Embeddings:
           UserError: no such file, no `.npz`, a missing key, arrays that do not fit together, or rows that are zero or
             not finite.
         """
-        arrays = _read_npz(Path(path))
-        wanted = ("text", "video", "video_of_text")
-        missing = [key for key in wanted if key not in arrays]
-        if missing:
-            raise UserError(
-                f"{path} has no array {missing[0]!r} (it has: {', '.join(sorted(arrays)) or 'none'}); "
-                "wanted text [n,E], video [m,E] and video_of_text int [n]"
-            )
-        text, video, video_of_text = (arrays[key] for key in wanted)
+        arrays = read_npz(Path(path), wanted={"text": "[n,E]", "video": "[m,E]", "video_of_text": "int [n]"})
+        text, video, video_of_text = (arrays[key] for key in ("text", "video", "video_of_text"))
         shuffled = arrays.get("video_shuffled")
         found = cls(text=text, video=video, video_of_text=video_of_text, video_shuffled=shuffled)
         try:
@@ -109,19 +102,6 @@ class Embeddings:
     def groups(self) -> list[str | None]:
         """The group of each clip, None for a clip that is in none."""
         return [row.get("group") for row in self.rows] or [None] * len(self.video)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise UserError(f"embeddings file {str(path)!r} does not exist; wanted an .npz, see `twinreel evaluate --help`")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.lib.npyio.NpzFile):
-            with file:
-                return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as .npz without pickled objects: {error}") from error
-    raise UserError(f"{path} holds one bare array; wanted an .npz with text, video and video_of_text")
 
 
 def _about(packed: np.ndarray, *, path: Path, lengths: tuple[int, int]) -> dict[str, Any]:

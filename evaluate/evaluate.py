@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ..base.parser import Distributed, Parser
 if TYPE_CHECKING:
     from .embed import Embeddings, Encoder
     from .measures.rows import RowError
+    from .protocols.scored import Scores
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
@@ -25,6 +27,19 @@ computes the same figures again from embeddings.npz; add --out to write the page
 
 --embeddings takes a file of any origin: text [n,E], video [m,E], video_of_text int [n] (the row of each text's video).
 Rows are L2-normalised here. Ties are resolved in expectation; best- and worst-case values are reported alongside.
+--scores takes the scores themselves, of any model: scores [n,m] (texts by videos) and video_of_text int [n]; and, where
+known, texts [n], text_ids [n], video_ids [m] and, for QB-norm, bank [b,m]: training texts by the same videos.
+
+  twinreel evaluate --scores scores.npz --as clip4clip --as pe:reweight_scale=none
+  twinreel evaluate --embeddings runs/demo/report/embeddings.npz --rerank dsl:scale=100
+
+--as prints what another project's code prints for the same scores, with its quirks, so that a paper can be compared.
+Where that depends on how its sorting routine orders equal scores, both bounds are shown:
+
+READINGS
+
+--rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
+(dual softmax; scale=100) and qb_norm (query bank; beta=20, k=1).
 
 Where texts repeat, as class names do, "any match" rows count every clip with the same text as right, and clips are
 also classified among the distinct texts if these are at most half of all."""
@@ -32,7 +47,10 @@ also classified among the distinct texts if these are at most half of all."""
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    parser = Parser(verb="evaluate", description=DESCRIPTION)
+    from .measures.published import READINGS, describe
+
+    named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
+    parser = Parser(verb="evaluate", description=DESCRIPTION.replace("READINGS", named))
     parser.add_argument(
         "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
     )
@@ -40,6 +58,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", default="test", help="which split of it")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report; made if absent")
     parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="measure these embeddings instead")
+    parser.add_argument("--scores", type=Path, metavar="FILE.npz", help="measure these scores instead")
+    parser.add_argument(
+        "--as", dest="read_as", action="append", default=[], metavar="CODE", help="read the scores as that code does"
+    )
+    parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl or qb_norm, see above")
     parser.add_argument("--captions", default="all", help="all captions of a clip as queries, or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
@@ -50,12 +73,14 @@ def main(argv: list[str]) -> int:
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
-    if args.embeddings:
-        return _from_embeddings(args)
+    if args.embeddings or args.scores:
+        return _from_file(args)
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
             flag = "MODEL" if name == "checkpoint" else f"--{name} DIR"
-            raise UserError(f"evaluate lacks {flag}; give MODEL --data DIR --out DIR, or --embeddings FILE.npz")
+            raise UserError(
+                f"evaluate lacks {flag}; give MODEL --data DIR --out DIR, or --embeddings or --scores FILE.npz"
+            )
     together = Distributed.of(args)
     if together:
         from ..engine.start.join import initialize_distributed
@@ -83,6 +108,8 @@ class EvaluateOptions:
         fused side if the model fuses video and sound, else "video".
       shuffle_seed: seed of the frame order for the shuffled order twins; used where the split has groups.
       allow_missing: measure although `prepare` rejected clips of the split.
+      read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
+      rerank: methods of re-ranking, see `protocols.scored.reranked`.
       progress: draw progress bars on standard error.
     """
 
@@ -94,6 +121,8 @@ class EvaluateOptions:
     clip_side: str = ""
     shuffle_seed: int = 0
     allow_missing: bool = False
+    read_as: Sequence[str] = ()
+    rerank: Sequence[str] = ()
     progress: bool = True
 
 
@@ -131,7 +160,8 @@ def evaluate(
     found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
     if jax.process_index() != 0:
         return None
-    return write(found, out=Path(out), records=records, history=_history(Path(model)))
+    more = {"read_as": options.read_as, "rerank": options.rerank}
+    return write(found, out=Path(out), records=records, history=_history(Path(model)), **more)
 
 
 def _history(model: Path) -> Path | None:
@@ -180,9 +210,14 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
     return found
 
 
-def measure(embeddings: "Embeddings") -> dict[str, Any]:
-    """Return the content of `retrieval.json` for embeddings; `order_twins` is there where the clips have twins, and
-    `minimal_pairs` where their captions have foils.
+def measure(embeddings: "Embeddings", *, read_as: Sequence[str] = (), rerank: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the content of `retrieval.json` for embeddings.
+
+    Args:
+      embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` where their
+        captions have foils.
+      read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
+      rerank: methods of re-ranking, see `protocols.scored.reranked`.
 
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
@@ -211,7 +246,32 @@ def measure(embeddings: "Embeddings") -> dict[str, Any]:
         arrays = {"text": embeddings.text, "video": embeddings.video, "video_of_text": embeddings.video_of_text}
         results["minimal_pairs"] = minimal_pairs(**arrays, foils=embeddings.foils)
     twins = order_twins(embeddings)
-    return results | ({"order_twins": twins} if twins["n"] else {})
+    results |= {"order_twins": twins} if twins["n"] else {}
+    if read_as or rerank:
+        results |= _further(_scores_of(embeddings), read_as=read_as, rerank=rerank)
+    return results
+
+
+def _scores_of(embeddings: "Embeddings") -> "Scores":
+    """Return the cosines of all texts with all videos."""
+    from .measures.rows import check_pair, cosine
+    from .protocols.scored import Scores, check_size
+
+    check_size(len(embeddings.text), len(embeddings.video))
+    text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
+    ids = [row["clip_id"] for row in embeddings.rows] or None
+    return Scores(
+        scores=cosine(text, gallery=video), video_of_text=index, texts=embeddings.captions or None, video_ids=ids
+    )
+
+
+def _further(scores: "Scores", *, read_as: Sequence[str], rerank: Sequence[str]) -> dict[str, Any]:
+    """Return the blocks of `retrieval.json` for which all scores are held."""
+    from .protocols.scored import HUBNESS, READ_AS, RERANKED, hubness_of, readings, reranked
+
+    made: dict[str, Any] = {HUBNESS: hubness_of(scores.scores)}
+    made |= {READ_AS: readings(scores, names=read_as)} if read_as else {}
+    return made | ({RERANKED: reranked(scores, methods=rerank)} if rerank else {})
 
 
 def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:
@@ -221,7 +281,15 @@ def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:
     return f"clip {embeddings.rows[error.row]['clip_id']!r}" if embeddings.rows else ""
 
 
-def write(embeddings: "Embeddings", *, out: Path, records: Any = None, history: Path | None = None) -> dict[str, Any]:
+def write(
+    embeddings: "Embeddings",
+    *,
+    out: Path,
+    records: Any = None,
+    history: Path | None = None,
+    read_as: Sequence[str] = (),
+    rerank: Sequence[str] = (),
+) -> dict[str, Any]:
     """Measure embeddings and write the whole report folder.
 
     Args:
@@ -229,13 +297,15 @@ def write(embeddings: "Embeddings", *, out: Path, records: Any = None, history: 
       out: the folder; made if absent.
       records: the opened `Records`, for the thumbnails; None for a page without them.
       history: a `metrics.jsonl`, for the curves; None for a page without them.
+      read_as: as in `measure`.
+      rerank: as in `measure`.
 
     Returns:
       The content of `retrieval.json`.
     """
     from .reports.report import write_report
 
-    results = measure(embeddings)
+    results = measure(embeddings, read_as=read_as, rerank=rerank)
     out.mkdir(parents=True, exist_ok=True)
     embeddings.save(out / "embeddings.npz")
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
@@ -248,21 +318,39 @@ def to_json(results: dict[str, Any]) -> str:
     return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _from_embeddings(args: Namespace) -> int:
-    """Measure saved embeddings."""
+def _from_file(args: Namespace) -> int:
+    """Measure saved embeddings or scores."""
+    given = {"MODEL": args.checkpoint, "--embeddings": args.embeddings, "--scores": args.scores}
+    both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
+    if len(both) > 1:
+        raise UserError(f"got both {' and '.join(both)}; give one of them")
+    more = {"read_as": args.read_as, "rerank": args.rerank}
+    _print(_of_scores(args, **more) if args.scores else _of_embeddings(args, **more), args)
+    return 0
+
+
+def _of_scores(args: Namespace, **more: Any) -> dict[str, Any]:
+    from .protocols.scored import Scores, score_report
+
+    if args.data:
+        raise UserError(f"--data {args.data} gives the thumbnails of a page, and scores have none; leave it out")
+    found = Scores.load(args.scores)
+    results = score_report(found) | _further(found, **more)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
+    return results
+
+
+def _of_embeddings(args: Namespace, **more: Any) -> dict[str, Any]:
     from .embed import Embeddings
 
-    if args.checkpoint:
-        raise UserError(f"got both CHECKPOINT {args.checkpoint!r} and --embeddings; give one of them")
     found = Embeddings.load(args.embeddings)
-    if args.out:
-        from ..data.batches.records import Records
+    if not args.out:
+        return measure(found, **more)
+    from ..data.batches.records import Records
 
-        results = write(found, out=args.out, records=Records(args.data) if args.data else None)
-    else:
-        results = measure(found)
-    _print(results, args)
-    return 0
+    return write(found, out=args.out, records=Records(args.data) if args.data else None, **more)
 
 
 def _print(results: dict[str, Any], args: Namespace) -> None:
@@ -274,4 +362,5 @@ def _print(results: dict[str, Any], args: Namespace) -> None:
     else:
         print_table(results)
     if args.out:
-        print(f"report: {args.out / 'index.html'}", file=sys.stderr if args.json else sys.stdout)
+        page = "retrieval.json" if args.scores else "index.html"
+        print(f"report: {args.out / page}", file=sys.stderr if args.json else sys.stdout)

@@ -104,6 +104,31 @@ def video_to_text(
     return join(rows)
 
 
+def video_to_caption(
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, chunk_bytes: int = _CHUNK_BYTES
+) -> Ranks:
+    """Rank each captioned video's best own caption among the captions of other videos (`ranks.among_captions`).
+
+    Arguments and errors as in `text_to_video`.
+
+    Both captions of video 0 score higher with video 1 than its own caption does:
+
+    >>> video = np.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> text = np.array([[0.6, 0.8], [0.7, 0.7], [1.0, 0.0]])
+    >>> video_to_caption(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
+    [2.0, 3.0]
+    """
+    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
+    captioned = np.unique(video_of_text)
+    gallery, copy_of = distinct_rows(text)
+    rows = []
+    for block in row_blocks(len(captioned), columns=len(text), chunk_bytes=chunk_bytes):
+        scores = cosine(video[captioned[block]], gallery=gallery)[:, copy_of]  # [c,n]
+        found = ranks(scores, positives=captioned[block, None] == video_of_text)
+        rows.append(Ranks(above=found.above, equal=found.equal))
+    return join(rows)
+
+
 def _ranks_of_parts(scores: np.ndarray, *, own: np.ndarray, starts: np.ndarray) -> Ranks:
     """Rank videos [c] among videos whose captions [n] are divided into those that count as right (`own`) and others."""
     right = np.maximum.reduceat(np.where(own, scores, -np.inf), starts, axis=1)

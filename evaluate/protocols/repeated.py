@@ -19,7 +19,14 @@ ANY_MATCH = (
     "the clip's own); the rank is that of the first right one. Ties: with g wrong candidates strictly above the best "
     "right one, and e wrong and p right ones equal to it, the rank is 1 + g + e/(p + 1) in expectation"
 )
-ROWS = {"text_to_video_any_match": "text to video, any match", "video_to_text_any_match": "video to text, any match"}
+ROWS = {
+    "text_to_video": "text to video",
+    "video_to_text": "video to text",
+    "video_to_text_among_captions": "video to text, among captions",
+    "text_to_video_any_match": "text to video, any match",
+    "video_to_text_any_match": "video to text, any match",
+}
+"""Blocks of `retrieval.json` -> what they measure."""
 CLASSIFICATION = "zero_shot_classification"
 
 

@@ -13,13 +13,15 @@ from ...data.manifest import ids_sha256
 from ..measures.checks import check_index
 from ..measures.ranks import TIE_RULE, Ranks, summary
 from ..measures.rows import SCORE, distinct_rows
-from .directions import text_to_video, video_to_text
+from .directions import text_to_video, video_to_caption, video_to_text
 from .repeated import any_match
 
 AGGREGATION = (
     "each caption is its own query; video to text: a video's score with another is the maximum over that video's "
-    "captions, ranks are among videos"
+    "captions, ranks are among videos; video to text among captions: the rank of a video's best own caption among the "
+    "captions of other videos"
 )
+AMONG_CAPTIONS = "video_to_text_among_captions"
 _DESCRIBED = (
     "dataset",
     "split",
@@ -67,8 +69,9 @@ def retrieval_report(
       coverage: `coverage_of(...)`, or None where it is not known what should have been there.
 
     Returns:
-      JSON values: `protocol`, `text_to_video`, `video_to_text` (both as in `ranks.summary`), `coverage`; and, where
-      captions repeat, the blocks of `repeated.any_match`.
+      JSON values: `protocol`, `text_to_video`, `video_to_text` (among videos; both as in `ranks.summary`), `coverage`;
+      where videos have several captions, `video_to_text_among_captions`; and, where captions repeat, the blocks of
+      `repeated.any_match`.
 
     Raises:
       UserError: arrays that do not fit together, a zero or non-finite row, an unknown key in `protocol`.
@@ -83,10 +86,15 @@ def retrieval_report(
         "videos": len(video),
         "videos_without_text": len(video) - len(np.unique(index)),
     }
+    several = len(index) > len(np.unique(index))
+    captions = (
+        {} if not several else {AMONG_CAPTIONS: summary(video_to_caption(text, video=video, video_of_text=index))}
+    )
     return {
         "protocol": protocol_of(**(protocol or {})) | counts | more.pop("protocol", {}),
         "text_to_video": summary(ranks[0]),
         "video_to_text": summary(ranks[1]),
+        **captions,
         **more,
         "coverage": coverage or coverage_of(rows=None, rejects=[]),
     }

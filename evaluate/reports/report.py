@@ -13,7 +13,7 @@ from ..embed import Embeddings
 from ..measures.ranks import RECALL_AT, Ranks
 from ..measures.rows import check_pair, cosine
 from ..protocols.directions import text_to_video
-from ..protocols.repeated import CLASSIFICATION, caption_numbers, repetition
+from ..protocols.repeated import CLASSIFICATION, ROWS, caption_numbers, repetition
 from ..protocols.retrieval import retrieval_ranks
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from ...data.batches.records import Records
 
 _KEYS = (*(f"R@{k}" for k in RECALL_AT), "MdR", "MnR")
-_ROWS = {
-    "text_to_video": "Text → video",
-    "video_to_text": "Video → text",
-    "text_to_video_any_match": "Text → video, any match",
-    "video_to_text_any_match": "Video → text, any match",
-}
 _HEAT_CLIPS, _SCORE_CLIPS = 100, 1000
 _SEED = 0
 
@@ -132,9 +126,9 @@ def _percent(value: float) -> str:
 def _table(results: dict[str, Any]) -> Html:
     """All rows, with best and worst cases where there are ties, and the coverage."""
     rows = []
-    for key, name in _ROWS.items():
+    for key, name in ROWS.items():
         if block := results.get(key):
-            rows.append(_row(name, block, n=f"{block['n']:,}", mark="main"))
+            rows.append(_row(name.capitalize().replace(" to ", " → "), block, n=f"{block['n']:,}", mark="main"))
             if block["optimistic"] != block["pessimistic"]:
                 rows.append(_row("best case", block["optimistic"], mark="bound"))
                 rows.append(_row("worst case", block["pessimistic"], mark="bound"))

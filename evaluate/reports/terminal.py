@@ -1,11 +1,13 @@
 """The figures of a retrieval report as a table on standard output."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ..protocols.repeated import ROWS, repetition
+from ..protocols.scored import READ_AS, RERANKED
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
@@ -16,7 +18,7 @@ def print_table(results: dict[str, Any]) -> None:
     table = Table()
     for name in ("", *_KEYS):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for key, name in {"text_to_video": "text to video", "video_to_text": "video to text", **ROWS}.items():
+    for key, name in ROWS.items():
         if block := results.get(key):
             table.add_row(name, *(f"{block[k]:.1f}" for k in _KEYS))
             if block["optimistic"] != block["pessimistic"]:
@@ -30,6 +32,40 @@ def print_table(results: dict[str, Any]) -> None:
     console.print(table)
     for line in remarks(results):
         console.print(line)
+    for name, block in results.get(RERANKED, {}).items():
+        console.print(_reranked(name, block))
+    for name, block in results.get(READ_AS, {}).items():
+        console.print(_reading(name, block))
+
+
+def _reranked(name: str, block: dict[str, Any]) -> Table:
+    """Return the figures of re-ranked scores."""
+    table = Table(title=f"re-ranked: {name}", title_justify="left")
+    for key in ("", *_KEYS):
+        table.add_column(key, justify="right" if key else "left", no_wrap=True)
+    for key in ("text_to_video", "video_to_text"):
+        if key in block:
+            table.add_row(ROWS[key], *(f"{block[key][k]:.1f}" for k in _KEYS))
+    return table
+
+
+def _reading(name: str, block: dict[str, Any]) -> Table:
+    """Return another project's figures under its own names; two bounds where the order of ties decides."""
+    table = Table(title=f"as {name}: {block['about']}", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for key, value in _flat(block["figures"]):
+        table.add_row(key, f"{value[0]:.6g} to {value[1]:.6g}" if isinstance(value, list) else f"{value:.6g}")
+    return table
+
+
+def _flat(figures: dict[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the figures of nested blocks under names joined by "/"."""
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat(value, prefix=f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def remarks(results: dict[str, Any]) -> list[str]:

@@ -19,7 +19,8 @@ REJECT = {"clip_id": "d", "path": "d.mp4", "split": "test", "reason": "moov atom
 def test_the_report_has_the_promised_keys():
     fake = embeddings()
     report = retrieval_report(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)
-    assert set(report) == {"protocol", "text_to_video", "video_to_text", "coverage"}
+    blocks = {"text_to_video", "video_to_text", "video_to_text_among_captions"}
+    assert set(report) == {"protocol", "coverage", *blocks}
     for direction, n in (("text_to_video", 48), ("video_to_text", 24)):
         block = report[direction]
         assert set(block) == FIGURES | {"optimistic", "pessimistic", "tied_queries", "n"}
