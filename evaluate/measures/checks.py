@@ -63,7 +63,7 @@ def check_numbers(array: Any, *, name: str, dimensions: int) -> np.ndarray:
     if array.ndim != dimensions or 0 in array.shape or array.dtype.kind not in "fiub":
         wanted = ("one number per item", "[rows, columns]", "three axes")[dimensions - 1]
         raise UserError(f"{name!r} is {array.dtype} of shape {array.shape}; wanted numbers, {wanted}, at least one")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def check_vector(

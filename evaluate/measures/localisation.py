@@ -52,21 +52,10 @@ def localisation(
     if missing := [video for video in predictions if video not in truth]:
         raise UserError(f"video {missing[0]!r} is in the predictions and not in the truth; both must be of one split")
     type_ = np.float32 if single_precision else np.float64
-    per_class = {}
-    for label, videos in wanted.items():
-        positives = sum(len(spans) for spans in videos.values())
-        scores, hits = [], []
-        for video, spans in given.get(label, {}).items():
-            order = np.argsort(-spans[:, 2], kind="stable")
-            if ties == "last_first":
-                order = np.argsort(spans[:, 2], kind="stable")[::-1]
-            found = np.zeros((len(thresholds), len(spans)), dtype=bool)
-            if video in videos:
-                overlap = overlaps(spans[order, :2].astype(type_), second=videos[video].astype(type_))
-                found[:, order] = match(overlap.astype(np.float64), thresholds=thresholds)
-            scores.append(spans[:, 2])
-            hits.append(found)
-        per_class[label] = _precision(scores, hits=hits, positives=positives, ties=ties, rows=len(thresholds))
+    per_class = {
+        label: _precisions(given.get(label, {}), truth=videos, thresholds=thresholds, ties=ties, type_=type_)
+        for label, videos in wanted.items()
+    }
     mean = np.mean(list(per_class.values()), axis=0)
     return {
         **{f"mAP@{threshold:g}": float(value) for threshold, value in zip(thresholds, mean, strict=True)},
@@ -76,14 +65,33 @@ def localisation(
     }
 
 
-def _precision(
-    scores: list[np.ndarray], *, hits: list[np.ndarray], positives: int, ties: str, rows: int
+def _precisions(
+    given: dict[str, np.ndarray],
+    *,
+    truth: dict[str, np.ndarray],
+    thresholds: Sequence[float],
+    ties: str,
+    type_: type[np.floating],
 ) -> list[float]:
+    """The average precision of one class at each threshold, from its spans by video."""
+    positives = sum(len(spans) for spans in truth.values())
+    scores, hits = [], []
+    for video, spans in given.items():
+        order = _falling(spans[:, 2], ties=ties)
+        found = np.zeros((len(thresholds), len(spans)), dtype=bool)
+        if video in truth:
+            overlap = overlaps(spans[order, :2].astype(type_), second=truth[video].astype(type_))
+            found[:, order] = match(overlap.astype(np.float64), thresholds=thresholds)
+        scores.append(spans[:, 2])
+        hits.append(found)
     if not scores:
-        return [0.0] * rows
-    every, found = np.concatenate(scores), np.concatenate(hits, axis=1)
-    order = np.argsort(every, kind="stable")[::-1] if ties == "last_first" else np.argsort(-every, kind="stable")
-    return [interpolated_precision(row[order], positives=positives) for row in found]
+        return [0.0] * len(thresholds)
+    order = _falling(np.concatenate(scores), ties=ties)
+    return [interpolated_precision(row[order], positives=positives) for row in np.concatenate(hits, axis=1)]
+
+
+def _falling(scores: np.ndarray, *, ties: str) -> np.ndarray:
+    return np.argsort(scores, kind="stable")[::-1] if ties == "last_first" else np.argsort(-scores, kind="stable")
 
 
 def proposals(

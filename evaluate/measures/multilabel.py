@@ -66,6 +66,43 @@ def mean_average_precision(
     return {"mAP": 100 * float(counted.mean()), "classes": len(counted), "absent": without}
 
 
+def pooled_average_precision(scores: np.ndarray, *, targets: np.ndarray) -> dict[str, float]:
+    """Return average precision pooled over classes, in percent; ties are grouped.
+
+    Returns:
+      `micro`, of all pairs of a clip and a class in one list; `weighted`, the mean over classes weighted by positives.
+
+    >>> pooled_average_precision(np.array([[0.9, 0.2], [0.8, 0.1]]), targets=np.array([[0, 0], [1, 0]]))
+    {'micro': 50.0, 'weighted': 50.0}
+    """
+    scores, targets = _check(scores, targets=targets)
+    if not targets.any():
+        raise UserError("'targets' has no positive at all; average precision is not defined")
+    of_class, weights = class_average_precision(scores, targets=targets), targets.sum(axis=0)
+    micro = class_average_precision(scores.reshape(-1, 1), targets=targets.reshape(-1, 1))[0]
+    return {"micro": 100 * float(micro), "weighted": 100 * float(np.nansum(of_class * weights) / weights.sum())}
+
+
+def f1_figures(scores: np.ndarray, *, targets: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
+    """Return F1 of the classes with a score of at least the threshold, in percent.
+
+    Returns:
+      `micro`, over all pairs of a clip and a class; `macro`, the mean over classes; `samples`, the mean over clips. A
+      class, or a clip, with neither a prediction nor a positive counts 0, as in scikit-learn.
+
+    >>> f1_figures(np.array([[0.9, 0.2], [0.8, 0.7]]), targets=np.array([[1, 0], [0, 1]]))["micro"]
+    80.0
+    """
+    scores, targets = _check(scores, targets=targets)
+    predicted = scores >= threshold
+
+    def f1(axis: int | None) -> float:
+        both, either = (predicted & targets).sum(axis=axis), predicted.sum(axis=axis) + targets.sum(axis=axis)
+        return 100 * float(np.mean(2 * both / np.maximum(1, either)))
+
+    return {"micro": f1(None), "macro": f1(0), "samples": f1(1)}
+
+
 def sample_average_precision(scores: np.ndarray, *, targets: np.ndarray) -> float:
     """Return the mean over clips of the average precision over classes, in percent; ties are grouped.
 

@@ -14,6 +14,11 @@ def test_vqa_accuracy_is_the_official_one():
     found = vqa_accuracy([q["predicted"] for q in questions], answers=[q["answers"] for q in questions])
     assert found["per_question"] == pytest.approx(want["per_question"])
     assert found["accuracy"] == pytest.approx(want["overall"])
+    for number, kind in enumerate(("other", "number", "yes/no")):
+        of_kind = np.mean(found["per_question"][number::3])
+        assert of_kind == pytest.approx(
+            want["per answer type (question i has type other, number, yes/no by i % 3)"][kind], abs=5.1e-3
+        )
 
 
 @pytest.mark.parametrize("size", ["50", "100", "157"])

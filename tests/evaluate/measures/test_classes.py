@@ -7,11 +7,13 @@ from evaluate_golden import arrays, figures
 from twinreel.base.errors import UserError
 from twinreel.evaluate.measures.classes import calibration, mean_class_accuracy, most_confused, per_class, top_k
 from twinreel.evaluate.measures.multilabel import (
+    f1_figures,
     gap,
     hit_at_one,
     kept_average_precision,
     mean_average_precision,
     perr,
+    pooled_average_precision,
     sample_average_precision,
 )
 
@@ -101,6 +103,17 @@ def test_map_in_both_readings(case):
     assert low - 1e-6 <= want["clip_benchmark mean_average_precision"] <= high + 1e-6
     for key in ("mmaction2 mmit_mean_average_precision", "sklearn label_ranking_average_precision"):
         assert sample_average_precision(scores, targets=targets) / 100 == pytest.approx(want[key])
+
+
+@pytest.mark.parametrize("case", MULTILABEL)
+def test_pooled_figures_are_scikit_learn_s(case):
+    scores, targets = multilabel(case)
+    want = figures("classify")["multilabel"][case]
+    pooled, f1 = pooled_average_precision(scores, targets=targets), f1_figures(scores, targets=targets)
+    for name in ("micro", "weighted"):
+        assert pooled[name] / 100 == pytest.approx(want[f"sklearn average_precision_score {name}"])
+    for name in ("micro", "macro", "samples"):
+        assert f1[name] / 100 == pytest.approx(want[f"sklearn F1 {name} at 0.5"])
 
 
 @pytest.mark.parametrize("case", MULTILABEL)
