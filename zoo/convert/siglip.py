@@ -13,10 +13,10 @@ from ..spec import ModelSpec
 from .clip import dense, layers, norm, sizes
 from .family import Conversion, Family, number, side_of
 from .files import SourceFiles
+from .processor import PixelDefaults, method_of, pixel_fields, scaling, settings
 from .rules import Rule, prefixed, rule
 from .transforms import TRANSPOSED, biases_of, conv_patches, kernels_of, reshaped
 
-_HALF = (0.5, 0.5, 0.5)
 _NAFLEX = "siglip2"  # model_type; SigLIP 2 of fixed resolution has SigLIP's
 _GEMMA = 256_000  # entries of SigLIP 2's vocabulary; SigLIP's has 32,000
 _LEFT = (
@@ -123,16 +123,20 @@ def _padding(files: SourceFiles) -> tuple[str, ...]:
 
 
 def _input(files: SourceFiles, *, size: int, length: int, vocabulary: int, naflex: bool) -> InputSpec:
-    pixels = files.json("preprocessor_config.json")
-    crop = f"resize_short_bilinear({size})|center_crop({size})"  # NaFlex keeps the aspect ratio
-    return InputSpec(
-        num_frames=8,
-        eval_video=crop if naflex else f"resize_bicubic({size},{size})",
-        pixel_mean=tuple(pixels.get("image_mean", _HALF)),
-        pixel_std=tuple(pixels.get("image_std", _HALF)),
-        text="lower" if vocabulary >= _GEMMA else "canonicalize",
-        context_length=length,
-    )
+    defaults = PixelDefaults(size=size)
+    if naflex:
+        pixels: dict[str, Any] = _naflex_fields(settings(files), size=size, defaults=defaults, source=files.name)
+    else:
+        pixels = pixel_fields(files, defaults=defaults)
+    text = "lower" if vocabulary >= _GEMMA else "canonicalize"
+    return InputSpec(num_frames=8, **pixels, text=text, context_length=length)
+
+
+def _naflex_fields(given: dict[str, Any], *, size: int, defaults: PixelDefaults, source: str) -> dict[str, Any]:
+    mean, std = scaling(given, defaults=defaults, source=source)
+    method = method_of(given, default="bilinear", source=source)
+    crop = f"resize_short_{method}({size})|center_crop({size})"  # NaFlex keeps the aspect ratio
+    return {"eval_video": crop, "pixel_mean": mean, "pixel_std": std}
 
 
 FAMILY = Family(
