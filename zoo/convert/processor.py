@@ -13,6 +13,8 @@ from ...base.errors import UserError
 from .family import choice
 from .files import SourceFiles
 
+Colours = tuple[float, float, float]
+"""Values of red, green and blue."""
 RESIZING = {2: "bilinear", 3: "bicubic"}
 """`resample` (a number of Pillow) -> ending of our operations in `data.transforms.pillow`."""
 SOUND = ("feature_extractor",)
@@ -100,9 +102,7 @@ def pixel_fields(files: SourceFiles, *, defaults: PixelDefaults) -> dict[str, An
     return {"eval_video": resizing, "pixel_mean": mean, "pixel_std": std}
 
 
-def scaling(
-    given: dict[str, Any], *, defaults: PixelDefaults, source: str
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def scaling(given: dict[str, Any], *, defaults: PixelDefaults, source: str) -> tuple[Colours, Colours]:
     """Return mean and deviation, of pixels 0..1, that stand for rescaling and normalisation.
 
     Raises:
@@ -117,7 +117,7 @@ def scaling(
     if given.get("do_normalize", True):
         mean, std = (_colours(given.get(f"image_{key}", getattr(defaults, key))) for key in ("mean", "std"))
     offset = 1.0 if given.get("offset", defaults.offset) else 0.0
-    return tuple((offset + channel) / scale for channel in mean), tuple(channel / scale for channel in std)
+    return _three([(offset + channel) / scale for channel in mean]), _three([channel / scale for channel in std])
 
 
 def method_of(given: dict[str, Any], *, default: str, source: str) -> str:
@@ -177,6 +177,11 @@ def _resizing(given: dict[str, Any], *, defaults: PixelDefaults, source: str) ->
             "the two files belong to different models"
         )
     return "|".join(steps)
+
+
+def _three(values: Sequence[float]) -> Colours:
+    red, green, blue = values
+    return red, green, blue
 
 
 def _colours(value: Any) -> list[float]:
