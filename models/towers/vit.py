@@ -1,7 +1,8 @@
 """The image tower: a vision transformer on single pictures, in the forms of CLIP, SigLIP, DINOv2 and PE-core."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from ..layers.options import BlockOptions, block_options
 from ..layers.patch_stem import ConvPatchEmbedding
 from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool
-from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, rotary_angles
+from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, resize_square, rotary_angles
 
 IMAGE_POOLS = ("cls", "mean", "cls_mean", "attention")
 """How the tokens of a picture become one."""
@@ -167,6 +168,11 @@ class ImageTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         inputs = ("embed", "class_token", "registers", "space_position", "pre_norm")
         return (*inputs, "blocks/layers", "blocks/norm", "pooler", "projection")
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of another picture size to those of this tower."""
+        resize = functools.partial(resize_square, side=self.side, **dict(self.position_resizing))
+        return {"space_position": resize}
 
     def tokens(self, images: Images, *, keys: RowKeys | None = None, drop_patches: bool = True) -> ImageTokens:
         """Encode the patches of pictures, uint8 RGB 0..255.
