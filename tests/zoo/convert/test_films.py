@@ -10,6 +10,7 @@ import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from media_files import write_media
 from public_models import GOLDEN, model_of, unit
 
 from twinreel.data.media.decode import DecodeOptions, decode_clip, read_rgb
@@ -132,3 +133,29 @@ def test_viclip_resizes_as_its_demo_does(film, tmp_path):
     wanted = np.stack([cv2.resize(frame, (32, 32)) for frame in chosen])
     np.testing.assert_array_equal(without_jpeg(spec, film), wanted)
     assert (spec.num_frames, spec.pixel_mean, spec.pixel_std) == (4, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_clips_of_several_aspect_ratios_in_one_batch_of_naflex(film, tmp_path):
+    """SigLIP 2 on its processor's patches, mask and shapes: a film, its transpose and a strip of it."""
+    folder = shutil.copytree(GOLDEN / "siglip2", tmp_path / "model", ignore=shutil.ignore_patterns("io.npz"))
+    shutil.copy(PROCESSORS / "siglip2" / "preprocessor_config.json", folder)
+    made, wanted = convert(folder), golden("siglip2")
+    assert made.spec.input.eval_video == "naflex(16,8)"
+    films = {"wide": film, "tall": film.transpose(0, 2, 1, 3), "strip": film[:, :18]}
+    batch = np.stack([without_jpeg(made.spec.input, one) for one in films.values()])
+    for frames, name in zip(batch, films, strict=True):
+        rows, columns = wanted[f"{name}_shape"]
+        assert frames[0, 0, :2, 0].tolist() == [rows, columns]
+        patches = frames[:, 8:].reshape(8, 16, -1)[:, : rows * columns]
+        away = np.abs(patches.astype(np.float64) - wanted[f"{name}_patches"][:, : rows * columns])
+        assert away.max() <= 1.001 and away.mean() < 0.02
+    encoder = Encoder(spec=made.spec, model=model_of(made))
+    for vector, name in zip(encoder.encode_video_arrays(batch), films, strict=True):
+        assert 1 - float(vector @ unit(wanted[f"{name}_vector"])) < 1e-6, name
+    mixed = [write_media(tmp_path / f"{name}.mp4", list(one[:, :18])) for name, one in films.items()]
+    [wide] = encoder.encode_video([FILM], workers=1)
+    assert 1 - float(wide @ unit(wanted["wide_vector"])) < COSINE
+    several = encoder.encode_video([FILM, *mixed], workers=1)
+    np.testing.assert_allclose(several[0], wide, atol=1e-6)  # whatever else is in the batch
+    for path, vector in zip(mixed, several[1:], strict=True):
+        np.testing.assert_allclose(encoder.encode_video([path], workers=1)[0], vector, atol=1e-6)
