@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from public_models import source
 
 from twinreel.base.errors import UserError
+from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.files import SourceFiles
 from twinreel.zoo.convert.processor import SOUND, PixelDefaults, pixel_fields, settings
 
@@ -106,3 +108,47 @@ def test_sound_has_a_section_of_its_own(tmp_path):
 def test_what_is_refused(given, message, tmp_path):
     with pytest.raises(UserError, match=message):
         pixel_fields(folder(tmp_path, old=given), defaults=CLIP)
+
+
+def changed(folder, file, **values):
+    """Change values of a JSON file, inside `preprocess_cfg` and `pretrained_cfg` where there are such."""
+    path = folder / file
+    config = json.loads(path.read_text()) if path.exists() else {}
+    inner = next((config[key] for key in ("preprocess_cfg", "pretrained_cfg") if key in config), config)
+    inner.update(values)
+    path.write_text(json.dumps(config))
+    return folder
+
+
+RESNETS = {
+    "older files": ({"size": 224}, "resize_short_bicubic(256)|center_crop(224)"),
+    "share": ({"size": {"shortest_edge": 224}, "crop_pct": 0.95}, "resize_short_bicubic(235)|center_crop(224)"),
+    "from 384 on": ({"size": {"shortest_edge": 384}, "resample": 2}, "resize_bilinear(384,384)"),
+}
+
+
+@pytest.mark.parametrize("case", RESNETS)
+def test_resnets_have_the_processor_of_convnext(case, tmp_path):
+    given, resizing = RESNETS[case]
+    files = changed(source("resnet/hf", tmp_path / "model"), OLD, **given)
+    assert convert(files).spec.input.eval_video == resizing
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "values", "message"),
+    [
+        ("resnet/hf", OLD, {"size": {"height": 224, "width": 224}}, "ConvNextImageProcessor"),
+        ("resnet/hf", OLD, {"do_center_crop": True}, "do_center_crop=True"),
+        ("resnet/timm", "config.json", {"crop_mode": "border"}, "crop_mode.*'border'"),
+        ("open_clip/native", "open_clip_config.json", {"resize_mode": "longest"}, "resize_mode.*'longest'"),
+        ("open_clip/native", "open_clip_config.json", {"interpolation": "lanczos"}, "interpolation.*'lanczos'"),
+        ("open_clip/native", "open_clip_config.json", {"size": 40}, "size=40 and vision_cfg.image_size=32"),
+        ("siglip2", OLD, {"patch_size": 16}, "patch_size is 16 in its processor's file and 8 in config.json"),
+        ("siglip2", OLD, {"resample": 3}, "resample.*'bicubic'"),
+        ("videoprism/hf_lvt", VIDEO, {"size": {"height": 20, "width": 20}}, "pictures of 20 x 20 pixels"),
+        ("clip/quick", VIDEO, {"image_mean": [0.5, 0.5, 0.5]}, "image_mean is .* contradict each other"),
+    ],
+)
+def test_models_whose_files_contradict_or_ask_for_more(name, file, values, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        convert(changed(source(name, tmp_path / "model"), file, **values))
