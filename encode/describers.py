@@ -65,7 +65,7 @@ def of_config(name: str, overrides: list[str]) -> tuple[Describer, str]:
 
     from ..base.config import load_config
     from ..data.options import DataOptions
-    from ..engine.keeping.transfer import fill, plan_transfer, shapes
+    from ..engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
     from ..zoo.build import build
     from ..zoo.digest import weights_sha256
     from ..zoo.sources import find_sources
@@ -79,7 +79,8 @@ def of_config(name: str, overrides: list[str]) -> tuple[Describer, str]:
     spec = ModelSpec(towers={"video": found.model["video"]}, input=input)
     model = build(spec, rngs=nnx.Rngs(0))
     video = {path: value for path, value in found.params().items() if path.startswith("video/")}
-    fill(model, values=plan_transfer(video, target=shapes(model), parts=None, name=found.name).values)
+    plan = plan_transfer(video, target=shapes(model), parts=None, name=found.name, resizers=position_resizers(model))
+    fill(model, values=plan.values)
     about = {"weights": weights_sha256(video, tower="video/")}
     made = Describer(input=input, about=about, name=found.name, describe=_describe(model.video))
     return made, spec.features.get("video", "")

@@ -10,7 +10,7 @@ from flax import nnx
 from ..base.errors import UserError
 from ..data.hub import is_hub
 from ..engine.keeping import checkpoint
-from ..engine.keeping.transfer import fill, plan_transfer, shapes
+from ..engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
 from .convert.convert import PublicModel, public_model
@@ -96,6 +96,7 @@ def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:
     """
     spec = spec or located.spec
     model = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))  # no initial values: all are filled in
-    plan = plan_transfer(located.params(), target=shapes(model), parts=(".*",), name=str(located.path))
+    params, kinds = located.params(), position_resizers(model)
+    plan = plan_transfer(params, target=shapes(model), parts=(".*",), name=str(located.path), resizers=kinds)
     fill(model, values=plan.values)
     return model

@@ -71,6 +71,52 @@ class SegmentStarts:
 
 
 @dataclasses.dataclass(frozen=True)
+class SegmentMiddles:
+    """The middle frame, by number, of each of T parts of a clip's n frames (InternVideo2); the earlier one of two.
+
+    Part i begins at frame `int(i * n / T)`. A clip of fewer than T frames is used whole, its last frame repeated.
+    """
+
+    random = False
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw."""
+        del uniforms
+        edges = np.linspace(0, len(times), min(num_frames, len(times)) + 1).astype(np.int64)
+        frames = (edges[:-1] + edges[1:] - 1) // 2
+        return Drawn(np.pad(frames, (0, num_frames - len(frames)), mode="edge"), 0.0, duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strides:
+    """Frame `i * (n // T)` of a clip's n frames, by number (ViCLIP); the end of the clip may be left out.
+
+    A clip of fewer than T frames is used whole, its last frame repeated; ViCLIP's own code refuses it.
+    """
+
+    random = False
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw."""
+        del uniforms
+        frames = np.arange(num_frames) * max(len(times) // num_frames, 1)
+        return Drawn(np.minimum(frames, len(times) - 1), 0.0, duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """Frame `int(i * (n - 1) / (T - 1))` of a clip's n frames, by number: first and last are used (PE-core)."""
+
+    random = False
+
+    def __call__(self, times: np.ndarray, *, duration_s: float, num_frames: int, uniforms: np.ndarray) -> Drawn:
+        """Draw."""
+        del uniforms
+        frames = np.arange(num_frames) * (len(times) - 1) // max(num_frames - 1, 1)
+        return Drawn(frames, 0.0, duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
 class UniformJitter:
     """The frame at a random time of each of T equal segments (TSN, arXiv:1608.00859, in training)."""
 
@@ -173,6 +219,9 @@ class FpsMiddle(Fps):
 SAMPLERS: dict[str, type] = {
     "uniform": Uniform,
     "segment_starts": SegmentStarts,
+    "segment_middles": SegmentMiddles,
+    "strides": Strides,
+    "endpoints": Endpoints,
     "uniform_jitter": UniformJitter,
     "dense": Dense,
     "first": First,

@@ -15,7 +15,7 @@ class DecodeOptions:
     Attributes:
       fps: frames per second to keep; None or 0 = every frame. Never more than the file has: a frame is kept once.
       short_side: pixels of the shorter side of the kept frames; 0 = as in the file. Smaller pictures stay as they are.
-      jpeg_quality: 1 to 100 (libjpeg scale, chroma 4:2:0).
+      jpeg_quality: 1 to 100 (libjpeg scale, chroma 4:2:0; at 100 colours keep their full resolution, 4:4:4).
       audio: whether the sound is kept.
       max_seconds: longest clip (or window) that is accepted, in seconds; bounds the memory of one clip.
       max_pixels: largest picture (width * height in the file) that is accepted.

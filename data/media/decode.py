@@ -74,5 +74,9 @@ def read_rgb(
 def _encode(rgb: np.ndarray, *, quality: int) -> bytes:
     # The accurate DCT costs next to nothing with SIMD; the fast one loses precision at high quality.
     return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(rgb), quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False
+        np.ascontiguousarray(rgb),
+        quality=quality,
+        colorspace="RGB",
+        colorsubsampling="444" if quality == 100 else "420",
+        fastdct=False,
     )

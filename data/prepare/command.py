@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, or a URL (s3://bucket/folder)")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
     parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
-    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100")
+    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100; 100 keeps colours at full resolution")
     parser.add_argument(
         "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
     )

@@ -72,6 +72,20 @@ class CenterCrop:
 
 
 @dataclasses.dataclass(frozen=True)
+class CenterCropTorchvision(CenterCrop):
+    """Cut n x n pixels from the middle as torchvision, open_clip and timm do.
+
+    Where an odd number of pixels is left over, the crop begins at the even one of the two middle places, not always at
+    the first of them.
+    """
+
+    def __call__(self, frames: Frames, uniforms: np.ndarray) -> Frames:
+        """Apply to a clip."""
+        y, x = (round((side - self.n) / 2) for side in (frames.height, frames.width))  # Python rounds halves to even
+        return frames.crop(y, x, self.n, self.n)
+
+
+@dataclasses.dataclass(frozen=True)
 class RandomCrop:
     """Cut n x n pixels from a random place."""
 

@@ -1,4 +1,4 @@
-"""Resizing exactly as Pillow does, with which public models were trained and are evaluated. No tensorflow.
+"""Resizing exactly as Pillow or OpenCV does, with which public models were trained. No tensorflow.
 
 `resize` and `resize_short` (see `geometry`) are bilinear, come within a few grey levels of Pillow's and are several
 times faster, as small frames are then decoded small. These here are for the input of public weights.
@@ -7,6 +7,7 @@ times faster, as small frames are then decoded small. These here are for the inp
 import dataclasses
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -71,6 +72,18 @@ class ResizeShortBilinear(_ResizeShort):
     """Resize so that the shorter side has n pixels and the aspect stays; as Pillow's BILINEAR, antialiased."""
 
     method = Image.Resampling.BILINEAR
+
+
+class ResizeLinear(_Resize):
+    """Resize to h x w pixels (w = h if left out) between the four nearest pixels, with aliasing; as OpenCV's default.
+
+    ViCLIP resizes so, and to within a grey level torchvision's preset of video models.
+    """
+
+    def __call__(self, frames: Frames, uniforms: np.ndarray) -> Frames:
+        """Apply to a clip."""
+        video, (height, width) = frames.video(), self.size(frames.height, frames.width)
+        return Frames.of_video(np.stack([cv2.resize(one, (width, height)) for one in video]))
 
 
 def resized(frames: Frames, *, size: tuple[int, int], method: Image.Resampling) -> Frames:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...base.errors import UserError
-from ..transforms import colours, geometry, pillow, times
+from ..transforms import colours, geometry, naflex, pillow, times
 from .declare import parse
 from .frames import Frames
 from .rand_augment import RandAugment
@@ -43,7 +43,10 @@ OPS: dict[str, type] = {
     "resize_bilinear": pillow.ResizeBilinear,
     "resize_short_bicubic": pillow.ResizeShortBicubic,
     "resize_short_bilinear": pillow.ResizeShortBilinear,
+    "resize_linear": pillow.ResizeLinear,
+    "naflex": naflex.NaFlex,
     "center_crop": geometry.CenterCrop,
+    "center_crop_torchvision": geometry.CenterCropTorchvision,
     "random_crop": geometry.RandomCrop,
     "random_resized_crop": geometry.RandomResizedCrop,
     "three_crop": geometry.ThreeCrop,

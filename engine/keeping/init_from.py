@@ -61,7 +61,7 @@ class InitFrom:
           UserError: no readable checkpoint, a regex that matches no parameter, or parameters that do not fit.
         """
         from .checkpoint import read_params, resolve
-        from .transfer import plan_transfer, shapes
+        from .transfer import plan_transfer, position_resizers, shapes
 
         target = shapes(model)
         for pattern in self.parts or ():
@@ -77,6 +77,7 @@ class InitFrom:
             name=str(path),
             flag=self.flag,
             parts_flag=self.parts_flag,
+            resizers=position_resizers(model),
         )
 
     def table(self, model: "nnx.Module") -> "Table":

@@ -21,6 +21,10 @@ LOADED, RESIZED, NEW, UNUSED = "loaded", "resized", "new", "unused"
 """In the new model as it stood; interpolated to the new size; freshly initialised; in the checkpoint only."""
 
 
+Resizer = Callable[[jax.Array], jax.Array | None]
+"""Takes positions `[N,D]`, returns those of another number of places; None where it cannot."""
+
+
 class Shaped(Protocol):
     """Anything with a shape: an array, or what `jax.eval_shape` gives."""
 
@@ -82,10 +86,11 @@ def plan_transfer(
     name: str = "checkpoint",
     flag: str = "--init",
     parts_flag: str = "",
+    resizers: Mapping[str, Resizer] | None = None,
 ) -> Transfer:
     """Choose from a checkpoint's parameters those that a new model takes over.
 
-    Positions in time and space are interpolated where their number differs (see `RESIZERS`); nothing else is resized.
+    Positions in time and space are interpolated where their number differs; nothing else is resized.
 
     Args:
       source: parameter path ("/"-joined) -> array, of the checkpoint.
@@ -95,6 +100,7 @@ def plan_transfer(
       name: what to call the checkpoint in messages.
       flag: the flag or field that gives the checkpoint, for messages.
       parts_flag: the flag or field that gives `parts`, for messages; "" if the user cannot set it.
+      resizers: path -> how its positions are interpolated, of `position_resizers`; `RESIZERS` holds for the others.
 
     Returns:
       The values to fill in and the status of every parameter of both sides; order of the new model, then the unused.
@@ -117,8 +123,8 @@ def plan_transfer(
             misfits.append((path, "(absent)", _times(shape)))
         elif source[path].shape == shape:
             status[path], values[path] = LOADED, np.asarray(source[path])
-        elif (resize := _resizer(path, old=source[path].shape, new=shape)) is not None:
-            status[path], values[path] = RESIZED, resize(np.asarray(source[path]), shape)
+        elif (value := _resized(path, np.asarray(source[path]), shape=shape, resizers=resizers or {})) is not None:
+            status[path], values[path] = RESIZED, value
         else:
             misfits.append((path, _times(source[path].shape), _times(shape)))
     if misfits:
@@ -135,6 +141,19 @@ def plan_transfer(
 def shapes(model: nnx.Module) -> dict[str, Shaped]:
     """Return {"/"-joined path: array} of all variables of a model, as the target of `plan_transfer`."""
     return dict(split_model(model))
+
+
+def position_resizers(model: nnx.Module) -> dict[str, Resizer]:
+    """Return parameter path -> how its positions are interpolated to another number, as each part of a model says.
+
+    A part says so in a method `position_resizers() -> {name of its own parameter: function}`; a function takes a table
+    of another length, float32 `[N,D]`, and returns that of the model, or None if it cannot.
+    """
+    found: dict[str, Resizer] = {}
+    for path, module in nnx.iter_modules(model):
+        own: Callable[[], Mapping[str, Resizer]] = getattr(module, "position_resizers", dict)
+        found |= {join((*path, name)): resize for name, resize in own().items()}
+    return found
 
 
 def fill(model: nnx.Module, *, values: Mapping[str, np.ndarray]) -> None:
@@ -168,6 +187,19 @@ RESIZERS: tuple[tuple[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]],
     (r"(.*/)?space_position", resize_grid),
 )
 """Regex over a whole parameter path -> how its rows are interpolated to another number."""
+
+
+def _resized(
+    path: str, value: np.ndarray, *, shape: tuple[int, ...], resizers: Mapping[str, Resizer]
+) -> np.ndarray | None:
+    """Return positions of another number of rows, None where nothing interpolates them to `shape`."""
+    if path in resizers:
+        if value.ndim != 2 or value.shape[1:] != shape[1:]:
+            return None
+        found = resizers[path](jnp.asarray(value))
+        return None if found is None or found.shape != shape else np.asarray(found)
+    resize = _resizer(path, old=value.shape, new=shape)
+    return None if resize is None else resize(value, shape)
 
 
 def _resizer(path: str, *, old: tuple[int, ...], new: tuple[int, ...]) -> Callable[..., np.ndarray] | None:

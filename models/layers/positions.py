@@ -119,6 +119,24 @@ def resize_positions(
     return jnp.concatenate([table[:leading], grid.reshape(-1, table.shape[1])])
 
 
+def resize_square(
+    table: Float[Array, "N D"], *, side: int, method: str = "bilinear", antialias: bool = False, **options: bool
+) -> Float[Array, "M D"] | None:
+    """Interpolate learned positions of a square grid for another one; None if `table` is of no square grid.
+
+    Args:
+      table: float32, row-major.
+      side: wanted rows and columns.
+      method: one of `RESIZE_METHODS`.
+      antialias: widen the kernel where the grid shrinks.
+      **options: further ones of `resize_positions`.
+    """
+    old = math.isqrt(table.shape[0])
+    if old * old != table.shape[0]:
+        return None
+    return resize_positions(table, old=(old, old), new=(side, side), method=method, antialias=antialias, **options)
+
+
 def rotary_angles(
     *coordinates: Float[Array, "*L"] | Int[Array, "*L"] | np.ndarray, width: int, base: float = 10_000.0
 ) -> Float[Array, "*L half"]:

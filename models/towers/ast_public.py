@@ -1,6 +1,7 @@
 """The audio tower of the public AST weights: Kaldi's filter banks, overlapping patches, two leading tokens."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from ..layers.draws import RowKeys
 from ..layers.fbank import kaldi_fbank
 from ..layers.names import named
 from ..layers.options import block_options
+from ..layers.positions import resize_positions
 
 _WINDOW, _HOP = 400, 160  # samples: 25 ms and 10 ms at 16 kHz
 
@@ -94,6 +96,12 @@ class PublicAstTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         return ("embed", "class_token", "position", "blocks/layers", "blocks/norm")
 
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of another number of frames to those of this tower."""
+        bands = _count(self.mels, patch=self.patch, stride=self.mel_stride)
+        times = _count(self.frames, patch=self.patch, stride=self.time_stride)
+        return {"position": functools.partial(_other_times, bands=bands, times=times)}
+
     def tokens(
         self, audio: Int16[Array, "B S"], *, lengths: Int[Array, "B"] | None = None, keys: RowKeys | None = None
     ) -> Float[Array, "B M D"]:
@@ -146,6 +154,18 @@ class PublicAstTower(nnx.Module):
             real = jnp.where(lengths >= _WINDOW, 1 + (lengths - _WINDOW) // _HOP, 0)
             x = jnp.where((jnp.arange(x.shape[1])[None] < real[:, None])[..., None], x, jnp.float32(0))
         return jnp.pad(x, ((0, 0), (0, self.frames - x.shape[1]), (0, 0)))
+
+
+def _other_times(table: Float[Array, "M D"], *, bands: int, times: int) -> Float[Array, "L D"] | None:
+    """Cut positions to the middle ones in time, or interpolate them, as AST's own code does (Gong et al. 2021)."""
+    if table.shape[0] % bands:
+        return None
+    grid = rearrange(table, "(f t) d -> f t d", f=bands)
+    old = grid.shape[1]
+    if times > old:
+        return resize_positions(table, old=(bands, old), new=(bands, times), method="bilinear")
+    first = old // 2 - times // 2
+    return rearrange(grid[:, first : first + times], "f t d -> (f t) d")
 
 
 def _count(length: int, *, patch: int, stride: int) -> int:

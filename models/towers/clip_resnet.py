@@ -1,7 +1,8 @@
 """CLIP's residual networks on single pictures (Radford et al. 2021), image towers for `frames.FramesTower`."""
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys
 from ..layers.names import named
 from ..layers.patches import normalise_pixels, pixel_statistics
-from ..layers.positions import position_embedding, resize_positions
+from ..layers.positions import position_embedding, resize_positions, resize_square
 from .vit import Images, ImageTokens, check_pictures
 
 _STRIDE = 32  # pixels of a place of the last feature maps
@@ -91,6 +92,10 @@ class ClipResNetTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         blocks = [f"stages/{stage}/{n}" for stage, blocks in enumerate(self.stages) for n in range(len(blocks))]
         return ("stem", *blocks, "space_position", "mean_position", "pooler")
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of another picture size to those of this tower."""
+        return {"space_position": functools.partial(resize_square, side=self.side, method="bicubic", antialias=True)}
 
     def tokens(self, images: Images, *, keys: RowKeys | None = None, drop_patches: bool = True) -> ImageTokens:
         """Return the places of the last feature maps with their positions, row by row, and their mean before them.

@@ -1,6 +1,7 @@
 """Video tower with divided space-time attention: TimeSformer (Bertasius et al. 2021, arXiv:2102.05095)."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +18,9 @@ from ..layers.draws import RowKeys, kept_tokens
 from ..layers.names import named
 from ..layers.options import BlockOptions, block_options
 from ..layers.patches import PatchEmbedding
-from ..layers.positions import RESIZE_METHODS, position_embedding
+from ..layers.positions import RESIZE_METHODS, position_embedding, resize_square
 from ..shapes import FrameFeatures, Video
-from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions
+from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions, time_positions
 
 _SPACE, _MLP, _TIME = 0, 1, 2  # numbers of the branches, for their draws
 
@@ -147,7 +148,7 @@ class DividedTower(nnx.Module):
             if value not in known:
                 raise unknown(f"config.model.video.{field}", value, known)
         self.patch, self.pool, self.patch_dropout = patch, pool, patch_dropout
-        self.space_method, self.time_method = space_method, time_method
+        self.space_method, self.time_method, self.side = space_method, time_method, image_size // patch
         self.width, self.dtype = width, compute_dtype(dtype)
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
         own |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
@@ -165,6 +166,14 @@ class DividedTower(nnx.Module):
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         return ("embed", "class_token", "space_position", "time_position", "blocks/layers", "blocks/norm")
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of other sizes to those of this tower."""
+        times = self.time_position.shape[0]
+        return {
+            "space_position": functools.partial(resize_square, side=self.side, method=self.space_method),
+            "time_position": functools.partial(time_positions, times=times, method=self.time_method),
+        }
 
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True

@@ -1,6 +1,8 @@
 """Video towers in which all tokens of a clip see each other: ViViT "model 1", VideoMAE, ViCLIP, InternVideo2."""
 
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +20,16 @@ from ..layers.names import named
 from ..layers.norm import LayerNorm
 from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
-from ..layers.positions import sinusoids
+from ..layers.positions import resize_square, sinusoids
 from ..shapes import FrameFeatures, Video
-from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, joint_positions, separate_positions
+from .clip_positions import (
+    TIME_METHODS,
+    check_sizes,
+    frame_sequence,
+    joint_positions,
+    separate_positions,
+    time_positions,
+)
 
 POOLS = ("cls", "mean", "first", "attention")
 """How the tokens of a clip become one vector."""
@@ -154,6 +163,27 @@ class JointTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         positions = ("position", "space_position", "time_position")
         return ("embed", "class_token", *positions, "pre_norm", "blocks/layers", "blocks/norm", "pooler", "pool_norm")
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of other sizes to those of this tower."""
+        return {
+            "position": self._resized_joint,
+            "space_position": functools.partial(resize_square, side=self.side, method="bicubic"),
+            "time_position": functools.partial(time_positions, times=self.times, method=self.time_method),
+        }
+
+    def _resized_joint(self, table: Float[Array, "M D"]) -> Float[Array, "L D"] | None:
+        """Resize joint positions of as many time steps or as many places as this tower has; None for any others."""
+        rows, places = table.shape[0], self.side * self.side
+        old_side = math.isqrt(rows // self.times)
+        if old_side and self.times * old_side * old_side == rows:
+            old = (self.times, old_side, old_side)
+        elif rows % places == 0:
+            old = (rows // places, self.side, self.side)
+        else:
+            return None
+        new = (self.times, self.side, self.side)
+        return rearrange(joint_positions(table, old=old, new=new, time_method=self.time_method), "t n d -> (t n) d")
 
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True

@@ -1,6 +1,6 @@
 """The text tower: a transformer over subword tokens, in the forms of CLIP, SigLIP, VideoPrism, BERT and T5."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -109,6 +109,7 @@ class TextTower(nnx.Module):
         self.factor = width**0.5 if scale_embedding else 1.0
         std = 1 / self.factor if scale_embedding else 0.02
         self.embedding = _normal(vocab_size, width, std=std, rngs=rngs)
+        self.stretch = stretch_positions
         self.position = _normal(rows, width, std=0.02, rngs=rngs) if position == "learned" else None
         self.has_sinusoids = position == "sinusoids"
         self.class_token = _normal(1, width, std=std, rngs=rngs) if class_token else None
@@ -123,6 +124,13 @@ class TextTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         inputs = ("embedding", "position", "class_token", "token_type", "embedding_norm", "relative_bias")
         return (*inputs, "blocks/layers", "blocks/norm", "pooler")
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of another length to those of this tower."""
+        if self.position is None or not self.stretch:
+            return {}
+        rows = self.position.shape[0]
+        return {"position": lambda table: resize_positions(table, old=(table.shape[0],), new=(rows,))}
 
     def tokens(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B L D"]:
         """Encode token ids `[B,L]`, L at most `context_length`, one vector per token; see `padding_seen`.

@@ -1,7 +1,8 @@
 """VideoPrism's video encoder (Zhao et al. 2024): a transformer over the places of each frame, then one over time."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from ..layers.names import named
 from ..layers.options import BlockOptions, block_options
 from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool, masked_mean
-from ..layers.positions import position_embedding, resize_positions
+from ..layers.positions import position_embedding, resize_positions, resize_square
 from ..shapes import FrameFeatures, Video
 
 POOLS = ("mean", "attention")
@@ -159,6 +160,15 @@ class VideoPrismTower(nnx.Module):
         mask = None if frame_mask is None else repeat(frame_mask, "b t -> (b n) t", n=places)
         x = self.time(x, mask=mask, keys=fold_each(fold(keys, _TIME), places))
         return rearrange(x, "(b n) t d -> b t n d", n=places)
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of other sizes to those of this tower."""
+        kind = {"method": "bilinear", "antialias": True}
+        times = self.time_position.shape[0]
+        return {
+            "space_position": functools.partial(resize_square, side=self.side, **kind),
+            "time_position": lambda table: resize_positions(table, old=(table.shape[0],), new=(times,), **kind),
+        }
 
     def tokens(
         self,

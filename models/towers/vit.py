@@ -1,14 +1,15 @@
 """The image tower: a vision transformer on single pictures, in the forms of CLIP, SigLIP, DINOv2 and PE-core."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ...base.errors import UserError, unknown
 from ..layers.attention import EVERYTHING, AttentionInputs
@@ -17,10 +18,11 @@ from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, kept_tokens
 from ..layers.names import named
 from ..layers.options import BlockOptions, block_options
+from ..layers.patch_sequences import read_sequences, sequence_positions
 from ..layers.patch_stem import ConvPatchEmbedding
 from ..layers.patches import PatchEmbedding
-from ..layers.pooling import AttentionPool
-from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, rotary_angles
+from ..layers.pooling import AttentionPool, masked_mean
+from ..layers.positions import RESIZE_METHODS, position_embedding, resize_positions, resize_square, rotary_angles
 
 IMAGE_POOLS = ("cls", "mean", "cls_mean", "attention")
 """How the tokens of a picture become one."""
@@ -37,11 +39,13 @@ class ImageTokens(NamedTuple):
       patches: `[B,N,D]` after the last norm, row by row of the picture.
       leading: `[B,M,D]`, the class token and the registers.
       kept: int32 `[B,N]`, places of the patches that patch dropout kept; None = all.
+      mask: bool `[B,N]`, True = a real patch; None = all are.
     """
 
     patches: Float[Array, "B N D"]
     leading: Float[Array, "B M D"]
     kept: Int[Array, "B N"] | None
+    mask: Bool[Array, "B N"] | None = None
 
 
 class ImageTower(nnx.Module):
@@ -68,6 +72,9 @@ class ImageTower(nnx.Module):
       position_method: how learned positions are interpolated, one of `layers.positions.RESIZE_METHODS`.
       position_antialias: that interpolation has an antialiasing filter where it shrinks.
       position_align_corners: it maps the outermost positions to the outermost ones (big_vision).
+      naflex: pictures P pixels wide are sequences of patches with their grid, so that a batch may hold several aspect
+        ratios (see `layers.patch_sequences`); positions are bilinear with antialiasing (SigLIP 2, Tschannen et al.
+        2025).
       rotary_start: row and column of the first patch for rotary positions along both axes, which `block` turns on
         (`{"rotary": "interleaved"}`); leading tokens stand at 0. PE-core counts from 1.
       rotary_rows_first: the first half of the pairs of channels turns with the row, the second with the column (EVA-02)
@@ -113,6 +120,7 @@ class ImageTower(nnx.Module):
         position_method: str = "bicubic",
         position_antialias: bool = False,
         position_align_corners: bool = False,
+        naflex: bool = False,
         rotary_start: int = 0,
         rotary_rows_first: bool = False,
         rotary_side: int | None = None,
@@ -134,6 +142,10 @@ class ImageTower(nnx.Module):
         _check(image_size=image_size, patch=patch, pool=pool, class_token=class_token, patch_dropout=patch_dropout)
         kind = {"method": position_method, "antialias": position_antialias, "align_corners": position_align_corners}
         _check_position(position, **kind)
+        if naflex:
+            fixed = {"patch_stem": patch_stem, "patch_dropout": patch_dropout}
+            _check_naflex(position=position, rotary=(block or {}).get("rotary", "none"), **fixed, **kind)
+        self.naflex = naflex
         self.patch, self.side, self.patch_dropout = patch, image_size // patch, patch_dropout
         self.position_resizing = tuple(kind.items())  # hashable, as attributes of modules must be
         self.rotary_start, self.rotary_rows_first, self.rotary_side = rotary_start, rotary_rows_first, rotary_side
@@ -168,6 +180,11 @@ class ImageTower(nnx.Module):
         inputs = ("embed", "class_token", "registers", "space_position", "pre_norm")
         return (*inputs, "blocks/layers", "blocks/norm", "pooler", "projection")
 
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of another picture size to those of this tower."""
+        resize = functools.partial(resize_square, side=self.side, **dict(self.position_resizing))
+        return {"space_position": resize}
+
     def tokens(self, images: Images, *, keys: RowKeys | None = None, drop_patches: bool = True) -> ImageTokens:
         """Encode the patches of pictures, uint8 RGB 0..255.
 
@@ -179,6 +196,8 @@ class ImageTower(nnx.Module):
         Raises:
           UserError: pictures of another dtype, or sides that do not divide.
         """
+        if self.naflex and images.shape[2] == self.patch and images.shape[1] > self.patch:
+            return self._sequences(images, keys=keys)
         rows, columns = self._grid(images)
         x = self.embed(images[:, None])[:, 0].astype(jnp.float32)  # [B,N,D]
         if self.space_position is not None:
@@ -197,14 +216,34 @@ class ImageTower(nnx.Module):
         x = self.blocks(x, inputs=_turned(angles, leading=count), keys=keys)
         return ImageTokens(patches=x[:, count:], leading=x[:, :count], kept=kept)
 
+    def _sequences(self, images: Images, *, keys: RowKeys | None) -> ImageTokens:
+        """Encode pictures that are sequences of patches; each sees its own real patches alone."""
+        check_pictures(images)
+        found = read_sequences(images, patch=self.patch)
+        x = self.embed(found.images[:, None])[:, 0].astype(jnp.float32)  # [B,N,D]
+        assert self.space_position is not None
+        grids = {"rows": found.rows, "columns": found.columns, "count": x.shape[1]}
+        x = x + sequence_positions(self.space_position[...], side=self.side, **grids)
+        leading = [token[...] for token in (self.class_token, self.registers) if token is not None]
+        count = sum(token.shape[0] for token in leading)
+        x = jnp.concatenate([*(jnp.broadcast_to(t[None], (x.shape[0], *t.shape)) for t in leading), x], axis=1)
+        x = named(x.astype(self.dtype), "activation/video/tokens")
+        x = x if self.pre_norm is None else self.pre_norm(x)
+        x = self.blocks(x, mask=jnp.pad(found.mask, ((0, 0), (count, 0)), constant_values=True), keys=keys)
+        return ImageTokens(patches=x[:, count:], leading=x[:, :count], kept=None, mask=found.mask)
+
     def pooled(self, tokens: ImageTokens) -> Float[Array, "B D"]:
         """Return the vector of each picture from its tokens, float32."""
         first = [tokens.leading[:, 0].astype(jnp.float32)] if self.pool in ("cls", "cls_mean") else []
-        mean = [jnp.mean(tokens.patches.astype(jnp.float32), axis=1)] if self.pool in ("mean", "cls_mean") else []
+        mean = [masked_mean(tokens.patches, mask=tokens.mask)] if self.pool in ("mean", "cls_mean") else []
         if self.pooler is None:
             x = jnp.concatenate([*first, *mean], axis=-1)
         else:
-            x = self.pooler(jnp.concatenate([tokens.leading, tokens.patches], axis=1))[:, 0].astype(jnp.float32)
+            mask = tokens.mask
+            if mask is not None:
+                mask = jnp.pad(mask, ((0, 0), (tokens.leading.shape[1], 0)), constant_values=True)
+            both = jnp.concatenate([tokens.leading, tokens.patches], axis=1)
+            x = self.pooler(both, mask=mask)[:, 0].astype(jnp.float32)
         return x if self.projection is None else self.projection(x)
 
     def __call__(
@@ -279,6 +318,20 @@ def _check(*, image_size: int, patch: int, pool: str, class_token: bool, patch_d
         raise UserError(f"config.model.video.pool={pool!r} needs class_token=True")
     if not 0 <= patch_dropout < 1:
         raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
+
+
+def _check_naflex(*, patch_dropout: float, align_corners: bool, **options: Any) -> None:
+    del align_corners  # excluded by antialias
+    wanted = {"position": "learned", "rotary": "none", "patch_stem": (), "method": "bilinear", "antialias": True}
+    if (options | {"patch_stem": tuple(options["patch_stem"])}) != wanted:
+        raise UserError(
+            "config.model.video.naflex=True needs position='learned', position_method='bilinear' and "
+            "position_antialias=True, and neither a patch_stem nor rotary positions"
+        )
+    if patch_dropout:
+        raise UserError(
+            f"config.model.video.patch_dropout={patch_dropout} cannot drop patches of naflex=True; set it to 0"
+        )
 
 
 def _check_position(position: str, *, method: str, antialias: bool, align_corners: bool) -> None:

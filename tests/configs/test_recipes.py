@@ -57,4 +57,4 @@ def test_lit(tmp_path):
     trained = parts.builder.abstract.params.keys() - parts.builder.abstract.others.keys()
     assert jax.tree.leaves(trained) and not [path for path in trained if path.startswith("text/")]
     assert "video_projection/kernel" in trained and "text_projection/kernel" in trained
-    assert found.input["eval_video"] == "resize_bilinear(32, 32)"
+    assert found.input["eval_video"] == "resize_bilinear(32,32)"

@@ -38,7 +38,7 @@ def test_towers_of_two_sources_meet_in_a_new_space():
     params = found.params()
     assert {path.split("/")[0] for path in params} == {"video", "text"}
     np.testing.assert_array_equal(params["text/embedding"], locate(BERT).params()["text/embedding"])
-    assert found.input["eval_video"] == "resize_bilinear(32, 32)" and found.input["context_length"] == 16
+    assert found.input["eval_video"] == "resize_bilinear(32,32)" and found.input["context_length"] == 16
     assert found.tokenizer == {} and found.name == f"{DINOV2} and {BERT}"
 
 

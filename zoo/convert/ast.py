@@ -11,6 +11,7 @@ from .clip import norm
 from .family import ACTIVATIONS, Conversion, Family, choice, number
 from .files import SourceFiles
 from .hf import beginning, layer_sizes, vit_layers
+from .processor import SOUND, settings
 from .rules import Rule, prefixed, rule
 from .transforms import Transform, rearranged
 
@@ -22,14 +23,14 @@ _WINDOW, _HOP, _RATE = 400, 160, 16_000
 
 def _conversion(files: SourceFiles) -> Conversion:
     config, name = files.config, files.name
-    features = files.json("preprocessor_config.json")
+    features = settings(files, sections=SOUND)
     choice(features.get("sampling_rate", _RATE), known={_RATE: 0}, key="sampling_rate", source=name)
     frames = number(config, "max_length", default=1024, source=name)
     for key, value in (("max_length", frames), ("num_mel_bins", number(config, "num_mel_bins", source=name))):
         if features.get(key, value) != value:
             raise UserError(
-                f"{name}: {key} is {value} in config.json and {features[key]} in preprocessor_config.json; the files "
-                "belong to different models"
+                f"{name}: {key} is {value} in config.json and {features[key]} in the file of its feature extractor; "
+                "the files belong to different models"
             )
     normalised = bool(features.get("do_normalize", True))
     act = choice(number(config, "hidden_act", source=name), known=ACTIVATIONS, key="hidden_act", source=name)

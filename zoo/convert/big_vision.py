@@ -35,7 +35,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     shapes = {side: _positions(files, f"{start}{side}/pos_embedding") for side in _STACKS}
     side = side_of(math.prod(shapes["img"][:-1]), files=files, what="the positions of patches")
     image |= {"image_size": side * patch, "patch": patch, "pool": "attention", "position_method": "bilinear"}
-    image |= {"position_antialias": True} if naflex else {"position_align_corners": True}
+    image |= {"position_antialias": True, "naflex": True} if naflex else {"position_align_corners": True}
     vocabulary = shape_of(files, f"{start}txt/Embed_0/embedding", axes=2)[0]
     length = math.prod(shapes["txt"][:-1])
     text |= {"vocab_size": vocabulary, "pool": "last", "padding_seen": True}
@@ -51,7 +51,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         embed_dim=embed_dim,
         initial_scale=10.0,
         initial_bias=-10.0,
-        input=_input(size=side * patch, length=length, gemma=vocabulary >= _GEMMA, naflex=naflex),
+        input=_input(side=side, patch=patch, length=length, gemma=vocabulary >= _GEMMA, naflex=naflex),
         tokenizer=_tokenizer(files, vocabulary=vocabulary),
     )
     rules = table(image=image, text=text, shapes=shapes, naflex=naflex, scanned=scanned)
@@ -167,11 +167,11 @@ def _stack(files: SourceFiles, stack: str, *, scanned: bool) -> dict[str, Any]:
     }
 
 
-def _input(*, size: int, length: int, gemma: bool, naflex: bool) -> InputSpec:
-    crop = f"resize_short_bilinear({size})|center_crop({size})"
+def _input(*, side: int, patch: int, length: int, gemma: bool, naflex: bool) -> InputSpec:
+    size = side * patch
     return InputSpec(
         num_frames=8,
-        eval_video=crop if naflex else f"resize({size},{size})",
+        eval_video=f"naflex({side * side},{patch})" if naflex else f"resize({size},{size})",
         text="lower" if gemma else "canonicalize",
         context_length=length,
     )

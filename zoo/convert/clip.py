@@ -6,6 +6,7 @@ from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .family import ACTIVATIONS, Conversion, Family, choice, number
 from .files import SourceFiles
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule, prefixed, rule
 from .transforms import (
     TRANSPOSED,
@@ -125,14 +126,8 @@ def sizes(config: dict[str, Any], *, source: str) -> dict[str, Any]:
 
 
 def _input(files: SourceFiles, *, size: int, length: int) -> InputSpec:
-    pixels = files.json("preprocessor_config.json")
-    return InputSpec(
-        num_frames=8,
-        eval_video=f"resize_short_bicubic({size})|center_crop({size})",
-        pixel_mean=tuple(pixels.get("image_mean", MEAN)),
-        pixel_std=tuple(pixels.get("image_std", STD)),
-        context_length=length,
-    )
+    pixels = pixel_fields(files, defaults=PixelDefaults(size=size, short=size, mean=MEAN, std=STD))
+    return InputSpec(num_frames=8, **pixels, context_length=length)
 
 
 FAMILY = Family(

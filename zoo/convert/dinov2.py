@@ -10,7 +10,8 @@ from ..spec import ModelSpec
 from .clip import dense, norm
 from .family import ACTIVATIONS, Conversion, Family, choice, number
 from .files import SourceFiles
-from .hf import beginning, bert_attention, layer_sizes, video_input
+from .hf import beginning, bert_attention, layer_sizes
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule, prefixed, rule
 from .transforms import biases_of, kernels_of, reshaped
 from .viclip import IMAGENET_MEAN, IMAGENET_STD
@@ -43,11 +44,12 @@ def _conversion(files: SourceFiles) -> Conversion:
             "layer_scale": number(config, "layerscale_value", default=1.0, source=name),
         },
     }
+    # The published sizes differ: positions of 518 pixels, pictures of 224.
+    defaults = PixelDefaults(size=image["image_size"], mean=IMAGENET_MEAN, std=IMAGENET_STD, strict=False)
+    pixels = pixel_fields(files, defaults=defaults)
     spec = ModelSpec(
         towers={"video": {"family": "frames", "image": image}},
-        input=InputSpec(
-            **video_input(files, size=image["image_size"], resample=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        ),
+        input=InputSpec(num_frames=8, **pixels),
     )
     start = beginning(files, models=tuple(_KINDS), marker="embeddings.cls_token")
     return Conversion(spec=spec, rules=table(image=image, start=start), ignored=_IGNORED)

@@ -10,8 +10,6 @@ from .files import SourceFiles
 from .rules import Rule, prefixed, rule
 from .transforms import separate_biases, separate_kernels
 
-RESIZING = {2: "bilinear", 3: "bicubic"}
-"""`resample` of a picture processor (a number of Pillow) -> ending of our operations in `data.transforms.pillow`."""
 _SENTENCE_POOLS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 _SENTENCE_MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -51,40 +49,6 @@ def beginning(files: SourceFiles, *, models: Sequence[str], marker: str) -> str:
       marker: name of a tensor that every encoder has.
     """
     return next((f"{model}." for model in models if f"{model}.{marker}" in files.tensors), "")
-
-
-def video_input(
-    files: SourceFiles, *, size: int, resample: int, mean: Sequence[float], std: Sequence[float]
-) -> dict[str, Any]:
-    """Return fields of the `InputSpec` of an image encoder, from `preprocessor_config.json`.
-
-    Args:
-      files: of the source.
-      size: side of the pictures, pixels, where the file does not say one.
-      resample: likewise, a key of `RESIZING`.
-      mean: of the family, where there is no such file.
-      std: likewise.
-
-    Raises:
-      UserError: an interpolation that is not known.
-    """
-    pixels = files.json("preprocessor_config.json")
-    method = choice(pixels.get("resample", resample), known=RESIZING, key="resample", source=files.name)
-    given = pixels.get("size", size)
-    if isinstance(given, dict) and "shortest_edge" in given:
-        operations = [f"resize_short_{method}({given['shortest_edge']})"]
-    else:
-        height, width = (given["height"], given["width"]) if isinstance(given, dict) else (given, given)
-        operations = [f"resize_{method}({height}, {width})"]
-    if pixels.get("do_center_crop"):
-        crop = pixels.get("crop_size", size)
-        operations.append(f"center_crop({crop['height'] if isinstance(crop, dict) else crop})")
-    return {
-        "num_frames": 8,
-        "eval_video": "|".join(operations),
-        "pixel_mean": tuple(pixels.get("image_mean", mean)),
-        "pixel_std": tuple(pixels.get("image_std", std)),
-    }
 
 
 def context_length(files: SourceFiles, *, positions: int) -> int:

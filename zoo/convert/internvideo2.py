@@ -66,6 +66,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         projections={"video": "norm_affine"},
         input=InputSpec(
             num_frames=own["num_frames"],
+            eval_sampling="segment_middles",
             eval_video=f"resize_bicubic({size},{size})",
             pixel_mean=IMAGENET_MEAN,
             pixel_std=IMAGENET_STD,

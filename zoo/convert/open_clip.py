@@ -13,7 +13,7 @@ from ..spec import ModelSpec
 from . import clip_resnet
 from .clip import MEAN, STD, dense, norm
 from .convolutions import STATISTICS_COUNTED
-from .family import Conversion, Family, number
+from .family import Conversion, Family, choice, number
 from .files import SourceFiles
 from .open_clip_timm import SUMMED, timm_image
 from .rules import Rule, prefixed, rule
@@ -35,6 +35,7 @@ _PLAIN: dict[str, Any] = {
     "ls_init_value": None,
 }
 """Settings of open_clip's vision transformer that must have these values."""
+_METHODS = {"bicubic": "bicubic", "bilinear": "bilinear", "random": "bicubic"}
 _BUFFERS = (r"(text\.)?attn_mask", STATISTICS_COUNTED)
 _PLAIN_TEXT: dict[str, Any] = {
     "hf_model_name": None,
@@ -109,7 +110,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         },
         projections={"video": "none", "text": "affine" if text.get("proj_bias") else "linear"},
         embed_dim=number(model, "embed_dim", source=name),
-        input=_input(config, text=text, size=_size(model, source=name), length=length),
+        input=_input(config, text=text, size=_size(model, source=name), length=length, source=name),
         tokenizer=files.tokenizer(),
         **start,
     )
@@ -228,20 +229,39 @@ def _epsilon(config: dict[str, Any]) -> float:
     return float((config.get("norm_kwargs") or {}).get("eps", 1e-5))
 
 
-def _input(config: dict[str, Any], *, text: dict[str, Any], size: int, length: int) -> InputSpec:
+def _input(config: dict[str, Any], *, text: dict[str, Any], size: int, length: int, source: str) -> InputSpec:
     pixels = config.get("preprocess_cfg") or {}
-    method = pixels.get("interpolation", "bicubic")
-    squash = pixels.get("resize_mode", "shortest") == "squash"
-    resize = f"resize_{method}({size},{size})" if squash else f"resize_short_{method}({size})|center_crop({size})"
+    method = _setting(pixels, "interpolation", known=_METHODS, source=source)
+    squash = _setting(pixels, "resize_mode", known={"shortest": False, "squash": True}, source=source)
+    stated = pixels.get("size", size)
+    sides = set(stated[-2:] if isinstance(stated, list) else [stated])
+    if sides != {size}:
+        raise UserError(
+            f"{source}: preprocess_cfg.size={stated!r} and vision_cfg.image_size={size} contradict each other; the "
+            "config is not that of one model"
+        )
+    resize = f"resize_{method}({size},{size})"
+    if not squash:
+        resize = f"resize_short_{method}({size})|center_crop_torchvision({size})"
     cleaning = (text.get("tokenizer_kwargs") or {}).get("clean", "lower")
     return InputSpec(
         num_frames=8,
         eval_video=resize,
-        pixel_mean=tuple(pixels.get("mean", MEAN)),
-        pixel_std=tuple(pixels.get("std", STD)),
+        pixel_mean=_colours(pixels.get("mean") or MEAN),
+        pixel_std=_colours(pixels.get("std") or STD),
         text="canonicalize" if cleaning == "canonicalize" else "",
         context_length=length,
     )
+
+
+def _setting(pixels: dict[str, Any], key: str, *, known: dict[str, Any], source: str) -> Any:
+    """Return what a setting of `preprocess_cfg` means; the first known value is open_clip's default."""
+    return choice(pixels.get(key) or next(iter(known)), known=known, key=f"preprocess_cfg.{key}", source=source)
+
+
+def _colours(value: Any) -> tuple[float, float, float]:
+    one, two, three = (value,) * 3 if isinstance(value, int | float) else value
+    return float(one), float(two), float(three)
 
 
 FAMILY = Family(

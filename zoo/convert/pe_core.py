@@ -46,7 +46,10 @@ def _conversion(files: SourceFiles) -> Conversion:
         projections={"video": "none"},
         embed_dim=embed_dim,
         input=InputSpec(
-            num_frames=8, eval_video=f"resize_bilinear({side * patch},{side * patch})", context_length=length
+            num_frames=8,
+            eval_sampling="endpoints",
+            eval_video=f"resize_bilinear({side * patch},{side * patch})",
+            context_length=length,
         ),
         tokenizer=files.tokenizer(),
     )

@@ -28,7 +28,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     }
     given = InputSpec(
         num_frames=16,
-        eval_video="resize(128,171)|center_crop(112)",
+        eval_video="resize_linear(128,171)|center_crop_torchvision(112)",
         pixel_mean=_MEAN,
         pixel_std=_STD,
     )

@@ -13,11 +13,13 @@ from ..spec import ModelSpec
 from .convolutions import STATISTICS_COUNTED, conv_norm
 from .family import Conversion, Family, choice, depth_of, number, shape_of
 from .files import SourceFiles
-from .hf import RESIZING, beginning
+from .hf import beginning
+from .processor import PixelDefaults, method_of, scaling, settings, side
 from .rules import Rule, prefixed
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _SIZE, _CROP = 224, 0.875
+_WHOLE_FROM = 384  # a shorter side from which ConvNeXt's processor squashes pictures instead of cropping them
 _PLAIN = {"conv1.weight", "bn1.weight", "layer4.0.conv1.weight"}
 _STAGES = 4
 
@@ -36,6 +38,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     }
     about = number(files.config, "pretrained_cfg", default={"interpolation": "bilinear"}, source=files.name)
     size, share = number(about, "input_size", default=[3, _SIZE, _SIZE], source=files.name)[-1], about.get("crop_pct")
+    choice(about.get("crop_mode") or "center", known={"center": 0}, key="crop_mode", source=files.name)
     given = _input(
         size,
         share=share or _CROP,
@@ -47,6 +50,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         ),
         mean=about.get("mean", _MEAN),
         std=about.get("std", _STD),
+        crop="center_crop_torchvision",
     )
     return _made(image, given=given, rules=table(image=image, names="torchvision"))
 
@@ -63,16 +67,27 @@ def _of_transformers(files: SourceFiles) -> Conversion:
         "stride_first": bool(config.get("downsample_in_bottleneck", False)),
         "first_stage_stride": 2 if config.get("downsample_in_first_stage") else 1,
     }
-    pixels = files.json("preprocessor_config.json")
-    given = _input(
-        pixels.get("size", {}).get("shortest_edge", _SIZE),
-        share=pixels.get("crop_pct") or _CROP,
-        method=choice(pixels.get("resample", 3), known=RESIZING, key="resample", source=name),
-        mean=pixels.get("image_mean", _MEAN),
-        std=pixels.get("image_std", _STD),
-    )
+    given = _hf_input(settings(files), source=name)
     start = beginning(files, models=("resnet",), marker="embedder.embedder.convolution.weight")
     return _made(image, given=given, rules=prefixed(table(image=image, names="transformers"), source=start))
+
+
+def _hf_input(pixels: dict[str, Any], *, source: str) -> InputSpec:
+    """Return the input as ConvNeXt's processor makes it, with which ResNets are published: without a crop from 384."""
+    defaults = PixelDefaults(size=_SIZE, mean=_MEAN, std=_STD)
+    size = side(pixels.get("size", _SIZE))
+    if size.keys() != {"shortest_edge"} or pixels.get("do_center_crop") or not pixels.get("do_resize", True):
+        raise UserError(
+            f"{source}: its processor's file has size={pixels.get('size')!r}, "
+            f"do_center_crop={pixels.get('do_center_crop')} and do_resize={pixels.get('do_resize', True)}; wanted "
+            "those of ConvNextImageProcessor: shortest_edge alone, no centre crop, resized"
+        )
+    edge, method = size["shortest_edge"], method_of(pixels, default="bicubic", source=source)
+    mean, std = scaling(pixels, defaults=defaults, source=source)
+    if edge >= _WHOLE_FROM:
+        return InputSpec(num_frames=8, eval_video=f"resize_{method}({edge},{edge})", pixel_mean=mean, pixel_std=std)
+    share = pixels.get("crop_pct") or _CROP
+    return _input(edge, share=share, method=method, crop="center_crop", mean=mean, std=std)
 
 
 def _made(image: dict[str, Any], *, given: InputSpec, rules: list[Rule]) -> Conversion:
@@ -114,13 +129,13 @@ def _plain_block(convolutions: int) -> list[Rule]:
     return [one for name in names for one in conv_norm(*name, axes=2)]
 
 
-def _input(size: int, *, share: float, method: str, mean: Any, std: Any) -> InputSpec:
+def _input(size: int, *, share: float, method: str, crop: str, mean: Any, std: Any) -> InputSpec:
     """Return the input: the short side such that the crop keeps `share` of it, then a square crop."""
     if not 0 < share <= 1:
         raise UserError(f"crop_pct={share} in the model's config must be above 0 and at most 1")
     return InputSpec(
         num_frames=8,
-        eval_video=f"resize_short_{method}({int(size / share)})|center_crop({size})",
+        eval_video=f"resize_short_{method}({int(size / share)})|{crop}({size})",
         pixel_mean=tuple(mean),
         pixel_std=tuple(std),
     )

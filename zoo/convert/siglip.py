@@ -1,8 +1,8 @@
 """SigLIP and SigLIP 2 as transformers writes them (Zhai et al. 2023; Tschannen et al. 2025).
 
-The NaFlex form of SigLIP 2 was trained on pictures of any aspect ratio, cut into at most `num_patches` patches. Here it
-takes frames of one size per batch, as all towers do, and interpolates its positions to them as its own code does;
-pictures of several sizes in one batch, with masks for the missing patches, are not supported.
+The NaFlex form of SigLIP 2 takes pictures of any aspect ratio, cut into at most `max_num_patches` patches. They reach
+its tower as a sequence of patches with their grid (`data.transforms.naflex`), so that clips of several aspect ratios
+share a batch; frames of one size are taken as by any other tower.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from ...base.errors import UserError
 from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import dense, layers, norm, sizes
-from .family import Conversion, Family, number, side_of
+from .family import Conversion, Family, choice, number, side_of
 from .files import SourceFiles
+from .processor import PixelDefaults, method_of, pixel_fields, scaling, settings
 from .rules import Rule, prefixed, rule
 from .transforms import TRANSPOSED, biases_of, conv_patches, kernels_of, reshaped
 
-_HALF = (0.5, 0.5, 0.5)
 _NAFLEX = "siglip2"  # model_type; SigLIP 2 of fixed resolution has SigLIP's
 _GEMMA = 256_000  # entries of SigLIP 2's vocabulary; SigLIP's has 32,000
 _LEFT = (
@@ -46,7 +46,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     if naflex:
         places = number(vision, "num_patches", default=256, source=files.name)
         image["image_size"] = patch * side_of(places, files=files, what="the positions (num_patches)")
-        image |= {"position_method": "bilinear", "position_antialias": True}
+        image |= {"position_method": "bilinear", "position_antialias": True, "naflex": True}
     else:
         image["image_size"] = number(vision, "image_size", default=224, source=files.name)
     length = number(text, "max_position_embeddings", default=64, source=files.name)
@@ -64,7 +64,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         embed_dim=embed_dim,
         initial_scale=10.0,
         initial_bias=-10.0,
-        input=_input(files, size=image["image_size"], length=length, vocabulary=vocabulary, naflex=naflex),
+        input=_input(files, image=image, length=length, vocabulary=vocabulary, naflex=naflex),
         tokenizer=files.tokenizer(),
     )
     rules = table(image=image, text=words, naflex=naflex)
@@ -122,17 +122,28 @@ def _padding(files: SourceFiles) -> tuple[str, ...]:
     return (_LEFT,) if "left" in [str(side).lower() for side in sides] else ()
 
 
-def _input(files: SourceFiles, *, size: int, length: int, vocabulary: int, naflex: bool) -> InputSpec:
-    pixels = files.json("preprocessor_config.json")
-    crop = f"resize_short_bilinear({size})|center_crop({size})"  # NaFlex keeps the aspect ratio
-    return InputSpec(
-        num_frames=8,
-        eval_video=crop if naflex else f"resize_bicubic({size},{size})",
-        pixel_mean=tuple(pixels.get("image_mean", _HALF)),
-        pixel_std=tuple(pixels.get("image_std", _HALF)),
-        text="lower" if vocabulary >= _GEMMA else "canonicalize",
-        context_length=length,
-    )
+def _input(files: SourceFiles, *, image: dict[str, Any], length: int, vocabulary: int, naflex: bool) -> InputSpec:
+    size, patch = image["image_size"], image["patch"]
+    defaults = PixelDefaults(size=size)
+    if naflex:
+        pixels: dict[str, Any] = _naflex_fields(files, patch=patch, places=(size // patch) ** 2, defaults=defaults)
+    else:
+        pixels = pixel_fields(files, defaults=defaults)
+    text = "lower" if vocabulary >= _GEMMA else "canonicalize"
+    return InputSpec(num_frames=8, **pixels, text=text, context_length=length)
+
+
+def _naflex_fields(files: SourceFiles, *, patch: int, places: int, defaults: PixelDefaults) -> dict[str, Any]:
+    given, source = settings(files), files.name
+    mean, std = scaling(given, defaults=defaults, source=source)
+    choice(method_of(given, default="bilinear", source=source), known={"bilinear": 0}, key="resample", source=source)
+    if given.get("patch_size", patch) != patch:
+        raise UserError(
+            f"{source}: patch_size is {given['patch_size']} in its processor's file and {patch} in config.json; the "
+            "files belong to different models"
+        )
+    most = number(given, "max_num_patches", default=places, source=source)
+    return {"eval_video": f"naflex({most},{patch})", "pixel_mean": mean, "pixel_std": std}
 
 
 FAMILY = Family(

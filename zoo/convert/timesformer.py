@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import dense, norm
 from .family import Conversion, Family, choice, number
 from .files import SourceFiles
-from .hf_video import HEAD, body, input_of, layer_rules, sizes
+from .hf_video import HEAD, body, layer_rules, sizes
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule, prefixed, rule
 from .transforms import class_token_and_positions, conv_patches, fused_bias, fused_kernel, reshaped
 from .viclip import IMAGENET_MEAN, IMAGENET_STD
@@ -24,10 +26,11 @@ def _conversion(files: SourceFiles) -> Conversion:
         **{"space_method": "nearest", "time_method": "nearest", "pool": "cls"},
         "block": video["block"] | {"qkv_bias": bool(config.get("qkv_bias", True))},
     }
-    size, mean, std = video["image_size"], list(IMAGENET_MEAN), list(IMAGENET_STD)
+    sides = {"size": video["image_size"], "short": video["image_size"]}
+    defaults = PixelDefaults(**sides, method="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD)
     spec = ModelSpec(
         towers={"video": {"family": "divided", **video}},
-        input=input_of(files, frames=frames, size=size, mean=mean, std=std, short=size),
+        input=InputSpec(num_frames=frames, **pixel_fields(files, defaults=defaults)),
     )
     rules = table(video=video, prefix=prefix, num_frames=frames)
     return Conversion(spec=spec, rules=rules, ignored=(HEAD,), notes=notes)

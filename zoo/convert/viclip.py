@@ -45,7 +45,8 @@ def _conversion(files: SourceFiles) -> Conversion:
         embed_dim=embed_dim,
         input=InputSpec(
             num_frames=frames,
-            eval_video=f"resize_bilinear({size},{size})",
+            eval_sampling="strides",
+            eval_video=f"resize_linear({size},{size})",
             pixel_mean=IMAGENET_MEAN,
             pixel_std=IMAGENET_STD,
             context_length=length,

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import norm
 from .family import Conversion, Family, number
 from .files import SourceFiles
-from .hf_video import HEAD, body, input_of, layer_rules, sizes
+from .hf_video import HEAD, body, layer_rules, sizes
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule, prefixed, rule
 from .transforms import conv_patches, query_value_biases, separate_kernels
 
@@ -26,10 +28,10 @@ def _conversion(files: SourceFiles) -> Conversion:
         "pool_norm": 1e-5 if averaged and "fc_norm.weight" in files.tensors else None,
         "block": video["block"] | {"final_norm": not averaged, "qkv_bias": biased},
     }
-    half = [0.5, 0.5, 0.5]
+    defaults = PixelDefaults(size=video["image_size"], short=video["image_size"], method="bilinear")
     spec = ModelSpec(
         towers={"video": {"family": "joint", **video}},
-        input=input_of(files, frames=frames, size=video["image_size"], mean=half, std=half, short=video["image_size"]),
+        input=InputSpec(num_frames=frames, **pixel_fields(files, defaults=defaults)),
     )
     if "mask_token" in files.tensors:
         notes.append("the decoder of the pretraining is left out: the model is a video encoder without a joint space")

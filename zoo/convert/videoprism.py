@@ -19,6 +19,7 @@ from ..spec import ModelSpec
 from . import videoprism_tables as tables
 from .family import ACTIVATIONS, Conversion, Family, choice, number
 from .files import SourceFiles
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule
 
 TEXT = "punctuation_to_spaces|lower|collapse_spaces|full_stop"
@@ -107,6 +108,12 @@ def _of_transformers(files: SourceFiles, *, stored: bool) -> Conversion:
     )
 
 
+def _pixels(files: SourceFiles, *, size: int) -> dict[str, Any]:
+    """Return how pixels are made; transformers' VideoPrism normalises none, whatever the file of its processor says."""
+    found = pixel_fields(files, defaults=PixelDefaults(size=size))
+    return {"eval_video": found["eval_video"], "pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}
+
+
 def _made(
     files: SourceFiles,
     *,
@@ -121,9 +128,7 @@ def _made(
     given = InputSpec(
         num_frames=frames,
         eval_sampling="segment_starts",
-        eval_video=f"resize_bicubic({video['image_size']},{video['image_size']})",
-        pixel_mean=(0.0, 0.0, 0.0),
-        pixel_std=(1.0, 1.0, 1.0),
+        **_pixels(files, size=video["image_size"]),
         text=TEXT if text else "",
         context_length=length,
     )

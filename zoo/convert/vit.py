@@ -7,7 +7,8 @@ from ..spec import ModelSpec
 from .clip import norm
 from .family import ACTIVATIONS, Conversion, Family, choice, number
 from .files import SourceFiles
-from .hf import beginning, layer_sizes, video_input, vit_layers
+from .hf import beginning, layer_sizes, vit_layers
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule, prefixed, rule
 from .transforms import class_token_and_positions, conv_patches
 
@@ -30,8 +31,8 @@ def _conversion(files: SourceFiles) -> Conversion:
             "qkv_bias": bool(config.get("qkv_bias", True)),
         },
     }
-    pixels = video_input(files, size=image["image_size"], resample=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    spec = ModelSpec(towers={"video": {"family": "frames", "image": image}}, input=InputSpec(**pixels))
+    pixels = pixel_fields(files, defaults=PixelDefaults(size=image["image_size"], method="bilinear"))
+    spec = ModelSpec(towers={"video": {"family": "frames", "image": image}}, input=InputSpec(num_frames=8, **pixels))
     start = beginning(files, models=("vit",), marker="embeddings.cls_token")
     return Conversion(spec=spec, rules=table(image=image, start=start), ignored=_IGNORED)
 

@@ -3,11 +3,13 @@
 from typing import Any
 
 from ...base.errors import UserError
+from ...data.options import InputSpec
 from ..spec import ModelSpec
 from .clip import norm
 from .family import Conversion, Family, number
 from .files import SourceFiles
-from .hf_video import HEAD, body, input_of, layer_rules, one_number, sizes
+from .hf_video import HEAD, body, layer_rules, one_number, sizes
+from .processor import PixelDefaults, pixel_fields
 from .rules import Rule, prefixed, rule
 from .transforms import class_token_and_positions, conv_patches, separate_biases, separate_kernels
 
@@ -28,10 +30,12 @@ def _conversion(files: SourceFiles) -> Conversion:
         **{"class_token": True, "position": "joint", "time_method": "linear", "pool": "cls"},
         "block": video["block"] | {"qkv_bias": bool(config.get("qkv_bias", True))},
     }
-    half, size = [0.5, 0.5, 0.5], video["image_size"]
+    size = video["image_size"]
+    scaled = {"method": "bilinear", "factor": 1 / 127.5, "offset": True}
+    defaults = PixelDefaults(size=size, short=256 * size // 224, **scaled)
     spec = ModelSpec(
         towers={"video": {"family": "joint", **video}},
-        input=input_of(files, frames=frames, size=size, mean=half, std=half, short=256 * size // 224, factor=1 / 127.5),
+        input=InputSpec(num_frames=frames, **pixel_fields(files, defaults=defaults)),
     )
     if "pooler.dense.weight" in files.tensors:
         notes.append("the pooler (a dense layer with tanh) is left out: the encoder gives the class token")

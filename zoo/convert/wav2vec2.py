@@ -15,6 +15,7 @@ from .clip import dense, norm
 from .family import ACTIVATIONS, Conversion, Family, choice, number
 from .files import SourceFiles
 from .hf import beginning, layer_sizes
+from .processor import SOUND, settings
 from .rules import Rule, prefixed, rule
 from .transforms import Transform, rearranged, separate_biases, separate_kernels
 
@@ -30,7 +31,7 @@ _WEIGHT_NORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0",
 
 def _conversion(files: SourceFiles) -> Conversion:
     config, name = files.config, files.name
-    features = files.json("preprocessor_config.json")
+    features = settings(files, sections=SOUND)
     choice(features.get("sampling_rate", SAMPLE_RATE), known={SAMPLE_RATE: 0}, key="sampling_rate", source=name)
     for key in ("add_adapter", "adapter_attn_dim"):
         if config.get(key):

@@ -71,7 +71,7 @@ def largest_difference(first: Model, second: Model) -> list[Check]:
     Raises:
       UserError: embeddings further apart than `TOLERANCE`.
     """
-    spec = first[0]
+    spec = _whole_frames(first[0])
     checks = []
     models = [built(*one) for one in (first, second)]
     for side, inputs in random_inputs(spec, rows=_ROWS).items():
@@ -139,7 +139,11 @@ def _random_inputs(spec: ModelSpec, *, rows: int) -> Iterator[tuple[str, tuple[n
         real = np.arange(times)[None] <= rng.integers(0, times, (rows, 1))
         yield "video", (rng.normal(size=(rows, times, video["input_width"])).astype(np.float32), real)
     elif video:
-        yield "video", (rng.integers(0, 256, (rows, *clip_shape(spec)), dtype=np.uint8),)
+        frames = rng.integers(0, 256, (rows, *clip_shape(spec)), dtype=np.uint8)
+        if is_naflex(spec):  # one row of all patches, as `models.layers.patch_sequences` reads it
+            columns = frames.shape[2] // frames.shape[3] - 1
+            frames[:, :, 0, 0], frames[:, :, 0, 1] = (1, 0, 0), (columns % 256, columns // 256, 0)
+        yield "video", (frames,)
     if "text" in spec.towers:
         length, words = given.context_length, int(spec.towers["text"].get("vocab_size", 2))
         mask = np.arange(length)[None] <= rng.integers(1, length, (rows, 1))
@@ -147,6 +151,20 @@ def _random_inputs(spec: ModelSpec, *, rows: int) -> Iterator[tuple[str, tuple[n
     if "audio" in spec.towers:
         sound = rng.integers(-(2**13), 2**13, (rows, given.audio_samples), dtype=np.int16)
         yield "audio", (sound, np.full(rows, given.audio_samples, np.int32))
+
+
+def is_naflex(spec: ModelSpec) -> bool:
+    """Tell whether frames reach the model as sequences of patches."""
+    image = spec.towers.get("video", {}).get("image", {})
+    return bool(image.get("naflex")) and "naflex(" in spec.input.eval_video
+
+
+def _whole_frames(spec: ModelSpec) -> ModelSpec:
+    """Return the spec with ordinary frames of the size of training, which every form of a model takes."""
+    if not is_naflex(spec):
+        return spec
+    size = spec.towers["video"]["image"]["image_size"]
+    return spec.replace(input=dataclasses.replace(spec.input, eval_video=f"resize({size},{size})"))
 
 
 def clip_shape(spec: ModelSpec) -> tuple[int, int, int, int]:

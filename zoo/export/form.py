@@ -17,7 +17,7 @@ _TRAINING = ("dropout", "patch_dropout", "drop_path", "remat", "unroll", "dtype"
 """Arguments that change no embedding."""
 _INPUT = ("num_frames", "pixel_mean", "pixel_std", "context_length", "audio_samples", "mlp_ratio")
 """Arguments that follow from others, or from the input."""
-_OTHER_SIZES = ("position_method", "position_antialias", "position_align_corners")
+_OTHER_SIZES = ("position_method", "position_antialias", "position_align_corners", "naflex")
 """Arguments that matter only for frames of another size than that of training."""
 _POSITIONS = {"relative": ("relative_buckets", "relative_distance"), "learned": ("positions",)}
 _MOVED = {"video_projection/kernel": "video/image/projection/kernel"}

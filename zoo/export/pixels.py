@@ -10,7 +10,7 @@ from ..spec import ModelSpec
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}
 """Ending of our operations in `data.transforms.pillow` -> number of Pillow's filter, as transformers writes it."""
 _SQUASH = re.compile(r"resize_(bilinear|bicubic)\((\d+)(?:\s*,\s*(\d+))?\)")
-_CROP = re.compile(r"resize_short_(bilinear|bicubic)\((\d+)\)\|center_crop\((\d+)\)")
+_CROP = re.compile(r"resize_short_(bilinear|bicubic)\((\d+)\)\|(center_crop(?:_torchvision)?)\((\d+)\)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,21 +43,22 @@ class Resizing:
     exact: bool = True
 
 
-def resizing(given: InputSpec, *, size: int) -> Resizing:
+def resizing(given: InputSpec, *, size: int, cropping: str = "center_crop") -> Resizing:
     """Read `InputSpec.eval_video`; another declaration than those of public models gives the nearest of them.
 
     Args:
       given: of the model.
       size: side of the frames in training, pixels.
+      cropping: our operation that crops as the public library does.
     """
     declared = given.eval_video.replace(" ", "")
     if found := _SQUASH.fullmatch(declared):
         method, height, width = found.groups()
         return Resizing(method=method, size=(int(height), int(width or height)))
     if found := _CROP.fullmatch(declared):
-        method, short, crop = found.groups()
-        return Resizing(method=method, size=(int(short), int(short)), crop=int(crop))
-    sides = [int(number) for number in re.findall(r"center_crop\((\d+)\)", declared)]
+        method, short, name, crop = found.groups()
+        return Resizing(method=method, size=(int(short), int(short)), crop=int(crop), exact=name == cropping)
+    sides = [int(number) for number in re.findall(r"center_crop(?:_torchvision)?\((\d+)\)", declared)]
     crop = sides[-1] if sides else size
     short = [int(number) for number in re.findall(r"resize_short(?:_\w+)?\((\d+)\)", declared)]
     if not short:
@@ -122,7 +123,7 @@ def video_processor(spec: ModelSpec) -> Processor:
 
 def open_clip_pixels(spec: ModelSpec, *, size: int) -> Processor:
     """Return `preprocess_cfg` of open_clip."""
-    found = resizing(spec.input, size=size)
+    found = resizing(spec.input, size=size, cropping="center_crop_torchvision")
     file = {
         "size": found.crop or found.size[0],
         "mode": "RGB",

@@ -69,6 +69,25 @@ def test_segment_starts_by_number(t):
     assert drawn.frames.tolist() == [0, 2, 4, 6] and not sampler.random
 
 
+@pytest.mark.parametrize("t", [1, 3, 8, 16])
+def test_frames_by_number_as_public_models_draw_them(t):
+    """InternVideo2's middles, ViCLIP's `frames[:: n // T][:T]`, PE-core's `int(i * (n - 1) / (T - 1))`."""
+    for n in LENGTHS:
+        parts = min(n, t)
+        edges = [math.floor(Fraction(i * n, parts)) for i in range(parts + 1)]
+        middles = [(edges[i] + edges[i + 1] - 1) // 2 for i in range(parts)]
+        strided = list(range(n))[:: max(n // t, 1)][:t]
+        wanted = {
+            "segment_middles": middles + [middles[-1]] * (t - parts),
+            "strides": strided + [n - 1] * (t - len(strided)),
+            "endpoints": [math.floor(Fraction(i * (n - 1), max(t - 1, 1))) for i in range(t)],
+        }
+        for name, frames in wanted.items():
+            drawn = draw(name, n=n, t=t)
+            assert drawn.frames.tolist() == frames and (drawn.start_s, drawn.end_s) == (0.0, n / FPS)
+            assert not SAMPLERS[name].random
+
+
 def test_strides():
     assert draw("first(3)", n=20, t=4).frames.tolist() == [0, 3, 6, 9]
     assert draw("middle(3)", n=20, t=4).frames.tolist() == [5, 8, 11, 14]

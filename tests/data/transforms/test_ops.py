@@ -43,13 +43,13 @@ EVERY_OP = (
     "random_resized_crop(40)|temporal_jitter(1)|reverse|speed(0.5, 2)|frame_dropout(0.3)|flip_lr|rotate(20)"
     "|random_crop(36)|color_jitter(0.4, hue=0.1)|grayscale(0.3)|blur|noise(4)|frame_noise(3)|rand_augment(3, 7)"
     "|resize_short_bicubic(34)|resize_short_bilinear(32)|resize_bicubic(31, 33)|resize_bilinear(31)"
-    "|resize_short(30)|center_crop(28)|resize(20, 24)"
+    "|resize_linear(30, 37)|center_crop_torchvision(29)|resize_short(30)|center_crop(28)|resize(20, 24)"
 )
 
 
 def test_the_string_above_has_every_random_operation():
     named = {piece.strip().split("(")[0] for piece in EVERY_OP.split("|")}
-    assert named == set(OPS) - {"three_crop", "ten_crop"}
+    assert named == set(OPS) - {"three_crop", "ten_crop", "naflex"}
 
 
 def decode_rows(transform, *, jpegs, heights, widths, uniforms, threads):
@@ -149,6 +149,28 @@ def test_named_resizers_are_pillows(method, declared, size):
     video = clip(height=48, width=64)
     want = pillow(video, lambda image: image.resize(size[::-1], Image.Resampling[method.upper()]))
     assert np.array_equal(apply(declared.format(method), video, 0), want)
+
+
+def test_linear_resizing_takes_four_pixels_and_aliases():
+    video = clip(2)
+    got = apply("resize_linear(17, 90)", video, [])
+    y, x = ((np.arange(n) + 0.5) * size / n - 0.5 for n, size in ((17, H), (90, W)))
+    want = np.zeros((2, 17, 90, 3))
+    for row, at in enumerate(y):
+        for column, across in enumerate(x):
+            for i, j in itertools.product((0, 1), (0, 1)):
+                r, c = int(np.floor(at)) + i, int(np.floor(across)) + j
+                share = (1 - abs(at - r)) * (1 - abs(across - c))
+                want[:, row, column] += share * video[:, min(max(r, 0), H - 1), min(max(c, 0), W - 1)]
+    assert worst(got, want) <= 1.0  # OpenCV's weights are fixed-point
+
+
+@pytest.mark.parametrize("n", [20, 21, 22, 23])
+def test_center_crop_of_torchvision_rounds_halves_to_even(n):
+    """As `torchvision.transforms.functional.center_crop`: `int(round((size - n) / 2.0))`."""
+    video = clip(2, height=39, width=42)
+    y, x = {20: (10, 11), 21: (9, 10), 22: (8, 10), 23: (8, 10)}[n]  # of 9.5, 11; 9, 10.5; 8.5, 10; 8, 9.5
+    np.testing.assert_array_equal(apply(f"center_crop_torchvision({n})", video, []), video[:, y : y + n, x : x + n])
 
 
 def test_rotation_is_pillows():

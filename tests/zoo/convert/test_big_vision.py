@@ -115,7 +115,7 @@ def test_an_npz_of_the_naflex_form(npz, tmp_path):
     for path, value in npz[0].params.items():
         np.testing.assert_array_equal(made.params[path], value, err_msg=path)
     assert made.spec.towers["video"]["image"]["position_antialias"]
-    assert made.spec.input.eval_video == "resize_short_bilinear(32)|center_crop(32)"
+    assert made.spec.input.eval_video == "naflex(16,8)"
 
 
 def test_naflex_of_transformers(tmp_path):

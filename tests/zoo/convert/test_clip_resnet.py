@@ -25,7 +25,10 @@ def test_embeddings_are_those_of_open_clip(tmp_path):
     np.testing.assert_allclose(encode_video(model, wanted["pixels"][:, None]), unit(wanted["image"]), atol=ATOL)
     ids = wanted["ids"].astype(np.int32)
     np.testing.assert_allclose(encode_text(model, ids, ids >= 0), unit(wanted["text"]), atol=ATOL)
-    assert made.family == "open_clip" and made.spec.input.eval_video == "resize_short_bicubic(64)|center_crop(64)"
+    assert (
+        made.family == "open_clip"
+        and made.spec.input.eval_video == "resize_short_bicubic(64)|center_crop_torchvision(64)"
+    )
     image = made.spec.towers["video"]["image"]
     assert (image["family"], image["heads"], image["depths"]) == ("clip_resnet", 4, [1, 2, 1, 1])
 

@@ -141,7 +141,7 @@ BAD = {
     ),
     "lacks 'hidden_size'": ("videomae/finetuned", "config.json", {"hidden_size": None}),
     "do_rescale=false": ("videomae/finetuned", "preprocessor_config.json", {"do_rescale": False}),
-    "frames of side 14, config.json has image_size=16": (
+    "pictures of 14 x 14 pixels, config.json has image_size=16": (
         *("videomae/finetuned", "preprocessor_config.json"),
         {"crop_size": {"height": 14, "width": 14}},
     ),

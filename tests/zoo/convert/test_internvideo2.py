@@ -84,7 +84,7 @@ def test_spec_holds_the_input(internvideo2):
     assert given.pixel_mean == (0.485, 0.456, 0.406) and given.pixel_std == (0.229, 0.224, 0.225)
     towers = internvideo2[0].spec.towers
     assert [towers[side]["block"]["norm_epsilon"] for side in ("video", "text")] == [1e-6, 1e-5]  # too small to measure
-    assert given.eval_sampling == "uniform" and any("no tokenizer" in note for note in internvideo2[0].notes)
+    assert given.eval_sampling == "segment_middles" and any("no tokenizer" in note for note in internvideo2[0].notes)
 
 
 def test_the_table_is_read_both_ways(internvideo2, tmp_path):

@@ -19,7 +19,7 @@ ATOL = 1e-5  # the public code and ours differ by 5e-7 on values of 1
 MODELS = {
     "hf": "resize_short_bicubic(256)|center_crop(224)",
     "basic": "resize_short_bicubic(50)|center_crop(40)",
-    "timm": "resize_short_bicubic(42)|center_crop(40)",
+    "timm": "resize_short_bicubic(42)|center_crop_torchvision(40)",
 }
 
 

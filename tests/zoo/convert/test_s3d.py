@@ -58,7 +58,10 @@ def test_r2plus1d(tmp_path):
     for name in ("video", "odd", "image"):  # of other times and sides, and of a single frame
         maps = wanted[f"{name}_maps"]
         np.testing.assert_allclose(tokens(model.video, wanted[name]), maps.reshape(2, maps.shape[1], -1, 16), atol=1e-5)
-    assert made.spec.embed_dim is None and made.spec.input.eval_video == "resize(128,171)|center_crop(112)"
+    assert (
+        made.spec.embed_dim is None
+        and made.spec.input.eval_video == "resize_linear(128,171)|center_crop_torchvision(112)"
+    )
     video = made.spec.towers["video"]
     assert (video["stem"], video["widths"], video["depths"]) == ([5, 8], [8, 8, 12, 16], [2, 1, 2, 1])
 

@@ -89,7 +89,11 @@ def test_a_file_of_sums_is_recognised(tmp_path):
 
 def test_input_of_mobileclip(tmp_path):
     given = convert(folder_of("mobileclip_s0", tmp_path / "source")).spec.input
-    assert given.eval_video == "resize_short_bilinear(64)|center_crop(64)" and given.pixel_std == (1.0, 1.0, 1.0)
+    assert given.eval_video == "resize_short_bilinear(64)|center_crop_torchvision(64)" and given.pixel_std == (
+        1.0,
+        1.0,
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_larger_frames_have_bicubic_positions(viclip):
 def test_spec_holds_the_input(viclip):
     made, _ = viclip
     given = made.spec.input
-    assert (given.num_frames, given.context_length, given.eval_video) == (4, 12, "resize_bilinear(32,32)")
+    assert (given.num_frames, given.context_length, given.eval_video) == (4, 12, "resize_linear(32,32)")
     assert given.pixel_mean == (0.485, 0.456, 0.406) and given.pixel_std == (0.229, 0.224, 0.225)
     assert made.spec.tokenizer == {} and any("no tokenizer" in note for note in made.notes)
     assert made.spec.origin["licence"] == "CC-BY-NC-SA-4.0"
