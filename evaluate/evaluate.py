@@ -210,7 +210,9 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
     return found
 
 
-def measure(embeddings: "Embeddings", *, read_as: Sequence[str] = (), rerank: Sequence[str] = ()) -> dict[str, Any]:
+def measure(
+    embeddings: "Embeddings", *, read_as: Sequence[str] = (), rerank: Sequence[str] = (), intervals: bool = True
+) -> dict[str, Any]:
     """Return the content of `retrieval.json` for embeddings.
 
     Args:
@@ -218,6 +220,7 @@ def measure(embeddings: "Embeddings", *, read_as: Sequence[str] = (), rerank: Se
         captions have foils.
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
+      intervals: add bootstrap intervals of the recalls.
 
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
@@ -238,6 +241,7 @@ def measure(embeddings: "Embeddings", *, read_as: Sequence[str] = (), rerank: Se
             same_text=caption_numbers(embeddings),
             protocol=embeddings.protocol,
             coverage=embeddings.coverage,
+            intervals=intervals,
         )
     except RowError as error:
         item = _name_of_row(embeddings, error)

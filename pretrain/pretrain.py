@@ -253,7 +253,7 @@ def retrieval_hook(
         found = embed_split(
             encoder, records=records, split=data.feed.eval_split, captions="first", feed=data.feed, progress=False
         )
-        results = measure(found)
+        results = measure(found, intervals=False)
         twins = results.get("order_twins")
         return headline(results, prefix="val/") | ({"val/twins": twins["accuracy"]} if twins else {})
 

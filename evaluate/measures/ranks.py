@@ -187,13 +187,22 @@ def recall_at(ranks: Ranks, *, k: int) -> float:
     >>> round(recall_at(Ranks(above=np.zeros(1), equal=np.array([2]), right=np.array([3])), k=2), 9)
     90.0
     """
+    return 100 * float(hits(ranks, k=k).mean())
+
+
+def hits(ranks: Ranks, *, k: int) -> np.ndarray:
+    """Return the chance of each query that a right candidate is among the first K, float64 [n] in [0, 1].
+
+    >>> hits(Ranks(above=np.array([0, 0]), equal=np.array([0, 1])), k=1).tolist()
+    [1.0, 0.5]
+    """
     left = k - ranks.above  # places among the first K for the tied
     hit = np.clip(left / (ranks.equal + 1), 0, 1)
     several = np.broadcast_to(ranks.right, hit.shape)
     for query in np.flatnonzero((several > 1) & (left > 0) & (left <= ranks.equal)):
         places, wrong, right = int(left[query]), int(ranks.equal[query]), int(several[query])
         hit[query] = 1 - math.comb(wrong, places) / math.comb(wrong + right, places)
-    return 100 * float(hit.mean())
+    return hit
 
 
 def summary(ranks: Ranks, *, at: Sequence[int] = RECALLS) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from ... import __version__
 from ...base.errors import UserError
 from ...data.manifest import ids_sha256
 from ..measures.checks import check_index
-from ..measures.ranks import TIE_RULE, Ranks, summary
+from ..measures.intervals import bootstrap
+from ..measures.ranks import RECALL_AT, TIE_RULE, Ranks, hits, summary
 from ..measures.rows import SCORE, distinct_rows
 from .directions import text_to_video, video_to_caption, video_to_text
 from .repeated import any_match
@@ -21,6 +22,8 @@ AGGREGATION = (
     "captions, ranks are among videos; video to text among captions: the rank of a video's best own caption among the "
     "captions of other videos"
 )
+DIRECTIONS = ("text_to_video", "video_to_text")
+INTERVALS = "intervals"
 AMONG_CAPTIONS = "video_to_text_among_captions"
 _DESCRIBED = (
     "dataset",
@@ -57,6 +60,7 @@ def retrieval_report(
     same_text: np.ndarray | None = None,
     protocol: dict[str, Any] | None = None,
     coverage: dict[str, Any] | None = None,
+    intervals: bool = True,
 ) -> dict[str, Any]:
     """Measure retrieval in both directions; the protocol stands next to the figures.
 
@@ -67,6 +71,7 @@ def retrieval_report(
       same_text: int [n], equal for equal captions; None: captions with equal rows are equal.
       protocol: how the embeddings were made; see `protocol_of`. What is not given is reported as null.
       coverage: `coverage_of(...)`, or None where it is not known what should have been there.
+      intervals: add `recall_intervals`.
 
     Returns:
       JSON values: `protocol`, `text_to_video`, `video_to_text` (among videos; both as in `ranks.summary`), `coverage`;
@@ -80,6 +85,7 @@ def retrieval_report(
     index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
     same = distinct_rows(np.asarray(text))[1] if same_text is None else np.asarray(same_text)
     more = any_match(text=text, video=video, video_of_text=index, same_text=same)
+    intervals_of = recall_intervals(ranks, video_of_text=index) if intervals else {}
     counts = {
         "texts": len(text),
         "distinct_texts": len(np.unique(same)),
@@ -95,9 +101,29 @@ def retrieval_report(
         "text_to_video": summary(ranks[0]),
         "video_to_text": summary(ranks[1]),
         **captions,
+        **({INTERVALS: intervals_of} if intervals_of else {}),
         **more,
         "coverage": coverage or coverage_of(rows=None, rejects=[]),
     }
+
+
+def recall_intervals(ranks: tuple[Ranks, Ranks], *, video_of_text: np.ndarray) -> dict[str, Any]:
+    """Return 95 % bootstrap intervals of the recalls, in percent, over videos: captions of one are drawn together.
+
+    Args:
+      ranks: `retrieval_ranks(...)`.
+      video_of_text: int [n], each caption's video.
+
+    Returns:
+      `text_to_video` and `video_to_text`: `R@K` -> `low` and `high`; {} where there are fewer than two videos.
+    """
+    if len(np.unique(video_of_text)) < 2:
+        return {}
+    made: dict[str, Any] = {}
+    for name, found, clusters in zip(DIRECTIONS, ranks, (video_of_text, None), strict=True):
+        drawn = {f"R@{k}": bootstrap(100 * hits(found, k=k), clusters=clusters) for k in RECALL_AT}
+        made[name] = {key: {"low": one["low"], "high": one["high"]} for key, one in drawn.items()}
+    return made
 
 
 def retrieval_ranks(*, text: np.ndarray, video: np.ndarray, video_of_text: np.ndarray) -> tuple[Ranks, Ranks]:

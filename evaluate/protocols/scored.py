@@ -15,7 +15,7 @@ from ..measures.relevance import relevance_summary, right_counts
 from ..measures.rerank import dual_softmax, hubness, qb_norm
 from ..npz import read_npz
 from .options import parse_named
-from .retrieval import AMONG_CAPTIONS, coverage_of, protocol_of
+from .retrieval import AMONG_CAPTIONS, INTERVALS, coverage_of, protocol_of, recall_intervals
 
 WANTED = {"scores": "float [n,m] (texts by videos)", "video_of_text": "int [n]"}
 READ_AS = "read_as"
@@ -89,10 +89,8 @@ def score_report(found: Scores) -> dict[str, Any]:
     scores, index = found.scores, found.video_of_text
     own = index[:, None] == np.arange(scores.shape[1])
     captioned = np.unique(index)
-    blocks = {
-        "text_to_video": _block(ranks(scores, positives=index), scores=scores, relevant=own),
-        "video_to_text": summary(among_videos(scores, video_of_text=index)),
-    }
+    both = (ranks(scores, positives=index), among_videos(scores, video_of_text=index))
+    blocks = {"text_to_video": _block(both[0], scores=scores, relevant=own), "video_to_text": summary(both[1])}
     if len(captioned) < len(index):
         reading = among_captions(scores, video_of_text=index)
         relevant = own.T[captioned]
@@ -100,9 +98,11 @@ def score_report(found: Scores) -> dict[str, Any]:
     counts = {"texts": len(scores), "videos": scores.shape[1], "videos_without_text": scores.shape[1] - len(captioned)}
     protocol = {**protocol_of(), **counts, "task": "text-video retrieval from given scores", "score": "as given"}
     same = len(scores) if found.texts is None else len(set(found.texts))
+    intervals = recall_intervals(both, video_of_text=index)
     return {
         "protocol": protocol | {"distinct_texts": same},
         **blocks,
+        **({INTERVALS: intervals} if intervals else {}),
         "coverage": coverage_of(rows=None, rejects=[]),
     }
 

@@ -14,7 +14,7 @@ from ..measures.ranks import RECALL_AT, Ranks
 from ..measures.rows import check_pair, cosine
 from ..protocols.directions import text_to_video
 from ..protocols.repeated import CLASSIFICATION, ROWS, caption_numbers, repetition
-from ..protocols.retrieval import retrieval_ranks
+from ..protocols.retrieval import INTERVALS, retrieval_ranks
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
 from .examples import Gallery, pick_queries, query_card, twin_cards
@@ -129,6 +129,9 @@ def _table(results: dict[str, Any]) -> Html:
     for key, name in ROWS.items():
         if block := results.get(key):
             rows.append(_row(name.capitalize().replace(" to ", " → "), block, n=f"{block['n']:,}", mark="main"))
+            if drawn := results.get(INTERVALS, {}).get(key):
+                ends = (f"{drawn[k]['low']:.1f} – {drawn[k]['high']:.1f}" if k in drawn else "" for k in _KEYS)
+                rows.append(Row(name="95 % interval", cells=[*ends, ""], mark="bound"))
             if block["optimistic"] != block["pessimistic"]:
                 rows.append(_row("best case", block["optimistic"], mark="bound"))
                 rows.append(_row("worst case", block["pessimistic"], mark="bound"))
@@ -136,7 +139,7 @@ def _table(results: dict[str, Any]) -> Html:
     ties = (
         "Scores are raw cosines, without re-ranking. Ties are resolved in expectation over a uniformly random order of "
         "the tied candidates. Where there are any, two more rows give the best case (every tie is won) and the worst "
-        "case (every tie is lost)."
+        "case (every tie is lost). Intervals of 95 % are drawn by bootstrap over clips."
     )
     return section(
         "Retrieval",

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..protocols.repeated import ROWS, repetition
+from ..protocols.retrieval import INTERVALS
 from ..protocols.scored import READ_AS, RERANKED
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
@@ -72,6 +73,9 @@ def remarks(results: dict[str, Any]) -> list[str]:
     """Return a line for each thing that the table alone would hide, such as repeated texts and missing clips."""
     protocol, coverage = results["protocol"], results["coverage"]
     lines = repetition(results)
+    for key, drawn in results.get(INTERVALS, {}).items():
+        ends = (f"{name} {one['low']:.1f} to {one['high']:.1f}" for name, one in drawn.items())
+        lines.append(f"95 % intervals, {ROWS[key]}: {', '.join(ends)}")
     if protocol["videos_without_text"]:
         lines.append(f"{protocol['videos_without_text']} videos have no text: candidates only")
     if protocol.get("benchmark"):

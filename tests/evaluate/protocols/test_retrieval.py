@@ -20,7 +20,7 @@ def test_the_report_has_the_promised_keys():
     fake = embeddings()
     report = retrieval_report(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)
     blocks = {"text_to_video", "video_to_text", "video_to_text_among_captions"}
-    assert set(report) == {"protocol", "coverage", *blocks}
+    assert set(report) == {"protocol", "coverage", "intervals", *blocks}
     for direction, n in (("text_to_video", 48), ("video_to_text", 24)):
         block = report[direction]
         assert set(block) == FIGURES | {"optimistic", "pessimistic", "tied_queries", "n"}

@@ -43,6 +43,17 @@ def test_figures_are_those_of_the_definition(case, file, capsys):
                 assert got[key] == pytest.approx(own[rule][key], abs=1e-9), (block, rule, key)
 
 
+def test_intervals_of_recalls_are_those_of_drawn_videos(file, capsys):
+    found = measured(capsys, "--scores", file("sq500"))
+    for direction in ("text_to_video", "video_to_text"):
+        for key, ends in found["intervals"][direction].items():
+            share, half = found[direction][key] / 100, (ends["high"] - ends["low"]) / 2
+            assert half == pytest.approx(196 * np.sqrt(share * (1 - share) / 500), rel=0.12)  # one text a video
+            assert ends["low"] < found[direction][key] < ends["high"]
+    wide = measured(capsys, "--scores", file("mcvar"))["intervals"]["text_to_video"]["R@1"]
+    assert wide["high"] - wide["low"] > 1.2 * 2 * 196 * np.sqrt(0.304 * 0.696 / 79)  # captions of a video go together
+
+
 def test_readings_and_reranked_rows(file, capsys):
     flags = ["--as", "clip4clip", "--as", "internvideo1:logit_scale=1", "--rerank", "dsl:scale=100"]
     found, wanted = measured(capsys, "--scores", file("sq500"), *flags), figures("retrieval")["sq500"]
