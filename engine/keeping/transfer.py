@@ -90,7 +90,8 @@ def plan_transfer(
 ) -> Transfer:
     """Choose from a checkpoint's parameters those that a new model takes over.
 
-    Positions in time and space are interpolated where their number differs; nothing else is resized.
+    Positions in time and space, and weights over time, are interpolated where their number differs; nothing else is
+    resized.
 
     Args:
       source: parameter path ("/"-joined) -> array, of the checkpoint.
@@ -175,6 +176,17 @@ def resize_time(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(jax.image.resize(jnp.asarray(position), shape, "linear", antialias=False))
 
 
+def resize_time_join(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolate a linear map `[T*D,D]` of all time tokens, as `resize_time`, to another number of them.
+
+    The weights are scaled by the ratio of the numbers, so that the sum over a clip keeps its size.
+    """
+    width = shape[1]
+    old, new = kernel.shape[0] // width, shape[0] // width
+    steps = resize_time(kernel.reshape(old, width * width), (new, width * width))
+    return (steps * np.float32(old / new)).reshape(shape)
+
+
 def resize_grid(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Interpolate learned positions `[N,D]` of a square grid of patches bilinearly to another grid."""
     old, new = math.isqrt(position.shape[0]), math.isqrt(shape[0])
@@ -184,6 +196,7 @@ def resize_grid(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 RESIZERS: tuple[tuple[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]], ...] = (
     (r"(.*/)?time_position", resize_time),
+    (r"(.*/)?time_join/kernel", resize_time_join),
     (r"(.*/)?space_position", resize_grid),
 )
 """Regex over a whole parameter path -> how its rows are interpolated to another number."""
@@ -207,7 +220,7 @@ def _resizer(path: str, *, old: tuple[int, ...], new: tuple[int, ...]) -> Callab
     for pattern, resize in RESIZERS:
         if re.fullmatch(pattern, path) and len(old) == len(new) == 2 and old[1] == new[1]:
             square = all(math.isqrt(n) ** 2 == n for n in (old[0], new[0]))
-            return resize if resize is resize_time or square else None
+            return resize if resize is not resize_grid or square else None
     return None
 
 

@@ -20,8 +20,8 @@ def compare(embeddings: Embeddings, *, other: Embeddings, name: str = "the other
       name: what to call `other` in messages.
 
     Returns:
-      `text_to_video` and `video_to_text`: `R@K` -> `difference` (percentage points, `embeddings` less `other`), `low` and
-      `high` of its 95 % bootstrap interval, and `p` of a permutation test.
+      `text_to_video` and `video_to_text`, each `R@K` -> `difference` in percentage points (`embeddings` less `other`),
+      `low` and `high` of its 95 % bootstrap interval, and `p` of a permutation test.
 
     Raises:
       UserError: they were not measured on the same captions and clips, or there are fewer than two clips.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from ...base.errors import UserError, unknown
 from ..layers.blocks import Blocks
 from ..layers.conv_stem import ConvStem, stride_of
-from ..layers.dense import compute_dtype
+from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
 from ..layers.options import block_options
@@ -21,6 +21,7 @@ from ..layers.positions import position_embedding
 from ..shapes import FrameFeatures, Video
 
 POOLS = ("mean", "depthwise")
+TIME_POOLS = ("mean", "linear")
 _TIME = 1_000_033  # for the draws of the temporal blocks; those of the spatial blocks count frames from 0
 
 
@@ -45,6 +46,8 @@ class VideoTower(nnx.Module):
       temporal_depth: temporal blocks; with 0 the clip is a mean over frames, without their order.
       pool: how a frame's N tokens become one: "mean", or "depthwise", a learned weight for each place and channel
         (global depthwise convolution, Chen et al. 2018, MobileFaceNets), which keeps where things are.
+      time_pool: how the T/tubelet time tokens become the clip's vector: "mean", or "linear", a linear map of all of
+        them side by side, which keeps when things happen.
       mlp_ratio: hidden width of the MLPs / D.
       activation: a name of `layers.activations`.
       dropout: rate on the residual branches.
@@ -62,8 +65,8 @@ class VideoTower(nnx.Module):
       UserError: sizes that do not divide, a value out of its range, or an unknown name.
     """
 
-    mean_of_features = True
-    """The vector of a clip is the mean of its `features`."""
+    mean_of_features: bool
+    """Whether the vector of a clip is the mean of its `features`."""
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class VideoTower(nnx.Module):
         heads: int = 12,
         temporal_depth: int = 4,
         pool: str = "mean",
+        time_pool: str = "mean",
         mlp_ratio: float = 4.0,
         activation: str = "gelu",
         dropout: float = 0.0,
@@ -92,7 +96,7 @@ class VideoTower(nnx.Module):
         rngs: nnx.Rngs,
     ):
         _check_sizes(image_size=image_size, patch=patch, num_frames=num_frames, tubelet=tubelet)
-        _check_values(patch_dropout=patch_dropout, pool=pool)
+        _check_values(patch_dropout=patch_dropout, pool=pool, time_pool=time_pool)
         self.image_size, self.num_frames = image_size, num_frames
         self.width, self.dtype, self.patch_dropout = width, compute_dtype(dtype), patch_dropout
         own = {"width": width, "heads": heads, "mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
@@ -116,11 +120,14 @@ class VideoTower(nnx.Module):
         self.space = Blocks(options, depth=depth, rngs=rngs)
         self.pool = depthwise_weights(side * side, width=width, rngs=rngs) if pool == "depthwise" else None
         self.time = Blocks(options, depth=temporal_depth, rngs=rngs)
+        self.mean_of_features = time_pool == "mean"
+        times = num_frames // tubelet * width
+        self.time_join = None if self.mean_of_features else linear(times, width, dtype=jnp.float32, rngs=rngs)
 
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         inputs, pooled = ("embed", "space_position"), ("space/norm", "pool", "time_position")
-        return (*inputs, "space/layers", *pooled, "time/layers", "time/norm")
+        return (*inputs, "space/layers", *pooled, "time/layers", "time/norm", "time_join")
 
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
@@ -155,8 +162,9 @@ class VideoTower(nnx.Module):
         return self.time(named(x, "activation/video/tokens"), keys=fold(keys, _TIME))
 
     def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
-        """Encode clips, uint8 RGB 0..255; the mean over time of `features`, float32."""
-        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches).astype(jnp.float32), axis=1)
+        """Encode clips, uint8 RGB 0..255; `features` pooled over time, float32."""
+        x = self.features(video, keys=keys, drop_patches=drop_patches).astype(jnp.float32)
+        return jnp.mean(x, axis=1) if self.time_join is None else self.time_join(rearrange(x, "b t d -> b (t d)"))
 
     def _pool(self, x: Float[Array, "B T N D"], *, kept: Int[Array, "B T N"] | None) -> FrameFeatures:
         """Pool the tokens of each time step, in float32."""
@@ -210,8 +218,10 @@ def _check_sizes(*, image_size: int, patch: int, num_frames: int, tubelet: int) 
         raise UserError(f"config.data.num_frames={num_frames} must be a multiple of model.video.tubelet={tubelet}")
 
 
-def _check_values(*, patch_dropout: float, pool: str) -> None:
+def _check_values(*, patch_dropout: float, pool: str, time_pool: str) -> None:
     if not 0 <= patch_dropout < 1:
         raise UserError(f"config.model.video.patch_dropout must be at least 0 and below 1, got {patch_dropout}")
     if pool not in POOLS:
         raise unknown("config.model.video.pool", pool, POOLS)
+    if time_pool not in TIME_POOLS:
+        raise unknown("config.model.video.time_pool", time_pool, TIME_POOLS)

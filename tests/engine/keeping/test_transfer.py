@@ -8,7 +8,7 @@ from flax import nnx
 from rich.console import Console
 
 from twinreel.base.errors import UserError
-from twinreel.engine.keeping.transfer import fill, plan_transfer, resize_grid, resize_time, shapes
+from twinreel.engine.keeping.transfer import fill, plan_transfer, resize_grid, resize_time, resize_time_join, shapes
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1}
 
@@ -80,6 +80,17 @@ def test_resize_time_is_linear_between_the_middles_of_segments(frames):
     middles = (np.arange(frames) + 0.5) / frames
     wanted = [np.interp(middles, (np.arange(5) + 0.5) / 5, old[:, d]) for d in range(3)]
     np.testing.assert_allclose(resize_time(old, (frames, 3)), np.stack(wanted, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [4, 8, 1])
+def test_a_map_of_two_time_tokens_gives_still_clips_the_same_vector_at_other_numbers(times):
+    rng = np.random.default_rng(0)
+    old, still = rng.normal(size=(2, 3, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    new = resize_time_join(old.reshape(6, 3), (times * 3, 3))
+    np.testing.assert_allclose(np.tile(still, times) @ new, np.tile(still, 2) @ old.reshape(6, 3), rtol=1e-5)
+    if times == 4:  # the middles of the outer segments lie beyond those of the old ones, the inner ones between
+        wanted = [old[0], 0.75 * old[0] + 0.25 * old[1], 0.25 * old[0] + 0.75 * old[1], old[1]]
+        np.testing.assert_allclose(new.reshape(4, 3, 3), 0.5 * np.stack(wanted), atol=1e-5)
 
 
 def test_resize_grid_is_bilinear():

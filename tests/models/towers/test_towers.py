@@ -89,7 +89,7 @@ def patch_by_loops(pixels, embed, *, stem):
     return dense(np.concatenate([gelu(norm(dense(cell, embed.stem), embed.norm)) for cell in cells]), embed.out)
 
 
-@pytest.mark.parametrize("options", [{}, {"stem": 4}, {"stem": 2, "pool": "depthwise"}], ids=str)
+@pytest.mark.parametrize("options", [{"time_pool": "linear"}, {"stem": 4}, {"stem": 2, "pool": "depthwise"}], ids=str)
 def test_video_tower_equals_a_float64_loop(options):
     model, video = tiny(video=options), clips(rows=1)
     tower = model.video
@@ -102,7 +102,8 @@ def test_video_tower_equals_a_float64_loop(options):
         frames.append(tokens.mean(0) if tower.pool is None else (tokens * np.asarray(tower.pool[...])).sum(0))
     tokens = np.stack(frames) + np.asarray(tower.time_position[...])
     time = norm(block_by_loops(tokens, layer_of(tower.time, 0)), tower.time.norm)
-    wanted = dense(time.mean(0), model.video_projection)
+    clip = time.mean(0) if tower.time_join is None else dense(time.reshape(-1), tower.time_join)
+    wanted = dense(clip, model.video_projection)
     got = model.encode_video(jnp.asarray(video))[0]
     np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
 
@@ -370,6 +371,7 @@ def test_momentum_carries_the_scale_over_the_cap_and_the_gradient_brings_it_back
         ({"video": {"patch": 7}}, r"image_size=16 must be a multiple of patch=7"),
         ({"video": {"stem": 3}}, r"patch=8 must be a multiple of stem=3"),
         ({"video": {"pool": "max"}}, r"pool 'max' \(known: depthwise, mean\)"),
+        ({"video": {"time_pool": "sum"}}, r"time_pool 'sum' \(known: linear, mean\)"),
         ({"video": {"width": 14}}, r"width=14 must be a multiple of 4"),
         ({"video": {"tubelet": 3}}, r"num_frames=4 must be a multiple of model\.video\.tubelet=3"),
         ({"video": {"patch_dropout": 1.0}}, r"patch_dropout must be at least 0 and below 1, got 1\.0"),
