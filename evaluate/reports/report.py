@@ -18,6 +18,7 @@ from ..protocols.retrieval import INTERVALS, retrieval_ranks
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
 from .examples import Gallery, pick_queries, query_card, twin_cards
+from .further import readings_section, reranked_section
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -63,6 +64,8 @@ def write_report(
         sections=[
             _figures(results),
             _table(results),
+            reranked_section(results),
+            readings_section(results),
             section("Protocol", protocol_list(protocol)),
             _twins(results, embeddings=embeddings, gallery=gallery),
             _minimal_pairs(results),

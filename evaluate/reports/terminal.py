@@ -1,6 +1,5 @@
 """The figures of a retrieval report as a table on standard output."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +8,7 @@ from rich.table import Table
 from ..protocols.repeated import ROWS, repetition
 from ..protocols.retrieval import INTERVALS
 from ..protocols.scored import READ_AS, RERANKED
+from .further import flat, shown
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
@@ -55,18 +55,9 @@ def _reading(name: str, block: dict[str, Any]) -> Table:
     table = Table(title=f"as {name}: {block['about']}", title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for key, value in _flat(block["figures"]):
-        table.add_row(key, f"{value[0]:.6g} to {value[1]:.6g}" if isinstance(value, list) else f"{value:.6g}")
+    for key, value in flat(block["figures"]):
+        table.add_row(key, shown(value))
     return table
-
-
-def _flat(figures: dict[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the figures of nested blocks under names joined by "/"."""
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, prefix=f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def remarks(results: dict[str, Any]) -> list[str]:

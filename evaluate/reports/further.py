@@ -1,0 +1,64 @@
+"""Sections of the page for re-ranked scores and for what other projects' code prints."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...pages.markup import Html
+from ...pages.page import details, paragraph, section
+from ...pages.tables import Row, table
+from ..protocols.repeated import ROWS
+from ..protocols.scored import READ_AS, RERANKED
+
+_KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
+
+
+def reranked_section(results: dict[str, Any]) -> Html:
+    """Return the figures of re-ranked scores, each method under its name and parameters; "" if there are none."""
+    rows = [
+        Row(name=f"{ROWS[key]}, {method}", cells=[f"{block[key][k]:.2f}" for k in _KEYS], mark="main")
+        for method, block in results.get(RERANKED, {}).items()
+        for key in ("text_to_video", "video_to_text")
+        if key in block
+    ]
+    if not rows:
+        return Html()
+    said = "Scores re-ranked by other queries: another protocol than plain retrieval, not to be compared with it."
+    head = ("R@1, %", "R@5, %", "R@10, %", "median rank", "mean rank")
+    return section("Re-ranked", table(head, rows=rows), paragraph(said, class_="aside"))
+
+
+def readings_section(results: dict[str, Any]) -> Html:
+    """Return what other projects' code prints for the same scores, a table to unfold for each; "" if there are none."""
+    parts = []
+    for name, block in results.get(READ_AS, {}).items():
+        rows = [Row(name=key, cells=[shown(value)]) for key, value in flat(block["figures"])]
+        parts.append(details(f"{name}: {block['about']}", table(("value",), rows=rows)))
+    if not parts:
+        return Html()
+    said = (
+        "The figures that these projects' code prints for the same scores, under its own names. Where the order of "
+        "equal scores decides, the range is given."
+    )
+    return section("As other code prints it", paragraph(said), *parts)
+
+
+def flat(figures: dict[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the figures of nested blocks under names joined by "/".
+
+    >>> list(flat({"t2v": {"R1": 1.0}, "n": 2}))
+    [('t2v/R1', 1.0), ('n', 2)]
+    """
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            yield from flat(value, prefix=f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def shown(value: Any) -> str:
+    """Return a figure as text; a pair of bounds as a range.
+
+    >>> shown(50.0), shown([25.0, 50.0])
+    ('50', '25 to 50')
+    """
+    return f"{value[0]:.6g} to {value[1]:.6g}" if isinstance(value, list) else f"{value:.6g}"
