@@ -15,7 +15,7 @@ _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 def reranked_section(results: dict[str, Any]) -> Html:
     """Return the figures of re-ranked scores, each method under its name and parameters; "" if there are none."""
     rows = [
-        Row(name=f"{ROWS[key]}, {method}", cells=[f"{block[key][k]:.2f}" for k in _KEYS], mark="main")
+        Row(name=f"{row_name(key)}, {method}", cells=[f"{block[key][k]:.2f}" for k in _KEYS], mark="main")
         for method, block in results.get(RERANKED, {}).items()
         for key in ("text_to_video", "video_to_text")
         if key in block
@@ -40,6 +40,15 @@ def readings_section(results: dict[str, Any]) -> Html:
         "equal scores decides, the range is given."
     )
     return section("As other code prints it", paragraph(said), *parts)
+
+
+def row_name(key: str) -> str:
+    """Return what a block of `retrieval.json` measures, as the page calls it.
+
+    >>> row_name("text_to_video_any_match")
+    'Text → video, any match'
+    """
+    return ROWS[key].capitalize().replace(" to ", " → ")
 
 
 def flat(figures: dict[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:

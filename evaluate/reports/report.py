@@ -18,7 +18,7 @@ from ..protocols.retrieval import INTERVALS, retrieval_ranks
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
 from .examples import Gallery, pick_queries, query_card, twin_cards
-from .further import readings_section, reranked_section
+from .further import readings_section, reranked_section, row_name
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -129,9 +129,9 @@ def _percent(value: float) -> str:
 def _table(results: dict[str, Any]) -> Html:
     """All rows, with best and worst cases where there are ties, and the coverage."""
     rows = []
-    for key, name in ROWS.items():
+    for key in ROWS:
         if block := results.get(key):
-            rows.append(_row(name.capitalize().replace(" to ", " → "), block, n=f"{block['n']:,}", mark="main"))
+            rows.append(_row(row_name(key), block, n=f"{block['n']:,}", mark="main"))
             if drawn := results.get(INTERVALS, {}).get(key):
                 ends = (f"{drawn[k]['low']:.1f} – {drawn[k]['high']:.1f}" if k in drawn else "" for k in _KEYS)
                 rows.append(Row(name="95 % interval", cells=[*ends, ""], mark="bound"))

@@ -99,7 +99,7 @@ def test_embeddings_are_read_and_reranked_as_their_scores_are(tmp_path, capsys):
         assert all(given[block][key] == value for key, value in ours[block].items() if "imistic" not in key)
     assert json.loads((tmp_path / "out" / "retrieval.json").read_text())["read_as"] == ours["read_as"]
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "among captions" in page and "As other code prints it" in page and "text to video, dsl:scale=10" in page
+    assert "among captions" in page and "As other code prints it" in page and "Text → video, dsl:scale=10" in page
 
 
 @pytest.mark.parametrize(
