@@ -13,5 +13,6 @@ setup(
     package_data={
         "twinreel": ["py.typed"],
         "twinreel.pages": ["templates/*"],
+        "twinreel.evaluate.protocols": ["templates.json"],
     },
 )

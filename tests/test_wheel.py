@@ -25,4 +25,5 @@ def test_the_wheel_holds_twinreel_only(tmp_path):
     assert not [name for name in names if "/tests/" in name]
     templates = {path.name for path in (ROOT / "pages" / "templates").iterdir() if path.is_file()}
     assert templates and {f"twinreel/pages/templates/{name}" for name in templates} <= set(names)
+    assert "twinreel/evaluate/protocols/templates.json" in names
     assert {"twinreel/py.typed", "twinreel/configs/demo.py", "twinreel/engine/loop/train.py"} <= set(names)
