@@ -141,7 +141,9 @@ def combine_views(logits: np.ndarray, *, rule: str = "score") -> np.ndarray:
 
 
 def _cosines(text: np.ndarray, *, video: np.ndarray) -> np.ndarray:
-    return np.einsum("ne,cte->nct", video, _unit(_check(text, name="text"), name="text"))
+    classes, templates, width = text.shape
+    unit = _unit(_check(text, name="text"), name="text").reshape(-1, width)  # one matmul: einsum would not call BLAS
+    return (video @ unit.T).reshape(len(video), classes, templates)
 
 
 def _softmax(values: np.ndarray, *, axis: int | tuple[int, ...]) -> np.ndarray:

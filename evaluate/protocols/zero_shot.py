@@ -1,0 +1,248 @@
+"""Zero-shot classification: from the texts of templates, or from given scores, to the report in `zero_shot.json`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import __version__
+from ...base.errors import UserError, unknown
+from ..measures.checks import check_scores
+from ..measures.classes import calibration, mean_class_accuracy, most_confused, per_class, top_k
+from ..measures.intervals import bootstrap
+from ..measures.multilabel import (
+    class_average_precision,
+    f1_figures,
+    gap,
+    hit_at_one,
+    kept_average_precision,
+    mean_average_precision,
+    perr,
+    pooled_average_precision,
+    sample_average_precision,
+)
+from ..measures.ranks import TIE_RULE, ranks
+from ..measures.zero_shot_rules import RULES, VIDEO_RULES, combine_views, video_vectors
+from .classified import Classified
+from .retrieval import coverage_of
+
+DEFAULT_RULE, DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_text_means", "unit_frames", "score"
+DEFAULT_KEEP = 20
+TASK = "zero-shot classification"
+_PROBABILITIES = ("softmax_per_template", "softmax_over_pairs")
+_BLOCK = 1 << 24  # scores of clips by classes by templates that are held at a time
+_GRID = 2.0**40
+
+
+def zero_shot_report(
+    found: Classified,
+    *,
+    rule: str = DEFAULT_RULE,
+    frame_rule: str = DEFAULT_FRAME_RULE,
+    view_rule: str = DEFAULT_VIEW_RULE,
+    scale: float | None = None,
+    keep: int = DEFAULT_KEEP,
+) -> dict[str, Any]:
+    """Measure zero-shot classification; the protocol stands next to the figures.
+
+    Args:
+      found: the clips and their classes.
+      rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
+      frame_rule: from frames to a clip where `video` has a row per frame, one of `zero_shot_rules.VIDEO_RULES`.
+      view_rule: from views to a clip where `scores` has several, one of `zero_shot_rules.VIEW_RULES`.
+      scale: replaces the model's temperature; None = `found.scale`.
+      keep: predictions of each clip that count in GAP and in YouTube-8M's mAP, where clips have several labels.
+
+    Returns:
+      JSON values: `protocol`; `accuracy`, `mean_class_accuracy`, `calibration`, `per_class`, `most_confused`, `clips`
+      where each clip has one label, or `multilabel`, `per_class`, `clips` where some have several; `coverage`.
+
+    Raises:
+      UserError: an unknown rule, a scale that is not above 0, arrays that do not fit together, a row that is zero or
+        not finite.
+    """
+    found.check()
+    scale = found.scale if scale is None else scale
+    if not (np.isfinite(scale) and scale > 0):
+        raise UserError(f"--scale is {scale}; wanted a number above 0, the temperature that multiplies the cosines")
+    scores, rules = _scores_of(found, rule=rule, frame_rule=frame_rule, view_rule=view_rule, scale=scale)
+    protocol = {
+        "task": TASK,
+        **found.protocol,
+        **rules,
+        "scale": scale,
+        "classes": len(found.classes),
+        "clips": len(scores),
+        "ties": TIE_RULE,
+        "twinreel": __version__,
+    }
+    several = found.labels.dtype == bool
+    block = _several(found, scores, keep=keep) if several else _single(found, scores, rule=rule, scale=scale)
+    return {"protocol": protocol, **block, "coverage": found.coverage or coverage_of(rows=None, rejects=[])}
+
+
+def class_scores(
+    class_text: np.ndarray, *, video: np.ndarray, rule: str, frame_rule: str = DEFAULT_FRAME_RULE, scale: float = 100.0
+) -> np.ndarray:
+    """Score clips by classes, float64 [m,c], in blocks of clips; classes with equal texts get equal scores.
+
+    Args:
+      class_text: float [c,t,E].
+      video: float [m,E], or [m,f,E] with a row per frame.
+      rule: a name of `zero_shot_rules.RULES`.
+      frame_rule: one of `zero_shot_rules.VIDEO_RULES`.
+      scale: the temperature, for the rules with a softmax.
+
+    >>> text = np.array([[[3.0, 0.0]], [[0.0, 1.0]]])
+    >>> class_scores(text, video=np.array([[6.0, 8.0]]), rule="unit_text_means").round(6).tolist()
+    [[0.6, 0.8]]
+    """
+    if rule not in RULES:
+        raise unknown("value of --rule", rule, RULES)
+    if frame_rule not in VIDEO_RULES:
+        raise unknown("value of --frame_rule", frame_rule, VIDEO_RULES)
+    frames = np.asarray(video) if np.ndim(video) == 3 else np.asarray(video)[:, None]
+    size = max(1, _BLOCK // (class_text.shape[0] * class_text.shape[1]))
+    parts = [
+        RULES[rule](class_text, video=video_vectors(frames[start : start + size], rule=frame_rule), scale=scale)
+        for start in range(0, len(frames), size)
+    ]
+    scores = np.rint(np.concatenate(parts) * _GRID) / _GRID
+    flat = np.asarray(class_text).reshape(len(class_text), -1)
+    first, place = np.unique(flat, axis=0, return_index=True, return_inverse=True)[1:]
+    return scores[:, first[place.reshape(-1)]]
+
+
+def _scores_of(
+    found: Classified, *, rule: str, frame_rule: str, view_rule: str, scale: float
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the scores [m,c], and the rules as the protocol states them."""
+    if found.scores is None:
+        assert found.class_text is not None and found.video is not None
+        rules: dict[str, Any] = {"rule": rule}
+        rules |= {"frame_rule": frame_rule} if found.video.ndim == 3 else {}
+        options = {"rule": rule, "frame_rule": frame_rule, "scale": scale}
+        return class_scores(found.class_text, video=found.video, **options), rules
+    if np.ndim(found.scores) == 3:
+        flat = check_scores(np.reshape(found.scores, (len(found.scores), -1)), rows=found.clip_ids)
+        views = flat.reshape(found.scores.shape)
+        return combine_views(views, rule=view_rule), {"rule": "given scores", "view_rule": view_rule}
+    return check_scores(found.scores, rows=found.clip_ids, columns=found.classes), {"rule": "given scores"}
+
+
+def _single(found: Classified, scores: np.ndarray, *, rule: str, scale: float) -> dict[str, Any]:
+    labels, classes = found.labels, found.classes
+    predicted = scores.argmax(axis=1)
+    chances = _probabilities(scores, rule=rule if found.scores is None else "", scale=scale)
+    confidence = chances.max(axis=1)
+    rows = per_class(scores, labels=labels, names=classes)
+    for row, name, times in zip(rows, found.names, np.bincount(predicted, minlength=len(classes)), strict=True):
+        row |= {"read_as": name, "predicted": int(times)}
+    accuracy = top_k(scores, labels=labels)
+    accuracy["top1_interval_95"] = interval_95(hits_at_one(scores, positives=labels))
+    accuracy["majority"] = 100 * int(np.bincount(labels).max()) / len(labels)
+    expected = ranks(scores, positives=labels).expected
+    clips = zip(found.clip_ids, labels, predicted, expected.tolist(), confidence.tolist(), strict=True)
+    return {
+        "accuracy": accuracy,
+        "mean_class_accuracy": mean_class_accuracy(predicted, labels=labels, classes=len(classes)),
+        "calibration": calibration(chances, labels=labels) | {"mean_confidence": 100 * float(confidence.mean())},
+        "per_class": rows,
+        "most_confused": most_confused(predicted, labels=labels, names=classes, top=20),
+        "clips": [
+            {"clip_id": clip, "label": classes[own], "predicted": classes[first], "rank": rank, "probability": sure}
+            for clip, own, first, rank, sure in clips
+        ],
+    }
+
+
+def _several(found: Classified, scores: np.ndarray, *, keep: int) -> dict[str, Any]:
+    targets, classes = found.labels, found.classes
+    precision = class_average_precision(scores, targets=targets)
+    predicted, expected = scores.argmax(axis=1), ranks(scores, positives=targets).expected
+    return {
+        "multilabel": _multilabel_figures(scores, targets=targets, keep=keep)
+        | ({"f1_at_0.5": f1_figures(scores, targets=targets)} if found.scores is not None else {})
+        | {"hit@1_interval_95": interval_95(hits_at_one(scores, positives=targets))},
+        "per_class": [
+            {"name": label, "read_as": name, "n": int(n), "AP": None if np.isnan(value) else 100 * float(value)}
+            for label, name, n, value in zip(classes, found.names, targets.sum(axis=0), precision, strict=True)
+        ],
+        "clips": [
+            {"clip_id": clip, "labels": _named(classes, own), "predicted": classes[first], "rank": rank}
+            for clip, own, first, rank in zip(found.clip_ids, targets, predicted, expected.tolist(), strict=True)
+        ],
+    }
+
+
+def _multilabel_figures(scores: np.ndarray, *, targets: np.ndarray, keep: int) -> dict[str, Any]:
+    """Return the figures of clips with several classes; those that depend on the order of ties with both bounds."""
+    pooled, mean = pooled_average_precision(scores, targets=targets), mean_average_precision(scores, targets=targets)
+
+    def ordered(order: str) -> dict[str, float]:
+        kept = kept_average_precision(scores, targets=targets, k=keep, order=order)
+        return {
+            "hit@1": hit_at_one(scores, targets=targets, order=order),
+            "perr": perr(scores, targets=targets, order=order),
+            f"gap@{keep}": gap(scores, targets=targets, k=keep, order=order),
+            f"mAP_kept@{keep}": kept["mAP"],
+        }
+
+    return {
+        "mAP": mean["mAP"],
+        "mAP_absent_as_zero": mean_average_precision(scores, targets=targets, absent="zero")["mAP"],
+        "mAP_micro": pooled["micro"],
+        "mAP_weighted": pooled["weighted"],
+        "mAP_samples": sample_average_precision(scores, targets=targets),
+        **ordered("expected"),
+        **{order: ordered(order) for order in ("optimistic", "pessimistic")},
+        "chance": 100 * float(targets[:, targets.any(axis=0)].mean()),
+        "labels_per_clip": float(targets.sum(axis=1).mean()),
+        "absent": len(mean["absent"]),
+        "classes": targets.shape[1],
+        "n": len(targets),
+    }
+
+
+def _named(classes: Sequence[str], own: np.ndarray) -> list[str]:
+    return [classes[number] for number in np.flatnonzero(own)]
+
+
+def hits_at_one(scores: np.ndarray, *, positives: np.ndarray) -> np.ndarray:
+    """Return the chance that a right class comes first for each clip, over a random order of the tied, float64 [m].
+
+    >>> hits_at_one(np.array([[0.9, 0.1], [0.5, 0.5]]), positives=np.array([0, 0])).tolist()
+    [1.0, 0.5]
+    """
+    found = ranks(scores, positives=positives)
+    return np.where(found.above == 0, found.right / (found.right + found.equal), 0.0)
+
+
+def interval_95(hits: np.ndarray) -> list[float] | None:
+    """Return the 95 % bootstrap interval of the mean of hits in percent; None for a single clip, which has no spread.
+
+    >>> interval_95(np.ones(3)), interval_95(np.ones(1))
+    ([100.0, 100.0], None)
+    """
+    if len(hits) < 2:
+        return None
+    found = bootstrap(hits)
+    return [100 * found["low"], 100 * found["high"]]
+
+
+def _probabilities(scores: np.ndarray, *, rule: str, scale: float) -> np.ndarray:
+    """Return a distribution over the classes for each clip; scores that are one already stay as they are."""
+    sums = scores.sum(axis=1, keepdims=True)
+    if rule in _PROBABILITIES or (not rule and (scores >= 0).all() and (np.abs(sums - 1) < 1e-3).all()):
+        return scores / sums
+    weights = np.exp(scale * (scores - scores.max(axis=1, keepdims=True)))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def never_occurring(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the classes of `per_class` of which there is no clip.
+
+    >>> never_occurring([{"name": "run", "n": 2}, {"name": "jump", "n": 0}])
+    ['jump']
+    """
+    return [row["name"] for row in rows if not row["n"]]
