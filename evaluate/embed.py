@@ -3,15 +3,11 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from ..base.errors import UserError, unknown
 from ..data.options import DataOptions, FeedOptions
@@ -20,6 +16,7 @@ from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
 from .measures.rows import check_pair
 from .npz import read_npz
+from .progress import track
 from .protocols.minimal_pairs import Foils, list_foils
 
 if TYPE_CHECKING:
@@ -152,34 +149,69 @@ def embed_split(
     Raises:
       UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1.
     """
-    if split not in records.splits:
-        raise unknown("split", split, records.splits)
     if captions not in CAPTIONS:
         raise unknown("value of captions", captions, CAPTIONS)
+    size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
+    rows = list(records.rows(split))
+    texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
+    text, truncated = embed_texts(encoder, texts=texts, batch_size=size, progress=progress)
+    videos, protocol = embed_clips(
+        encoder,
+        records=records,
+        split=split,
+        clip_side=clip_side,
+        batch_size=size,
+        feed=feed,
+        shuffle_frames_seed=shuffle_frames_seed,
+        progress=progress,
+    )
+    return Embeddings(
+        text=text,
+        video=videos[0],
+        video_of_text=video_of_text,
+        video_shuffled=videos[1],
+        captions=texts,
+        rows=rows,
+        foils=_embed_foils(encoder, rows, video_of_text=video_of_text, batch_size=size, progress=progress),
+        protocol=protocol | {"captions": captions, "texts_truncated": truncated},
+    )
+
+
+def embed_clips(
+    encoder: Encoder,
+    *,
+    records: "Records",
+    split: str,
+    clip_side: str = "",
+    batch_size: int = 32,
+    feed: FeedOptions | None = None,
+    shuffle_frames_seed: int | None = None,
+    progress: bool = True,
+) -> tuple[tuple[np.ndarray, np.ndarray | None], dict[str, Any]]:
+    """Embed every clip of a split, without its texts. Arguments and errors as in `embed_split`.
+
+    Returns:
+      float32 [m,E] in record order, the same with shuffled frames (or None), and the protocol of both.
+    """
+    size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
+    rows, side = list(records.rows(split)), clip_side or encoder.clip_side
+    feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
+    data = DataOptions(input=encoder.input, feed=feed)
+    videos = _Videos(encoder, rows=rows, split=split, side=side, shuffle_frames_seed=shuffle_frames_seed)
+    videos.embed(data, batch_size=size, progress=progress)
+    shuffled = None if shuffle_frames_seed is None else videos.found(shuffled=True)
+    return (videos.found(), shuffled), _protocol(data, split=split, records=records) | {"clip_side": side}
+
+
+def _batch_size(encoder: Encoder, *, split: str, clip_side: str, batch_size: int, records: "Records") -> int:
+    """Check what is asked for, and return the rows of a global batch."""
+    if split not in records.splits:
+        raise unknown("split", split, records.splits)
     if clip_side not in ("", "video", encoder.clip_side):
         raise unknown("side of clips (--clip_side)", clip_side, {"video", encoder.clip_side})
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; wanted 1 or more (--batch_size)")
-    rows = list(records.rows(split))
-    texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
-    size = rounded_up(batch_size, mesh=encoder.mesh)
-    feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
-    data = DataOptions(input=encoder.input, feed=feed)
-    text, truncated = _embed_texts(encoder, texts, batch_size=size, progress=progress)
-    side = clip_side or encoder.clip_side
-    videos = _Videos(encoder, rows=rows, split=split, side=side, shuffle_frames_seed=shuffle_frames_seed)
-    videos.embed(data, batch_size=size, progress=progress)
-    return Embeddings(
-        text=text,
-        video=videos.found(),
-        video_of_text=video_of_text,
-        video_shuffled=None if shuffle_frames_seed is None else videos.found(shuffled=True),
-        captions=texts,
-        rows=rows,
-        foils=_embed_foils(encoder, rows, video_of_text=video_of_text, batch_size=size, progress=progress),
-        protocol=_protocol(data, split=split, captions=captions, records=records)
-        | {"clip_side": side, "texts_truncated": truncated},
-    )
+    return rounded_up(batch_size, mesh=encoder.mesh)
 
 
 def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[list[str], np.ndarray]:
@@ -195,7 +227,7 @@ def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[
     return [text for texts in chosen for text in texts], index
 
 
-def _protocol(data: DataOptions, *, split: str, captions: str, records: "Records") -> dict[str, Any]:
+def _protocol(data: DataOptions, *, split: str, records: "Records") -> dict[str, Any]:
     spec, feed = data.input, data.feed
     return {
         "dataset": records.folder.resolve().name,
@@ -209,7 +241,6 @@ def _protocol(data: DataOptions, *, split: str, captions: str, records: "Records
         "preprocessing": spec.eval_video,
         "text_cleaning": spec.text,
         "context_length": spec.context_length,
-        "captions": captions,
     }
 
 
@@ -219,14 +250,25 @@ def _embed_foils(
     texts, of_text, names = list_foils(rows, video_of_text=video_of_text)
     if not texts:
         return None
-    embedding, _ = _embed_texts(encoder, texts, what="foils", batch_size=batch_size, progress=progress)
+    embedding, _ = embed_texts(encoder, texts=texts, what="foils", batch_size=batch_size, progress=progress)
     return Foils(embedding=embedding, of_text=of_text, names=np.array(names))
 
 
-def _embed_texts(
-    encoder: Encoder, texts: list[str], *, what: str = "captions", batch_size: int, progress: bool
+def embed_texts(
+    encoder: Encoder, *, texts: list[str], what: str = "captions", batch_size: int, progress: bool
 ) -> tuple[np.ndarray, int]:
-    """Return float32 [n,E] and how many texts were longer than the context."""
+    """Embed texts, as the model's cleaning and context have it; all processes must call this.
+
+    Args:
+      encoder: the model with its tokenizer.
+      texts: n texts.
+      what: name of the progress bar.
+      batch_size: rows of a global batch, a multiple of the devices.
+      progress: draw a progress bar.
+
+    Returns:
+      float32 [n,E], and how many texts were longer than the context.
+    """
     from ..data.text.clean import text_cleaner
 
     cleaned = list(map(text_cleaner(encoder.input.text), texts))
@@ -235,7 +277,7 @@ def _embed_texts(
     _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
     parts = []
     batches = list(shares(len(first), batch_size=batch_size))
-    for _, own in _track(batches, what, total=len(first), batch_size=batch_size, progress=progress):
+    for _, own in track(batches, what=what, total=len(first), batch_size=batch_size, progress=progress):
         # The last batch is filled up by starting again from the first text, so that the model compiles once.
         rows = first[np.arange(own.start, own.stop) % len(first)]
         found = encoder.embed_local({"text": ids[rows], "text_mask": mask[rows]}, side="text")
@@ -272,7 +314,7 @@ class _Videos:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        for batch in _track(batches, "clips", total=len(self._rows), batch_size=batch_size, progress=progress):
+        for batch in track(batches, what="clips", total=len(self._rows), batch_size=batch_size, progress=progress):
             clip, video = batch["clip_index"], batch[self._key]
             sound = {key: batch[key] for key in _SOUND if self._side != "video"}
             seen = [_digest(*(column[row] for column in (video, *sound.values()))) for row in range(len(video))]
@@ -350,28 +392,3 @@ def _shuffled(video: np.ndarray, *, key: tuple[int, int], real: np.ndarray) -> n
     views = video[None] if video.ndim == 4 else video
     mixed = np.stack([view[generator.permutation(len(view))] for view in views])
     return mixed.reshape(video.shape)
-
-
-class _Rate(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        """Return the rate, or a dash before it is known."""
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "-/s", style="cyan")
-
-
-def _track(items: Any, what: str, *, total: int, batch_size: int, progress: bool) -> Iterator[Any]:
-    """Pass `items` on, one per batch, under a bar that counts the rows of the `total`."""
-    columns = (
-        TextColumn("embed {task.description:<23}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not progress or jax.process_index() != 0) as bars:
-        task, done = bars.add_task(what, total=total), 0
-        for item in items:
-            yield item
-            done = min(total, done + batch_size)
-            bars.update(task, completed=done)

@@ -175,22 +175,13 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
 
     Errors as in `evaluate`.
     """
-    from ..data.batches.mismatch import record_mismatches
     from ..data.options import FeedOptions
     from .embed import embed_split
-    from .protocols.retrieval import name_test_set, split_coverage
+    from .prepared import describe_split
 
     split = options.split
     rows = records.rows(split) if split in records.splits else []
-    warnings = record_mismatches(
-        trained=encoder.input.decode,
-        prepared=records.options,
-        rows=rows,
-        num_frames=encoder.input.num_frames,
-        sound=encoder.input.audio_seconds > 0,
-    )
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    about, coverage = describe_split(encoder, records=records, split=split, allow_missing=options.allow_missing)
     found = embed_split(
         encoder,
         records=records,
@@ -202,11 +193,8 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
         shuffle_frames_seed=options.shuffle_seed if any(row.get("group") for row in rows) else None,
         progress=options.progress,
     )
-    found.coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=options.allow_missing)
-    prepared = json.loads((records.folder / "prepare.json").read_text())
-    found.protocol["source_sha256"] = prepared.get("source_sha256")
-    found.protocol["warnings"] = warnings
-    found.protocol |= name_test_set(prepared, rows=rows)
+    found.coverage = coverage
+    found.protocol |= about
     return found
 
 
