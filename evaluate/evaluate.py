@@ -48,9 +48,12 @@ also classified among the distinct texts if these are at most half of all."""
 def main(argv: list[str]) -> int:
     """Run the verb."""
     from .measures.published import READINGS, describe
+    from .zero_shot import DESCRIPTION as ZERO_SHOT
+    from .zero_shot import add_flags, check_flags
+    from .zero_shot import run as run_zero_shot
 
     named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
-    parser = Parser(verb="evaluate", description=DESCRIPTION.replace("READINGS", named))
+    parser = Parser(verb="evaluate", description=DESCRIPTION.replace("READINGS", named) + "\n" + ZERO_SHOT)
     parser.add_argument(
         "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
     )
@@ -70,11 +73,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--clip_side", default="", help="video, or the side of the model's fusion (the default if any)")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
+    add_flags(parser)
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
+    check_flags(args)
     if args.embeddings or args.scores:
-        return _from_file(args)
+        return run_zero_shot(args) if args.zero_shot else _from_file(args)
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
             flag = "MODEL" if name == "checkpoint" else f"--{name} DIR"
@@ -86,6 +91,8 @@ def main(argv: list[str]) -> int:
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
+    if args.zero_shot:
+        return run_zero_shot(args)
     names = [field.name for field in dataclasses.fields(EvaluateOptions) if hasattr(args, field.name)]
     options = EvaluateOptions(**{name: getattr(args, name) for name in names})
     results = evaluate(args.checkpoint, data=args.data, out=args.out, options=options)

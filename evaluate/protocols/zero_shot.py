@@ -22,8 +22,10 @@ from ..measures.multilabel import (
     sample_average_precision,
 )
 from ..measures.ranks import TIE_RULE, ranks
+from ..measures.rerank import dual_softmax
 from ..measures.zero_shot_rules import RULES, VIDEO_RULES, combine_views, video_vectors
 from .classified import Classified
+from .options import parse_named
 from .retrieval import coverage_of
 
 DEFAULT_RULE, DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_text_means", "unit_frames", "score"
@@ -42,6 +44,7 @@ def zero_shot_report(
     view_rule: str = DEFAULT_VIEW_RULE,
     scale: float | None = None,
     keep: int = DEFAULT_KEEP,
+    rerank: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure zero-shot classification; the protocol stands next to the figures.
 
@@ -52,10 +55,12 @@ def zero_shot_report(
       view_rule: from views to a clip where `scores` has several, one of `zero_shot_rules.VIEW_RULES`.
       scale: replaces the model's temperature; None = `found.scale`.
       keep: predictions of each clip that count in GAP and in YouTube-8M's mAP, where clips have several labels.
+      rerank: methods of re-ranking; see `reranked_classes`.
 
     Returns:
-      JSON values: `protocol`; `accuracy`, `mean_class_accuracy`, `calibration`, `per_class`, `most_confused`, `clips`
-      where each clip has one label, or `multilabel`, `per_class`, `clips` where some have several; `coverage`.
+      JSON values: `protocol`; `accuracy`, `mean_class_accuracy` (of equal scores the first class is predicted),
+      `calibration`, `per_class`, `most_confused`, `clips` and `reranked` (if asked for) where each clip has one label,
+      or `multilabel`, `per_class` and `clips` where some have several; `coverage`.
 
     Raises:
       UserError: an unknown rule, a scale that is not above 0, arrays that do not fit together, a row that is zero or
@@ -78,6 +83,8 @@ def zero_shot_report(
     }
     several = found.labels.dtype == bool
     block = _several(found, scores, keep=keep) if several else _single(found, scores, rule=rule, scale=scale)
+    if rerank:
+        block["reranked"] = reranked_classes(found, scores=scores, methods=rerank, frame_rule=frame_rule)
     return {"protocol": protocol, **block, "coverage": found.coverage or coverage_of(rows=None, rejects=[])}
 
 
@@ -202,6 +209,46 @@ def _multilabel_figures(scores: np.ndarray, *, targets: np.ndarray, keep: int) -
         "classes": targets.shape[1],
         "n": len(targets),
     }
+
+
+def reranked_classes(
+    found: Classified, *, scores: np.ndarray, methods: Sequence[str], frame_rule: str = DEFAULT_FRAME_RULE
+) -> dict[str, dict[str, Any]]:
+    """Measure scores after a dual softmax over the clips, which looks at all clips at once: another protocol.
+
+    Args:
+      found: the clips and their classes; one label per clip.
+      scores: float [m,c] of them.
+      methods: "dsl" with its parameters: "dsl:scale=100"; "dsl:scale=1,per_template=true" re-weights the cosines of
+        each template and averages afterwards (InternVideo2's `tasks`).
+      frame_rule: as in `class_scores`.
+
+    Returns:
+      The method as given -> its figures, as `classes.top_k`.
+
+    Raises:
+      UserError: an unknown method or parameter, clips with several labels, or `per_template` without texts.
+    """
+    if found.labels.dtype == bool:
+        raise UserError("--rerank measures clips with one label each, and some have several; add --labels first")
+
+    def dsl(scores: np.ndarray, *, scale: float = 100.0, per_template: bool = False) -> np.ndarray:
+        if not per_template:
+            return dual_softmax(scores, scale=scale, direction="t2v")
+        if found.class_text is None or found.video is None:
+            raise UserError("--rerank dsl:per_template=true needs the texts of templates; give --embeddings")
+        made = []
+        for template in range(found.class_text.shape[1]):
+            one = found.class_text[:, [template]]
+            cosines = class_scores(one, video=found.video, rule="mean_of_cosines", frame_rule=frame_rule)
+            made.append(dual_softmax(cosines, scale=scale, direction="t2v"))
+        return np.mean(made, axis=0)
+
+    figures = {}
+    for given in methods:
+        _, options = parse_named(given, known={"dsl": dsl}, flag="--rerank")
+        figures[given] = top_k(dsl(scores, **options), labels=found.labels)
+    return figures
 
 
 def _named(classes: Sequence[str], own: np.ndarray) -> list[str]:

@@ -1,0 +1,310 @@
+"""`twinreel evaluate --zero_shot`: classify the clips of a prepared split by the names of its classes."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base.errors import UserError, unknown
+from .measures.zero_shot_rules import RULES, VIDEO_RULES, VIEW_RULES
+from .protocols.class_names import (
+    LABEL_RULES,
+    NAME_RULES,
+    ClassNames,
+    classes_of_rows,
+    read_classes,
+    targets_of_rows,
+    to_words,
+)
+from .protocols.classified import Classified
+from .protocols.templates import DEFAULT, Templates, load_templates, shipped
+from .protocols.zero_shot import (
+    DEFAULT_FRAME_RULE,
+    DEFAULT_KEEP,
+    DEFAULT_RULE,
+    DEFAULT_VIEW_RULE,
+    zero_shot_report,
+)
+
+if TYPE_CHECKING:
+    from ..data.batches.records import Records
+    from ..encode.encoder import Encoder
+
+DESCRIPTION = """
+--zero_shot classifies clips by their labels instead, by the texts of a template set:
+
+  twinreel evaluate MODEL --data DIR --zero_shot --templates clip_kinetics --out runs/zero_shot
+  twinreel evaluate --zero_shot --embeddings runs/zero_shot/zero_shot.npz --rule mean_of_cosines
+
+OUT receives zero_shot.html, zero_shot.json, and zero_shot.npz, from which the second form computes the figures again
+under any rule. Such a file may be of any origin: class_text [c,t,E], video [m,E] or [m,f,E], labels int [m] (or 0 and 1
+[m,c] where clips have several labels). With --scores: scores [m,c], or [m,v,c] of v views, and labels."""
+_FLAGS = ("templates", "rule", "frame_rule", "view_rule", "classes", "class_names", "labels", "scale", "keep")
+_OTHERS = {"read_as": "--as", "shuffle_seed": "--shuffle_seed"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZeroShotOptions:
+    """How a split is classified.
+
+    Attributes:
+      split: which split.
+      templates: a shipped set, or a file; see `protocols.templates.load_templates`.
+      rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
+      classes: a file of classes; None = the labels of all splits of the data set, in alphabetical order.
+      class_names: "as_is", or "words": "brush_hair" and "ApplyEyeMakeup" are read as words.
+      labels: "all" of a clip, or its "first".
+      scale: the temperature; None = the model's.
+      keep: as in `protocols.zero_shot.zero_shot_report`.
+      rerank: methods of re-ranking, see `protocols.zero_shot.reranked_classes`.
+      batch_size, windows, window_seconds, clip_side, progress: as in `evaluate.EvaluateOptions`.
+      allow_missing: measure although `prepare` rejected clips of the split, or labels are no class.
+    """
+
+    split: str = "test"
+    templates: str = DEFAULT
+    rule: str = DEFAULT_RULE
+    classes: Path | None = None
+    class_names: str = "as_is"
+    labels: str = "all"
+    scale: float | None = None
+    keep: int = DEFAULT_KEEP
+    rerank: Sequence[str] = ()
+    batch_size: int = 32
+    windows: int = 1
+    window_seconds: float = 0.0
+    clip_side: str = ""
+    allow_missing: bool = False
+    progress: bool = True
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--zero_shot` and the flags that belong to it."""
+    group = parser.add_argument_group("zero-shot classification")
+    group.add_argument("--zero_shot", action="store_true", help="classify clips by their labels instead of retrieval")
+    sets = ", ".join(f"{name} ({len(one.templates)})" for name, one in shipped().items())
+    group.add_argument("--templates", metavar="SET|FILE", help=f"{sets}, or a file with a template per line")
+    group.add_argument("--rule", help=f"from texts to scores: {', '.join(RULES)}; default {DEFAULT_RULE}")
+    group.add_argument("--frame_rule", help=f"of files with a row per frame: {', '.join(VIDEO_RULES)}")
+    group.add_argument("--view_rule", help=f"of scores with several views: {', '.join(VIEW_RULES)}")
+    group.add_argument("--classes", type=Path, metavar="FILE", help="a class per line: LABEL or LABEL<TAB>NAME")
+    group.add_argument("--class_names", help=f"{' or '.join(NAME_RULES)}: brush_hair is read 'brush hair'")
+    group.add_argument("--labels", help=f"{' or '.join(LABEL_RULES)}: labels of each clip that count")
+    group.add_argument("--scale", type=float, help="temperature of the softmax; default: the model's")
+    group.add_argument("--keep", type=int, help="predictions per clip in GAP, for clips with several labels")
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise UserError for flags that need `--zero_shot`, or do not go with it."""
+    given = [name for name in _FLAGS if getattr(args, name) is not None]
+    if given and not args.zero_shot:
+        raise UserError(f"--{given[0]} belongs to zero-shot classification; add --zero_shot, or leave it out")
+    other = [flag for name, flag in _OTHERS.items() if args.zero_shot and getattr(args, name)]
+    if other:
+        raise UserError(f"{other[0]} belongs to retrieval and has no meaning with --zero_shot; leave it out")
+    if args.zero_shot and args.captions != "all":
+        raise UserError("--captions belongs to retrieval; --labels says which labels of a clip count")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `evaluate --zero_shot` with parsed flags."""
+    if args.embeddings or args.scores:
+        results = _from_file(args)
+    else:
+        fields = {field.name for field in dataclasses.fields(ZeroShotOptions)}
+        named = {key: value for key, value in vars(args).items() if key in fields and value is not None}
+        for name in ("frame_rule", "view_rule"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} belongs to --embeddings or --scores; a model gives one embedding per clip")
+        results = zero_shot(args.checkpoint, data=args.data, out=args.out, options=ZeroShotOptions(**named))
+    if results is None:
+        return 0
+    from .reports.zero_shot_terminal import print_zero_shot
+
+    if args.json:
+        sys.stdout.write(_to_json(results))
+    else:
+        print_zero_shot(results)
+    if args.out:
+        print(f"report: {args.out / 'zero_shot.html'}", file=sys.stderr if args.json else sys.stdout)
+    return 0
+
+
+def zero_shot(
+    model: str | Path, *, data: Path, out: Path, options: ZeroShotOptions | None = None
+) -> dict[str, Any] | None:
+    """Classify the clips of a split with a model, and write the report.
+
+    Args:
+      model: a run, one of its checkpoints, a bundle, or public weights.
+      data: folder that `twinreel prepare` made; its clips have `labels`.
+      out: receives `zero_shot.json`, `zero_shot.npz` and `zero_shot.html`.
+      options: how; None = the defaults.
+
+    Returns:
+      The content of `zero_shot.json`; None on all processes but the first.
+
+    Raises:
+      UserError: no such folder, split, checkpoint or template set; missing clips, or a label that is no class, without
+        `allow_missing`; no clip with a label; a row that is zero or not finite.
+    """
+    from ..data.batches.records import Records
+
+    options = options or ZeroShotOptions()
+    records = Records(data)
+    plan = _Plan.of(records, options=options)  # the quick refusals come before the model is read
+    import jax
+
+    from ..encode.encoder import load
+
+    encoder = load(model)
+    found = embed_classes(encoder, records=records, plan=plan, options=options)
+    found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
+    if jax.process_index() != 0:
+        return None
+    results = zero_shot_report(found, rule=options.rule, scale=options.scale, keep=options.keep, rerank=options.rerank)
+    return write(results, out=Path(out), found=found)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What can be known before the model is read: the templates, the classes, and which clips are measured."""
+
+    templates: Templates
+    classes: ClassNames
+    targets: Any
+
+    @classmethod
+    def of(cls, records: "Records", *, options: ZeroShotOptions) -> "_Plan":
+        from .protocols.retrieval import split_coverage
+
+        if options.split not in records.splits:
+            raise unknown("split", options.split, records.splits)
+        if options.rule not in RULES:
+            raise unknown("value of --rule", options.rule, RULES)
+        templates, rows = load_templates(options.templates), records.rows(options.split)
+        split_coverage(records.folder, split=options.split, rows=rows, allow_missing=options.allow_missing)
+        if options.classes is not None:
+            classes = read_classes(Path(options.classes), names=options.class_names)
+        else:
+            every = (row for split in records.splits for row in records.rows(split))
+            origin = f"{records.folder} (all splits)"
+            classes = classes_of_rows(every, labels=options.labels, names=options.class_names, origin=origin)
+        targets = targets_of_rows(
+            list(rows), classes=classes, labels=options.labels, allow_missing=options.allow_missing
+        )
+        return cls(templates=templates, classes=classes, targets=targets)
+
+    def warnings(self) -> list[str]:
+        """Return what the reader of the figures must know about labels and class names."""
+        found = []
+        if self.targets.unlabelled:
+            found.append(f"{self.targets.unlabelled} clips have no label and are not measured")
+        if other := self.targets.other:
+            found.append(f"{sum(other.values())} labels are no class and are not measured: {', '.join(sorted(other))}")
+        if unread := [name for name in self.classes.texts if " " not in name and to_words(name) != name.lower()]:
+            found.append(
+                f"{len(unread)} class names are no words, such as {unread[0]!r}; --class_names words reads "
+                f"{to_words(unread[0])!r}"
+            )
+        return found
+
+
+def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, options: ZeroShotOptions) -> Classified:
+    """Embed the texts of the classes and the clips of a split. All processes must call this; errors as `zero_shot`."""
+    from ..data.options import FeedOptions
+    from ..encode.rows import rounded_up
+    from .embed import embed_clips, embed_texts
+    from .prepared import describe_split
+
+    allow_missing, split = options.allow_missing, options.split
+    about, coverage = describe_split(encoder, records=records, split=split, allow_missing=allow_missing)
+    (video, _), protocol = embed_clips(
+        encoder,
+        records=records,
+        split=split,
+        clip_side=options.clip_side,
+        batch_size=options.batch_size,
+        feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
+        progress=options.progress,
+    )
+    classes, targets = plan.classes, plan.targets
+    texts = [text for name in classes.texts for text in plan.templates.fill(name)]
+    size = rounded_up(options.batch_size, mesh=encoder.mesh)
+    text, truncated = embed_texts(encoder, texts=texts, what="class texts", batch_size=size, progress=options.progress)
+    warnings = plan.warnings()
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    rows = records.rows(split)
+    return Classified(
+        labels=targets.labels,
+        class_text=text.reshape(len(classes.labels), len(plan.templates.templates), -1),
+        video=video[targets.clips],
+        scale=float(np.asarray(encoder.model.scale)),
+        classes=list(classes.labels),
+        names=list(classes.texts),
+        clip_ids=[rows[clip]["clip_id"] for clip in targets.clips.tolist()],
+        coverage=coverage,
+        protocol=protocol
+        | about
+        | {
+            "warnings": about["warnings"] + warnings,
+            "template_set": plan.templates.name,
+            "templates": list(plan.templates.templates),
+            "templates_source": plan.templates.source,
+            "classes_from": classes.origin,
+            "class_names": options.class_names,
+            "labels": options.labels,
+            "clips_without_label": targets.unlabelled,
+            "labels_that_are_no_class": targets.other,
+            "texts_truncated": truncated,
+        },
+    )
+
+
+def write(results: dict[str, Any], *, out: Path, found: Classified) -> dict[str, Any]:
+    """Write `zero_shot.json`, the page and, of embeddings, `zero_shot.npz`; return the results."""
+    from .reports.zero_shot_page import write_zero_shot_page
+
+    out.mkdir(parents=True, exist_ok=True)
+    if found.scores is None:
+        found.save(out / "zero_shot.npz")
+    (out / "zero_shot.json").write_text(_to_json(results), encoding="utf-8")
+    write_zero_shot_page(out / "zero_shot.html", results=results)
+    return results
+
+
+def _from_file(args: argparse.Namespace) -> dict[str, Any]:
+    for name in ("templates", "classes", "class_names", "labels"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} chooses what a model embeds, and a file is embedded already; leave it out")
+    unused = ("frame_rule", "rule") if args.scores else ("view_rule",)
+    for name in unused:
+        if getattr(args, name) is not None:
+            source = "--embeddings" if args.scores else "--scores"
+            raise UserError(f"--{name} belongs to {source} FILE.npz; leave it out")
+    given = {"MODEL": args.checkpoint, "--data": args.data}
+    both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
+    if both or (args.embeddings and args.scores):
+        other = both[0] if both else f"--scores {str(args.scores)!r}"
+        raise UserError(f"got both {'--embeddings' if args.embeddings else '--scores'} and {other}; give one of them")
+    found = Classified.load(args.scores or args.embeddings, scores=bool(args.scores))
+    results = zero_shot_report(
+        found,
+        rule=args.rule or DEFAULT_RULE,
+        frame_rule=args.frame_rule or DEFAULT_FRAME_RULE,
+        view_rule=args.view_rule or DEFAULT_VIEW_RULE,
+        scale=args.scale,
+        keep=DEFAULT_KEEP if args.keep is None else args.keep,
+        rerank=args.rerank,
+    )
+    return write(results, out=args.out, found=found) if args.out else results
+
+
+def _to_json(results: dict[str, Any]) -> str:
+    return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
