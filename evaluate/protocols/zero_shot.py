@@ -114,7 +114,9 @@ def class_scores(
         RULES[rule](class_text, video=video_vectors(frames[start : start + size], rule=frame_rule), scale=scale)
         for start in range(0, len(frames), size)
     ]
-    scores = np.rint(np.concatenate(parts) * _GRID) / _GRID
+    scores = np.concatenate(parts)
+    if rule not in _PROBABILITIES:  # cosines; small probabilities differ by less
+        scores = np.rint(scores * _GRID) / _GRID
     flat = np.asarray(class_text).reshape(len(class_text), -1)
     first, place = np.unique(flat, axis=0, return_index=True, return_inverse=True)[1:]
     return scores[:, first[place.reshape(-1)]]
