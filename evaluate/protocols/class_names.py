@@ -125,8 +125,8 @@ def read_classes(path: Path, *, names: str) -> ClassNames:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        label, tab, text = (part.strip() for part in line.partition("\t"))
-        if not label or (tab and not text):
+        label, text = line.partition("\t")[0].strip(), line.partition("\t")[2].strip()
+        if not label or ("\t" in line and not text):
             raise UserError(f"--classes: line {number} of {path} is {line!r}; wanted LABEL or LABEL<TAB>NAME")
         if label in found:
             raise UserError(
