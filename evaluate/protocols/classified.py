@@ -71,7 +71,8 @@ class Classified:
         path = Path(path)
         arrays = read_npz(path, wanted=(SCORED if scores else EMBEDDED) | LABELS)
         kept = ("scores", "labels") if scores else ("class_text", "video", "labels")
-        found = cls(**{key: arrays[key] for key in kept}, scale=1.0 if scores else 100.0)
+        given: dict[str, Any] = {key: arrays[key] for key in kept}
+        found = cls(**given, scale=1.0 if scores else 100.0)
         if "scale" in arrays:
             found.scale = _scale(arrays["scale"], path=path)
         if "about" in arrays and not scores:

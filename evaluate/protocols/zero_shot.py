@@ -254,7 +254,7 @@ def reranked_classes(
 
 
 def _named(classes: Sequence[str], own: np.ndarray) -> list[str]:
-    return [classes[number] for number in np.flatnonzero(own)]
+    return [classes[number] for number in np.flatnonzero(own).tolist()]
 
 
 def hits_at_one(scores: np.ndarray, *, positives: np.ndarray) -> np.ndarray:

@@ -76,7 +76,8 @@ def test_the_labels_of_clips():
 def test_labels_that_are_no_class():
     clips = rows(["run"], ["jumping"], ["swim", "run"], ["swim"])
     classes = name_classes(["run", "jump"], names="as_is", origin="--classes mine.txt")
-    message = r"clip 'c1' has label 'jumping', which is none of the 2 classes of --classes mine.txt \(did you mean 'jump'\?\); add"
+    message = r"clip 'c1' has label 'jumping', which is none of the 2 classes of --classes mine.txt "
+    message += r"\(did you mean 'jump'\?\); add"
     with pytest.raises(UserError, match=message):
         targets_of_rows(clips, classes=classes, labels="all", allow_missing=False)
     found = targets_of_rows(clips, classes=classes, labels="all", allow_missing=True)
