@@ -47,13 +47,13 @@ also classified among the distinct texts if these are at most half of all."""
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
+    from . import multiple_choice, zero_shot
     from .measures.published import READINGS, describe
-    from .zero_shot import DESCRIPTION as ZERO_SHOT
-    from .zero_shot import add_flags, check_flags
-    from .zero_shot import run as run_zero_shot
 
     named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
-    parser = Parser(verb="evaluate", description=DESCRIPTION.replace("READINGS", named) + "\n" + ZERO_SHOT)
+    description = DESCRIPTION.replace("READINGS", named)
+    description = "\n".join((description, zero_shot.DESCRIPTION, multiple_choice.DESCRIPTION))
+    parser = Parser(verb="evaluate", description=description)
     parser.add_argument(
         "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
     )
@@ -73,13 +73,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--clip_side", default="", help="video, or the side of the model's fusion (the default if any)")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
-    add_flags(parser)
+    zero_shot.add_flags(parser)
+    multiple_choice.add_flags(parser)
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
-    check_flags(args)
+    zero_shot.check_flags(args)
+    if args.multiple_choice:
+        return multiple_choice.run(args)
     if args.embeddings or args.scores:
-        return run_zero_shot(args) if args.zero_shot else _from_file(args)
+        return zero_shot.run(args) if args.zero_shot else _from_file(args)
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
             flag = "MODEL" if name == "checkpoint" else f"--{name} DIR"
@@ -92,7 +95,7 @@ def main(argv: list[str]) -> int:
 
         initialize_distributed(**together.to_dict())
     if args.zero_shot:
-        return run_zero_shot(args)
+        return zero_shot.run(args)
     names = [field.name for field in dataclasses.fields(EvaluateOptions) if hasattr(args, field.name)]
     options = EvaluateOptions(**{name: getattr(args, name) for name in names})
     results = evaluate(args.checkpoint, data=args.data, out=args.out, options=options)
@@ -211,8 +214,8 @@ def measure(
     """Return the content of `retrieval.json` for embeddings.
 
     Args:
-      embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` where their
-        captions have foils.
+      embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` and
+        `multiple_choice` where their captions have foils.
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       intervals: add bootstrap intervals of the recalls.
@@ -222,6 +225,7 @@ def measure(
     """
     from .measures.rows import RowError, unit_rows
     from .protocols.minimal_pairs import minimal_pairs
+    from .protocols.multiple_choice import foil_choices
     from .protocols.repeated import caption_numbers
     from .protocols.retrieval import retrieval_report
     from .protocols.twins import order_twins
@@ -244,6 +248,7 @@ def measure(
     if embeddings.foils is not None:
         arrays = {"text": embeddings.text, "video": embeddings.video, "video_of_text": embeddings.video_of_text}
         results["minimal_pairs"] = minimal_pairs(**arrays, foils=embeddings.foils)
+        results["multiple_choice"] = foil_choices(**arrays, foils=embeddings.foils)
     twins = order_twins(embeddings)
     results |= {"order_twins": twins} if twins["n"] else {}
     if read_as or rerank:

@@ -82,4 +82,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
     if pairs := results.get("minimal_pairs"):
         shares = (f"{name} {one['accuracy']:.1f} %" for name, one in pairs.items())
         lines.append(f"minimal pairs (chance 50 %): {', '.join(shares)}")
+    if block := results.get("multiple_choice"):
+        chance = f"chance {block['chance']:.1f} %"
+        lines.append(f"multiple choice, caption and foils: {block['accuracy']:.1f} % of {block['n']} clips ({chance})")
     return lines
