@@ -238,6 +238,9 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
     size = rounded_up(options.batch_size, mesh=encoder.mesh)
     text, truncated = embed_texts(encoder, texts=texts, what="class texts", batch_size=size, progress=options.progress)
     warnings = plan.warnings()
+    if truncated:
+        limit = encoder.input.context_length
+        warnings.append(f"{truncated} of {len(texts)} class texts are longer than {limit} tokens and were truncated")
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     rows = records.rows(split)

@@ -44,7 +44,8 @@ def choice_report(path: Path, *, scores: bool) -> dict[str, Any]:
         if answers.ndim != 1 or answers.dtype.kind not in "iu":
             raise UserError(f"'answers' is {answers.dtype} of shape {answers.shape}; wanted integers ({len(found)},)")
         named = {key: [str(one) for one in arrays[key].reshape(-1)] for key in ("ids", "types") if key in arrays}
-        check_same_length(**{"scores" if scores else "video": found, "answers": answers}, **named)
+        lists: dict[str, Any] = {"scores" if scores else "video": found, "answers": answers} | named
+        check_same_length(**lists)
         block = {"multiple_choice": multiple_choice(found, answers=answers, ids=named.get("ids"))}
         if "types" in named:
             block["per_type"] = per_type(list(found), answers=answers.tolist(), types=named["types"])

@@ -25,6 +25,10 @@ def write_zero_shot_page(path: Path, *, results: dict[str, Any]) -> Path:
       The path.
     """
     protocol = results["protocol"]
+    shown = {
+        key: [f"{k}: {v}" for k, v in value.items()] if isinstance(value, dict) else value
+        for key, value in protocol.items()
+    }
     parts = [f"{protocol['clips']:,} clips", f"{protocol['classes']:,} classes"]
     if protocol.get("templates"):
         parts.append(f"{len(protocol['templates'])} templates")
@@ -40,7 +44,7 @@ def write_zero_shot_page(path: Path, *, results: dict[str, Any]) -> Path:
             _confused(results),
             _confusion(results),
             _calibration(results),
-            section("Protocol", protocol_list(protocol)),
+            section("Protocol", protocol_list(shown)),
         ],
         footer=join(["The same figures are in ", tag("a", "zero_shot.json", href="zero_shot.json"), "."]),
     )

@@ -1,5 +1,6 @@
 """`evaluate --zero_shot` on a split of real records, with an encoder that is a few lines of NumPy."""
 
+import dataclasses
 import json
 import shutil
 
@@ -129,6 +130,15 @@ def test_clips_with_several_labels(relabelled, tmp_path, capsys):
     assert run(data, tmp_path / "out", "--labels", "first", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert {clip["label"] for clip in found["clips"]} == {"run", "jump"} and found["protocol"]["labels"] == "first"
+
+
+def test_truncated_class_texts_are_pointed_out(tiny_data, tmp_path, capsys, encoder):
+    encoder.input = dataclasses.replace(encoder.input, context_length=8)
+    assert run(tiny_data, tmp_path / "out") == 0
+    found = json.loads((tmp_path / "out" / "zero_shot.json").read_text())
+    texts = found["protocol"]["classes"]
+    assert found["protocol"]["texts_truncated"] == texts
+    assert f"{texts} of {texts} class texts are longer than 8 tokens and were truncated" in capsys.readouterr().err
 
 
 def test_what_cannot_be_classified_is_refused_before_the_model_is_read(relabelled, tmp_path, monkeypatch):
