@@ -25,11 +25,13 @@ from ..measures.ranks import TIE_RULE, ranks
 from ..measures.rerank import dual_softmax
 from ..measures.zero_shot_rules import RULES, VIDEO_RULES, combine_views, video_vectors
 from .classified import Classified
+from .minimal_pairs import wilson_interval
 from .options import parse_named
 from .retrieval import coverage_of
 
 DEFAULT_RULE, DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_text_means", "unit_frames", "score"
 DEFAULT_KEEP = 20
+INTERVALS = "95 %, bootstrap over clips with 1,000 samples; Wilson's where all clips are right or all are wrong"
 TASK = "zero-shot classification"
 _PROBABILITIES = ("softmax_per_template", "softmax_over_pairs")
 _BLOCK = 1 << 24  # scores of clips by classes by templates that are held at a time
@@ -79,6 +81,7 @@ def zero_shot_report(
         "classes": len(found.classes),
         "clips": len(scores),
         "ties": TIE_RULE,
+        "intervals": INTERVALS,
         "twinreel": __version__,
     }
     several = found.labels.dtype == bool
@@ -270,11 +273,16 @@ def hits_at_one(scores: np.ndarray, *, positives: np.ndarray) -> np.ndarray:
 def interval_95(hits: np.ndarray) -> list[float] | None:
     """Return the 95 % bootstrap interval of the mean of hits in percent; None for a single clip, which has no spread.
 
-    >>> interval_95(np.ones(3)), interval_95(np.ones(1))
-    ([100.0, 100.0], None)
+    Where all clips are right, or all wrong, resampling finds no spread either: the interval is Wilson's (1927).
+
+    >>> [round(bound, 1) for bound in interval_95(np.ones(3)) or ()], interval_95(np.ones(1))
+    ([43.9, 100.0], None)
     """
     if len(hits) < 2:
         return None
+    if hits.min() == hits.max() and hits[0] in (0, 1):
+        low, high = wilson_interval(float(hits[0]), n=len(hits))
+        return [100 * low, 100 * high]
     found = bootstrap(hits)
     return [100 * found["low"], 100 * found["high"]]
 

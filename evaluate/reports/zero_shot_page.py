@@ -130,4 +130,4 @@ def _calibration(results: dict[str, Any]) -> Html:
         f"Expected calibration error {error:.1f} % at scale {scale:.4g}: "
         "the mean distance between confidence and accuracy. Bins without a clip are left out."
     )
-    return section("Calibration", paragraph(text), tag("div", tag("figure", chart), class_="charts"))
+    return section("Calibration", paragraph(text), tag("figure", chart, class_="full", style="max-width: 640px"))

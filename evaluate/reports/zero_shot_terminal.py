@@ -56,7 +56,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
     single = "accuracy" in results
     block, name = (results["accuracy"], "top1") if single else (results["multilabel"], "hit@1")
     if interval := block[f"{name}_interval_95"]:
-        lines.append(f"{name}: 95 % interval {interval[0]:.1f} to {interval[1]:.1f} (bootstrap over clips)")
+        lines.append(f"{name}: 95 % interval {interval[0]:.1f} to {interval[1]:.1f}")
     low, high = block["pessimistic"][name], block["optimistic"][name]
     if low != high:
         lines.append(f"{name} with all ties lost or won: {low:.2f} or {high:.2f}")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from evaluate_golden import arrays, figures
+from scipy.stats import binomtest
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate.evaluate import main
@@ -162,6 +163,16 @@ def test_one_clip_has_no_interval(file, capsys):
     made = embedded(video=arrays("classify")["video"][:1], labels=arrays("classify")["labels"][:1])
     found = measured(capsys, "--embeddings", file(**made))
     assert found["accuracy"]["top1_interval_95"] is None and found["accuracy"]["n"] == 1
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_clips_that_are_all_right_or_all_wrong_leave_an_interval(right):
+    text = np.eye(3)[:, None]
+    labels = np.array([0, 1, 2] * 4)
+    video = np.eye(3)[labels if right else (labels + 1) % 3]
+    found = zero_shot_report(Classified(class_text=text, video=video, labels=labels))["accuracy"]
+    wanted = 100 * np.array(binomtest(12 * right, 12).proportion_ci(method="wilson"))
+    assert found["top1"] == 100 * right and found["top1_interval_95"] == pytest.approx(wanted)
 
 
 NAN = np.full((90, 16), np.nan)
