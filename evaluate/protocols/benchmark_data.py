@@ -1,11 +1,18 @@
-"""Compare prepared data and settings with the protocol of a benchmark: refuse, count as missing, or name as deviation."""
+"""Compare prepared data and settings with a benchmark's protocol: refuse, count as missing, or name as deviation."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...base.errors import UserError
 from ...data.manifest import ids_sha256
 from .benchmarks import Benchmark, get_benchmark
+from .marks import coverage_differences
+from .retrieval import split_coverage
+
+if TYPE_CHECKING:
+    from ...data.batches.records import Records
 
 _FEW = 0.05  # share of clips with too few frames that is worth a warning
 _DEFAULTS = {"split": "test", "captions": "all"}
@@ -128,27 +135,59 @@ def benchmark_coverage(
     return counted
 
 
-def coverage_differences(coverage: Mapping[str, Any]) -> list[str]:
-    """Say how the clips measured differ from those that should be there, a sentence part each; [] = not at all.
+class _Options(Protocol):
+    """What is needed of `evaluate.EvaluateOptions`."""
+
+    @property
+    def split(self) -> str: ...
+    @property
+    def benchmark(self) -> str: ...
+    @property
+    def allow_missing(self) -> bool: ...
+
+
+def measured_coverage(records: "Records", *, options: _Options) -> dict[str, Any]:
+    """Return the coverage of a split, counted against a benchmark's list if one is named.
 
     Args:
-      coverage: of `retrieval.coverage_of` or `benchmark_coverage`; unknown numbers are no differences.
+      records: the opened folder.
+      options: the split, the benchmark's name ("" = none), and whether clips may be missing.
+
+    Raises:
+      UserError: as `retrieval.split_coverage`, `check_prepared` and `benchmark_coverage`.
     """
-    found = []
-    if coverage.get("missing"):
-        found.append(f"{coverage['missing']:,} of {coverage['expected']:,} clips are missing")
-    elif coverage.get("expected") is not None and coverage["found"] > coverage["expected"]:
-        found.append(f"{coverage['found']:,} clips are there, the list has {coverage['expected']:,}")
-    if "texts_expected" in coverage and coverage["texts_found"] != coverage["texts_expected"]:
-        found.append(f"{coverage['texts_found']:,} texts are there, the list has {coverage['texts_expected']:,}")
-    if coverage.get("ids_match") is False:
-        found.append("the annotation files list other clip ids")
-    return found
+    folder, split, allow = records.folder, options.split, options.allow_missing
+    rows = records.rows(split) if split in records.splits else []
+    if not options.benchmark:
+        return split_coverage(folder, split=split, rows=rows, allow_missing=allow)
+    entry, prepared = get_benchmark(options.benchmark), json.loads((folder / "prepare.json").read_text())
+    check_prepared(entry, prepared=prepared, folder=folder)
+    coverage = split_coverage(folder, split=split, rows=rows, allow_missing=True)
+    return benchmark_coverage(entry, coverage=coverage, prepared=prepared, rows=rows, allow_missing=allow)
 
 
-def is_marked(coverage: Mapping[str, Any] | None) -> bool:
-    """Tell whether figures must be marked: they are not measured on exactly the clips that should be there."""
-    return bool(coverage and coverage_differences(coverage))
+def describe_benchmark(
+    benchmark: str, *, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], coverage: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the protocol says about a benchmark; differences that another preparation mends are printed.
+
+    Args:
+      benchmark: its name; "" = none.
+      protocol: of the embeddings, with its `warnings`.
+      rows: the clips measured.
+      coverage: of `measured_coverage`.
+
+    Returns:
+      `benchmark_protocol` (the entry; {} without one), `deviations` and `warnings`.
+    """
+    warnings = list(protocol.get("warnings") or [])
+    if not benchmark:
+        return {"benchmark_protocol": {}, "deviations": [], "warnings": warnings}
+    entry = get_benchmark(benchmark)
+    found, prepared = deviations(entry, protocol=protocol, rows=rows, coverage=coverage)
+    for warning in prepared:
+        print(f"warning: {warning}", file=sys.stderr)
+    return {"benchmark_protocol": entry.to_dict(), "deviations": found, "warnings": warnings + prepared}
 
 
 def deviations(

@@ -23,8 +23,8 @@ ROWS = {
     "text_to_video": "text to video",
     "video_to_text": "video to text",
     "video_to_text_among_captions": "video to text, among captions",
-    "text_to_video_any_match": "text to video, any match",
-    "video_to_text_any_match": "video to text, any match",
+    "text_to_video_any_match": "text to video, any match (duplicates shared)",
+    "video_to_text_any_match": "video to text, any match (duplicates shared)",
 }
 """Blocks of `retrieval.json` -> what they measure."""
 CLASSIFICATION = "zero_shot_classification"

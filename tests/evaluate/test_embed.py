@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from twinreel.base.errors import UserError
@@ -44,6 +45,7 @@ class Encoder:
     def __init__(self, **spec):
         self.tokenizer, self.mesh, self.source = Tokenizer(), make_mesh(devices=jax.devices()[:1]), "run/checkpoints/3"
         self.input = InputSpec(num_frames=4, eval_video="resize_short(16)|center_crop(16)", **spec)
+        self.model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
         self.meta, self.clip_side = {"step": 3, "seed": 0}, "video"
         self.spec = SimpleNamespace(towers={"video": {"family": "vivit"}}, features={})
         self.sizes = []
