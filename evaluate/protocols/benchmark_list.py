@@ -3,14 +3,16 @@
 import json
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from ...base.errors import UserError
 from ...base.parser import Parser
 from .benchmarks import BENCHMARKS, Benchmark, get_benchmark
 
-_COLUMNS = ("benchmark", "prepared from", "split", "videos", "texts", "text", "frames", "text length", "ids")
+_COLUMNS = ("benchmark", "prepared from", "split", "videos", "texts", "queries", "frames", "text length", "ids")
 
 
 def add_flags(parser: Parser) -> None:
@@ -55,9 +57,12 @@ def show(name: str = "", *, as_json: bool = False) -> None:
     elif name:
         console.print(describe(get_benchmark(name)))
     else:
-        console.print(_table())
+        table = _table()
+        console.width = max(console.width, Measurement.get(console, console.options.update(width=999), table).maximum)
+        console.print(table)
         console.print(
-            "ids: whether the list of clip ids is checked by its SHA-256.\n"
+            "frames, text length: those of CLIP4Clip first, then of other code. ids: SHA-256 of the list of clip ids;\n"
+            "- where the list is not public, so that clips are only counted.\n"
             "twinreel evaluate --list NAME explains one, with the command that prepares its data."
         )
 
@@ -67,7 +72,7 @@ def _json(entry: Benchmark) -> dict[str, Any]:
 
 
 def _table() -> Table:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in ("videos", "texts") else "left", no_wrap=True)
     for entry in BENCHMARKS.values():
@@ -77,12 +82,18 @@ def _table() -> Table:
             entry.split,
             f"{entry.videos:,}",
             f"{entry.texts:,}",
-            "paragraph" if "paragraph" in entry.text_aggregation else f"{entry.captions} captions",
+            _queries(entry),
             ", ".join(map(str, entry.frames.values())) or "-",
             ", ".join(f"{length} {_unit(code)}" for code, length in entry.text_length.items()) or "-",
-            "checked" if entry.ids_sha256 else "-",
+            (entry.ids_sha256 or "-")[:12],
         )
     return table
+
+
+def _queries(entry: Benchmark) -> str:
+    if "paragraph" in entry.text_aggregation:
+        return "paragraphs"
+    return "one caption" if entry.texts == entry.videos else f"{entry.captions} captions"
 
 
 def _unit(code: str) -> str:
