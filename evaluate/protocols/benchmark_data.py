@@ -213,7 +213,8 @@ def deviations(
     frames, length = protocol.get("frames"), protocol.get("context_length")
     if entry.frames and frames not in (None, *entry.frames.values()):
         found.append(f"{frames} frames per clip, papers use {_by_code(entry.frames)}")
-    if (cut := protocol.get("texts_truncated")) and entry.text_length and length < min(entry.text_length.values()):
+    kept = min(entry.text_length.values(), default=0)
+    if (cut := protocol.get("texts_truncated")) and length is not None and length < kept:
         found.append(f"{cut:,} texts are cut at {length} tokens, papers keep {_by_code(entry.text_length)}")
     prepared = _of_records(entry, protocol=protocol, rows=rows)
     return found + prepared, prepared
