@@ -23,8 +23,8 @@ ROWS = {
     "text_to_video": "text to video",
     "video_to_text": "video to text",
     "video_to_text_among_captions": "video to text, among captions",
-    "text_to_video_any_match": "text to video, any match (duplicates shared)",
-    "video_to_text_any_match": "video to text, any match (duplicates shared)",
+    "text_to_video_any_match": "text to video, any match",
+    "video_to_text_any_match": "video to text, any match",
 }
 """Blocks of `retrieval.json` -> what they measure."""
 CLASSIFICATION = "zero_shot_classification"
@@ -144,7 +144,8 @@ def repetition(results: dict[str, Any]) -> list[str]:
     lines = [f"{repeated:,} of {protocol['texts']:,} texts {'repeats' if repeated == 1 else 'repeat'} another"]
     if block := results.get("text_to_video_any_match"):
         lines[0] += (
-            ": the first rows count only a text's own clip as right, the any-match rows every clip with the same text "
+            ": the first rows count only a text's own clip as right, the any-match rows (duplicates shared) every clip with "
+            "the same text "
             f"(chance of R@1 {block['chance_R@1']:.1f} %)"
         )
     if block := results.get(CLASSIFICATION):

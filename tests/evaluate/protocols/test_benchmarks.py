@@ -194,7 +194,8 @@ def test_duplicates_are_shared_in_rows_of_their_own_with_the_flag_or_without(tmp
         assert evaluate.main(["--embeddings", str(tmp_path / "e.npz"), *flags]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
-    assert "text to video, any match (duplicates shared)" in printed[0]
+    assert "text to video, any match" in printed[0]
+    assert "the any-match rows (duplicates shared) every clip with the same text" in printed[0]
 
 
 # ---- settings
