@@ -51,7 +51,7 @@ right. Clips are also classified among the distinct texts if these are at most h
 def main(argv: list[str]) -> int:
     """Run the verb."""
     from .measures.published import READINGS, describe
-    from .protocols.benchmark_list import add_flags, explained
+    from .protocols.benchmark_list import add_benchmark_flags, explained
 
     if explained(argv):
         return 0
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--clip_side", default="", help="video, or the side of the model's fusion (the default if any)")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
-    add_flags(parser)
+    add_benchmark_flags(parser)
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)

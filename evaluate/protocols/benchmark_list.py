@@ -15,7 +15,7 @@ from .benchmarks import BENCHMARKS, Benchmark, get_benchmark
 _COLUMNS = ("benchmark", "prepared from", "split", "videos", "texts", "queries", "frames", "text length", "ids")
 
 
-def add_flags(parser: Parser) -> None:
+def add_benchmark_flags(parser: Parser) -> None:
     """Add the flags of benchmarks to the parser of `evaluate`."""
     group = parser.add_argument_group("benchmarks (twinreel evaluate MODEL --benchmark NAME --data DIR --out DIR)")
     group.add_argument("--benchmark", default="", metavar="NAME", help=f"its protocol: {', '.join(BENCHMARKS)}")
