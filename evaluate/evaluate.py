@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `twinreel prepare` made")
-    parser.add_argument("--split", default="", help="which split of it (default: that of --benchmark, or test)")
+    parser.add_argument("--split", help="which split of it (default: that of --benchmark, or test)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report; made if absent")
     parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="measure these embeddings instead")
     parser.add_argument("--scores", type=Path, metavar="FILE.npz", help="measure these scores instead")
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
         "--as", dest="read_as", action="append", default=[], metavar="CODE", help="read the scores as that code does"
     )
     parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl or qb_norm, see above")
-    parser.add_argument("--captions", default="", help="all captions of a clip as queries (the default), or its first")
+    parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
     parser.add_argument("--window_seconds", type=float, default=0.0, help="length of a window; 0 = the whole clip")
@@ -93,8 +93,8 @@ def main(argv: list[str]) -> int:
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    names = [field.name for field in dataclasses.fields(EvaluateOptions) if hasattr(args, field.name)]
-    options = EvaluateOptions(**{name: getattr(args, name) for name in names})
+    names = {field.name for field in dataclasses.fields(EvaluateOptions)}
+    options = EvaluateOptions(**{key: value for key, value in vars(args).items() if key in names and value is not None})
     results = evaluate(args.checkpoint, data=args.data, out=args.out, options=options)
     if results is not None:
         _print(results, args)
