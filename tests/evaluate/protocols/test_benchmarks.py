@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import doctest
 import hashlib
 import io
 import json
@@ -21,10 +22,9 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.data.sources.registry import get_source
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.protocols import benchmarks
+from twinreel.evaluate.protocols import benchmarks, marks
 from twinreel.evaluate.protocols.benchmark_data import check_prepared, deviations, settle
 from twinreel.evaluate.protocols.benchmarks import BENCHMARKS, get_benchmark
-from twinreel.evaluate.protocols.marks import marked
 from twinreel.evaluate.protocols.retrieval import coverage_of
 
 NAMES = ["msrvtt-1ka", "msrvtt-full", "msvd", "didemo", "activitynet", "lsmdc", "vatex", "youcook2"]
@@ -315,11 +315,12 @@ def test_other_clips_or_texts_than_the_list_need_the_flag(data, tmp_path, small,
 
 
 def test_marks_leave_whole_results_alone_and_miss_no_block():
+    assert doctest.testmod(marks).failed == 0
     whole = {"coverage": coverage_of(rows=None, rejects=[]), "text_to_video": {"R@1": 1.0}}
-    assert marked(whole) is whole
+    assert marks.marked(whole) is whole
     part = {"coverage": {"missing": 1, "expected": 2, "found": 1}, "protocol": {"frames": 4}}
     part |= {"a": {"b": {"c": [1.0, 2.0]}}, "hubness": 3.0}
-    made = marked(part)
+    made = marks.marked(part)
     assert made["a"] == {"b": {"c": [1.0, 2.0], "marked": True}}
     assert made["protocol"] == {"frames": 4} and made["marked"] is True
 
