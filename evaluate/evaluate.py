@@ -21,9 +21,12 @@ DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
   twinreel evaluate runs/demo/pretrain --data runs/demo/moving_shapes --split test --out runs/demo/report
   twinreel evaluate --embeddings runs/demo/report/embeddings.npz
 
-OUT receives index.html with its media/ (open it from disk), retrieval.json, and embeddings.npz. The second form
-computes the same figures again from embeddings.npz; add --out to write the page again, and --data for its thumbnails.
---json prints the content of retrieval.json on standard output, and nothing else, instead of the table.
+OUT receives index.html with its media/ (open it from disk), retrieval.json, ranks.npz (the rank of each query), and
+embeddings.npz. The second form computes the same figures again from embeddings.npz; add --out to write the page again,
+and --data for its thumbnails. --json prints the content of retrieval.json on standard output, and nothing else.
+
+--benchmark NAME keeps to the protocol of a public benchmark and refuses data that was prepared for another one; --list
+prints the protocols. Where clips of its list are missing, --allow_missing is needed and every figure is marked with *.
 
 --embeddings takes a file of any origin: text [n,E], video [m,E], video_of_text int [n] (the row of each text's video).
 Rows are L2-normalised here. Ties are resolved in expectation; best- and worst-case values are reported alongside.
@@ -41,15 +44,18 @@ READINGS
 --rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
 (dual softmax; scale=100) and qb_norm (query bank; beta=20, k=1).
 
-Where texts repeat, as class names do, "any match" rows count every clip with the same text as right, and clips are
-also classified among the distinct texts if these are at most half of all."""
+Where texts repeat, as class names do, "any match" rows share duplicates: they count every clip with the same text as
+right. Clips are also classified among the distinct texts if these are at most half of all."""
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
     from . import multiple_choice, zero_shot
     from .measures.published import READINGS, describe
+    from .protocols.benchmark_list import add_benchmark_flags, explained
 
+    if explained(argv):
+        return 0
     named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
     description = DESCRIPTION.replace("READINGS", named)
     description = "\n".join((description, zero_shot.DESCRIPTION, multiple_choice.DESCRIPTION))
@@ -58,7 +64,7 @@ def main(argv: list[str]) -> int:
         "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `twinreel prepare` made")
-    parser.add_argument("--split", default="test", help="which split of it")
+    parser.add_argument("--split", help="which split of it (default: that of --benchmark, or test)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report; made if absent")
     parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="measure these embeddings instead")
     parser.add_argument("--scores", type=Path, metavar="FILE.npz", help="measure these scores instead")
@@ -66,15 +72,15 @@ def main(argv: list[str]) -> int:
         "--as", dest="read_as", action="append", default=[], metavar="CODE", help="read the scores as that code does"
     )
     parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl or qb_norm, see above")
-    parser.add_argument("--captions", default="all", help="all captions of a clip as queries, or its first")
+    parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
     parser.add_argument("--window_seconds", type=float, default=0.0, help="length of a window; 0 = the whole clip")
     parser.add_argument("--clip_side", default="", help="video, or the side of the model's fusion (the default if any)")
     parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
-    zero_shot.add_flags(parser)
-    multiple_choice.add_flags(parser)
+    for own in (add_benchmark_flags, zero_shot.add_flags, multiple_choice.add_flags):
+        own(parser)
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
@@ -96,8 +102,8 @@ def main(argv: list[str]) -> int:
         initialize_distributed(**together.to_dict())
     if args.zero_shot:
         return zero_shot.run(args)
-    names = [field.name for field in dataclasses.fields(EvaluateOptions) if hasattr(args, field.name)]
-    options = EvaluateOptions(**{name: getattr(args, name) for name in names})
+    names = {field.name for field in dataclasses.fields(EvaluateOptions)}
+    options = EvaluateOptions(**{key: value for key, value in vars(args).items() if key in names and value is not None})
     results = evaluate(args.checkpoint, data=args.data, out=args.out, options=options)
     if results is not None:
         _print(results, args)
@@ -109,8 +115,9 @@ class EvaluateOptions:
     """How a split is embedded for a report.
 
     Attributes:
-      split: which split.
-      captions: "all" captions of each clip as queries, or the "first".
+      split: which split; "" = that of the benchmark, or "test".
+      captions: "all" captions of each clip as queries, or the "first"; "" = as the benchmark says, or "all".
+      benchmark: name of the protocol to keep to, see `protocols.benchmarks`; "" = none.
       batch_size: clips embedded at a time, over all devices.
       windows: windows V of each clip, evenly spread, whose embeddings are averaged.
       window_seconds: length of a window in seconds; 0 = the whole clip, or with several windows its V-th part.
@@ -123,8 +130,9 @@ class EvaluateOptions:
       progress: draw progress bars on standard error.
     """
 
-    split: str = "test"
-    captions: str = "all"
+    split: str = ""
+    captions: str = ""
+    benchmark: str = ""
     batch_size: int = 32
     windows: int = 1
     window_seconds: float = 0.0
@@ -134,6 +142,12 @@ class EvaluateOptions:
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     progress: bool = True
+
+    def settled(self) -> "EvaluateOptions":
+        """Return the options with a split and a captions rule; raises `UserError` where the benchmark has others."""
+        from .protocols.benchmark_data import settle
+
+        return dataclasses.replace(self, **settle(self.benchmark, split=self.split, captions=self.captions))
 
 
 def evaluate(
@@ -154,13 +168,13 @@ def evaluate(
       UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
     """
     from ..data.batches.records import Records
-    from .protocols.retrieval import split_coverage
+    from .protocols.benchmark_data import measured_coverage
+    from .protocols.identity import identity
 
-    options = options or EvaluateOptions()
+    options = (options or EvaluateOptions()).settled()
     records = Records(data)
-    if options.split in records.splits:  # the quick refusals come before the model is read
-        rows = records.rows(options.split)
-        split_coverage(records.folder, split=options.split, rows=rows, allow_missing=options.allow_missing)
+    if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
+        measured_coverage(records, options=options)
     import jax
 
     from ..encode.encoder import load
@@ -170,6 +184,7 @@ def evaluate(
     found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
     if jax.process_index() != 0:
         return None
+    found.protocol |= identity(encoder.model)
     more = {"read_as": options.read_as, "rerank": options.rerank}
     return write(found, out=Path(out), records=records, history=_history(Path(model)), **more)
 
@@ -188,10 +203,12 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
     from ..data.options import FeedOptions
     from .embed import embed_split
     from .prepared import describe_split
+    from .protocols.benchmark_data import describe_benchmark, measured_coverage
 
+    options = options.settled()
     split = options.split
     rows = records.rows(split) if split in records.splits else []
-    about, coverage = describe_split(encoder, records=records, split=split, allow_missing=options.allow_missing)
+    about = describe_split(encoder, records=records, split=split)
     found = embed_split(
         encoder,
         records=records,
@@ -203,8 +220,10 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
         shuffle_frames_seed=options.shuffle_seed if any(row.get("group") for row in rows) else None,
         progress=options.progress,
     )
-    found.coverage = coverage
     found.protocol |= about
+    found.coverage = measured_coverage(records, options=options)
+    about = {"protocol": found.protocol, "rows": rows, "coverage": found.coverage}
+    found.protocol |= describe_benchmark(options.benchmark, **about)
     return found
 
 
@@ -224,6 +243,7 @@ def measure(
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
     """
     from .measures.rows import RowError, unit_rows
+    from .protocols.marks import marked
     from .protocols.minimal_pairs import minimal_pairs
     from .protocols.multiple_choice import foil_choices
     from .protocols.repeated import caption_numbers
@@ -253,7 +273,7 @@ def measure(
     results |= {"order_twins": twins} if twins["n"] else {}
     if read_as or rerank:
         results |= _further(_scores_of(embeddings), read_as=read_as, rerank=rerank)
-    return results
+    return marked(results)
 
 
 def _scores_of(embeddings: "Embeddings") -> "Scores":
@@ -307,13 +327,15 @@ def write(
     Returns:
       The content of `retrieval.json`.
     """
+    from .reports.rank_file import write_ranks
     from .reports.report import write_report
 
     results = measure(embeddings, read_as=read_as, rerank=rerank)
     out.mkdir(parents=True, exist_ok=True)
     embeddings.save(out / "embeddings.npz")
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
-    write_report(out, results=results, embeddings=embeddings, records=records, history=history)
+    ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
+    write_report(out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history)
     return results
 
 
@@ -328,6 +350,8 @@ def _from_file(args: Namespace) -> int:
     both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
     if len(both) > 1:
         raise UserError(f"got both {' and '.join(both)}; give one of them")
+    if args.benchmark:
+        raise UserError(f"--benchmark {args.benchmark} goes with MODEL --data DIR; {both[0]} has its protocol already")
     more = {"read_as": args.read_as, "rerank": args.rerank}
     _print(_of_scores(args, **more) if args.scores else _of_embeddings(args, **more), args)
     return 0

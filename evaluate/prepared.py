@@ -1,33 +1,27 @@
-"""What a report states about the prepared split that it measures: coverage, subset, and whether it fits the model."""
+"""What a report states about the split that it measures: its source, its subset, and whether it fits the model."""
 
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ..data.batches.mismatch import record_mismatches
-from .protocols.retrieval import name_test_set, split_coverage
+from .protocols.retrieval import name_test_set
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..encode.encoder import Encoder
 
 
-def describe_split(
-    encoder: "Encoder", *, records: "Records", split: str, allow_missing: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a report's protocol states about a split, and its coverage; warnings go to standard error, too.
+def describe_split(encoder: "Encoder", *, records: "Records", split: str) -> dict[str, Any]:
+    """Return what a report's protocol states about a split; warnings go to standard error, too.
 
     Args:
       encoder: the model, for the options that the records were prepared with.
       records: the opened folder.
       split: which split; of one that does not exist nothing is known.
-      allow_missing: describe it although `prepare` rejected some of its clips.
 
     Returns:
-      `source_sha256`, `warnings`, and `benchmark` and `subset_id` as `name_test_set`; and `split_coverage`.
-
-    Raises:
-      UserError: missing clips without `allow_missing`.
+      `source_sha256`, `warnings`, and `benchmark` and `subset_id` as `name_test_set`.
     """
     rows = records.rows(split) if split in records.splits else []
     warnings = record_mismatches(
@@ -39,7 +33,6 @@ def describe_split(
     )
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    coverage = split_coverage(records.folder, split=split, rows=rows, allow_missing=allow_missing)
     prepared = json.loads((records.folder / "prepare.json").read_text())
     about = {"source_sha256": prepared.get("source_sha256"), "warnings": warnings}
-    return about | name_test_set(prepared, rows=list(rows)), coverage
+    return about | name_test_set(prepared, rows=list(rows))

@@ -16,6 +16,7 @@ from .protocols.class_names import (
     LABEL_RULES,
     NAME_RULES,
     ClassNames,
+    Targets,
     classes_of_rows,
     read_classes,
     targets_of_rows,
@@ -45,7 +46,7 @@ OUT receives zero_shot.html, zero_shot.json, and zero_shot.npz, from which the s
 under any rule. Such a file may be of any origin: class_text [c,t,E], video [m,E] or [m,f,E], labels int [m] (or 0 and 1
 [m,c] where clips have several labels). With --scores: scores [m,c], or [m,v,c] of v views, and labels."""
 _FLAGS = ("templates", "rule", "frame_rule", "view_rule", "classes", "class_names", "labels", "scale", "keep")
-_OTHERS = {"read_as": "--as", "shuffle_seed": "--shuffle_seed"}
+_OTHERS = {"read_as": "--as", "shuffle_seed": "--shuffle_seed", "benchmark": "--benchmark"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def check_flags(args: argparse.Namespace) -> None:
     other = [flag for name, flag in _OTHERS.items() if args.zero_shot and getattr(args, name)]
     if other:
         raise UserError(f"{other[0]} belongs to retrieval and has no meaning with --zero_shot; leave it out")
-    if args.zero_shot and args.captions != "all":
+    if args.zero_shot and args.captions is not None:
         raise UserError("--captions belongs to retrieval; --labels says which labels of a clip count")
 
 
@@ -177,7 +178,8 @@ class _Plan:
 
     templates: Templates
     classes: ClassNames
-    targets: Any
+    targets: Targets
+    coverage: dict[str, Any]
 
     @classmethod
     def of(cls, records: "Records", *, options: ZeroShotOptions) -> "_Plan":
@@ -188,7 +190,7 @@ class _Plan:
         if options.rule not in RULES:
             raise unknown("value of --rule", options.rule, RULES)
         templates, rows = load_templates(options.templates), records.rows(options.split)
-        split_coverage(records.folder, split=options.split, rows=rows, allow_missing=options.allow_missing)
+        coverage = split_coverage(records.folder, split=options.split, rows=rows, allow_missing=options.allow_missing)
         if options.classes is not None:
             classes = read_classes(Path(options.classes), names=options.class_names)
         else:
@@ -198,7 +200,7 @@ class _Plan:
         targets = targets_of_rows(
             list(rows), classes=classes, labels=options.labels, allow_missing=options.allow_missing
         )
-        return cls(templates=templates, classes=classes, targets=targets)
+        return cls(templates=templates, classes=classes, targets=targets, coverage=coverage)
 
     def warnings(self) -> list[str]:
         """Return what the reader of the figures must know about labels and class names."""
@@ -222,8 +224,8 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
     from .embed import embed_clips, embed_texts
     from .prepared import describe_split
 
-    allow_missing, split = options.allow_missing, options.split
-    about, coverage = describe_split(encoder, records=records, split=split, allow_missing=allow_missing)
+    split = options.split
+    about = describe_split(encoder, records=records, split=split)
     (video, _), protocol = embed_clips(
         encoder,
         records=records,
@@ -252,7 +254,7 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
         classes=list(classes.labels),
         names=list(classes.texts),
         clip_ids=[rows[clip]["clip_id"] for clip in targets.clips.tolist()],
-        coverage=coverage,
+        coverage=plan.coverage,
         protocol=protocol
         | about
         | {

@@ -108,6 +108,8 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         return "; ".join(map(str, value)) or "none"
     return str(value) or "none"

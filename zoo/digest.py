@@ -1,4 +1,4 @@
-"""What identifies the weights of an image tower, wherever its files lie."""
+"""What identifies the weights of a model or of an image tower, wherever its files lie."""
 
 import hashlib
 from collections.abc import Mapping
@@ -26,8 +26,23 @@ def weights_sha256(params: Mapping[str, Any], *, tower: str) -> str:
     """
     own = {path.removeprefix(tower): value for path, value in params.items() if path.startswith(tower)}
     image = {path: value for path, value in own.items() if path.startswith("image/")}
+    return params_sha256(image or own)
+
+
+def params_sha256(params: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of parameters: of path, dtype, shape and bytes of each, in the order of the paths.
+
+    Args:
+      params: "/"-joined path -> array.
+
+    >>> one, two = np.zeros(2, np.float32), np.ones((), np.float32)
+    >>> params_sha256({"a": one, "b": two}) == params_sha256({"b": two, "a": one})
+    True
+    >>> params_sha256({"a": one}) == params_sha256({"b": one})
+    False
+    """
     digest = hashlib.sha256()
-    for path, value in sorted((image or own).items()):
+    for path, value in sorted(params.items()):
         array = np.ascontiguousarray(value)
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(array.view(np.uint8).data if array.size else b"")

@@ -144,7 +144,8 @@ def repetition(results: dict[str, Any]) -> list[str]:
     lines = [f"{repeated:,} of {protocol['texts']:,} texts {'repeats' if repeated == 1 else 'repeat'} another"]
     if block := results.get("text_to_video_any_match"):
         lines[0] += (
-            ": the first rows count only a text's own clip as right, the any-match rows every clip with the same text "
+            ": the first rows count only a text's own clip as right, the any-match rows (duplicates shared) every clip "
+            "with the same text "
             f"(chance of R@1 {block['chance_R@1']:.1f} %)"
         )
     if block := results.get(CLASSIFICATION):

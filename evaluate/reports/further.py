@@ -6,6 +6,7 @@ from typing import Any
 from ...pages.markup import Html
 from ...pages.page import details, paragraph, section
 from ...pages.tables import Row, table
+from ..protocols.marks import mark_of
 from ..protocols.repeated import ROWS
 from ..protocols.scored import READ_AS, RERANKED
 
@@ -14,8 +15,9 @@ _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
 def reranked_section(results: dict[str, Any]) -> Html:
     """Return the figures of re-ranked scores, each method under its name and parameters; "" if there are none."""
+    mark = mark_of(results)
     rows = [
-        Row(name=f"{row_name(key)}, {method}", cells=[f"{block[key][k]:.2f}" for k in _KEYS], mark="main")
+        Row(name=f"{row_name(key)}, {method}", cells=[f"{block[key][k]:.2f}{mark}" for k in _KEYS], mark="main")
         for method, block in results.get(RERANKED, {}).items()
         for key in ("text_to_video", "video_to_text")
         if key in block
@@ -31,7 +33,7 @@ def readings_section(results: dict[str, Any]) -> Html:
     """Return what other projects' code prints for the same scores, a table to unfold for each; "" if there are none."""
     parts = []
     for name, block in results.get(READ_AS, {}).items():
-        rows = [Row(name=key, cells=[shown(value)]) for key, value in flat(block["figures"])]
+        rows = [Row(name=key, cells=[shown(value, mark=mark_of(results))]) for key, value in flat(block["figures"])]
         parts.append(details(f"{name}: {block['about']}", table(("value",), rows=rows)))
     if not parts:
         return Html()
@@ -52,7 +54,7 @@ def row_name(key: str) -> str:
 
 
 def flat(figures: dict[str, Any], *, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the figures of nested blocks under names joined by "/".
+    """Yield the figures of nested blocks under names joined by "/", without `marked`.
 
     >>> list(flat({"t2v": {"R1": 1.0}, "n": 2}))
     [('t2v/R1', 1.0), ('n', 2)]
@@ -60,14 +62,14 @@ def flat(figures: dict[str, Any], *, prefix: str = "") -> Iterator[tuple[str, An
     for key, value in figures.items():
         if isinstance(value, dict):
             yield from flat(value, prefix=f"{prefix}{key}/")
-        else:
+        elif key != "marked":
             yield f"{prefix}{key}", value
 
 
-def shown(value: Any) -> str:
-    """Return a figure as text; a pair of bounds as a range.
+def shown(value: Any, *, mark: str = "") -> str:
+    """Return a figure as text with the mark behind it; a pair of bounds as a range.
 
     >>> shown(50.0), shown([25.0, 50.0])
     ('50', '25 to 50')
     """
-    return f"{value[0]:.6g} to {value[1]:.6g}" if isinstance(value, list) else f"{value:.6g}"
+    return " to ".join(f"{end:.6g}{mark}" for end in (value if isinstance(value, list) else [value]))

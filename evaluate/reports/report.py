@@ -13,8 +13,9 @@ from ..embed import Embeddings
 from ..measures.ranks import RECALL_AT, Ranks
 from ..measures.rows import check_pair, cosine
 from ..protocols.directions import text_to_video
+from ..protocols.marks import legend, mark_of
 from ..protocols.repeated import CLASSIFICATION, ROWS, caption_numbers, repetition
-from ..protocols.retrieval import INTERVALS, retrieval_ranks
+from ..protocols.retrieval import INTERVALS
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
 from .examples import Gallery, pick_queries, query_card, twin_cards
@@ -33,6 +34,7 @@ def write_report(
     *,
     results: dict[str, Any],
     embeddings: Embeddings,
+    ranks: tuple[Ranks, Ranks],
     records: "Records | None" = None,
     history: Path | None = None,
 ) -> Path:
@@ -42,6 +44,7 @@ def write_report(
       out: the folder; made if absent. Thumbnails of an earlier report in it are replaced.
       results: the content of `retrieval.json`.
       embeddings: the embeddings that `results` was measured on; without captions the page has no examples.
+      ranks: of text to video and video to text, see `retrieval.retrieval_ranks`.
       records: the prepared data set, for thumbnails; None for a page without them.
       history: `metrics.jsonl` of the training run, for the curves; None for a page without them.
 
@@ -52,7 +55,6 @@ def write_report(
     media.mkdir(parents=True, exist_ok=True)
     for old in media.glob("clip-*.webp"):
         old.unlink()
-    ranks = retrieval_ranks(text=embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
     same_text = caption_numbers(embeddings) if "text_to_video_any_match" in results else None
     gallery = Gallery(out, embeddings=embeddings, records=records)
     protocol = results["protocol"]
@@ -115,10 +117,13 @@ def _figures(results: dict[str, Any]) -> Html:
         )
     if twins := results.get("order_twins"):
         shuffled = twins["accuracy_shuffled"]
-        note = f"frames shuffled {shuffled:.1f} %" if shuffled is not None else f"chance {CHANCE:.0f} %"
+        note = (
+            f"frames shuffled {shuffled:.1f} %{mark_of(results)}" if shuffled is not None else f"chance {CHANCE:.0f} %"
+        )
         shown.append(("Order twins", twins["accuracy"], note))
-    made = [Tile(name=name, value=f"{value:.1f}", unit="%", note=note) for name, value, note in shown]
-    made.insert(3, Tile(name="Median rank", value=f"{t2v['MdR']:g}", note=f"text → video, of {videos:,}"))
+    mark = mark_of(results)
+    made = [Tile(name=name, value=f"{value:.1f}", unit=f"%{mark}", note=note) for name, value, note in shown]
+    made.insert(3, Tile(name="Median rank", value=f"{t2v['MdR']:g}{mark}", note=f"text → video, of {videos:,}"))
     return tiles(made)
 
 
@@ -128,16 +133,18 @@ def _percent(value: float) -> str:
 
 def _table(results: dict[str, Any]) -> Html:
     """All rows, with best and worst cases where there are ties, and the coverage."""
-    rows = []
+    rows, sign = [], mark_of(results)
     for key in ROWS:
         if block := results.get(key):
-            rows.append(_row(row_name(key), block, n=f"{block['n']:,}", mark="main"))
+            rows.append(_row(row_name(key), block, n=f"{block['n']:,}", mark="main", sign=sign))
             if drawn := results.get(INTERVALS, {}).get(key):
-                ends = (f"{drawn[k]['low']:.1f} – {drawn[k]['high']:.1f}" if k in drawn else "" for k in _KEYS)
+                ends = (
+                    f"{drawn[k]['low']:.1f}{sign} – {drawn[k]['high']:.1f}{sign}" if k in drawn else "" for k in _KEYS
+                )
                 rows.append(Row(name="95 % interval", cells=[*ends, ""], mark="bound"))
             if block["optimistic"] != block["pessimistic"]:
-                rows.append(_row("best case", block["optimistic"], mark="bound"))
-                rows.append(_row("worst case", block["pessimistic"], mark="bound"))
+                rows.append(_row("best case", block["optimistic"], mark="bound", sign=sign))
+                rows.append(_row("worst case", block["pessimistic"], mark="bound", sign=sign))
     head = ("R@1, %", "R@5, %", "R@10, %", "median rank", "mean rank", "queries")
     ties = (
         "Scores are raw cosines, without re-ranking. Ties are resolved in expectation over a uniformly random order of "
@@ -148,13 +155,14 @@ def _table(results: dict[str, Any]) -> Html:
         "Retrieval",
         table(head, rows=rows),
         *_coverage(results["coverage"]),
-        *map(paragraph, repetition(results)),
+        *([paragraph(legend(results), class_="bad")] if sign else []),
+        *(paragraph(line.replace(" %", f" %{sign}")) for line in repetition(results)),
         paragraph(ties, class_="aside"),
     )
 
 
-def _row(name: str, figures: dict[str, float], *, mark: str, n: str = "") -> Row:
-    return Row(name=name, cells=[*(f"{figures[key]:.2f}" for key in _KEYS), n], mark=mark)
+def _row(name: str, figures: dict[str, float], *, mark: str, sign: str, n: str = "") -> Row:
+    return Row(name=name, cells=[*(f"{figures[key]:.2f}{sign}" for key in _KEYS), n], mark=mark)
 
 
 def _coverage(coverage: dict[str, Any]) -> list[Html]:
@@ -167,7 +175,7 @@ def _coverage(coverage: dict[str, Any]) -> list[Html]:
         return [paragraph(line, class_="aside")]
     clips = [tag("li", tag("code", clip["clip_id"]), " ", clip["reason"]) for clip in coverage["missing_clips"]]
     return [
-        paragraph(line, " The figures are not comparable with those of the whole split.", class_="bad"),
+        paragraph(line, class_="bad"),
         details(f"{missing:,} missing clip{'s' * (missing != 1)}", tag("ul", *clips)),
     ]
 
@@ -181,12 +189,14 @@ def _twins(results: dict[str, Any], *, embeddings: Embeddings, gallery: Gallery)
     twins = results.get("order_twins")
     if not twins:
         return Html()
-    shuffled = twins["accuracy_shuffled"]
-    control = [] if shuffled is None else [", and ", tag("b", f"{shuffled:.1f} %"), " when the frames are shuffled"]
+    shuffled, sign = twins["accuracy_shuffled"], mark_of(results)
+    control = (
+        [] if shuffled is None else [", and ", tag("b", f"{shuffled:.1f} %{sign}"), " when the frames are shuffled"]
+    )
     text = paragraph(
         "Twins show the same events in a different order, and their captions differ in the same way; only a model that "
         f"uses the order of frames can tell them apart. Of {twins['n']:,} captions ",
-        tag("b", f"{twins['accuracy']:.1f} %"),
+        tag("b", f"{twins['accuracy']:.1f} %{sign}"),
         " score their own clip above its twin",
         *control,
         f". Chance is {CHANCE:.0f} %. Each pair below is shown with its frames from first to last.",
@@ -204,9 +214,17 @@ def _minimal_pairs(results: dict[str, Any]) -> Html:
         f"caption scores above the foil on the caption's own clip. Chance is {CHANCE:.0f} %: an attribute that stays "
         "there is not seen in the clip or not read in the caption. Bars are 95 % confidence intervals (Wilson)."
     )
+    sign = mark_of(results)
     ordered = sorted(pairs.items(), key=lambda item: -item[1]["accuracy"])
     rows = [
-        Row(name=name, cells=[f"{one['accuracy']:.1f}", f"{one['low']:.1f} to {one['high']:.1f}", f"{one['n']:,}"])
+        Row(
+            name=name,
+            cells=[
+                f"{one['accuracy']:.1f}{sign}",
+                f"{one['low']:.1f}{sign} to {one['high']:.1f}{sign}",
+                f"{one['n']:,}",
+            ],
+        )
         for name, one in ordered
     ]
     figures = table(("accuracy, %", "95 % interval", "pairs"), rows=rows, narrow=True)

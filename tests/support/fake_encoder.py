@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+from flax import nnx
 
 from twinreel.data.options import InputSpec
 from twinreel.engine.sharding.mesh import make_mesh
@@ -25,6 +26,14 @@ class Tokenizer:
         return np.array([len(text.replace(" ", "")) for text in strings], np.int64)
 
 
+class Model(nnx.Linear):
+    """What a report reads of a model: its weights and its temperature."""
+
+    @property
+    def scale(self):
+        return np.float32(20)
+
+
 class Encoder:
     """Brightness of the frames in their order, and sums of tokens; a little noise by the place in the batch."""
 
@@ -33,7 +42,7 @@ class Encoder:
         self.input = InputSpec(num_frames=4, eval_video="resize_short(16)|center_crop(16)", **spec)
         self.meta, self.clip_side = {"step": 3, "seed": 0}, "video"
         self.spec = SimpleNamespace(towers={"video": {"family": "vivit"}}, features={})
-        self.model = SimpleNamespace(scale=np.float32(20))
+        self.model = Model(2, 3, rngs=nnx.Rngs(0))
         self.sizes = []
 
     def embed_local(self, rows, *, side):

@@ -220,12 +220,18 @@ def _short(text: str) -> str:
 def _numbers(results: Mapping[str, Any], *, meta: Mapping[str, Any]) -> str:
     if results:
         protocol = {key: value for key, value in results["protocol"].items() if value not in (None, [], "")}
+        mark = "*" if results.get("marked") else ""
         rows = [
-            f"| {_DIRECTIONS[key]} | {name} | {value:.4g} |"
+            f"| {_DIRECTIONS[key]} | {name} | {value:.4g}{mark} |"
             for key in _DIRECTIONS
             for name, value in (results.get(key) or {}).items()
-            if isinstance(value, int | float)
+            if isinstance(value, int | float) and not isinstance(value, bool)
         ]
+        if mark:
+            found, expected = (results["coverage"][key] for key in ("found", "expected"))
+            rows.append(
+                f"\n{mark} measured on {found:,} of {expected:,} clips: not comparable with the whole test set."
+            )
         table = "\n".join(["| direction | measure | value |", "|---|---|---:|", *rows])
         said = yaml.safe_dump(_plain(protocol), sort_keys=False, allow_unicode=True)
         return f"## Evaluation\n\n{table}\n\nProtocol:\n\n```yaml\n{said}```"

@@ -45,7 +45,9 @@ def page(written):
 def test_the_folder_is_whole(page):
     out, text = page
     parsed = Page(text)
-    assert {"index.html", "retrieval.json", "embeddings.npz", "media"} == {path.name for path in out.iterdir()}
+    assert {"index.html", "retrieval.json", "embeddings.npz", "ranks.npz", "media"} == {
+        path.name for path in out.iterdir()
+    }
     local = [link for link in parsed.links if not link.startswith("data:image/png")]
     assert local
     assert all((out / link).is_file() for link in local)

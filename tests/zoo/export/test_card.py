@@ -12,6 +12,7 @@ from public_models import source
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate.evaluate import to_json
+from twinreel.evaluate.protocols.marks import marked
 from twinreel.evaluate.protocols.retrieval import retrieval_report
 from twinreel.zoo.export import public
 from twinreel.zoo.export.card import find_results
@@ -24,12 +25,14 @@ def parameters_only(monkeypatch):
     monkeypatch.setattr(public, "largest_difference", lambda first, second: [])
 
 
-def report(path, *, step):
+def report(path, *, step, missing=0):
     """What `twinreel evaluate` writes."""
     rng = np.random.default_rng(0)
     text, video = rng.normal(size=(2, 12, 4))
     protocol = {"dataset": "tiny", "split": "test", "frames": 2, "checkpoint": "/home/me/run", "step": step}
     made = retrieval_report(text=text, video=video, video_of_text=np.arange(12), protocol=protocol)
+    made["coverage"] = {"expected": 12 + missing, "found": 12, "missing": missing, "fraction": 12 / (12 + missing)}
+    made = marked(made)
     path.parent.mkdir(exist_ok=True)
     path.write_text(to_json(made))
     return made
@@ -48,6 +51,15 @@ def test_numbers_come_with_their_protocol(tmp_path, parameters_only):
     assert "dataset: tiny" in card and "score:" in card and "checkpoint: run" in card and "/home/me" not in card
     assert "public source: hf:lab/clip" in card and "licence of the weights: MIT" in card
     assert "mean (0.4, 0.5, 0.6)" in card and "at most 12 tokens" in card
+
+
+def test_numbers_without_some_clips_are_marked(tmp_path, parameters_only):
+    bundle = trained_clip(tmp_path / "bundle")
+    found = report(tmp_path / "report" / "retrieval.json", step=None, missing=3)
+    export(bundle, out=tmp_path / "out", options=ExportOptions(format="hf", results=str(tmp_path / "report")))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| text to video | R@1 | {found['text_to_video']['R@1']:.4g}* |" in card
+    assert "* measured on 12 of 15 clips" in card and "| marked |" not in card
 
 
 def test_numbers_of_another_model_are_refused(tmp_path, parameters_only):

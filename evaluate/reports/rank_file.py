@@ -1,0 +1,38 @@
+"""The rank of each query of a report, as a file of arrays."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..embed import Embeddings
+from ..measures.ranks import Ranks
+from ..protocols.retrieval import DIRECTIONS, retrieval_ranks
+
+
+def write_ranks(path: Path, *, embeddings: Embeddings) -> tuple[Ranks, Ranks]:
+    """Rank all queries and write their ranks, from 1, as an `.npz` that is whole or absent.
+
+    The arrays: `text_to_video_expected`, `_optimistic` and `_pessimistic` [n], one per text; the same of
+    `video_to_text` [c], one per video that has a text; `video_of_text` int [n], each text's video; `video` int [c],
+    the video of each row of `video_to_text`; and, where known, `clip_ids` [m] of all videos.
+
+    Args:
+      path: of the file.
+      embeddings: whose texts and videos are ranked.
+
+    Returns:
+      The ranks, as `retrieval.retrieval_ranks` gives them.
+    """
+    index = np.asarray(embeddings.video_of_text)
+    ranks = retrieval_ranks(text=embeddings.text, video=embeddings.video, video_of_text=index)
+    arrays: dict[str, np.ndarray] = {"video_of_text": index, "video": np.unique(index)}
+    for name, one in zip(DIRECTIONS, ranks, strict=True):
+        for case in ("expected", "optimistic", "pessimistic"):
+            arrays[f"{name}_{case}"] = getattr(one, case)
+    if embeddings.rows:
+        arrays["clip_ids"] = np.array([row["clip_id"] for row in embeddings.rows], dtype=np.str_)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    partial.replace(path)
+    return ranks
