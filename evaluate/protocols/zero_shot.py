@@ -25,6 +25,7 @@ from ..measures.ranks import TIE_RULE, ranks
 from ..measures.rerank import dual_softmax
 from ..measures.zero_shot_rules import RULES, VIDEO_RULES, combine_views, video_vectors
 from .classified import Classified
+from .marks import marked
 from .minimal_pairs import wilson_interval
 from .options import parse_named
 from .retrieval import coverage_of
@@ -62,7 +63,8 @@ def zero_shot_report(
     Returns:
       JSON values: `protocol`; `accuracy`, `mean_class_accuracy` (of equal scores the first class is predicted),
       `calibration`, `per_class`, `most_confused`, `clips` and `reranked` (if asked for) where each clip has one label,
-      or `multilabel`, `per_class` and `clips` where some have several; `coverage`.
+      or `multilabel`, `per_class` and `clips` where some have several; `coverage`;
+      and `marked` where clips are missing, see `marks.marked`.
 
     Raises:
       UserError: an unknown rule, a scale that is not above 0, arrays that do not fit together, a row that is zero or
@@ -88,7 +90,8 @@ def zero_shot_report(
     block = _several(found, scores, keep=keep) if several else _single(found, scores, rule=rule, scale=scale)
     if rerank:
         block["reranked"] = reranked_classes(found, scores=scores, methods=rerank, frame_rule=frame_rule)
-    return {"protocol": protocol, **block, "coverage": found.coverage or coverage_of(rows=None, rejects=[])}
+    coverage = found.coverage or coverage_of(rows=None, rejects=[])
+    return marked({"protocol": protocol, **block, "coverage": coverage})
 
 
 def class_scores(

@@ -9,6 +9,7 @@ from ...pages.charts import MOST_NAMED, bar_chart, confusion_matrix
 from ...pages.markup import Html, join, tag
 from ...pages.page import details, paragraph, section, write_page
 from ...pages.tables import Row, Tile, protocol_list, table, tiles
+from ..protocols.marks import mark_of
 from .zero_shot_terminal import headline, remarks
 
 _MOST_ROWS, _MOST_IN_MATRIX = 50, 400
@@ -61,7 +62,10 @@ def _figures(results: dict[str, Any]) -> Html:
     notes |= {"mAP": f"over classes with clips; chance {block['chance']:.1f} %", "hit@1": first.rstrip("; ")}
     notes |= {"ECE": "calibration error, 15 bins", "majority class": "always the most frequent class"}
     shown = [(name, value) for name, value in headline(results) if name in notes or name == "top-5"]
-    return tiles(Tile(name=name, value=f"{value:.1f}", unit="%", note=notes.get(name, "")) for name, value in shown)
+    return tiles(
+        Tile(name=name, value=f"{value:.1f}", unit=f"%{mark_of(results)}", note=notes.get(name, ""))
+        for name, value in shown
+    )
 
 
 def _notes(results: dict[str, Any]) -> Html:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..protocols.marks import legend, mark_of
 from ..protocols.zero_shot import never_occurring
 
 _WORST = 5
@@ -23,7 +24,7 @@ def print_zero_shot(results: dict[str, Any]) -> None:
     table.add_column("figure")
     table.add_column("%", justify="right")
     for name, value in headline(results):
-        table.add_row(name, f"{value:.2f}")
+        table.add_row(name, f"{value:.2f}{mark_of(results)}")
     console.print(table)
     for line in remarks(results):
         console.print(line)
@@ -67,4 +68,4 @@ def remarks(results: dict[str, Any]) -> list[str]:
         lines.append(f"{pair['truth']} is taken for {pair['predicted']}: {pair['count']} ({pair['share']:.0f} %)")
     if coverage["missing"]:
         lines.append(f"coverage {100 * coverage['fraction']:.2f} %: {coverage['missing']} clips are missing")
-    return lines
+    return lines + ([legend(results)] if mark_of(results) else [])

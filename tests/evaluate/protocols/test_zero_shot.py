@@ -11,6 +11,7 @@ from twinreel.base.errors import UserError
 from twinreel.evaluate.evaluate import main
 from twinreel.evaluate.protocols.classified import Classified
 from twinreel.evaluate.protocols.zero_shot import class_scores, zero_shot_report
+from twinreel.evaluate.reports.zero_shot_terminal import print_zero_shot
 
 # figures -> flags
 FIGURES = {
@@ -175,6 +176,18 @@ def test_clips_that_are_all_right_or_all_wrong_leave_an_interval(right):
     assert found["top1"] == 100 * right and found["top1_interval_95"] == pytest.approx(wanted)
 
 
+def test_figures_without_some_clips_are_marked(capsys):
+    text, labels = np.eye(3)[:, None], np.array([0, 1, 2, 0])
+    coverage = {"expected": 5, "found": 4, "missing": 1, "fraction": 0.8, "missing_clips": []}
+    given = {"class_text": text, "video": np.eye(3)[labels], "labels": labels}
+    found = zero_shot_report(Classified(**given, coverage=coverage))
+    assert found["marked"] and found["accuracy"]["marked"]
+    print_zero_shot(found)
+    told = capsys.readouterr().out
+    assert "100.00*" in told and "* not comparable with figures of the whole test set: 1 of 5 clips are missing" in told
+    assert "marked" not in zero_shot_report(Classified(**given))
+
+
 NAN = np.full((90, 16), np.nan)
 
 
@@ -213,6 +226,7 @@ def test_bad_arrays_are_refused(changes, message, file):
         (["--scale", "-1"], "--scale is -1.0"),
         (["--as", "pe"], "--as belongs to retrieval"),
         (["--captions", "first"], "--captions belongs to retrieval"),
+        (["--benchmark", "msvd"], "--benchmark belongs to retrieval"),
         (["--rerank", "qb_norm"], "unknown --rerank 'qb_norm'"),
         (["--data", "somewhere"], "got both --embeddings and --data"),
     ],
