@@ -169,7 +169,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""
-        hidden = (None, "", argparse.SUPPRESS, False, True)
+        hidden = (None, "", argparse.SUPPRESS, False, True, [])
         if action.default in hidden or action.required or re.search(r"%\(default\)", text):
             return text
         return text + " (default: %(default)s)"

@@ -1,7 +1,6 @@
 """`twinreel evaluate`: zero-shot retrieval of a checkpoint on a prepared split, or of saved embeddings."""
 
 import dataclasses
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -13,8 +12,6 @@ from ..base.parser import Distributed, Parser
 
 if TYPE_CHECKING:
     from .embed import Embeddings, Encoder
-    from .measures.rows import RowError
-    from .protocols.scored import Scores
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
@@ -41,6 +38,9 @@ Where that depends on how its sorting routine orders equal scores, both bounds a
 
 READINGS
 
+--compare FILE.npz compares with another model's embeddings of the same split, query by query: differences of recalls
+with 95 % intervals, and the p of a paired permutation test.
+
 --rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
 (dual softmax; scale=100) and qb_norm (query bank; beta=20, k=1).
 
@@ -51,6 +51,7 @@ right. Clips are also classified among the distinct texts if these are at most h
 def main(argv: list[str]) -> int:
     """Run the verb."""
     from . import multiple_choice, zero_shot
+    from .files import of_file
     from .measures.published import READINGS, describe
     from .protocols.benchmark_list import add_benchmark_flags, explained
 
@@ -72,6 +73,9 @@ def main(argv: list[str]) -> int:
         "--as", dest="read_as", action="append", default=[], metavar="CODE", help="read the scores as that code does"
     )
     parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl or qb_norm, see above")
+    parser.add_argument(
+        "--compare", action="append", default=[], type=Path, metavar="FILE.npz", help="embeddings of another model"
+    )
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
@@ -88,7 +92,10 @@ def main(argv: list[str]) -> int:
     if args.multiple_choice:
         return multiple_choice.run(args)
     if args.embeddings or args.scores:
-        return zero_shot.run(args) if args.zero_shot else _from_file(args)
+        if args.zero_shot:
+            return zero_shot.run(args)
+        _print(of_file(args), args)
+        return 0
     for name in ("checkpoint", "data", "out"):
         if getattr(args, name) is None:
             flag = "MODEL" if name == "checkpoint" else f"--{name} DIR"
@@ -127,6 +134,7 @@ class EvaluateOptions:
       allow_missing: measure although `prepare` rejected clips of the split.
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
+      compare: files of other models' embeddings of the same split, see `protocols.comparison`.
       progress: draw progress bars on standard error.
     """
 
@@ -141,6 +149,7 @@ class EvaluateOptions:
     allow_missing: bool = False
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
+    compare: Sequence[Path] = ()
     progress: bool = True
 
     def settled(self) -> "EvaluateOptions":
@@ -170,8 +179,11 @@ def evaluate(
     from ..data.batches.records import Records
     from .protocols.benchmark_data import measured_coverage
     from .protocols.identity import identity
+    from .results import Further, write
 
     options = (options or EvaluateOptions()).settled()
+    further = Further(read_as=options.read_as, rerank=options.rerank, compare=options.compare)
+    further.check()
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
@@ -185,8 +197,7 @@ def evaluate(
     if jax.process_index() != 0:
         return None
     found.protocol |= identity(encoder.model)
-    more = {"read_as": options.read_as, "rerank": options.rerank}
-    return write(found, out=Path(out), records=records, history=_history(Path(model)), **more)
+    return write(found, out=Path(out), records=records, history=_history(Path(model)), further=further)
 
 
 def _history(model: Path) -> Path | None:
@@ -227,163 +238,10 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
     return found
 
 
-def measure(
-    embeddings: "Embeddings", *, read_as: Sequence[str] = (), rerank: Sequence[str] = (), intervals: bool = True
-) -> dict[str, Any]:
-    """Return the content of `retrieval.json` for embeddings.
-
-    Args:
-      embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` and
-        `multiple_choice` where their captions have foils.
-      read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
-      rerank: methods of re-ranking, see `protocols.scored.reranked`.
-      intervals: add bootstrap intervals of the recalls.
-
-    Raises:
-      UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
-    """
-    from .measures.rows import RowError, unit_rows
-    from .protocols.marks import marked
-    from .protocols.minimal_pairs import minimal_pairs
-    from .protocols.multiple_choice import foil_choices
-    from .protocols.repeated import caption_numbers
-    from .protocols.retrieval import retrieval_report
-    from .protocols.twins import order_twins
-
-    try:
-        if embeddings.video_shuffled is not None:
-            unit_rows(embeddings.video_shuffled, name="video_shuffled")
-        results = retrieval_report(
-            text=embeddings.text,
-            video=embeddings.video,
-            video_of_text=embeddings.video_of_text,
-            same_text=caption_numbers(embeddings),
-            protocol=embeddings.protocol,
-            coverage=embeddings.coverage,
-            intervals=intervals,
-        )
-    except RowError as error:
-        item = _name_of_row(embeddings, error)
-        raise UserError(f"{item}: {error}" if item else str(error)) from error
-    if embeddings.foils is not None:
-        arrays = {"text": embeddings.text, "video": embeddings.video, "video_of_text": embeddings.video_of_text}
-        results["minimal_pairs"] = minimal_pairs(**arrays, foils=embeddings.foils)
-        results["multiple_choice"] = foil_choices(**arrays, foils=embeddings.foils)
-    twins = order_twins(embeddings)
-    results |= {"order_twins": twins} if twins["n"] else {}
-    if read_as or rerank:
-        results |= _further(_scores_of(embeddings), read_as=read_as, rerank=rerank)
-    return marked(results)
-
-
-def _scores_of(embeddings: "Embeddings") -> "Scores":
-    """Return the cosines of all texts with all videos."""
-    from .measures.rows import check_pair, cosine
-    from .protocols.scored import Scores, check_size
-
-    check_size(len(embeddings.text), len(embeddings.video))
-    text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
-    ids = [row["clip_id"] for row in embeddings.rows] or None
-    return Scores(
-        scores=cosine(text, gallery=video), video_of_text=index, texts=embeddings.captions or None, video_ids=ids
-    )
-
-
-def _further(scores: "Scores", *, read_as: Sequence[str], rerank: Sequence[str]) -> dict[str, Any]:
-    """Return the blocks of `retrieval.json` for which all scores are held."""
-    from .protocols.scored import HUBNESS, READ_AS, RERANKED, hubness_of, readings, reranked
-
-    made: dict[str, Any] = {HUBNESS: hubness_of(scores.scores)}
-    made |= {READ_AS: readings(scores, names=read_as)} if read_as else {}
-    return made | ({RERANKED: reranked(scores, methods=rerank)} if rerank else {})
-
-
-def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:
-    """Return the clip id or the text of a row; "" where the embeddings came without them."""
-    if error.array == "text":
-        return f"text {embeddings.captions[error.row]!r}" if embeddings.captions else ""
-    return f"clip {embeddings.rows[error.row]['clip_id']!r}" if embeddings.rows else ""
-
-
-def write(
-    embeddings: "Embeddings",
-    *,
-    out: Path,
-    records: Any = None,
-    history: Path | None = None,
-    read_as: Sequence[str] = (),
-    rerank: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Measure embeddings and write the whole report folder.
-
-    Args:
-      embeddings: of the split.
-      out: the folder; made if absent.
-      records: the opened `Records`, for the thumbnails; None for a page without them.
-      history: a `metrics.jsonl`, for the curves; None for a page without them.
-      read_as: as in `measure`.
-      rerank: as in `measure`.
-
-    Returns:
-      The content of `retrieval.json`.
-    """
-    from .reports.rank_file import write_ranks
-    from .reports.report import write_report
-
-    results = measure(embeddings, read_as=read_as, rerank=rerank)
-    out.mkdir(parents=True, exist_ok=True)
-    embeddings.save(out / "embeddings.npz")
-    (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
-    ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
-    write_report(out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history)
-    return results
-
-
-def to_json(results: dict[str, Any]) -> str:
-    """Return the text of `retrieval.json`."""
-    return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _from_file(args: Namespace) -> int:
-    """Measure saved embeddings or scores."""
-    given = {"MODEL": args.checkpoint, "--embeddings": args.embeddings, "--scores": args.scores}
-    both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
-    if len(both) > 1:
-        raise UserError(f"got both {' and '.join(both)}; give one of them")
-    if args.benchmark:
-        raise UserError(f"--benchmark {args.benchmark} goes with MODEL --data DIR; {both[0]} has its protocol already")
-    more = {"read_as": args.read_as, "rerank": args.rerank}
-    _print(_of_scores(args, **more) if args.scores else _of_embeddings(args, **more), args)
-    return 0
-
-
-def _of_scores(args: Namespace, **more: Any) -> dict[str, Any]:
-    from .protocols.scored import Scores, score_report
-
-    if args.data:
-        raise UserError(f"--data {args.data} gives the thumbnails of a page, and scores have none; leave it out")
-    found = Scores.load(args.scores)
-    results = score_report(found) | _further(found, **more)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
-    return results
-
-
-def _of_embeddings(args: Namespace, **more: Any) -> dict[str, Any]:
-    from .embed import Embeddings
-
-    found = Embeddings.load(args.embeddings)
-    if not args.out:
-        return measure(found, **more)
-    from ..data.batches.records import Records
-
-    return write(found, out=args.out, records=Records(args.data) if args.data else None, **more)
-
-
 def _print(results: dict[str, Any], args: Namespace) -> None:
     """Print the table, or with --json the JSON and nothing else, on standard output."""
     from .reports.terminal import print_table
+    from .results import to_json
 
     if args.json:
         sys.stdout.write(to_json(results))

@@ -245,8 +245,8 @@ def retrieval_hook(
     from ..encode.encoder import Encoder
     from ..encode.rows import mesh_of
     from ..evaluate.embed import embed_split
-    from ..evaluate.evaluate import measure
     from ..evaluate.protocols.retrieval import headline
+    from ..evaluate.results import measure
 
     def evaluate(model: Any, step: int) -> dict[str, float]:
         encoder = Encoder(spec=spec, model=model, tokenizer=tokenizer, mesh=mesh_of(model))

@@ -10,6 +10,8 @@ from ..measures.intervals import paired_test
 from ..measures.ranks import RECALL_AT, hits
 from .retrieval import DIRECTIONS, retrieval_ranks
 
+COMPARED = "compared"
+
 
 def compare(embeddings: Embeddings, *, other: Embeddings, name: str = "the other file") -> dict[str, Any]:
     """Compare the recalls of two models query by query; clips are drawn, so captions of one stay together.

@@ -159,8 +159,8 @@ def reranked(found: Scores, *, methods: Sequence[str]) -> dict[str, dict[str, An
     """
     made: dict[str, dict[str, Any]] = {}
     for given in methods:
-        method, options = parse_named(given, known=_METHODS, flag="--rerank")
-        made[given] = _METHODS[method](found, **options)
+        method, options = parse_named(given, known=METHODS, flag="--rerank")
+        made[given] = METHODS[method](found, **options)
     return made
 
 
@@ -186,7 +186,7 @@ def _qb_norm(found: Scores, *, beta: float = 20.0, k: int = 1) -> dict[str, Any]
     }
 
 
-_METHODS = {"dsl": _dsl, "qb_norm": _qb_norm}
+METHODS = {"dsl": _dsl, "qb_norm": _qb_norm}
 
 
 def _names(arrays: dict[str, np.ndarray], key: str) -> list[str] | None:

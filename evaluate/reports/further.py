@@ -1,11 +1,13 @@
 """Sections of the page for re-ranked scores and for what other projects' code prints."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ...pages.markup import Html
 from ...pages.page import details, paragraph, section
 from ...pages.tables import Row, table
+from ..protocols.comparison import COMPARED
 from ..protocols.marks import mark_of
 from ..protocols.repeated import ROWS
 from ..protocols.scored import READ_AS, RERANKED
@@ -27,6 +29,33 @@ def reranked_section(results: dict[str, Any]) -> Html:
     said = "Scores re-ranked by other queries: another protocol than plain retrieval, not to be compared with it."
     head = ("R@1, %", "R@5, %", "R@10, %", "median rank", "mean rank")
     return section("Re-ranked", table(head, rows=rows), paragraph(said, class_="aside"))
+
+
+def comparison_section(results: dict[str, Any]) -> Html:
+    """Return the differences of recalls from other models'; "" if there are none."""
+    rows = [
+        Row(name=f"{row_name(key)}, less {Path(name).parent.name}/{Path(name).name}", cells=cells, mark="main")
+        for name, block in results.get(COMPARED, {}).items()
+        for key, figures in block.items()
+        for cells in [[difference(one) for one in figures.values()]]
+    ]
+    if not rows:
+        return Html()
+    said = (
+        "Differences in percentage points with 95 % bootstrap intervals over clips; p of a permutation test that "
+        "exchanges the two models clip by clip."
+    )
+    head = ("R@1", "R@5", "R@10")
+    return section("Compared with other models", table(head, rows=rows), paragraph(said, class_="aside"))
+
+
+def difference(one: Mapping[str, float]) -> str:
+    """Return a difference with its interval and p.
+
+    >>> difference({"difference": 1.25, "low": -0.5, "high": 3.0, "p": 0.0421})
+    '+1.2 (-0.5 to 3.0, p 0.042)'
+    """
+    return f"{one['difference']:+.1f} ({one['low']:.1f} to {one['high']:.1f}, p {one['p']:.2g})"
 
 
 def readings_section(results: dict[str, Any]) -> Html:

@@ -19,7 +19,7 @@ from ..protocols.retrieval import INTERVALS
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
 from .examples import Gallery, pick_queries, query_card, twin_cards
-from .further import readings_section, reranked_section, row_name
+from .further import comparison_section, readings_section, reranked_section, row_name
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -66,6 +66,7 @@ def write_report(
         sections=[
             _figures(results),
             _table(results),
+            comparison_section(results),
             reranked_section(results),
             readings_section(results),
             section("Protocol", protocol_list(protocol)),

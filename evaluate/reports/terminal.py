@@ -5,11 +5,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..protocols.comparison import COMPARED
 from ..protocols.marks import legend, mark_of
 from ..protocols.repeated import ROWS, repetition
 from ..protocols.retrieval import INTERVALS
 from ..protocols.scored import READ_AS, RERANKED
-from .further import flat, shown
+from .further import difference, flat, shown
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
@@ -69,6 +70,10 @@ def remarks(results: dict[str, Any]) -> list[str]:
     """Return a line for each thing that the table alone would hide, such as repeated texts and missing clips."""
     protocol, coverage, mark = results["protocol"], results["coverage"], mark_of(results)
     lines = [_marked(line, mark=mark) for line in repetition(results)]
+    for name, block in results.get(COMPARED, {}).items():
+        for key, figures in block.items():
+            parts = (f"{k} {difference(one)}" for k, one in figures.items())
+            lines.append(f"less {name}, {ROWS[key]}: {', '.join(parts)}")
     for key, drawn in results.get(INTERVALS, {}).items():
         ends = (f"{name} {one['low']:.1f}{mark} to {one['high']:.1f}{mark}" for name, one in drawn.items())
         lines.append(f"95 % intervals, {ROWS[key]}: {', '.join(ends)}")

@@ -1,10 +1,13 @@
 """Two models on the same clips: equal ones do not differ, a better one does, and other clips are refused."""
 
+import json
+
 import numpy as np
 import pytest
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate.embed import Embeddings
+from twinreel.evaluate.evaluate import EvaluateOptions, evaluate, main
 from twinreel.evaluate.protocols.comparison import compare
 
 
@@ -40,6 +43,32 @@ def test_a_better_model_is_told_from_a_worse_one():
     assert found["n"] == 60  # clips, not captions
     back = compare(worse, other=better)["text_to_video"]["R@1"]
     assert (back["low"], back["high"]) == pytest.approx((-found["high"], -found["low"]), abs=3)
+
+
+def test_the_verb_compares_files_and_shows_it(tmp_path, capsys):
+    files = [tmp_path / "better.npz", tmp_path / "worse.npz"]
+    for file, one in zip(files, (made(0.4), made(1.2, seed=1)), strict=True):
+        one.save(file)
+    flags = ["--embeddings", str(files[0]), "--compare", str(files[1])]
+    assert main([*flags, "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["compared"][str(files[1])]["text_to_video"]["R@1"]
+    assert found == compare(made(0.4), other=made(1.2, seed=1))["text_to_video"]["R@1"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Compared with other models" in page and f"{found['difference']:+.1f}" in page
+    assert main(flags) == 0
+    assert f"less {files[1]}, text to video: R@1 +" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"--compare x\.npz goes with embeddings, not with --scores"):
+        main(["--scores", str(files[0]), "--compare", "x.npz"])
+
+
+def test_what_is_asked_for_is_checked_before_a_model_embeds(tmp_path):
+    for options, message in (
+        ({"read_as": ["clip4clap"]}, r"--as 'clip4clap'"),
+        ({"rerank": ["dsl:scal=1"]}, r"parameter of --rerank dsl: 'scal'.*did you mean 'scale'"),
+        ({"compare": [tmp_path / "absent.npz"]}, r"absent\.npz' does not exist"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate("no model", data=tmp_path, out=tmp_path, options=EvaluateOptions(**options))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from scipy.stats import binomtest
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate.embed import Embeddings
-from twinreel.evaluate.evaluate import measure
 from twinreel.evaluate.protocols.minimal_pairs import Foils, list_foils, minimal_pairs, wilson_interval
 from twinreel.evaluate.reports.terminal import remarks
+from twinreel.evaluate.results import measure
 
 COLOURS, SHAPES = ("red", "green", "blue"), ("disc", "star")
 CLIPS = [(colour, shape) for colour in COLOURS for shape in SHAPES]

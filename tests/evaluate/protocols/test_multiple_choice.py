@@ -8,9 +8,10 @@ from evaluate_golden import arrays, figures
 from fakes import embeddings
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.evaluate import main, measure
+from twinreel.evaluate.evaluate import main
 from twinreel.evaluate.protocols.multiple_choice import foil_choices
 from twinreel.evaluate.reports.terminal import remarks
+from twinreel.evaluate.results import measure
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from fakes import embeddings
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate import evaluate
+from twinreel.evaluate import evaluate, results
 from twinreel.evaluate.measures.ranks import Ranks, ranks, summary
 from twinreel.evaluate.protocols.directions import text_to_video, video_to_text
 from twinreel.evaluate.protocols.repeated import any_match, caption_numbers
@@ -157,7 +157,7 @@ def test_captions_are_compared_as_the_model_reads_them():
     assert caption_numbers(fake).tolist() == [0, 0, 1]
     # Equal embeddings of different texts are ties, not repetitions: a collapsed text tower stays at chance.
     fake.text[:] = 1.0
-    assert evaluate.measure(fake)["protocol"]["distinct_texts"] == 2
+    assert results.measure(fake)["protocol"]["distinct_texts"] == 2
 
 
 def test_many_tied_candidates():

@@ -7,7 +7,7 @@ import pytest
 from fakes import embeddings
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate import evaluate
+from twinreel.evaluate import evaluate, results
 from twinreel.evaluate.protocols.retrieval import coverage_of, headline, retrieval_report, split_coverage
 from twinreel.evaluate.protocols.twins import order_twins
 
@@ -181,7 +181,7 @@ def test_saved_embeddings_give_the_same_json_again(tmp_path, capsys):
     fake.save(tmp_path / "embeddings.npz")
     evaluate.main(["--embeddings", str(tmp_path / "embeddings.npz"), "--json"])
     text = capsys.readouterr().out
-    assert text == evaluate.to_json(evaluate.measure(fake))
+    assert text == results.to_json(results.measure(fake))
     assert json.loads(text)["order_twins"]["n"] == 24
     assert json.loads(text)["protocol"]["dataset"] == "fakes"
     assert [path.name for path in tmp_path.iterdir()] == ["embeddings.npz"]
@@ -218,7 +218,7 @@ def test_scores_that_are_not_finite_name_the_item(tmp_path, array, item, value):
     fake = embeddings()
     getattr(fake, array)[5, 3] = value
     with pytest.raises(UserError, match=rf"{item}: row 5 of '{array}' is not finite"):
-        evaluate.measure(fake)
+        results.measure(fake)
     fake.save(tmp_path / "e.npz")
     with pytest.raises(UserError, match=rf"row 5 of '{array}' is not finite"):
         evaluate.main(["--embeddings", str(tmp_path / "e.npz")])

@@ -10,7 +10,7 @@ from fakes import embeddings, frames
 from html_page import Page
 from PIL import Image
 
-from twinreel.evaluate import evaluate
+from twinreel.evaluate import results
 from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.measures.ranks import Ranks
 from twinreel.evaluate.reports import charts, examples
@@ -29,7 +29,7 @@ def written(tmp_path_factory):
     def write():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(examples, "clip_frames", frames)
-            evaluate.write(embeddings(noise=2.0, foils=True), out=folder / "report", records=object(), history=history)
+            results.write(embeddings(noise=2.0, foils=True), out=folder / "report", records=object(), history=history)
         return folder / "report"
 
     return write
@@ -108,7 +108,7 @@ def test_missing_clips_are_said(tmp_path):
     fake = embeddings()
     missing = [{"clip_id": "x<1>", "reason": "no such file"}]
     fake.coverage = {"expected": 25, "found": 24, "missing": 1, "fraction": 0.96, "missing_clips": missing}
-    evaluate.write(fake, out=tmp_path)
+    results.write(fake, out=tmp_path)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "Coverage 96.00 %: 24 of 25 clips." in text
     assert "x&lt;1&gt;" in text
@@ -123,7 +123,7 @@ def test_coverage_never_rounds_up_to_whole():
 def test_arrays_alone_make_a_page_without_examples(tmp_path):
     fake = embeddings()
     bare = Embeddings(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)
-    evaluate.write(bare, out=tmp_path)
+    results.write(bare, out=tmp_path)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     Page(text)
     assert "Example queries" not in text
@@ -131,7 +131,7 @@ def test_arrays_alone_make_a_page_without_examples(tmp_path):
 
 
 def test_two_clips_are_enough_for_a_page(tmp_path):
-    evaluate.write(embeddings(videos=2, captions=1, groups=False), out=tmp_path)
+    results.write(embeddings(videos=2, captions=1, groups=False), out=tmp_path)
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     Page(text)  # raises on tags that do not close
     assert "2 captions against 2 clips" in text

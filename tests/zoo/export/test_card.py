@@ -11,9 +11,9 @@ from exported_models import trained_clip
 from public_models import source
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.evaluate import to_json
 from twinreel.evaluate.protocols.marks import marked
 from twinreel.evaluate.protocols.retrieval import retrieval_report
+from twinreel.evaluate.results import to_json
 from twinreel.zoo.export import public
 from twinreel.zoo.export.card import find_results
 from twinreel.zoo.export.export import ExportOptions, export

@@ -1,0 +1,52 @@
+"""Files that `twinreel evaluate` measures without a model: embeddings and scores of any origin."""
+
+from argparse import Namespace
+from typing import Any
+
+from ..base.errors import UserError
+from .results import Further, measure, to_json, write
+
+
+def of_file(args: Namespace) -> dict[str, Any]:
+    """Measure the file that `--embeddings` or `--scores` names; with `--out`, write its report.
+
+    Returns:
+      The content of `retrieval.json`.
+
+    Raises:
+      UserError: flags that do not go together, or a file that cannot be measured.
+    """
+    given = {"MODEL": args.checkpoint, "--embeddings": args.embeddings, "--scores": args.scores}
+    both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
+    if len(both) > 1:
+        raise UserError(f"got both {' and '.join(both)}; give one of them")
+    if args.benchmark:
+        raise UserError(f"--benchmark {args.benchmark} goes with MODEL --data DIR; {both[0]} has its protocol already")
+    further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare)
+    return _of_scores(args, further=further) if args.scores else _of_embeddings(args, further=further)
+
+
+def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
+    from .protocols.scored import Scores, score_report
+
+    if further.compare:
+        raise UserError(f"--compare {further.compare[0]} goes with embeddings, not with --scores; give --embeddings")
+    if args.data:
+        raise UserError(f"--data {args.data} gives the thumbnails of a page, and scores have none; leave it out")
+    found = Scores.load(args.scores)
+    results = score_report(found) | further.of_scores(found)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
+    return results
+
+
+def _of_embeddings(args: Namespace, *, further: Further) -> dict[str, Any]:
+    from .embed import Embeddings
+
+    found = Embeddings.load(args.embeddings)
+    if not args.out:
+        return measure(found, further=further)
+    from ..data.batches.records import Records
+
+    return write(found, out=args.out, records=Records(args.data) if args.data else None, further=further)

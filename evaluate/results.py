@@ -1,0 +1,164 @@
+"""What `retrieval.json` holds, and the folder of a report."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import UserError
+
+if TYPE_CHECKING:
+    from .embed import Embeddings
+    from .measures.rows import RowError
+    from .protocols.scored import Scores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Further:
+    """What is measured on request, besides retrieval itself.
+
+    Attributes:
+      read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
+      rerank: methods of re-ranking, see `protocols.scored.reranked`.
+      compare: files of other models' embeddings of the same split, see `protocols.comparison`.
+    """
+
+    read_as: Sequence[str] = ()
+    rerank: Sequence[str] = ()
+    compare: Sequence[Path] = ()
+
+    def check(self) -> None:
+        """Raise UserError for a name that is not known or a file that cannot be read: before a model embeds a split."""
+        from .embed import Embeddings
+        from .measures.published import READINGS
+        from .protocols.options import parse_named
+        from .protocols.scored import METHODS
+
+        for given in self.read_as:
+            parse_named(given, known=READINGS, flag="--as")
+        for given in self.rerank:
+            parse_named(given, known=METHODS, flag="--rerank")
+        for path in self.compare:
+            Embeddings.load(path)
+
+    def of_embeddings(self, embeddings: "Embeddings") -> dict[str, Any]:
+        """Return the blocks of `retrieval.json`."""
+        from .embed import Embeddings
+        from .protocols.comparison import COMPARED, compare
+
+        made = self.of_scores(_scores_of(embeddings)) if self.read_as or self.rerank else {}
+        others = {str(path): compare(embeddings, other=Embeddings.load(path), name=str(path)) for path in self.compare}
+        return made | ({COMPARED: others} if others else {})
+
+    def of_scores(self, scores: "Scores") -> dict[str, Any]:
+        """Return the blocks of `retrieval.json` for which all scores are held."""
+        from .protocols.scored import HUBNESS, READ_AS, RERANKED, hubness_of, readings, reranked
+
+        made: dict[str, Any] = {HUBNESS: hubness_of(scores.scores)}
+        made |= {READ_AS: readings(scores, names=self.read_as)} if self.read_as else {}
+        return made | ({RERANKED: reranked(scores, methods=self.rerank)} if self.rerank else {})
+
+
+NOTHING = Further()
+
+
+def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: bool = True) -> dict[str, Any]:
+    """Return the content of `retrieval.json` for embeddings.
+
+    Args:
+      embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` and
+        `multiple_choice` where their captions have foils.
+      further: what else is measured.
+      intervals: add bootstrap intervals of the recalls.
+
+    Raises:
+      UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
+    """
+    from .measures.rows import RowError, unit_rows
+    from .protocols.marks import marked
+    from .protocols.minimal_pairs import minimal_pairs
+    from .protocols.multiple_choice import foil_choices
+    from .protocols.repeated import caption_numbers
+    from .protocols.retrieval import retrieval_report
+    from .protocols.twins import order_twins
+
+    try:
+        if embeddings.video_shuffled is not None:
+            unit_rows(embeddings.video_shuffled, name="video_shuffled")
+        results = retrieval_report(
+            text=embeddings.text,
+            video=embeddings.video,
+            video_of_text=embeddings.video_of_text,
+            same_text=caption_numbers(embeddings),
+            protocol=embeddings.protocol,
+            coverage=embeddings.coverage,
+            intervals=intervals,
+        )
+    except RowError as error:
+        item = _name_of_row(embeddings, error)
+        raise UserError(f"{item}: {error}" if item else str(error)) from error
+    if embeddings.foils is not None:
+        arrays = {"text": embeddings.text, "video": embeddings.video, "video_of_text": embeddings.video_of_text}
+        results["minimal_pairs"] = minimal_pairs(**arrays, foils=embeddings.foils)
+        results["multiple_choice"] = foil_choices(**arrays, foils=embeddings.foils)
+    twins = order_twins(embeddings)
+    results |= {"order_twins": twins} if twins["n"] else {}
+    return marked(results | further.of_embeddings(embeddings))
+
+
+def _scores_of(embeddings: "Embeddings") -> "Scores":
+    """Return the cosines of all texts with all videos."""
+    from .measures.rows import check_pair, cosine
+    from .protocols.scored import Scores, check_size
+
+    check_size(len(embeddings.text), len(embeddings.video))
+    text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
+    ids = [row["clip_id"] for row in embeddings.rows] or None
+    return Scores(
+        scores=cosine(text, gallery=video), video_of_text=index, texts=embeddings.captions or None, video_ids=ids
+    )
+
+
+def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:
+    """Return the clip id or the text of a row; "" where the embeddings came without them."""
+    if error.array == "text":
+        return f"text {embeddings.captions[error.row]!r}" if embeddings.captions else ""
+    return f"clip {embeddings.rows[error.row]['clip_id']!r}" if embeddings.rows else ""
+
+
+def write(
+    embeddings: "Embeddings",
+    *,
+    out: Path,
+    records: Any = None,
+    history: Path | None = None,
+    further: Further = NOTHING,
+) -> dict[str, Any]:
+    """Measure embeddings and write the whole report folder.
+
+    Args:
+      embeddings: of the split.
+      out: the folder; made if absent.
+      records: the opened `Records`, for the thumbnails; None for a page without them.
+      history: a `metrics.jsonl`, for the curves; None for a page without them.
+      further: as in `measure`.
+
+    Returns:
+      The content of `retrieval.json`.
+    """
+    from .reports.rank_file import write_ranks
+    from .reports.report import write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
+    results = measure(embeddings, further=further)
+    (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
+    ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
+    write_report(out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history)
+    return results
+
+
+def to_json(results: dict[str, Any]) -> str:
+    """Return the text of `retrieval.json`."""
+    return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
