@@ -1,7 +1,6 @@
 """Sections of the page for re-ranked scores and for what other projects' code prints."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ...pages.markup import Html
@@ -34,7 +33,7 @@ def reranked_section(results: dict[str, Any]) -> Html:
 def comparison_section(results: dict[str, Any]) -> Html:
     """Return the differences of recalls from other models'; "" if there are none."""
     rows = [
-        Row(name=f"{row_name(key)}, less {Path(name).parent.name}/{Path(name).name}", cells=cells, mark="main")
+        Row(name=f"{row_name(key)}, less {name}", cells=cells, mark="main")
         for name, block in results.get(COMPARED, {}).items()
         for key, figures in block.items()
         for cells in [[difference(one) for one in figures.values()]]
