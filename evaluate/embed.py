@@ -15,7 +15,7 @@ from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
 from .measures.rows import check_pair
-from .npz import read_npz
+from .npz import read_npz, write_npz
 from .progress import track
 from .protocols.minimal_pairs import Foils, list_foils
 
@@ -65,10 +65,7 @@ class Embeddings:
         if self.foils is not None:
             arrays |= self.foils.to_arrays()
         packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, about=packed, **arrays)  # pyright: ignore[reportArgumentType]
-        partial.replace(path)
+        write_npz(path, about=packed, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Embeddings":

@@ -1,11 +1,11 @@
 """`twinreel evaluate --multiple_choice`: choose among options, from saved embeddings or scores."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from ..base.errors import UserError
+from .results import to_json
 
 DESCRIPTION = """
 --multiple_choice measures a choice among options: --embeddings with options [n,o,E], video [n,E], answers int [n]; or
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if unfit := [flag for flag, value in other.items() if value]:
         raise UserError(f"{unfit[0]} does not go with --multiple_choice; leave one of them out")
     results = choice_report(next(iter(given.values())), scores=bool(args.scores))
-    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = to_json(results)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / f"{_NAME}.json").write_text(text, encoding="utf-8")

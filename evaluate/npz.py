@@ -1,4 +1,4 @@
-"""Files of arrays that a user gives: read without pickles, with errors that say what was wanted."""
+"""Files of arrays: read without pickles, with errors that say what was wanted; written whole or not at all."""
 
 import zipfile
 from collections.abc import Mapping
@@ -36,3 +36,11 @@ def read_npz(path: Path, *, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
         has = ", ".join(sorted(arrays)) or "none"
         raise UserError(f"{path} has no array {missing[0]!r} (it has: {has}); wanted {told}")
     return arrays
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write an `.npz` that is whole or absent: it is written beside its place and renamed."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    partial.replace(path)

@@ -160,5 +160,5 @@ def write(
 
 
 def to_json(results: dict[str, Any]) -> str:
-    """Return the text of `retrieval.json`."""
+    """Return the text of `retrieval.json` and its like."""
     return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from .protocols.zero_shot import (
     DEFAULT_VIEW_RULE,
     zero_shot_report,
 )
+from .results import to_json
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from .reports.zero_shot_terminal import print_zero_shot
 
     if args.json:
-        sys.stdout.write(_to_json(results))
+        sys.stdout.write(to_json(results))
     else:
         print_zero_shot(results)
     if args.out:
@@ -279,7 +279,7 @@ def write(results: dict[str, Any], *, out: Path, found: Classified) -> dict[str,
     out.mkdir(parents=True, exist_ok=True)
     if found.scores is None:
         found.save(out / "zero_shot.npz")
-    (out / "zero_shot.json").write_text(_to_json(results), encoding="utf-8")
+    (out / "zero_shot.json").write_text(to_json(results), encoding="utf-8")
     write_zero_shot_page(out / "zero_shot.html", results=results)
     return results
 
@@ -309,7 +309,3 @@ def _from_file(args: argparse.Namespace) -> dict[str, Any]:
         rerank=args.rerank,
     )
     return write(results, out=args.out, found=found) if args.out else results
-
-
-def _to_json(results: dict[str, Any]) -> str:
-    return json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ..measures.checks import check_index, check_numbers
-from ..npz import read_npz
+from ..npz import read_npz, write_npz
 
 EMBEDDED = {"class_text": "float [c,t,E] (classes by templates)", "video": "float [m,E] or [m,f,E]"}
 SCORED = {"scores": "float [m,c] (clips by classes) or [m,v,c] with v views"}
@@ -50,10 +50,7 @@ class Classified:
         about = {key: getattr(self, key) for key in _ABOUT}
         packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
         arrays = {"class_text": self.class_text, "video": self.video, "labels": self.labels}
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, about=packed, scale=np.float64(self.scale), **arrays)  # pyright: ignore[reportArgumentType]
-        partial.replace(path)
+        write_npz(path, about=packed, scale=np.asarray(self.scale, np.float64), **arrays)
 
     @classmethod
     def load(cls, path: Path, *, scores: bool = False) -> "Classified":

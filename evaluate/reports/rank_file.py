@@ -6,6 +6,7 @@ import numpy as np
 
 from ..embed import Embeddings
 from ..measures.ranks import Ranks
+from ..npz import write_npz
 from ..protocols.retrieval import DIRECTIONS, retrieval_ranks
 
 
@@ -31,8 +32,5 @@ def write_ranks(path: Path, *, embeddings: Embeddings) -> tuple[Ranks, Ranks]:
             arrays[f"{name}_{case}"] = getattr(one, case)
     if embeddings.rows:
         arrays["clip_ids"] = np.array([row["clip_id"] for row in embeddings.rows], dtype=np.str_)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-    partial.replace(path)
+    write_npz(path, **arrays)
     return ranks
