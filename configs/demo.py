@@ -86,7 +86,7 @@ So two links are slow, one after the other, and a third one is missing. Which fr
 time lets attention find it alone, and every attribute waits for that; the linear map shortens that. What
 a shape looks like: the last attribute to be learned even from single frames, by patches hardly at all. (Memorisation is
 not it: train is only some points above test.) And the loss hardly asks for it: in the run above the batches of steps
-620 and 720 are told without a mistake (loss 0.09 and 0.21; with the mean over time 0.04 at step 900), with shape at
+620 and 720 are matched without a mistake (loss 0.09 and 0.21; with the mean over time 0.04 at step 900), with shape at
 61 %. Colour, order, size, motion and texture suffice to tell sixteen neighbours apart, so more steps of such batches
 add little: 900 steps gave 60.4. What might, not measured: convolutions together with `time_pool="linear"` over a whole
 run, and from its middle on negatives that only shape tells apart.

@@ -194,7 +194,7 @@ def _decoded(
 
 
 def _claim(folder: Path, *, about: dict[str, Any], name: str) -> None:
-    """Make the folder of the features, or check that those in it are the same kind; `name` is told to readers alone."""
+    """Make the folder of the features, or check that those in it are the same kind; `name` is informational."""
     from ..base.config import difference
     from ..data.manifest import write_whole
 

@@ -9,7 +9,7 @@ from ...base.errors import UserError
 from ...data.manifest import ids_sha256
 from .benchmarks import Benchmark, get_benchmark
 from .marks import coverage_differences
-from .retrieval import split_coverage
+from .retrieval import prepared_name, split_coverage
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -69,7 +69,7 @@ def check_prepared(entry: Benchmark, *, prepared: Mapping[str, Any], folder: obj
     wanted = dict(entry.options)
     got = {name: about["options"].get(name) for name in wanted}
     if about["name"] != entry.source or got != wanted:
-        names = (_named(about["name"], about["options"]), _named(entry.source, wanted))
+        names = (prepared_name(about["name"], about["options"]), prepared_name(entry.source, wanted))
         raise UserError(
             f"{folder} was prepared for {names[0]!r}, --benchmark {entry.name} needs {names[1]!r}; {remedy}"
         )
@@ -79,10 +79,6 @@ def check_prepared(entry: Benchmark, *, prepared: Mapping[str, Any], folder: obj
             f"{folder} has no split {entry.split!r}, on which --benchmark {entry.name} is measured (it has: "
             f"{', '.join(sorted(splits))}); {remedy}"
         )
-
-
-def _named(name: str, options: Mapping[str, Any]) -> str:
-    return " ".join([name, *(f"{key}={value}" for key, value in options.items())])
 
 
 def benchmark_coverage(
@@ -169,7 +165,7 @@ def measured_coverage(records: "Records", *, options: _Options) -> dict[str, Any
 def describe_benchmark(
     benchmark: str, *, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], coverage: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the protocol says about a benchmark; differences that another preparation mends are printed.
+    """Return what the protocol says about a benchmark; differences that preparing the data again removes are printed.
 
     Args:
       benchmark: its name; "" = none.
@@ -202,7 +198,7 @@ def deviations(
       coverage: of `benchmark_coverage`.
 
     Returns:
-      All differences, a sentence each, and those among them that a change of `twinreel prepare` mends.
+      All differences, a sentence each, and those of them that another `twinreel prepare` command removes.
     """
     found = list(coverage_differences(coverage))
     for name in ("windows", "clip_side"):

@@ -11,6 +11,7 @@ from rich.table import Table
 from ...base.errors import UserError
 from ...base.parser import Parser
 from .benchmarks import BENCHMARKS, Benchmark, get_benchmark
+from .retrieval import prepared_name
 
 _COLUMNS = ("benchmark", "prepared from", "split", "videos", "texts", "queries", "frames", "text length", "ids")
 
@@ -28,7 +29,7 @@ def explained(argv: list[str]) -> bool:
     """Print what `--list [NAME] [--json]` asks for; return whether `argv` does.
 
     Raises:
-      UserError: an unknown name, or flags beside it.
+      UserError: the name is unknown, or other flags are given.
     """
     if "--list" not in argv:
         return False
@@ -78,7 +79,7 @@ def _table() -> Table:
     for entry in BENCHMARKS.values():
         table.add_row(
             entry.name,
-            " ".join([entry.source, *(f"{key}={value}" for key, value in entry.options.items())]),
+            prepared_name(entry.source, entry.options),
             entry.split,
             f"{entry.videos:,}",
             f"{entry.texts:,}",

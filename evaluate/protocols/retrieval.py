@@ -1,7 +1,7 @@
 """Zero-shot retrieval between texts and videos: the report that `retrieval.json` holds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,17 @@ def name_test_set(prepared: dict[str, Any], *, rows: list[dict[str, Any]]) -> di
       ids: figures with one subset id are measured on the same clips.
     """
     about = prepared.get("benchmark")
-    chosen = [about["name"], *(f"{key}={value}" for key, value in about["options"].items())] if about else []
-    return {"benchmark": " ".join(chosen), "subset_id": ids_sha256(row["clip_id"] for row in rows)}
+    name = prepared_name(about["name"], about["options"]) if about else ""
+    return {"benchmark": name, "subset_id": ids_sha256(row["clip_id"] for row in rows)}
+
+
+def prepared_name(name: str, options: Mapping[str, Any]) -> str:
+    """Return what a benchmark that `prepare` made is called, with its choices.
+
+    >>> prepared_name("msrvtt", {"variant": "1ka"})
+    'msrvtt variant=1ka'
+    """
+    return " ".join([name, *(f"{key}={value}" for key, value in options.items())])
 
 
 def coverage_of(*, rows: Sequence[dict[str, Any]] | None, rejects: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sequences of patches with their grid: equal to the picture as a whole, whatever stands beside it in a batch."""
+"""Sequences of patches with their grid: equal to the whole picture, whatever else is in the batch."""
 
 import jax.numpy as jnp
 import numpy as np
