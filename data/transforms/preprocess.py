@@ -156,16 +156,26 @@ class VideoTransform:
         """
         out = np.empty(self.shape(len(jpegs)), np.uint8) if out is None else out
         target = out if self.views == 1 else None
-        views = [Frames.of_jpegs(jpegs, height=height, width=width, target=target)]
+        self._apply(Frames.of_jpegs(jpegs, height=height, width=width, target=target), uniforms=uniforms, out=out)
+        return out
+
+    def decoded(self, video: np.ndarray, *, uniforms: np.ndarray) -> np.ndarray:
+        """Transform the frames of a clip that another program decoded: uint8 RGB [T,height,width,3]; else as a call."""
+        out = np.empty(self.shape(len(video)), np.uint8)
+        self._apply(Frames.of_video(video), uniforms=uniforms, out=out)
+        return out
+
+    def _apply(self, frames: Frames, *, uniforms: np.ndarray, out: np.ndarray) -> None:
+        """Run the operations on the frames of a clip and leave the pixels in `out`."""
+        views = [frames]
         for operation, numbers in self._with_numbers(uniforms):
             if hasattr(operation, "split"):
-                views = [part for frames in views for part in operation.split(frames)]
+                views = [part for one in views for part in operation.split(one)]
             elif not hasattr(operation, "move"):
-                views = [operation(frames, numbers) for frames in views]
-        for frames, place in zip(views, [out] if self.views == 1 else out, strict=True):
-            if (video := frames.video()) is not place:
+                views = [operation(one, numbers) for one in views]
+        for one, place in zip(views, [out] if self.views == 1 else out, strict=True):
+            if (video := one.video()) is not place:
                 np.copyto(place, video)
-        return out
 
     def _with_numbers(self, uniforms: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
         """Yield each operation with its own random numbers."""
