@@ -28,6 +28,7 @@ def of_file(args: Namespace) -> dict[str, Any]:
 
 def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
     from .protocols.scored import Scores, score_report
+    from .reports.leaderboard import write_mmeb
 
     if further.compare:
         raise UserError(f"--compare {further.compare[0]} goes with embeddings, not with --scores; give --embeddings")
@@ -38,6 +39,7 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
+        write_mmeb(args.out, results=results)
     return results
 
 

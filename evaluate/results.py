@@ -147,6 +147,7 @@ def write(
     Returns:
       The content of `retrieval.json`.
     """
+    from .reports.leaderboard import write_mmeb
     from .reports.rank_file import write_ranks
     from .reports.report import write_report
 
@@ -154,6 +155,7 @@ def write(
     embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
     results = measure(embeddings, further=further)
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
+    write_mmeb(out, results=results)
     ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
     write_report(out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history)
     return results
