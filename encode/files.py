@@ -62,37 +62,6 @@ def frames_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> np.nda
     return graph.decode([clip.jpegs[i] for i in drawn.frames], height=clip.height, width=clip.width, uniforms=uniforms)
 
 
-def frames_of_array(spec: InputSpec, *, video: np.ndarray, fps: float, windows: int = 1) -> np.ndarray:
-    """Draw and transform the frames of a clip that another program decoded, as evaluation does.
-
-    Args:
-      spec: what the model eats.
-      video: uint8 RGB [n,height,width,3], all n frames of the clip, in order and equally far apart.
-      fps: frames per second.
-      windows: V windows, evenly spread.
-
-    Returns:
-      As `frames_of`: uint8 [T,H,W,3], what `Encoder.encode_video_arrays` takes a batch of.
-
-    Raises:
-      UserError: another dtype or shape, no frame, `fps` not above 0, or frames that are too small for a crop.
-    """
-    video = np.asarray(video)
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not len(video):
-        raise UserError(
-            f"video of dtype {video.dtype} and shape {video.shape}; wanted uint8 pixels 0..255 of shape "
-            "[n,height,width,3] (channels last), n at least 1"
-        )
-    if not fps > 0:
-        raise UserError(f"fps={fps} must be above 0: frames per second of the given video")
-    graph = frames_graph(spec, windows=windows)
-    graph.transform.check(height=video.shape[1], width=video.shape[2], example="the given clip")
-    uniforms = np.zeros(graph.draws, np.float32)
-    drawn = graph.draw(times=np.arange(len(video)) / fps, duration_s=len(video) / fps, uniforms=uniforms)
-    moved = uniforms[graph.num_frames + 1 :]
-    return graph.transform.decoded(video[drawn.frames], uniforms=moved).reshape(graph.shape)
-
-
 def frames_of_files(
     spec: InputSpec,
     paths: Sequence[Path],

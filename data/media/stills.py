@@ -54,7 +54,7 @@ def read_still(path: PathLike, *, short_side: int, max_pixels: int) -> tuple[np.
             with picture:
                 notes = ["animated picture, only its first frame taken"] if _moves(picture) else []
                 rgb = _to_rgb(ImageOps.exif_transpose(picture), notes=notes)
-                return np.asarray(_scale(rgb, short_side=short_side)), tuple(notes)
+                return np.asarray(scale_by_area(rgb, short_side=short_side)), tuple(notes)
         except (DecodeError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
@@ -100,8 +100,8 @@ def _on_white(picture: Image.Image, alpha: Image.Image, *, notes: list[str]) -> 
     return Image.fromarray(on_white(np.asarray(picture), alpha=np.asarray(alpha)))
 
 
-def _scale(picture: Image.Image, *, short_side: int) -> Image.Image:
-    """Scale by area, as the frames of a film."""
+def scale_by_area(picture: Image.Image, *, short_side: int) -> Image.Image:
+    """Scale as the frames of a film to a shorter side of `short_side` pixels, 0 = as it is; nothing is enlarged."""
     shorter = min(picture.size)
     if not short_side or shorter <= short_side:
         return picture

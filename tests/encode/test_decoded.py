@@ -1,14 +1,18 @@
 """Frames that another program decoded, against the frames of the same clip's JPEG pictures."""
 
+import av
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from media_files import write_media
 
 from twinreel.base.errors import UserError
 from twinreel.data.media.clip import DecodedClip
+from twinreel.data.media.decode import decode_clip
 from twinreel.data.options import InputSpec
-from twinreel.encode.files import frames_of, frames_of_array
+from twinreel.encode.decoded import frames_of_decoded
+from twinreel.encode.files import decode_options, frames_of
 
 FPS, COUNT, HEIGHT, WIDTH = 5.0, 11, 40, 60
 
@@ -41,7 +45,7 @@ def video(clip) -> np.ndarray:
 )
 def test_decoded_frames_are_drawn_and_transformed_as_those_of_a_file(clip, video, eval_video, num_frames, windows):
     spec = InputSpec(num_frames=num_frames, eval_video=eval_video)
-    made = frames_of_array(spec, video=video, fps=FPS, windows=windows)
+    made = frames_of_decoded(spec, read=video.__getitem__, count=COUNT, fps=FPS, windows=windows)
     np.testing.assert_array_equal(made, frames_of(spec, clip=clip, windows=windows))
     assert made.shape[-4] == num_frames
 
@@ -49,21 +53,39 @@ def test_decoded_frames_are_drawn_and_transformed_as_those_of_a_file(clip, video
 def test_a_resize_differs_by_rounding_alone(clip, video):
     """`resize` of a JPEG file may decode it at a fraction of its size; at less than half it does not."""
     spec = InputSpec(num_frames=4, eval_video="resize(30, 44)")
-    made = frames_of_array(spec, video=video, fps=FPS)
+    made = frames_of_decoded(spec, read=video.__getitem__, count=COUNT, fps=FPS)
     assert np.abs(made.astype(int) - frames_of(spec, clip=clip).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("fps", [None, 10.0, 6.0, 7.3])
+def test_the_way_of_records_is_gone_too(tmp_path, fps):
+    """A model that was trained on frames of 6 per second and 40 pixels sees those of an array, too."""
+    smooth = np.random.default_rng(1).integers(0, 256, (36, 5, 6, 3), dtype=np.uint8)
+    frames = [cv2.resize(one, (96, 80), interpolation=cv2.INTER_CUBIC) for one in smooth]
+    write_media(tmp_path / "clip.mp4", frames, fps=24)
+    with av.open(str(tmp_path / "clip.mp4")) as file:
+        video = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+        rate = float(file.streams.video[0].average_rate)
+    decode = {"short_side": 40, "jpeg_quality": 100} | ({"fps": fps} if fps else {})
+    spec = InputSpec(num_frames=9, eval_video="center_crop(36)", decode=decode)
+    clip = decode_clip(tmp_path / "clip.mp4", options=decode_options(spec))
+    made = frames_of_decoded(spec, read=video.__getitem__, count=len(video), fps=rate)
+    away = np.abs(made.astype(int) - frames_of(spec, clip=clip).astype(int))
+    assert away.mean(axis=(1, 2, 3)).max() < 4, "colours of two conversions; another frame is 40 levels away"
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"video": np.zeros((0, 40, 40, 3), np.uint8)}, "n at least 1"),
-        ({"video": np.zeros((2, 3, 40, 40), np.uint8)}, "channels last"),
-        ({"video": np.zeros((2, 40, 40, 3), np.float32)}, "uint8"),
-        ({"video": np.zeros((2, 20, 40, 3), np.uint8)}, "the given clip"),
-        ({"fps": 0.0}, "fps=0.0 must be above 0"),
+        ({"count": 0}, "0 frames"),
+        ({"fps": 0.0}, "fps above 0"),
+        ({"read": lambda drawn: np.zeros((len(drawn), 3, 40, 40), np.uint8)}, "channels last"),
+        ({"read": lambda drawn: np.zeros((len(drawn), 40, 40, 3), np.float32)}, "uint8"),
+        ({"read": lambda drawn: np.zeros((1, 40, 40, 3), np.uint8)}, r"\[4,height"),
+        ({"read": lambda drawn: np.zeros((len(drawn), 20, 40, 3), np.uint8)}, "the given clip"),
     ],
 )
 def test_what_is_no_clip_is_refused(video, change, said):
     spec = InputSpec(num_frames=4, eval_video="center_crop(32)")
     with pytest.raises(UserError, match=said):
-        frames_of_array(spec, **({"video": video, "fps": FPS} | change))
+        frames_of_decoded(spec, **({"read": video.__getitem__, "count": COUNT, "fps": FPS} | change))
