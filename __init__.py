@@ -15,14 +15,18 @@ _PUBLIC = {
     "load_config": "twinreel.base.config",
 }
 
+_MODULES = {"mteb": "twinreel.evaluate.mteb"}  # not in __all__: it needs an extra
+
 __all__ = ["Encoder", "Predictor", "__version__", "load", "load_config"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'twinreel' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    raise AttributeError(f"module 'twinreel' has no attribute {name!r}; public names: {', '.join(__dir__())}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])
