@@ -13,6 +13,7 @@ from ..load import Located
 from ..spec import ModelSpec
 from .compare import Check, Written
 from .folder import CARD, MARK, files_section
+from .model_index import model_index
 
 RESULTS = "retrieval.json"
 _LIBRARIES = {"hf": "transformers", "open_clip": "open_clip", "stablehlo": "jax", "onnx": "onnx"}
@@ -46,7 +47,7 @@ def write_card(
     """
     spec = located.spec
     parts = [
-        _header(spec, format=format),
+        _header(spec, format=format, index=model_index(results, name=name) if results else []),
         f"# {name.rpartition('/')[2]}\n\n{_summary(spec, title=written.title)}",
         f"## Use\n\n```python\n{_usage(written.usage, name=name)}\n```\n\n{_input(spec)}",
         _origin(located, source=source),
@@ -110,13 +111,14 @@ def _read(path: Path) -> dict[str, Any]:
     return read
 
 
-def _header(spec: ModelSpec, *, format: str) -> str:
+def _header(spec: ModelSpec, *, format: str, index: Sequence[Any]) -> str:
     ids = {_LICENCES.get(licence, "other") for licence in _licences(spec.origin)}
     values: dict[str, Any] = {"license": ids.pop() if len(ids) == 1 else "other"} if ids else {}
     tags = ["twinreel", *(side for side in spec.towers), "feature-extraction"]
     if spec.embed_dim is not None and "video" in spec.towers:
         tags.append("video-text-retrieval")
     values |= {"library_name": _LIBRARIES.get(format, format), "pipeline_tag": "feature-extraction", "tags": tags}
+    values |= {"model-index": index} if index else {}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from exported_models import trained_clip
+from huggingface_hub import ModelCard
 from public_models import source
 
 from twinreel.base.errors import UserError
@@ -50,6 +51,12 @@ def test_numbers_come_with_their_protocol(tmp_path, parameters_only):
     assert f"| text to video | R@1 | {found['text_to_video']['R@1']:.4g} |" in card
     assert "dataset: tiny" in card and "score:" in card and "checkpoint: run" in card and "/home/me" not in card
     assert "public source: hf:lab/clip" in card and "licence of the weights: MIT" in card
+    read = {(one.task_type, one.metric_type): one for one in ModelCard(card).data.eval_results}
+    assert len(read) == 8
+    assert read["video-to-text-retrieval", "recall_at_5"].metric_value == round(found["video_to_text"]["R@5"], 4)
+    one = read["text-to-video-retrieval", "median_rank"]
+    assert (one.dataset_name, one.dataset_split, one.metric_name) == ("tiny", "test", "MdR")
+    assert one.dataset_args["frames"] == 2 and one.dataset_args["videos"] == 12
     assert "mean (0.4, 0.5, 0.6)" in card and "at most 12 tokens" in card
 
 
@@ -59,6 +66,7 @@ def test_numbers_without_some_clips_are_marked(tmp_path, parameters_only):
     export(bundle, out=tmp_path / "out", options=ExportOptions(format="hf", results=str(tmp_path / "report")))
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| text to video | R@1 | {found['text_to_video']['R@1']:.4g}* |" in card
+    assert "model-index" not in card, "a leaderboard shows no mark"
     assert "* measured on 12 of 15 clips" in card and "| marked |" not in card
 
 
