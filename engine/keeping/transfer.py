@@ -22,7 +22,7 @@ LOADED, RESIZED, NEW, UNUSED = "loaded", "resized", "new", "unused"
 
 
 Resizer = Callable[[jax.Array], jax.Array | None]
-"""Takes positions `[N,D]`, returns those of another number of places; None where it cannot."""
+"""Takes positions `[N,D]`, or weights over time, returns those of another number of places; None where it cannot."""
 
 
 class Shaped(Protocol):
@@ -101,7 +101,7 @@ def plan_transfer(
       name: what to call the checkpoint in messages.
       flag: the flag or field that gives the checkpoint, for messages.
       parts_flag: the flag or field that gives `parts`, for messages; "" if the user cannot set it.
-      resizers: path -> how its positions are interpolated, of `position_resizers`; `RESIZERS` holds for the others.
+      resizers: path -> how its positions are interpolated, of `position_resizers`.
 
     Returns:
       The values to fill in and the status of every parameter of both sides; order of the new model, then the unused.
@@ -147,8 +147,8 @@ def shapes(model: nnx.Module) -> dict[str, Shaped]:
 def position_resizers(model: nnx.Module) -> dict[str, Resizer]:
     """Return parameter path -> how its positions are interpolated to another number, as each part of a model says.
 
-    A part says so in a method `position_resizers() -> {name of its own parameter: function}`; a function takes a table
-    of another length, float32 `[N,D]`, and returns that of the model, or None if it cannot.
+    A part says so in a method `position_resizers() -> {path of a parameter within it: function}`; a function takes a
+    table of another length, float32 `[N,D]`, and returns that of the model, or None if it cannot.
     """
     found: dict[str, Resizer] = {}
     for path, module in nnx.iter_modules(model):
@@ -167,61 +167,14 @@ def fill(model: nnx.Module, *, values: Mapping[str, np.ndarray]) -> None:
     nnx.update(model, nnx.from_flat_state({flat[path][0]: flat[path][1] for path in values}))
 
 
-def resize_time(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Interpolate learned positions `[T,D]` linearly to another number of frames.
-
-    Both numbers of frames are taken to cut the same clip into equal segments, with each position at the middle of its
-    segment; beyond the first and the last middle the end values hold.
-    """
-    return np.asarray(jax.image.resize(jnp.asarray(position), shape, "linear", antialias=False))
-
-
-def resize_time_join(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Interpolate a linear map `[T*D,D]` of all time tokens, as `resize_time`, to another number of them.
-
-    The weights are scaled by the ratio of the numbers, so that the sum over a clip keeps its size.
-    """
-    width = shape[1]
-    old, new = kernel.shape[0] // width, shape[0] // width
-    steps = resize_time(kernel.reshape(old, width * width), (new, width * width))
-    return (steps * np.float32(old / new)).reshape(shape)
-
-
-def resize_grid(position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Interpolate learned positions `[N,D]` of a square grid of patches bilinearly to another grid."""
-    old, new = math.isqrt(position.shape[0]), math.isqrt(shape[0])
-    grid = jnp.asarray(position).reshape(old, old, -1)
-    return np.asarray(jax.image.resize(grid, (new, new, shape[1]), "linear", antialias=False)).reshape(shape)
-
-
-RESIZERS: tuple[tuple[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]], ...] = (
-    (r"(.*/)?time_position", resize_time),
-    (r"(.*/)?time_join/kernel", resize_time_join),
-    (r"(.*/)?space_position", resize_grid),
-)
-"""Regex over a whole parameter path -> how its rows are interpolated to another number."""
-
-
 def _resized(
     path: str, value: np.ndarray, *, shape: tuple[int, ...], resizers: Mapping[str, Resizer]
 ) -> np.ndarray | None:
     """Return positions of another number of rows, None where nothing interpolates them to `shape`."""
-    if path in resizers:
-        if value.ndim != 2 or value.shape[1:] != shape[1:]:
-            return None
-        found = resizers[path](jnp.asarray(value))
-        return None if found is None or found.shape != shape else np.asarray(found)
-    resize = _resizer(path, old=value.shape, new=shape)
-    return None if resize is None else resize(value, shape)
-
-
-def _resizer(path: str, *, old: tuple[int, ...], new: tuple[int, ...]) -> Callable[..., np.ndarray] | None:
-    """The resizer for a path whose shapes differ in the number of rows alone; None if there is none."""
-    for pattern, resize in RESIZERS:
-        if re.fullmatch(pattern, path) and len(old) == len(new) == 2 and old[1] == new[1]:
-            square = all(math.isqrt(n) ** 2 == n for n in (old[0], new[0]))
-            return resize if resize is not resize_grid or square else None
-    return None
+    if path not in resizers or value.ndim != 2 or value.shape[1:] != shape[1:]:
+        return None
+    found = resizers[path](jnp.asarray(value))
+    return None if found is None or found.shape != shape else np.asarray(found)
 
 
 def _misfit_message(misfits: list[tuple[str, str, str]], *, name: str, flag: str, parts_flag: str) -> str:

@@ -6,6 +6,9 @@ with a residual, CLIP4Clip (Luo et al. 2021); the factor, ReZero (Bachlechner et
 2021).
 """
 
+import functools
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -16,7 +19,7 @@ from .draws import RowKeys
 from .names import named
 from .options import BlockOptions
 from .pooling import AttentionPool
-from .positions import position_embedding, resize_positions
+from .positions import position_embedding, resize_positions, resize_times
 from .recurrent import RecurrentStack
 
 Frames = Float[Array, "B T D"]
@@ -36,6 +39,10 @@ class OverTimeTransformer(nnx.Module):
         """Let frames see each other; those where `mask` is False are not seen."""
         y = named(_placed(x, self.time_position).astype(self.blocks.options.dtype), "activation/video/tokens")
         return x + along(self.gate[...], x) * self.blocks(y, mask=mask, keys=keys).astype(jnp.float32)
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of other lengths to those of these layers."""
+        return _time_resizers(self.time_position)
 
 
 class OverTimeRecurrent(nnx.Module):
@@ -68,6 +75,14 @@ class OverTimePool(nnx.Module):
         del keys
         pooled = self.pool(_placed(x, self.time_position), mask=mask)  # [B,1,D]
         return x + along(self.gate[...], x) * pooled.astype(jnp.float32)
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions of other lengths to those of these layers."""
+        return _time_resizers(self.time_position)
+
+
+def _time_resizers(position: nnx.Param) -> dict[str, Callable[[Array], Array | None]]:
+    return {"time_position": functools.partial(resize_times, times=position.shape[0])}
 
 
 OverTime = OverTimeTransformer | OverTimeRecurrent | OverTimePool

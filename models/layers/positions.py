@@ -137,6 +137,34 @@ def resize_square(
     return resize_positions(table, old=(old, old), new=(side, side), method=method, antialias=antialias, **options)
 
 
+def resize_times(table: Float[Array, "T D"], *, times: int) -> Float[Array, "new D"]:
+    """Interpolate learned positions in time linearly to another number of frames.
+
+    Both numbers of frames are taken to cut the same clip into equal segments, with each position at the middle of its
+    segment; beyond the first and the last middle the end values hold.
+
+    Args:
+      table: float32.
+      times: wanted number of frames.
+    """
+    return resize_positions(table, old=(table.shape[0],), new=(times,))
+
+
+def resize_time_map(kernel: Float[Array, "TD D"], *, times: int) -> Float[Array, "newD D"]:
+    """Interpolate a linear map of all time tokens at once, as `resize_times`, to another number of them.
+
+    The weights are scaled by the ratio of the numbers, so that the sum over a clip keeps its size.
+
+    Args:
+      kernel: float32, the rows of one time token after those of the one before.
+      times: wanted number of time tokens.
+    """
+    width = kernel.shape[1]
+    old = kernel.shape[0] // width
+    steps = resize_times(kernel.reshape(old, width * width), times=times)
+    return (steps * (old / times)).reshape(times * width, width)
+
+
 def rotary_angles(
     *coordinates: Float[Array, "*L"] | Int[Array, "*L"] | np.ndarray, width: int, base: float = 10_000.0
 ) -> Float[Array, "*L half"]:

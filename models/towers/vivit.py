@@ -1,6 +1,8 @@
 """The video tower: a spatial transformer on each frame, then a temporal one over frames."""
 
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
 from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
-from ..layers.positions import position_embedding
+from ..layers.positions import position_embedding, resize_square, resize_time_map, resize_times
 from ..shapes import FrameFeatures, Video
 
 POOLS = ("mean", "depthwise")
@@ -128,6 +130,19 @@ class VideoTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         inputs, pooled = ("embed", "space_position"), ("space/norm", "pool", "time_position")
         return (*inputs, "space/layers", *pooled, "time/layers", "time/norm", "time_join")
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return parameter -> function from positions, or weights over time, of other sizes to those of this tower."""
+        times, side = self.time_position.shape[0], math.isqrt(self.space_position.shape[0])
+        found: dict[str, Callable[[Array], Array | None]] = {
+            "space_position": functools.partial(resize_square, side=side),
+            "time_position": functools.partial(resize_times, times=times),
+        }
+        return (
+            found
+            if self.mean_of_features
+            else found | {"time_join/kernel": functools.partial(resize_time_map, times=times)}
+        )
 
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True

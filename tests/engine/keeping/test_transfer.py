@@ -8,7 +8,7 @@ from flax import nnx
 from rich.console import Console
 
 from twinreel.base.errors import UserError
-from twinreel.engine.keeping.transfer import fill, plan_transfer, resize_grid, resize_time, resize_time_join, shapes
+from twinreel.engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1}
 
@@ -59,7 +59,8 @@ def test_tower_is_loaded_head_is_new_rest_is_unused(pretrained):
 
 def test_other_number_of_frames_and_pixels_is_resized(pretrained):
     model = classifier(num_frames=7, image_size=16)
-    found = plan_transfer(pretrained, target=shapes(model), parts=("video/.*",))
+    kinds = position_resizers(model)
+    found = plan_transfer(pretrained, target=shapes(model), parts=("video/.*",), resizers=kinds)
     resized = [path for path, status in found.status.items() if status == "resized"]
     assert sorted(resized) == ["video/space_position", "video/time_position"]
     fill(model, values=found.values)
@@ -72,35 +73,6 @@ def test_other_number_of_frames_and_pixels_is_resized(pretrained):
     shown = console.export_text()
     for word in ("loaded", "resized", "new", "unused", "4 x 8 -> 7 x 8", "head/scores", "text/blocks"):
         assert word in shown
-
-
-@pytest.mark.parametrize("frames", [1, 2, 3, 8, 11])
-def test_resize_time_is_linear_between_the_middles_of_segments(frames):
-    old = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    middles = (np.arange(frames) + 0.5) / frames
-    wanted = [np.interp(middles, (np.arange(5) + 0.5) / 5, old[:, d]) for d in range(3)]
-    np.testing.assert_allclose(resize_time(old, (frames, 3)), np.stack(wanted, axis=1), atol=1e-5)
-
-
-@pytest.mark.parametrize("times", [4, 8, 1])
-def test_a_map_of_two_time_tokens_gives_still_clips_the_same_vector_at_other_numbers(times):
-    rng = np.random.default_rng(0)
-    old, still = rng.normal(size=(2, 3, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
-    new = resize_time_join(old.reshape(6, 3), (times * 3, 3))
-    np.testing.assert_allclose(np.tile(still, times) @ new, np.tile(still, 2) @ old.reshape(6, 3), rtol=1e-5)
-    if times == 4:  # the middles of the outer segments lie beyond those of the old ones, the inner ones between
-        wanted = [old[0], 0.75 * old[0] + 0.25 * old[1], 0.25 * old[0] + 0.75 * old[1], old[1]]
-        np.testing.assert_allclose(new.reshape(4, 3, 3), 0.5 * np.stack(wanted), atol=1e-5)
-
-
-def test_resize_grid_is_bilinear():
-    old = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
-    a, b = (np.arange(5) + 0.5) / 5, (np.arange(3) + 0.5) / 3
-    for d in range(2):
-        grid = old[:, d].reshape(3, 3)
-        rows = np.stack([np.interp(a, b, grid[:, j]) for j in range(3)], axis=1)  # [5,3]
-        wanted = np.stack([np.interp(a, b, rows[i]) for i in range(5)])
-        np.testing.assert_allclose(resize_grid(old, (25, 2))[:, d].reshape(5, 5), wanted, atol=1e-5)
 
 
 def test_another_architecture_gives_a_table(pretrained):

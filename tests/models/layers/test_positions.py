@@ -14,6 +14,9 @@ from twinreel.models.layers.positions import (
     RelativeBias,
     relative_buckets,
     resize_positions,
+    resize_square,
+    resize_time_map,
+    resize_times,
     rotary_angles,
     rotate,
     sinusoids,
@@ -179,3 +182,33 @@ def test_relative_buckets_and_bias_are_those_of_t5(both):
     )
     assert bias.shape == (1, 3, 4, 5)
     np.testing.assert_array_equal(bias[0, 1, 2, 4], layer.table[...][numbers[2, 4], 1])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 8, 11])
+def test_times_are_linear_between_the_middles_of_segments(frames):
+    old = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    middles = (np.arange(frames) + 0.5) / frames
+    wanted = [np.interp(middles, (np.arange(5) + 0.5) / 5, old[:, d]) for d in range(3)]
+    np.testing.assert_allclose(resize_times(jnp.asarray(old), times=frames), np.stack(wanted, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [4, 8, 1])
+def test_a_map_of_two_time_tokens_gives_still_clips_the_same_vector_at_other_numbers(times):
+    rng = np.random.default_rng(0)
+    old, still = rng.normal(size=(2, 3, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    new = np.asarray(resize_time_map(jnp.asarray(old.reshape(6, 3)), times=times))
+    np.testing.assert_allclose(np.tile(still, times) @ new, np.tile(still, 2) @ old.reshape(6, 3), rtol=1e-5)
+    if times == 4:  # the middles of the outer segments lie beyond those of the old ones, the inner ones between
+        wanted = [old[0], 0.75 * old[0] + 0.25 * old[1], 0.25 * old[0] + 0.75 * old[1], old[1]]
+        np.testing.assert_allclose(new.reshape(4, 3, 3), 0.5 * np.stack(wanted), atol=1e-5)
+
+
+def test_a_grid_is_resized_bilinearly():
+    old = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    a, b = (np.arange(5) + 0.5) / 5, (np.arange(3) + 0.5) / 3
+    resized = np.asarray(resize_square(jnp.asarray(old), side=5))
+    for d in range(2):
+        grid = old[:, d].reshape(3, 3)
+        rows = np.stack([np.interp(a, b, grid[:, j]) for j in range(3)], axis=1)  # [5,3]
+        wanted = np.stack([np.interp(a, b, rows[i]) for i in range(5)])
+        np.testing.assert_allclose(resized[:, d].reshape(5, 5), wanted, atol=1e-5)
