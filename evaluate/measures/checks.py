@@ -93,6 +93,24 @@ def check_vector(
     return array
 
 
+def check_ids(ids: Sequence[str], *, name: str) -> list[str]:
+    """Return ids as a list, or raise a UserError that names one which stands twice.
+
+    >>> check_ids(["v1", "v2", "v1"], name="video_ids")
+    Traceback (most recent call last):
+    ...
+    twinreel.base.errors.UserError: 'video_ids' has 'v1' twice, in rows 0 and 2; each item is measured once: leave one out
+    """  # noqa: E501
+    first: dict[str, int] = {}
+    for row, one in enumerate(ids):
+        if one in first:
+            raise UserError(
+                f"{name!r} has {one!r} twice, in rows {first[one]} and {row}; each item is measured once: leave one out"
+            )
+        first[one] = row
+    return list(ids)
+
+
 def check_same_length(*, minimum: int = 1, **lists: Any) -> int:
     """Return the common length of the lists, or raise a UserError that names two that differ, or one that is short.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ..measures.checks import check_index, check_scores
+from ..measures.checks import check_ids, check_index, check_scores
 from ..measures.published import READINGS, describe, read_as
 from ..measures.ranks import Ranks, among_captions, among_videos, ranks, summary
 from ..measures.relevance import relevance_summary, right_counts
@@ -194,4 +194,5 @@ def _names(arrays: dict[str, np.ndarray], key: str) -> list[str] | None:
         return None
     if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "Ui":
         raise UserError(f"{key!r} is {arrays[key].dtype} of shape {arrays[key].shape}; wanted strings of shape [n]")
-    return [str(one) for one in arrays[key]]
+    found = [str(one) for one in arrays[key]]
+    return found if key == "texts" else check_ids(found, name=key)
