@@ -1,6 +1,7 @@
 """The progress bar of embedding, on standard error of the first process."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,3 +33,24 @@ def track(items: Any, *, what: str, total: int, batch_size: int, progress: bool)
             yield item
             done = min(total, done + batch_size)
             bars.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def pairs_bar(*, total: int, done: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Draw a bar of scored pairs, in millions, with rate and remaining time; yield what advances it by pairs."""
+    columns = (
+        TextColumn("score {task.description:<23}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not progress or jax.process_index() != 0) as bars:
+        task = bars.add_task("million pairs", total=-(-total // 10**6), completed=done // 10**6)
+
+        def advance(pairs: int) -> None:
+            nonlocal done
+            done += pairs
+            bars.update(task, completed=-(-done // 10**6))
+
+        yield advance

@@ -1,8 +1,12 @@
 """Rows of embeddings and their cosines, scored so that equal rows tie whatever the order of summation.
 
-Scores are cosines in float64. Two measures keep ties from depending on the order in which a BLAS adds its products:
-equal rows of the gallery are scored once, and scores are rounded to multiples of 2^-40 (about 1e-12).
+Scores are cosines in float64, rounded to multiples of 2^-40 (about 1e-12). `paired_cosine` adds the products of a pair
+in the same order wherever its rows stand, so equal rows tie exactly; ranks are counted by these scores. `cosine` leaves
+that order to a BLAS.
 """
+
+import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -56,11 +60,52 @@ def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> rows.tolist(), place.tolist()
     ([[1.0, 2.0], [0.0, 3.0]], [0, 1, 0])
     """
-    place: dict[bytes, int] = {}
-    # Adding 0.0 turns -0.0 into 0.0: the two are equal numbers with different bytes.
-    copy_of = np.array([place.setdefault(row.tobytes(), len(place)) for row in rows + 0.0])
+    copy_of = row_numbers(rows)
     first = np.unique(copy_of, return_index=True)[1]
     return rows[first], copy_of
+
+
+def row_numbers(rows: np.ndarray) -> np.ndarray:
+    """Number the distinct rows [n,E] in order of first appearance, int64 [n]: equal rows have equal numbers.
+
+    >>> row_numbers(np.array([[1.0, 2.0], [0.0, 3.0], [1.0, 2.0], [-0.0, 3.0]])).tolist()
+    [0, 1, 0, 1]
+    """
+    place: dict[bytes, int] = {}
+    # Digests, since a million rows would take gigabytes. Adding 0 turns -0.0, which has other bytes, into 0.0.
+    digests = (hashlib.blake2b(row, digest_size=16).digest() for part in _parts(rows) for row in rows[part] + 0)
+    return np.array([place.setdefault(digest, len(place)) for digest in digests], dtype=np.int64)
+
+
+def _parts(rows: np.ndarray, *, part_bytes: int = 32 << 20) -> Iterator[slice]:
+    """Divide rows [n,E] into slices that take at most `part_bytes` as float64, one row at least."""
+    size = max(1, part_bytes // (8 * max(1, rows.shape[1])))
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+class UnitRows:
+    """Rows [n,E] that are checked once and normalised where they are used: no float64 copy of all is held.
+
+    >>> rows = UnitRows(np.array([[3.0, 4.0], [0.0, 2.0]]), name="video")
+    >>> len(rows), rows.width, rows[np.array([1, 0])].tolist()
+    (2, 2, [[0.0, 1.0], [0.6, 0.8]])
+    """
+
+    def __init__(self, rows: np.ndarray, *, name: str):
+        """Check the rows; errors as in `unit_rows`."""
+        self.raw, self.name = check_rows(rows, name=name), name
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.raw.shape[1]
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
+        """Return the chosen rows as unit rows, float64 [k,E]."""
+        return _unit(self.raw[chosen])
 
 
 def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
@@ -73,12 +118,16 @@ def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
     >>> unit_rows(np.array([[3.0, 4.0]]), name="video").tolist()
     [[0.6, 0.8]]
     """
+    return _unit(check_rows(rows, name=name))
+
+
+def check_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
+    """Return `rows` [n,E] as an array, or raise the errors of `unit_rows`."""
     rows = np.asarray(rows)
     if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiu":
         raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
-    # A contiguous float64 copy: each row's norm is then summed alike wherever it stands, so equal rows stay equal.
-    rows = np.ascontiguousarray(rows, dtype=np.float64)
-    finite, nonzero = np.asarray(np.isfinite(rows).all(axis=1)), rows.any(axis=1)
+    finite = np.concatenate([np.isfinite(rows[part]).all(axis=1) for part in _parts(rows)])
+    nonzero = rows.any(axis=1)
     bad = np.flatnonzero(~(finite & nonzero))
     if len(bad):
         reason = "not finite (NaN or inf)" if not finite[bad[0]] else "all zero"
@@ -88,6 +137,12 @@ def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
             array=name,
             row=int(bad[0]),
         )
+    return rows
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Divide rows [n,E] by their norms. A contiguous copy: each norm is summed alike wherever its row stands."""
+    rows = np.ascontiguousarray(rows, dtype=np.float64)
     # Scaling by a power of two is exact; without it the squares of 1e-200 or 1e200 are 0 or inf.
     rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
     return rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))

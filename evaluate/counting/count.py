@@ -1,0 +1,103 @@
+"""Ranks by counting: for each query the candidates above, and equal to, its best right one."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..measures.ranks import Ranks
+from .host import count_on_host
+from .questions import Count, Pairs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountOptions:
+    """How a count is done; the result does not depend on it.
+
+    Attributes:
+      host_pairs: sets of at most so many pairs are scored by NumPy, larger ones on the devices.
+      host_bytes: memory for one block of scores there.
+      tile_bytes: memory for a tile of scores on each device; 0 = 1 MiB on CPUs, which their cache holds, else 256 MiB.
+      gallery_bytes: memory for the videos' rows that a device holds at a time.
+      devices: the devices; None = all of this process.
+      folder: where the counts of a long job are kept until it ends, so that it can continue; None keeps nothing.
+      together: all processes count the same set, each its share of the blocks; all must call. False: this process
+        counts all.
+      progress: draw a progress bar on standard error.
+    """
+
+    host_pairs: int = 1 << 25
+    host_bytes: int = 64 << 20
+    tile_bytes: int = 0
+    gallery_bytes: int = 256 << 20
+    devices: Sequence[Any] | None = None
+    folder: Path | None = None
+    together: bool = False
+    progress: bool = False
+
+
+DEFAULTS = CountOptions()
+
+
+def count_ranks(questions: Sequence[str], *, pairs: Pairs, options: CountOptions = DEFAULTS) -> dict[str, Ranks]:
+    """Rank all queries of the given questions; each pair is scored once, and no [n,m] array is held.
+
+    Args:
+      questions: of `questions.QUESTIONS`.
+      pairs: the rows.
+      options: how.
+
+    Returns:
+      The question -> its ranks.
+
+    Raises:
+      UserError: a row that is zero or not finite.
+    """
+    counts = [Count(question, pairs=pairs) for question in questions]
+    texts, videos = len(pairs.text), len(pairs.video)
+    if texts * videos <= options.host_pairs and videos * pairs.video.width <= options.host_pairs:
+        count_on_host(counts, pairs=pairs, block_bytes=options.host_bytes)
+    else:
+        _count_on_devices(counts, pairs=pairs, options=options)
+    return {count.question: count.ranks() for count in counts}
+
+
+def _count_on_devices(counts: Sequence[Count], *, pairs: Pairs, options: CountOptions) -> None:
+    import jax
+
+    from ...engine.start.processes import of_all
+    from ..progress import pairs_bar
+    from .devices import DeviceCounter, device_mesh
+    from .kept import Kept, digest_of
+    from .layout import Tiles, row_blocks
+
+    mesh = device_mesh(options.devices)
+    tile_bytes = options.tile_bytes or (1 << 20 if mesh.devices.flat[0].platform == "cpu" else 256 << 20)
+    tiles = Tiles.of(pairs, tile_bytes=tile_bytes, gallery_bytes=options.gallery_bytes)
+    process = (jax.process_index(), jax.process_count()) if options.together else (0, 1)
+    blocks = row_blocks(pairs, rows=tiles.rows, devices=mesh.size)[process[0] :: process[1]]
+    steps = [(piece, block) for piece in tiles.pieces(len(pairs.video)) for block in blocks]
+    digest = digest_of(pairs, counts=counts, shapes=f"{tiles} {mesh.size} {process}") if options.folder else ""
+    kept = Kept(options.folder, digest=digest, process=process)
+    done = kept.restore(counts)
+
+    counter = DeviceCounter(counts, pairs=pairs, tiles=tiles, mesh=mesh)
+    sizes = [int(np.count_nonzero(block.texts >= 0)) * (piece.stop - piece.start) for piece, block in steps]
+    held, gallery, waiting = None, {}, []
+    with pairs_bar(total=sum(sizes), done=sum(sizes[:done]), progress=options.progress) as advance:
+        for piece, block in [*steps[done:], (None, None)]:  # one call is under way while another is counted
+            if piece is not None and block is not None:
+                if piece != held:
+                    held, gallery = piece, counter.gallery(piece)
+                waiting.append((piece, block, counter.call(block, gallery=gallery)))
+            if len(waiting) == 2 or (piece is None and waiting):
+                at, rows, made = waiting.pop(0)
+                counter.collect(made, block=rows, piece=at)
+                advance(sizes[done])
+                done += 1
+                kept.save(counts, done=done)
+    for count in counts:
+        count.counts[:] = of_all(count.counts.astype(np.int32)[None]).sum(axis=0) if process[1] > 1 else count.counts
+    kept.remove()

@@ -1,0 +1,183 @@
+"""Scores of a large set in float32 on all devices of a process: a tile at a time is compared and counted, not kept."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ..measures.rows import UnitRows
+from .host import margin
+from .layout import RowBlock, Tiles
+from .questions import AMONG_CAPTIONS, Count, Pairs
+
+_AXIS = "rows"
+_PRECISION = jax.lax.Precision.HIGHEST  # on TPUs and GPUs float32 products would be rounded to fewer bits
+_PART = 8192  # rows normalised at a time
+_SPLIT, _WHOLE = PartitionSpec(_AXIS), PartitionSpec()
+Arrays = dict[str, Any]
+
+
+def device_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """Return a mesh of this process's devices, or of the given ones."""
+    return Mesh(np.array(jax.local_devices() if devices is None else devices), (_AXIS,))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a program is compiled for.
+
+    Attributes:
+      columns: videos C of a tile.
+      width: places of a video's captions.
+      grouped: of each question of videos, whether it is among groups of captions (or single captions).
+    """
+
+    columns: int
+    width: int
+    grouped: tuple[bool, ...]
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "mesh"))
+def count_tiles(gallery: Arrays, rows: Arrays, *, shape: Shape, mesh: Mesh) -> Arrays:
+    """Compare the texts of a block with the videos of a piece, tile by tile.
+
+    Args:
+      gallery: `rows` float32 [P,E], unit rows of P videos, whole tiles; `low` and `high` float32 [v,P], the bounds of
+        the v questions of videos; `real` bool [P]. On all devices.
+      rows: `rows` float32 [D R,E]; `low` and `high` float32 [t,D R] of the t questions of texts; `real` bool [D R].
+        Split over D devices.
+      shape: see `Shape`.
+      mesh: the devices.
+
+    Returns:
+      `text_above` int32 [t,D R], scores above `high`; `video_above` int32 [D,v,P]; and the pairs between `low` and
+      `high`, 32 to a word: `text_open` uint32 [tiles,t,D R,C/32], and of each question of videos
+      `video_open_k` [tiles,D R/width,C/32] or [tiles,D R,C/32].
+    """
+    given = {"rows": _SPLIT, "real": _SPLIT, "low": PartitionSpec(None, _AXIS), "high": PartitionSpec(None, _AXIS)}
+    made = {
+        "text_above": PartitionSpec(None, _AXIS),
+        "video_above": _SPLIT,
+        "text_open": PartitionSpec(None, None, _AXIS),
+    }
+    made |= {f"video_open_{k}": PartitionSpec(None, _AXIS) for k in range(len(shape.grouped))}
+    body = functools.partial(_one_device, shape=shape)
+    return jax.shard_map(body, mesh=mesh, in_specs=(_WHOLE, given), out_specs=made, check_vma=False)(gallery, rows)
+
+
+def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
+    tiles = {
+        "rows": gallery["rows"].reshape(-1, shape.columns, gallery["rows"].shape[1]),
+        "real": gallery["real"].reshape(-1, shape.columns),
+        "low": jnp.moveaxis(gallery["low"].reshape(len(shape.grouped), -1, shape.columns), 1, 0),
+        "high": jnp.moveaxis(gallery["high"].reshape(len(shape.grouped), -1, shape.columns), 1, 0),
+    }
+
+    def step(above: jax.Array, tile: Arrays) -> tuple[jax.Array, Arrays]:
+        scores = jnp.einsum("re,ce->rc", rows["rows"], tile["rows"], precision=_PRECISION)
+        scores = jnp.where(rows["real"][:, None] & tile["real"][None, :], scores, -jnp.inf)
+        best = scores.reshape(-1, shape.width, shape.columns).max(axis=1) if shape.width > 1 else scores
+        made: Arrays = {"video_above": [], "text_open": []}
+        found = []
+        for low, high in zip(rows["low"], rows["high"], strict=True):
+            found.append(jnp.sum(scores > high[:, None], axis=1, dtype=jnp.int32))
+            made["text_open"].append(_packed((scores >= low[:, None]) & (scores <= high[:, None])))
+        for k, grouped in enumerate(shape.grouped):
+            low, high = tile["low"][k][None, :], tile["high"][k][None, :]
+            candidates = best if grouped else scores
+            made["video_above"].append(jnp.sum(candidates > high, axis=0, dtype=jnp.int32))
+            made[f"video_open_{k}"] = _packed((candidates >= low) & (candidates <= high))
+        for name, empty in (("video_above", (0, shape.columns)), ("text_open", (0, len(scores), shape.columns // 32))):
+            dtype = jnp.int32 if name == "video_above" else jnp.uint32
+            made[name] = jnp.stack(made[name]) if made[name] else jnp.zeros(empty, dtype)
+        return above + jnp.stack(found) if found else above, made
+
+    text_above, made = jax.lax.scan(step, jnp.zeros(rows["low"].shape, jnp.int32), tiles)
+    video_above = jnp.moveaxis(made.pop("video_above"), 0, 1).reshape(1, len(shape.grouped), -1)
+    return {"text_above": text_above, "video_above": video_above, **made}
+
+
+def _packed(bits: jax.Array) -> jax.Array:
+    """Pack bool [R,C] into uint32 [R,C/32]; bit k of a word is its k-th column."""
+    words = bits.reshape(bits.shape[0], -1, 32).astype(jnp.uint32)
+    return jnp.sum(words << jnp.arange(32, dtype=jnp.uint32)[None, None, :], axis=2, dtype=jnp.uint32)
+
+
+def unpacked(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the bits of uint32 [R,C/32].
+
+    >>> rows, columns = unpacked(np.array([[0, 0], [2, 1]], dtype=np.uint32))
+    >>> rows.tolist(), columns.tolist()
+    ([1, 1], [1, 32])
+    """
+    place = np.flatnonzero(words)
+    word, bit = np.nonzero((words.reshape(-1)[place][:, None] >> np.arange(32, dtype=np.uint32)) & 1)
+    row, column = np.divmod(place[word], words.shape[1])
+    return row, 32 * column + bit
+
+
+class DeviceCounter:
+    """Fills counts from the calls of `count_tiles`."""
+
+    def __init__(self, counts: Sequence[Count], *, pairs: Pairs, tiles: Tiles, mesh: Mesh):
+        """Take the counts of all questions; `tiles` gives the shapes."""
+        self._pairs, self._tiles, self._mesh = pairs, tiles, mesh
+        self._of_texts = [count for count in counts if count.by_text]
+        self._of_videos = [count for count in counts if not count.by_text]
+        self._grouped = tuple(count.question != AMONG_CAPTIONS for count in self._of_videos)
+        self._near = margin(pairs.text.width, epsilon=float(np.finfo(np.float32).eps))
+
+    def gallery(self, piece: slice) -> Arrays:
+        """Put the videos of a piece on all devices; the last one is filled up to the size of the others."""
+        size = self._tiles.piece * self._tiles.columns
+        places = np.arange(piece.start, piece.start + size)
+        return self._placed(places, self._pairs.video, self._of_videos, real=places < piece.stop, axis=None)
+
+    def call(self, block: RowBlock, *, gallery: Arrays) -> Arrays:
+        """Start the count of a block; the results are awaited by `collect`."""
+        rows = self._placed(block.texts, self._pairs.text, self._of_texts, real=block.texts >= 0, axis=_AXIS)
+        shape = Shape(columns=self._tiles.columns, width=block.width, grouped=self._grouped)
+        return count_tiles(gallery, rows, shape=shape, mesh=self._mesh)
+
+    def collect(self, made: Arrays, *, block: RowBlock, piece: slice) -> None:
+        """Add the results of a call to the counts, and decide the pairs that it left open."""
+        real = block.texts >= 0
+        above = np.asarray(made["text_above"])
+        for k, count in enumerate(self._of_texts):
+            count.add_above(block.texts[real], above=above[k, real])
+            self._decide(count, made["text_open"][:, k], of_row=block.texts, first=piece.start)
+        above = np.asarray(made["video_above"]).sum(axis=0)
+        for k, count in enumerate(self._of_videos):
+            count.add_above(piece, above=above[k, : piece.stop - piece.start])
+            of_row = block.groups if self._grouped[k] else block.texts
+            self._decide(count, made[f"video_open_{k}"], of_row=of_row, first=piece.start)
+
+    def _decide(self, count: Count, words: jax.Array, *, of_row: np.ndarray, first: int) -> None:
+        for number, tile in enumerate(np.asarray(words)):
+            row, column = unpacked(tile)
+            row, column = of_row[row], first + number * self._tiles.columns + column
+            candidates, queries = (column, row) if count.by_text else (row, column)
+            count.decide(candidates, queries=queries)
+
+    def _placed(
+        self, places: np.ndarray, rows: UnitRows, counts: Sequence[Count], *, real: np.ndarray, axis: str | None
+    ) -> Arrays:
+        """Put rows and the bounds of their questions on the devices: split over `axis`, or whole."""
+        unit = np.zeros((len(places), rows.width), np.float32)
+        for start in range(0, len(places), _PART):
+            part = slice(start, min(start + _PART, len(places)))
+            unit[part][real[part]] = rows[places[part][real[part]]]
+        best = np.full((len(counts), len(places)), np.inf)
+        for k, count in enumerate(counts):
+            best[k, real] = count.best[places[real]]
+        low = np.nextafter((best - self._near).astype(np.float32), np.float32(-np.inf))
+        high = np.nextafter((best + self._near).astype(np.float32), np.float32(np.inf))
+        low = np.where(np.isinf(best), np.float32(np.inf), low)
+        by_row, by_column = PartitionSpec(axis), PartitionSpec(None, axis)
+        arrays = {"rows": (unit, by_row), "real": (real, by_row), "low": (low, by_column), "high": (high, by_column)}
+        return {name: jax.device_put(one, NamedSharding(self._mesh, spec)) for name, (one, spec) in arrays.items()}

@@ -1,0 +1,194 @@
+"""What is counted: for each query the score of its best right candidate, and which candidates are right.
+
+The score of a pair is `measures.rows.paired_cosine`, whose arithmetic does not depend on where the rows stand or how
+scores are divided into blocks. `host` and `devices` decide most pairs by less exact scores and a bound on their error;
+the pairs that they leave open are decided here.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...base.errors import UserError
+from ..measures.checks import check_index
+from ..measures.ranks import Ranks
+from ..measures.rows import UnitRows, paired_cosine, row_numbers
+
+TEXT_TO_VIDEO = "text_to_video"
+VIDEO_TO_TEXT = "video_to_text"
+AMONG_CAPTIONS = "video_to_text_among_captions"
+TEXT_TO_ANY = "text_to_video_any_match"
+VIDEO_TO_ANY = "video_to_text_any_match"
+BY_TEXT = (TEXT_TO_VIDEO, TEXT_TO_ANY)
+"""Questions of texts, among videos. Those of videos are among groups of captions (videos), or single captions."""
+QUESTIONS = (*BY_TEXT, VIDEO_TO_TEXT, VIDEO_TO_ANY, AMONG_CAPTIONS)
+_PAIRS = 8192
+_PART = 1 << 20
+
+
+class Pairs:
+    """Texts, videos, and exact scores of their pairs.
+
+    Attributes:
+      text: the texts' rows [n,E].
+      video: the videos' rows [m,E].
+      video_of_text: int64 [n].
+      same_text: int64 [n], equal for equal captions, from 0; None where no question asks.
+      order: int64 [n], the texts by video; those of video `captioned[g]` are `order[starts[g] : starts[g + 1]]`.
+    """
+
+    def __init__(
+        self,
+        text: np.ndarray,
+        *,
+        video: np.ndarray,
+        video_of_text: np.ndarray,
+        same_text: np.ndarray | None = None,
+    ):
+        """Check the arrays; errors as in `measures.rows.check_pair`."""
+        self.text, self.video = UnitRows(text, name="text"), UnitRows(video, name="video")
+        if self.text.width != self.video.width:
+            raise UserError(
+                f"'text' has width {self.text.width} and 'video' has width {self.video.width}; "
+                "both must come from one model's joint space"
+            )
+        index = check_index(video_of_text, name="video_of_text", length=len(self.text), limit=len(self.video))
+        self.video_of_text = index
+        self.same_text = None
+        if same_text is not None:
+            limit = np.iinfo(np.int64).max
+            numbers = check_index(same_text, name="same_text", length=len(index), limit=limit)
+            self.same_text = np.unique(numbers, return_inverse=True)[1]
+            self._shared = np.unique(self.same_text * len(self.video) + index)
+        self.order = np.argsort(index, kind="stable")
+        self.captioned, first = np.unique(index[self.order], return_index=True)
+        self.starts = np.append(first, len(index))
+        self._numbers: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of distinct rows, of texts [n] and of videos [m]."""
+        if self._numbers is None:
+            self._numbers = row_numbers(self.text.raw), row_numbers(self.video.raw)
+        return self._numbers
+
+    def scores(self, texts: np.ndarray, videos: np.ndarray) -> np.ndarray:
+        """Return the exact scores of pairs, float64 [k]; pairs of equal rows are computed once."""
+        if not len(texts):
+            return np.zeros(0)
+        keys = self.numbers[0][texts] * len(self.video) + self.numbers[1][videos]
+        _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+        texts, videos = texts[first], videos[first]
+        parts = [
+            paired_cosine(self.text[texts[k : k + _PAIRS]], second=self.video[videos[k : k + _PAIRS]])
+            for k in range(0, len(first), _PAIRS)
+        ]
+        return np.concatenate(parts)[place]
+
+    def right(self, question: str, *, texts: np.ndarray, videos: np.ndarray) -> np.ndarray:
+        """Return which pairs are right for a question, bool [k]."""
+        if question not in (TEXT_TO_ANY, VIDEO_TO_ANY):
+            return self.video_of_text[texts] == videos
+        assert self.same_text is not None
+        keys = self.same_text[texts] * len(self.video) + videos
+        return self._shared[np.minimum(np.searchsorted(self._shared, keys), len(self._shared) - 1)] == keys
+
+    def best(self, question: str) -> np.ndarray:
+        """Return the exact score of the best right candidate: float64 [n] of texts, [m] of videos (inf: no caption)."""
+        found = np.full(len(self.text if question in BY_TEXT else self.video), -np.inf)
+        for texts, videos in self._right_pairs(question):
+            np.maximum.at(found, texts if question in BY_TEXT else videos, self.scores(texts, videos))
+        return np.where(np.isneginf(found), np.inf, found)
+
+    def tied_groups(self, question: str, *, best: np.ndarray) -> np.ndarray:
+        """Return for each video how many videos have a right caption with its best score, int64 [m]."""
+        tied = np.zeros(len(self.video), np.int64)
+        for texts, videos in self._right_pairs(question):
+            at_best = self.scores(texts, videos) == best[videos]
+            keys = np.unique(self.video_of_text[texts[at_best]] * len(self.video) + videos[at_best])
+            tied += np.bincount(keys % len(self.video), minlength=len(tied))
+        return tied
+
+    def _right_pairs(self, question: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield all right pairs (text, video) in parts; captions of one video come in one part."""
+        if question not in (TEXT_TO_ANY, VIDEO_TO_ANY):
+            yield self.order, self.video_of_text[self.order]
+            return
+        assert self.same_text is not None
+        numbers, videos = np.divmod(self._shared, len(self.video))
+        asked = self.same_text[self.order]
+        begins = np.searchsorted(numbers, asked)
+        sizes = np.searchsorted(numbers, asked, side="right") - begins
+        before = np.cumsum(sizes) - sizes
+        part = np.repeat(before[self.starts[:-1]] // _PART, np.diff(self.starts))
+        for number in np.unique(part):
+            here = part == number
+            yield np.repeat(self.order[here], sizes[here]), videos[spread(begins[here], sizes[here])]
+
+
+def spread(begins: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return `begins[k], begins[k] + 1, ...`, `sizes[k]` numbers of each k, one after another.
+
+    >>> spread(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    return np.arange(sizes.sum()) + np.repeat(begins - (np.cumsum(sizes) - sizes), sizes)
+
+
+class Count:
+    """Counts of one question, filled block by block."""
+
+    def __init__(self, question: str, *, pairs: Pairs):
+        self.question, self._pairs = question, pairs
+        self.by_text = question in BY_TEXT
+        self.best = pairs.best(question)
+        self.counts = np.zeros((3, len(self.best)), np.int64)  # above, equal, right
+        if question == VIDEO_TO_ANY:  # a video above by a wrong caption may tie by a right one
+            self.counts[2] = pairs.tied_groups(question, best=self.best)
+
+    def add_above(self, queries: np.ndarray | slice, *, above: np.ndarray) -> None:
+        """Add decided candidates above the best right one; each query at most once in a call."""
+        self.counts[0, queries] += above
+
+    def decide(self, candidates: np.ndarray, *, queries: np.ndarray) -> None:
+        """Score pairs exactly and count them.
+
+        Args:
+          candidates: int [k], videos of a text's question; texts of `AMONG_CAPTIONS`; else places in `captioned`.
+          queries: int [k], texts or videos.
+        """
+        if self.by_text:
+            self._decide(queries, candidates, queries=queries)
+        elif self.question == AMONG_CAPTIONS:
+            self._decide(candidates, queries, queries=queries)
+        else:
+            for part in range(0, len(queries), _PAIRS):
+                self._decide_groups(candidates[part : part + _PAIRS], queries=queries[part : part + _PAIRS])
+
+    def _decide(self, texts: np.ndarray, videos: np.ndarray, *, queries: np.ndarray) -> None:
+        scores, best = self._pairs.scores(texts, videos), self.best[queries]
+        tied = scores == best
+        right = tied & self._pairs.right(self.question, texts=texts, videos=videos)
+        self._add(queries, scores > best, tied & ~right, right)
+
+    def _decide_groups(self, groups: np.ndarray, *, queries: np.ndarray) -> None:
+        """A video's score is its best caption's, of those that count as right and of the others apart."""
+        pairs = self._pairs
+        begins, sizes = pairs.starts[groups], pairs.starts[groups + 1] - pairs.starts[groups]
+        texts, videos = pairs.order[spread(begins, sizes)], np.repeat(queries, sizes)
+        scores = pairs.scores(texts, videos)
+        right = pairs.right(self.question, texts=texts, videos=videos)
+        first = np.cumsum(sizes) - sizes
+        best = self.best[queries]
+        wrong, own = (np.maximum.reduceat(np.where(kind, scores, -np.inf), first) for kind in (~right, right))
+        tied = (own == best) & (self.question != VIDEO_TO_ANY)
+        self._add(queries, wrong > best, wrong == best, tied)
+
+    def _add(self, queries: np.ndarray, *kinds: np.ndarray) -> None:
+        for count, kind in zip(self.counts, kinds, strict=True):
+            np.add.at(count, queries[kind], 1)
+
+    def ranks(self) -> Ranks:
+        """Return the ranks of all texts, or of the videos that have captions."""
+        above, equal, right = self.counts if self.by_text else self.counts[:, self._pairs.captioned]
+        return Ranks(above=above, equal=equal, right=1 if self.question == AMONG_CAPTIONS else right)

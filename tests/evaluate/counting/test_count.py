@@ -1,0 +1,96 @@
+"""Counting in blocks, on the host and on devices: against loops over all pairs, whatever the blocks and devices."""
+
+import jax
+import numpy as np
+import pytest
+
+from twinreel.evaluate.counting.count import CountOptions, count_ranks
+from twinreel.evaluate.counting.questions import QUESTIONS, Pairs
+
+FIELDS = ("above", "equal", "right")
+TILES = [(1 << 20, 1 << 20, 8), (4096, 1 << 20, 1), (4096, 4096, 3), (16_384, 20_000, 8)]
+
+
+def on_devices(*, tile_bytes=0, gallery_bytes=1 << 20, devices=8, **more):
+    return CountOptions(
+        host_pairs=0, tile_bytes=tile_bytes, gallery_bytes=gallery_bytes, devices=jax.devices()[:devices], **more
+    )
+
+
+def case(seed, *, videos, captions, width=24, kinds=0, uncaptioned=0):
+    """Videos of one to `captions` captions; with `kinds`, all rows are one of so many, and texts repeat."""
+    rng = np.random.default_rng(seed)
+    captioned = rng.permutation(videos)[: videos - uncaptioned]
+    index = rng.permutation(np.concatenate([captioned, rng.choice(captioned, (captions - 1) * videos // 2)]))
+    if kinds:
+        video = rng.normal(size=(kinds, width)).astype(np.float32)[rng.integers(0, kinds, videos)]
+        number = rng.integers(0, kinds, len(index))
+        text = rng.normal(size=(kinds, width)).astype(np.float32)[number]
+    else:
+        video = rng.normal(size=(videos, width)).astype(np.float32)
+        text, number = (
+            video[index] + rng.normal(size=(len(index), width)).astype(np.float32),
+            np.arange(len(index)) // 2,
+        )
+    return {"text": text, "video": video, "video_of_text": index, "same_text": number}
+
+
+def by_loops(text, video, video_of_text, same_text):
+    """Counts of all questions from scores of whole pairs, video by video and text by text."""
+    unit = [(rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))) for rows in map(np.float64, (text, video))]
+    scores = np.rint((unit[0][:, None] * unit[1]).sum(axis=2) * 2.0**40)
+    held = [set(same_text[video_of_text == j].tolist()) for j in range(len(video))]
+    any_right = np.array([[number in held[j] for j in range(len(video))] for number in same_text.tolist()])
+    own = video_of_text[:, None] == np.arange(len(video))
+    captioned = np.unique(video_of_text)
+
+    def counts(wrong, right):
+        best = max(right)
+        return sum(s > best for s in wrong), sum(s == best for s in wrong), sum(s == best for s in right)
+
+    def among_groups(j, right):
+        wrong, good = [], []
+        for other in captioned:
+            for kind, found in ((True, good), (False, wrong)):
+                mine = scores[(video_of_text == other) & (right[:, j] == kind), j]
+                found.extend([mine.max()] if len(mine) else [])
+        return counts(wrong, good)
+
+    made = {
+        "text_to_video": [counts(scores[i, ~own[i]], scores[i, own[i]]) for i in range(len(text))],
+        "text_to_video_any_match": [counts(scores[i, ~r], scores[i, r]) for i, r in enumerate(any_right)],
+        "video_to_text": [among_groups(j, own) for j in captioned],
+        "video_to_text_any_match": [among_groups(j, any_right) for j in captioned],
+        "video_to_text_among_captions": [
+            (*counts(scores[~own[:, j], j], scores[own[:, j], j])[:2], 1) for j in captioned
+        ],
+    }
+    return {name: np.array(rows, np.int64).T for name, rows in made.items()}
+
+
+def check(got, want):
+    for name, fields in want.items():
+        for field, values in zip(FIELDS, fields, strict=True):
+            assert (np.broadcast_to(getattr(got[name], field), values.shape) == values).all(), (name, field)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"videos": 61, "captions": 1},
+        {"videos": 61, "captions": 1, "kinds": 5, "uncaptioned": 3},
+        {"videos": 45, "captions": 5, "uncaptioned": 4},
+        {"videos": 45, "captions": 9, "kinds": 4, "uncaptioned": 4},
+        {"videos": 33, "captions": 3, "kinds": 1},
+    ],
+    ids=str,
+)
+def test_all_counts_are_those_of_loops_whatever_the_blocks_and_devices(given):
+    arrays = case(1, **given)
+    want = by_loops(**arrays)
+    pairs = Pairs(**arrays)
+    for host_bytes in (1, 4000, 1 << 20):
+        check(count_ranks(QUESTIONS, pairs=pairs, options=CountOptions(host_bytes=host_bytes)), want)
+    for tile_bytes, gallery_bytes, devices in TILES:
+        options = on_devices(tile_bytes=tile_bytes, gallery_bytes=gallery_bytes, devices=devices)
+        check(count_ranks(QUESTIONS, pairs=pairs, options=options), want)
