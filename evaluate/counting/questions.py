@@ -22,8 +22,8 @@ VIDEO_TO_ANY = "video_to_text_any_match"
 BY_TEXT = (TEXT_TO_VIDEO, TEXT_TO_ANY)
 """Questions of texts, among videos. Those of videos are among groups of captions (videos), or single captions."""
 QUESTIONS = (*BY_TEXT, VIDEO_TO_TEXT, VIDEO_TO_ANY, AMONG_CAPTIONS)
-_PAIRS = 8192
-_PART = 1 << 20
+_PAIRS = 2048  # scored at a time
+_PART = 1 << 20  # right pairs listed at a time
 
 
 class Pairs:
@@ -64,26 +64,31 @@ class Pairs:
         self.captioned, first = np.unique(index[self.order], return_index=True)
         self.starts = np.append(first, len(index))
         self._numbers: tuple[np.ndarray, np.ndarray] | None = None
-
-    @property
-    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of distinct rows, of texts [n] and of videos [m]."""
-        if self._numbers is None:
-            self._numbers = row_numbers(self.text.raw), row_numbers(self.video.raw)
-        return self._numbers
+        self._scored = 0
+        self._own = self._exact(np.arange(len(index)), index)
 
     def scores(self, texts: np.ndarray, videos: np.ndarray) -> np.ndarray:
-        """Return the exact scores of pairs, float64 [k]; pairs of equal rows are computed once."""
-        if not len(texts):
-            return np.zeros(0)
-        keys = self.numbers[0][texts] * len(self.video) + self.numbers[1][videos]
+        """Return the exact scores of pairs, float64 [k]."""
+        found = self._own[texts]
+        other = np.flatnonzero(self.video_of_text[texts] != videos)
+        self._scored += len(other)
+        if self._scored <= 2 * (len(self.text) + len(self.video)):
+            found[other] = self._exact(texts[other], videos[other])
+            return found
+        # So many pairs are near their right ones where rows repeat; pairs of equal rows are then computed once.
+        if self._numbers is None:
+            self._numbers = row_numbers(self.text.raw), row_numbers(self.video.raw)
+        keys = self._numbers[0][texts[other]] * len(self.video) + self._numbers[1][videos[other]]
         _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-        texts, videos = texts[first], videos[first]
-        parts = [
-            paired_cosine(self.text[texts[k : k + _PAIRS]], second=self.video[videos[k : k + _PAIRS]])
-            for k in range(0, len(first), _PAIRS)
-        ]
-        return np.concatenate(parts)[place]
+        found[other] = self._exact(texts[other[first]], videos[other[first]])[place]
+        return found
+
+    def _exact(self, texts: np.ndarray, videos: np.ndarray) -> np.ndarray:
+        found = np.empty(len(texts))
+        for start in range(0, len(texts), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            found[part] = paired_cosine(self.text[texts[part]], second=self.video[videos[part]])
+        return found
 
     def right(self, question: str, *, texts: np.ndarray, videos: np.ndarray) -> np.ndarray:
         """Return which pairs are right for a question, bool [k]."""

@@ -143,8 +143,9 @@ def check_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
 def _unit(rows: np.ndarray) -> np.ndarray:
     """Divide rows [n,E] by their norms. A contiguous copy: each norm is summed alike wherever its row stands."""
     rows = np.ascontiguousarray(rows, dtype=np.float64)
-    # Scaling by a power of two is exact; without it the squares of 1e-200 or 1e200 are 0 or inf.
-    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
+    if len(rows) and (np.abs(rows).max() > 1e100 or np.abs(rows).max(axis=1).min() < 1e-100):
+        # Scaling by a power of two is exact; without it the squares of 1e-200 or 1e200 are 0 or inf.
+        rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
     return rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))
 
 
