@@ -91,7 +91,7 @@ def _count_on_devices(counts: Sequence[Count], *, pairs: Pairs, options: CountOp
             if piece is not None and block is not None:
                 if piece != held:
                     held, gallery = piece, counter.gallery(piece)
-                waiting.append((piece, block, counter.call(block, gallery=gallery)))
+                waiting.append((piece, block, counter.call(block, gallery=gallery, piece=piece)))
             if len(waiting) == 2 or (piece is None and waiting):
                 at, rows, made = waiting.pop(0)
                 counter.collect(made, block=rows, piece=at)

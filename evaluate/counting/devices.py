@@ -35,11 +35,13 @@ class Shape:
       columns: videos C of a tile.
       width: places of a video's captions.
       grouped: of each question of videos, whether it is among groups of captions (or single captions).
+      full: all rows are real, which saves a pass over the scores.
     """
 
     columns: int
     width: int
     grouped: tuple[bool, ...]
+    full: bool = False
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "mesh"))
@@ -76,7 +78,8 @@ def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
 
     def step(above: jax.Array, tile: Arrays) -> tuple[jax.Array, Arrays]:
         scores = jnp.einsum("re,ce->rc", rows["rows"], tile["rows"], precision=_PRECISION)
-        scores = jnp.where(rows["real"][:, None] & tile["real"][None, :], scores, -jnp.inf)
+        if not shape.full:
+            scores = jnp.where(rows["real"][:, None] & tile["real"][None, :], scores, -jnp.inf)
         best = scores.reshape(-1, shape.width, shape.columns).max(axis=1) if shape.width > 1 else scores
         made: Arrays = {"video_above": [], "text_open": []}
         found = []
@@ -141,10 +144,11 @@ class DeviceCounter:
         places = np.arange(piece.start, piece.start + size)
         return self._placed(places, self._pairs.video, self._of_videos, real=places < piece.stop, axis=None)
 
-    def call(self, block: RowBlock, *, gallery: Arrays) -> Arrays:
-        """Start the count of a block; the results are awaited by `collect`."""
+    def call(self, block: RowBlock, *, gallery: Arrays, piece: slice) -> Arrays:
+        """Start the count of a block with a piece and its `gallery`; the results are awaited by `collect`."""
         rows = self._placed(block.texts, self._pairs.text, self._of_texts, real=block.texts >= 0, axis=_AXIS)
-        shape = Shape(columns=self._tiles.columns, width=block.width, grouped=self._grouped)
+        full = bool((block.texts >= 0).all()) and piece.stop - piece.start == self._tiles.piece * self._tiles.columns
+        shape = Shape(columns=self._tiles.columns, width=block.width, grouped=self._grouped, full=full)
         return count_tiles(gallery, rows, shape=shape, mesh=self._mesh)
 
     def collect(self, made: Arrays, *, block: RowBlock, piece: slice) -> None:
