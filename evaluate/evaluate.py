@@ -177,9 +177,10 @@ def evaluate(
       UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
     """
     from ..data.batches.records import Records
+    from .counting.count import CountOptions
     from .protocols.benchmark_data import measured_coverage
     from .protocols.identity import identity
-    from .results import Further, write
+    from .results import Further, rank, write
 
     options = (options or EvaluateOptions()).settled()
     further = Further(read_as=options.read_as, rerank=options.rerank, compare=options.compare)
@@ -194,10 +195,15 @@ def evaluate(
     encoder = load(model)
     found = embed_for_report(encoder, records=records, options=options)
     found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
+    out = Path(out)
+    if jax.process_index() == 0:
+        found.protocol |= identity(encoder.model)
+        out.mkdir(parents=True, exist_ok=True)
+        found.save(out / "embeddings.npz")  # before a count that may be interrupted
+    ranks = rank(found, options=CountOptions(folder=out, together=True, progress=options.progress))
     if jax.process_index() != 0:
         return None
-    found.protocol |= identity(encoder.model)
-    return write(found, out=Path(out), records=records, history=_history(Path(model)), further=further)
+    return write(found, out=out, records=records, history=_history(Path(model)), ranks=ranks, further=further)
 
 
 def _history(model: Path) -> Path | None:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from ..base.errors import UserError
-from .results import Further, measure, to_json, write
+from .results import Further, measure, rank, to_json, write
 
 
 def of_file(args: Namespace) -> dict[str, Any]:
@@ -44,11 +44,12 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
 
 
 def _of_embeddings(args: Namespace, *, further: Further) -> dict[str, Any]:
+    from .counting.count import CountOptions
     from .embed import Embeddings
 
     found = Embeddings.load(args.embeddings)
     if not args.out:
-        return measure(found, further=further)
+        return measure(found, ranks=rank(found, options=CountOptions(progress=True)), further=further)
     from ..data.batches.records import Records
 
     return write(found, out=args.out, records=Records(args.data) if args.data else None, further=further)

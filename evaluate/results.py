@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError
 
 if TYPE_CHECKING:
+    from .counting.count import CountOptions
     from .embed import Embeddings
+    from .measures.ranks import Ranks
     from .measures.rows import RowError
     from .protocols.scored import Scores
 
@@ -42,13 +44,16 @@ class Further:
         for path in self.compare:
             Embeddings.load(path)
 
-    def of_embeddings(self, embeddings: "Embeddings") -> dict[str, Any]:
-        """Return the blocks of `retrieval.json`."""
+    def of_embeddings(self, embeddings: "Embeddings", *, ranks: "Mapping[str, Ranks]") -> dict[str, Any]:
+        """Return the blocks of `retrieval.json`; `ranks` is `rank(embeddings)`."""
         from .embed import Embeddings
         from .protocols.comparison import COMPARED, compare
 
         made = self.of_scores(_scores_of(embeddings)) if self.read_as or self.rerank else {}
-        others = {str(path): compare(embeddings, other=Embeddings.load(path), name=str(path)) for path in self.compare}
+        others = {
+            str(path): compare(embeddings, other=Embeddings.load(path), ranks=ranks, name=str(path))
+            for path in self.compare
+        }
         return made | ({COMPARED: others} if others else {})
 
     def of_scores(self, scores: "Scores") -> dict[str, Any]:
@@ -63,12 +68,44 @@ class Further:
 NOTHING = Further()
 
 
-def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: bool = True) -> dict[str, Any]:
+def rank(embeddings: "Embeddings", *, options: "CountOptions | None" = None) -> "dict[str, Ranks]":
+    """Return `directions.all_ranks` of embeddings.
+
+    Args:
+      embeddings: of the split.
+      options: how pairs are counted; None = the defaults.
+
+    Raises:
+      UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
+    """
+    from .counting.count import DEFAULTS
+    from .measures.rows import RowError, check_rows, row_numbers
+    from .protocols.directions import all_ranks
+    from .protocols.repeated import caption_numbers
+
+    same = caption_numbers(embeddings)
+    arrays: dict[str, Any] = {key: getattr(embeddings, key) for key in ("text", "video", "video_of_text")}
+    try:
+        arrays["same_text"] = row_numbers(check_rows(embeddings.text, name="text")) if same is None else same
+        return all_ranks(**arrays, options=options or DEFAULTS)
+    except RowError as error:
+        item = _name_of_row(embeddings, error)
+        raise UserError(f"{item}: {error}" if item else str(error)) from error
+
+
+def measure(
+    embeddings: "Embeddings",
+    *,
+    ranks: "Mapping[str, Ranks] | None" = None,
+    further: Further = NOTHING,
+    intervals: bool = True,
+) -> dict[str, Any]:
     """Return the content of `retrieval.json` for embeddings.
 
     Args:
       embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` and
         `multiple_choice` where their captions have foils.
+      ranks: `rank(embeddings)`; None: they are counted here.
       further: what else is measured.
       intervals: add bootstrap intervals of the recalls.
 
@@ -83,6 +120,7 @@ def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: 
     from .protocols.retrieval import retrieval_report
     from .protocols.twins import order_twins
 
+    ranks = ranks or rank(embeddings)
     try:
         if embeddings.video_shuffled is not None:
             unit_rows(embeddings.video_shuffled, name="video_shuffled")
@@ -91,6 +129,7 @@ def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: 
             video=embeddings.video,
             video_of_text=embeddings.video_of_text,
             same_text=caption_numbers(embeddings),
+            ranks=ranks,
             protocol=embeddings.protocol,
             coverage=embeddings.coverage,
             intervals=intervals,
@@ -104,7 +143,7 @@ def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: 
         results["multiple_choice"] = foil_choices(**arrays, foils=embeddings.foils)
     twins = order_twins(embeddings)
     results |= {"order_twins": twins} if twins["n"] else {}
-    return marked(results | further.of_embeddings(embeddings))
+    return marked(results | further.of_embeddings(embeddings, ranks=ranks))
 
 
 def _scores_of(embeddings: "Embeddings") -> "Scores":
@@ -133,6 +172,7 @@ def write(
     out: Path,
     records: Any = None,
     history: Path | None = None,
+    ranks: "Mapping[str, Ranks] | None" = None,
     further: Further = NOTHING,
 ) -> dict[str, Any]:
     """Measure embeddings and write the whole report folder.
@@ -142,22 +182,25 @@ def write(
       out: the folder; made if absent.
       records: the opened `Records`, for the thumbnails; None for a page without them.
       history: a `metrics.jsonl`, for the curves; None for a page without them.
+      ranks: `rank(embeddings)`; None: they are counted here, resumably in `out`.
       further: as in `measure`.
 
     Returns:
       The content of `retrieval.json`.
     """
+    from .counting.count import CountOptions
     from .reports.leaderboard import write_mmeb
     from .reports.rank_file import write_ranks
     from .reports.report import write_report
 
     out.mkdir(parents=True, exist_ok=True)
     embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
-    results = measure(embeddings, further=further)
+    ranks = ranks or rank(embeddings, options=CountOptions(folder=out, progress=True))
+    results = measure(embeddings, ranks=ranks, further=further)
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
     write_mmeb(out, results=results)
-    ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
-    write_report(out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history)
+    both = write_ranks(out / "ranks.npz", embeddings=embeddings, ranks=ranks)
+    write_report(out, results=results, embeddings=embeddings, ranks=both, records=records, history=history)
     return results
 
 

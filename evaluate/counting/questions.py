@@ -44,8 +44,17 @@ class Pairs:
         video: np.ndarray,
         video_of_text: np.ndarray,
         same_text: np.ndarray | None = None,
+        right: tuple[np.ndarray, np.ndarray] | None = None,
     ):
-        """Check the arrays; errors as in `measures.rows.check_pair`."""
+        """Check the arrays; errors as in `measures.rows.check_pair`.
+
+        Args:
+          text: float [n,E].
+          video: float [m,E].
+          video_of_text: int [n].
+          same_text: int [n], equal for equal captions: right for any match is each video that has the caption.
+          right: instead of these, the pairs (text, video) that are right for any match, int [p] each.
+        """
         self.text, self.video = UnitRows(text, name="text"), UnitRows(video, name="video")
         if self.text.width != self.video.width:
             raise UserError(
@@ -60,12 +69,19 @@ class Pairs:
             numbers = check_index(same_text, name="same_text", length=len(index), limit=limit)
             self.same_text = np.unique(numbers, return_inverse=True)[1]
             self._shared = np.unique(self.same_text * len(self.video) + index)
+        elif right is not None:
+            self.same_text = np.arange(len(index))
+            self._shared = np.unique(right[0] * len(self.video) + right[1])
         self.order = np.argsort(index, kind="stable")
         self.captioned, first = np.unique(index[self.order], return_index=True)
         self.starts = np.append(first, len(index))
         self._numbers: tuple[np.ndarray, np.ndarray] | None = None
         self._scored = 0
         self._own = self._exact(np.arange(len(index)), index)
+
+    def videos_share_captions(self) -> bool:
+        """Return whether any caption belongs to two videos."""
+        return self.same_text is not None and len(self._shared) > len(np.unique(self._shared // len(self.video)))
 
     def scores(self, texts: np.ndarray, videos: np.ndarray) -> np.ndarray:
         """Return the exact scores of pairs, float64 [k]."""

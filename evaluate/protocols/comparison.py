@@ -1,5 +1,6 @@
 """Two models on the same clips: differences of recalls with intervals and a paired test."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,18 +8,25 @@ import numpy as np
 from ...base.errors import UserError
 from ..embed import Embeddings
 from ..measures.intervals import paired_test
-from ..measures.ranks import RECALL_AT, hits
-from .retrieval import DIRECTIONS, retrieval_ranks
+from ..measures.ranks import RECALL_AT, Ranks, hits
+from .directions import DIRECTIONS, all_ranks
 
 COMPARED = "compared"
 
 
-def compare(embeddings: Embeddings, *, other: Embeddings, name: str = "the other file") -> dict[str, Any]:
+def compare(
+    embeddings: Embeddings,
+    *,
+    other: Embeddings,
+    ranks: Mapping[str, Ranks] | None = None,
+    name: str = "the other file",
+) -> dict[str, Any]:
     """Compare the recalls of two models query by query; clips are drawn, so captions of one stay together.
 
     Args:
       embeddings: of one model.
       other: of another model, for the same captions and clips in the same order.
+      ranks: `directions.all_ranks` of `embeddings`; None: they are counted here.
       name: what to call `other` in messages.
 
     Returns:
@@ -30,9 +38,11 @@ def compare(embeddings: Embeddings, *, other: Embeddings, name: str = "the other
     """
     _check_same(embeddings, other, name=name)
     index = np.asarray(embeddings.video_of_text)
-    own, others = (retrieval_ranks(text=one.text, video=one.video, video_of_text=index) for one in (embeddings, other))
+    own = ranks or all_ranks(text=embeddings.text, video=embeddings.video, video_of_text=index)
+    others = all_ranks(text=other.text, video=other.video, video_of_text=index)
     made: dict[str, Any] = {}
-    for direction, mine, theirs, clusters in zip(DIRECTIONS, own, others, (index, None), strict=True):
+    for direction, clusters in zip(DIRECTIONS, (index, None), strict=True):
+        mine, theirs = own[direction], others[direction]
         made[direction] = {
             f"R@{k}": paired_test(100 * hits(mine, k=k), second=100 * hits(theirs, k=k), clusters=clusters)
             for k in RECALL_AT

@@ -1,14 +1,52 @@
-"""Ranks of text-to-video and video-to-text retrieval, computed in blocks: the score matrix is never held as a whole."""
-
-from collections.abc import Iterator
+"""Ranks of text-to-video and video-to-text retrieval: counted in blocks, the score matrix is never held as a whole."""
 
 import numpy as np
 
-from ..measures.checks import check_index
-from ..measures.ranks import Ranks, ranks
-from ..measures.rows import check_pair, cosine, distinct_rows
+from ..counting.count import DEFAULTS, CountOptions, count_ranks
+from ..counting.questions import (
+    AMONG_CAPTIONS,
+    QUESTIONS,
+    TEXT_TO_ANY,
+    TEXT_TO_VIDEO,
+    VIDEO_TO_ANY,
+    VIDEO_TO_TEXT,
+    Pairs,
+)
+from ..measures.ranks import Ranks
 
-_CHUNK_BYTES = 64 << 20
+DIRECTIONS = (TEXT_TO_VIDEO, VIDEO_TO_TEXT)
+
+
+def all_ranks(
+    *,
+    text: np.ndarray,
+    video: np.ndarray,
+    video_of_text: np.ndarray,
+    same_text: np.ndarray | None = None,
+    options: CountOptions = DEFAULTS,
+) -> dict[str, Ranks]:
+    """Rank every query of a set in every way that it admits; each pair is scored once.
+
+    Args:
+      text: float [n,E], one row per caption; normalised here.
+      video: float [m,E], one row per video; normalised here.
+      video_of_text: int [n], each caption's video.
+      same_text: int [n], equal for equal captions; None: the any-match questions are left out.
+      options: how pairs are counted; large sets are counted on the devices.
+
+    Returns:
+      `text_to_video`, `video_to_text` (among videos); `video_to_text_among_captions` where a video has several
+      captions; `text_to_video_any_match` and `video_to_text_any_match` where several videos share a caption. Queries of
+      the second, third and last are the captioned videos in the order of their index.
+
+    Raises:
+      UserError: wrong shapes, a row that is zero or not finite, an index out of range.
+    """
+    pairs = Pairs(text, video=video, video_of_text=video_of_text, same_text=same_text)
+    asked = set(DIRECTIONS)
+    asked |= {AMONG_CAPTIONS} if len(pairs.captioned) < len(pairs.text) else set()
+    asked |= {TEXT_TO_ANY, VIDEO_TO_ANY} if pairs.videos_share_captions() else set()
+    return count_ranks([one for one in QUESTIONS if one in asked], pairs=pairs, options=options)
 
 
 def text_to_video(
@@ -17,7 +55,7 @@ def text_to_video(
     video: np.ndarray,
     video_of_text: np.ndarray,
     same_text: np.ndarray | None = None,
-    chunk_bytes: int = _CHUNK_BYTES,
+    options: CountOptions = DEFAULTS,
 ) -> Ranks:
     """Rank each caption's own video among all videos, or the best of all videos that have the same caption.
 
@@ -27,7 +65,7 @@ def text_to_video(
       video_of_text: int [n], each caption's video.
       same_text: int [n], equal for equal captions: every video with an equal caption is right. None: only the
         caption's own video is.
-      chunk_bytes: memory for one block of scores; the [n,m] matrix is never held as a whole.
+      options: how pairs are counted.
 
     Raises:
       UserError: wrong shapes, a row that is zero or not finite, an index out of range.
@@ -47,19 +85,9 @@ def text_to_video(
     >>> text_to_video(text, video=video[:2], video_of_text=[0, 1], same_text=np.array([7, 7])).expected.tolist()
     [1.0, 1.0]
     """
-    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
-    holders = _holders(same_text, video_of_text=video_of_text)
-    gallery, copy_of = distinct_rows(video)
-    rows = []
-    for block in row_blocks(len(text), columns=len(video), chunk_bytes=chunk_bytes):
-        scores = cosine(text[block], gallery=gallery)[:, copy_of]
-        positives = video_of_text[block]
-        if same_text is not None:
-            positives = np.zeros(scores.shape, dtype=bool)
-            for row, number in enumerate(np.asarray(same_text)[block].tolist()):
-                positives[row, holders[number]] = True
-        rows.append(ranks(scores, positives=positives))
-    return join(rows)
+    pairs = Pairs(text, video=video, video_of_text=video_of_text, same_text=same_text)
+    question = TEXT_TO_VIDEO if same_text is None else TEXT_TO_ANY
+    return count_ranks([question], pairs=pairs, options=options)[question]
 
 
 def video_to_text(
@@ -68,7 +96,7 @@ def video_to_text(
     video: np.ndarray,
     video_of_text: np.ndarray,
     same_text: np.ndarray | None = None,
-    chunk_bytes: int = _CHUNK_BYTES,
+    options: CountOptions = DEFAULTS,
 ) -> Ranks:
     """Rank each video among the videos by their captions: a video's score with another is the best of its captions.
 
@@ -86,26 +114,13 @@ def video_to_text(
     >>> video_to_text(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
     [1.0, 2.0]
     """
-    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
-    by_video = np.argsort(video_of_text, kind="stable")
-    captioned, starts = np.unique(video_of_text[by_video], return_index=True)
-    numbers = None if same_text is None else np.asarray(same_text)[by_video]
-    ends = [*starts[1:], len(text)]
-    gallery, copy_of = distinct_rows(text[by_video])
-    rows = []
-    for block in row_blocks(len(captioned), columns=len(text), chunk_bytes=chunk_bytes):
-        scores = cosine(video[captioned[block]], gallery=gallery)[:, copy_of]  # [c,n], captions by video
-        if numbers is None:
-            best = np.maximum.reduceat(scores, starts, axis=1)  # [c, videos with captions]
-            rows.append(ranks(best, positives=np.arange(len(captioned))[block]))
-        else:
-            own = [np.isin(numbers, numbers[i:j]) for i, j in list(zip(starts, ends, strict=True))[block]]
-            rows.append(_ranks_of_parts(scores, own=np.stack(own), starts=starts))
-    return join(rows)
+    pairs = Pairs(text, video=video, video_of_text=video_of_text, same_text=same_text)
+    question = VIDEO_TO_TEXT if same_text is None else VIDEO_TO_ANY
+    return count_ranks([question], pairs=pairs, options=options)[question]
 
 
 def video_to_caption(
-    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, chunk_bytes: int = _CHUNK_BYTES
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray, options: CountOptions = DEFAULTS
 ) -> Ranks:
     """Rank each captioned video's best own caption among the captions of other videos (`ranks.among_captions`).
 
@@ -118,52 +133,5 @@ def video_to_caption(
     >>> video_to_caption(text, video=video, video_of_text=np.array([0, 0, 1])).expected.tolist()
     [2.0, 3.0]
     """
-    text, video, video_of_text = check_pair(text, video=video, video_of_text=video_of_text)
-    captioned = np.unique(video_of_text)
-    gallery, copy_of = distinct_rows(text)
-    rows = []
-    for block in row_blocks(len(captioned), columns=len(text), chunk_bytes=chunk_bytes):
-        scores = cosine(video[captioned[block]], gallery=gallery)[:, copy_of]  # [c,n]
-        found = ranks(scores, positives=captioned[block, None] == video_of_text)
-        rows.append(Ranks(above=found.above, equal=found.equal))
-    return join(rows)
-
-
-def _ranks_of_parts(scores: np.ndarray, *, own: np.ndarray, starts: np.ndarray) -> Ranks:
-    """Rank videos [c] among videos whose captions [n] are divided into those that count as right (`own`) and others."""
-    right = np.maximum.reduceat(np.where(own, scores, -np.inf), starts, axis=1)
-    wrong = np.maximum.reduceat(np.where(own, -np.inf, scores), starts, axis=1)
-    best = right.max(axis=1, keepdims=True)
-    above, equal, tied = (np.count_nonzero(part, axis=1) for part in (wrong > best, wrong == best, right == best))
-    return Ranks(above=above, equal=equal, right=tied)
-
-
-def _holders(same_text: np.ndarray | None, *, video_of_text: np.ndarray) -> dict[int, list[int]]:
-    """Return the videos that have each text, by its number in `same_text`."""
-    if same_text is None:
-        return {}
-    check_index(same_text, name="same_text", length=len(video_of_text), limit=np.iinfo(np.int64).max)
-    found: dict[int, list[int]] = {}
-    for number, place in zip(np.asarray(same_text).tolist(), video_of_text.tolist(), strict=True):
-        found.setdefault(number, []).append(place)
-    return found
-
-
-def row_blocks(length: int, *, columns: int, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[slice]:
-    """Divide rows of float64 scores into slices of at most `chunk_bytes`, of one row at least.
-
-    >>> list(row_blocks(5, columns=10, chunk_bytes=160))
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
-    """
-    rows = max(1, chunk_bytes // (8 * columns))
-    for start in range(0, length, rows):
-        yield slice(start, start + rows)
-
-
-def join(parts: list[Ranks]) -> Ranks:
-    """Return the ranks of all queries from those of consecutive blocks."""
-    return Ranks(
-        above=np.concatenate([part.above for part in parts]),
-        equal=np.concatenate([part.equal for part in parts]),
-        right=np.concatenate([np.broadcast_to(part.right, part.above.shape) for part in parts]),
-    )
+    pairs = Pairs(text, video=video, video_of_text=video_of_text)
+    return count_ranks([AMONG_CAPTIONS], pairs=pairs, options=options)[AMONG_CAPTIONS]

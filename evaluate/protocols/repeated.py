@@ -5,14 +5,15 @@ stand next to them and answer the question that such captions ask: does a captio
 clip assigned to its class?
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ..counting.count import DEFAULTS, CountOptions, count_ranks
+from ..counting.questions import TEXT_TO_ANY, VIDEO_TO_ANY, Pairs
 from ..embed import Embeddings
-from ..measures.ranks import ranks, recall_at, summary
-from ..measures.rows import check_pair, cosine
-from .directions import join, row_blocks, text_to_video, video_to_text
+from ..measures.ranks import Ranks, recall_at, summary
 
 ANY_MATCH = (
     "in the rows 'any_match' every clip with an equal caption is right (video to text: every caption equal to one of "
@@ -45,15 +46,23 @@ def caption_numbers(embeddings: Embeddings) -> np.ndarray | None:
 
 
 def any_match(
-    *, text: np.ndarray, video: np.ndarray, video_of_text: np.ndarray, same_text: np.ndarray
+    ranks: Mapping[str, Ranks],
+    *,
+    text: np.ndarray,
+    video: np.ndarray,
+    video_of_text: np.ndarray,
+    same_text: np.ndarray,
+    options: CountOptions = DEFAULTS,
 ) -> dict[str, Any]:
     """Measure retrieval where any clip with the same caption is right; {} if no two clips share a caption.
 
     Args:
+      ranks: `directions.all_ranks` of the arrays.
       text: float [n,E], one row per caption; normalised here.
       video: float [m,E], one row per video; normalised here.
       video_of_text: int [n], each caption's video.
       same_text: int [n], equal for equal captions.
+      options: how pairs are counted for `classification`.
 
     Returns:
       `protocol` (the rule); `text_to_video_any_match` and `video_to_text_any_match`, as in `ranks.summary`, each
@@ -64,18 +73,17 @@ def any_match(
     numbers, clips_of_text = np.unique(pairs[:, 0], return_counts=True)
     if clips_of_text.max() == 1:
         return {}
-    arrays: dict[str, Any] = {"video": video, "video_of_text": video_of_text, "same_text": same_text}
     right = clips_of_text[np.searchsorted(numbers, same_text)]  # [n]
     sharing = _clips_that_share(pairs)
     blocks = {
         "protocol": {"any_match": ANY_MATCH},
-        "text_to_video_any_match": summary(text_to_video(text, **arrays))
-        | {"chance_R@1": 100 * float(right.mean()) / len(video)},
-        "video_to_text_any_match": summary(video_to_text(text, **arrays))
+        "text_to_video_any_match": summary(ranks[TEXT_TO_ANY]) | {"chance_R@1": 100 * float(right.mean()) / len(video)},
+        "video_to_text_any_match": summary(ranks[VIDEO_TO_ANY])
         | {"chance_R@1": 100 * float(np.mean(sharing)) / len(sharing)},
     }
     if 2 * len(numbers) <= len(text):
-        blocks[CLASSIFICATION] = classification(text=text, **arrays)
+        arrays: dict[str, Any] = {"text": text, "video": video, "video_of_text": video_of_text}
+        blocks[CLASSIFICATION] = classification(**arrays, same_text=same_text, options=options)
     return blocks
 
 
@@ -98,7 +106,12 @@ def _clips_that_share(pairs: np.ndarray) -> list[int]:
 
 
 def classification(
-    *, text: np.ndarray, video: np.ndarray, video_of_text: np.ndarray, same_text: np.ndarray
+    *,
+    text: np.ndarray,
+    video: np.ndarray,
+    video_of_text: np.ndarray,
+    same_text: np.ndarray,
+    options: CountOptions = DEFAULTS,
 ) -> dict[str, Any]:
     """Classify each captioned clip among the distinct captions: zero-shot classification where captions name classes.
 
@@ -108,24 +121,18 @@ def classification(
       `top1` (and `top5` where there are more than five classes) in percent, in expectation over the order of ties, the
       same under `optimistic` and `pessimistic`; `chance` of `top1`; `classes` and `n`, the clips classified.
     """
-    text, video, index = check_pair(text, video=video, video_of_text=video_of_text)
     numbers, first, classes = np.unique(same_text, return_index=True, return_inverse=True)
-    captioned, place = np.unique(index, return_inverse=True)
-    parts, own = [], 0
-    for block in row_blocks(len(captioned), columns=len(numbers)):
-        scores = cosine(video[captioned[block]], gallery=text[first])  # [c, classes]
-        right = np.zeros(scores.shape, dtype=bool)
-        here = (place >= block.start) & (place < block.stop)
-        right[place[here] - block.start, classes[here]] = True
-        parts.append(ranks(scores, positives=right))
-        own += right.sum()
-    found = join(parts)
+    captioned, place = np.unique(video_of_text, return_inverse=True)
+    right = np.unique(np.stack([place, classes], axis=1), axis=0)  # [p,2], clips and their classes
+    own = right[np.unique(right[:, 0], return_index=True)[1], 1]
+    pairs = Pairs(video[captioned], video=text[first], video_of_text=own, right=(right[:, 0], right[:, 1]))
+    found = count_ranks([TEXT_TO_ANY], pairs=pairs, options=options)[TEXT_TO_ANY]
     names = {1: "top1"} | ({5: "top5"} if len(numbers) > 5 else {})
     return {
         **{name: recall_at(found, k=k) for k, name in names.items()},
         "optimistic": {name: 100 * float((found.optimistic <= k).mean()) for k, name in names.items()},
         "pessimistic": {name: 100 * float((found.pessimistic <= k).mean()) for k, name in names.items()},
-        "chance": 100 * float(own) / (len(captioned) * len(numbers)),
+        "chance": 100 * len(right) / (len(captioned) * len(numbers)),
         "classes": len(numbers),
         "n": len(captioned),
     }

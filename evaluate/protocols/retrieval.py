@@ -13,8 +13,8 @@ from ...data.manifest import ids_sha256
 from ..measures.checks import check_index
 from ..measures.intervals import bootstrap
 from ..measures.ranks import RECALL_AT, TIE_RULE, Ranks, hits, summary
-from ..measures.rows import SCORE, distinct_rows
-from .directions import text_to_video, video_to_caption, video_to_text
+from ..measures.rows import SCORE, check_rows, row_numbers
+from .directions import AMONG_CAPTIONS, DIRECTIONS, all_ranks
 from .repeated import any_match
 
 AGGREGATION = (
@@ -22,9 +22,7 @@ AGGREGATION = (
     "captions, ranks are among videos; video to text among captions: the rank of a video's best own caption among the "
     "captions of other videos"
 )
-DIRECTIONS = ("text_to_video", "video_to_text")
 INTERVALS = "intervals"
-AMONG_CAPTIONS = "video_to_text_among_captions"
 _DESCRIBED = (
     "dataset",
     "split",
@@ -60,6 +58,7 @@ def retrieval_report(
     video: np.ndarray,
     video_of_text: np.ndarray,
     same_text: np.ndarray | None = None,
+    ranks: Mapping[str, Ranks] | None = None,
     protocol: dict[str, Any] | None = None,
     coverage: dict[str, Any] | None = None,
     intervals: bool = True,
@@ -71,6 +70,7 @@ def retrieval_report(
       video: float [m,E], one row per video; normalised here.
       video_of_text: int [n], each caption's video; several captions per video are allowed.
       same_text: int [n], equal for equal captions; None: captions with equal rows are equal.
+      ranks: `directions.all_ranks` of these arrays; None: they are counted here.
       protocol: how the embeddings were made; see `protocol_of`. What is not given is reported as null.
       coverage: `coverage_of(...)`, or None where it is not known what should have been there.
       intervals: add `recall_intervals`.
@@ -83,25 +83,24 @@ def retrieval_report(
     Raises:
       UserError: arrays that do not fit together, a zero or non-finite row, an unknown key in `protocol`.
     """
-    ranks = retrieval_ranks(text=text, video=video, video_of_text=video_of_text)
     index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
-    same = distinct_rows(np.asarray(text))[1] if same_text is None else np.asarray(same_text)
-    more = any_match(text=text, video=video, video_of_text=index, same_text=same)
-    intervals_of = recall_intervals(ranks, video_of_text=index) if intervals else {}
+    same = row_numbers(check_rows(text, name="text")) if same_text is None else np.asarray(same_text)
+    arrays: dict[str, Any] = {"text": text, "video": video, "video_of_text": index, "same_text": same}
+    ranks = ranks or all_ranks(**arrays)
+    more = any_match(ranks, **arrays)
+    both = (ranks[DIRECTIONS[0]], ranks[DIRECTIONS[1]])
+    intervals_of = recall_intervals(both, video_of_text=index) if intervals else {}
     counts = {
         "texts": len(text),
         "distinct_texts": len(np.unique(same)),
         "videos": len(video),
         "videos_without_text": len(video) - len(np.unique(index)),
     }
-    several = len(index) > len(np.unique(index))
-    captions = (
-        {} if not several else {AMONG_CAPTIONS: summary(video_to_caption(text, video=video, video_of_text=index))}
-    )
+    captions = {AMONG_CAPTIONS: summary(ranks[AMONG_CAPTIONS])} if AMONG_CAPTIONS in ranks else {}
     return {
         "protocol": protocol_of(**(protocol or {})) | counts | more.pop("protocol", {}),
-        "text_to_video": summary(ranks[0]),
-        "video_to_text": summary(ranks[1]),
+        "text_to_video": summary(both[0]),
+        "video_to_text": summary(both[1]),
         **captions,
         **({INTERVALS: intervals_of} if intervals_of else {}),
         **more,
@@ -130,10 +129,8 @@ def recall_intervals(ranks: tuple[Ranks, Ranks], *, video_of_text: np.ndarray) -
 
 def retrieval_ranks(*, text: np.ndarray, video: np.ndarray, video_of_text: np.ndarray) -> tuple[Ranks, Ranks]:
     """Return the ranks of text to video (one per caption) and of video to text (one per captioned video)."""
-    return (
-        text_to_video(text, video=video, video_of_text=video_of_text),
-        video_to_text(text, video=video, video_of_text=video_of_text),
-    )
+    found = all_ranks(text=text, video=video, video_of_text=video_of_text)
+    return found[DIRECTIONS[0]], found[DIRECTIONS[1]]
 
 
 def protocol_of(**described: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The rank of each query of a report, as a file of arrays."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import numpy as np
 from ..embed import Embeddings
 from ..measures.ranks import Ranks
 from ..npz import write_npz
-from ..protocols.retrieval import DIRECTIONS, retrieval_ranks
+from ..protocols.directions import DIRECTIONS
 
 
-def write_ranks(path: Path, *, embeddings: Embeddings) -> tuple[Ranks, Ranks]:
-    """Rank all queries and write their ranks, from 1, as an `.npz` that is whole or absent.
+def write_ranks(path: Path, *, embeddings: Embeddings, ranks: Mapping[str, Ranks]) -> tuple[Ranks, Ranks]:
+    """Write the rank of each query, from 1, as an `.npz` that is whole or absent.
 
     The arrays: `text_to_video_expected`, `_optimistic` and `_pessimistic` [n], one per text; the same of
     `video_to_text` [c], one per video that has a text; `video_of_text` int [n], each text's video; `video` int [c],
@@ -20,17 +21,18 @@ def write_ranks(path: Path, *, embeddings: Embeddings) -> tuple[Ranks, Ranks]:
     Args:
       path: of the file.
       embeddings: whose texts and videos are ranked.
+      ranks: of the embeddings, see `directions.all_ranks`.
 
     Returns:
-      The ranks, as `retrieval.retrieval_ranks` gives them.
+      Those of text to video and of video to text.
     """
     index = np.asarray(embeddings.video_of_text)
-    ranks = retrieval_ranks(text=embeddings.text, video=embeddings.video, video_of_text=index)
+    both = ranks[DIRECTIONS[0]], ranks[DIRECTIONS[1]]
     arrays: dict[str, np.ndarray] = {"video_of_text": index, "video": np.unique(index)}
-    for name, one in zip(DIRECTIONS, ranks, strict=True):
+    for name, one in zip(DIRECTIONS, both, strict=True):
         for case in ("expected", "optimistic", "pessimistic"):
             arrays[f"{name}_{case}"] = getattr(one, case)
     if embeddings.rows:
         arrays["clip_ids"] = np.array([row["clip_id"] for row in embeddings.rows], dtype=np.str_)
     write_npz(path, **arrays)
-    return ranks
+    return both

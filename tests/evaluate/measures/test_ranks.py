@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
 from twinreel.base.errors import UserError
+from twinreel.evaluate.counting.count import CountOptions
 from twinreel.evaluate.measures.ranks import Ranks, ranks, recall_at, summary
 from twinreel.evaluate.measures.rows import paired_cosine
 from twinreel.evaluate.protocols.directions import text_to_video, video_to_text
@@ -188,7 +189,7 @@ def test_chunks_do_not_change_the_ranks(chunk_bytes):
     text, video, index = several_captions(7)
     for direction in (text_to_video, video_to_text):
         whole = direction(text, video=video, video_of_text=index)
-        parts = direction(text, video=video, video_of_text=index, chunk_bytes=chunk_bytes)
+        parts = direction(text, video=video, video_of_text=index, options=CountOptions(host_bytes=chunk_bytes))
         assert (whole.above == parts.above).all()
         assert (whole.equal == parts.equal).all()
 
@@ -199,7 +200,7 @@ def test_the_whole_matrix_is_never_in_memory():
     index = rng.permutation(np.arange(20_000) % 2_000)
     for direction in (text_to_video, video_to_text):
         tracemalloc.start()
-        direction(text, video=video, video_of_text=index, chunk_bytes=4 << 20)
+        direction(text, video=video, video_of_text=index, options=CountOptions(host_pairs=1 << 30, host_bytes=4 << 20))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 60 << 20  # the matrix of float64 would take 320 MB

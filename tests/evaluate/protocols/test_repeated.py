@@ -10,9 +10,11 @@ from fakes import embeddings
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate import evaluate, results
+from twinreel.evaluate.counting.count import CountOptions
 from twinreel.evaluate.measures.ranks import Ranks, ranks, summary
-from twinreel.evaluate.protocols.directions import text_to_video, video_to_text
-from twinreel.evaluate.protocols.repeated import any_match, caption_numbers
+from twinreel.evaluate.protocols import repeated as protocol
+from twinreel.evaluate.protocols.directions import all_ranks, text_to_video, video_to_text
+from twinreel.evaluate.protocols.repeated import caption_numbers
 from twinreel.evaluate.protocols.retrieval import retrieval_report
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "retrieval_repeated_texts.npz"
@@ -58,6 +60,10 @@ def check(block, per_query):
         got = block[name] if name else block
         assert {key: got[key] for key in expected} == pytest.approx(expected, rel=1e-12), name
     assert block["n"] == len(per_query)
+
+
+def any_match(**arrays):
+    return protocol.any_match(all_ranks(**arrays), **arrays)
 
 
 def random_case(seed, *, levels):
@@ -124,7 +130,10 @@ def test_chunks_do_not_change_the_ranks(chunk_bytes):
     text, video, index, numbers = random_case(3, levels=3)
     for direction in (text_to_video, video_to_text):
         arrays = {"video": video, "video_of_text": index, "same_text": numbers}
-        whole, parts = direction(text, **arrays), direction(text, **arrays, chunk_bytes=chunk_bytes)
+        whole, parts = (
+            direction(text, **arrays),
+            direction(text, **arrays, options=CountOptions(host_bytes=chunk_bytes)),
+        )
         for field in ("above", "equal", "right"):
             assert (getattr(whole, field) == getattr(parts, field)).all()
 
