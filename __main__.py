@@ -25,6 +25,7 @@ VERBS = {
     ),
     "bench step": ("bench.step", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
     "bench loss": ("bench.loss", "measure the contrastive losses, dense and blockwise: time and memory"),
+    "bench retrieval": ("bench.retrieval", "measure how fast ranks of large sets are counted, beside bare products"),
     "bench checkpoint": ("bench.checkpoint", "measure saves and restores, and compare them with the raw disk"),
     "bench prepare": ("bench.prepare", "compare `prepare` with bare PyAV decoding and JPEG encoding"),
     "bench data": ("bench.data", "compare the input pipeline with raw JPEG decoding"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..base.errors import UserError, unknown
 from ..base.parser import Parser
+from .peak import peak_since, start_of_peak
 
 DESCRIPTION = """\
 Measure value and gradient of a contrastive loss for growing batches of embeddings.
@@ -281,35 +282,11 @@ def _one_call(call: Callable[..., Any], arguments: Any) -> tuple[float, float, i
     import jax
 
     jax.block_until_ready(arguments)
-    before = _start_of_peak()
+    before = start_of_peak()
     begin, cpu = time.perf_counter(), time.process_time()
     jax.block_until_ready(call(*arguments))
     spent, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    return spent, cpu, None if before is None else max(_status("VmHWM") - before, 0)
-
-
-def _start_of_peak() -> int | None:
-    """Reset Linux's count of peak resident memory; return the resident bytes now, or None where that fails."""
-    import ctypes
-    from pathlib import Path
-
-    import jax
-
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # pages that are free already would hide what the call takes
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return _status("VmRSS")
-    except (OSError, AttributeError):
-        return None
-
-
-def _status(field: str) -> int:
-    from pathlib import Path
-
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    return spent, cpu, None if before is None else peak_since(before)
 
 
 def _free_bytes() -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..measures.ranks import Ranks
 from .host import count_on_host
+from .layout import Tiles
 from .questions import Count, Pairs
 
 
@@ -36,6 +37,11 @@ class CountOptions:
     folder: Path | None = None
     together: bool = False
     progress: bool = False
+
+    def tiles(self, pairs: Pairs, *, platform: str) -> Tiles:
+        """Return the shapes of the tiles on devices of a platform."""
+        tile_bytes = self.tile_bytes or (1 << 20 if platform == "cpu" else 256 << 20)
+        return Tiles.of(pairs, tile_bytes=tile_bytes, gallery_bytes=self.gallery_bytes)
 
 
 DEFAULTS = CountOptions()
@@ -71,11 +77,10 @@ def _count_on_devices(counts: Sequence[Count], *, pairs: Pairs, options: CountOp
     from ..progress import pairs_bar
     from .devices import DeviceCounter, device_mesh
     from .kept import Kept, digest_of
-    from .layout import Tiles, row_blocks
+    from .layout import row_blocks
 
     mesh = device_mesh(options.devices)
-    tile_bytes = options.tile_bytes or (1 << 20 if mesh.devices.flat[0].platform == "cpu" else 256 << 20)
-    tiles = Tiles.of(pairs, tile_bytes=tile_bytes, gallery_bytes=options.gallery_bytes)
+    tiles = options.tiles(pairs, platform=mesh.devices.flat[0].platform)
     process = (jax.process_index(), jax.process_count()) if options.together else (0, 1)
     blocks = row_blocks(pairs, rows=tiles.rows, devices=mesh.size)[process[0] :: process[1]]
     steps = [(piece, block) for piece in tiles.pieces(len(pairs.video)) for block in blocks]

@@ -15,16 +15,16 @@ from .host import margin
 from .layout import RowBlock, Tiles
 from .questions import AMONG_CAPTIONS, Count, Pairs
 
-_AXIS = "rows"
-_PRECISION = jax.lax.Precision.HIGHEST  # on TPUs and GPUs float32 products would be rounded to fewer bits
+AXIS = "rows"
+PRECISION = jax.lax.Precision.HIGHEST  # on TPUs and GPUs float32 products would be rounded to fewer bits
 _PART = 8192  # rows normalised at a time
-_SPLIT, _WHOLE = PartitionSpec(_AXIS), PartitionSpec()
+_SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
 Arrays = dict[str, Any]
 
 
 def device_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """Return a mesh of this process's devices, or of the given ones."""
-    return Mesh(np.array(jax.local_devices() if devices is None else devices), (_AXIS,))
+    return Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,8 @@ def count_tiles(gallery: Arrays, rows: Arrays, *, shape: Shape, mesh: Mesh) -> A
       `high`, 32 rows to a word: `text_open` uint32 [D,tiles,t,R/32,C], and of each question of videos
       `video_open_k` [D,tiles,R/width/32,C] or, among single captions, [D,tiles,R/32,C].
     """
-    given = {"rows": _SPLIT, "real": _SPLIT, "low": PartitionSpec(None, _AXIS), "high": PartitionSpec(None, _AXIS)}
-    made = {"text_above": PartitionSpec(None, _AXIS), "video_above": _SPLIT, "text_open": _SPLIT}
+    given = {"rows": _SPLIT, "real": _SPLIT, "low": PartitionSpec(None, AXIS), "high": PartitionSpec(None, AXIS)}
+    made = {"text_above": PartitionSpec(None, AXIS), "video_above": _SPLIT, "text_open": _SPLIT}
     made |= {f"video_open_{k}": _SPLIT for k in range(len(shape.grouped))}
     body = functools.partial(_one_device, shape=shape)
     return jax.shard_map(body, mesh=mesh, in_specs=(_WHOLE, given), out_specs=made, check_vma=False)(gallery, rows)
@@ -77,7 +77,7 @@ def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
     }
 
     def step(above: jax.Array, tile: Arrays) -> tuple[jax.Array, Arrays]:
-        scores = jnp.einsum("re,ce->rc", rows["rows"], tile["rows"], precision=_PRECISION)
+        scores = jnp.einsum("re,ce->rc", rows["rows"], tile["rows"], precision=PRECISION)
         if not shape.full:
             scores = jnp.where(rows["real"][:, None] & tile["real"][None, :], scores, -jnp.inf)
         best = scores.reshape(-1, shape.width, shape.columns).max(axis=1) if shape.width > 1 else scores
@@ -132,7 +132,7 @@ class DeviceCounter:
 
     def __init__(self, counts: Sequence[Count], *, pairs: Pairs, tiles: Tiles, mesh: Mesh):
         """Take the counts of all questions; `tiles` gives the shapes."""
-        self._pairs, self._tiles, self._mesh = pairs, tiles, mesh
+        self._pairs, self._tiles, self.mesh = pairs, tiles, mesh
         self._of_texts = [count for count in counts if count.by_text]
         self._of_videos = [count for count in counts if not count.by_text]
         self._grouped = tuple(count.question != AMONG_CAPTIONS for count in self._of_videos)
@@ -144,12 +144,18 @@ class DeviceCounter:
         places = np.arange(piece.start, piece.start + size)
         return self._placed(places, self._pairs.video, self._of_videos, real=places < piece.stop, axis=None)
 
+    def rows(self, block: RowBlock) -> Arrays:
+        """Put the texts of a block on the devices, each its share."""
+        return self._placed(block.texts, self._pairs.text, self._of_texts, real=block.texts >= 0, axis=AXIS)
+
     def call(self, block: RowBlock, *, gallery: Arrays, piece: slice) -> Arrays:
         """Start the count of a block with a piece and its `gallery`; the results are awaited by `collect`."""
-        rows = self._placed(block.texts, self._pairs.text, self._of_texts, real=block.texts >= 0, axis=_AXIS)
+        return count_tiles(gallery, self.rows(block), shape=self.shape(block, piece=piece), mesh=self.mesh)
+
+    def shape(self, block: RowBlock, *, piece: slice) -> Shape:
+        """Return for what the program of a block and a piece is compiled."""
         full = bool((block.texts >= 0).all()) and piece.stop - piece.start == self._tiles.piece * self._tiles.columns
-        shape = Shape(columns=self._tiles.columns, width=block.width, grouped=self._grouped, full=full)
-        return count_tiles(gallery, rows, shape=shape, mesh=self._mesh)
+        return Shape(columns=self._tiles.columns, width=block.width, grouped=self._grouped, full=full)
 
     def collect(self, made: Arrays, *, block: RowBlock, piece: slice) -> None:
         """Add the results of a call to the counts, and decide the pairs that it left open."""
@@ -187,4 +193,4 @@ class DeviceCounter:
         low = np.where(np.isinf(best), np.float32(np.inf), low)
         by_row, by_column = PartitionSpec(axis), PartitionSpec(None, axis)
         arrays = {"rows": (unit, by_row), "real": (real, by_row), "low": (low, by_column), "high": (high, by_column)}
-        return {name: jax.device_put(one, NamedSharding(self._mesh, spec)) for name, (one, spec) in arrays.items()}
+        return {name: jax.device_put(one, NamedSharding(self.mesh, spec)) for name, (one, spec) in arrays.items()}

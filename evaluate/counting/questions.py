@@ -34,6 +34,7 @@ class Pairs:
       video: the videos' rows [m,E].
       video_of_text: int64 [n].
       same_text: int64 [n], equal for equal captions, from 0; None where no question asks.
+      decided: pairs that were left open and scored exactly so far.
       order: int64 [n], the texts by video; those of video `captioned[g]` are `order[starts[g] : starts[g + 1]]`.
     """
 
@@ -76,7 +77,7 @@ class Pairs:
         self.captioned, first = np.unique(index[self.order], return_index=True)
         self.starts = np.append(first, len(index))
         self._numbers: tuple[np.ndarray, np.ndarray] | None = None
-        self._scored = 0
+        self._scored, self.decided = 0, 0
         self._own = self._exact(np.arange(len(index)), index)
 
     def videos_share_captions(self) -> bool:
@@ -178,6 +179,7 @@ class Count:
           candidates: int [k], videos of a text's question; texts of `AMONG_CAPTIONS`; else places in `captioned`.
           queries: int [k], texts or videos.
         """
+        self._pairs.decided += len(queries)
         if self.by_text:
             self._decide(queries, candidates, queries=queries)
         elif self.question == AMONG_CAPTIONS:
