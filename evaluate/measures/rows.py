@@ -93,7 +93,9 @@ class UnitRows:
 
     def __init__(self, rows: np.ndarray, *, name: str):
         """Check the rows; errors as in `unit_rows`."""
-        self.raw, self.name = check_rows(rows, name=name), name
+        self.raw = check_rows(rows, name=name)
+        self._norms = np.concatenate([_norms(_scaled(self.raw[part])) for part in _parts(self.raw)])
+        self._extreme = any(_is_extreme(self.raw[part]) for part in _parts(self.raw))
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -105,7 +107,9 @@ class UnitRows:
 
     def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
         """Return the chosen rows as unit rows, float64 [k,E]."""
-        return _unit(self.raw[chosen])
+        if self._extreme:
+            return _unit(self.raw[chosen])
+        return self.raw[chosen] / self._norms[chosen]
 
 
 def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
@@ -141,12 +145,30 @@ def check_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    """Divide rows [n,E] by their norms. A contiguous copy: each norm is summed alike wherever its row stands."""
+    """Divide rows [n,E] by their norms."""
+    rows = _scaled(rows)
+    return rows / _norms(rows)
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Return the norms [n,1] of contiguous float64 rows: each is summed alike wherever its row stands."""
+    return np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+
+
+def _scaled(rows: np.ndarray) -> np.ndarray:
+    """Return contiguous float64 rows whose squares are neither 0 nor inf; scaling by a power of two is exact."""
     rows = np.ascontiguousarray(rows, dtype=np.float64)
-    if len(rows) and (np.abs(rows).max() > 1e100 or np.abs(rows).max(axis=1).min() < 1e-100):
-        # Scaling by a power of two is exact; without it the squares of 1e-200 or 1e200 are 0 or inf.
+    if _is_extreme(rows):
         rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
-    return rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    return rows
+
+
+def _is_extreme(rows: np.ndarray) -> bool:
+    """Return whether the squares of a row [n,E] might be 0 or inf in float64: of float32 they never are."""
+    if rows.dtype != np.float64 or not len(rows):
+        return False
+    largest = np.abs(rows).max(axis=1)
+    return bool(largest.max() > 1e100 or largest.min() < 1e-100)
 
 
 def check_pair(
