@@ -1,16 +1,21 @@
 """Ranks by counting: for each query the candidates above, and equal to, its best right one."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..measures.ranks import Ranks
 from .host import count_on_host
-from .layout import Tiles
+from .layout import RowBlock, Tiles, row_blocks
 from .questions import Count, Pairs
+
+if TYPE_CHECKING:
+    from .devices import DeviceCounter
+
+Step = tuple[slice, RowBlock]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,8 @@ class CountOptions:
     def tiles(self, pairs: Pairs, *, platform: str) -> Tiles:
         """Return the shapes of the tiles on devices of a platform."""
         tile_bytes = self.tile_bytes or (1 << 20 if platform == "cpu" else 256 << 20)
-        return Tiles.of(pairs, tile_bytes=tile_bytes, gallery_bytes=self.gallery_bytes)
+        sizes = {"texts": len(pairs.text), "videos": len(pairs.video), "dim": pairs.video.width}
+        return Tiles.of(**sizes, tile_bytes=tile_bytes, gallery_bytes=self.gallery_bytes)
 
 
 DEFAULTS = CountOptions()
@@ -77,7 +83,6 @@ def _count_on_devices(counts: Sequence[Count], *, pairs: Pairs, options: CountOp
     from ..progress import pairs_bar
     from .devices import DeviceCounter, device_mesh
     from .kept import Kept, digest_of
-    from .layout import row_blocks
 
     mesh = device_mesh(options.devices)
     tiles = options.tiles(pairs, platform=mesh.devices.flat[0].platform)
@@ -90,19 +95,26 @@ def _count_on_devices(counts: Sequence[Count], *, pairs: Pairs, options: CountOp
 
     counter = DeviceCounter(counts, pairs=pairs, tiles=tiles, mesh=mesh)
     sizes = [int(np.count_nonzero(block.texts >= 0)) * (piece.stop - piece.start) for piece, block in steps]
-    held, gallery, waiting = None, {}, []
     with pairs_bar(total=sum(sizes), done=sum(sizes[:done]), progress=options.progress) as advance:
-        for piece, block in [*steps[done:], (None, None)]:  # one call is under way while another is counted
-            if piece is not None and block is not None:
-                if piece != held:
-                    held, gallery = piece, counter.gallery(piece)
-                waiting.append((piece, block, counter.call(block, gallery=gallery, piece=piece)))
-            if len(waiting) == 2 or (piece is None and waiting):
-                at, rows, made = waiting.pop(0)
-                counter.collect(made, block=rows, piece=at)
-                advance(sizes[done])
-                done += 1
-                kept.save(counts, done=done)
-    for count in counts:
-        count.counts[:] = of_all(count.counts.astype(np.int32)[None]).sum(axis=0) if process[1] > 1 else count.counts
+        for number, (piece, block, made) in enumerate(_calls(counter, steps[done:]), start=done):
+            counter.collect(made, block=block, piece=piece)
+            advance(sizes[number])
+            kept.save(counts, done=number + 1)
+    if process[1] > 1:
+        for count in counts:
+            count.counts[:] = of_all(count.counts.astype(np.int32)[None]).sum(axis=0)
     kept.remove()
+
+
+def _calls(counter: "DeviceCounter", steps: Sequence[Step]) -> Iterator[tuple[slice, RowBlock, dict[str, Any]]]:
+    """Yield each step with its results; the call of the next one is under way meanwhile."""
+    held, gallery, before = None, {}, None
+    for piece, block in steps:
+        if piece != held:
+            held, gallery = piece, counter.gallery(piece)
+        made = counter.call(block, gallery=gallery, piece=piece)
+        if before:
+            yield before
+        before = piece, block, made
+    if before:
+        yield before

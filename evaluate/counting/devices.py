@@ -69,11 +69,13 @@ def count_tiles(gallery: Arrays, rows: Arrays, *, shape: Shape, mesh: Mesh) -> A
 
 
 def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
+    size = len(gallery["rows"])
+    of_videos = (len(shape.grouped), size // shape.columns, shape.columns)
     tiles = {
         "rows": gallery["rows"].reshape(-1, shape.columns, gallery["rows"].shape[1]),
         "real": gallery["real"].reshape(-1, shape.columns),
-        "low": jnp.moveaxis(gallery["low"].reshape(len(shape.grouped), -1, shape.columns), 1, 0),
-        "high": jnp.moveaxis(gallery["high"].reshape(len(shape.grouped), -1, shape.columns), 1, 0),
+        "low": jnp.moveaxis(gallery["low"].reshape(of_videos), 1, 0),
+        "high": jnp.moveaxis(gallery["high"].reshape(of_videos), 1, 0),
     }
 
     def step(above: jax.Array, tile: Arrays) -> tuple[jax.Array, Arrays]:
@@ -97,7 +99,7 @@ def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
         return above + jnp.stack(found) if found else above, made
 
     text_above, made = jax.lax.scan(step, jnp.zeros(rows["low"].shape, jnp.int32), tiles)
-    video_above = jnp.moveaxis(made.pop("video_above"), 0, 1).reshape(1, len(shape.grouped), -1)
+    video_above = jnp.moveaxis(made.pop("video_above"), 0, 1).reshape(1, len(shape.grouped), size)
     return {"text_above": text_above, "video_above": video_above} | {name: one[None] for name, one in made.items()}
 
 

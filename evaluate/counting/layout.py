@@ -23,21 +23,22 @@ class Tiles:
     piece: int
 
     @classmethod
-    def of(cls, pairs: Pairs, *, tile_bytes: int, gallery_bytes: int) -> "Tiles":
+    def of(cls, *, texts: int, videos: int, dim: int, tile_bytes: int, gallery_bytes: int) -> "Tiles":
         """Choose shapes.
 
         Args:
-          pairs: the rows.
+          texts: how many there are.
+          videos: the same of these.
+          dim: width of their rows.
           tile_bytes: memory for the float32 scores of one tile.
           gallery_bytes: memory for the videos' rows that a device holds at a time.
         """
-        videos = len(pairs.video)
         rows = 1 << max(0, int(np.log2(max(32, tile_bytes // 16)) / 2))
-        rows = min(rows, 1 << int(np.ceil(np.log2(len(pairs.text)))))
+        rows = min(rows, 1 << int(np.ceil(np.log2(texts))))
         columns = max(32, tile_bytes // 4 // rows // 32 * 32)
         tiles = -(-videos // columns)
         columns = -(-videos // tiles // 32) * 32
-        piece = max(1, min(tiles, gallery_bytes // (4 * columns * pairs.video.width)))
+        piece = max(1, min(tiles, gallery_bytes // (4 * columns * dim)))
         return cls(rows=rows, columns=columns, piece=-(-tiles // -(-tiles // piece)))
 
     def pieces(self, videos: int) -> Iterator[slice]:

@@ -165,8 +165,8 @@ class Count:
         self.by_text = question in BY_TEXT
         self.best = pairs.best(question)
         self.counts = np.zeros((3, len(self.best)), np.int64)  # above, equal, right
-        if question == VIDEO_TO_ANY:  # a video above by a wrong caption may tie by a right one
-            self.counts[2] = pairs.tied_groups(question, best=self.best)
+        # A video that is above by a wrong caption, and so is not left open, may tie by a right one.
+        self._tied = pairs.tied_groups(question, best=self.best) if question == VIDEO_TO_ANY else 0
 
     def add_above(self, queries: np.ndarray | slice, *, above: np.ndarray) -> None:
         """Add decided candidates above the best right one; each query at most once in a call."""
@@ -213,5 +213,6 @@ class Count:
 
     def ranks(self) -> Ranks:
         """Return the ranks of all texts, or of the videos that have captions."""
-        above, equal, right = self.counts if self.by_text else self.counts[:, self._pairs.captioned]
+        found = self.counts + np.array([0, 0, 1])[:, None] * self._tied
+        above, equal, right = found if self.by_text else found[:, self._pairs.captioned]
         return Ranks(above=above, equal=equal, right=1 if self.question == AMONG_CAPTIONS else right)
