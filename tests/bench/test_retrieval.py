@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -23,6 +24,12 @@ SMALL = [
     "--tile_mib",
     "0.01",
 ]
+
+
+@pytest.fixture(autouse=True)
+def eight_devices():
+    """Start jax with the devices of all tests: the verb would start it with its own."""
+    assert len(jax.devices()) == 8
 
 
 def test_json_has_rates_ratios_and_memory(capsys):
