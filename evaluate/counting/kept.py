@@ -67,9 +67,10 @@ def digest_of(pairs: Pairs, *, counts: Sequence[Count], shapes: str) -> str:
     for rows in (pairs.text.raw, pairs.video.raw):
         made.update(f"{rows.dtype} {rows.shape}".encode())
         for start in range(0, len(rows), 4096):
-            made.update(np.ascontiguousarray(rows[start : start + 4096]))
-    made.update(pairs.video_of_text)
+            made.update(rows[start : start + 4096].tobytes())
+    made.update(pairs.video_of_text.tobytes())
+    made.update(b"" if pairs.same_text is None else pairs.same_text.tobytes())
     for count in counts:
         made.update(count.question.encode())
-        made.update(count.best)
+        made.update(count.best.tobytes())
     return made.hexdigest()
