@@ -14,7 +14,7 @@ from ..data.options import DataOptions, FeedOptions
 from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
 from ..encode.views import embed_views
-from .measures.rows import check_pair
+from .measures.rows import unit_pair
 from .npz import read_npz, write_npz
 from .progress import track
 from .protocols.minimal_pairs import Foils, list_foils
@@ -80,7 +80,7 @@ class Embeddings:
         shuffled = arrays.get("video_shuffled")
         found = cls(text=text, video=video, video_of_text=video_of_text, video_shuffled=shuffled)
         try:
-            check_pair(found.text, video=found.video, video_of_text=found.video_of_text)
+            unit_pair(found.text, video=found.video, video_of_text=found.video_of_text)
             if found.video_shuffled is not None and found.video_shuffled.shape != found.video.shape:
                 shapes = f"{found.video_shuffled.shape}; wanted that of 'video', {found.video.shape}"
                 raise UserError(f"'video_shuffled' has shape {shapes}")

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...base.errors import UserError
 from ..measures.checks import check_index
 from ..measures.ranks import Ranks
-from ..measures.rows import UnitRows, paired_cosine, row_numbers
+from ..measures.rows import paired_cosine, row_numbers, unit_pair
 
 TEXT_TO_VIDEO = "text_to_video"
 VIDEO_TO_TEXT = "video_to_text"
@@ -56,13 +55,7 @@ class Pairs:
           same_text: int [n], equal for equal captions: right for any match is each video that has the caption.
           right: instead of these, the pairs (text, video) that are right for any match, int [p] each.
         """
-        self.text, self.video = UnitRows(text, name="text"), UnitRows(video, name="video")
-        if self.text.width != self.video.width:
-            raise UserError(
-                f"'text' has width {self.text.width} and 'video' has width {self.video.width}; "
-                "both must come from one model's joint space"
-            )
-        index = check_index(video_of_text, name="video_of_text", length=len(self.text), limit=len(self.video))
+        self.text, self.video, index = unit_pair(text, video=video, video_of_text=video_of_text)
         self.video_of_text = index
         self.same_text = None
         if same_text is not None:

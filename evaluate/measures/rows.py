@@ -106,7 +106,7 @@ class UnitRows:
         return self.raw.shape[1]
 
     def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
-        """Return the chosen rows as unit rows, float64 [k,E]."""
+        """Return the chosen rows as unit rows, float64 [k,E]: the same as those of `unit_rows`."""
         if self._extreme:
             return _unit(self.raw[chosen])
         return self.raw[chosen] / self._norms[chosen]
@@ -180,11 +180,18 @@ def check_pair(
     >>> text.tolist(), video.tolist(), index.tolist()
     ([[1.0, 0.0]], [[0.0, 1.0]], [0])
     """
-    text, video = unit_rows(text, name="text"), unit_rows(video, name="video")
-    if text.shape[1] != video.shape[1]:
+    texts, videos, index = unit_pair(text, video=video, video_of_text=video_of_text)
+    return texts[:], videos[:], index
+
+
+def unit_pair(
+    text: np.ndarray, *, video: np.ndarray, video_of_text: np.ndarray
+) -> tuple[UnitRows, UnitRows, np.ndarray]:
+    """Return as `check_pair`, with rows that are normalised where they are used."""
+    texts, videos = UnitRows(text, name="text"), UnitRows(video, name="video")
+    if texts.width != videos.width:
         raise UserError(
-            f"'text' has width {text.shape[1]} and 'video' has width {video.shape[1]}; "
+            f"'text' has width {texts.width} and 'video' has width {videos.width}; "
             "both must come from one model's joint space"
         )
-    index = check_index(video_of_text, name="video_of_text", length=len(text), limit=len(video))
-    return text, video, index
+    return texts, videos, check_index(video_of_text, name="video_of_text", length=len(texts), limit=len(videos))

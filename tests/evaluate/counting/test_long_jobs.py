@@ -106,8 +106,8 @@ def test_a_million_by_a_million_fits():
     plan = count_tiles.lower(side(columns, dim), side(tiles.rows, dim), shape=shape, mesh=mesh).compile()
     sizes = plan.memory_analysis()
     assert 0.9 * options.gallery_bytes < sizes.argument_size_in_bytes < 1.1 * options.gallery_bytes
-    assert sizes.output_size_in_bytes < tiles.rows * columns / 3
-    assert sizes.temp_size_in_bytes < 32 << 20
+    held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+    assert held < 350e6  # as docs/evaluation.md says
     assert sum(piece.stop - piece.start for piece in tiles.pieces(10**6)) == 10**6
 
 
