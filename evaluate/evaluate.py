@@ -27,6 +27,7 @@ prints the protocols. Where clips of its list are missing, --allow_missing is ne
 
 --embeddings takes a file of any origin: text [n,E], video [m,E], video_of_text int [n] (the row of each text's video).
 Rows are L2-normalised here. Ties are resolved in expectation; best- and worst-case values are reported alongside.
+Large sets are counted on all devices in bounded memory; with --out, the same command continues an interrupted count.
 --scores takes the scores themselves, of any model: scores [n,m] (texts by videos) and video_of_text int [n]; and, where
 known, texts [n], text_ids [n], video_ids [m] and, for QB-norm, bank [b,m]: training texts by the same videos.
 
