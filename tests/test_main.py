@@ -90,6 +90,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("bench step", "--step", "--steps"),
         ("bench checkpoint", "--conifg", "--config"),
         ("bench loss", "--bacth", "--batch"),
+        ("bench retrieval", "--qeuries", "--queries"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),
         ("bench compare_step", "--modle", "--model"),
