@@ -20,8 +20,9 @@ class LossOptions:
     Attributes:
       name: "infonce" (CLIP), "sigmoid" (SigLIP; adds the parameter `bias`) or "mil_nce" (the candidate captions of
         `config.data.captions_per_clip`; `same_text`, `label_smoothing` and `hard_negative` are not for it).
-      pairs: pair of modalities (`zoo.pairs`) -> weight; the loss is the weighted sum. A row takes part in a pair if it is
-        valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its rows.
+      pairs: pair of modalities (`zoo.pairs`) -> weight; the loss is the weighted sum. A row takes part in a pair if it
+        is valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its
+        rows.
         A side may be the one that `config.model.fusion` makes: "video+audio_text"; a row has it if it has at least one
         of its modalities.
       kl_weight: factor on the KL term of the fusion "poe", in nats, a mean over the rows that have the fused side.

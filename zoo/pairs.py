@@ -31,7 +31,7 @@ def sides_of(pair: str, *, field: str = "config.loss.pairs") -> tuple[str, str]:
             raise unknown(f"modality in the pair {pair!r} of {field}:", modality, MODALITIES)
     if len(sides) != 2 or len(set(modalities)) < len(modalities) or sides[0] == "text":
         raise UserError(
-            f"unknown pair in {field} {pair!r}: write two sides joined by '_', each modality once and text second, such "
-            "as 'video+audio_text'"
+            f"unknown pair in {field} {pair!r}: write two sides joined by '_', each modality once and text second, "
+            "such as 'video+audio_text'"
         )
     return sides[0], sides[1]

@@ -7,7 +7,7 @@ import numpy as np
 from ...base.errors import UserError
 from ..embed import Embeddings
 from ..measures.intervals import paired_test
-from ..measures.ranks import RECALL_AT, hits
+from ..measures.ranks import RECALL_AT, Ranks, hits
 from .retrieval import DIRECTIONS, retrieval_ranks
 
 COMPARED = "compared"
@@ -31,8 +31,27 @@ def compare(embeddings: Embeddings, *, other: Embeddings, name: str = "the other
     _check_same(embeddings, other, name=name)
     index = np.asarray(embeddings.video_of_text)
     own, others = (retrieval_ranks(text=one.text, video=one.video, video_of_text=index) for one in (embeddings, other))
+    return recall_differences(own, others=others, video_of_text=index)
+
+
+def recall_differences(
+    own: tuple[Ranks, Ranks], *, others: tuple[Ranks, Ranks], video_of_text: np.ndarray
+) -> dict[str, Any]:
+    """Compare the recalls of the same queries, measured twice.
+
+    Args:
+      own: `retrieval.retrieval_ranks(...)` of one measurement.
+      others: of the other.
+      video_of_text: int [n], each caption's video.
+
+    Returns:
+      As `compare`.
+
+    Raises:
+      UserError: fewer than two clips.
+    """
     made: dict[str, Any] = {}
-    for direction, mine, theirs, clusters in zip(DIRECTIONS, own, others, (index, None), strict=True):
+    for direction, mine, theirs, clusters in zip(DIRECTIONS, own, others, (video_of_text, None), strict=True):
         made[direction] = {
             f"R@{k}": paired_test(100 * hits(mine, k=k), second=100 * hits(theirs, k=k), clusters=clusters)
             for k in RECALL_AT
