@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import UserError
+from ..base.errors import UserError, unknown
 from .protocols.controls import ALL, CONTROLS, SHUFFLED, check_names
 from .protocols.pairs import check_pairs, same_pair
+from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
     from .embed import Asked, Embeddings
@@ -35,6 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--control", dest="controls", action="append", default=[], metavar="NAME", help="see above; or all"
     )
     parser.add_argument("--control_seed", type=int, default=0, help="seed of the random draws of controls")
+    parser.add_argument("--tagger", default=ENGLISH, metavar="MODEL", help="spaCy model that finds nouns and verbs")
     parser.add_argument(
         "--pairs", type=_listed, default=(), metavar="PAIR,PAIR", help="pairs of modalities, see above; or all"
     )
@@ -44,20 +46,27 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
-def check(*, controls: Sequence[str], pairs: Sequence[str]) -> None:
-    """Raise UserError for a control or a pair that does not exist: before a model embeds a split."""
-    check_names(controls)
+def check(*, controls: Sequence[str], tagger: str, pairs: Sequence[str]) -> None:
+    """Raise UserError for a control, a tagger or a pair that does not exist: before a model embeds a split."""
+    check_names(controls, tagger=tagger)
     check_pairs(pairs)
 
 
 def asked(
-    *, controls: Sequence[str], seed: int, pairs: Sequence[str], rows: Sequence[Mapping[str, Any]], frames: int
+    *,
+    controls: Sequence[str],
+    seed: int,
+    tagger: str,
+    pairs: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    frames: int,
 ) -> "Asked":
     """Return what is embedded besides clips and texts as they are; shuffled frames, too, where there are order twins.
 
     Args:
       controls: as given.
       seed: of their draws.
+      tagger: spaCy model that finds parts of speech.
       pairs: as given.
       rows: of the split.
       frames: T that the model takes.
@@ -65,7 +74,7 @@ def asked(
     from .embed import Asked
 
     twins = frames > 1 and any(row.get("group") for row in rows)
-    return Asked(controls=(*controls, *([SHUFFLED] if twins else [])), seed=seed, pairs=pairs)
+    return Asked(controls=(*controls, *([SHUFFLED] if twins else [])), seed=seed, tagger=tagger, pairs=pairs)
 
 
 def select(embeddings: "Embeddings", *, controls: Sequence[str], pairs: Sequence[str]) -> "Embeddings":
@@ -79,7 +88,10 @@ def select(embeddings: "Embeddings", *, controls: Sequence[str], pairs: Sequence
     Raises:
       UserError: the file has no such control or pair.
     """
-    check(controls=controls, pairs=pairs)
+    for name in controls:
+        if name not in (*CONTROLS, ALL):
+            raise unknown("--control", name, [*CONTROLS, ALL])
+    check_pairs(pairs)
     found, further = embeddings.controls, dict(embeddings.further)
     remedy = "embed the split again with MODEL --data DIR --out OUT"
     for name in controls:

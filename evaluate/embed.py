@@ -19,6 +19,7 @@ from .progress import track
 from .protocols.controls import CONTROLS, about_controls, change_texts, choose
 from .protocols.minimal_pairs import Foils, list_foils
 from .protocols.pairs import about_pairs, choose_pairs, sides_to_embed
+from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -153,11 +154,13 @@ class Asked:
     Attributes:
       controls: names of `controls.CONTROLS`, or "all".
       seed: of their draws.
+      tagger: spaCy model that finds parts of speech.
       pairs: pairs of modalities, see `pairs.choose_pairs`, or "all".
     """
 
     controls: Sequence[str] = ()
     seed: int = 0
+    tagger: str = ENGLISH
     pairs: Sequence[str] = ()
 
 
@@ -203,7 +206,7 @@ def embed_split(
     texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
     controls, sides, further = _choose(encoder, rows, side=side, asked=asked)
     text, truncated = embed_texts(encoder, texts=texts, batch_size=size, progress=progress)
-    of_words = _embed_words(encoder, texts, names=controls, seed=asked.seed, batch_size=size, progress=progress)
+    of_words = _embed_words(encoder, texts, names=controls, asked=asked, batch_size=size, progress=progress)
     with_text = [name for name in sides if "text" in name.split("+")]
     clips, protocol = embed_clips(
         encoder,
@@ -241,21 +244,23 @@ def _choose(
     """Return the controls and the sides to embed, and what the report's blocks say about them."""
     with_sound = sum(bool(row.get("has_audio")) for row in rows)
     frames, heard = encoder.input.num_frames, "audio" in side.split("+")
-    controls, unfit = choose(asked.controls, frames=frames, heard=heard, with_sound=with_sound)
+    facts = {"frames": frames, "heard": heard, "with_sound": with_sound}
+    controls, unfit = choose(asked.controls, **facts, tagger=asked.tagger)
     pairs, unfit_pairs = choose_pairs(asked.pairs, spec=encoder.spec, with_sound=with_sound)
-    further = {"controls": about_controls(controls, seed=asked.seed, unfit=unfit)} if asked.controls else {}
+    about = {"seed": asked.seed, "unfit": unfit, "tagger": asked.tagger}
+    further = {"controls": about_controls(controls, **about)} if asked.controls else {}
     further |= {"pairs": about_pairs(pairs, unfit=unfit_pairs)} if asked.pairs else {}
     return controls, sides_to_embed(pairs, clip_side=side), further
 
 
 def _embed_words(
-    encoder: Encoder, texts: list[str], *, names: Sequence[str], seed: int, batch_size: int, progress: bool
+    encoder: Encoder, texts: list[str], *, names: Sequence[str], asked: Asked, batch_size: int, progress: bool
 ) -> dict[str, tuple[np.ndarray, int]]:
     """Return the embeddings [n,E] under each of the controls that change texts, and how many they change."""
     found = {}
     for name in names:
         if CONTROLS[name].side == "text":
-            changed = change_texts(texts, name=name, seed=seed)
+            changed = change_texts(texts, name=name, seed=asked.seed, tagger=asked.tagger)
             rows, _ = embed_texts(encoder, texts=changed, what=name, batch_size=batch_size, progress=progress)
             found[name] = rows, sum(a != b for a, b in zip(texts, changed, strict=True))
     return found

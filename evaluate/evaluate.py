@@ -133,6 +133,7 @@ class EvaluateOptions:
       controls: controls to measure, names of `protocols.controls.CONTROLS` or "all". Where the split has order twins,
         "shuffled_frames" is always among them.
       control_seed: seed of their random draws.
+      tagger: spaCy model that finds parts of speech, for controls of nouns and verbs.
       pairs: pairs of modalities to measure, see `protocols.pairs.choose_pairs`, or "all".
       allow_missing: measure although `prepare` rejected clips of the split.
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
@@ -150,6 +151,7 @@ class EvaluateOptions:
     clip_side: str = ""
     controls: Sequence[str] = ()
     control_seed: int = 0
+    tagger: str = "en_core_web_sm"
     pairs: Sequence[str] = ()
     allow_missing: bool = False
     read_as: Sequence[str] = ()
@@ -190,7 +192,7 @@ def evaluate(
     options = (options or EvaluateOptions()).settled()
     further = Further(read_as=options.read_as, rerank=options.rerank, compare=options.compare)
     further.check()
-    control_flags.check(controls=options.controls, pairs=options.pairs)
+    control_flags.check(controls=options.controls, tagger=options.tagger, pairs=options.pairs)
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
@@ -239,6 +241,7 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
         asked=asked(
             controls=options.controls,
             seed=options.control_seed,
+            tagger=options.tagger,
             pairs=options.pairs,
             rows=rows,
             frames=encoder.input.num_frames,

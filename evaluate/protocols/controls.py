@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from .words import NOUNS, VERBS, shuffle_words, tagger_missing, tagger_name, without_words
+from .words import ENGLISH, NOUNS, VERBS, shuffle_words, tagger_missing, tagger_name, tagger_of, without_words
 
 ALL = "all"
 SHUFFLED = "shuffled_frames"
@@ -30,14 +30,14 @@ class Control:
       changes: "frames", "sound" or "words".
       order: of frames: (count T, generator) -> int [T], the frame that stands at each place.
       text: of words: (text, generator) -> text.
-      tagged: it needs the part-of-speech tagger.
+      without: of words: parts of speech to take out, for which a tagger is needed.
     """
 
     about: str
     changes: str
     order: Callable[[int, np.random.Generator], np.ndarray] | None = None
     text: Callable[[str, np.random.Generator], str] | None = None
-    tagged: bool = False
+    without: tuple[str, ...] = ()
 
     @property
     def side(self) -> str:
@@ -72,29 +72,23 @@ CONTROLS = {
         about="the words of each text in a random order; punctuation keeps its place", changes="words",
         text=shuffle_words,
     ),
-    "masked_nouns": Control(
-        about=f"nouns (English; tags NN*) {_REMOVED}", changes="words", tagged=True,
-        text=lambda text, draw: without_words(text, tags=NOUNS),
-    ),
-    "masked_verbs": Control(
-        about=f"verbs (English; tags VB*) {_REMOVED}", changes="words", tagged=True,
-        text=lambda text, draw: without_words(text, tags=VERBS),
-    ),
+    "masked_nouns": Control(about=f"nouns {_REMOVED}", changes="words", without=NOUNS),
+    "masked_verbs": Control(about=f"verbs, auxiliaries among them, {_REMOVED}", changes="words", without=VERBS),
 }  # fmt: skip
 """Name -> control."""
 
 
-def check_names(names: Collection[str]) -> None:
+def check_names(names: Collection[str], *, tagger: str = ENGLISH) -> None:
     """Raise UserError for a control that does not exist, or one that needs a tagger which is not installed."""
     for name in names:
         if name not in (*CONTROLS, ALL):
             raise unknown("--control", name, [*CONTROLS, ALL])
-        if name != ALL and CONTROLS[name].tagged and (reason := tagger_missing()):
+        if name != ALL and CONTROLS[name].without and (reason := tagger_missing(tagger)):
             raise UserError(f"--control {name} {reason}")
 
 
 def choose(
-    names: Collection[str], *, frames: int, heard: bool, with_sound: int
+    names: Collection[str], *, frames: int, heard: bool, with_sound: int, tagger: str = ENGLISH
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Choose the controls to measure.
 
@@ -103,6 +97,7 @@ def choose(
       frames: T that the model takes of a clip.
       heard: whether the side that stands for a clip has sound.
       with_sound: clips of the split that have sound.
+      tagger: spaCy model that finds parts of speech.
 
     Returns:
       Names in the order of `CONTROLS`, and with "all" those that do not apply with the reason.
@@ -115,10 +110,11 @@ def choose(
     >>> choose(["all"], frames=4, heard=False, with_sound=0)[1]["muted"]
     'what stands for a clip has no sound in it (--clip_side)'
     """
-    check_names(names)
+    check_names(names, tagger=tagger)
     unfit = {}
     for name, control in CONTROLS.items():
         reason = _unfit(name, control, frames=frames, heard=heard, with_sound=with_sound)
+        reason = reason or (tagger_missing(tagger) if control.without else "")
         if reason and name in names:
             raise UserError(f"--control {name} does not apply: {reason}; leave it out")
         if reason and ALL in names:
@@ -134,7 +130,7 @@ def _unfit(name: str, control: Control, *, frames: int, heard: bool, with_sound:
         return "what stands for a clip has no sound in it (--clip_side)"
     if control.changes == "sound" and with_sound < (2 if name == SWAPPED else 1):
         return f"{with_sound} clips of the split have sound"
-    return tagger_missing() if control.tagged else ""
+    return ""
 
 
 def reorder_frames(video: np.ndarray, *, name: str, key: tuple[int, int], real: np.ndarray | None = None) -> np.ndarray:
@@ -159,15 +155,28 @@ def reorder_frames(video: np.ndarray, *, name: str, key: tuple[int, int], real: 
     return np.stack([view[order(len(view), draw)] for view in views]).reshape(video.shape)
 
 
-def change_texts(texts: Sequence[str], *, name: str, seed: int) -> list[str]:
+def change_texts(texts: Sequence[str], *, name: str, seed: int, tagger: str = ENGLISH) -> list[str]:
     """Return texts as a control of words has them; equal texts stay equal.
+
+    Args:
+      texts: any number.
+      name: a control of words.
+      seed: of the draws; that of a text is a function of (seed, text).
+      tagger: spaCy model that finds parts of speech.
+
+    Raises:
+      UserError: there is no such tagger.
 
     >>> change_texts(["a dog runs", "a dog runs"], name="shuffled_words", seed=3)
     ['dog a runs', 'dog a runs']
     """
-    change = CONTROLS[name].text
-    assert change is not None, name
-    made = {text: change(text, _generator(seed, _number(text))) for text in dict.fromkeys(texts)}
+    control, distinct = CONTROLS[name], list(dict.fromkeys(texts))
+    if control.without:
+        changed = without_words(distinct, parts=control.without, tagger=tagger_of(tagger))
+    else:
+        assert control.text is not None, name
+        changed = [control.text(text, _generator(seed, _number(text))) for text in distinct]
+    made = dict(zip(distinct, changed, strict=True))
     return [made[text] for text in texts]
 
 
@@ -206,9 +215,11 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def about_controls(names: Sequence[str], *, seed: int | None, unfit: dict[str, str]) -> dict[str, Any]:
-    """Return what the protocol says: the rule of each control, the seed, and why others were left out."""
-    rules = {name: CONTROLS[name].about for name in names}
-    made: dict[str, Any] = {"rules": rules, "seed": seed, "not_applicable": unfit}
-    tagged = any(CONTROLS[name].tagged for name in names)
-    return made | ({"tagger": tagger_name()} if tagged else {})
+def about_controls(
+    names: Sequence[str], *, seed: int | None, unfit: dict[str, str], tagger: str = ENGLISH
+) -> dict[str, Any]:
+    """Return what the protocol says: rules, seed, the tagger if there is one, and why other controls were left out."""
+    made: dict[str, Any] = {"rules": {name: CONTROLS[name].about for name in names}}
+    made |= {"seed": seed, "not_applicable": unfit}
+    tagged = seed is not None and any(CONTROLS[name].without for name in names)
+    return made | ({"tagger": tagger_name(tagger)} if tagged else {})

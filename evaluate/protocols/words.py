@@ -1,25 +1,29 @@
-"""Words of English texts: in a random order, and without nouns or verbs.
+"""Words of texts: in a random order, and without nouns or verbs.
 
-TextBlob finds the parts of speech, with a lexicon and rules that its package holds (from `pattern`, De Smedt &
-Daelemans 2012, after Brill 1992): nothing is downloaded. Tags are those of the Penn Treebank.
+spaCy finds the parts of speech, with a model that its user has installed beside it (an English one by default); nothing
+is downloaded at run time. Parts of speech are those of Universal Dependencies (de Marneffe et al. 2021).
 """
 
 import functools
 import importlib.metadata
 import importlib.util
 import re
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ...base.errors import UserError
 
-NOUNS = "NN"
-VERBS = "VB"
+NOUNS, VERBS = ("NOUN", "PROPN"), ("VERB", "AUX")
+ENGLISH = "en_core_web_sm"
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 _TOKEN = re.compile(rf"{_WORD.pattern}|[^\w\s]")
 _BEFORE_POINT = re.compile(r"\s+(?=[,.;:!?])")
+_UNNEEDED = ("parser", "senter", "ner", "lemmatizer")
+
+Tagger = Callable[[Sequence[Sequence[str]]], list[list[str]]]
+"""Tokens of texts -> their parts of speech."""
 
 
 def shuffle_words(text: str, draw: np.random.Generator) -> str:
@@ -33,58 +37,72 @@ def shuffle_words(text: str, draw: np.random.Generator) -> str:
     return _WORD.sub(lambda _: next(mixed), text)
 
 
-def without_words(text: str, *, tags: str) -> str:
-    """Take the words of a part of speech out of a text; a text of which no word would be left stays as it is.
+def without_words(texts: Sequence[str], *, parts: Collection[str], tagger: Tagger) -> list[str]:
+    """Take the words of some parts of speech out of texts; a text of which no word would be left stays as it is.
 
     Args:
-      text: English.
-      tags: what their Penn Treebank tags begin with: `NOUNS` or `VERBS` (auxiliaries among them).
+      texts: in the language of the tagger.
+      parts: of speech, such as `NOUNS` or `VERBS`.
+      tagger: see `tagger_of`.
+
+    >>> nouns = lambda texts: [["NOUN" if word in ("dog", "cat") else "X" for word in text] for text in texts]
+    >>> without_words(["A dog, then a cat.", "dog"], parts=NOUNS, tagger=nouns)
+    ['A, then a.', 'dog']
+    """
+    tokens = [_TOKEN.findall(text) for text in texts]
+    found = []
+    for text, words, tags in zip(texts, tokens, tagger(tokens), strict=True):
+        are_words = [_WORD.fullmatch(word) is not None for word in words]
+        kept = [not (is_word and tag in parts) for is_word, tag in zip(are_words, tags, strict=True)]
+        places = iter(kept)
+        left = _TOKEN.sub(lambda token, places=places: token[0] if next(places) else " ", text)
+        anything = any(keep and is_word for keep, is_word in zip(kept, are_words, strict=True))
+        found.append(_BEFORE_POINT.sub("", " ".join(left.split())) if anything and not all(kept) else text)
+    return found
+
+
+def tagger_missing(model: str) -> str:
+    """Return why there is no tagger, and what to do; "" if there is one.
+
+    Args:
+      model: the package, or the folder, of a spaCy model.
+    """
+    if importlib.util.find_spec("spacy") is None:
+        return f"needs spaCy: pip install 'twinreel[words]' && python -m spacy download {model}"
+    if not Path(model).is_dir() and not (model.isidentifier() and importlib.util.find_spec(model)):
+        return (
+            f"needs the spaCy model {model!r}, which is not installed: python -m spacy download {model}; --tagger "
+            "names another one"
+        )
+    return ""
+
+
+def tagger_name(model: str) -> str:
+    """Return what finds the parts of speech, with versions."""
+    meta = _load(model).meta
+    return f"spaCy {importlib.metadata.version('spacy')}, {meta['lang']}_{meta['name']} {meta['version']}"
+
+
+def tagger_of(model: str) -> Tagger:
+    """Return the tagger of a spaCy model.
 
     Raises:
-      UserError: TextBlob is not installed.
+      UserError: spaCy or the model is not installed.
     """
-    found = parts_of_speech(text)
-    words = [_WORD.fullmatch(token) is not None for token, _ in found]
-    kept = [not (word and tag.startswith(tags)) for word, (_, tag) in zip(words, found, strict=True)]
-    if not any(keep and word for keep, word in zip(kept, words, strict=True)):
-        return text
-    places = iter(kept)
-    left = _TOKEN.sub(lambda token: token[0] if next(places) else " ", text)
-    return _BEFORE_POINT.sub("", " ".join(left.split()))
+    pipeline = _load(model)
+    from spacy.tokens import Doc  # pyright: ignore[reportMissingImports]
 
+    def tag(texts: Sequence[Sequence[str]]) -> list[list[str]]:
+        docs = (Doc(pipeline.vocab, words=list(words)) for words in texts)
+        return [[token.pos_ for token in doc] for doc in pipeline.pipe(docs, batch_size=256)]
 
-def parts_of_speech(text: str) -> list[tuple[str, str]]:
-    """Return the words and punctuation marks of a text with their Penn Treebank tags.
-
-    Raises:
-      UserError: TextBlob is not installed.
-    """
-    tokens = _TOKEN.findall(text)
-    tags = _tagger()(" ".join(tokens), tokenize=False) if tokens else []
-    assert len(tags) == len(tokens), text
-    return [(token, tag) for token, (_, tag) in zip(tokens, tags, strict=True)]
-
-
-def tagger_missing() -> str:
-    """Return why there is no tagger, and what to do; "" if there is one."""
-    if importlib.util.find_spec("textblob") is not None:
-        return ""
-    return "needs TextBlob, which is not installed: pip install 'twinreel[words]'"
-
-
-def tagger_name() -> str:
-    """Return the library that finds parts of speech, with its version."""
-    return f"TextBlob {importlib.metadata.version('textblob')}, PatternTagger (English)"
+    return tag
 
 
 @functools.cache
-def _tagger() -> Callable[..., list[tuple[str, str]]]:
-    if reason := tagger_missing():
+def _load(model: str):
+    if reason := tagger_missing(model):
         raise UserError(f"the tagger of parts of speech {reason}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # it leaves the file of its lexicon to the garbage collector
-        from textblob.en.taggers import PatternTagger
+    import spacy  # pyright: ignore[reportMissingImports]
 
-        tagger = PatternTagger()
-        tagger.tag("a")  # reads the lexicon
-    return tagger.tag
+    return spacy.load(model, exclude=list(_UNNEEDED))
