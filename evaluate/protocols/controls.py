@@ -45,7 +45,7 @@ class Control:
         return "text" if self.changes == "words" else "video"
 
 
-_REMOVED = "removed: no tokenizer of such models has a mask that its tower was trained with"
+_REMOVED = "removed (the models have no mask token that their text tower was trained with)"
 CONTROLS = {
     SHUFFLED: Control(
         about="the frames of each clip in a random order",

@@ -8,6 +8,7 @@ from ...pages.markup import Html, tag
 from ...pages.page import paragraph, section
 from ...pages.tables import Row, table
 from ..protocols import control_rows, pair_rows
+from ..protocols.controls import CONTROLS
 from ..protocols.marks import mark_of
 from ..protocols.retrieval import DIRECTIONS, INTERVALS
 
@@ -27,23 +28,22 @@ def controls_section(results: dict[str, Any]) -> Html:
         return Html()
     sign, about = mark_of(results), block["protocol"]
     said = (
-        "Part of the input is taken away, and the same queries are measured again. What the figures do not miss, the "
-        "model does not use. The drop is the plain R@1 less that of the control, in percentage points, with its 95 % "
-        "interval (paired bootstrap over clips): an interval that holds zero shows no use."
+        "Each control takes part of the input away and measures the same queries again. Where a figure does not drop, "
+        "the model does not use what was taken away. The drop is the plain R@1 less that of the control, in percentage "
+        "points, with a 95 % interval (paired bootstrap over clips)."
     )
     seed = "" if about["seed"] is None else f" Random draws have the seed {about['seed']}."
-    rules = [
-        tag("li", tag("b", control_name(name)), f": {rule}{_changed(block, name)}.")
-        for name, rule in about["rules"].items()
-    ]
-    left = [
-        tag("li", tag("b", control_name(name)), f": not measured: {why}.")
-        for name, why in about["not_applicable"].items()
-    ]
+    rules = [_item(name, f"{rule}{_changed(block, name)}") for name, rule in about["rules"].items()]
+    left = [_item(name, f"not measured: {reason}") for name, reason in about["not_applicable"].items()]
     tagger = [paragraph(f"Parts of speech: {about['tagger']}.", class_="aside")] if "tagger" in about else []
-    figures = [_control_table(results, block, sign=sign), _control_chart(block)] if block["rows"] else []
-    rest = [tag("ul", *rules, *left), *tagger]
-    return section("What the model uses", paragraph(said + seed), *figures, *rest)
+    listed = tag("div", tag("ul", *rules, *left), *tagger)
+    figures = [_control_table(results, block, sign=sign)] if block["rows"] else []
+    chart = [_control_chart(block)] if block["rows"] else []
+    return section("What the model uses", paragraph(said + seed), *figures, tag("div", *chart, listed, class_="charts"))
+
+
+def _item(name: str, text: str) -> Html:
+    return tag("li", tag("b", control_name(name)), f": {text}.")
 
 
 def _control_chart(block: dict[str, Any]) -> Html:
@@ -55,7 +55,7 @@ def _control_chart(block: dict[str, Any]) -> Html:
         for name, row in block["rows"].items()
     }
     chart = interval_bars(rows, name="controls", xlabel="drop of R@1, percentage points")
-    return tag("div", tag("figure", chart, tag("figcaption", "Drop of R@1 under each control.")), class_="charts")
+    return tag("figure", chart, tag("figcaption", "Drop of R@1 under each control, with 95 % intervals."))
 
 
 def _control_table(results: dict[str, Any], block: dict[str, Any], *, sign: str) -> Html:
@@ -96,7 +96,8 @@ def control_name(name: str) -> str:
 def _changed(block: Mapping[str, Any], name: str) -> str:
     row = block["rows"].get(name, {})
     changed = row.get("changed")
-    return "" if changed is None else f"; it changes {changed:,} of {row['n']:,}"
+    what = "texts" if CONTROLS[name].side == "text" else "clips"
+    return "" if changed is None else f" (changes {changed:,} of {row['n']:,} {what})"
 
 
 def pairs_section(results: dict[str, Any]) -> Html:

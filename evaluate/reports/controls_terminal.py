@@ -6,24 +6,30 @@ from typing import Any
 from rich.table import Table
 
 from ..protocols import control_rows, pair_rows
+from ..protocols.controls import CONTROLS
 from ..protocols.marks import mark_of
 from ..protocols.repeated import ROWS
 from ..protocols.retrieval import DIRECTIONS
 from .controls import control_name, directions, drop_text, pairs_line
 
+_UNCHANGED = {
+    "frames": "all frames of each clip are alike",
+    "sound": "no clip has another's sound",
+    "words": "no text has such words, or any other",
+}
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
 
 def further_tables(results: dict[str, Any]) -> Iterator[Table | str]:
     """Yield the tables of the blocks `controls` and `pairs`, each with the remarks that belong to it."""
     if block := results.get(control_rows.BLOCK):
-        if block["rows"]:
-            yield _controls(results)
+        for direction in DIRECTIONS if block["rows"] else ():
+            yield _controls(results, direction)
         for name, reason in block["protocol"]["not_applicable"].items():
             yield f"control {control_name(name)} is not measured: {reason}"
         for name, row in block["rows"].items():
             if row["changed"] == 0:
-                yield f"control {control_name(name)} changes none of the {row['n']:,}"
+                yield f"control {control_name(name)} changes nothing: {_UNCHANGED[CONTROLS[name].changes]}"
     if block := results.get(pair_rows.BLOCK):
         yield _pairs(results)
         yield pairs_line(results)
@@ -31,15 +37,18 @@ def further_tables(results: dict[str, Any]) -> Iterator[Table | str]:
             yield f"pair {name} is not measured: {reason}"
 
 
-def _controls(results: dict[str, Any]) -> Table:
+def _controls(results: dict[str, Any], direction: str) -> Table:
     sign = mark_of(results)
-    table = _table(
-        "control: R@1, and its drop with the 95 % interval", [c for d in DIRECTIONS for c in (ROWS[d], "drop")]
-    )
-    table.add_row("as it is", *(cell for d in DIRECTIONS for cell in (f"{results[d]['R@1']:.1f}{sign}", "")))
+    table = _table(f"{ROWS[direction]}, under controls", ("R@1", "drop of R@1 (95 %)", "R@5", "R@10", "MdR"))
+
+    def cells(figures: dict[str, Any]) -> list[str]:
+        return [f"{figures[key]:.1f}{sign}" for key in ("R@1", "R@5", "R@10", "MdR")]
+
+    first, *rest = cells(results[direction])
+    table.add_row("as it is", first, "", *rest)
     for name, row in results[control_rows.BLOCK]["rows"].items():
-        cells = ((f"{row[d]['R@1']:.1f}{sign}", drop_text(row[control_rows.DROP][d]["R@1"])) for d in DIRECTIONS)
-        table.add_row(control_name(name), *(cell for both in cells for cell in both))
+        first, *rest = cells(row[direction])
+        table.add_row(control_name(name), first, drop_text(row[control_rows.DROP][direction]["R@1"]), *rest)
     return table
 
 
