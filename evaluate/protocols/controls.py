@@ -125,11 +125,11 @@ def choose(
 def _unfit(name: str, control: Control, *, frames: int, heard: bool, with_sound: int) -> str:
     """Return why a control does not apply; "" if it does."""
     if control.changes == "frames" and frames < 2:
-        return f"the model sees {frames} frame of a clip"
+        return "the model sees one frame of a clip"
     if control.changes == "sound" and not heard:
         return "what stands for a clip has no sound in it (--clip_side)"
     if control.changes == "sound" and with_sound < (2 if name == SWAPPED else 1):
-        return f"{with_sound} clips of the split have sound"
+        return f"too few clips of the split have sound ({with_sound})"
     return ""
 
 

@@ -64,8 +64,8 @@ def choose_pairs(
     if not names:
         return (), {}
     known = {_key(name): name for name in pairs_of(spec)}
-    wanted = [_key(name) for name in names if name != ALL]
-    for name, key in zip((name for name in names if name != ALL), wanted, strict=True):
+    wanted = {_key(name): name for name in names if name != ALL}
+    for key, name in wanted.items():
         if key not in known:
             raise UserError(f"--pairs {name}: this model has no such pair; it has: {', '.join(known.values())}")
     chosen, unfit = [], {}
@@ -73,11 +73,12 @@ def choose_pairs(
         if key not in wanted and ALL not in names:
             continue
         lacking = with_sound < 2 and any("audio" in side for side in key)
-        reason = f"{with_sound} clips of the split have sound" if lacking else ""
-        if reason and key in wanted:
-            raise UserError(f"--pairs {name}: {reason}, and retrieval needs two; leave it out")
-        if reason:
-            unfit[name] = reason
+        if lacking and key in wanted:
+            raise UserError(
+                f"--pairs {wanted[key]} needs two clips with sound, and the split has {with_sound}; leave it out"
+            )
+        if lacking:
+            unfit[name] = f"it needs two clips with sound, and the split has {with_sound}"
         else:
             chosen.append(name)
     return tuple(chosen), unfit
