@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from .embed import Asked, Embeddings
 
 DESCRIPTION = """
---control measures again with part of the input taken away, and reports the drop from the plain figures: what does not
-matter to them is not used. It may be repeated; "all" stands for all that apply to the model and the data:
+--control takes part of the input away, measures the same queries again, and reports the drop from the plain figures.
+Without a drop, the model does not use that part. Give it several times, or "all" for those that apply:
 
   twinreel evaluate MODEL --data DIR --control shuffled_frames --control muted --out OUT
 
 CONTROLS
 
---pairs measures between all modalities that the model has, on the clips that have them:
+masked_nouns and masked_verbs need spaCy (pip install 'twinreel[words]') and a model of it (--tagger).
+
+--pairs measures retrieval between other modalities of the model, on the clips that have them; "all" for all pairs:
 
   twinreel evaluate MODEL --data DIR --pairs text:audio,video:audio,text:video+audio --out OUT
 

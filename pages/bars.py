@@ -28,9 +28,9 @@ def interval_bars(rows: Mapping[str, Mapping[str, Point]], *, name: str, xlabel:
             at = places - each * (number - (len(series) - 1) / 2)
             values = np.array([value for value, _, _ in points])
             axes.barh(at, values, height=0.9 * each, color=COLOURS[number], label=one)
-            ends = [(place, low, high) for place, (_, low, high) in zip(at, points, strict=True) if low is not None]
-            for place, low, high in ends:
-                axes.plot([low, high], [place, place], color=MUTED, linewidth=1, marker="|", markersize=4)
+            for place, (_, low, high) in zip(at, points, strict=True):
+                if low is not None and high is not None:
+                    axes.plot([low, high], [place, place], color=MUTED, linewidth=1, marker="|", markersize=4)
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(places, list(rows))
         axes.tick_params(axis="y", length=0)

@@ -45,7 +45,7 @@ class Control:
         return "text" if self.changes == "words" else "video"
 
 
-_REMOVED = "removed (the models have no mask token that their text tower was trained with)"
+_REMOVED = "left out (text towers for retrieval are trained without a mask token)"
 CONTROLS = {
     SHUFFLED: Control(
         about="the frames of each clip in a random order",
