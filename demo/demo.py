@@ -74,7 +74,7 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     clock.lap("pretrain")
     console.rule("[bold]4/4  evaluate: zero-shot retrieval")
     report = workdir / "report"
-    options = EvaluateOptions(captions="first", batch_size=50, shuffle_seed=config.seed)
+    options = EvaluateOptions(captions="first", batch_size=50, control_seed=config.seed)
     results = evaluate(workdir / "pretrain", data=Path(config.data.dir), out=report, options=options)
     assert results is not None, "the demo is one process"
     clock.lap("evaluate")

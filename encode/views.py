@@ -1,6 +1,6 @@
 """Several views or windows of a clip, one embedding."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,8 +18,18 @@ def embed_views(embed: Callable[[np.ndarray], np.ndarray], video: np.ndarray) ->
     """
     if video.ndim in (3, 5):
         return np.asarray(embed(video), np.float32)
-    views = [np.asarray(embed(np.ascontiguousarray(video[:, v])), np.float64) for v in range(video.shape[1])]
-    mean = np.mean(views, axis=0)
+    return mean_of_views([embed(np.ascontiguousarray(video[:, v])) for v in range(video.shape[1])])
+
+
+def mean_of_views(views: Sequence[np.ndarray]) -> np.ndarray:
+    """Average the unit embeddings `[b,E]` of several views and make them unit length again; one view stays as it is.
+
+    Returns:
+      float32 `[b,E]`.
+    """
+    if len(views) == 1:
+        return np.asarray(views[0], np.float32)
+    mean = np.mean([np.asarray(view, np.float64) for view in views], axis=0)
     length = np.linalg.norm(mean, axis=1, keepdims=True)
     # Views that cancel out have no direction in common: the first one stands for the clip.
     return np.where(length > 1e-6, mean / np.maximum(length, 1e-6), views[0]).astype(np.float32)

@@ -1,29 +1,31 @@
 """Embed a split of prepared records with an encoder, and keep the embeddings so that a report can be re-made."""
 
 import dataclasses
-import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from ..base.errors import UserError, unknown
 from ..data.options import DataOptions, FeedOptions
 from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up, shares
-from ..encode.views import embed_views
+from .clips import Captions, ClipEmbedder, protocol_of_clips
 from .measures.rows import unit_pair
 from .npz import read_npz, write_npz
 from .progress import track
+from .protocols.controls import CONTROLS, about_controls, change_texts, choose
 from .protocols.minimal_pairs import Foils, list_foils
+from .protocols.pairs import about_pairs, choose_pairs, sides_to_embed
+from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
 
 CAPTIONS = ("all", "first")
-_SOUND = ("audio", "audio_mask", "audio_samples")  # what a batch has of the sound of clips
+_CONTROL, _SIDE, _SOUND = "control_", "side_", "has_sound"  # arrays of the file
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -34,34 +36,42 @@ class Embeddings:
       text: float32 [n,E], one row per caption.
       video: float32 [m,E], one row per clip, in record order.
       video_of_text: int64 [n], each caption's clip.
-      video_shuffled: float32 [m,E] of the same clips with shuffled frames, or None.
+      controls: control -> the embeddings that it changes, float32 [m,E] of clips or [n,E] of texts.
+      sides: further sides of the model -> float32 [m,E]; [n,E] of a fused side with text.
+      has_sound: bool [m], clips with sound; None where no side hears it.
       foils: wrong captions for minimal pairs, or None.
       captions: the n texts; empty where only arrays are known.
       rows: the m lines of `clips.jsonl`; empty where only arrays are known.
       protocol: see `retrieval.protocol_of`.
       coverage: see `retrieval.coverage_of`, or None where unknown.
+      further: what is known of the blocks "controls" and "pairs" of the report, see `controls.about_controls`.
     """
 
     text: np.ndarray
     video: np.ndarray
     video_of_text: np.ndarray
-    video_shuffled: np.ndarray | None = None
+    controls: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sides: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    has_sound: np.ndarray | None = None
     foils: Foils | None = None
     captions: list[str] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
     coverage: dict[str, Any] | None = None
+    further: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write an `.npz` (no pickle): `text, video, video_of_text`, `about` (JSON bytes) and, if any, `video_shuffled`
-        and the arrays of `Foils`.
+        """Write an `.npz` (no pickle): `text, video, video_of_text`, `about` (JSON bytes) and, if any, `control_NAME`,
+        `side_NAME`, `has_sound` and the arrays of `Foils`.
 
         The file is whole or absent: it is written beside its place and renamed.
         """
-        about = {key: getattr(self, key) for key in ("captions", "rows", "protocol", "coverage")}
+        about = {key: getattr(self, key) for key in _ABOUT}
         arrays = {"text": self.text, "video": self.video, "video_of_text": self.video_of_text}
-        if self.video_shuffled is not None:
-            arrays["video_shuffled"] = self.video_shuffled
+        arrays |= {f"{_CONTROL}{name}": rows for name, rows in self.controls.items()}
+        arrays |= {f"{_SIDE}{name}": rows for name, rows in self.sides.items()}
+        if self.has_sound is not None:
+            arrays[_SOUND] = self.has_sound
         if self.foils is not None:
             arrays |= self.foils.to_arrays()
         packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
@@ -77,13 +87,17 @@ class Embeddings:
         """
         arrays = read_npz(Path(path), wanted={"text": "[n,E]", "video": "[m,E]", "video_of_text": "int [n]"})
         text, video, video_of_text = (arrays[key] for key in ("text", "video", "video_of_text"))
-        shuffled = arrays.get("video_shuffled")
-        found = cls(text=text, video=video, video_of_text=video_of_text, video_shuffled=shuffled)
+        found = cls(
+            text=text,
+            video=video,
+            video_of_text=video_of_text,
+            controls={name.removeprefix(_CONTROL): rows for name, rows in arrays.items() if name.startswith(_CONTROL)},
+            sides={name.removeprefix(_SIDE): rows for name, rows in arrays.items() if name.startswith(_SIDE)},
+            has_sound=arrays.get(_SOUND),
+        )
         try:
             unit_pair(found.text, video=found.video, video_of_text=found.video_of_text)
-            if found.video_shuffled is not None and found.video_shuffled.shape != found.video.shape:
-                shapes = f"{found.video_shuffled.shape}; wanted that of 'video', {found.video.shape}"
-                raise UserError(f"'video_shuffled' has shape {shapes}")
+            found.check_further()
             found.foils = Foils.of(arrays, texts=len(found.text))
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
@@ -92,16 +106,36 @@ class Embeddings:
                 setattr(found, key, value)
         return found
 
+    def check_further(self) -> None:
+        """Raise UserError for arrays of controls, sides or sound that do not fit to the others."""
+        for name, rows in self.controls.items():
+            if name not in CONTROLS:
+                raise unknown(f"control of the array '{_CONTROL}{name}':", name, CONTROLS)
+            _check_shape(rows, like=getattr(self, CONTROLS[name].side), name=f"{_CONTROL}{name}")
+        for name, rows in self.sides.items():
+            _check_shape(rows, like=self.text if "text" in name.split("+") else self.video, name=f"{_SIDE}{name}")
+        sound = self.has_sound
+        if sound is not None and (sound.dtype != bool or sound.shape != (len(self.video),)):
+            raise UserError(f"'{_SOUND}' is {sound.dtype} {sound.shape}; wanted bool [{len(self.video)}]")
+
     @property
     def groups(self) -> list[str | None]:
         """The group of each clip, None for a clip that is in none."""
         return [row.get("group") for row in self.rows] or [None] * len(self.video)
 
 
+_ABOUT = ("captions", "rows", "protocol", "coverage", "further")
+
+
+def _check_shape(rows: np.ndarray, *, like: np.ndarray, name: str) -> None:
+    if rows.shape != like.shape:
+        raise UserError(f"{name!r} has shape {rows.shape}; wanted {like.shape}")
+
+
 def _about(packed: np.ndarray, *, path: Path, lengths: tuple[int, int]) -> dict[str, Any]:
     try:
         about = json.loads(packed.tobytes())
-        about = {key: about[key] for key in ("captions", "rows", "protocol", "coverage")}
+        about = {key: about[key] for key in _ABOUT}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: array 'about' is not the JSON that twinreel writes: {error!r}") from error
     got = (len(about["captions"]), len(about["rows"]))
@@ -113,6 +147,23 @@ def _about(packed: np.ndarray, *, path: Path, lengths: tuple[int, int]) -> dict[
     return about
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What else is embedded than the clips and texts as they are.
+
+    Attributes:
+      controls: names of `controls.CONTROLS`, or "all".
+      seed: of their draws.
+      tagger: spaCy model that finds parts of speech.
+      pairs: pairs of modalities, see `pairs.choose_pairs`, or "all".
+    """
+
+    controls: Sequence[str] = ()
+    seed: int = 0
+    tagger: str = ENGLISH
+    pairs: Sequence[str] = ()
+
+
 def embed_split(
     encoder: Encoder,
     *,
@@ -122,7 +173,7 @@ def embed_split(
     clip_side: str = "",
     batch_size: int = 32,
     feed: FeedOptions | None = None,
-    shuffle_frames_seed: int | None = None,
+    asked: Asked | None = None,
     progress: bool = True,
 ) -> Embeddings:
     """Embed every clip of a split (with its sound where the model fuses both), its captions and their foils.
@@ -140,38 +191,79 @@ def embed_split(
       batch_size: rows of a global batch; rounded up to a multiple of the devices. The last batch is padded, so the
         model compiles once.
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
-      shuffle_frames_seed: embed the clips a second time with their frames in a random order (`video_shuffled`).
+      asked: what else is embedded; None = nothing.
       progress: draw a progress bar with rate and time left on standard error, on the first process.
 
     Raises:
-      UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1.
+      UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1,
+        or something asked for that the model or the data do not have.
     """
     if captions not in CAPTIONS:
         raise unknown("value of captions", captions, CAPTIONS)
+    asked, side = asked or Asked(), clip_side or encoder.clip_side
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
     rows = list(records.rows(split))
     texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
+    controls, sides, further = _choose(encoder, rows, side=side, asked=asked)
     text, truncated = embed_texts(encoder, texts=texts, batch_size=size, progress=progress)
-    videos, protocol = embed_clips(
+    of_words = _embed_words(encoder, texts, names=controls, asked=asked, batch_size=size, progress=progress)
+    with_text = [name for name in sides if "text" in name.split("+")]
+    clips, protocol = embed_clips(
         encoder,
         records=records,
         split=split,
         clip_side=clip_side,
         batch_size=size,
         feed=feed,
-        shuffle_frames_seed=shuffle_frames_seed,
+        controls=[name for name in controls if name not in of_words],
+        control_seed=asked.seed,
+        sides=sides,
+        captions=Captions(*token_ids(encoder, texts)[:2], video_of_text=video_of_text) if with_text else None,
         progress=progress,
     )
+    if "controls" in further:
+        further["controls"]["changed"] = clips.changed | {name: changed for name, (_, changed) in of_words.items()}
     return Embeddings(
         text=text,
-        video=videos[0],
+        video=clips.found(),
         video_of_text=video_of_text,
-        video_shuffled=videos[1],
+        controls={name: of_words[name][0] if name in of_words else clips.found(name) for name in controls},
+        sides={name: clips.found(name, what=texts if name in with_text else None) for name in sides},
+        has_sound=clips.has_sound,
         captions=texts,
         rows=rows,
         foils=_embed_foils(encoder, rows, video_of_text=video_of_text, batch_size=size, progress=progress),
         protocol=protocol | {"captions": captions, "texts_truncated": truncated},
+        further=further,
     )
+
+
+def _choose(
+    encoder: Encoder, rows: list[dict[str, Any]], *, side: str, asked: Asked
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]:
+    """Return the controls and the sides to embed, and what the report's blocks say about them."""
+    with_sound = sum(bool(row.get("has_audio")) for row in rows)
+    frames, heard = encoder.input.num_frames, "audio" in side.split("+")
+    facts = {"frames": frames, "heard": heard, "with_sound": with_sound}
+    controls, unfit = choose(asked.controls, **facts, tagger=asked.tagger)
+    pairs, unfit_pairs = choose_pairs(asked.pairs, spec=encoder.spec, with_sound=with_sound)
+    about = {"seed": asked.seed, "unfit": unfit, "tagger": asked.tagger}
+    further = {"controls": about_controls(controls, **about)} if asked.controls else {}
+    further |= {"pairs": about_pairs(pairs, unfit=unfit_pairs)} if asked.pairs else {}
+    return controls, sides_to_embed(pairs, clip_side=side), further
+
+
+def _embed_words(
+    encoder: Encoder, texts: list[str], *, names: Sequence[str], asked: Asked, batch_size: int, progress: bool
+) -> dict[str, tuple[np.ndarray, int]]:
+    """Return the embeddings [n,E] under each of the controls that change texts, and how many they change."""
+    found = {}
+    for name in names:
+        if CONTROLS[name].side == "text":
+            changed = change_texts(texts, name=name, seed=asked.seed, tagger=asked.tagger)
+            rows, _ = embed_texts(encoder, texts=changed, what=name, batch_size=batch_size, progress=progress)
+            found[name] = rows, sum(a != b for a, b in zip(texts, changed, strict=True))
+    return found
 
 
 def embed_clips(
@@ -182,22 +274,33 @@ def embed_clips(
     clip_side: str = "",
     batch_size: int = 32,
     feed: FeedOptions | None = None,
-    shuffle_frames_seed: int | None = None,
+    controls: Sequence[str] = (),
+    control_seed: int = 0,
+    sides: Sequence[str] = (),
+    captions: Captions | None = None,
     progress: bool = True,
-) -> tuple[tuple[np.ndarray, np.ndarray | None], dict[str, Any]]:
-    """Embed every clip of a split, without its texts. Arguments and errors as in `embed_split`.
+) -> tuple[ClipEmbedder, dict[str, Any]]:
+    """Embed every clip of a split. Arguments and errors as in `embed_split` and `ClipEmbedder`.
 
     Returns:
-      float32 [m,E] in record order, the same with shuffled frames (or None), and the protocol of both.
+      What was found, and its protocol.
     """
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
     rows, side = list(records.rows(split)), clip_side or encoder.clip_side
     feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
     data = DataOptions(input=encoder.input, feed=feed)
-    videos = _Videos(encoder, rows=rows, split=split, side=side, shuffle_frames_seed=shuffle_frames_seed)
-    videos.embed(data, batch_size=size, progress=progress)
-    shuffled = None if shuffle_frames_seed is None else videos.found(shuffled=True)
-    return (videos.found(), shuffled), _protocol(data, split=split, records=records) | {"clip_side": side}
+    clips = ClipEmbedder(
+        encoder,
+        rows=rows,
+        split=split,
+        side=side,
+        controls=controls,
+        seed=control_seed,
+        sides=sides,
+        captions=captions,
+    )
+    clips.embed(data, batch_size=size, progress=progress)
+    return clips, protocol_of_clips(data, split=split, records=records, side=side)
 
 
 def _batch_size(encoder: Encoder, *, split: str, clip_side: str, batch_size: int, records: "Records") -> int:
@@ -222,23 +325,6 @@ def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[
     chosen = [row["captions"] if captions == "all" else row["captions"][:1] for row in rows]
     index = np.repeat(np.arange(len(rows)), [len(texts) for texts in chosen])
     return [text for texts in chosen for text in texts], index
-
-
-def _protocol(data: DataOptions, *, split: str, records: "Records") -> dict[str, Any]:
-    spec, feed = data.input, data.feed
-    return {
-        "dataset": records.folder.resolve().name,
-        "split": split,
-        "fps": records.options.get("fps"),
-        "short_side": records.options.get("short_side"),
-        "frames": spec.num_frames,
-        "sampling": spec.eval_sampling,
-        "windows": feed.eval_clips,
-        "window_seconds": feed.window_seconds,
-        "preprocessing": spec.eval_video,
-        "text_cleaning": spec.text,
-        "context_length": spec.context_length,
-    }
 
 
 def _embed_foils(
@@ -266,10 +352,7 @@ def embed_texts(
     Returns:
       float32 [n,E], and how many texts were longer than the context.
     """
-    from ..data.text.clean import text_cleaner
-
-    cleaned = list(map(text_cleaner(encoder.input.text), texts))
-    ids, mask, truncated = encoder.tokenizer.encode(cleaned, context_length=encoder.input.context_length)
+    ids, mask, truncated = token_ids(encoder, texts)
     # Equal texts are embedded once: in two places of a batch a device may round one differently, and break their tie.
     _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
     parts = []
@@ -282,110 +365,9 @@ def embed_texts(
     return np.concatenate(parts)[: len(first)][place], truncated
 
 
-class _Videos:
-    """The clips of a split, embedded batch by batch; each record is read and decoded once, by one process."""
+def token_ids(encoder: Encoder, texts: list[str]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return cleaned texts as ids int32 [n,L] with their mask bool [n,L], and how many were cut."""
+    from ..data.text.clean import text_cleaner
 
-    def __init__(
-        self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, side: str, shuffle_frames_seed: int | None
-    ):
-        self._encoder, self._rows, self._split, self._seed = encoder, rows, split, shuffle_frames_seed
-        self._side = side
-        self._plain: dict[int, np.ndarray] = {}
-        self._shuffled: dict[int, np.ndarray] = {}
-        towers = encoder.spec.towers
-        self._features = encoder.spec.features["video"] if towers["video"]["family"] == "features" else ""
-        self._key = f"features_{self._features}" if self._features else "video"
-        self._first: dict[bytes, int] = {}  # clips of equal frames get one embedding, as equal texts do
-
-    def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
-        """Embed all clips; every process must call it."""
-        from ..data.batches.pipeline import eval_batches
-
-        if self._features:
-            data = data.replace(num_frames=0, features={self._features: data.input.num_frames})
-        batches = eval_batches(
-            data,
-            tokenizer=self._encoder.tokenizer,
-            split=self._split,
-            batch_size=batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        for batch in track(batches, what="clips", total=len(self._rows), batch_size=batch_size, progress=progress):
-            clip, video = batch["clip_index"], batch[self._key]
-            sound = {key: batch[key] for key in _SOUND if self._side != "video"}
-            seen = [_digest(*(column[row] for column in (video, *sound.values()))) for row in range(len(video))]
-            rest = {"clip": clip, "digest": np.stack(seen)}
-            real = np.ones(video.shape[:2], bool)
-            if self._features:
-                rest["video_mask"] = real = batch[f"{self._key}_mask"]
-            self._take(self._views(video, sound=sound, rest=rest), into=self._plain)
-            if self._seed is not None:
-                keys = [(self._seed, max(int(c), 0)) for c in clip]
-                mixed = [_shuffled(v, key=key, real=mask) for v, key, mask in zip(video, keys, real, strict=True)]
-                self._take(self._views(np.stack(mixed), sound=sound, rest=rest), into=self._shuffled)
-
-    def found(self, *, shuffled: bool = False) -> np.ndarray:
-        """Return float32 [m,E] in record order.
-
-        Raises:
-          UserError: a clip that the input pipeline did not give.
-        """
-        found = self._shuffled if shuffled else self._plain
-        lost = [row["clip_id"] for clip, row in enumerate(self._rows) if clip not in found]
-        if lost:
-            raise UserError(
-                f"the input pipeline gave {len(found)} of the {len(self._rows)} clips of split {self._split!r} (first "
-                f"missing: {lost[0]!r}); the records are damaged: prepare the data set again"
-            )
-        return np.stack([found[clip] for clip in range(len(self._rows))])
-
-    def _views(
-        self, video: np.ndarray, *, sound: dict[str, np.ndarray], rest: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Embed this process's rows; returns those of all processes. Each window has its own sound."""
-        got: dict[str, np.ndarray] = {}
-        views = video.shape[1] if video.ndim == 6 else 1
-        numbers = iter(range(views))  # `embed_views` calls once for each view, in order
-
-        def embed(view: np.ndarray) -> np.ndarray:
-            number = next(numbers)
-            heard = {key: _of_view(key, value, number=number, views=views) for key, value in sound.items()}
-            rows = {"video": view, **heard, **rest}
-            got.update(self._encoder.embed_local(rows, side=self._side))
-            return got["embedding"]
-
-        embedding = embed_views(embed, video)
-        return got | {"embedding": embedding}
-
-    def _take(self, got: dict[str, np.ndarray], *, into: dict[int, np.ndarray]) -> None:
-        for clip, digest, row in zip(got["clip"].tolist(), got["digest"], got["embedding"], strict=True):
-            if clip >= 0:
-                same = self._first.setdefault(digest.tobytes(), clip)
-                into[clip] = into[same] if same in into and into is self._plain else row
-
-
-def _of_view(key: str, column: np.ndarray, *, number: int, views: int) -> np.ndarray:
-    """Return what belongs to one of the views of each row: views come window by window, sound has one row for each."""
-    if column.ndim == (2 if key == "audio" else 1):
-        return column
-    return np.ascontiguousarray(column[:, number * column.shape[1] // views])
-
-
-def _digest(*parts: np.ndarray) -> np.ndarray:
-    """Return int32 [4], equal for equal arrays only."""
-    return np.frombuffer(hashlib.blake2b(b"".join(p.tobytes() for p in parts), digest_size=16).digest(), np.int32)
-
-
-def _shuffled(video: np.ndarray, *, key: tuple[int, int], real: np.ndarray) -> np.ndarray:
-    """Put the T frames [T,...], or those of each view [V,T,...], in a random order; the same one for the same key.
-
-    Rows of features [T,C] that are padding (`real` [T] is False) stay where they are, behind the others.
-    """
-    generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
-    if video.ndim == 2:
-        count = int(np.sum(real))
-        return np.concatenate([video[generator.permutation(count)], video[count:]])
-    views = video[None] if video.ndim == 4 else video
-    mixed = np.stack([view[generator.permutation(len(view))] for view in views])
-    return mixed.reshape(video.shape)
+    cleaned = list(map(text_cleaner(encoder.input.text), texts))
+    return encoder.tokenizer.encode(cleaned, context_length=encoder.input.context_length)

@@ -51,7 +51,7 @@ right. Clips are also classified among the distinct texts if these are at most h
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    from . import multiple_choice, zero_shot
+    from . import control_flags, multiple_choice, zero_shot
     from .files import of_file
     from .measures.published import READINGS, describe
     from .protocols.benchmark_list import add_benchmark_flags, explained
@@ -60,7 +60,8 @@ def main(argv: list[str]) -> int:
         return 0
     named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
     description = DESCRIPTION.replace("READINGS", named)
-    description = "\n".join((description, zero_shot.DESCRIPTION, multiple_choice.DESCRIPTION))
+    parts = (control_flags, zero_shot, multiple_choice)
+    description = "\n".join((description, *(part.DESCRIPTION for part in parts)))
     parser = Parser(verb="evaluate", description=description)
     parser.add_argument(
         "checkpoint", nargs="?", metavar="MODEL", help="a run, one of its checkpoints, a bundle, or public weights"
@@ -82,10 +83,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
     parser.add_argument("--window_seconds", type=float, default=0.0, help="length of a window; 0 = the whole clip")
     parser.add_argument("--clip_side", default="", help="video, or the side of the model's fusion (the default if any)")
-    parser.add_argument("--shuffle_seed", type=int, default=0, help="seed of the frame order for the shuffled twins")
     parser.add_argument("--allow_missing", action="store_true", help="measure although clips of the split are missing")
-    for own in (add_benchmark_flags, zero_shot.add_flags, multiple_choice.add_flags):
-        own(parser)
+    for add_flags in (add_benchmark_flags, *(part.add_flags for part in parts)):
+        add_flags(parser)
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
@@ -131,7 +131,11 @@ class EvaluateOptions:
       window_seconds: length of a window in seconds; 0 = the whole clip, or with several windows its V-th part.
       clip_side: what stands for a clip: "video", or the side of the model's fusion, such as "video+audio"; "" = the
         fused side if the model fuses video and sound, else "video".
-      shuffle_seed: seed of the frame order for the shuffled order twins; used where the split has groups.
+      controls: controls to measure, names of `protocols.controls.CONTROLS` or "all". Where the split has order twins,
+        "shuffled_frames" is always among them.
+      control_seed: seed of their random draws.
+      tagger: spaCy model that finds parts of speech, for controls of nouns and verbs.
+      pairs: pairs of modalities to measure, see `protocols.pairs.choose_pairs`, or "all".
       allow_missing: measure although `prepare` rejected clips of the split.
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
@@ -146,7 +150,10 @@ class EvaluateOptions:
     windows: int = 1
     window_seconds: float = 0.0
     clip_side: str = ""
-    shuffle_seed: int = 0
+    controls: Sequence[str] = ()
+    control_seed: int = 0
+    tagger: str = "en_core_web_sm"
+    pairs: Sequence[str] = ()
     allow_missing: bool = False
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
@@ -178,6 +185,7 @@ def evaluate(
       UserError: no such folder, split or checkpoint; missing clips without `allow_missing`; a row that is not finite.
     """
     from ..data.batches.records import Records
+    from . import control_flags
     from .counting.count import CountOptions
     from .protocols.benchmark_data import measured_coverage
     from .protocols.identity import identity
@@ -186,6 +194,7 @@ def evaluate(
     options = (options or EvaluateOptions()).settled()
     further = Further(read_as=options.read_as, rerank=options.rerank, compare=options.compare)
     further.check()
+    control_flags.check(controls=options.controls, tagger=options.tagger, pairs=options.pairs)
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
@@ -214,11 +223,12 @@ def _history(model: Path) -> Path | None:
 
 
 def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptions) -> "Embeddings":
-    """Embed a split with everything that a report states: coverage, and shuffled clips where there are groups.
+    """Embed a split with everything that a report states: coverage, and shuffled clips where there are twins.
 
     Errors as in `evaluate`.
     """
     from ..data.options import FeedOptions
+    from .control_flags import asked
     from .embed import embed_split
     from .prepared import describe_split
     from .protocols.benchmark_data import describe_benchmark, measured_coverage
@@ -235,7 +245,14 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
         clip_side=options.clip_side,
         batch_size=options.batch_size,
         feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
-        shuffle_frames_seed=options.shuffle_seed if any(row.get("group") for row in rows) else None,
+        asked=asked(
+            controls=options.controls,
+            seed=options.control_seed,
+            tagger=options.tagger,
+            pairs=options.pairs,
+            rows=rows,
+            frames=encoder.input.num_frames,
+        ),
         progress=options.progress,
     )
     found.protocol |= about

@@ -32,6 +32,8 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
 
     if further.compare:
         raise UserError(f"--compare {further.compare[0]} goes with embeddings, not with --scores; give --embeddings")
+    if args.controls or args.pairs:
+        raise UserError("--control and --pairs need embeddings, and --scores has none; give --embeddings, or a MODEL")
     if args.data:
         raise UserError(f"--data {args.data} gives the thumbnails of a page, and scores have none; leave it out")
     found = Scores.load(args.scores)
@@ -44,10 +46,11 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
 
 
 def _of_embeddings(args: Namespace, *, further: Further) -> dict[str, Any]:
+    from .control_flags import select
     from .counting.count import CountOptions
     from .embed import Embeddings
 
-    found = Embeddings.load(args.embeddings)
+    found = select(Embeddings.load(args.embeddings), controls=args.controls, pairs=args.pairs)
     if not args.out:
         return measure(found, ranks=rank(found, options=CountOptions(progress=True)), further=further)
     from ..data.batches.records import Records

@@ -103,8 +103,8 @@ def measure(
     """Return the content of `retrieval.json` for embeddings.
 
     Args:
-      embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` and
-        `multiple_choice` where their captions have foils.
+      embeddings: of the split; `order_twins` is measured where the clips have twins, `minimal_pairs` and
+        `multiple_choice` where their captions have foils, `controls` and `pairs` where they were embedded.
       ranks: `rank(embeddings)`; None: they are counted here.
       further: what else is measured.
       intervals: add bootstrap intervals of the recalls.
@@ -112,7 +112,8 @@ def measure(
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
     """
-    from .measures.rows import RowError, unit_rows
+    from .measures.rows import RowError
+    from .protocols import control_rows, pair_rows
     from .protocols.marks import marked
     from .protocols.minimal_pairs import minimal_pairs
     from .protocols.multiple_choice import foil_choices
@@ -122,8 +123,6 @@ def measure(
 
     ranks = ranks or rank(embeddings)
     try:
-        if embeddings.video_shuffled is not None:
-            unit_rows(embeddings.video_shuffled, name="video_shuffled")
         results = retrieval_report(
             text=embeddings.text,
             video=embeddings.video,
@@ -134,6 +133,8 @@ def measure(
             coverage=embeddings.coverage,
             intervals=intervals,
         )
+        if embeddings.controls or control_rows.BLOCK in embeddings.further:
+            results[control_rows.BLOCK] = control_rows.control_rows(embeddings, ranks=ranks, intervals=intervals)
     except RowError as error:
         item = _name_of_row(embeddings, error)
         raise UserError(f"{item}: {error}" if item else str(error)) from error
@@ -141,6 +142,8 @@ def measure(
         arrays = {"text": embeddings.text, "video": embeddings.video, "video_of_text": embeddings.video_of_text}
         results["minimal_pairs"] = minimal_pairs(**arrays, foils=embeddings.foils)
         results["multiple_choice"] = foil_choices(**arrays, foils=embeddings.foils)
+    if pair_rows.BLOCK in embeddings.further:
+        results[pair_rows.BLOCK] = pair_rows.pair_rows(embeddings, intervals=intervals)
     twins = order_twins(embeddings)
     results |= {"order_twins": twins} if twins["n"] else {}
     return marked(results | further.of_embeddings(embeddings, ranks=ranks))
@@ -161,7 +164,10 @@ def _scores_of(embeddings: "Embeddings") -> "Scores":
 
 def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:
     """Return the clip id or the text of a row; "" where the embeddings came without them."""
-    if error.array == "text":
+    from .protocols.controls import CONTROLS
+
+    control = CONTROLS.get(error.array.removeprefix("control_"))
+    if error.array == "text" or (control and control.side == "text"):
         return f"text {embeddings.captions[error.row]!r}" if embeddings.captions else ""
     return f"clip {embeddings.rows[error.row]['clip_id']!r}" if embeddings.rows else ""
 

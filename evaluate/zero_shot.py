@@ -46,7 +46,7 @@ OUT receives zero_shot.html, zero_shot.json, and zero_shot.npz, from which the s
 under any rule. Such a file may be of any origin: class_text [c,t,E], video [m,E] or [m,f,E], labels int [m] (or 0 and 1
 [m,c] where clips have several labels). With --scores: scores [m,c], or [m,v,c] of v views, and labels."""
 _FLAGS = ("templates", "rule", "frame_rule", "view_rule", "classes", "class_names", "labels", "scale", "keep")
-_OTHERS = {"read_as": "--as", "shuffle_seed": "--shuffle_seed", "benchmark": "--benchmark"}
+_OTHERS = {"read_as": "--as", "controls": "--control", "pairs": "--pairs", "benchmark": "--benchmark"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
 
     split = options.split
     about = describe_split(encoder, records=records, split=split)
-    (video, _), protocol = embed_clips(
+    clips, protocol = embed_clips(
         encoder,
         records=records,
         split=split,
@@ -249,7 +249,7 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
     return Classified(
         labels=targets.labels,
         class_text=text.reshape(len(classes.labels), len(plan.templates.templates), -1),
-        video=video[targets.clips],
+        video=clips.found()[targets.clips],
         scale=float(np.asarray(encoder.model.scale)),
         classes=list(classes.labels),
         names=list(classes.texts),

@@ -6,12 +6,11 @@ from ..base.errors import UserError, unknown
 from ..losses.infonce import check_info_nce
 from ..losses.milnce import check_mil_nce
 from ..losses.sigmoid import check_sigmoid
+from ..zoo.pairs import sides_of
 from ..zoo.spec import MODALITIES
 
 CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}
 """Name in `config.loss.name` -> refuses options that this loss does not take."""
-PAIRS = {"video_text": ("video", "text"), "video_audio": ("video", "audio"), "audio_text": ("audio", "text")}
-"""Name in `config.loss.pairs` -> (x, y) of the loss; `sides_of` reads pairs with a fused side, "video+audio_text"."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,9 @@ class LossOptions:
     Attributes:
       name: "infonce" (CLIP), "sigmoid" (SigLIP; adds the parameter `bias`) or "mil_nce" (the candidate captions of
         `config.data.captions_per_clip`; `same_text`, `label_smoothing` and `hard_negative` are not for it).
-      pairs: pair of modalities (`PAIRS`) -> weight; the loss is the weighted sum. A row takes part in a pair if it is
-        valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its rows.
+      pairs: pair of modalities (`zoo.pairs`) -> weight; the loss is the weighted sum. A row takes part in a pair if it
+        is valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its
+        rows.
         A side may be the one that `config.model.fusion` makes: "video+audio_text"; a row has it if it has at least one
         of its modalities.
       kl_weight: factor on the KL term of the fusion "poe", in nats, a mean over the rows that have the fused side.
@@ -83,26 +83,3 @@ class LossOptions:
         """Return what has to be encoded."""
         used = {modality for side in self.sides() for modality in side.split("+")}
         return tuple(modality for modality in MODALITIES if modality in used)
-
-
-def sides_of(pair: str) -> tuple[str, str]:
-    """Return the two sides (x, y) of a pair; a fused side is several modalities joined by "+".
-
-    Raises:
-      UserError: an unknown modality, or a modality that stands twice.
-    """
-    if "+" not in pair:
-        if pair not in PAIRS:
-            raise unknown("pair in config.loss.pairs", pair, [*PAIRS, "video+audio_text"])
-        return PAIRS[pair]
-    sides = pair.split("_")
-    modalities = [modality for side in sides for modality in side.split("+")]
-    for modality in modalities:
-        if modality not in MODALITIES:
-            raise unknown(f"modality in the pair {pair!r} of config.loss.pairs:", modality, MODALITIES)
-    if len(sides) != 2 or len(set(modalities)) < len(modalities) or sides[0] == "text":
-        raise UserError(
-            f"unknown pair in config.loss.pairs {pair!r}: write two sides joined by '_', each modality once and text "
-            "second, such as 'video+audio_text'"
-        )
-    return sides[0], sides[1]

@@ -19,8 +19,9 @@ from ..models.layers.draws import fold_each, is_frozen, row_keys
 from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
 from ..zoo.build import build
+from ..zoo.pairs import sides_of
 from ..zoo.spec import ModelOptions
-from .loss_options import LossOptions, sides_of
+from .loss_options import LossOptions
 
 if TYPE_CHECKING:
     from ..base.config import Config

@@ -48,7 +48,12 @@ def bootstrap(
     members = _Clusters.of(clusters, n=len(values))
     _check_draws(level, samples=samples)
     rng = np.random.default_rng(seed)
-    drawn = np.array([figure(values[members.draw(rng)]) for _ in range(samples)])
+    if figure is np.mean:  # of clusters drawn whole: their sums and sizes are enough
+        sums = np.add.reduceat(values[members.rows], members.starts)
+        chosen = (members.choose(rng) for _ in range(samples))
+        drawn = np.array([sums[these].sum() / members.sizes[these].sum() for these in chosen])
+    else:
+        drawn = np.array([figure(values[members.draw(rng)]) for _ in range(samples)])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return {"value": float(figure(values)), "low": float(low), "high": float(high), "n": len(members.sizes)}
 
@@ -134,9 +139,13 @@ class _Clusters:
             raise UserError(f"{len(sizes)} independent query has no spread; an interval needs at least two")
         return cls(np.argsort(number, kind="stable"), np.cumsum(sizes) - sizes, sizes)
 
+    def choose(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw as many clusters as there are, with replacement."""
+        return rng.integers(0, len(self.sizes), len(self.sizes))
+
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Draw as many clusters as there are, with replacement; return their rows."""
-        chosen = rng.integers(0, len(self.sizes), len(self.sizes))
+        chosen = self.choose(rng)
         sizes = self.sizes[chosen]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return self.rows[np.repeat(self.starts[chosen], sizes) + within]

@@ -40,8 +40,27 @@ def compare(
     index = np.asarray(embeddings.video_of_text)
     own = ranks or all_ranks(text=embeddings.text, video=embeddings.video, video_of_text=index)
     others = all_ranks(text=other.text, video=other.video, video_of_text=index)
+    return recall_differences(own, others=others, video_of_text=index)
+
+
+def recall_differences(
+    own: Mapping[str, Ranks], *, others: Mapping[str, Ranks], video_of_text: np.ndarray
+) -> dict[str, Any]:
+    """Compare the recalls of the same queries, measured twice.
+
+    Args:
+      own: `directions.all_ranks(...)` of one measurement.
+      others: of the other.
+      video_of_text: int [n], each caption's video.
+
+    Returns:
+      As `compare`.
+
+    Raises:
+      UserError: fewer than two clips.
+    """
     made: dict[str, Any] = {}
-    for direction, clusters in zip(DIRECTIONS, (index, None), strict=True):
+    for direction, clusters in zip(DIRECTIONS, (video_of_text, None), strict=True):
         mine, theirs = own[direction], others[direction]
         made[direction] = {
             f"R@{k}": paired_test(100 * hits(mine, k=k), second=100 * hits(theirs, k=k), clusters=clusters)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..embed import Embeddings
 from ..measures.rows import check_pair, paired_cosine
+from .controls import SHUFFLED
 
 CHANCE = 50.0
 
@@ -15,9 +16,9 @@ def order_twins(embeddings: Embeddings) -> dict[str, Any]:
     """Measure how often a caption's own clip scores above its twin, a clip of the same `group`.
 
     Returns:
-      `accuracy` and `accuracy_shuffled` in percent (a tie counts half; chance is 50; the second comes from
-      `video_shuffled` and is None without it), `n` captions measured, and `without_twin`, the captions left out
-      because no other clip of their group is in the split. In a group of more than two clips a caption counts the
+      `accuracy` and `accuracy_shuffled` in percent (a tie counts half; chance is 50; the second comes from the control
+      `shuffled_frames` and is None without it), `n` captions measured, and `without_twin`, the captions that are left
+      out because no other clip of their group is in the split. In a group of more than two clips a caption counts the
       share of the others that its own clip beats. Without any twins both accuracies are None and `n` is 0.
     """
     pairs, grouped = twin_pairs(embeddings)
@@ -25,8 +26,8 @@ def order_twins(embeddings: Embeddings) -> dict[str, Any]:
     found: dict[str, Any] = {"accuracy": None, "accuracy_shuffled": None, "n": n, "without_twin": grouped - n}
     if n:
         found["accuracy"] = _accuracy(embeddings, embeddings.video, pairs)
-    if n and embeddings.video_shuffled is not None:
-        found["accuracy_shuffled"] = _accuracy(embeddings, embeddings.video_shuffled, pairs)
+    if n and SHUFFLED in embeddings.controls:
+        found["accuracy_shuffled"] = _accuracy(embeddings, embeddings.controls[SHUFFLED], pairs)
     return found
 
 

@@ -18,6 +18,7 @@ from ..protocols.repeated import CLASSIFICATION, ROWS, caption_numbers, repetiti
 from ..protocols.retrieval import INTERVALS
 from ..protocols.twins import CHANCE
 from .charts import cosine_map, minimal_pair_chart, rank_histogram, recall_curves, score_histogram, training_curves
+from .controls import further_sections
 from .examples import Gallery, pick_queries, query_card, twin_cards
 from .further import comparison_section, readings_section, reranked_section, row_name
 
@@ -68,6 +69,7 @@ def write_report(
             _table(results),
             comparison_section(results),
             reranked_section(results),
+            *further_sections(results),
             readings_section(results),
             section("Protocol", protocol_list(protocol)),
             _twins(results, embeddings=embeddings, gallery=gallery),

@@ -10,6 +10,7 @@ from ..protocols.marks import legend, mark_of
 from ..protocols.repeated import ROWS, repetition
 from ..protocols.retrieval import INTERVALS
 from ..protocols.scored import READ_AS, RERANKED
+from .controls_terminal import further_tables
 from .further import difference, flat, shown
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
@@ -35,6 +36,8 @@ def print_table(results: dict[str, Any]) -> None:
     console.print(table)
     for line in remarks(results):
         console.print(line)
+    for part in further_tables(results):
+        console.print(part)
     for name, block in results.get(RERANKED, {}).items():
         console.print(_reranked(name, block, mark=mark))
     for name, block in results.get(READ_AS, {}).items():

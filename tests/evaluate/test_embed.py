@@ -13,7 +13,7 @@ from twinreel.data.batches.records import Records
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.embed import Embeddings, embed_split
+from twinreel.evaluate.embed import Asked, Embeddings, embed_split
 from twinreel.evaluate.reports.pictures import clip_frames
 
 CLIPS = 12
@@ -42,7 +42,8 @@ def records(folder):
 
 @pytest.fixture(scope="module")
 def found(records):
-    return embed_split(Encoder(), records=records, split="test", batch_size=5, shuffle_frames_seed=1, progress=False)
+    asked = Asked(controls=["shuffled_frames"], seed=1)
+    return embed_split(Encoder(), records=records, split="test", batch_size=5, asked=asked, progress=False)
 
 
 def test_every_clip_and_caption_is_there_in_order(found, records):
@@ -69,7 +70,7 @@ def test_the_size_of_a_batch_does_not_matter(found, records):
     assert set(encoder.sizes) == {32}
     np.testing.assert_allclose(other.video, found.video, atol=1e-3)
     np.testing.assert_allclose(other.text, found.text, atol=1e-3)
-    assert other.video_shuffled is None
+    assert other.controls == {} and other.has_sound is None
 
 
 def test_equal_texts_and_equal_clips_get_one_embedding(found):
@@ -82,7 +83,7 @@ def test_equal_texts_and_equal_clips_get_one_embedding(found):
 
 
 def test_shuffled_clips_hold_the_same_frames_in_another_order(found):
-    frames, shuffled = (rows.reshape(CLIPS, 4, 3) for rows in (found.video, found.video_shuffled))
+    frames, shuffled = (rows.reshape(CLIPS, 4, 3) for rows in (found.video, found.controls["shuffled_frames"]))
     np.testing.assert_allclose(np.sort(frames, axis=1), np.sort(shuffled, axis=1), atol=1e-3)
     assert np.abs(frames - shuffled).max() > 0.1
 
@@ -122,9 +123,10 @@ def test_a_split_without_captions_is_refused(records, monkeypatch):
 def test_saved_embeddings_come_back(found, tmp_path):
     found.save(tmp_path / "e.npz")
     again = Embeddings.load(tmp_path / "e.npz")
-    for name in ("text", "video", "video_of_text", "video_shuffled"):
+    for name in ("text", "video", "video_of_text"):
         assert (getattr(again, name) == getattr(found, name)).all()
-    for name in ("captions", "rows", "protocol", "coverage"):
+    assert (again.controls["shuffled_frames"] == found.controls["shuffled_frames"]).all()
+    for name in ("captions", "rows", "protocol", "coverage", "further"):
         assert getattr(again, name) == getattr(found, name)
 
 

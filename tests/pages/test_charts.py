@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twinreel.pages import charts
+from twinreel.pages import bars, charts
 from twinreel.pages.charts import Counts, Line, Panel
 
 LABELS = ("打架", "costs $5 or $6", "a < b & c", r"$\notmath$")
@@ -30,6 +30,14 @@ CHARTS = {
     ),
     "bars": lambda: charts.bar_chart(
         {"a": [20, 80, 0, 0], LABELS[0]: [0, 0, 50, 50]}, categories=LABELS, name="bars", xlabel="x", ylabel="y"
+    ),
+    "drops": lambda: bars.interval_bars(
+        {
+            LABELS[2]: {"a": (3.0, -1.0, 7.0), LABELS[0]: (-2.0, None, None)},
+            "b": {"a": (0, 0, 0), LABELS[0]: (5, 4, 6)},
+        },
+        name="drops",
+        xlabel="points",
     ),
     "histogram": lambda: charts.histogram(
         [counts(LABELS[3], [3, 1]), counts("none", [0, 0])], name="histogram", title=LABELS[2], limit=2
@@ -66,6 +74,14 @@ def test_a_confusion_matrix_is_a_picture_too(tmp_path):
         assert picture.width > 300
         assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
         assert len(picture.convert("L").getcolors(256)) > 20
+
+
+def test_bars_stand_for_their_values():
+    one = {"a": (100.0, 50.0, 150.0)}
+    svg = bars.interval_bars({"x": one, "y": {"a": (-50.0, None, None)}}, name="bars", xlabel="points")
+    paths = [[float(n) for n in re.findall(r"[-\d.]+", d)] for d in re.findall(r'<path d="(M[^"]*z)', svg)]
+    widths = sorted(max(path[::2]) - min(path[::2]) for path in paths if len(path) == 8)[-4:]
+    assert any(abs(widths[i] * 2 - widths[j]) < 0.01 for i in range(len(widths)) for j in range(len(widths)))
 
 
 def test_histograms_are_shares():

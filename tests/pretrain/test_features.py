@@ -98,9 +98,9 @@ def test_an_image_tower_that_does_not_run_is_frozen(prepared, tmp_path):
 
 
 def test_shuffled_rows_leave_padding_behind():
-    from twinreel.evaluate.embed import _shuffled
+    from twinreel.evaluate.protocols.controls import reorder_frames
 
     rows = np.arange(12, dtype=np.float32).reshape(6, 2)
-    mixed = _shuffled(rows, key=(0, 1), real=np.arange(6) < 4)
+    mixed = reorder_frames(rows, name="shuffled_frames", key=(0, 1), real=np.arange(6) < 4)
     np.testing.assert_array_equal(mixed[4:], rows[4:])
     assert not np.array_equal(mixed, rows) and sorted(mixed[:4, 0]) == [0, 2, 4, 6]

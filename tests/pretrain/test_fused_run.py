@@ -12,7 +12,7 @@ from twinreel.data.batches.records import Records
 from twinreel.data.prepare.prepare import prepare
 from twinreel.encode.encode import main
 from twinreel.encode.encoder import load
-from twinreel.evaluate.embed import embed_split
+from twinreel.evaluate.embed import Asked, embed_split
 from twinreel.pretrain.check_records import check_sound
 from twinreel.pretrain.pretrain import pretrain
 
@@ -89,6 +89,27 @@ def test_files_are_embedded_as_their_records_are_and_silent_ones_by_their_pictur
     with np.load(out) as file:
         np.testing.assert_allclose(file["clip"], clips[:1], atol=1e-5)
         assert file["clips"].tolist() == [str(files[0])]
+
+
+def test_muted_films_are_embedded_as_silent_ones(trained, films):
+    encoder, records = load(trained), Records(films / "data")
+    given = {"records": records, "split": "val", "batch_size": 4, "progress": False}
+    found = embed_split(encoder, asked=Asked(controls=["muted", "swapped_sound"], pairs=["all"]), **given)
+    place = {row["clip_id"].split("/")[0].removesuffix(".mp4"): number for number, row in enumerate(found.rows)}
+    for shade in SHADES:
+        silent = found.video[place[f"{shade}_{SILENT}"]]
+        for pitch in PITCHES:
+            row = place[f"{shade}_{pitch}"]
+            np.testing.assert_allclose(found.controls["muted"][row], silent, atol=1e-5)
+            swapped = [found.video[place[f"{shade}_{other}"]] for other in PITCHES]
+            assert min(np.abs(found.controls["swapped_sound"][row] - one).max() for one in swapped) < 1e-2
+    assert found.has_sound.sum() == 6 and found.further["controls"]["changed"]["muted"] == 6
+    assert set(found.sides) == {"video", "audio"} and not found.sides["audio"][~found.has_sound].any()
+    alone = embed_split(encoder, clip_side="video", **given)
+    np.testing.assert_allclose(found.sides["video"], alone.video, atol=1e-5)
+    sounds = encoder.encode_audio([films / f"black_{pitch}.mp4" for pitch in PITCHES], workers=1)
+    rows = [place[f"black_{pitch}"] for pitch in PITCHES]
+    np.testing.assert_allclose(found.sides["audio"][rows], sounds, atol=5e-3)  # records start where AAC does
 
 
 def test_what_does_not_fit_is_named(trained, films):

@@ -36,7 +36,7 @@ def embeddings(*, videos=24, captions=2, width=16, noise=0.6, groups=True, foils
         text=text.astype(np.float32),
         video=video.astype(np.float32),
         video_of_text=video_of_text,
-        video_shuffled=rng.normal(size=(videos, width)).astype(np.float32) if groups else None,
+        controls={"shuffled_frames": rng.normal(size=(videos, width)).astype(np.float32)} if groups else {},
         captions=[text for row in rows for text in row["captions"]],
         rows=rows,
         protocol={"dataset": "fakes", "split": "test", "frames": 4, "step": 7, "captions": "all"},

@@ -38,6 +38,12 @@ def test_clusters_of_one_row_in_any_order_are_no_clusters():
     assert got == pytest.approx(want)
 
 
+def test_the_mean_of_clusters_is_drawn_as_any_other_figure():
+    values, clusters = np.random.default_rng(8).random(60), np.random.default_rng(9).integers(0, 12, 60)
+    got, want = (bootstrap(values, figure=mean, clusters=clusters) for mean in (np.mean, lambda x: float(np.mean(x))))
+    assert got == pytest.approx(want)
+
+
 def test_draws_are_those_of_the_seed_and_the_figure_is_free():
     values = np.arange(50.0)
     assert bootstrap(values, seed=4) == bootstrap(values, seed=4) != bootstrap(values, seed=5)

@@ -115,7 +115,8 @@ def test_full_coverage_needs_no_flag(tmp_path):
 
 def twins_of(text, video, groups, *, shuffled=None, index=None):
     fake = embeddings(videos=len(video), captions=1)
-    fake.text, fake.video, fake.video_shuffled = np.array(text), np.array(video), shuffled
+    fake.text, fake.video = np.array(text), np.array(video)
+    fake.controls = {} if shuffled is None else {"shuffled_frames": shuffled}
     fake.video_of_text = np.arange(len(video)) if index is None else np.array(index)
     for row, group in zip(fake.rows, groups, strict=True):
         row["group"] = group
@@ -194,7 +195,10 @@ def test_saved_embeddings_give_the_same_json_again(tmp_path, capsys):
         ({"video_of_text": np.arange(48) + 1}, r"'video_of_text'\[23\] is 24; wanted an index from 0 to 23"),
         ({"text": np.zeros((48, 16), np.float32)}, "row 0 of 'text' is all zero"),
         ({"video": np.ones((24, 3))}, "width 16 and 'video' has width 3"),
-        ({"video_shuffled": np.ones((2, 3))}, "'video_shuffled' has shape"),
+        ({"control_shuffled_frames": np.ones((2, 3))}, "'control_shuffled_frames' has shape"),
+        ({"control_shufled_frames": np.ones((24, 16))}, "did you mean 'shuffled_frames'"),
+        ({"side_audio": np.ones((2, 3))}, "'side_audio' has shape"),
+        ({"has_sound": np.ones(24)}, r"'has_sound' is float64 \(24,\); wanted bool \[24\]"),
         ({"about": np.zeros(3, np.uint8)}, "'about' is not the JSON"),
         ({"text": np.array([{}])}, "without pickled objects"),
     ],
@@ -211,12 +215,13 @@ def test_broken_embeddings_name_the_array(tmp_path, change, message):
     [
         ("text", "text 'caption 1 of <clip> 2 & more'"),
         ("video", "clip 'clip005'"),
-        ("video_shuffled", "clip 'clip005'"),
+        ("control_shuffled_frames", "clip 'clip005'"),
     ],
 )
 def test_scores_that_are_not_finite_name_the_item(tmp_path, array, item, value):
     fake = embeddings()
-    getattr(fake, array)[5, 3] = value
+    rows = fake.controls["shuffled_frames"] if array.startswith("control") else getattr(fake, array)
+    rows[5, 3] = value
     with pytest.raises(UserError, match=rf"{item}: row 5 of '{array}' is not finite"):
         results.measure(fake)
     fake.save(tmp_path / "e.npz")

@@ -71,12 +71,20 @@ def test_captions_are_escaped(page):
 
 def test_every_section_is_there(page):
     _, text = page
-    names = ("Retrieval", "Protocol", "Order twins", "Minimal pairs", "Example queries", "Worst queries")
+    names = (
+        "Retrieval",
+        "What the model uses",
+        "Protocol",
+        "Order twins",
+        "Minimal pairs",
+        "Example queries",
+        "Worst queries",
+    )
     for name in (*names, "Ranks and scores", "Training"):
         assert f"<h2>{name}</h2>" in text
     assert "Coverage 100 %" in text
     assert "Unreadable lines of metrics.jsonl left out: 1." in text
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 7
     assert len(set(re.findall(r'\bid="([^"]+)"', text))) == len(re.findall(r'\bid="([^"]+)"', text))
 
 
