@@ -41,6 +41,10 @@ READINGS
 --compare FILE.npz compares with another model's embeddings of the same split, query by query: differences of recalls
 with 95 % intervals, and the p of a paired permutation test.
 
+Recalls are also given per group of captions and clips: by caption length, clip length, label, repeated texts and every
+field of the clips' meta, with intervals, and the gap between the best and the worst group. --group_by FIELD, which may
+be repeated, adds a field of clips.jsonl, such as width or source.fps.
+
 --rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
 (dual softmax; scale=100) and qb_norm (query bank; beta=20, k=1).
 
@@ -75,6 +79,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl or qb_norm, see above")
     parser.add_argument(
         "--compare", action="append", default=[], type=Path, metavar="FILE.npz", help="embeddings of another model"
+    )
+    parser.add_argument(
+        "--group_by", action="append", default=[], metavar="FIELD", help="another field by which recalls are grouped"
     )
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
@@ -135,6 +142,7 @@ class EvaluateOptions:
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
+      group_by: further fields by which recalls are grouped, see `protocols.groups`.
       progress: draw progress bars on standard error.
     """
 
@@ -150,6 +158,7 @@ class EvaluateOptions:
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
+    group_by: Sequence[str] = ()
     progress: bool = True
 
     def settled(self) -> "EvaluateOptions":
@@ -178,15 +187,20 @@ def evaluate(
     """
     from ..data.batches.records import Records
     from .protocols.benchmark_data import measured_coverage
+    from .protocols.groups import check_fields
     from .protocols.identity import identity
     from .results import Further, write
 
     options = (options or EvaluateOptions()).settled()
-    further = Further(read_as=options.read_as, rerank=options.rerank, compare=options.compare)
+    further = Further(
+        read_as=options.read_as, rerank=options.rerank, compare=options.compare, group_by=options.group_by
+    )
     further.check()
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
+    if options.split in records.splits:
+        check_fields(records.rows(options.split), group_by=options.group_by)
     import jax
 
     from ..encode.encoder import load

@@ -22,7 +22,7 @@ def of_file(args: Namespace) -> dict[str, Any]:
         raise UserError(f"got both {' and '.join(both)}; give one of them")
     if args.benchmark:
         raise UserError(f"--benchmark {args.benchmark} goes with MODEL --data DIR; {both[0]} has its protocol already")
-    further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare)
+    further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare, group_by=args.group_by)
     return _of_scores(args, further=further) if args.scores else _of_embeddings(args, further=further)
 
 
@@ -32,6 +32,8 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
 
     if further.compare:
         raise UserError(f"--compare {further.compare[0]} goes with embeddings, not with --scores; give --embeddings")
+    if further.group_by:
+        raise UserError(f"--group_by {further.group_by[0]} goes with embeddings, not with --scores; leave it out")
     if args.data:
         raise UserError(f"--data {args.data} gives the thumbnails of a page, and scores have none; leave it out")
     found = Scores.load(args.scores)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..base.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,11 +24,13 @@ class Further:
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
+      group_by: further fields by which recalls are grouped, see `protocols.groups`.
     """
 
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
+    group_by: Sequence[str] = ()
 
     def check(self) -> None:
         """Raise UserError for a name that is not known or a file that cannot be read: before a model embeds a split."""
@@ -70,7 +74,7 @@ def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: 
       embeddings: of the split; `order_twins` is measured where the clips have twins, and `minimal_pairs` and
         `multiple_choice` where their captions have foils.
       further: what else is measured.
-      intervals: add bootstrap intervals of the recalls.
+      intervals: add bootstrap intervals of the recalls, and `groups` where captions and clips are known.
 
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
@@ -104,7 +108,19 @@ def measure(embeddings: "Embeddings", *, further: Further = NOTHING, intervals: 
         results["multiple_choice"] = foil_choices(**arrays, foils=embeddings.foils)
     twins = order_twins(embeddings)
     results |= {"order_twins": twins} if twins["n"] else {}
+    results |= _groups(embeddings, group_by=further.group_by) if intervals or further.group_by else {}
     return marked(results | further.of_embeddings(embeddings))
+
+
+def _groups(embeddings: "Embeddings", *, group_by: Sequence[str]) -> dict[str, Any]:
+    from .protocols.groups import GROUPS, group_block
+    from .protocols.retrieval import retrieval_ranks
+
+    ranks = retrieval_ranks(
+        text=embeddings.text, video=embeddings.video, video_of_text=np.asarray(embeddings.video_of_text)
+    )
+    found = group_block(embeddings, ranks=ranks, group_by=group_by)
+    return {GROUPS: found} if found else {}
 
 
 def _scores_of(embeddings: "Embeddings") -> "Scores":
