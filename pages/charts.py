@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import io
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,19 +14,12 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .drawing import COLOURS, INK, MUTED, WIDE, add_grid, add_legend, chart_style, new_figure, to_svg
 from .markup import Html
 
-# Stand-ins that no chart uses otherwise; each becomes a variable of the style sheet, so charts follow light and dark.
-INK, MUTED, RULE = "#010101", "#020202", "#030303"
-COLOURS = ("#040404", "#050505", "#060606", "#070707")
-"""Colours of up to four things that a chart compares: `--first` to `--fourth` of the style sheet."""
-
-_NAMES = ("--ink", "--muted", "--rule", "--first", "--second", "--third", "--fourth")
-_VARIABLES = dict(zip((INK, MUTED, RULE, *COLOURS), _NAMES, strict=True))
 _HEAT = "#12858c"
 MOST_NAMED, _MOST_COUNTED = 60, 25  # classes whose names, or whose counts, a confusion matrix has room for
 _PICTURE = {"ink": "#1d2021", "muted": "#1d2021", "rule": "#9a9d9c"}  # colours of a picture outside the page
-_WIDE = (5.2, 3.1)  # inches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +32,7 @@ class Line:
       low, high: float [n], bounds of a band around the curve; None for no band.
       colour: one of `COLOURS`, or `MUTED`.
       dotted: a thin dotted line, such as for chance.
+      dashed: where more than four curves are to be told apart.
     """
 
     name: str
@@ -50,6 +42,7 @@ class Line:
     high: np.ndarray | None = None
     colour: str = COLOURS[0]
     dotted: bool = False
+    dashed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,10 +84,11 @@ def line_chart(
       ticks: labelled values of the horizontal axis.
       top: of the vertical axis; None: as the values need.
     """
-    with mpl.rc_context(_style()):
-        figure, axes = _figure(_WIDE)
+    with mpl.rc_context(chart_style()):
+        figure, axes = new_figure(WIDE)
         for line in lines:
             style: dict[str, Any] = {"linewidth": 1, "linestyle": (0, (2, 2))} if line.dotted else {}
+            style |= {"linestyle": (0, (6, 3))} if line.dashed else {}
             axes.plot(line.x, line.y, color=line.colour, label=line.name, **style)
             if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.15, linewidth=0)
@@ -104,8 +98,8 @@ def line_chart(
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.minorticks_off()
         axes.grid(axis="y")
-        _legend(axes)
-        return _svg(figure, name=name)
+        add_legend(axes)
+        return to_svg(figure, name=name)
 
 
 def bar_chart(
@@ -120,8 +114,8 @@ def bar_chart(
       xlabel: name of the horizontal axis.
       ylabel: name of the vertical axis.
     """
-    with mpl.rc_context(_style()):
-        figure, axes = _figure(_WIDE)
+    with mpl.rc_context(chart_style()):
+        figure, axes = new_figure(WIDE)
         each = 0.76 / len(values)
         for number, (label, shares) in enumerate(values.items()):
             at = np.arange(len(categories)) + each * (number - (len(values) - 1) / 2)
@@ -131,9 +125,9 @@ def bar_chart(
         axes.set_xticks(range(len(categories)), categories)
         axes.tick_params(axis="x", length=0)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        _grid(axes)
-        _legend(axes)
-        return _svg(figure, name=name)
+        add_grid(axes)
+        add_legend(axes)
+        return to_svg(figure, name=name)
 
 
 def interval_chart(values: Mapping[str, tuple[float, float, float]], *, name: str, xlabel: str, chance: float) -> Html:
@@ -145,21 +139,66 @@ def interval_chart(values: Mapping[str, tuple[float, float, float]], *, name: st
       xlabel: name of the horizontal axis.
       chance: where the dotted line stands.
     """
-    with mpl.rc_context(_style()):
-        figure, axes = _figure((_WIDE[0], 0.9 + 0.32 * len(values)))
-        at = np.arange(len(values))[::-1]
-        middle, low, high = np.array(list(values.values()), float).T
-        spread = np.maximum([middle - low, high - middle], 0.0)
-        axes.errorbar(middle, at, xerr=spread, fmt="o", markersize=5, capsize=3, color=COLOURS[0], linewidth=1.2)
-        for place, value in zip(at, middle, strict=True):
-            axes.text(102, place, f"{value:.0f}", va="center", color=MUTED, size=8)
-        axes.axvline(chance, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        axes.set_yticks(at, list(values))
+    rows = {row: {"": one} for row, one in values.items()}
+    left = min(40.0, *(low for _, low, _ in values.values())) - 2
+    return dot_chart(rows, name=name, xlabel=xlabel, lines=[(chance, MUTED)], limits=(left, 100.5))
+
+
+Point = tuple[float, float | None, float | None]
+"""A value with the bounds of its interval, None where it has none."""
+
+
+def dot_chart(
+    rows: Mapping[str, Mapping[str, Point]],
+    *,
+    name: str,
+    xlabel: str,
+    lines: Sequence[tuple[float, str]] = (),
+    limits: tuple[float, float] | None = (-1.5, 100.5),
+    signed: bool = False,
+) -> Html:
+    """Draw points with intervals: a row for each group, in it a point for each series, and the values at the right.
+
+    Args:
+      rows: name of a row -> name of a series ("" alone: no legend) -> its point; a series may lack rows.
+      name: unique on the page: the ids of the element begin with it.
+      xlabel: name of the horizontal axis.
+      lines: where dotted vertical lines stand, and their colours.
+      limits: of the horizontal axis; None: as the values need.
+      signed: write the values with a sign, as differences.
+    """
+    series = list(dict.fromkeys(one for row in rows.values() for one in row))
+    apart = min(0.26, 0.7 / len(series))
+    with mpl.rc_context(chart_style()):
+        figure, axes = new_figure((WIDE[0], 0.9 + (0.2 + 0.13 * len(series)) * len(rows) + 0.2 * (len(series) > 1)))
+        for number, one in enumerate(series):
+            at = [place for place, row in zip(range(len(rows))[::-1], rows.values(), strict=True) if one in row]
+            points = [row[one] for row in rows.values() if one in row]
+            _points(axes, points, at=np.array(at) - apart * (number - (len(series) - 1) / 2), name=one, number=number)
+        right = axes.get_yaxis_transform()
+        for place, row in zip(range(len(rows))[::-1], rows.values(), strict=True):
+            text = "  ".join(f"{row[one][0]:+.1f}" if signed else f"{row[one][0]:.0f}" for one in series if one in row)
+            axes.text(1.01, place, text, va="center", color=MUTED, size=8, transform=right)
+        for place, colour in lines:
+            axes.axvline(place, color=colour, linewidth=1, linestyle=(0, (2, 2)))
+        axes.set_yticks(range(len(rows))[::-1], list(rows))
         axes.tick_params(axis="y", length=0)
-        axes.set(xlabel=xlabel, xlim=(min(40.0, float(low.min())) - 2, 100.5), ylim=(-0.6, len(values) - 0.4))
+        axes.set(xlabel=xlabel, ylim=(-0.6, len(rows) - 0.4))
+        axes.set_xlim(*limits) if limits else axes.margins(x=0.04)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        return _svg(figure, name=name)
+        if series != [""]:
+            add_legend(axes)
+        return to_svg(figure, name=name)
+
+
+def _points(axes: Axes, points: Sequence[Point], *, at: np.ndarray, name: str, number: int) -> None:
+    middle = np.array([value for value, _, _ in points])
+    low, high = (np.array([one[end] if one[end] is not None else one[0] for one in points]) for end in (1, 2))
+    spread = np.maximum([middle - low, high - middle], 0.0)
+    drawn = {"markersize": 5, "capsize": 3, "linewidth": 1.2, "color": COLOURS[number % len(COLOURS)]}
+    fill = {"markerfacecolor": "none"} if number >= len(COLOURS) else {}
+    axes.errorbar(middle, at, xerr=spread, fmt="o", label=name, **drawn, **fill)
 
 
 def histogram(
@@ -183,8 +222,8 @@ def histogram(
       limit: where to draw a dotted line; left out if it lies far beyond all values.
       size: width and height, inches.
     """
-    with mpl.rc_context(_style()):
-        figure, axes = _figure(size)
+    with mpl.rc_context(chart_style()):
+        figure, axes = new_figure(size)
         for one in series:
             share = 100 * np.asarray(one.counts) / max(1, np.sum(one.counts))
             axes.stairs(share, one.edges, color=one.colour, alpha=0.25, fill=True)
@@ -195,10 +234,10 @@ def histogram(
         whole = all(edge % 1 == 0.5 for one in series for edge in one.edges)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        _grid(axes)
+        add_grid(axes)
         if len(series) > 1:
-            _legend(axes, right=bool(title))
-        return _svg(figure, name=name)
+            add_legend(axes, right=bool(title))
+        return to_svg(figure, name=name)
 
 
 def heat_map(values: np.ndarray, *, name: str, xlabel: str, ylabel: str, key: str) -> Html:
@@ -213,14 +252,14 @@ def heat_map(values: np.ndarray, *, name: str, xlabel: str, ylabel: str, key: st
     """
     low = float(np.percentile(values, 1))
     high = max(float(values.max()), low + 1e-6)
-    with mpl.rc_context(_style()):
-        figure, axes = _figure((5.2, 4.4))
+    with mpl.rc_context(chart_style()):
+        figure, axes = new_figure((5.2, 4.4))
         axes.imshow(_tint(np.clip((values - low) / (high - low), 0, 1)), interpolation="none")
         axes.set(xlabel=xlabel, ylabel=ylabel)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(4, integer=True))
         _key(axes, low=low, high=high, label=key, tint=_tint)
-        return _svg(figure, name=name)
+        return to_svg(figure, name=name)
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], *, labels: Sequence[str], name: str = "confusion") -> Html:
@@ -233,13 +272,13 @@ def confusion_matrix(counts: Sequence[Sequence[int]], *, labels: Sequence[str], 
       labels: names of the classes.
       name: unique on the page: the ids of the element begin with it.
     """
-    with mpl.rc_context(_style()):
-        return _svg(_confusion(counts, labels=labels, ink=INK), name=name, bbox_inches="tight")
+    with mpl.rc_context(chart_style()):
+        return to_svg(_confusion(counts, labels=labels, ink=INK), name=name, bbox_inches="tight")
 
 
 def write_confusion_matrix(path: Path, *, counts: Sequence[Sequence[int]], labels: Sequence[str]) -> None:
     """Write the chart of `confusion_matrix` as a PNG picture on white."""
-    with mpl.rc_context(_style(**_PICTURE)), warnings.catch_warnings():
+    with mpl.rc_context(chart_style(**_PICTURE)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page and the JSON have the label
         _confusion(counts, labels=labels, ink=_PICTURE["ink"]).savefig(path, dpi=120, bbox_inches="tight")
 
@@ -251,7 +290,7 @@ def curves(panels: Sequence[Panel], *, name: str) -> Html:
       panels: the charts.
       name: unique on the page: the ids of the element begin with it.
     """
-    with mpl.rc_context(_style()):
+    with mpl.rc_context(chart_style()):
         figure = Figure(figsize=(10.6, 2.7), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             steps, values = list(panel.points), list(panel.points.values())
@@ -262,14 +301,14 @@ def curves(panels: Sequence[Panel], *, name: str) -> Html:
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.grid(axis="y")
             axes.set_title(f"{values[-1]:.3g}", loc="right", color=MUTED)
-        return _svg(figure, name=name)
+        return to_svg(figure, name=name)
 
 
 def _confusion(counts: Sequence[Sequence[int]], *, labels: Sequence[str], ink: str) -> Figure:
     cells = np.asarray(counts, dtype=np.float64)
     share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1.0)
     side = min(3.0 + 0.5 * len(labels), 15.0)
-    figure, axes = _figure((side + 1.0, side))
+    figure, axes = new_figure((side + 1.0, side))
     tint = functools.partial(_tint, power=0.7, most=0.65 if len(labels) <= _MOST_COUNTED else 1.0)  # legible numbers
     axes.imshow(tint(share), interpolation="none")
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -281,50 +320,6 @@ def _confusion(counts: Sequence[Sequence[int]], *, labels: Sequence[str], ink: s
             axes.text(column, row, f"{value:.0f}" if value else "", ha="center", va="center", color=ink)
     _key(axes, low=0, high=100, label="% of the true class", tint=tint)
     return figure
-
-
-def _style(*, ink: str = INK, muted: str = MUTED, rule: str = RULE) -> dict[Any, Any]:
-    return {
-        "axes.edgecolor": rule,
-        "axes.labelcolor": muted,
-        "axes.labelsize": 9,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlecolor": ink,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 10,
-        "font.size": 9,
-        "grid.color": rule,
-        "grid.linewidth": 0.6,
-        "legend.frameon": False,
-        "legend.labelcolor": muted,
-        "lines.linewidth": 1.8,
-        "svg.fonttype": "none",
-        "text.color": ink,
-        "text.parse_math": False,  # "$" in a label is a dollar
-        "xtick.color": rule,
-        "xtick.labelcolor": muted,
-        "ytick.color": rule,
-        "ytick.labelcolor": muted,
-    }
-
-
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-
-
-def _legend(axes: Axes, *, right: bool = False) -> None:
-    """Name the curves above the plot, where nothing is drawn; at the right of a title."""
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0)}
-    if right:
-        place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
-    axes.legend(**place, ncols=4, borderpad=0, handlelength=1.4)
 
 
 def _key(axes: Axes, *, low: float, high: float, label: str, tint: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -345,30 +340,3 @@ def _tint(strength: np.ndarray, *, power: float = 1.5, most: float = 1.0) -> np.
     colour[...] = to_rgba(_HEAT)
     colour[..., 3] = most * strength**power
     return colour
-
-
-def _svg(figure: Figure, *, name: str, **options: Any) -> Html:
-    """Return an `<svg>` element to stand in a page: no fixed size, ids of its own, the page's colours and font.
-
-    Args:
-      figure: the chart.
-      name: the ids begin with it.
-      **options: of `Figure.savefig`.
-    """
-    out = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has a font for it
-        metadata = {"Date": None, "Creator": None}
-        figure.savefig(out, format="svg", transparent=True, metadata=metadata, **options)
-    text = out.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    head, rest = text.split(">", 1)
-    text = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + rest
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
-    # matplotlib names its font as `font: 9px ...` or as `font-family: ...`: either way the page's font takes over.
-    text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", re.sub(r" font-family: [^;\"]+;", "", text))
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    return Html(text)
