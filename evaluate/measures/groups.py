@@ -104,8 +104,8 @@ def group_figures(
 
     The interval of the gap combines those of the two groups (square-and-add: Newcombe 1998). Among many small groups
     the best and the worst always differ: `p` is the share of random assignments, the real one included, that give a
-    gap as large. They exchange the groups of whole clusters; where a cluster is in several groups (captions of one
-    clip that differ in length) only clusters of the same size.
+    gap as large. They exchange the groups of whole clusters. Where a cluster is in several groups (captions of one clip
+    that differ in length) they exchange clusters of the same size, and the queries within each.
 
     Args:
       values: float [n], 0 to 100, such as the hits of queries in percent.
@@ -208,7 +208,7 @@ def _p_of_spread(values: np.ndarray, *, members: np.ndarray, clusters: np.ndarra
 
 
 def _exchanged(blocks: list[np.ndarray], *, rng: np.random.Generator, n: int) -> np.ndarray:
-    """Exchange whole clusters of the same size at random.
+    """Exchange whole clusters of the same size, and the rows within each, at random.
 
     Args:
       blocks: for each size the rows of its clusters, int [clusters, size].
@@ -220,7 +220,7 @@ def _exchanged(blocks: list[np.ndarray], *, rng: np.random.Generator, n: int) ->
     """
     source = np.empty(n, np.int64)
     for rows in blocks:
-        source[rows] = rows[rng.permutation(len(rows))]
+        source[rows] = rng.permuted(rows[rng.permutation(len(rows))], axis=1)
     return source
 
 

@@ -16,10 +16,10 @@ from .retrieval import DIRECTIONS
 GROUPS = "groups"
 """The block of `retrieval.json`."""
 _TITLES = {
-    "caption_words": "caption length, words",
-    "caption_characters": "caption length, characters",
+    "caption_words": "caption length (words)",
+    "caption_characters": "caption length (characters)",
     "repeated_text": "caption text",
-    "duration_s": "clip length, s",
+    "duration_s": "clip length (s)",
     "labels": "label",
 }
 _DEFAULT = ("caption_words", "duration_s", "labels", "repeated_text")  # and the fields of `meta`

@@ -10,7 +10,8 @@ from ..protocols.marks import legend, mark_of
 from ..protocols.repeated import ROWS, repetition
 from ..protocols.retrieval import INTERVALS
 from ..protocols.scored import READ_AS, RERANKED
-from .further import difference, flat, shown
+from .further import flat, shown
+from .main_tables import difference
 
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
