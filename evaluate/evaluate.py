@@ -18,9 +18,10 @@ DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
   twinreel evaluate runs/demo/pretrain --data runs/demo/moving_shapes --split test --out runs/demo/report
   twinreel evaluate --embeddings runs/demo/report/embeddings.npz
 
-OUT receives index.html with its media/ (open it from disk), retrieval.json, ranks.npz (the rank of each query), and
-embeddings.npz. The second form computes the same figures again from embeddings.npz; add --out to write the page again,
-and --data for its thumbnails. --json prints the content of retrieval.json on standard output, and nothing else.
+OUT receives index.html with its media/ (open it from disk), retrieval.json, the tables as tables.md, .tex and .csv,
+ranks.npz (the rank of each query), and embeddings.npz. The second form computes the same figures again from
+embeddings.npz; `twinreel report OUT` makes the page again and compares several models. --json prints the content of
+retrieval.json on standard output, and nothing else.
 
 --benchmark NAME keeps to the protocol of a public benchmark and refuses data that was prepared for another one; --list
 prints the protocols. Where clips of its list are missing, --allow_missing is needed and every figure is marked with *.
@@ -83,6 +84,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--group_by", action="append", default=[], metavar="FIELD", help="another field by which recalls are grouped"
     )
+    parser.add_argument("--thumbnails", type=int, default=1000, metavar="N", help="clips with a thumbnail on the page")
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
@@ -143,6 +145,7 @@ class EvaluateOptions:
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
       group_by: further fields by which recalls are grouped, see `protocols.groups`.
+      thumbnails: clips that have one on the page at most.
       progress: draw progress bars on standard error.
     """
 
@@ -159,6 +162,7 @@ class EvaluateOptions:
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
     group_by: Sequence[str] = ()
+    thumbnails: int = 1000
     progress: bool = True
 
     def settled(self) -> "EvaluateOptions":
@@ -190,6 +194,7 @@ def evaluate(
     from .protocols.groups import check_fields
     from .protocols.identity import identity
     from .results import Further, write
+    from .runs import around
 
     options = (options or EvaluateOptions()).settled()
     further = Further(
@@ -211,13 +216,9 @@ def evaluate(
     if jax.process_index() != 0:
         return None
     found.protocol |= identity(encoder.model)
-    return write(found, out=Path(out), records=records, history=_history(Path(model)), further=further)
-
-
-def _history(model: Path) -> Path | None:
-    """Return the metrics of the run to which a checkpoint belongs, if they lie in one of the folders around it."""
-    around = [model / "metrics.jsonl", *(parent / "metrics.jsonl" for parent in model.absolute().parents[:2])]
-    return next((path for path in around if path.is_file()), None)
+    page = {"thumbnails": options.thumbnails}
+    history = around(Path(model), name="metrics.jsonl")
+    return write(found, out=Path(out), records=records, history=history, further=further, page=page)
 
 
 def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptions) -> "Embeddings":

@@ -53,4 +53,5 @@ def _of_embeddings(args: Namespace, *, further: Further) -> dict[str, Any]:
         return measure(found, further=further)
     from ..data.batches.records import Records
 
-    return write(found, out=args.out, records=Records(args.data) if args.data else None, further=further)
+    page = {"thumbnails": args.thumbnails}
+    return write(found, out=args.out, records=Records(args.data) if args.data else None, further=further, page=page)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,8 @@ def write(
     records: Any = None,
     history: Path | None = None,
     further: Further = NOTHING,
+    page: Mapping[str, Any] | None = None,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Measure embeddings and write the whole report folder.
 
@@ -159,6 +161,9 @@ def write(
       records: the opened `Records`, for the thumbnails; None for a page without them.
       history: a `metrics.jsonl`, for the curves; None for a page without them.
       further: as in `measure`.
+      page: further arguments of `write_report`: `thumbnails`, `earlier`.
+      kept: folder of an earlier report of the same embeddings: blocks of its `retrieval.json` that these alone do not
+        give, such as re-ranked scores, are taken over if it has the same figures.
 
     Returns:
       The content of `retrieval.json`.
@@ -170,11 +175,24 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
     results = measure(embeddings, further=further)
+    results |= _kept(kept, results=results)
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
     write_mmeb(out, results=results)
     ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
-    write_report(out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history)
+    write_report(
+        out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history, **(page or {})
+    )
     return results
+
+
+def _kept(earlier: Path | None, *, results: dict[str, Any]) -> dict[str, Any]:
+    """Return the blocks of an earlier report of the same embeddings that these alone do not give."""
+    try:
+        before = json.loads((earlier / "retrieval.json").read_text(encoding="utf-8")) if earlier else {}
+    except (OSError, ValueError):
+        return {}
+    same = all(before.get(key) == results[key] for key in ("text_to_video", "video_to_text"))
+    return {key: block for key, block in before.items() if key not in results} if same else {}
 
 
 def to_json(results: dict[str, Any]) -> str:

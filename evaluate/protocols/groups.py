@@ -47,6 +47,26 @@ class Field:
         """What a reader calls the field."""
         return _TITLES.get(self.name, self.name.removeprefix(_META).replace("_", " "))
 
+    def about(self) -> dict[str, Any]:
+        """Return what `retrieval.json` says of the field."""
+        return {
+            "title": self.title,
+            "kind": self.kind,
+            "of": "captions" if self.of_captions else "clips",
+            "unknown": self.groups.unknown,
+            "pooled": self.groups.pooled,
+        }
+
+    def sides(self, video_of_text: np.ndarray) -> list[tuple[str, Groups, np.ndarray]]:
+        """Return each direction whose queries the field groups, with their groups and their clips, int [queries]."""
+        captioned, first = np.unique(video_of_text, return_index=True)
+        of_texts = self.groups if self.of_captions else self.groups.of(video_of_text)
+        found = [(DIRECTIONS[0], of_texts, video_of_text)]
+        if not self.of_captions or len(captioned) == len(video_of_text):
+            of_videos = self.groups.of(first if self.of_captions else captioned)
+            found.append((DIRECTIONS[1], of_videos, captioned))
+        return found
+
 
 def group_block(embeddings: Embeddings, *, ranks: tuple[Ranks, Ranks], group_by: Sequence[str] = ()) -> dict[str, Any]:
     """Measure recalls per group, for each field that divides the captions or the clips.
@@ -102,22 +122,12 @@ def check_fields(rows: Sequence[dict[str, Any]], *, group_by: Sequence[str]) -> 
 
 
 def _measured(field: Field, embeddings: Embeddings, *, ranks: tuple[Ranks, Ranks]) -> dict[str, Any]:
-    index = np.asarray(embeddings.video_of_text)
-    captioned, first = np.unique(index, return_index=True)
-    made: dict[str, Any] = {
-        "title": field.title,
-        "kind": field.kind,
-        "of": "captions" if field.of_captions else "clips",
-        "unknown": field.groups.unknown,
-        "pooled": field.groups.pooled,
-    }
-    sides = [(ranks[0], field.groups if field.of_captions else field.groups.of(index), index)]
-    if not field.of_captions or len(captioned) == len(index):
-        sides.append((ranks[1], field.groups.of(first if field.of_captions else captioned), captioned))
-    for direction, (found, groups, clusters) in zip(DIRECTIONS, sides, strict=False):
-        made[direction] = recalls_by_group(
-            {f"R@{k}": 100 * hits(found, k=k) for k in RECALL_AT}, groups=groups, clusters=clusters
-        )
+    made = field.about()
+    for found, (direction, groups, clusters) in zip(
+        ranks, field.sides(np.asarray(embeddings.video_of_text)), strict=False
+    ):
+        values = {f"R@{k}": 100 * hits(found, k=k) for k in RECALL_AT}
+        made[direction] = recalls_by_group(values, groups=groups, clusters=clusters)
     return made
 
 

@@ -45,13 +45,12 @@ class Gallery:
           out: folder of the report, which exists; its pictures of clips are replaced.
           embeddings: of the split.
           records: the prepared data set; None: only pictures of `earlier`.
-          earlier: folder of an earlier report of the same clips, whose pictures are taken over where there are no
-            records.
+          earlier: folder of an earlier report of the same clips, whose pictures are taken over; None: all are made.
           most: clips that get a moving picture; those that are asked for later have none.
         """
         self._out, self._records, self._embeddings, self._most = out / MEDIA, records, embeddings, most
         self._out.mkdir(parents=True, exist_ok=True)
-        self._earlier = None if records is not None or earlier is None else earlier / MEDIA
+        self._earlier = None if earlier is None else earlier / MEDIA
         if self._earlier is None or self._earlier.resolve() != self._out.resolve():
             for old in self._out.glob("clip-*.webp"):
                 old.unlink()
@@ -112,14 +111,17 @@ class Gallery:
         return self._out / f"clip-{clip:05d}{'-strip' if strip else ''}.webp"
 
     def _can(self, clip: int, *, strip: bool = False) -> bool:
-        if self._records is not None:
-            return True
-        return self._earlier is not None and (self._earlier / self._path(clip, strip=strip).name).is_file()
+        return self._records is not None or self._taken(clip, strip=strip) is not None
+
+    def _taken(self, clip: int, *, strip: bool) -> Path | None:
+        """The picture of the earlier report, if it has one."""
+        path = None if self._earlier is None else self._earlier / self._path(clip, strip=strip).name
+        return path if path is not None and path.is_file() else None
 
     def _write(self, clip: int, *, strip: bool = False) -> None:
         path = self._path(clip, strip=strip)
-        if self._earlier is not None:
-            shutil.copyfile(self._earlier / path.name, path)
+        if (taken := self._taken(clip, strip=strip)) is not None:
+            shutil.copyfile(taken, path)
             return
         assert self._records is not None
         jpegs, timestamps_s = clip_frames(self._records, split=str(self._split), index=clip)

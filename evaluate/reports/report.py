@@ -48,8 +48,7 @@ def write_report(
       ranks: of text to video and video to text, see `retrieval.retrieval_ranks`.
       records: the prepared data set, for thumbnails; None for a page without them.
       history: `metrics.jsonl` of the training run, for the curves; None for a page without them.
-      earlier: folder of an earlier report of the same clips, whose thumbnails are taken over where there are no
-        records.
+      earlier: folder of an earlier report of the same clips, whose thumbnails are taken over.
       thumbnails: clips that get one at most; those of the queries that the browser shows first come first.
 
     Returns:
