@@ -179,9 +179,8 @@ def write(
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
     write_mmeb(out, results=results)
     ranks = write_ranks(out / "ranks.npz", embeddings=embeddings)
-    write_report(
-        out, results=results, embeddings=embeddings, ranks=ranks, records=records, history=history, **(page or {})
-    )
+    shown: dict[str, Any] = {"records": records, "history": history, **(page or {})}
+    write_report(out, results=results, embeddings=embeddings, ranks=ranks, **shown)
     return results
 
 

@@ -105,14 +105,14 @@ def _differences(compared: dict[str, Any]) -> Html:
                       lines=[(0.0, MUTED)], limits=None, signed=True)  # fmt: skip
     said = (
         "Differences in percentage points, query by query, with 95 % bootstrap intervals over clips; p of a "
-        "permutation test that exchanges the two models clip by clip. Hits of several seeds are averaged first: intervals and p "
-        "say what other clips would change, not what other seeds would."
+        "permutation test that exchanges the two models clip by clip. Hits of several seeds are averaged first: "
+        "intervals and p say what other clips would change, not what other seeds would."
     )
     return section(
         f"Differences from {first}",
         table(RECALLS, rows=difference_rows(compared)),
         paragraph(said, class_="aside"),
-        tag("div", tag("figure", chart), class_="charts"),
+        tag("figure", chart, class_="full", style="max-width: 560px"),
     )
 
 

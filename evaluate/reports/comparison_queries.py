@@ -9,7 +9,7 @@ from ...pages.page import paragraph, section
 from ..measures.rows import check_pair, cosine
 from ..protocols.models import Measured, by_model, most_different
 from .browser import best_clips
-from .examples import TOP
+from .examples import TOP, written_rank
 from .gallery import Gallery
 
 _COUNT = 5  # queries of each side
@@ -60,7 +60,7 @@ def _card(query: int, *, runs: Sequence[Measured], models: tuple[str, str], gall
             for clip, score in zip(clips, scores, strict=True)
         ]
         grade = "first" if rank <= 1 else "near" if rank <= TOP else "far"
-        said = tag("span", f"{name}: rank {rank:,.4g}", class_=f"rank {grade}")
+        said = tag("span", f"{name}: rank {written_rank(rank)}", class_=f"rank {grade}")
         rows.append(tag("div", said, tag("div", *figures, class_="five"), class_="found"))
     apart = "" if seen else gallery.figure(own, note=Html("right clip"), mark="right apart", caption="")
     header = tag("header", tag("q", caption, title=caption), apart)

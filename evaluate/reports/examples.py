@@ -98,7 +98,7 @@ def query_card(
     header = tag(
         "header",
         tag("q", caption, title=caption),
-        tag("span", f"rank {_number(rank)}{tied}", class_=f"rank {grade}"),
+        tag("span", f"rank {written_rank(rank)}{tied}", class_=f"rank {grade}"),
         apart,
     )
     return tag("article", header, tag("div", *figures, class_="five"), class_="query")
@@ -125,6 +125,6 @@ def twin_cards(*, embeddings: Embeddings, gallery: Gallery, seed: int) -> Html:
     return tag("div", *cards, class_="pairs")
 
 
-def _number(rank: float) -> str:
-    """A rank as a person writes it: `3`, or `3.5` where a tie halves it."""
+def written_rank(rank: float) -> str:
+    """Return a rank as a person writes it: `3`, or `3.5` where a tie halves it."""
     return f"{rank:,.0f}" if rank == int(rank) else f"{rank:,.1f}"
