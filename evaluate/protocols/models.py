@@ -13,7 +13,7 @@ from ..measures.ranks import RECALL_AT, Ranks, hits
 from .comparison import check_same
 from .groups import fields_of, recalls_by_group
 from .marks import marked
-from .retrieval import AMONG_CAPTIONS, DIRECTIONS
+from .retrieval import AMONG_CAPTIONS, DIRECTIONS, INTERVALS
 
 FIGURES = (*(f"R@{k}" for k in RECALL_AT), "MdR", "MnR")
 _SAME = ("dataset", "split", "benchmark", "subset_id", "captions", "texts", "videos", "score", "ties")
@@ -73,8 +73,8 @@ def compare_models(runs: Sequence[Measured], *, group_by: Sequence[str] = ()) ->
 
     Returns:
       The content of `comparison.json`: `protocol`, what the runs share, and `differs`, what they do not; `models`:
-      name -> `runs` (name, checkpoint, step, seed, weights_sha256), and for each block of `retrieval.json` the figures
-      as `over_seeds`; `differences`: model -> direction -> `R@K` -> see `intervals.paired_test` (the model less the
+      name -> `runs` (name, checkpoint, step, seed, weights_sha256), for each block of `retrieval.json` the figures as
+      `over_seeds`, and of a single run its `intervals`; `differences`: model -> direction -> `R@K` -> see `intervals.paired_test` (the model less the
       first); `groups`: field -> `title`, `kind`, `of`, and `models`: model -> direction -> group -> `n`, `clips`, `R@K`
       and, for all but the first model, `difference` of R@1 with `low` and `high`; and `coverage` of the first run. Hits
       of a model with several seeds are the means over them: intervals and p are over clips, not over seeds.
@@ -121,9 +121,11 @@ def _hits(runs: Sequence[Measured]) -> dict[str, dict[str, np.ndarray]]:
 def _figures(runs: Sequence[Measured]) -> dict[str, Any]:
     keys = ("checkpoint", "step", "seed", "weights_sha256")
     blocks = [key for key in (*DIRECTIONS, AMONG_CAPTIONS) if all(key in run.results for run in runs)]
+    drawn = {} if len(runs) > 1 else {INTERVALS: runs[0].results.get(INTERVALS, {})}
     return {
         "runs": [{"name": run.name} | {key: run.results["protocol"].get(key) for key in keys} for run in runs],
         **{block: {key: over_seeds([run.results[block][key] for run in runs]) for key in FIGURES} for block in blocks},
+        **drawn,
     }
 
 

@@ -5,10 +5,9 @@ from typing import Any
 from ...pages.tables import Row
 from ...pages.text_tables import Table
 from ..protocols.marks import legend, mark_of
-from ..protocols.models import FIGURES
 from ..protocols.repeated import ROWS
-from ..protocols.retrieval import DIRECTIONS
-from .main_tables import HEAD, RECALLS, difference, row_name
+from ..protocols.retrieval import DIRECTIONS, INTERVALS
+from .main_tables import HEAD, KEYS, RECALLS, difference, row_name
 
 _GROUP_HEAD = ("R@1, %", "95 % interval", "less the first", "95 % interval", "queries", "clips")
 
@@ -16,12 +15,13 @@ _GROUP_HEAD = ("R@1, %", "95 % interval", "less the first", "95 % interval", "qu
 def comparison_tables(compared: dict[str, Any]) -> list[Table]:
     """Return the main tables with the protocol as their note."""
     protocol, first = compared["protocol"], next(iter(compared["models"]))
+    seeds = any(len(model["runs"]) > 1 for model in compared["models"].values())
     note = " ".join(
         [
             f"Protocol: {protocol.get('benchmark') or protocol['dataset'] or 'embeddings'} / "
             f"{protocol['split'] or 'all'}; {protocol['texts']:,} texts, {protocol['videos']:,} videos; raw cosines, "
             "ties in expectation.",
-            "Several seeds: mean ± standard deviation (n − 1).",
+            *(["Several seeds: mean ± standard deviation (n − 1)."] if seeds else []),
             legend(compared),
         ]
     ).rstrip()
@@ -54,9 +54,12 @@ def model_rows(compared: dict[str, Any]) -> list[Row]:
     for key in ROWS:
         for name, model in compared["models"].items():
             if key in model:
-                figures = [model[key][figure] for figure in FIGURES]
+                figures = [model[key][figure] for figure in KEYS]
                 cells = [spread(one, mark=mark) for one in figures]
                 rows.append(Row(name=f"{row_name(key)}: {name}", cells=[*cells, str(figures[0]["n"])], mark="main"))
+                if drawn := model.get(INTERVALS, {}).get(key):
+                    ends = [_ends(drawn[one], mark=mark) if one in drawn else "" for one in KEYS]
+                    rows.append(Row(name="95 % interval", cells=[*ends, ""], mark="bound"))
                 if figures[0]["n"] > 1:
                     ends = [f"{one['lowest']:.2f}{mark} to {one['highest']:.2f}{mark}" for one in figures]
                     rows.append(Row(name="range", cells=[*ends, ""], mark="bound"))
