@@ -74,10 +74,11 @@ def compare_models(runs: Sequence[Measured], *, group_by: Sequence[str] = ()) ->
     Returns:
       The content of `comparison.json`: `protocol`, what the runs share, and `differs`, what they do not; `models`:
       name -> `runs` (name, checkpoint, step, seed, weights_sha256), for each block of `retrieval.json` the figures as
-      `over_seeds`, and of a single run its `intervals`; `differences`: model -> direction -> `R@K` -> see `intervals.paired_test` (the model less the
-      first); `groups`: field -> `title`, `kind`, `of`, and `models`: model -> direction -> group -> `n`, `clips`, `R@K`
-      and, for all but the first model, `difference` of R@1 with `low` and `high`; and `coverage` of the first run. Hits
-      of a model with several seeds are the means over them: intervals and p are over clips, not over seeds.
+      `over_seeds`, and of a single run its `intervals`; `differences`: model -> direction -> `R@K` -> see
+      `intervals.paired_test` (the model less the first); `groups`: field -> `title`, `kind`, `of`, and `models`:
+      model -> direction -> group -> `n`, `clips`, `R@K` and, for all but the first model, `difference` of R@1 with
+      `low` and `high`; and `coverage` of the first run. Hits of a model with several seeds are the means over them:
+      intervals and p are over clips, not over seeds.
 
     Raises:
       UserError: the runs were measured on different clips.
