@@ -163,13 +163,15 @@ def _protocol(compared: dict[str, Any]) -> Html:
         Row(name=key.replace("_", " "), cells=[_short(values[name]) for name in names])
         for key, values in compared["differs"].items()
     ]
-    differs = [paragraph("What differs between the runs:"), table(names, rows=rows)] if rows else []
+    differs = [tag("h3", "What differs between the runs"), table(names, rows=rows)] if rows else []
     return section("Protocol", protocol_list(compared["protocol"]), *differs)
 
 
-def _short(value: Any, *, most: int = 40) -> str:
+def _short(value: Any, *, most: int = 28) -> str:
     text = "unknown" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    if re.fullmatch("[0-9a-f]{40,}", text):
+        return text[:12]
+    return text if len(text) <= most else f"…{text[1 - most :]}"  # the ends of paths differ
 
 
 def _point(one: Mapping[str, Any], *, key: str) -> tuple[float, float | None, float | None]:
