@@ -196,9 +196,9 @@ def _points(axes: Axes, points: Sequence[Point], *, at: np.ndarray, name: str, n
     middle = np.array([value for value, _, _ in points])
     low, high = (np.array([one[end] if one[end] is not None else one[0] for one in points]) for end in (1, 2))
     spread = np.maximum([middle - low, high - middle], 0.0)
-    drawn = {"markersize": 5, "capsize": 3, "linewidth": 1.2, "color": COLOURS[number % len(COLOURS)]}
-    fill = {"markerfacecolor": "none"} if number >= len(COLOURS) else {}
-    axes.errorbar(middle, at, xerr=spread, fmt="o", label=name, **drawn, **fill)
+    drawn: dict[str, Any] = {"markersize": 5, "capsize": 3, "linewidth": 1.2, "color": COLOURS[number % len(COLOURS)]}
+    drawn |= {"markerfacecolor": "none"} if number >= len(COLOURS) else {}
+    axes.errorbar(middle, at, xerr=spread, fmt="o", label=name, **drawn)
 
 
 def histogram(

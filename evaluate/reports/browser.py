@@ -108,16 +108,18 @@ def scored_queries(
     """
     text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
     holders: dict[int, list[int]] = {}
-    for number, clip in zip([] if same_text is None else same_text.tolist(), index.tolist(), strict=False):
-        holders.setdefault(number, []).append(clip)
+    if same_text is not None:
+        for number, clip in zip(same_text.tolist(), index.tolist(), strict=True):
+            holders.setdefault(number, []).append(clip)
     parts: list[dict[str, Any]] = []
     for block in row_blocks(len(chosen), columns=len(video)):
         queries = chosen[block]
         scores, own = cosine(text[queries], gallery=video), index[queries]
         right = np.zeros(scores.shape, bool)
         right[np.arange(len(queries)), own] = True
-        for row, query in enumerate(queries.tolist() if same_text is not None else []):
-            right[row, holders[int(same_text[query])]] = True
+        if same_text is not None:
+            for row, number in enumerate(same_text[queries].tolist()):
+                right[row, holders[number]] = True
         best = best_clips(scores)
         wrong = np.where(right, -np.inf, scores).max(axis=1)
         margin = wrong - np.where(right, scores, -np.inf).max(axis=1)

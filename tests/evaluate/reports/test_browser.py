@@ -142,6 +142,17 @@ def test_thumbnails_are_loaded(page):
     assert page.execute_async_script(wide + "i.complete ? go() : i.addEventListener('load', go)", picture) == 64
 
 
+def test_without_scripts_the_page_shows_its_examples(report, driver):
+    folder, *_ = report
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        driver.get((folder / "index.html").as_uri())
+        heads = seen(driver, "h2")
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert {"Example queries", "Worst queries", "Groups"} <= set(heads) and "Queries" not in heads
+
+
 def test_without_its_data_the_page_shows_its_examples(report, driver, tmp_path):
     folder, *_ = report
     shutil.copy(folder / "index.html", tmp_path)
