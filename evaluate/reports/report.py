@@ -70,13 +70,13 @@ def write_report(
             comparison_section(results),
             reranked_section(results),
             readings_section(results),
+            section("Protocol", protocol_list(protocol)),
             groups_section(results),
             _queries(out, embeddings=embeddings, ranks=ranks[0], gallery=gallery, same_text=same_text),
             twins_section(results, embeddings=embeddings, gallery=gallery),
             minimal_pairs_section(results),
             scores_section(embeddings=embeddings, ranks=ranks, same_text=same_text),
             training_section(history),
-            section("Protocol", protocol_list(protocol)),
         ],
         footer=join(
             [
