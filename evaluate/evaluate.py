@@ -53,15 +53,11 @@ Where texts repeat, as class names do, "any match" rows share duplicates: they c
 right. Clips are also classified among the distinct texts if these are at most half of all."""
 
 
-def main(argv: list[str]) -> int:
-    """Run the verb."""
+def _parser() -> Parser:
     from . import multiple_choice, zero_shot
-    from .files import of_file
     from .measures.published import READINGS, describe
-    from .protocols.benchmark_list import add_benchmark_flags, explained
+    from .protocols.benchmark_list import add_benchmark_flags
 
-    if explained(argv):
-        return 0
     named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
     description = DESCRIPTION.replace("READINGS", named)
     description = "\n".join((description, zero_shot.DESCRIPTION, multiple_choice.DESCRIPTION))
@@ -96,7 +92,18 @@ def main(argv: list[str]) -> int:
         own(parser)
     parser.add_json()
     parser.add_distributed()
-    args, _ = parser.parse(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    from . import multiple_choice, zero_shot
+    from .files import of_file
+    from .protocols.benchmark_list import explained
+
+    if explained(argv):
+        return 0
+    args, _ = _parser().parse(argv)
     zero_shot.check_flags(args)
     if args.multiple_choice:
         return multiple_choice.run(args)

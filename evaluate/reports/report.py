@@ -78,17 +78,7 @@ def write_report(
             scores_section(embeddings=embeddings, ranks=ranks, same_text=same_text),
             training_section(history),
         ],
-        footer=join(
-            [
-                "The same figures are in ",
-                tag("a", "retrieval.json", href="retrieval.json"),
-                ", the tables in ",
-                join((tag("a", name, href=name) for name in ("tables.md", "tables.tex", "tables.csv")), by=", "),
-                "; ",
-                tag("code", "twinreel report"),
-                " makes this page again. Clips longer than six seconds are played faster here.",
-            ]
-        ),
+        footer=_footer(),
         variables={"shape": gallery.shape()},
     )
 
@@ -105,6 +95,21 @@ def _queries(
     shown: dict[str, Any] = {"embeddings": embeddings, "ranks": ranks, "gallery": gallery, "same_text": same_text}
     static = tag("div", *example_sections(**shown), id="static-queries")
     return join([static, browser_section(out, **shown)])
+
+
+def _footer() -> Html:
+    texts = (tag("a", name, href=name) for name in ("tables.md", "tables.tex", "tables.csv"))
+    return join(
+        [
+            "The same figures are in ",
+            tag("a", "retrieval.json", href="retrieval.json"),
+            ", the tables in ",
+            join(texts, by=", "),
+            "; ",
+            tag("code", "twinreel report"),
+            " makes this page again. Clips longer than six seconds are played faster here.",
+        ]
+    )
 
 
 def _subtitle(protocol: dict[str, Any]) -> str:
