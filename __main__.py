@@ -13,6 +13,7 @@ VERBS = {
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with a contrastive loss"),
     "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
+    "report": ("evaluate.report_command", "make a report again, or set several models side by side on one page"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),

@@ -18,9 +18,10 @@ DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
   twinreel evaluate runs/demo/pretrain --data runs/demo/moving_shapes --split test --out runs/demo/report
   twinreel evaluate --embeddings runs/demo/report/embeddings.npz
 
-OUT receives index.html with its media/ (open it from disk), retrieval.json, ranks.npz (the rank of each query), and
-embeddings.npz. The second form computes the same figures again from embeddings.npz; add --out to write the page again,
-and --data for its thumbnails. --json prints the content of retrieval.json on standard output, and nothing else.
+OUT receives index.html with its media/ (open it from disk), retrieval.json, the tables as tables.md, .tex and .csv,
+ranks.npz (the rank of each query), and embeddings.npz. The second form computes the same figures again from
+embeddings.npz; `twinreel report OUT` makes the page again and compares several models. --json prints the content of
+retrieval.json on standard output, and nothing else.
 
 --benchmark NAME keeps to the protocol of a public benchmark and refuses data that was prepared for another one; --list
 prints the protocols. Where clips of its list are missing, --allow_missing is needed and every figure is marked with *.
@@ -42,6 +43,10 @@ READINGS
 --compare FILE.npz compares with another model's embeddings of the same split, query by query: differences of recalls
 with 95 % intervals, and the p of a paired permutation test.
 
+Recalls are also given per group of captions and clips: by caption length, clip length, label, repeated texts and every
+field of the clips' meta, with intervals, and the gap between the best and the worst group. --group_by FIELD, which may
+be repeated, adds a field of clips.jsonl, such as width or source.fps.
+
 --rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
 (dual softmax; scale=100) and qb_norm (query bank; beta=20, k=1).
 
@@ -49,15 +54,11 @@ Where texts repeat, as class names do, "any match" rows share duplicates: they c
 right. Clips are also classified among the distinct texts if these are at most half of all."""
 
 
-def main(argv: list[str]) -> int:
-    """Run the verb."""
+def _parser() -> Parser:
     from . import control_flags, multiple_choice, zero_shot
-    from .files import of_file
     from .measures.published import READINGS, describe
-    from .protocols.benchmark_list import add_benchmark_flags, explained
+    from .protocols.benchmark_list import add_benchmark_flags
 
-    if explained(argv):
-        return 0
     named = "\n".join(f"  {name:22} {describe(name)}" for name in READINGS)
     description = DESCRIPTION.replace("READINGS", named)
     parts = (control_flags, zero_shot, multiple_choice)
@@ -78,6 +79,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--compare", action="append", default=[], type=Path, metavar="FILE.npz", help="embeddings of another model"
     )
+    parser.add_argument(
+        "--group_by", action="append", default=[], metavar="FIELD", help="another field by which recalls are grouped"
+    )
+    parser.add_argument("--thumbnails", type=int, default=1000, metavar="N", help="clips with a thumbnail on the page")
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
@@ -88,7 +93,18 @@ def main(argv: list[str]) -> int:
         add_flags(parser)
     parser.add_json()
     parser.add_distributed()
-    args, _ = parser.parse(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    from . import multiple_choice, zero_shot
+    from .files import of_file
+    from .protocols.benchmark_list import explained
+
+    if explained(argv):
+        return 0
+    args, _ = _parser().parse(argv)
     zero_shot.check_flags(args)
     if args.multiple_choice:
         return multiple_choice.run(args)
@@ -140,6 +156,8 @@ class EvaluateOptions:
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
+      group_by: further fields by which recalls are grouped, see `protocols.groups`.
+      thumbnails: clips that have one on the page at most.
       progress: draw progress bars on standard error.
     """
 
@@ -158,6 +176,8 @@ class EvaluateOptions:
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
+    group_by: Sequence[str] = ()
+    thumbnails: int = 1000
     progress: bool = True
 
     def settled(self) -> "EvaluateOptions":
@@ -188,16 +208,22 @@ def evaluate(
     from . import control_flags
     from .counting.count import CountOptions
     from .protocols.benchmark_data import measured_coverage
+    from .protocols.groups import check_fields
     from .protocols.identity import identity
     from .results import Further, rank, write
+    from .runs import around
 
     options = (options or EvaluateOptions()).settled()
-    further = Further(read_as=options.read_as, rerank=options.rerank, compare=options.compare)
+    further = Further(
+        read_as=options.read_as, rerank=options.rerank, compare=options.compare, group_by=options.group_by
+    )
     further.check()
     control_flags.check(controls=options.controls, tagger=options.tagger, pairs=options.pairs)
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
+    if options.split in records.splits:
+        check_fields(records.rows(options.split), group_by=options.group_by)
     import jax
 
     from ..encode.encoder import load
@@ -213,13 +239,9 @@ def evaluate(
     ranks = rank(found, options=CountOptions(folder=out, together=True, progress=options.progress))
     if jax.process_index() != 0:
         return None
-    return write(found, out=out, records=records, history=_history(Path(model)), ranks=ranks, further=further)
-
-
-def _history(model: Path) -> Path | None:
-    """Return the metrics of the run to which a checkpoint belongs, if they lie in one of the folders around it."""
-    around = [model / "metrics.jsonl", *(parent / "metrics.jsonl" for parent in model.absolute().parents[:2])]
-    return next((path for path in around if path.is_file()), None)
+    page = {"thumbnails": options.thumbnails}
+    history = around(Path(model), name="metrics.jsonl")
+    return write(found, out=out, records=records, history=history, ranks=ranks, further=further, page=page)
 
 
 def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptions) -> "Embeddings":

@@ -22,7 +22,7 @@ def of_file(args: Namespace) -> dict[str, Any]:
         raise UserError(f"got both {' and '.join(both)}; give one of them")
     if args.benchmark:
         raise UserError(f"--benchmark {args.benchmark} goes with MODEL --data DIR; {both[0]} has its protocol already")
-    further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare)
+    further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare, group_by=args.group_by)
     return _of_scores(args, further=further) if args.scores else _of_embeddings(args, further=further)
 
 
@@ -34,6 +34,8 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
         raise UserError(f"--compare {further.compare[0]} goes with embeddings, not with --scores; give --embeddings")
     if args.controls or args.pairs:
         raise UserError("--control and --pairs need embeddings, and --scores has none; give --embeddings, or a MODEL")
+    if further.group_by:
+        raise UserError(f"--group_by {further.group_by[0]} goes with embeddings, not with --scores; leave it out")
     if args.data:
         raise UserError(f"--data {args.data} gives the thumbnails of a page, and scores have none; leave it out")
     found = Scores.load(args.scores)
@@ -55,4 +57,5 @@ def _of_embeddings(args: Namespace, *, further: Further) -> dict[str, Any]:
         return measure(found, ranks=rank(found, options=CountOptions(progress=True)), further=further)
     from ..data.batches.records import Records
 
-    return write(found, out=args.out, records=Records(args.data) if args.data else None, further=further)
+    page = {"thumbnails": args.thumbnails}
+    return write(found, out=args.out, records=Records(args.data) if args.data else None, further=further, page=page)

@@ -24,11 +24,13 @@ class Further:
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
+      group_by: further fields by which recalls are grouped, see `protocols.groups`.
     """
 
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
+    group_by: Sequence[str] = ()
 
     def check(self) -> None:
         """Raise UserError for a name that is not known or a file that cannot be read: before a model embeds a split."""
@@ -107,7 +109,7 @@ def measure(
         `multiple_choice` where their captions have foils, `controls` and `pairs` where they were embedded.
       ranks: `rank(embeddings)`; None: they are counted here.
       further: what else is measured.
-      intervals: add bootstrap intervals of the recalls.
+      intervals: add bootstrap intervals of the recalls, and `groups` where captions and clips are known.
 
     Raises:
       UserError: arrays that do not fit together, or a row that is zero or not finite; its clip or text is named.
@@ -146,7 +148,16 @@ def measure(
         results[pair_rows.BLOCK] = pair_rows.pair_rows(embeddings, intervals=intervals)
     twins = order_twins(embeddings)
     results |= {"order_twins": twins} if twins["n"] else {}
+    results |= _groups(embeddings, ranks=ranks, group_by=further.group_by) if intervals or further.group_by else {}
     return marked(results | further.of_embeddings(embeddings, ranks=ranks))
+
+
+def _groups(embeddings: "Embeddings", *, ranks: "Mapping[str, Ranks]", group_by: Sequence[str]) -> dict[str, Any]:
+    from .protocols.groups import GROUPS, group_block
+    from .protocols.retrieval import DIRECTIONS
+
+    found = group_block(embeddings, ranks=(ranks[DIRECTIONS[0]], ranks[DIRECTIONS[1]]), group_by=group_by)
+    return {GROUPS: found} if found else {}
 
 
 def _scores_of(embeddings: "Embeddings") -> "Scores":
@@ -180,6 +191,8 @@ def write(
     history: Path | None = None,
     ranks: "Mapping[str, Ranks] | None" = None,
     further: Further = NOTHING,
+    page: Mapping[str, Any] | None = None,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Measure embeddings and write the whole report folder.
 
@@ -190,6 +203,9 @@ def write(
       history: a `metrics.jsonl`, for the curves; None for a page without them.
       ranks: `rank(embeddings)`; None: they are counted here, resumably in `out`.
       further: as in `measure`.
+      page: further arguments of `write_report`: `thumbnails`, `earlier`.
+      kept: folder of an earlier report of the same embeddings: blocks of its `retrieval.json` that these alone do not
+        give, such as re-ranked scores, are taken over if it has the same figures.
 
     Returns:
       The content of `retrieval.json`.
@@ -203,11 +219,23 @@ def write(
     embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
     ranks = ranks or rank(embeddings, options=CountOptions(folder=out, progress=True))
     results = measure(embeddings, ranks=ranks, further=further)
+    results |= _kept(kept, results=results)
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
     write_mmeb(out, results=results)
     both = write_ranks(out / "ranks.npz", embeddings=embeddings, ranks=ranks)
-    write_report(out, results=results, embeddings=embeddings, ranks=both, records=records, history=history)
+    shown: dict[str, Any] = {"records": records, "history": history, **(page or {})}
+    write_report(out, results=results, embeddings=embeddings, ranks=both, **shown)
     return results
+
+
+def _kept(earlier: Path | None, *, results: dict[str, Any]) -> dict[str, Any]:
+    """Return the blocks of an earlier report of the same embeddings that these alone do not give."""
+    try:
+        before = json.loads((earlier / "retrieval.json").read_text(encoding="utf-8")) if earlier else {}
+    except (OSError, ValueError):
+        return {}
+    same = all(before.get(key) == results[key] for key in ("text_to_video", "video_to_text"))
+    return {key: block for key, block in before.items() if key not in results} if same else {}
 
 
 def to_json(results: dict[str, Any]) -> str:

@@ -170,15 +170,15 @@ def dot_chart(
     series = list(dict.fromkeys(one for row in rows.values() for one in row))
     apart = min(0.26, 0.7 / len(series))
     with mpl.rc_context(chart_style()):
-        figure, axes = new_figure((WIDE[0], 0.9 + (0.2 + 0.13 * len(series)) * len(rows) + 0.2 * (len(series) > 1)))
+        figure, axes = new_figure((WIDE[0], 0.9 + (0.19 + 0.13 * len(series)) * len(rows) + 0.2 * (len(series) > 1)))
         for number, one in enumerate(series):
-            at = [place for place, row in zip(range(len(rows))[::-1], rows.values(), strict=True) if one in row]
-            points = [row[one] for row in rows.values() if one in row]
-            _points(axes, points, at=np.array(at) - apart * (number - (len(series) - 1) / 2), name=one, number=number)
-        right = axes.get_yaxis_transform()
-        for place, row in zip(range(len(rows))[::-1], rows.values(), strict=True):
-            text = "  ".join(f"{row[one][0]:+.1f}" if signed else f"{row[one][0]:.0f}" for one in series if one in row)
-            axes.text(1.01, place, text, va="center", color=MUTED, size=8, transform=right)
+            shown = [(len(rows) - 1 - place, row[one]) for place, row in enumerate(rows.values()) if one in row]
+            at = np.array([place for place, _ in shown]) - apart * (number - (len(series) - 1) / 2)
+            _points(axes, [point for _, point in shown], at=at, name=one, number=number)
+            for place, (_, point) in zip(at, shown, strict=True):
+                text = f"{point[0]:+.1f}" if signed else f"{point[0]:.0f}"
+                across = axes.get_yaxis_transform()
+                axes.text(1.01, place, text, va="center", color=MUTED, size=8, transform=across)
         for place, colour in lines:
             axes.axvline(place, color=colour, linewidth=1, linestyle=(0, (2, 2)))
         axes.set_yticks(range(len(rows))[::-1], list(rows))

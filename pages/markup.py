@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable
 
-_VOID = {"br", "hr", "img"}
+_VOID = {"br", "hr", "img", "input"}
 
 
 class Html(str):

@@ -1,9 +1,14 @@
-"""The shell that all reports share: one HTML file that opens from disk, without network, fonts or scripts."""
+"""The shell that all reports share: an HTML file that opens from disk, without network and fonts.
+
+Scripts only add to a page: without them everything that it states can be read.
+"""
 
 import importlib.resources
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from .. import __version__
 from .markup import Html, escape, join, tag
@@ -45,9 +50,7 @@ def write_page(
         version=escape(__version__),
         footer=escape(footer),
     )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    return partial.replace(path)
+    return _write(path, text=page)
 
 
 def section(title: str, *parts: object) -> Html:
@@ -63,6 +66,29 @@ def paragraph(*parts: object, class_: str = "") -> Html:
 def details(summary: str, *parts: object) -> Html:
     """Return content that is folded until the reader opens it."""
     return tag("details", tag("summary", summary), *parts)
+
+
+def script(name: str) -> Html:
+    """Return a script of `templates/` as an element of the page."""
+    return tag("script", Html(_template(name)))
+
+
+def write_data(path: Path, *, name: str, value: Any) -> Path:
+    """Write JSON values as a script that sets `window.NAME`: a page from disk may load scripts, but no other files.
+
+    Args:
+      path: the file; it is whole or absent.
+      name: of the variable.
+      value: JSON values; finite numbers only.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return _write(path, text=f"window.{name} = {text};\n")
+
+
+def _write(path: Path, *, text: str) -> Path:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial.replace(path)
 
 
 def _template(name: str) -> str:

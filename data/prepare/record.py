@@ -8,10 +8,12 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ..manifest import Clip
+from ..manifest import REFUSED, Clip
 from ..media.decode import DecodedClip
 from ..tf_cpu import tf
 from .features import Features
+
+_LISTED = ("group", "foils", "features_scale", REFUSED)  # fields of `meta` for which the line has a place of its own
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -93,6 +95,11 @@ def _within(stretches: Sequence[Any], *, clip: Clip, duration_s: float) -> list[
     ]
 
 
+def _further(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `meta` that stand nowhere else in the line of clips.jsonl."""
+    return {key: value for key, value in meta.items() if key not in _LISTED}
+
+
 def serialize(fields: dict[str, Any]) -> bytes:
     """Return the record of the features that `example` returns, as TFDS serializes them (tf.train.Example).
 
@@ -136,6 +143,7 @@ def row_of(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features], 
         "features_scale": {name: list(part.scale) for name, part in stored.items() if part.scale},
         "group": clip.group or None,
         **({"foils": clip.foils} if clip.foils else {}),
+        **({"meta": meta} if (meta := _further(clip.meta)) else {}),
         "duration_s": round(decoded.duration_s, 4),
         "num_frames": len(decoded.jpegs),
         "has_audio": decoded.audio is not None,

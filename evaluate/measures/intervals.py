@@ -13,6 +13,7 @@ from ...base.errors import UserError
 from .checks import check_vector
 
 SAMPLES = 1000
+_Z = 1.959963984540054  # standard normal quantile of 0.975
 
 
 def bootstrap(
@@ -119,6 +120,20 @@ def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
         "mean": float(runs.mean()), "std": spread, "lowest": float(runs.min()), "highest": float(runs.max()),
         "n": len(runs),
     }  # fmt: skip
+
+
+def wilson_interval(share: float, *, n: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share that `n` independent trials gave (Wilson 1927).
+
+    >>> [round(bound, 3) for bound in wilson_interval(0.5, n=100)]
+    [0.404, 0.596]
+    >>> [round(bound, 3) for bound in wilson_interval(1.0, n=10)]
+    [0.722, 1.0]
+    """
+    spread = _Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = (spread * (share * (1 - share) + spread / 4)) ** 0.5 / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True)

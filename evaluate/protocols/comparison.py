@@ -36,7 +36,7 @@ def compare(
     Raises:
       UserError: they were not measured on the same captions and clips, or there are fewer than two clips.
     """
-    _check_same(embeddings, other, name=name)
+    check_same(embeddings, other, name=name)
     index = np.asarray(embeddings.video_of_text)
     own = ranks or all_ranks(text=embeddings.text, video=embeddings.video, video_of_text=index)
     others = all_ranks(text=other.text, video=other.video, video_of_text=index)
@@ -69,8 +69,8 @@ def recall_differences(
     return made
 
 
-def _check_same(one: Embeddings, other: Embeddings, *, name: str) -> None:
-    """Raise UserError unless both are of the same captions and clips, as far as that is known."""
+def check_same(one: Embeddings, other: Embeddings, *, name: str) -> None:
+    """Raise UserError unless both are of the same captions and clips, as far as that is known; `name` is `other`'s."""
     if not np.array_equal(one.video_of_text, other.video_of_text) or len(one.video) != len(other.video):
         raise UserError(
             f"{name} has {len(other.text)} texts and {len(other.video)} videos, the model {len(one.text)} and "

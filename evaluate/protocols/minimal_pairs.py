@@ -12,10 +12,10 @@ import numpy as np
 
 from ...base.errors import UserError
 from ..measures.checks import check_index
+from ..measures.intervals import wilson_interval
 from ..measures.rows import check_pair, paired_cosine, unit_rows
 
 CHANCE = 50.0
-_Z = 1.959963984540054  # standard normal quantile of 0.975
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,17 +125,3 @@ def minimal_pairs(*, text: np.ndarray, video: np.ndarray, video_of_text: np.ndar
         low, high = wilson_interval(share, n=n)
         found[name] = {"accuracy": 100 * share, "low": 100 * low, "high": 100 * high, "n": n}
     return found
-
-
-def wilson_interval(share: float, *, n: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share that `n` independent trials gave (Wilson 1927).
-
-    >>> [round(bound, 3) for bound in wilson_interval(0.5, n=100)]
-    [0.404, 0.596]
-    >>> [round(bound, 3) for bound in wilson_interval(1.0, n=10)]
-    [0.722, 1.0]
-    """
-    spread = _Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = (spread * (share * (1 - share) + spread / 4)) ** 0.5 / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -9,7 +9,7 @@ from ... import __version__
 from ...base.errors import UserError, unknown
 from ..measures.checks import check_scores
 from ..measures.classes import calibration, mean_class_accuracy, most_confused, per_class, top_k
-from ..measures.intervals import bootstrap
+from ..measures.intervals import bootstrap, wilson_interval
 from ..measures.multilabel import (
     class_average_precision,
     f1_figures,
@@ -26,7 +26,6 @@ from ..measures.rerank import dual_softmax
 from ..measures.zero_shot_rules import RULES, VIDEO_RULES, combine_views, video_vectors
 from .classified import Classified
 from .marks import marked
-from .minimal_pairs import wilson_interval
 from .options import parse_named
 from .retrieval import coverage_of
 

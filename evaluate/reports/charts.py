@@ -24,7 +24,8 @@ from ..measures.ranks import Ranks, recall_at
 from ..protocols.minimal_pairs import CHANCE
 
 _BINS = ((1, 1), (2, 5), (6, 10), (11, 50), (51, 100), (101, None))
-_TICKS = (1, 5, 10, 50, 100, 500, 1000, 5000)
+RANK_TICKS = (1, 5, 10, 50, 100, 500, 1000, 5000)
+"""Labelled values of an axis of K."""
 
 
 def recall_curves(*, text_to_video: Ranks, video_to_text: Ranks, videos: int) -> Html:
@@ -41,7 +42,7 @@ def recall_curves(*, text_to_video: Ranks, video_to_text: Ranks, videos: int) ->
         expected = [recall_at(ranks, k=int(k)) for k in ks]
         lines.append(Line(name=name, x=ks, y=expected, low=low, high=high, colour=colour))
     lines.append(Line(name="chance", x=ks, y=100 * ks / videos, colour=MUTED, dotted=True))
-    ticks = [k for k in _TICKS if k <= videos]
+    ticks = [k for k in RANK_TICKS if k <= videos]
     return line_chart(lines, name="recall", xlabel="K", ylabel="R@K, %", ticks=ticks, top=102)
 
 

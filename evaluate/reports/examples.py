@@ -1,69 +1,50 @@
 """The report's examples: queries with the clips that they found, and pairs of order twins."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ...pages.markup import Html, join, tag
-from ...pages.thumbnails import clip_figure, write_strip, write_webp
+from ...pages.page import paragraph, section
 from ..embed import Embeddings
 from ..measures.ranks import Ranks
 from ..measures.rows import check_pair, cosine, paired_cosine
 from ..protocols.twins import twin_pairs
-from .pictures import clip_frames
+from .gallery import Gallery
 
-if TYPE_CHECKING:
-    from ...data.batches.records import Records
-
-_TOP = 5
+SEED = 0
+"""Of all that a page draws at random."""
+TOP = 5
+"""Clips that are shown for a query."""
 _SAMPLED, _WORST, _TWINS = 6, 4, 3
 
 
-class Gallery:
-    """Thumbnails of a split's clips as `<figure>` elements; each clip's file is written when it is first shown."""
+def example_sections(
+    *, embeddings: Embeddings, ranks: Ranks, gallery: Gallery, same_text: np.ndarray | None
+) -> tuple[Html, ...]:
+    """Return captions with their five best clips: a seeded sample, then the worst. Arguments as in `query_card`."""
+    marked = outlined(same_text)
+    sampled, worst = pick_queries(ranks, embeddings=embeddings, seed=SEED)
 
-    def __init__(self, out: Path, *, embeddings: Embeddings, records: "Records | None"):
-        self._out, self._records, self._embeddings = out, records, embeddings
-        self._split = embeddings.protocol.get("split")
-        self._first_caption: dict[int, str] = {}
-        for text, clip in zip(embeddings.captions, embeddings.video_of_text.tolist(), strict=False):
-            self._first_caption.setdefault(clip, text)
+    def cards(queries: list[int]) -> Html:
+        shown = {"embeddings": embeddings, "ranks": ranks, "gallery": gallery, "same_text": same_text}
+        return join(query_card(query, **shown) for query in queries)
 
-    def caption(self, clip: int) -> str:
-        """Return the first caption of a clip, or its number where captions are not known."""
-        return self._first_caption.get(clip, f"clip {clip}")
+    below = f"; the {len(worst)} worst follow below" if worst else ""
+    intro = (
+        f"{len(sampled)} captions drawn at random (seed {SEED}{below}) and the five best clips of each, best first, "
+        f"with their cosines and own captions. {marked}"
+    )
+    parts = [section("Example queries", paragraph(intro), cards(sampled))]
+    if worst:
+        failed = f"The {len(worst)} worst ranks. The caption's own clip is shown below it if none of the five is right."
+        parts.append(section("Worst queries", paragraph(failed), cards(worst)))
+    return tuple(parts)
 
-    def figure(self, clip: int, *, note: Html, mark: str = "", caption: str | None = None, strip: bool = False) -> Html:
-        """Return one clip as `<figure>`.
 
-        Args:
-          clip: index in the split.
-          note: the line below the picture.
-          mark: CSS class.
-          caption: below the note; the clip's first caption by default.
-          strip: frames side by side instead of the moving picture.
-        """
-        own = self.caption(clip)
-        caption = own if caption is None else caption
-        return clip_figure(self._picture(clip, strip=strip), note=note, caption=caption, alt=own, mark=mark)
-
-    def shape(self) -> str:
-        """Return the CSS aspect ratio that suits most clips."""
-        ratios = [row["width"] / row["height"] for row in self._embeddings.rows if row.get("height")]
-        return f"{np.clip(np.median(ratios), 0.75, 16 / 9) if ratios else 4 / 3:.3f}"
-
-    def _picture(self, clip: int, *, strip: bool) -> str | None:
-        if self._records is None:
-            return None
-        path = self._out / "media" / f"clip-{clip:05d}{'-strip' if strip else ''}.webp"
-        if not path.exists():
-            jpegs, timestamps_s = clip_frames(self._records, split=str(self._split), index=clip)
-            if strip:
-                write_strip(path, jpegs=jpegs)
-            else:
-                write_webp(path, jpegs=jpegs, timestamps_s=timestamps_s)
-        return f"media/{path.name}"
+def outlined(same_text: np.ndarray | None) -> str:
+    """Return what the outlines of clips mean, in a sentence."""
+    if same_text is None:
+        return "The right clip is outlined."
+    return "The caption's own clip is outlined, and so are clips with the same text (dashed); ranks are any-match."
 
 
 def pick_queries(ranks: Ranks, *, embeddings: Embeddings, seed: int) -> tuple[list[int], list[int]]:
@@ -106,18 +87,18 @@ def query_card(
         note = join([tag("b", f"{scores[clip]:.3f}"), name])
         return gallery.figure(clip, note=note, mark=f"{mark} {place}".strip(), caption=caption)
 
-    best = np.argsort(-scores, kind="stable")[:_TOP].tolist()
+    best = np.argsort(-scores, kind="stable")[:TOP].tolist()
     # The own clip may have many captions: show the one that was asked for.
     figures = [figure(clip, caption=embeddings.captions[query] if clip == own else None) for clip in best]
     apart = "" if marks.keys() & set(best) else figure(own, place="apart", caption="")
     rank = ranks.expected[query]
-    grade = "first" if rank <= 1 else "near" if rank <= _TOP else "far"
+    grade = "first" if rank <= 1 else "near" if rank <= TOP else "far"
     tied = f", tied with {ranks.equal[query]}" if ranks.equal[query] else ""
     caption = embeddings.captions[query]
     header = tag(
         "header",
         tag("q", caption, title=caption),
-        tag("span", f"rank {_number(rank)}{tied}", class_=f"rank {grade}"),
+        tag("span", f"rank {written_rank(rank)}{tied}", class_=f"rank {grade}"),
         apart,
     )
     return tag("article", header, tag("div", *figures, class_="five"), class_="query")
@@ -144,6 +125,6 @@ def twin_cards(*, embeddings: Embeddings, gallery: Gallery, seed: int) -> Html:
     return tag("div", *cards, class_="pairs")
 
 
-def _number(rank: float) -> str:
-    """A rank as a person writes it: `3`, or `3.5` where a tie halves it."""
+def written_rank(rank: float) -> str:
+    """Return a rank as a person writes it: `3`, or `3.5` where a tie halves it."""
     return f"{rank:,.0f}" if rank == int(rank) else f"{rank:,.1f}"

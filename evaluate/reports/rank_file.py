@@ -7,7 +7,7 @@ import numpy as np
 
 from ..embed import Embeddings
 from ..measures.ranks import Ranks
-from ..npz import write_npz
+from ..npz import read_npz, write_npz
 from ..protocols.directions import DIRECTIONS
 
 
@@ -36,3 +36,14 @@ def write_ranks(path: Path, *, embeddings: Embeddings, ranks: Mapping[str, Ranks
         arrays["clip_ids"] = np.array([row["clip_id"] for row in embeddings.rows], dtype=np.str_)
     write_npz(path, **arrays)
     return both
+
+
+def read_ranks(path: Path) -> tuple[Ranks, Ranks]:
+    """Return the ranks of a file that `write_ranks` wrote."""
+    wanted = {f"{name}_{case}": "int [n]" for name in DIRECTIONS for case in ("optimistic", "pessimistic")}
+    arrays = read_npz(path, wanted=wanted)
+    found = []
+    for name in DIRECTIONS:
+        best, worst = (arrays[f"{name}_{case}"] for case in ("optimistic", "pessimistic"))
+        found.append(Ranks(above=best - 1, equal=worst - best))
+    return found[0], found[1]

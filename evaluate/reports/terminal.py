@@ -1,18 +1,22 @@
 """The figures of a retrieval report as a table on standard output."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ..protocols.comparison import COMPARED
+from ..protocols.groups import GROUPS
 from ..protocols.marks import legend, mark_of
 from ..protocols.repeated import ROWS, repetition
-from ..protocols.retrieval import INTERVALS
+from ..protocols.retrieval import DIRECTIONS, INTERVALS
 from ..protocols.scored import READ_AS, RERANKED
 from .controls_terminal import further_tables
-from .further import difference, flat, shown
+from .further import flat, shown
+from .main_tables import difference
 
+_NOTABLE = 0.05  # p of gaps that are printed; the page shows all
 _KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 
 
@@ -80,6 +84,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
     for key, drawn in results.get(INTERVALS, {}).items():
         ends = (f"{name} {one['low']:.1f}{mark} to {one['high']:.1f}{mark}" for name, one in drawn.items())
         lines.append(f"95 % intervals, {ROWS[key]}: {', '.join(ends)}")
+    lines += [line for name in results.get(GROUPS, {}) for line in _gaps(results, name, mark=mark)]
     if protocol["videos_without_text"]:
         lines.append(f"{protocol['videos_without_text']} videos have no text: candidates only")
     if protocol.get("benchmark"):
@@ -100,6 +105,19 @@ def remarks(results: dict[str, Any]) -> list[str]:
         lines.append(f"multiple choice, caption and foils: {share} of {block['n']} clips ({chance})")
     lines += [f"not as the protocol of the benchmark: {one}" for one in protocol.get("deviations") or []]
     return lines + ([legend(results)] if mark else [])
+
+
+def _gaps(results: dict[str, Any], name: str, *, mark: str) -> Iterator[str]:
+    """Describe gaps of R@1 between the groups of a field that chance would seldom give."""
+    field = results[GROUPS][name]
+    for key in DIRECTIONS:
+        gap = field.get(key, {}).get("gap", {}).get("R@1")
+        if gap and gap["p"] <= _NOTABLE:
+            worst, best = (f"{field[key]['groups'][gap[end]]['R@1']['value']:.1f}{mark}" for end in ("worst", "best"))
+            yield (
+                f"{ROWS[key]}, R@1 by {field['title']}: {worst} ({gap['worst']}) to {best} ({gap['best']}), gap "
+                f"{gap['difference']:.1f}{mark} ({gap['low']:.1f}{mark} to {gap['high']:.1f}{mark}), p {gap['p']:.2g}"
+            )
 
 
 def _marked(line: str, *, mark: str) -> str:

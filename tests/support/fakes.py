@@ -29,6 +29,8 @@ def embeddings(*, videos=24, captions=2, width=16, noise=0.6, groups=True, foils
             "group": f"pair{i // 2}" if groups and i < half else None,
             "width": 64,
             "height": 48,
+            "duration_s": 1.0 + i % 8 / 4,
+            "meta": {"camera": ("still", "moving")[i % 2], "film_id": f"film {i}"},
         }
         for i in range(videos)
     ]

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-_VOID = {"meta", "img", "link", "br", "hr"}
+_VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
 class Page(HTMLParser):

@@ -124,11 +124,12 @@ def test_folder(prepared):
             "features_scale": {},
             "silent": False,
             "foils": {"colour": "a red one"},
+            "meta": {"n": 1},
         },
         **{"group": "pair", "duration_s": 2.0, "num_frames": 8, "has_audio": True, "height": 24, "width": 36},
     }
     assert rows[0]["group"] is None
-    assert "foils" not in rows[0]
+    assert "foils" not in rows[0] and "meta" not in rows[0]
 
 
 def test_records_hold_what_the_decoder_gives(source, prepared):

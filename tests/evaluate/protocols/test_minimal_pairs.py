@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 
 from twinreel.base.errors import UserError
 from twinreel.evaluate.embed import Embeddings
-from twinreel.evaluate.protocols.minimal_pairs import Foils, list_foils, minimal_pairs, wilson_interval
+from twinreel.evaluate.measures.intervals import wilson_interval
+from twinreel.evaluate.protocols.minimal_pairs import Foils, list_foils, minimal_pairs
 from twinreel.evaluate.reports.terminal import remarks
 from twinreel.evaluate.results import measure
 

@@ -13,7 +13,7 @@ from PIL import Image
 from twinreel.evaluate import results
 from twinreel.evaluate.embed import Embeddings
 from twinreel.evaluate.measures.ranks import Ranks
-from twinreel.evaluate.reports import charts, examples
+from twinreel.evaluate.reports import charts, gallery
 from twinreel.evaluate.reports.examples import pick_queries
 
 
@@ -28,7 +28,7 @@ def written(tmp_path_factory):
 
     def write():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(examples, "clip_frames", frames)
+            patch.setattr(gallery, "clip_frames", frames)
             results.write(embeddings(noise=2.0, foils=True), out=folder / "report", records=object(), history=history)
         return folder / "report"
 
@@ -45,13 +45,18 @@ def page(written):
 def test_the_folder_is_whole(page):
     out, text = page
     parsed = Page(text)
-    assert {"index.html", "retrieval.json", "embeddings.npz", "ranks.npz", "media"} == {
-        path.name for path in out.iterdir()
+    assert {path.name for path in out.iterdir()} == {
+        *("index.html", "retrieval.json", "embeddings.npz", "ranks.npz", "media", "queries.js"),
+        *("tables.md", "tables.tex", "tables.csv"),
     }
     local = [link for link in parsed.links if not link.startswith("data:image/png")]
     assert local
     assert all((out / link).is_file() for link in local)
-    assert {f"media/{path.name}" for path in (out / "media").iterdir()} <= set(local)
+    data = json.loads((out / "queries.js").read_text().removeprefix("window.twinreelQueries = ").removesuffix(";\n"))
+    browsed = {f"media/clip-{int(clip):05d}.webp" for clip, (_, pictured) in data["clips"].items() if pictured}
+    assert {f"media/{path.name}" for path in (out / "media").iterdir()} == browsed | {
+        link for link in local if link.startswith("media/")
+    }
     assert json.loads((out / "retrieval.json").read_text())["order_twins"]["n"] == 24
 
 
@@ -60,7 +65,7 @@ def test_nothing_comes_from_the_network(page):
     without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     assert "http" not in without_names
     assert "@import" not in without_names
-    assert "script" not in Page(text).tags
+    assert [link for link in Page(text).links if link.endswith(".js")] == ["queries.js"]
 
 
 def test_captions_are_escaped(page):
@@ -79,12 +84,14 @@ def test_every_section_is_there(page):
         "Minimal pairs",
         "Example queries",
         "Worst queries",
+        "Groups",
+        "Queries",
     )
     for name in (*names, "Ranks and scores", "Training"):
         assert f"<h2>{name}</h2>" in text
     assert "Coverage 100 %" in text
     assert "Unreadable lines of metrics.jsonl left out: 1." in text
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 9
     assert len(set(re.findall(r'\bid="([^"]+)"', text))) == len(re.findall(r'\bid="([^"]+)"', text))
 
 
@@ -123,7 +130,7 @@ def test_missing_clips_are_said(tmp_path):
 
 
 def test_coverage_never_rounds_up_to_whole():
-    from twinreel.evaluate.reports.report import _exact
+    from twinreel.evaluate.reports.headline import _exact
 
     assert (_exact(100.0), _exact(99.9999), _exact(12.345)) == ("100", "99.99", "12.35")
 
