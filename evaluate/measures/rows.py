@@ -73,14 +73,22 @@ def row_numbers(rows: np.ndarray) -> np.ndarray:
     """
     place: dict[bytes, int] = {}
     # Digests, since a million rows would take gigabytes. Adding 0 turns -0.0, which has other bytes, into 0.0.
-    digests = (hashlib.blake2b(row, digest_size=16).digest() for part in _parts(rows) for row in rows[part] + 0)
+    digests = (
+        hashlib.blake2b(row, digest_size=16).digest()
+        for part in parts(len(rows), width=rows.shape[1])
+        for row in rows[part] + 0
+    )
     return np.array([place.setdefault(digest, len(place)) for digest in digests], dtype=np.int64)
 
 
-def _parts(rows: np.ndarray, *, part_bytes: int = 32 << 20) -> Iterator[slice]:
-    """Divide rows [n,E] into slices that take at most `part_bytes` as float64, one row at least."""
-    size = max(1, part_bytes // (8 * max(1, rows.shape[1])))
-    return (slice(start, start + size) for start in range(0, len(rows), size))
+def parts(length: int, *, width: int, part_bytes: int = 32 << 20) -> Iterator[slice]:
+    """Divide rows of `width` numbers into slices that take at most `part_bytes` as float64, one row at least.
+
+    >>> list(parts(5, width=10, part_bytes=160))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    size = max(1, part_bytes // (8 * max(1, width)))
+    return (slice(start, start + size) for start in range(0, length, size))
 
 
 class UnitRows:
@@ -94,8 +102,10 @@ class UnitRows:
     def __init__(self, rows: np.ndarray, *, name: str):
         """Check the rows; errors as in `unit_rows`."""
         self.raw = check_rows(rows, name=name)
-        self._norms = np.concatenate([_norms(_scaled(self.raw[part])) for part in _parts(self.raw)])
-        self._extreme = any(_is_extreme(self.raw[part]) for part in _parts(self.raw))
+        self._norms = np.concatenate(
+            [_norms(_scaled(self.raw[part])) for part in parts(len(self.raw), width=self.width)]
+        )
+        self._extreme = any(_is_extreme(self.raw[part]) for part in parts(len(self.raw), width=self.width))
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -130,7 +140,7 @@ def check_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiu":
         raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
-    finite = np.concatenate([np.isfinite(rows[part]).all(axis=1) for part in _parts(rows)])
+    finite = np.concatenate([np.isfinite(rows[part]).all(axis=1) for part in parts(len(rows), width=rows.shape[1])])
     nonzero = rows.any(axis=1)
     bad = np.flatnonzero(~(finite & nonzero))
     if len(bad):

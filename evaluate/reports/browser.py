@@ -9,8 +9,7 @@ from ...pages.markup import Html, tag
 from ...pages.page import paragraph, script, section, write_data
 from ..embed import Embeddings
 from ..measures.ranks import Ranks
-from ..measures.rows import check_pair, cosine
-from ..protocols.directions import row_blocks
+from ..measures.rows import check_pair, cosine, parts
 from .examples import SEED, TOP, outlined
 from .gallery import Gallery
 
@@ -111,8 +110,8 @@ def scored_queries(
     if same_text is not None:
         for number, clip in zip(same_text.tolist(), index.tolist(), strict=True):
             holders.setdefault(number, []).append(clip)
-    parts: list[dict[str, Any]] = []
-    for block in row_blocks(len(chosen), columns=len(video)):
+    found: list[dict[str, Any]] = []
+    for block in parts(len(chosen), width=len(video)):
         queries = chosen[block]
         scores, own = cosine(text[queries], gallery=video), index[queries]
         right = np.zeros(scores.shape, bool)
@@ -123,7 +122,7 @@ def scored_queries(
         best = best_clips(scores)
         wrong = np.where(right, -np.inf, scores).max(axis=1)
         margin = wrong - np.where(right, scores, -np.inf).max(axis=1)
-        parts.append(
+        found.append(
             {
                 "own": own,
                 "best": best,
@@ -133,7 +132,7 @@ def scored_queries(
                 "margin": np.where(np.isfinite(margin), margin, 0.0),
             }
         )
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
 
 
 def best_clips(scores: np.ndarray, *, count: int = TOP) -> np.ndarray:
