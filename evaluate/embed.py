@@ -12,17 +12,18 @@ import numpy as np
 from ..base.errors import UserError, unknown
 from ..data.options import DataOptions, FeedOptions
 from ..encode.encoder import Encoder
-from ..encode.rows import rounded_up, shares
+from ..encode.rows import rounded_up
 from ..encode.views import embed_views
+from ..engine.start.processes import in_step
+from .loaded import LoadedSplit, Tokens
 from .measures.rows import check_pair
 from .npz import read_npz, write_npz
 from .progress import track
-from .protocols.minimal_pairs import Foils, list_foils
+from .protocols.minimal_pairs import Foils
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
 
-CAPTIONS = ("all", "first")
 _SOUND = ("audio", "audio_mask", "audio_samples")  # what a batch has of the sound of clips
 
 
@@ -124,6 +125,7 @@ def embed_split(
     feed: FeedOptions | None = None,
     shuffle_frames_seed: int | None = None,
     progress: bool = True,
+    loaded: LoadedSplit | None = None,
 ) -> Embeddings:
     """Embed every clip of a split (with its sound where the model fuses both), its captions and their foils.
 
@@ -142,16 +144,16 @@ def embed_split(
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
       shuffle_frames_seed: embed the clips a second time with their frames in a random order (`video_shuffled`).
       progress: draw a progress bar with rate and time left on standard error, on the first process.
+      loaded: `LoadedSplit(records, split=split, captions=captions)`, perhaps of a part of the clips, for a split that
+        is embedded several times; None = it is loaded here.
 
     Raises:
       UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1.
     """
-    if captions not in CAPTIONS:
-        raise unknown("value of captions", captions, CAPTIONS)
+    loaded = loaded or LoadedSplit(records, split=split, captions=captions)
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
-    rows = list(records.rows(split))
-    texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
-    text, truncated = embed_texts(encoder, texts=texts, batch_size=size, progress=progress)
+    tokens = loaded.tokens(encoder)
+    text = tokens.embed(encoder, what="captions", batch_size=size, progress=progress)
     videos, protocol = embed_clips(
         encoder,
         records=records,
@@ -161,16 +163,17 @@ def embed_split(
         feed=feed,
         shuffle_frames_seed=shuffle_frames_seed,
         progress=progress,
+        only=loaded.only,
     )
     return Embeddings(
         text=text,
         video=videos[0],
-        video_of_text=video_of_text,
+        video_of_text=loaded.video_of_text,
         video_shuffled=videos[1],
-        captions=texts,
-        rows=rows,
-        foils=_embed_foils(encoder, rows, video_of_text=video_of_text, batch_size=size, progress=progress),
-        protocol=protocol | {"captions": captions, "texts_truncated": truncated},
+        captions=loaded.texts,
+        rows=loaded.rows,
+        foils=_embed_foils(loaded, encoder=encoder, batch_size=size, progress=progress),
+        protocol=protocol | {"captions": loaded.captions, "texts_truncated": tokens.truncated},
     )
 
 
@@ -184,17 +187,20 @@ def embed_clips(
     feed: FeedOptions | None = None,
     shuffle_frames_seed: int | None = None,
     progress: bool = True,
+    only: np.ndarray | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray | None], dict[str, Any]]:
-    """Embed every clip of a split, without its texts. Arguments and errors as in `embed_split`.
+    """Embed every clip of a split, or only those of `only` int [m] (rising), without texts.
+
+    Other arguments and errors as in `embed_split`.
 
     Returns:
       float32 [m,E] in record order, the same with shuffled frames (or None), and the protocol of both.
     """
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
-    rows, side = list(records.rows(split)), clip_side or encoder.clip_side
+    side = clip_side or encoder.clip_side
     feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
     data = DataOptions(input=encoder.input, feed=feed)
-    videos = _Videos(encoder, rows=rows, split=split, side=side, shuffle_frames_seed=shuffle_frames_seed)
+    videos = _Videos(encoder, records=records, split=split, side=side, only=only, seed=shuffle_frames_seed)
     videos.embed(data, batch_size=size, progress=progress)
     shuffled = None if shuffle_frames_seed is None else videos.found(shuffled=True)
     return (videos.found(), shuffled), _protocol(data, split=split, records=records) | {"clip_side": side}
@@ -209,19 +215,6 @@ def _batch_size(encoder: Encoder, *, split: str, clip_side: str, batch_size: int
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; wanted 1 or more (--batch_size)")
     return rounded_up(batch_size, mesh=encoder.mesh)
-
-
-def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[list[str], np.ndarray]:
-    if not rows:
-        raise UserError(f"the split is empty in {folder}; prepare it again with clips in that split")
-    if not any(row["captions"] for row in rows):
-        raise UserError(
-            f"none of the {len(rows)} clips of the split has a caption in {folder}, so there is nothing to retrieve "
-            "them by; give captions in the manifest and prepare again"
-        )
-    chosen = [row["captions"] if captions == "all" else row["captions"][:1] for row in rows]
-    index = np.repeat(np.arange(len(rows)), [len(texts) for texts in chosen])
-    return [text for texts in chosen for text in texts], index
 
 
 def _protocol(data: DataOptions, *, split: str, records: "Records") -> dict[str, Any]:
@@ -241,13 +234,12 @@ def _protocol(data: DataOptions, *, split: str, records: "Records") -> dict[str,
     }
 
 
-def _embed_foils(
-    encoder: Encoder, rows: list[dict[str, Any]], *, video_of_text: np.ndarray, batch_size: int, progress: bool
-) -> Foils | None:
-    texts, of_text, names = list_foils(rows, video_of_text=video_of_text)
+def _embed_foils(loaded: LoadedSplit, *, encoder: Encoder, batch_size: int, progress: bool) -> Foils | None:
+    texts, of_text, names = loaded.foils
     if not texts:
         return None
-    embedding, _ = embed_texts(encoder, texts=texts, what="foils", batch_size=batch_size, progress=progress)
+    tokens = loaded.foil_tokens(encoder)
+    embedding = tokens.embed(encoder, what="foils", batch_size=batch_size, progress=progress)
     return Foils(embedding=embedding, of_text=of_text, names=np.array(names))
 
 
@@ -266,30 +258,25 @@ def embed_texts(
     Returns:
       float32 [n,E], and how many texts were longer than the context.
     """
-    from ..data.text.clean import text_cleaner
-
-    cleaned = list(map(text_cleaner(encoder.input.text), texts))
-    ids, mask, truncated = encoder.tokenizer.encode(cleaned, context_length=encoder.input.context_length)
-    # Equal texts are embedded once: in two places of a batch a device may round one differently, and break their tie.
-    _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
-    parts = []
-    batches = list(shares(len(first), batch_size=batch_size))
-    for _, own in track(batches, what=what, total=len(first), batch_size=batch_size, progress=progress):
-        # The last batch is filled up by starting again from the first text, so that the model compiles once.
-        rows = first[np.arange(own.start, own.stop) % len(first)]
-        found = encoder.embed_local({"text": ids[rows], "text_mask": mask[rows]}, side="text")
-        parts.append(found["embedding"])
-    return np.concatenate(parts)[: len(first)][place], truncated
+    tokens = Tokens.of(encoder, texts=texts)
+    return tokens.embed(encoder, what=what, batch_size=batch_size, progress=progress), tokens.truncated
 
 
 class _Videos:
     """The clips of a split, embedded batch by batch; each record is read and decoded once, by one process."""
 
     def __init__(
-        self, encoder: Encoder, *, rows: list[dict[str, Any]], split: str, side: str, shuffle_frames_seed: int | None
+        self,
+        encoder: Encoder,
+        *,
+        records: "Records",
+        split: str,
+        side: str,
+        only: np.ndarray | None,
+        seed: int | None,
     ):
-        self._encoder, self._rows, self._split, self._seed = encoder, rows, split, shuffle_frames_seed
-        self._side = side
+        self._encoder, self._records, self._split, self._side, self._seed = encoder, records, split, side, seed
+        self._clips = np.arange(len(records.rows(split))) if only is None else np.asarray(only, np.int64)
         self._plain: dict[int, np.ndarray] = {}
         self._shuffled: dict[int, np.ndarray] = {}
         towers = encoder.spec.towers
@@ -310,8 +297,11 @@ class _Videos:
             batch_size=batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            only=self._clips,
+            records=self._records,
         )
-        for batch in track(batches, what="clips", total=len(self._rows), batch_size=batch_size, progress=progress):
+        total = len(self._clips)
+        for batch in track(in_step(batches), what="clips", total=total, batch_size=batch_size, progress=progress):
             clip, video = batch["clip_index"], batch[self._key]
             sound = {key: batch[key] for key in _SOUND if self._side != "video"}
             seen = [_digest(*(column[row] for column in (video, *sound.values()))) for row in range(len(video))]
@@ -332,13 +322,14 @@ class _Videos:
           UserError: a clip that the input pipeline did not give.
         """
         found = self._shuffled if shuffled else self._plain
-        lost = [row["clip_id"] for clip, row in enumerate(self._rows) if clip not in found]
-        if lost:
+        clips = self._clips.tolist()
+        if lost := [clip for clip in clips if clip not in found]:
+            first = self._records.rows(self._split)[lost[0]]["clip_id"]
             raise UserError(
-                f"the input pipeline gave {len(found)} of the {len(self._rows)} clips of split {self._split!r} (first "
-                f"missing: {lost[0]!r}); the records are damaged: prepare the data set again"
+                f"the input pipeline gave {len(found)} of the {len(clips)} clips of split {self._split!r} (first "
+                f"missing: {first!r}); the records are damaged: prepare the data set again"
             )
-        return np.stack([found[clip] for clip in range(len(self._rows))])
+        return np.stack([found[clip] for clip in clips])
 
     def _views(
         self, video: np.ndarray, *, sound: dict[str, np.ndarray], rest: dict[str, np.ndarray]

@@ -27,7 +27,7 @@ from ..step.phases import PhasedSteps
 from ..step.state import StateBuilder, TrainState
 from ..step.step import Outputs, lower_step, stop_flags
 from .batches import Prefetcher
-from .evaluation import Evaluate, Evaluations
+from .evaluation import Evaluation, Evaluations, check_best_metric
 from .goodput import FILE, Goodput
 from .lock import writing_alone
 from .metrics import History
@@ -51,7 +51,7 @@ def train(
     workdir: Path,
     config: ml_collections.ConfigDict,
     meta: dict[str, Any],
-    evaluate: Evaluate | None = None,
+    evaluations: Sequence[Evaluation] = (),
     initialize: Callable[[nnx.Module], None] | None = None,
     identity: Identity | None = None,
     resume_step: int | None = None,
@@ -66,7 +66,7 @@ def train(
       workdir: folder of the run, one for all processes.
       config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
       meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
-      evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
+      evaluations: what is measured during training and at the end, each by its own schedule.
       initialize: fills parameters of a fresh model in place, see `keeping.init_from`; not called on a resume.
       identity: the content of the places that the config names, the same at each start, see `workdir.Identity`.
       resume_step: go back to the checkpoint of this step; what came after it is dropped.
@@ -78,6 +78,7 @@ def train(
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
     options, mesh = section(TrainOptions, config.train, name="train"), create_mesh(config)
+    check_best_metric(evaluations, options=options)
     start = RunStart(workdir=workdir, config=config, identity=identity or {}, resume_step=resume_step)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
@@ -92,10 +93,10 @@ def train(
         checkpoints = use(create_checkpoints(workdir, options=options, builder=builder, terminal=terminal))
         state, step, saved = create_state(start, builder=builder, checkpoints=checkpoints, terminal=terminal,
                                           initialize=initialize)  # fmt: skip
-        evaluations, position = Evaluations(evaluate, options=options, meta=saved), start.position(saved, step=step)
-        run = Run(options=options, builder=builder, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop,
-                  goodput=goodput, position=position)  # fmt: skip
+        run = Run(options=options, builder=builder, checkpoints=checkpoints,
+                  evaluations=Evaluations(evaluations, options=options, meta=saved), terminal=terminal,
+                  watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop, goodput=goodput,
+                  position=start.position(saved, step=step))  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
         take_step = None if run.over(step) else use(create_steps(batches, start=start, run=run, state=state))
         while take_step is not None and not run.over(step):
