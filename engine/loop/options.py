@@ -4,7 +4,8 @@ import dataclasses
 import re
 from collections.abc import Collection
 
-from ...base.errors import UserError
+from ...base.errors import UserError, unknown
+from .sinks import SINKS
 
 # Fields that may change between two starts in the same workdir: none of them touches what a step computes, except
 # `train.steps`, through the learning-rate schedule, and what places or cuts up the work in the rounding of sums; the
@@ -17,6 +18,7 @@ MAY_CHANGE = frozenset(
         "train.checkpoint_every",
         "train.keep_last",
         "train.keep_best",
+        "train.sinks",
         "train.profile_steps",
         "train.skip_nonfinite",
         "mesh.replica",
@@ -80,6 +82,7 @@ class TrainOptions:
       patience: stop after so many evaluations of `best_metric` without a better one; 0 = never.
       unmasked_steps: the last steps of the run, in which the objective leaves out its patch dropout (FLIP's unmasked
         tuning, Li et al. 2023, section 4.1).
+      sinks: services that take the metrics besides metrics.jsonl and TensorBoard: "wandb", "mlflow"; () = none.
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
       skip_nonfinite: how many batches whose loss or gradient is not finite may be skipped over the whole run; the
         update of such a batch is not applied. Beyond that the run ends.
@@ -98,6 +101,7 @@ class TrainOptions:
     best_mode: str = "max"
     patience: int = 0
     unmasked_steps: int = 0
+    sinks: tuple[str, ...] = ()
     profile_steps: str = ""
     skip_nonfinite: int = 0
     stall_timeout: float = 600.0
@@ -112,6 +116,9 @@ class TrainOptions:
             raise UserError(
                 f"config.train.unmasked_steps={self.unmasked_steps} must be at most config.train.steps={self.steps}"
             )
+        for name in self.sinks:
+            if name not in SINKS:
+                raise unknown("value in config.train.sinks:", name, SINKS)
         if self.best_mode not in ("max", "min"):
             raise UserError(f"config.train.best_mode must be 'max' or 'min', got {self.best_mode!r}")
         if self.patience and not self.best_metric:
