@@ -38,8 +38,10 @@ TWINS = "twins"
 class Measure(Protocol):
     """What an opened evaluation does with a model."""
 
-    results: tuple[str, ...]
-    """The names of its results."""
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names of its results."""
+        ...
 
     def __call__(self, encoder: "Encoder") -> dict[str, float]:
         """Embed and measure; all processes must call it, and each gets all results."""
@@ -156,7 +158,8 @@ def _open(name: str, options: DuringOptions, *, data: DataOptions, records: Reco
         own = {key: value for key, value in windows.items() if getattr(options, key) is None}
         options = dataclasses.replace(options, split=settled["split"], **own)
     rows, split = records.rows(options.split), options.split
-    only = chosen_clips([row["clip_id"] for row in rows] if options.subset else range(len(rows)), subset=options.subset)
+    ids = [row["clip_id"] for row in rows] if options.subset else []
+    only = chosen_clips(ids, subset=options.subset) if options.subset else np.arange(len(rows))
     feed = feed_of(options, feed=data.feed, records=records)
     warnings = record_mismatches(
         trained=data.input.decode,

@@ -2,10 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from files import lines
+from worker_evaluate import opened as opened_alone
 
 import twinreel
 from twinreel.base.config import load_config
@@ -16,6 +20,7 @@ from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.engine.keeping.checkpoint import steps_in
 from twinreel.evaluate.during import read_options
 from twinreel.evaluate.opened import chosen_clips, open_evaluation
+from twinreel.launch.local import free_port
 from twinreel.pretrain.pretrain import pretrain
 
 SUBSET = 5
@@ -202,3 +207,26 @@ def test_a_smaller_subset_is_part_of_a_larger_one():
     assert chosen[0] < chosen[1] < chosen[2] == set(range(50))
     mixed = chosen_clips(ids[::-1], subset=5)  # the choice is by id, not by place
     assert {ids[::-1][place] for place in mixed} == {ids[place] for place in chosen[0]}
+
+
+def test_two_processes_share_the_clips_and_a_fault_of_one_ends_both(tiny_overrides, tmp_path):
+    overrides = [*tiny_overrides, "evaluations.val.split=train", "evaluations.val.batch_size=4"]
+    worker = Path(__file__).parents[1] / "support" / "worker_evaluate.py"
+    command = [sys.executable, "-W", "error", str(worker), f"--workdir={tmp_path}"]
+    command += ["--num_processes=2", f"--coordinator=localhost:{free_port()}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([*command, f"--process_id={number}", *overrides], **pipes) for number in range(2)]
+    evaluation, model = opened_alone(overrides, tmp_path)
+    alone, said = evaluation.run(model, 1), []
+    for process in started:
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        said.append([json.loads(line) for line in out.splitlines() if line.startswith("{")])
+    first, second = (lines[0] for lines in said)
+    assert len(first["read"]) == len(second["read"]) == 12
+    assert sorted(first["read"] + second["read"]) == list(range(24))
+    assert first["results"] == second["results"] == pytest.approx(alone, abs=1e-3)
+    faults = [lines[1] for lines in said]
+    assert "record 5 is damaged" in faults[1]["error"]
+    assert "another process of the run could not read its share" in faults[0]["error"]
+    assert max(fault["seconds"] for fault in faults) < 60
