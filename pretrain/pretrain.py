@@ -32,6 +32,9 @@ loaded, resized, new or unused. A resumed run ignores it. A locked video tower a
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
 
+The section evaluations of a config names what is measured during training: retrieval, zero-shot classification or a
+benchmark, each with data, schedule and subset of its own. --config.evaluations={} turns all off.
+
 A config may list stages that come first, such as c.curriculum = [["data.num_frames=1", "train.steps=2000"]]: each is a
 run of its own below WORKDIR/stages, and begins with the parameters of the one before.
 

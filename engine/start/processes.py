@@ -45,14 +45,14 @@ def in_step(items: Iterable[Any]) -> Iterator[Any]:
     All processes must go through their items in the same way.
 
     Raises:
-      UserError: as `items` raises it here, or a note that another process could not go on.
+      UserError: another process could not go on. What `items` raises here is raised here.
     """
     iterator = iter(items)
     while True:
         item, fault = _END, None
         try:
             item = next(iterator, _END)
-        except (UserError, OSError) as error:
+        except Exception as error:  # whatever it is, the others must not wait for this process
             fault = error
         if not everywhere(fault is None):
             raise fault or UserError("another process of the run could not read its share; its own message says why")
