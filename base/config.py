@@ -44,7 +44,8 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
         passed to the first parameter of `get_config` as the type that the parameter declares (a string by default).
       overrides: `--config.KEY=VALUE` or `KEY=VALUE` strings; KEY is a dotted path to a field, VALUE a Python literal
         or, failing that, a string. The field's section must exist in the config; the field itself may be one that the
-        config leaves to its default, and is then checked by `section`, where the section is used.
+        config leaves to its default, and is then checked by `section`, where the section is used. A dict takes the
+        place of a whole section: `--config.evaluations={}`.
 
     Returns:
       A locked ConfigDict.
@@ -158,6 +159,9 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
         raise UserError(f"override {item!r} has no value; write --config.{key}=VALUE")
     known = flatten(config)
     value = _literal(text)
+    if isinstance(value, dict) and _subsection(config, key) is not None:
+        _replace(config, key=key, section=value)
+        return
     if key not in known:
         _add(config, key=key, value=value)
         return
@@ -193,6 +197,15 @@ def _add(config: ml_collections.ConfigDict, *, key: str, value: Any) -> None:
         raise UserError(f"config has no field {key!r}{suggestion} (its fields: {', '.join(sorted(known))})")
     with place.unlocked():
         place[field] = value
+
+
+def _replace(config: ml_collections.ConfigDict, *, key: str, section: dict[str, Any]) -> None:
+    """Put another section in the place of one."""
+    parent, _, name = key.rpartition(".")
+    place = (_subsection(config, parent) if parent else None) or config
+    with place.unlocked():
+        del place[name]
+        place[name] = section
 
 
 def _subsection(config: ml_collections.ConfigDict, path: str) -> ml_collections.ConfigDict | None:

@@ -23,7 +23,7 @@ def get_config(over_time: str = "mean") -> ml_collections.ConfigDict:
     """Return the config; the argument is what follows the frames, `mean` or `transformer`."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = dict(dir="data/msrvtt", batch_size=128, num_frames=12, context_length=32, eval_split="")
+    c.data = dict(dir="data/msrvtt", batch_size=128, num_frames=12, context_length=32)
     c.model = dict(
         source="hf:openai/clip-vit-base-patch32",
         video=dict(over_time=over_time, depth=4, heads=8, image=dict(dtype="bfloat16")),
@@ -33,5 +33,6 @@ def get_config(over_time: str = "mean") -> ml_collections.ConfigDict:
     c.optimizer = common.clip_adamw(lr=1e-4)
     c.optimizer.update(warmup_steps=703, clip_norm=1.0, lr_scale=common.slow_sources(1e-3))
     c.update(common.pod())
-    c.train = common.long_run(steps=7031) | dict(eval_every=0, best_metric="", checkpoint_every=500)
+    c.evaluations = dict()
+    c.train = common.long_run(steps=7031) | dict(best_metric="", checkpoint_every=500)
     return c

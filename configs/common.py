@@ -40,7 +40,6 @@ def clips(*, batch_size: int, num_frames: int, vocab_size: int = 32_000, **chang
         dir="data/mine",
         batch_size=batch_size,
         num_frames=num_frames,
-        eval_split="val",
         train_sampling="uniform_jitter",
         eval_sampling="uniform",
         train_video="random_resized_crop(224, min_scale=0.5)|flip_lr",
@@ -49,6 +48,11 @@ def clips(*, batch_size: int, num_frames: int, vocab_size: int = 32_000, **chang
         vocab_size=vocab_size,
     )
     return found | changes
+
+
+def evaluations(**others: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return `config.evaluations`: retrieval on split `val` of the run's own data as "val", and others by name."""
+    return dict(val=dict(protocol="retrieval", split="val")) | others
 
 
 def adamw(
@@ -94,7 +98,10 @@ def pod(*, fsdp: int = 1) -> dict[str, dict[str, Any]]:
 
 
 def long_run(*, steps: int) -> dict[str, Any]:
-    """Return `config.train` of a run of days: an evaluation every 2,000 steps, a checkpoint every 1,000."""
+    """Return `config.train` of a run of days: evaluations every 2,000 steps, a checkpoint every 1,000.
+
+    The best checkpoint is that of `evaluations`.
+    """
     return dict(
         steps=steps,
         unmasked_steps=0,

@@ -149,5 +149,6 @@ def get_config() -> ml_collections.ConfigDict:
     c.loss = dict(name="infonce", same_text="ignore", form="dense", exchange="gather", microbatch=1, hard_negative=0.5)
     c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.05, frozen=())
     c.update(common.pod())
+    c.evaluations = common.evaluations()
     c.train = dict(steps=720, log_every=20, eval_every=240, checkpoint_every=240)
     return c

@@ -30,7 +30,6 @@ def get_config() -> ml_collections.ConfigDict:
         dir="data/few",
         batch_size=64,
         num_frames=8,
-        eval_split="",
         train_video="random_resized_crop(64, min_scale=0.6)|flip_lr|color_jitter(0.3)",
         eval_video="resize_short(64)|center_crop(64)",
         context_length=40,
@@ -44,5 +43,6 @@ def get_config() -> ml_collections.ConfigDict:
     c.loss = dict(name="infonce", same_text="ignore")
     c.optimizer = common.adamw(lr=5e-4, warmup_steps=50, weight_decay=0.1, frozen=())
     c.mesh = common.mesh()
+    c.evaluations = dict()
     c.train = dict(steps=200, log_every=20, checkpoint_every=100)
     return c

@@ -41,6 +41,6 @@ def get_config(batch_size: int = 32_768) -> ml_collections.ConfigDict:
     c.model = common.dual_tower("L/14", remat="names:qkv,attention,hidden,tokens")
     c.loss = dict(name="infonce", form="blockwise", exchange="gather", microbatch=16)
     c.optimizer = common.clip_adamw(lr=4e-4)
-    c.update(common.pod(fsdp=4))
+    c.update(common.pod(fsdp=4), evaluations=common.evaluations())
     c.train = common.long_run(steps=40_000)
     return c

@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Return the config."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = dict(dir="data/lit", batch_size=64, num_frames=4, eval_split="", context_length=40)
+    c.data = dict(dir="data/lit", batch_size=64, num_frames=4, context_length=40)
     c.model = dict(
         embed_dim=256,
         initial_scale=14.3,
@@ -55,5 +55,6 @@ def get_config() -> ml_collections.ConfigDict:
         lr=1e-3, warmup_steps=20, weight_decay=0.1, frozen=("^video/image/", "^text/"), clip_norm=1.0
     )
     c.mesh = common.mesh()
+    c.evaluations = dict()
     c.train = dict(steps=300, log_every=20, checkpoint_every=150)
     return c

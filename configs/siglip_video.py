@@ -23,7 +23,7 @@ def get_config(batch_size: int = 1024) -> ml_collections.ConfigDict:
     """Return the config; the argument is the global batch size."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = dict(dir="data/mine", batch_size=batch_size, num_frames=8, eval_split="val")
+    c.data = dict(dir="data/mine", batch_size=batch_size, num_frames=8)
     c.data.update(train_sampling="uniform_jitter", train_video="random_resized_crop(224, min_scale=0.5)|flip_lr")
     c.model = dict(
         source="hf:google/siglip-base-patch16-224",
@@ -35,5 +35,6 @@ def get_config(batch_size: int = 1024) -> ml_collections.ConfigDict:
     c.optimizer = common.adamw(lr=1e-4, warmup_steps=500, weight_decay=1e-2, b2=0.95, layer_decay=0.8, frozen=())
     c.optimizer.lr_scale = common.slow_sources(0.1)
     c.update(common.pod())
+    c.evaluations = common.evaluations()
     c.train = common.long_run(steps=10_000)
     return c

@@ -25,6 +25,6 @@ def get_config(batch_size: int = 256) -> ml_collections.ConfigDict:
     c.model = common.dual_tower("S/16")
     c.loss = dict(name="infonce", same_text="ignore", form="dense", exchange="gather", microbatch=1)
     c.optimizer = common.clip_adamw(lr=5e-4)
-    c.update(common.pod())
+    c.update(common.pod(), evaluations=common.evaluations())
     c.train = common.long_run(steps=100_000)
     return c

@@ -41,6 +41,6 @@ def get_config(batch_size: int = 32_768) -> ml_collections.ConfigDict:
     c.model = common.dual_tower("So400m/14", remat="names:qkv,attention,hidden,tokens")
     c.loss = dict(name="sigmoid", form="blockwise", exchange="ring", microbatch=8)
     c.optimizer = common.clip_adamw(lr=1e-3, weight_decay=1e-4, b2=0.95)
-    c.update(common.pod(fsdp=4))
+    c.update(common.pod(fsdp=4), evaluations=common.evaluations())
     c.train = common.long_run(steps=40_000)
     return c

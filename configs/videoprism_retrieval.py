@@ -22,7 +22,7 @@ def get_config(batch_size: int = 64) -> ml_collections.ConfigDict:
     """Return the config; the argument is the global batch size."""
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = dict(dir="data/mine", batch_size=batch_size, eval_split="val")
+    c.data = dict(dir="data/mine", batch_size=batch_size)
     c.model = dict(
         source="hf:google/videoprism-lvt-base-f16r288",
         remat="full",
@@ -32,5 +32,6 @@ def get_config(batch_size: int = 64) -> ml_collections.ConfigDict:
     c.loss = dict(name="infonce", same_text="ignore", microbatch=16)
     c.optimizer = common.adamw(lr=2e-5, warmup_steps=200, weight_decay=0.05, layer_decay=0.75, frozen=(), lr_scale=())
     c.update(common.pod())
+    c.evaluations = common.evaluations()
     c.train = common.long_run(steps=4000) | dict(eval_every=500, checkpoint_every=500)
     return c

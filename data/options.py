@@ -70,14 +70,13 @@ class FeedOptions:
 
     Attributes:
       batch_size: rows of the global batch, over all processes.
-      dir: folder that `twinreel prepare` made, or its URL. With a mixture: the one whose `eval_split` is evaluated on
-        during training ("" = the mixture's first).
+      dir: folder that `twinreel prepare` made, or its URL. With a mixture: the one that is evaluated on during training
+        ("" = the mixture's first).
       mixture: several folders to train on instead of one: `{name: {"dir": ..., "weight": ..., "split": ...}}`; weight
         and split (default: `train_split`) may be omitted.
       temperature: shares of a mixture without weights are proportional to `clips ** (1 / temperature)`.
       mix_by: "row" mixes sources within a batch, "batch" takes each batch from one source.
       train_split: split to train on.
-      eval_split: split to evaluate on during training; "" for none.
       window_seconds: draw from a window of this length instead of the whole clip: at a random place for training, in
         the middle for evaluation. Frames, sound, transcript and spans share it. 0 = the whole clip.
       eval_clips: windows V of each clip at evaluation, evenly spread; their embeddings are averaged.
@@ -105,7 +104,6 @@ class FeedOptions:
     temperature: float = 1.0
     mix_by: str = "row"
     train_split: str = "train"
-    eval_split: str = "val"
     window_seconds: float = 0.0
     eval_clips: int = 1
     text_from: str = "captions"

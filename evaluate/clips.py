@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,6 +12,8 @@ from ..base.errors import UserError
 from ..data.options import DataOptions
 from ..encode.encoder import Encoder
 from ..encode.views import mean_of_views
+from ..engine.start.processes import in_step
+from .loaded import Tokens
 from .progress import track
 from .protocols.controls import CONTROLS, MUTED, SWAPPED, mute, other_sounds, reorder_frames
 
@@ -28,26 +30,25 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Captions:
-    """The captions of the split, for sides that fuse text with what is seen or heard.
+    """The n captions of the split, for sides that fuse text with what is seen or heard.
 
     Attributes:
-      ids: int32 [n,L].
-      mask: bool [n,L].
-      video_of_text: int64 [n], rising.
+      tokens: of the captions.
+      video_of_text: int64 [n], rising: the row of each caption's clip.
     """
 
-    ids: np.ndarray
-    mask: np.ndarray
+    tokens: Tokens
     video_of_text: np.ndarray
 
     def of_clips(self, clips: np.ndarray) -> Iterator[Arrays]:
-        """Yield for clips [b] their first captions with `row` int64 [b] (-1 = none), then their second ones, and on."""
+        """Yield for rows of clips [b] their first captions with `row` int64 [b] (-1 = none), then their second ones, and on."""
         counts = np.bincount(self.video_of_text, minlength=int(clips.max(initial=0)) + 1)
         starts = np.cumsum(counts) - counts
         for number in range(int(counts.max())):  # equally often on all processes
             there = (clips >= 0) & (number < counts[clips])
             row = np.where(there, starts[clips] + number, -1)
-            yield {"row": row, "text": self.ids[row], "text_mask": self.mask[row]}
+            place = self.tokens.place[row]
+            yield {"row": row, "text": self.tokens.ids[place], "text_mask": self.tokens.mask[place]}
 
 
 class ClipEmbedder:
@@ -64,9 +65,10 @@ class ClipEmbedder:
         self,
         encoder: Encoder,
         *,
-        rows: Sequence[Mapping[str, Any]],
+        records: "Records",
         split: str,
         side: str,
+        only: np.ndarray | None = None,
         controls: Sequence[str] = (),
         seed: int = 0,
         sides: Sequence[str] = (),
@@ -76,15 +78,19 @@ class ClipEmbedder:
 
         Args:
           encoder: the model.
-          rows: of the split.
-          split: its name.
+          records: the opened folder.
+          split: which split.
           side: what stands for a clip.
+          only: int [m], the clips that take part, rising; None = all.
           controls: of frames and sound, see `protocols.controls.CONTROLS`.
           seed: of their draws.
           sides: further sides to embed, "video", "audio" or the fused one.
           captions: for a fused side with text.
         """
-        self._encoder, self._rows, self._split = encoder, rows, split
+        every = records.rows(split)
+        self._clips = np.arange(len(every)) if only is None else np.asarray(only, np.int64)
+        self._rows: list[dict[str, Any]] = list(every) if only is None else [every[int(clip)] for clip in only]
+        self._encoder, self._records, self._split = encoder, records, split
         self._controls, self._seed, self._captions = controls, seed, captions
         self._sides = {PLAIN: side, **{name: name for name in sides}}
         self._heard = any("audio" in one.split("+") for one in self._sides.values())
@@ -98,16 +104,18 @@ class ClipEmbedder:
     def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
         """Embed all clips; every process must call it."""
         batches = self._batches(data, batch_size=batch_size)
-        for batch in track(batches, what="clips", total=len(self._rows), batch_size=batch_size, progress=progress):
+        total = len(self._rows)
+        for batch in track(in_step(batches), what="clips", total=total, batch_size=batch_size, progress=progress):
             plain, clip = self._inputs(batch), batch["clip_index"]
+            row = np.where(clip >= 0, np.searchsorted(self._clips, clip), -1)
             for name, side in self._sides.items():
                 if "text" in side.split("+"):
-                    self._embed_with_captions(name, plain, side=side, clip=clip)
+                    self._embed_with_captions(name, plain, side=side, row=row)
                 else:
-                    self._take(name, self._embed(plain, side=side, row=clip))
+                    self._take(name, self._embed(plain, side=side, row=row))
             for name in self._controls:
                 changed = self._change(name, plain, clip=clip, other=batch)
-                self._take(name, self._embed(changed, side=self._sides[PLAIN], row=clip, unlike=plain))
+                self._take(name, self._embed(changed, side=self._sides[PLAIN], row=row, unlike=plain))
 
     def found(self, name: str = PLAIN, *, what: Sequence[str] | None = None) -> np.ndarray:
         """Return float32 [m,E] in record order (of a side with text [n,E]).
@@ -149,16 +157,16 @@ class ClipEmbedder:
             "batch_size": batch_size,
             "process_index": jax.process_index(),
             "process_count": jax.process_count(),
+            "records": self._records,
         }
         if self._features:
             data = data.replace(num_frames=0, features={self._features: data.input.num_frames})
-        batches = eval_batches(data, **common)
+        batches = eval_batches(data, **common, only=self._clips)
         if SWAPPED not in self._controls:
             return batches
         sounding = np.array([bool(row.get("has_audio")) for row in self._rows])
-        others = eval_batches(
-            data.replace(num_frames=0, features={}), **common, only=other_sounds(sounding, seed=self._seed)
-        )
+        swapped = self._clips[other_sounds(sounding, seed=self._seed)]
+        others = eval_batches(data.replace(num_frames=0, features={}), **common, only=swapped)
         pairs = zip(batches, others, strict=True)
         return (batch | {f"other_{key}": other[key] for key in _SOUND} for batch, other in pairs)
 
@@ -181,11 +189,11 @@ class ClipEmbedder:
         rows = zip(plain["video"], keys, masks, strict=True)
         return plain | {"video": np.stack([reorder_frames(v, name=name, key=key, real=mask) for v, key, mask in rows])}
 
-    def _embed_with_captions(self, name: str, plain: Arrays, *, side: str, clip: np.ndarray) -> None:
+    def _embed_with_captions(self, name: str, plain: Arrays, *, side: str, row: np.ndarray) -> None:
         assert self._captions is not None, side
-        for texts in self._captions.of_clips(clip):
-            row = texts.pop("row")
-            self._take(name, self._embed(plain | texts, side=side, row=row))
+        for texts in self._captions.of_clips(row):
+            of_text = texts.pop("row")
+            self._take(name, self._embed(plain | texts, side=side, row=of_text))
 
     def _embed(self, inputs: Arrays, *, side: str, row: np.ndarray, unlike: Arrays | None = None) -> Arrays:
         """Embed this process's rows of a batch; returns those of all processes. Each window has its own sound.

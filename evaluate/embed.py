@@ -11,20 +11,19 @@ import numpy as np
 from ..base.errors import UserError, unknown
 from ..data.options import DataOptions, FeedOptions
 from ..encode.encoder import Encoder
-from ..encode.rows import rounded_up, shares
+from ..encode.rows import rounded_up
 from .clips import Captions, ClipEmbedder, protocol_of_clips
+from .loaded import LoadedSplit, Tokens
 from .measures.rows import unit_pair
 from .npz import read_npz, write_npz
-from .progress import track
 from .protocols.controls import CONTROLS, about_controls, change_texts, choose
-from .protocols.minimal_pairs import Foils, list_foils
+from .protocols.minimal_pairs import Foils
 from .protocols.pairs import about_pairs, choose_pairs, sides_to_embed
 from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
 
-CAPTIONS = ("all", "first")
 _CONTROL, _SIDE, _SOUND = "control_", "side_", "has_sound"  # arrays of the file
 
 
@@ -175,6 +174,7 @@ def embed_split(
     feed: FeedOptions | None = None,
     asked: Asked | None = None,
     progress: bool = True,
+    loaded: LoadedSplit | None = None,
 ) -> Embeddings:
     """Embed every clip of a split (with its sound where the model fuses both), its captions and their foils.
 
@@ -193,19 +193,19 @@ def embed_split(
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
       asked: what else is embedded; None = nothing.
       progress: draw a progress bar with rate and time left on standard error, on the first process.
+      loaded: `LoadedSplit(records, split=split, captions=captions)`, perhaps of a part of the clips, for a split that
+        is embedded several times; None = it is loaded here.
 
     Raises:
       UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1,
         or something asked for that the model or the data do not have.
     """
-    if captions not in CAPTIONS:
-        raise unknown("value of captions", captions, CAPTIONS)
+    loaded = loaded or LoadedSplit(records, split=split, captions=captions)
     asked, side = asked or Asked(), clip_side or encoder.clip_side
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
-    rows = list(records.rows(split))
-    texts, video_of_text = _texts(rows, captions=captions, folder=records.folder)
-    controls, sides, further = _choose(encoder, rows, side=side, asked=asked)
-    text, truncated = embed_texts(encoder, texts=texts, batch_size=size, progress=progress)
+    texts, tokens = loaded.texts, loaded.tokens(encoder)
+    controls, sides, further = _choose(encoder, loaded.rows, side=side, asked=asked)
+    text = tokens.embed(encoder, what="captions", batch_size=size, progress=progress)
     of_words = _embed_words(encoder, texts, names=controls, asked=asked, batch_size=size, progress=progress)
     with_text = [name for name in sides if "text" in name.split("+")]
     clips, protocol = embed_clips(
@@ -218,22 +218,23 @@ def embed_split(
         controls=[name for name in controls if name not in of_words],
         control_seed=asked.seed,
         sides=sides,
-        captions=Captions(*token_ids(encoder, texts)[:2], video_of_text=video_of_text) if with_text else None,
+        captions=Captions(tokens, video_of_text=loaded.video_of_text) if with_text else None,
         progress=progress,
+        only=loaded.only,
     )
     if "controls" in further:
         further["controls"]["changed"] = clips.changed | {name: changed for name, (_, changed) in of_words.items()}
     return Embeddings(
         text=text,
         video=clips.found(),
-        video_of_text=video_of_text,
+        video_of_text=loaded.video_of_text,
         controls={name: of_words[name][0] if name in of_words else clips.found(name) for name in controls},
         sides={name: clips.found(name, what=texts if name in with_text else None) for name in sides},
         has_sound=clips.has_sound,
         captions=texts,
-        rows=rows,
-        foils=_embed_foils(encoder, rows, video_of_text=video_of_text, batch_size=size, progress=progress),
-        protocol=protocol | {"captions": captions, "texts_truncated": truncated},
+        rows=loaded.rows,
+        foils=_embed_foils(loaded, encoder=encoder, batch_size=size, progress=progress),
+        protocol=protocol | {"captions": loaded.captions, "texts_truncated": tokens.truncated},
         further=further,
     )
 
@@ -279,20 +280,24 @@ def embed_clips(
     sides: Sequence[str] = (),
     captions: Captions | None = None,
     progress: bool = True,
+    only: np.ndarray | None = None,
 ) -> tuple[ClipEmbedder, dict[str, Any]]:
-    """Embed every clip of a split. Arguments and errors as in `embed_split` and `ClipEmbedder`.
+    """Embed every clip of a split, or only those of `only` int [m] (rising).
+
+    Other arguments and errors as in `embed_split` and `ClipEmbedder`.
 
     Returns:
       What was found, and its protocol.
     """
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
-    rows, side = list(records.rows(split)), clip_side or encoder.clip_side
+    side = clip_side or encoder.clip_side
     feed = dataclasses.replace(feed or FeedOptions(batch_size=size), dir=str(records.folder), mixture={})
     data = DataOptions(input=encoder.input, feed=feed)
     clips = ClipEmbedder(
         encoder,
-        rows=rows,
+        records=records,
         split=split,
+        only=only,
         side=side,
         controls=controls,
         seed=control_seed,
@@ -314,26 +319,12 @@ def _batch_size(encoder: Encoder, *, split: str, clip_side: str, batch_size: int
     return rounded_up(batch_size, mesh=encoder.mesh)
 
 
-def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[list[str], np.ndarray]:
-    if not rows:
-        raise UserError(f"the split is empty in {folder}; prepare it again with clips in that split")
-    if not any(row["captions"] for row in rows):
-        raise UserError(
-            f"none of the {len(rows)} clips of the split has a caption in {folder}, so there is nothing to retrieve "
-            "them by; give captions in the manifest and prepare again"
-        )
-    chosen = [row["captions"] if captions == "all" else row["captions"][:1] for row in rows]
-    index = np.repeat(np.arange(len(rows)), [len(texts) for texts in chosen])
-    return [text for texts in chosen for text in texts], index
-
-
-def _embed_foils(
-    encoder: Encoder, rows: list[dict[str, Any]], *, video_of_text: np.ndarray, batch_size: int, progress: bool
-) -> Foils | None:
-    texts, of_text, names = list_foils(rows, video_of_text=video_of_text)
+def _embed_foils(loaded: LoadedSplit, *, encoder: Encoder, batch_size: int, progress: bool) -> Foils | None:
+    texts, of_text, names = loaded.foils
     if not texts:
         return None
-    embedding, _ = embed_texts(encoder, texts=texts, what="foils", batch_size=batch_size, progress=progress)
+    tokens = loaded.foil_tokens(encoder)
+    embedding = tokens.embed(encoder, what="foils", batch_size=batch_size, progress=progress)
     return Foils(embedding=embedding, of_text=of_text, names=np.array(names))
 
 
@@ -352,22 +343,5 @@ def embed_texts(
     Returns:
       float32 [n,E], and how many texts were longer than the context.
     """
-    ids, mask, truncated = token_ids(encoder, texts)
-    # Equal texts are embedded once: in two places of a batch a device may round one differently, and break their tie.
-    _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
-    parts = []
-    batches = list(shares(len(first), batch_size=batch_size))
-    for _, own in track(batches, what=what, total=len(first), batch_size=batch_size, progress=progress):
-        # The last batch is filled up by starting again from the first text, so that the model compiles once.
-        rows = first[np.arange(own.start, own.stop) % len(first)]
-        found = encoder.embed_local({"text": ids[rows], "text_mask": mask[rows]}, side="text")
-        parts.append(found["embedding"])
-    return np.concatenate(parts)[: len(first)][place], truncated
-
-
-def token_ids(encoder: Encoder, texts: list[str]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return cleaned texts as ids int32 [n,L] with their mask bool [n,L], and how many were cut."""
-    from ..data.text.clean import text_cleaner
-
-    cleaned = list(map(text_cleaner(encoder.input.text), texts))
-    return encoder.tokenizer.encode(cleaned, context_length=encoder.input.context_length)
+    tokens = Tokens.of(encoder, texts=texts)
+    return tokens.embed(encoder, what=what, batch_size=batch_size, progress=progress), tokens.truncated

@@ -158,7 +158,7 @@ def zero_shot(
 
     options = options or ZeroShotOptions()
     records = Records(data)
-    plan = _Plan.of(records, options=options)  # the quick refusals come before the model is read
+    plan = ClassPlan.of(records, options=options)  # the quick refusals come before the model is read
     import jax
 
     from ..encode.encoder import load
@@ -173,8 +173,15 @@ def zero_shot(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What can be known before the model is read: the templates, the classes, and which clips are measured."""
+class ClassPlan:
+    """What can be known before the model is read.
+
+    Attributes:
+      templates: that the names of the classes fill.
+      classes: their labels and names.
+      targets: which clips are measured, and their classes.
+      coverage: of the split, see `retrieval.coverage_of`.
+    """
 
     templates: Templates
     classes: ClassNames
@@ -182,7 +189,13 @@ class _Plan:
     coverage: dict[str, Any]
 
     @classmethod
-    def of(cls, records: "Records", *, options: ZeroShotOptions) -> "_Plan":
+    def of(cls, records: "Records", *, options: ZeroShotOptions, only: Sequence[int] | None = None) -> "ClassPlan":
+        """Read templates, classes and labels; of the records `only` (`targets.clips` are places in it), None = of all.
+
+        Raises:
+          UserError: no such split, rule or template set; missing clips, or a label that is no class, without
+            `allow_missing`; no clip with a label.
+        """
         from .protocols.retrieval import split_coverage
 
         if options.split not in records.splits:
@@ -197,10 +210,13 @@ class _Plan:
             every = (row for split in records.splits for row in records.rows(split))
             origin = f"{records.folder} (all splits)"
             classes = classes_of_rows(every, labels=options.labels, names=options.class_names, origin=origin)
-        targets = targets_of_rows(
-            list(rows), classes=classes, labels=options.labels, allow_missing=options.allow_missing
-        )
+        measured = list(rows) if only is None else [rows[clip] for clip in only]
+        targets = targets_of_rows(measured, classes=classes, labels=options.labels, allow_missing=options.allow_missing)
         return cls(templates=templates, classes=classes, targets=targets, coverage=coverage)
+
+    def texts(self) -> list[str]:
+        """Return the texts of c classes in t templates, c times t."""
+        return [text for name in self.classes.texts for text in self.templates.fill(name)]
 
     def warnings(self) -> list[str]:
         """Return what the reader of the figures must know about labels and class names."""
@@ -217,7 +233,7 @@ class _Plan:
         return found
 
 
-def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, options: ZeroShotOptions) -> Classified:
+def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, options: ZeroShotOptions) -> Classified:
     """Embed the texts of the classes and the clips of a split. All processes must call this; errors as `zero_shot`."""
     from ..data.options import FeedOptions
     from ..encode.rows import rounded_up
@@ -236,7 +252,7 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
         progress=options.progress,
     )
     classes, targets = plan.classes, plan.targets
-    texts = [text for name in classes.texts for text in plan.templates.fill(name)]
+    texts = plan.texts()
     size = rounded_up(options.batch_size, mesh=encoder.mesh)
     text, truncated = embed_texts(encoder, texts=texts, what="class texts", batch_size=size, progress=options.progress)
     warnings = plan.warnings()

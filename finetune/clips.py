@@ -96,7 +96,7 @@ def source_file(row: Row) -> str:
     if "file" not in row:
         raise UserError(
             "this data set does not record the source file of each clip, which a hold-out needs: prepare it again, or "
-            "give it a validation split (config.data.eval_split)"
+            "give it a validation split (config.task.val_split)"
         )
     return row["file"] or row["clip_id"]
 

@@ -101,9 +101,11 @@ def finetune(
 
     from ..data.batches.ends import read_ends
     from ..data.batches.identity import contents
+    from ..engine.loop.evaluation import Evaluation
     from ..engine.loop.lock import writing_alone
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
+    from .task import VALIDATION
     from .tasks import check_config
     from .terminal import say, silent
 
@@ -124,7 +126,7 @@ def finetune(
             workdir=workdir,
             config=settled,
             meta=_run_meta(source, task=task, context=context),
-            evaluate=task.evaluate if task.metric else None,
+            evaluations=[Evaluation(name=VALIDATION, run=task.evaluate)] if task.metric else [],
             initialize=weights.fill,
             identity=identity,
             resume_step=resume_step,

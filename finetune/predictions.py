@@ -32,15 +32,15 @@ class Predictions:
     index: np.ndarray
     views: int
 
-    def results(self, *, prefix: str) -> dict[str, float]:
-        """Return loss (nats, not smoothed), accuracy and balanced accuracy (0..1), names begin with `prefix`."""
+    def results(self) -> dict[str, float]:
+        """Return loss (nats, not smoothed), accuracy and balanced accuracy (0..1)."""
         own = np.take_along_axis(self.probability, self.label[:, None], axis=1)[:, 0]
         right = self.probability.argmax(axis=1) == self.label
         recall = [right[self.label == y].mean() for y in np.unique(self.label)]
         return {
-            f"{prefix}loss": float(-np.log(np.maximum(own, 1e-30)).mean()),
-            f"{prefix}accuracy": float(right.mean()),
-            f"{prefix}balanced_accuracy": float(np.mean(recall)),
+            "loss": float(-np.log(np.maximum(own, 1e-30)).mean()),
+            "accuracy": float(right.mean()),
+            "balanced_accuracy": float(np.mean(recall)),
         }
 
 

@@ -43,6 +43,7 @@ class LabelOptions:
     Attributes:
       labels: the classes; () for all first labels of the train split with at least `min_count` clips, sorted.
       min_count: see `labels`.
+      val_split: split to validate on during training; "" = none.
       holdout: share of the train split to validate on, by source file, where there is no validation split; 0 = do not
         validate.
       test_split: split that is reported on; "" for the validation clips.
@@ -50,6 +51,7 @@ class LabelOptions:
 
     labels: tuple[str, ...] = ()
     min_count: int = 2
+    val_split: str = "val"
     holdout: float = 0.15
     test_split: str = "test"
 
@@ -72,7 +74,7 @@ def choose_splits(context: TaskContext, *, options: LabelOptions) -> Splits:
     rows = _rows(context, split, field="config.data.train_split")
     names = label_set(rows, labels=options.labels, min_count=options.min_count)
     whole = labelled_clips(rows, split=split, labels=names)
-    train, validation, validated_on = _divide(context, whole, rows=rows, holdout=options.holdout)
+    train, validation, validated_on = _divide(context, whole, rows=rows, options=options)
     found, test_split = validation, options.test_split
     if test_split:
         tested = _rows(context, test_split, field="config.task.test_split")
@@ -84,7 +86,7 @@ def choose_splits(context: TaskContext, *, options: LabelOptions) -> Splits:
             f"{', '.join(sorted(context.records.splits))}), or to '' for the validation clips"
         )
     splits = Splits(train=train, validation=validation, report=found, validated_on=validated_on)
-    _print_counts(context, splits, test_split=test_split)
+    _print_counts(context, splits, others=(options.val_split, test_split))
     return splits
 
 
@@ -95,10 +97,10 @@ def _rows(context: TaskContext, split: str, *, field: str) -> Sequence[Row]:
 
 
 def _divide(
-    context: TaskContext, whole: LabelledClips, *, rows: Sequence[Row], holdout: float
+    context: TaskContext, whole: LabelledClips, *, rows: Sequence[Row], options: LabelOptions
 ) -> tuple[LabelledClips, LabelledClips | None, str]:
     """Return the clips to train on, those to validate on, and a description of the latter."""
-    split = context.data.feed.eval_split
+    split, holdout = options.val_split, options.holdout
     if split and split in context.records.splits:
         found = labelled_clips(context.records.rows(split), split=split, labels=whole.labels)
         if len(found):
@@ -111,10 +113,10 @@ def _divide(
     if not len(held):
         context.say(
             f"{none}. None can be held out of split {whole.split!r}: no class has clips of two source files or groups; "
-            "give the data set a validation split (config.data.eval_split)"
+            "give the data set a validation split (config.task.val_split)"
         )
         return whole, None, ""
-    why = f"there is no usable split {split!r}" if split else "config.data.eval_split is ''"
+    why = f"there is no usable split {split!r}" if split else "config.task.val_split is ''"
     missing = [name for i, name in enumerate(whole.labels) if not (held.label == i).any()]
     note = f"; none of {', '.join(missing)}, whose clips come from one file or group" if missing else ""
     context.say(
@@ -124,10 +126,10 @@ def _divide(
     return train, held, f"{len(held)} clips held out of split {held.split!r} by source file"
 
 
-def _print_counts(context: TaskContext, splits: Splits, *, test_split: str) -> None:
-    names, records, feed = splits.labels, context.records, context.data.feed
+def _print_counts(context: TaskContext, splits: Splits, *, others: Sequence[str]) -> None:
+    names, records = splits.labels, context.records
     context.say(f"{len(names)} classes: {', '.join(names)}")
-    for split in dict.fromkeys([feed.train_split, feed.eval_split, test_split]):
+    for split in dict.fromkeys([context.data.feed.train_split, *others]):
         if split not in records.splits:
             continue
         rows = records.rows(split)

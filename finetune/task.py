@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .clips import LabelledClips
     from .feed import Feed
 
+VALIDATION = "val"
+"""Name of the evaluation on the validation clips: its results are logged as `val/…`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TowerOptions:
@@ -91,7 +94,7 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str:
-        """The result of `evaluate` by which the best checkpoint is chosen; "" where there is nothing to evaluate on."""
+        """The result that chooses the best checkpoint, as it is logged; "" where there is nothing to evaluate on."""
         ...
 
     @property

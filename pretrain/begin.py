@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config, with_overrides
-from ..base.errors import UserError, unknown
+from ..base.errors import UserError
 from ..data.hub import is_hub
 from ..engine.keeping.init_from import InitFrom
 from ..zoo.spec import features_of
 from .check_records import check_stored_features
+from .evaluations import contents_of, open_evaluations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
+    from ..evaluate.opened import Opened
     from ..zoo.sources import Sources
 
 TOKENIZER = "tokenizer.meta.json"
@@ -38,7 +40,8 @@ class Begun:
     Attributes:
       config: the experiment, with what its sources say in its sections model and data.
       data: its section data, with the options of the records.
-      records: of the data set that is evaluated on.
+      records: of the data set, of a mixture the first.
+      evaluations: what is measured during training, opened.
       tokenizer: of the run.
       identity: content of the places that `config.data` names, for `engine.loop.train`.
       start: the parameters of a new run; None = all are new.
@@ -49,6 +52,7 @@ class Begun:
     config: Config
     data: "DataOptions"
     records: "Records"
+    evaluations: "tuple[Opened, ...]"
     tokenizer: "Tokenizer"
     identity: dict[str, Any]
     start: InitFrom | None
@@ -95,12 +99,15 @@ def begin(config: Config, *, workdir: Path, start: InitFrom | None) -> Begun:
         )
     if (name := features_of(whole.model.to_dict()).get("video")) and start and not has_parameters(workdir):
         check_stored_features(records, name=name, params=(start.read or read_params)(start.checkpoint))
+    data = dataclasses.replace(data, input=data.input.as_prepared(records.options))
+    evaluations = open_evaluations(whole, data=data, records=records)
     return Begun(
         config=whole,
-        data=dataclasses.replace(data, input=data.input.as_prepared(records.options)),
+        data=data,
         records=records,
+        evaluations=evaluations,
         tokenizer=tokenizer,
-        identity=contents(data.feed) | tokenizer_content(data.feed.tokenizer),
+        identity=contents(data.feed) | tokenizer_content(data.feed.tokenizer) | contents_of(evaluations, data=data),
         start=start,
         sources=sources,
         origin=origin,
@@ -201,19 +208,15 @@ def has_parameters(workdir: Path) -> bool:
 
 
 def open_records(data: "DataOptions") -> "Records":
-    """Open the prepared folder whose `eval_split` is evaluated on: `config.data.dir`, or else the mixture's first.
+    """Open the prepared folder of the run: `config.data.dir`, or else the mixture's first.
 
     Raises:
-      UserError: it cannot be opened, or has no such split.
+      UserError: it cannot be opened.
     """
     from ..data.batches.records import Records
 
     folder = data.feed.dir if data.feed.dir or not data.feed.mixture else next(iter(data.feed.mixture.values()))["dir"]
-    records = Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
-    if data.feed.eval_split and data.feed.eval_split not in records.splits:
-        hint = f" (or set config.data.eval_split='' to train without evaluation), in {str(records.folder)!r}"
-        raise unknown("split of config.data.eval_split" + hint + ":", data.feed.eval_split, records.splits)
-    return records
+    return Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
 
 
 def tokenizer_content(name: str) -> dict[str, Any]:

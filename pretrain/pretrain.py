@@ -1,7 +1,6 @@
 """`twinreel pretrain`: train a video tower and a text tower with InfoNCE on a prepared data set."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,10 @@ from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
 from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
 from .check_records import check_sound
+from .evaluations import to_run
 
 if TYPE_CHECKING:
     from ..data.batches.texts import Texts
-    from ..data.options import DataOptions
-    from ..data.text.tokenizer import Tokenizer
     from ..engine.loop.train import TrainResult
     from ..zoo.spec import ModelSpec
 
@@ -33,6 +31,9 @@ loaded, resized, new or unused. A resumed run ignores it. A locked video tower a
 
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
+
+The section evaluations of a config names what is measured during training: retrieval, zero-shot classification or a
+benchmark, each with data, schedule and subset of its own. --config.evaluations={} turns all off.
 
 A config may list stages that come first, such as c.curriculum = [["data.num_frames=1", "train.steps=2000"]]: each is a
 run of its own below WORKDIR/stages, and begins with the parameters of the one before.
@@ -128,7 +129,7 @@ def pretrain(
     """Train a dual tower as `config` says; resume if `workdir` holds an unfinished run of it.
 
     Args:
-      config: sections data, model, loss, optimizer, mesh, train, and seed.
+      config: sections data, model, loss, optimizer, mesh, train and evaluations, and seed.
       workdir: folder of the run.
       start: the checkpoint whose parameters a new run begins with; not looked at on a resume.
       resume_step: go back to the checkpoint of this step.
@@ -137,7 +138,6 @@ def pretrain(
     Returns:
       The engine's result: the trained model, its step and why the loop ended.
     """
-    from ..data.batches.ends import read_ends
     from ..engine.loop.lock import writing_alone
     from ..engine.loop.options import TrainOptions
     from ..engine.loop.train import train
@@ -155,18 +155,20 @@ def pretrain(
         warn(objective.check_batch_size(data.feed.batch_size))
         if "audio" in spec.towers and data.feed.dir and not data.feed.mixture:
             warn(check_sound(begun.records, split=data.feed.train_split))
+        for note in (note for one in begun.evaluations for note in one.warnings):
+            warn(note)
         return train(
             objective=objective,
             batches=lambda step: stream(begun, step=step, spec=spec, workdir=workdir),
             workdir=workdir,
             config=config,
             meta=run_meta(begun, spec=spec),
-            evaluate=retrieval_hook(data, spec=spec, tokenizer=tokenizer, records=begun.records),
+            evaluations=to_run(begun.evaluations, spec=spec, tokenizer=tokenizer),
             initialize=None if begun.start is None else begun.start.fill,
             identity=begun.identity,
             resume_step=resume_step,
             overwrite_config=overwrite_config,
-            readable=lambda: read_ends(data),
+            readable=lambda: try_reading(begun, spec=spec),
         )
 
 
@@ -205,6 +207,15 @@ def stream(begun: Begun, *, step: int, spec: "ModelSpec", workdir: Path) -> Any:
     return batches
 
 
+def try_reading(begun: Begun, *, spec: "ModelSpec") -> None:
+    """Read first and last clips, of the training and of each evaluation; raises UserError where that fails."""
+    from ..data.batches.ends import read_ends
+
+    read_ends(begun.data)
+    for one in begun.evaluations:
+        one.try_reading(fed(begun.data, towers=spec.towers), tokenizer=begun.tokenizer)
+
+
 def warn_of_stage(number: int, *, stages: int) -> None:
     """Say on standard error which stage begins, on the first process."""
     import jax
@@ -225,36 +236,6 @@ def say_truncated(texts: "Texts", *, context_length: int) -> None:
     """Say on standard error how many texts the context cuts, and how long the longest is."""
     from ..data.text.lengths import truncation_note
 
-    note = truncation_note(
-        truncated=texts.truncated, total=texts.total, longest=texts.longest, context_length=context_length
-    )
+    note = truncation_note(**texts.lengths._asdict(), context_length=context_length)
     if note:
         print(f"{note}; set config.data.context_length to keep more", file=sys.stderr)
-
-
-def retrieval_hook(
-    data: "DataOptions", *, spec: "ModelSpec", tokenizer: "Tokenizer", records: Any
-) -> Callable[[Any, int], dict[str, float]] | None:
-    """Return `evaluate(model, step)` for the loop: zero-shot retrieval on `config.data.eval_split`; None if that is "".
-
-    Its values: `val/t2v_R@1`, `val/v2t_R@1` ... (percent, first caption of each clip), and `val/twins` (percent) where
-    the split has order twins.
-    """
-    if not data.feed.eval_split:
-        return None
-    from ..encode.encoder import Encoder
-    from ..encode.rows import mesh_of
-    from ..evaluate.embed import embed_split
-    from ..evaluate.protocols.retrieval import headline
-    from ..evaluate.results import measure
-
-    def evaluate(model: Any, step: int) -> dict[str, float]:
-        encoder = Encoder(spec=spec, model=model, tokenizer=tokenizer, mesh=mesh_of(model))
-        found = embed_split(
-            encoder, records=records, split=data.feed.eval_split, captions="first", feed=data.feed, progress=False
-        )
-        results = measure(found, intervals=False)
-        twins = results.get("order_twins")
-        return headline(results, prefix="val/") | ({"val/twins": twins["accuracy"]} if twins else {})
-
-    return evaluate

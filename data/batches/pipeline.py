@@ -18,6 +18,7 @@ from .flow import ENDLESS, Flow
 from .mixture import shares
 from .order import Order, Rows, make_order
 from .reading import Reader, Source, open_sources
+from .records import Records
 from .targets import Drawn, TargetMaker, Targets
 from .texts import Chosen, Texts, let_each_stand_once, texts_of
 
@@ -109,6 +110,7 @@ def eval_batches(
     label_names: Sequence[str] | None = None,
     targets: Targets | None = None,
     only: np.ndarray | None = None,
+    records: Records | None = None,
 ) -> "Batches":
     """Yield this process's rows of global batches that hold every clip of a split once, in record order.
 
@@ -125,6 +127,7 @@ def eval_batches(
       label_names: as in `train_batches`.
       targets: likewise.
       only: int [m], the records that take part, rising; None = all.
+      records: `config.data.dir`, opened; None = it is opened here.
 
     Returns:
       An iterator of batches as in `train_batches`; with `eval_clips` V above 1 `video` is [b,V,T,H,W,3].
@@ -136,20 +139,20 @@ def eval_batches(
         raise UserError(f"batch_size={batch_size} must be a multiple of the {process_count} processes, at least 1 each")
     graph = ClipGraph.of(data, train=False)
     share = batch_size // process_count
-    sources = [Source(data.feed.dir, split=split, field="split", data=data)]
+    sources = [Source(data.feed.dir, split=split, field="split", data=data, records=records)]
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=-1)
-    records = np.arange(len(sources[0].rows)) if only is None else np.asarray(only, np.int64)
+    chosen = np.arange(len(sources[0].rows)) if only is None else np.asarray(only, np.int64)
 
     def rows(k: int) -> tuple[Rows, np.ndarray]:
         begin = k * batch_size + process_index * share
-        record = records[begin : begin + share]
+        record = chosen[begin : begin + share]
         same = {"source": np.zeros(len(record), np.int32), "epoch": np.zeros(len(record), np.int64)}
         found = Rows(record=record, first=np.ones(len(record), bool), **same)
         return found, texts.choose(found.source, record=found.record, epoch=found.epoch)
 
     return Batches(
         rows=rows,
-        steps=(0, -(-len(records) // batch_size)),
+        steps=(0, -(-len(chosen) // batch_size)),
         graph=graph,
         reader=Reader(sources, data=data, graph=graph, seed=-1),
         texts=texts,
@@ -176,7 +179,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     """An iterator of batches.
 
     Attributes:
-      texts: the texts of the split; `texts.truncated` of `texts.total` are cut.
+      texts: the texts of the split; `texts.lengths` says how many are cut.
     """
 
     def __init__(

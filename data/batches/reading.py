@@ -27,13 +27,15 @@ class Source:
       rows: its lines of clips.jsonl.
     """
 
-    def __init__(self, folder: str, *, split: str, field: str, data: DataOptions, name: str = ""):
-        """Open; of a folder behind a URL no shard is fetched for it.
+    def __init__(
+        self, folder: str, *, split: str, field: str, data: DataOptions, name: str = "", records: Records | None = None
+    ):
+        """Open, unless `records` has the folder open; of a folder behind a URL no shard is fetched for it.
 
         Raises:
           UserError: the folder cannot be opened, or has no such split; `field` names the config field of the split.
         """
-        self.records = Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
+        self.records = records or Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
         self.name = name or self.records.folder.name
         if split not in self.records.splits:
             raise unknown(f"split ({field}) in {folder!r}:", split, self.records.splits)

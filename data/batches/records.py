@@ -29,6 +29,7 @@ class Records:
 
     Attributes:
       folder: the folder; of one behind a URL, its local copy.
+      url: from where its shards come; "" of a local one.
       splits: number of records by split.
       options: what `twinreel prepare` was told (fps, short_side, jpeg_quality, audio ...).
     """
@@ -45,7 +46,7 @@ class Records:
           UserError: it does not exist, is empty or unfinished, or its parts do not fit each other.
         """
         self._mirror = Mirror(folder, cache_dir=cache_dir, cache_gb=cache_gb)
-        self.folder = self._mirror.folder
+        self.folder, self.url = self._mirror.folder, self._mirror.url
         prepared = read_prepared(self.folder)
         self.options: dict[str, Any] = prepared["options"]
         self._rows = read_tables(self.folder / "clips.jsonl")

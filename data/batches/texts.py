@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class Chosen:
     window: np.ndarray
 
 
-class Texts:
-    """The texts of one or several sources.
+class Lengths(NamedTuple):
+    """How long the texts of a run are.
 
     Attributes:
       total: number of texts whose length was looked at (all, or an even sample of very many).
@@ -48,8 +48,16 @@ class Texts:
       longest: tokens of the longest of them.
     """
 
+    total: int
+    truncated: int
+    longest: int
+
+
+class Texts:
+    """The texts of one or several sources."""
+
     def __init__(self, rows: Sequence[Table], *, data: DataOptions, tokenizer: Tokenizer, seed: int):
-        """Check the options and count what will be cut.
+        """Check the options.
 
         Args:
           rows: the lines of clips.jsonl of each source.
@@ -64,7 +72,7 @@ class Texts:
         self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
         self._clean = text_cleaner(data.input.text)
         self._counts = [part.columns.captions for part in rows]
-        self.total, self.truncated, self.longest = self._count_truncated()
+        tokenizer.encode([""], context_length=data.input.context_length)  # refuses one that is too short
 
     def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Return int32 [b,C]: numbers of different captions of each row's record, -1 where there are no more."""
@@ -144,7 +152,9 @@ class Texts:
     def _numbers(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray, what: int) -> np.ndarray:
         return numbers(seed=self._seed, epoch=epoch, source=source, record=record, what=what)
 
-    def _count_truncated(self) -> tuple[int, int, int]:
+    @functools.cached_property
+    def lengths(self) -> Lengths:
+        """How long the texts are; the first call tokenises them."""
         whole = sum(int(counts.sum()) for counts in self._counts)
         step = max(1, -(-whole // _COUNTED))  # every step-th row
         texts = [
@@ -156,9 +166,9 @@ class Texts:
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
         longest = max(self._data.augment.prompts, key=len, default="{}")
         strings = [_fill(longest, self._clean(text)) for text in texts]
-        self._tokenizer.encode([""], context_length=self._data.input.context_length)  # refuses one that is too short
         lengths = self._tokenizer.lengths(strings)
-        return len(texts), int((lengths > self._data.input.context_length).sum()), int(lengths.max(initial=0))
+        cut = int((lengths > self._data.input.context_length).sum())
+        return Lengths(total=len(texts), truncated=cut, longest=int(lengths.max(initial=0)))
 
 
 def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray, caption: np.ndarray) -> np.ndarray:

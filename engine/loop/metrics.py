@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -26,6 +26,7 @@ from ..start.processes import of_all
 from ..step.state import NOT_HALTED
 from ..step.step import Outputs
 from .batches import Prefetcher
+from .sinks import Sink
 from .terminal import Terminal
 
 _CLIPS_SHOWN = 8
@@ -33,18 +34,25 @@ RUN_AHEAD = 2  # steps that the host may be ahead of the device: enough to hide 
 
 
 class History:
-    """`workdir/metrics.jsonl` and `workdir/tensorboard/`; nothing on all processes but the first."""
+    """`workdir/metrics.jsonl`, `workdir/tensorboard/` and further sinks; nothing on all processes but the first."""
 
-    def __init__(self, workdir: Path, *, start_step: int, write: bool = True):
-        """Open both for appending; lines of steps after `start_step`, which will be done again, are dropped."""
-        self._file = self._events = None
+    def __init__(self, workdir: Path, *, start_step: int, write: bool = True, sinks: Sequence[Sink] = ()):
+        """Open files for appending; lines of steps after `start_step`, which will be done again, are dropped.
+
+        Args:
+          workdir: of the run.
+          start_step: steps done.
+          write: whether this process writes.
+          sinks: what else takes the metrics; closed with the history.
+        """
+        self._file, self._sinks = None, list(sinks)
         self._lock = threading.Lock()  # the loop and the thread that follows the steps both write
         if not write:
             return
         path = workdir / "metrics.jsonl"
         drop_after(path, step=start_step)
         self._file = path.open("a")
-        self._events = EventFile(workdir / "tensorboard", start_step=start_step)
+        self._sinks.insert(0, EventFile(workdir / "tensorboard", start_step=start_step))
 
     def __enter__(self) -> "History":
         return self
@@ -54,23 +62,23 @@ class History:
 
     def write(self, values: dict[str, float], *, step: int, kind: str) -> None:
         """Add one line; `kind` is "train", "eval" or "goodput". A value that is not finite becomes null."""
-        if self._file is None or self._events is None:
+        if self._file is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with self._lock:
             self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
             self._file.flush()
-            self._events.write({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+            self._log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
 
     def skipped(self, *, step: int, total: int, clips: Sequence[int]) -> None:
         """Add a line of kind "skipped": the step whose batch was skipped, its clips, and how many there are so far."""
-        if self._file is None or self._events is None:
+        if self._file is None:
             return
         line = {"step": step, "kind": "skipped", "batch": step - 1, "total": total, "clip_index": list(clips)}
         with self._lock:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-            self._events.write({"train/skipped": total}, step=step)
+            self._log({"train/skipped": total}, step=step)
 
     def forget(self, *, step: int, kind: str) -> None:
         """Drop the lines of a kind from `step` on, which will be written again."""
@@ -85,14 +93,19 @@ class History:
             self._file = path.open("a")
 
     def close(self) -> None:
-        """Close both files."""
-        if self._file is not None and self._events is not None:
+        """Close files and sinks."""
+        if self._file is not None:
             self._file.close()
-            self._events.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def _log(self, values: dict[str, float], *, step: int) -> None:
+        for sink in self._sinks:
+            sink.log(step, values)
 
 
 class EventFile:
-    """A TensorBoard event file of scalars.
+    """A TensorBoard event file of scalars, a `Sink`.
 
     TensorBoard's own record writer and protos on a plain file: its EventFileWriter would import tensorflow for the
     file access alone.
@@ -108,7 +121,7 @@ class EventFile:
         start = SessionLog(status=SessionLog.START)
         self._add(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
 
-    def write(self, values: dict[str, float], *, step: int) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add scalars."""
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
         self._add(Event(wall_time=time.time(), step=step, summary=summary))

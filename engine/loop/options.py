@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Collection
 
-from ...base.errors import UserError
+from ...base.errors import UserError, unknown
+from .sinks import SINKS
 
 # Fields that may change between two starts in the same workdir: none of them touches what a step computes, except
 # `train.steps`, through the learning-rate schedule, and what places or cuts up the work in the rounding of sums; the
@@ -16,6 +18,7 @@ MAY_CHANGE = frozenset(
         "train.checkpoint_every",
         "train.keep_last",
         "train.keep_best",
+        "train.sinks",
         "train.profile_steps",
         "train.skip_nonfinite",
         "mesh.replica",
@@ -38,6 +41,30 @@ MAY_CHANGE = frozenset(
     }
 )
 
+_EVALUATION = re.compile(r"evaluations\.([^.]+)\.(.+)")
+_EVALUATION_MAY_CHANGE = frozenset({"every", "batch_size"})
+
+
+def may_change(field: str, *, old: Collection[str] = (), new: Collection[str] = ()) -> bool:
+    """Tell whether a field may change between two starts in one workdir.
+
+    Evaluations may come and go, and have other schedules. What one measures may not change under its name.
+
+    Args:
+      field: dotted path in the config.
+      old: names of the evaluations in the config of the start before.
+      new: those in the config of this start.
+
+    >>> may_change("train.steps"), may_change("optimizer.lr"), may_change("evaluations.val.every")
+    (True, False, True)
+    >>> [may_change("evaluations.val.split", old=["val"], new=new) for new in ([], ["val"])]
+    [True, False]
+    """
+    match = _EVALUATION.fullmatch(field)
+    if not match:
+        return field in MAY_CHANGE
+    return match[2] in _EVALUATION_MAY_CHANGE or match[1] not in old or match[1] not in new
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
@@ -46,15 +73,16 @@ class TrainOptions:
     Attributes:
       steps: number of steps in all; the learning-rate schedule ends there.
       log_every: steps between two lines of metrics.
-      eval_every: steps between two evaluations; 0 = only at the end.
+      eval_every: steps between two evaluations, for those without an `every` of their own; 0 = only at the end.
       checkpoint_every: steps between two checkpoints; the last step is always saved.
       keep_last: how many of the newest checkpoints stay.
       keep_best: how many of the best ones by `best_metric` stay in addition.
-      best_metric: name of an evaluation result; "" = none.
+      best_metric: name of an evaluation result, such as "val/t2v_R@1"; "" = none.
       best_mode: "max" or "min".
-      patience: stop after so many evaluations without a better `best_metric`; 0 = never.
+      patience: stop after so many evaluations of `best_metric` without a better one; 0 = never.
       unmasked_steps: the last steps of the run, in which the objective leaves out its patch dropout (FLIP's unmasked
         tuning, Li et al. 2023, section 4.1).
+      sinks: services that take the metrics besides metrics.jsonl and TensorBoard: "wandb", "mlflow"; () = none.
       profile_steps: "a:b" writes a profiler trace of the steps a <= step < b to workdir/profile; "" = none.
       skip_nonfinite: how many batches whose loss or gradient is not finite may be skipped over the whole run; the
         update of such a batch is not applied. Beyond that the run ends.
@@ -73,6 +101,7 @@ class TrainOptions:
     best_mode: str = "max"
     patience: int = 0
     unmasked_steps: int = 0
+    sinks: tuple[str, ...] = ()
     profile_steps: str = ""
     skip_nonfinite: int = 0
     stall_timeout: float = 600.0
@@ -87,12 +116,15 @@ class TrainOptions:
             raise UserError(
                 f"config.train.unmasked_steps={self.unmasked_steps} must be at most config.train.steps={self.steps}"
             )
+        for name in self.sinks:
+            if name not in SINKS:
+                raise unknown("value in config.train.sinks:", name, SINKS)
         if self.best_mode not in ("max", "min"):
             raise UserError(f"config.train.best_mode must be 'max' or 'min', got {self.best_mode!r}")
-        if self.patience and not (self.best_metric and self.eval_every):
+        if self.patience and not self.best_metric:
             raise UserError(
                 f"config.train.patience={self.patience} counts evaluations without a better best_metric; set "
-                "config.train.best_metric to the name of an evaluation result and config.train.eval_every above 0"
+                "config.train.best_metric to the name of an evaluation result"
             )
         self.profile_range()
 

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from ...base.config import flatten
+from ...base.config import flatten, to_json
 from ...base.errors import UserError
 from ...base.section import section
 from ..keeping.checkpoint import FOLDER, newest_meta
@@ -20,14 +20,14 @@ from ..optimizer.optimizer import make_optimizer
 from ..sharding.mesh import check_batch_size, make_mesh
 from ..sharding.rules import REPLICATED, Rules, make_rules
 from ..sharding.table import is_split, sharding_text
-from ..start.preflight import Checks, preflight, same_programs
+from ..start.preflight import Checks, on_all, preflight, same_programs
 from ..start.processes import everywhere
 from ..step.objective import Objective
 from ..step.phases import PhasedSteps
 from ..step.state import StateBuilder, TrainState
 from ..step.step import Outputs, lower_step, stop_flags
 from .batches import Prefetcher
-from .evaluation import Evaluate, Evaluations
+from .evaluation import Evaluation, Evaluations, check_best_metric
 from .goodput import FILE, Goodput
 from .lock import writing_alone
 from .metrics import History
@@ -35,6 +35,7 @@ from .options import TrainOptions
 from .profile import Profile
 from .run import Run, TrainingDiverged, TrainResult, complete_meta
 from .signals import StopRequest
+from .sinks import check_sinks, open_sinks
 from .terminal import Terminal
 from .watchdog import Watchdog
 from .workdir import Identity, RunStart
@@ -51,7 +52,7 @@ def train(
     workdir: Path,
     config: ml_collections.ConfigDict,
     meta: dict[str, Any],
-    evaluate: Evaluate | None = None,
+    evaluations: Sequence[Evaluation] = (),
     initialize: Callable[[nnx.Module], None] | None = None,
     identity: Identity | None = None,
     resume_step: int | None = None,
@@ -66,7 +67,7 @@ def train(
       workdir: folder of the run, one for all processes.
       config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
       meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
-      evaluate: (model, step) -> results; all processes call it, every config.train.eval_every steps and at the end.
+      evaluations: what is measured during training and at the end, each by its own schedule.
       initialize: fills parameters of a fresh model in place, see `keeping.init_from`; not called on a resume.
       identity: the content of the places that the config names, the same at each start, see `workdir.Identity`.
       resume_step: go back to the checkpoint of this step; what came after it is dropped.
@@ -78,6 +79,7 @@ def train(
       TrainingDiverged: the loss or the gradient was not finite; the last good state is saved.
     """
     options, mesh = section(TrainOptions, config.train, name="train"), create_mesh(config)
+    check_best_metric(evaluations, options=options)
     start = RunStart(workdir=workdir, config=config, identity=identity or {}, resume_step=resume_step)
     with contextlib.ExitStack() as stack:
         use = stack.enter_context
@@ -85,6 +87,8 @@ def train(
         stop, watchdog = use(StopRequest()), use(Watchdog(workdir, timeout_s=options.stall_timeout))
         goodput, terminal = create_goodput(workdir), use(create_terminal(options))
         use(writing_alone(workdir, timeout_s=options.preflight_timeout, say=terminal.say))
+        on_all("sinks", lambda: check_sinks(options.sinks if jax.process_index() == 0 else ()),
+               timeout_s=options.preflight_timeout)  # fmt: skip
         terminal.changed(start.check(overwrite=overwrite_config))
         builder = create_builder(objective, config=config, steps=options.steps, mesh=mesh, terminal=terminal)
         checks = Checks(config=config, workdir=workdir, state=builder.abstract, readable=readable)
@@ -92,11 +96,11 @@ def train(
         checkpoints = use(create_checkpoints(workdir, options=options, builder=builder, terminal=terminal))
         state, step, saved = create_state(start, builder=builder, checkpoints=checkpoints, terminal=terminal,
                                           initialize=initialize)  # fmt: skip
-        evaluations, position = Evaluations(evaluate, options=options, meta=saved), start.position(saved, step=step)
-        run = Run(options=options, builder=builder, checkpoints=checkpoints, evaluations=evaluations,
-                  terminal=terminal, watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop,
-                  goodput=goodput, position=position)  # fmt: skip
-        run.catch_up(state, step=step, history=lambda: create_history(workdir, step=step))
+        run = Run(options=options, builder=builder, checkpoints=checkpoints,
+                  evaluations=Evaluations(evaluations, options=options, meta=saved), terminal=terminal,
+                  watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop, goodput=goodput,
+                  position=start.position(saved, step=step))  # fmt: skip
+        run.catch_up(state, step=step, history=lambda: create_history(run, start=start, step=step))
         take_step = None if run.over(step) else use(create_steps(batches, start=start, run=run, state=state))
         while take_step is not None and not run.over(step):
             state, outputs = take_step(state, step)
@@ -201,7 +205,8 @@ def create_steps(
         flags = stop_flags(mesh)
         start.claim()
         run.goodput.started()
-        use(run.begin(use(create_history(workdir, step=step)), stream=stream, step=step, skipped=skipped))
+        history = use(create_history(run, start=start, step=step))
+        use(run.begin(history, stream=stream, step=step, skipped=skipped))
         profile = use(Profile(workdir, options=run.options))
 
         def take(state: TrainState, step: int) -> tuple[TrainState, Outputs]:
@@ -239,6 +244,8 @@ def create_goodput(workdir: Path) -> Goodput:
     return Goodput(workdir / FILE if jax.process_index() == 0 else None)
 
 
-def create_history(workdir: Path, *, step: int) -> History:
-    """Open metrics.jsonl and tensorboard/ after `step`, on the first process only."""
-    return History(workdir, start_step=step, write=jax.process_index() == 0)
+def create_history(run: Run, *, start: RunStart, step: int) -> History:
+    """Open metrics.jsonl, tensorboard/ and the sinks of config.train.sinks after `step`, on the first process only."""
+    first, names = jax.process_index() == 0, run.options.sinks
+    given: dict[str, Any] = {"workdir": start.workdir, "config": to_json(start.config), "say": run.terminal.say}
+    return History(start.workdir, start_step=step, write=first, sinks=open_sinks(names, **given) if first else ())

@@ -14,7 +14,7 @@ from ...base.config import difference, flatten, to_json
 from ...base.errors import UserError
 from ..keeping.checkpoint import FOLDER, newest_meta, read_meta, resolve
 from ..keeping.files import write_atomically
-from .options import MAY_CHANGE
+from .options import may_change
 from .position import Position
 
 Identity = Mapping[str, Mapping[str, Any] | None]
@@ -93,7 +93,7 @@ def check_workdir(
       What differs from the start before this one, one line each, for printing.
 
     Raises:
-      UserError: fields differ that may not (all but engine.loop.options.MAY_CHANGE and places with the same content),
+      UserError: fields differ that may not (see engine.loop.options.may_change; places with the same content may),
         or contents differ, and `overwrite` is False.
     """
     old_config, old_identity = _kept(workdir)
@@ -102,7 +102,9 @@ def check_workdir(
     now = identity or {}
     fields = difference(old_config, to_json(config))
     places = now.keys() & old_identity.keys()
-    refused = [line for line in fields if line.split(":")[0] not in MAY_CHANGE | places]
+    named = {"old": old_config.get("evaluations", {}), "new": config.get("evaluations", {})}
+    changed = [line for line in fields if line.split(":")[0] not in places]
+    refused = [line for line in changed if not may_change(line.split(":")[0], **named)]
     contents = [text for place in sorted(places) if (text := _changed(place, old_identity[place], now[place]))]
     if overwrite or not (refused or contents):
         return [*fields, *contents]
@@ -140,7 +142,7 @@ def checkpoint_content(path: str | Path) -> dict[str, Any] | None:
     config = {
         key: value
         for key, value in flatten(meta["config"]).items()
-        if key not in MAY_CHANGE and key not in (meta.get("identity") or {})
+        if not may_change(key) and key not in (meta.get("identity") or {})
     }
     digest = hashlib.sha256(json.dumps([config, identity], sort_keys=True).encode()).hexdigest()
     return {"kind": "checkpoint", "run": digest[:12]}

@@ -231,10 +231,14 @@ def split_coverage(folder: Path, *, split: str, rows: Sequence[dict[str, Any]], 
     return coverage
 
 
-def headline(report: dict[str, Any], *, prefix: str = "") -> dict[str, float]:
-    """Return the figures of a report as flat metrics: `{prefix}t2v_R@1` and so on."""
-    return {
-        f"{prefix}{short}_{key}": report[long][key]
-        for short, long in (("t2v", "text_to_video"), ("v2t", "video_to_text"))
-        for key in ("R@1", "R@5", "R@10", "MdR", "MnR")
-    }
+HEADLINE = {
+    f"{short}_{key}": (long, key)
+    for short, long in (("t2v", "text_to_video"), ("v2t", "video_to_text"))
+    for key in ("R@1", "R@5", "R@10", "MdR", "MnR")
+}
+"""Name of a flat metric, `t2v_R@1` and so on -> where it stands in a report."""
+
+
+def headline(report: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of a report as flat metrics, by the names of `HEADLINE`."""
+    return {name: report[block][key] for name, (block, key) in HEADLINE.items()}

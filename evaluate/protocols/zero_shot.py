@@ -93,6 +93,31 @@ def zero_shot_report(
     return marked({"protocol": protocol, **block, "coverage": coverage})
 
 
+def zero_shot_figures(found: Classified, *, rule: str) -> dict[str, float]:
+    """Measure zero-shot classification by a few numbers, in percent, without intervals and tables.
+
+    Args:
+      found: embeddings of the clips and their classes.
+      rule: a name of `zero_shot_rules.RULES`.
+
+    Returns:
+      `top1`, `top5` (of five classes or more) and `mean_class_accuracy` (over the classes that occur); or `mAP` and
+      `hit@1` where clips have several labels.
+
+    Raises:
+      UserError: an unknown rule, arrays that do not fit together, a row that is zero or not finite.
+    """
+    found.check()
+    assert found.class_text is not None and found.video is not None
+    scores, labels = class_scores(found.class_text, video=found.video, rule=rule, scale=found.scale), found.labels
+    if labels.dtype == bool:
+        mean = mean_average_precision(scores, targets=labels)["mAP"]
+        return {"mAP": mean, "hit@1": hit_at_one(scores, targets=labels, order="expected")}
+    top = top_k(scores, labels=labels)
+    mean = mean_class_accuracy(scores.argmax(axis=1), labels=labels, classes=scores.shape[1])["over_truth"]
+    return {name: top[name] for name in ("top1", "top5") if name in top} | {"mean_class_accuracy": mean}
+
+
 def class_scores(
     class_text: np.ndarray, *, video: np.ndarray, rule: str, frame_rule: str = DEFAULT_FRAME_RULE, scale: float = 100.0
 ) -> np.ndarray:

@@ -26,7 +26,7 @@ from ..pictures import write_thumbnails
 from ..predictions import Predictions, predict_clips
 from ..report import classification_report, write_report
 from ..splits import LabelOptions, choose_splits
-from ..task import TowerOptions
+from ..task import VALIDATION, TowerOptions
 from ..terminal import print_classification
 
 PICTURES = 12
@@ -103,7 +103,7 @@ class Classify:
     @property
     def metric(self) -> str:
         """Validation accuracy, if there is anything to validate on."""
-        return "val/accuracy" if self.splits.validation is not None else ""
+        return f"{VALIDATION}/accuracy" if self.splits.validation is not None else ""
 
     @property
     def validated_on(self) -> str:
@@ -127,10 +127,10 @@ class Classify:
         return self.feed.train(self.splits.train, start_step=start_step)
 
     def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
-        """Return `val/loss` (nats, not smoothed), `val/accuracy` and `val/balanced_accuracy` (0..1)."""
+        """Return `loss` (nats, not smoothed), `accuracy` and `balanced_accuracy` (0..1)."""
         del step
         assert self.splits.validation is not None
-        return self._predict(model, clips=self.splits.validation).results(prefix="val/")
+        return self._predict(model, clips=self.splits.validation).results()
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the model on the test split (or on the validation clips), write the report, print its table."""

@@ -49,6 +49,13 @@ def test_file_argument_and_overrides(file):
     assert config.optimizer.name == "lion" and config.optimizer.betas == (0.8, 0.9)
 
 
+def test_a_dict_takes_the_place_of_a_section_and_adds_one_to_a_section(file):
+    config = load_config(file, overrides=["optimizer={'lr': 2}", "optimizer.name=lion"])
+    assert config.optimizer.to_dict() == {"lr": 2, "name": "lion"} and config.is_locked
+    config = load_config(file, overrides=["optimizer.extra={'a': 1}", "optimizer.extra.b=2"])
+    assert config.optimizer.extra.to_dict() == {"a": 1, "b": 2} and config.optimizer.name == "adamw"
+
+
 def test_an_integer_fits_a_float_and_text_that_looks_like_a_number_fits_a_string(file):
     config = load_config(file, overrides=["optimizer.lr=1", "optimizer.name=12"])
     assert config.optimizer.lr == 1.0 and config.optimizer.name == "12"

@@ -1,5 +1,6 @@
 """Embedding a split of real records, with an encoder that is a few lines of NumPy."""
 
+import dataclasses
 import io
 import json
 
@@ -14,6 +15,7 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Asked, Embeddings, embed_split
+from twinreel.evaluate.loaded import LoadedSplit
 from twinreel.evaluate.reports.pictures import clip_frames
 
 CLIPS = 12
@@ -88,8 +90,15 @@ def test_shuffled_clips_hold_the_same_frames_in_another_order(found):
     assert np.abs(frames - shuffled).max() > 0.1
 
 
+class SplitRows(list):
+    """Rows of a split that were changed."""
+
+
 def test_first_captions_cleaning_and_a_clip_without_caption(records, monkeypatch):
-    rows = [row | ({"captions": []} if row["index"] == CLIPS - 1 else {}) for row in records.rows("test")]
+    table = records.rows("test")
+    rows = SplitRows(row | ({"captions": []} if row["index"] == CLIPS - 1 else {}) for row in table)
+    counts = np.array([len(row["captions"]) for row in rows], np.int32)
+    rows.columns = dataclasses.replace(table.columns, captions=counts)
     monkeypatch.setattr(records, "rows", lambda split: rows)
     encoder = Encoder(text="strip_punctuation", context_length=8)
     found = embed_split(encoder, records=records, split="test", captions="first", progress=False)
@@ -118,6 +127,21 @@ def test_a_split_without_captions_is_refused(records, monkeypatch):
     monkeypatch.setattr(records, "rows", lambda split: rows)
     with pytest.raises(UserError, match="none of the 12 clips of the split has a caption"):
         embed_split(Encoder(), records=records, split="test", progress=False)
+
+
+def test_a_part_of_a_split_is_loaded_and_tokenised_once(found, records):
+    encoder, asked = Encoder(), []
+    encode = encoder.tokenizer.encode
+    encoder.tokenizer.encode = lambda strings, **options: asked.append(len(strings)) or encode(strings, **options)
+    only = np.array([1, 4, 8, 10, 11])
+    loaded = LoadedSplit(records, split="test", captions="first", only=only)
+    for most in (15, 2):  # all captions and foils; then only the captions that come with a batch of two clips
+        asked.clear()
+        part = embed_split(encoder, records=records, split="test", loaded=loaded, batch_size=2, progress=False)
+        assert [row["clip_id"] for row in part.rows] == [records.rows("test")[i]["clip_id"] for i in only]
+        np.testing.assert_allclose(part.video, found.video[only], atol=1e-3)
+        assert part.captions == [row["captions"][0] for row in part.rows] and part.protocol["captions"] == "first"
+        assert max(asked) == most
 
 
 def test_saved_embeddings_come_back(found, tmp_path):

@@ -56,7 +56,7 @@ import ml_collections
 def get_config(mixture: str = ""):
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = dict(dir="", batch_size=8, num_frames=4, eval_split="", train_video="random_crop(16)",
+    c.data = dict(dir="", batch_size=8, num_frames=4, train_video="random_crop(16)",
                   eval_video="center_crop(16)", context_length=8, vocab_size=300)
     if mixture:
         c.data.mixture = {"only": {"dir": mixture}}
@@ -266,7 +266,7 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
         "train.steps=2",
         "train.eval_every=2",
         "optimizer.warmup_steps=1",
-        "data.eval_split=none_such",
+        "task.val_split=none_such",
         "data.num_frames=3",
         "data.eval_clips=2",
         "model.remat=full",
@@ -312,7 +312,7 @@ def test_mistakes_are_named_before_the_workdir_is_taken(folder, override, wanted
 
 
 def test_nothing_to_report_on(folder):
-    overrides = ["task.heads=2", "task.test_split=", "task.holdout=0", "data.eval_split="]
+    overrides = ["task.heads=2", "task.test_split=", "task.holdout=0", "task.val_split="]
     config = config_of(folder, *overrides)
     with pytest.raises(UserError, match=r"no clip to report on: config\.task\.test_split='' has none"):
         finetune(config, init=folder / "pretrained", workdir=folder / "refused")

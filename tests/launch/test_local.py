@@ -99,7 +99,7 @@ def test_two_real_processes_train_together_and_ctrl_c_saves_both(tiny_overrides,
     more = [
         *tiny_overrides,
         "train.eval_every=0",
-        "data.eval_split=''",
+        "evaluations={}",
         "train.steps=2000",
         "train.checkpoint_every=2000",
     ]
@@ -117,7 +117,7 @@ def test_two_real_processes_train_together_and_ctrl_c_saves_both(tiny_overrides,
 @pytest.mark.slow
 def test_a_restart_resumes_after_a_crash(tiny_overrides, tmp_path, finish):
     workdir = tmp_path / "run"
-    more = [*tiny_overrides, "train.eval_every=0", "data.eval_split=''", "train.steps=60", "train.checkpoint_every=5"]
+    more = [*tiny_overrides, "train.eval_every=0", "evaluations={}", "train.steps=60", "train.checkpoint_every=5"]
     process = launch("--restart", "1", "--grace", "3", workdir=workdir, overrides=more)
     until(lambda: len(steps_of(workdir)) >= 8, process=process)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()

@@ -20,7 +20,7 @@ def config_of(tiny_overrides, stages=STAGES):
         overrides=[
             *tiny_overrides,
             "train.eval_every=0",
-            "data.eval_split=",
+            "evaluations={}",
             "train.steps=1",
             "optimizer.warmup_steps=0",
         ],

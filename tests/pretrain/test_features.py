@@ -34,7 +34,7 @@ def config_of(prepared, *, video, text=None, **train):
     data, model = prepared
     config = load_config("demo", overrides=["train.steps=2"])
     with config.unlocked():
-        config.data = {"dir": str(data), "batch_size": 8, "num_frames": 3, "eval_split": "val", "context_length": 16}
+        config.data = {"dir": str(data), "batch_size": 8, "num_frames": 3, "context_length": 16}
         config.model = {"embed_dim": 12, "video": video, "text": {"source": str(model)} if text is None else text}
         frozen = ("^text/", *(["^video/image/"] if "source" in video else []))
         config.optimizer = {"name": "adamw", "lr": 1e-2, "warmup_steps": 0, "frozen": frozen}

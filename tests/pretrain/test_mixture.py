@@ -4,12 +4,11 @@ import pytest
 from files import lines
 
 from twinreel.base.config import load_config
-from twinreel.base.errors import UserError
 from twinreel.pretrain.pretrain import pretrain
 
 
 def mixed_config(tiny_overrides, tiny_data, **train):
-    config = load_config("demo", overrides=[*tiny_overrides, "train.eval_every=0", "data.eval_split="])
+    config = load_config("demo", overrides=[*tiny_overrides, "train.eval_every=0", "evaluations={}"])
     with config.unlocked():
         config.data.dir = ""
         config.data.mixture = {
@@ -27,9 +26,3 @@ def test_a_mixture_trains_and_its_epochs_are_logged(tmp_path, tiny_overrides, ti
     for line in train:  # 8 rows a batch: 6 of 24 clips and 2 of 8
         assert line["epoch/large"] == pytest.approx(line["step"] * 6 / 24)
         assert line["epoch/small"] == pytest.approx(line["step"] * 2 / 8)
-
-
-def test_an_eval_split_that_is_not_there_is_an_error(tmp_path, tiny_overrides):
-    config = load_config("demo", overrides=[*tiny_overrides, "data.eval_split=vall"])
-    with pytest.raises(UserError, match=r"eval_split.*'vall'; did you mean 'val'"):
-        pretrain(config, workdir=tmp_path)

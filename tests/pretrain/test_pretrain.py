@@ -21,6 +21,7 @@ from flax import nnx
 import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
+from twinreel.data.batches.texts import Lengths
 from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.engine.keeping import checkpoint
 from twinreel.pretrain.begin import TOKENIZER, find_tokenizer
@@ -261,9 +262,9 @@ def test_a_workdir_that_cannot_be_written_is_said_before_anything_is_done(tiny_o
 
 
 def test_truncated_texts_are_told_with_share_and_longest(capsys):
-    say_truncated(SimpleNamespace(truncated=0, total=9, longest=5), context_length=8)
+    say_truncated(SimpleNamespace(lengths=Lengths(truncated=0, total=9, longest=5)), context_length=8)
     assert capsys.readouterr().err == ""
-    say_truncated(SimpleNamespace(truncated=3, total=12, longest=99), context_length=8)
+    say_truncated(SimpleNamespace(lengths=Lengths(truncated=3, total=12, longest=99)), context_length=8)
     said = capsys.readouterr().err
     assert "3 of 12 texts (25.0 %)" in said and "longest has 99" in said and "config.data.context_length" in said
 

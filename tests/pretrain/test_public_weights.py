@@ -26,7 +26,7 @@ def config_of(clip, tiny_data, **video):
         "demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "data.group_size=2", "train.steps=1"]
     )
     given = {"pixel_mean": spec.input.pixel_mean, "pixel_std": spec.input.pixel_std, "context_length": 16}
-    given |= {"num_frames": 4, "eval_video": "resize(32)", "train_video": "", "train_sampling": "", "eval_split": ""}
+    given |= {"num_frames": 4, "eval_video": "resize(32)", "train_video": "", "train_sampling": ""}
     with config.unlocked():
         config.data.update(given)
         config.model = {"embed_dim": spec.embed_dim, "projections": dict(spec.projections)}
@@ -67,7 +67,7 @@ def mixed(tmp_path, tiny_data, **optimizer):
         "demo", overrides=[f"data.dir={tiny_data}", "data.batch_size=8", "data.group_size=2", "train.steps=1"]
     )
     with config.unlocked():
-        config.data = {"dir": str(tiny_data), "batch_size": 8, "num_frames": 2, "eval_split": "", "tokenizer": "train"}
+        config.data = {"dir": str(tiny_data), "batch_size": 8, "num_frames": 2, "tokenizer": "train"}
         config.model = {"embed_dim": 12, "video": {"source": str(sources["dinov2"])}}
         config.model.text = {"source": str(sources["clip/quick"])}
         config.optimizer = {"name": "adamw", "lr": 1e-3, "warmup_steps": 0, "weight_decay": 0.0, **optimizer}

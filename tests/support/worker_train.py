@@ -65,6 +65,7 @@ def main() -> int:
     import jax
 
     from twinreel.base.errors import UserError
+    from twinreel.engine.loop.evaluation import Evaluation
     from twinreel.engine.loop.train import train
     from twinreel.engine.start.join import initialize_distributed
 
@@ -87,7 +88,7 @@ def main() -> int:
     def evaluate(model, step):
         moment("evaluating")
         time.sleep(args.evaluation_s)
-        return {"val/score": float(-abs(step - 5))}
+        return {"score": float(-abs(step - 5))}
 
     objective = contrastive_toy.objective() if args.contrastive else Traced(width=args.width)
 
@@ -118,7 +119,7 @@ def main() -> int:
                 sharding={"rules": rules},
             ),
             meta={"objective": "toy"},
-            evaluate=evaluate,
+            evaluations=[Evaluation(name="val", run=evaluate)],
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

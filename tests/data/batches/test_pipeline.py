@@ -75,7 +75,6 @@ def options(folder):
             "dir": str(folder),
             "batch_size": 8,
             "num_frames": 4,
-            "eval_split": "test",
             "train_video": "random_crop(32)|flip_lr",
             "eval_video": "center_crop(32)",
             "context_length": 24,
@@ -293,7 +292,11 @@ def test_labels(options, tokenizer):
 
 def test_truncated_captions_are_counted(options, tokenizer):
     batches = eval_batches(options(context_length=4), tokenizer=tokenizer, split="test", batch_size=2)
-    assert batches.texts.truncated == batches.texts.total == sum(1 + i % 3 for i in range(TRAIN, TRAIN + TEST))
+    assert (
+        batches.texts.lengths.truncated
+        == batches.texts.lengths.total
+        == sum(1 + i % 3 for i in range(TRAIN, TRAIN + TEST))
+    )
     batches.close()
 
 

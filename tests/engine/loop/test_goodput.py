@@ -5,6 +5,7 @@ import json
 import pytest
 from engine_toy import ToyObjective, batches, config
 
+from twinreel.engine.loop.evaluation import Evaluation
 from twinreel.engine.loop.goodput import KINDS, Goodput, line_of
 from twinreel.engine.loop.train import train
 
@@ -143,7 +144,7 @@ def test_a_run_says_its_goodput(tmp_path, capsys):
             workdir=tmp_path,
             config=config(train__steps=steps, train__log_every=1, train__eval_every=6),
             meta={},
-            evaluate=lambda model, step: {"val/x": 1.0},
+            evaluations=[Evaluation(name="val", run=lambda model, step: {"x": 1.0})],
         )
 
     run(12)

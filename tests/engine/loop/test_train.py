@@ -12,18 +12,20 @@ from files import lines
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.checkpoint import read_meta, read_params, resolve, steps_in
+from twinreel.engine.loop.evaluation import Evaluation
 from twinreel.engine.loop.train import train
 from twinreel.engine.loop.workdir import load_config_of
 from twinreel.engine.step.state import split_model
 
 
-def go(workdir, *, objective=None, source=batches, cfg=None, **options):
+def go(workdir, *, objective=None, source=batches, cfg=None, evaluate=None, **options):
     return train(
         objective=objective or ToyObjective(),
         batches=source,
         workdir=workdir,
         config=cfg or config(),
         meta={"objective": "toy", "tokenizer": {"kind": "none"}},
+        evaluations=[Evaluation(name="val", run=evaluate)] if evaluate else [],
         **options,
     )
 
@@ -35,7 +37,7 @@ def same(a, b):
 
 
 def test_a_run_from_start_to_end(tmp_path, capsys):
-    result = go(tmp_path, evaluate=lambda model, step: {"val/size": float(model.log_scale[...])})
+    result = go(tmp_path, evaluate=lambda model, step: {"size": float(model.log_scale[...])})
     assert (result.step, result.reason, result.best) == (12, "done", None)
     same(split_model(result.model), read_params(tmp_path))
     assert steps_in(tmp_path / "checkpoints") == [8, 12]
@@ -159,7 +161,7 @@ def test_best_is_kept_and_patience_stops(tmp_path):
 
     def evaluate(model, step):
         seen[step] = split_model(model)["head/kernel"] + 0
-        return {"val/score": scores[step]}
+        return {"score": scores[step]}
 
     result = go(tmp_path, cfg=cfg, evaluate=evaluate)
     assert (result.reason, result.step) == ("patience", 8)
@@ -205,7 +207,7 @@ def test_errors_of_the_input_keep_their_type_and_leave_a_checkpoint(tmp_path):
 )
 def test_mistakes_in_the_config_are_named(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        go(tmp_path, cfg=config(**changes), evaluate=lambda model, step: {"val/score": 1.0})
+        go(tmp_path, cfg=config(**changes), evaluate=lambda model, step: {"score": 1.0})
 
 
 def test_times_of_a_run_that_waits_for_its_input(tmp_path):
@@ -240,7 +242,7 @@ def test_averages_are_evaluated_returned_saved_and_resumed(tmp_path):
 
     def evaluate(model, step):
         seen[step] = split_model(model)
-        return {"val/size": 0.0}
+        return {"size": 0.0}
 
     result = go(tmp_path / "whole", cfg=cfg, evaluate=evaluate)
     averaged = split_model(result.model)

@@ -39,6 +39,16 @@ def test_fields_that_may_change_and_overwriting(tmp_path):
     assert check_workdir(tmp_path, config=config(seed=4), overwrite=True) == ["seed: 0 -> 4"]
 
 
+def test_evaluations_come_go_and_are_rescheduled_but_stay_what_they_are(tmp_path):
+    val = {"split": "val", "every": 5}
+    claim_workdir(tmp_path, config=config(evaluations={"val": val}))
+    more = {"val": val | {"every": 2}, "ucf": {"protocol": "zero_shot", "data": "data/ucf"}}
+    assert len(check_workdir(tmp_path, config=config(evaluations=more))) == 3
+    assert len(check_workdir(tmp_path, config=config())) == 2
+    with pytest.raises(UserError, match=r"evaluations\.val\.split: 'val' -> 'test'"):
+        check_workdir(tmp_path, config=config(evaluations={"val": val | {"split": "test"}}))
+
+
 DATA = {"kind": "data set", "source_sha256": "ab12", "fps": 8.0, "clips": {"train": 8, "val": 2}}
 
 

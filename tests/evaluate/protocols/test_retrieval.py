@@ -67,8 +67,8 @@ def test_a_protocol_key_with_a_typo_is_refused():
 def test_headline_is_flat():
     fake = embeddings()
     report = retrieval_report(text=fake.text, video=fake.video, video_of_text=fake.video_of_text)
-    flat = headline(report, prefix="val/")
-    assert flat["val/t2v_R@1"] == report["text_to_video"]["R@1"]
+    flat = headline(report)
+    assert flat["t2v_R@1"] == report["text_to_video"]["R@1"]
     assert len(flat) == 10
 
 

@@ -1,0 +1,74 @@
+"""What a run measures while it trains: the section `config.evaluations`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..base.config import Config
+from ..base.errors import unknown
+
+if TYPE_CHECKING:
+    from ..data.batches.records import Records
+    from ..data.options import DataOptions
+    from ..data.text.tokenizer import Tokenizer
+    from ..engine.loop.evaluation import Evaluation
+    from ..evaluate.opened import Opened
+    from ..zoo.spec import ModelSpec
+
+
+def open_evaluations(config: Config, *, data: "DataOptions", records: "Records") -> "tuple[Opened, ...]":
+    """Check the section and read the data of each evaluation.
+
+    Args:
+      config: the experiment; without the section nothing is measured.
+      data: `config.data`, with the options of the records.
+      records: of the run, for evaluations without data of their own.
+
+    Raises:
+      UserError: see `evaluate.during.read_options` and `evaluate.opened.open_evaluation`.
+    """
+    if not config.get("evaluations"):
+        return ()
+    from ..evaluate.during import read_options
+    from ..evaluate.opened import open_evaluation
+
+    entries = read_options(config.evaluations.to_dict())
+    return tuple(open_evaluation(name, one, data=data, records=records) for name, one in entries.items())
+
+
+def contents_of(opened: "Sequence[Opened]", *, data: "DataOptions") -> dict[str, dict[str, Any]]:
+    """Return the content of the folders that evaluations name, by config field, for `engine.loop.train`."""
+    from ..data.batches.identity import content_of
+
+    cache: dict[str, Any] = {"cache_dir": data.feed.cache_dir, "cache_gb": data.feed.cache_gb}
+    own = {one.name: one.options.data for one in opened if one.options.data}
+    return {f"evaluations.{name}.data": content_of(folder, **cache) for name, folder in own.items()}
+
+
+def to_run(opened: "Sequence[Opened]", *, spec: "ModelSpec", tokenizer: "Tokenizer") -> "list[Evaluation]":
+    """Return the evaluations for the loop.
+
+    Args:
+      opened: from `open_evaluations`.
+      spec: of the model that trains.
+      tokenizer: of the run.
+
+    Raises:
+      UserError: a `clip_side` that the model does not have.
+    """
+    from ..encode.encoder import Encoder
+    from ..encode.rows import mesh_of
+    from ..engine.loop.evaluation import Evaluation
+
+    def run_of(one: "Opened") -> "Evaluation":
+        def run(model: Any, step: int) -> dict[str, float]:
+            del step
+            return one.measure(Encoder(spec=spec, model=model, tokenizer=tokenizer, mesh=mesh_of(model)))
+
+        return Evaluation(name=one.name, run=run, every=one.options.every, results=one.measure.results)
+
+    fused = spec.fused_side
+    sides = {"video", *([fused] if set(fused.split("+")) == {"video", "audio"} else [])}
+    for one in opened:
+        if one.options.clip_side and one.options.clip_side not in sides:
+            raise unknown(f"value of config.evaluations.{one.name}.clip_side:", one.options.clip_side, sides)
+    return [run_of(one) for one in opened]
