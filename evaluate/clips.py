@@ -41,7 +41,7 @@ class Captions:
     video_of_text: np.ndarray
 
     def of_clips(self, clips: np.ndarray) -> Iterator[Arrays]:
-        """Yield for rows of clips [b] their first captions with `row` int64 [b] (-1 = none), then their second ones, and on."""
+        """Yield for rows of clips [b] their first captions with `row` int64 [b] (-1 = none), then their second ones."""
         counts = np.bincount(self.video_of_text, minlength=int(clips.max(initial=0)) + 1)
         starts = np.cumsum(counts) - counts
         for number in range(int(counts.max())):  # equally often on all processes
