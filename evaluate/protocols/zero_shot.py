@@ -87,7 +87,11 @@ def zero_shot_report(
         "twinreel": __version__,
     }
     several = found.labels.dtype == bool
-    block = _several(found, scores, keep=keep) if several else _single(found, scores, rule=rule, scale=scale)
+    block = (
+        several_labels(found, scores=scores, keep=keep)
+        if several
+        else one_label(found, scores=scores, rule=rule if found.scores is None else "", scale=scale)
+    )
     if rerank:
         block["reranked"] = reranked_classes(found, scores=scores, methods=rerank, frame_rule=frame_rule)
     coverage = found.coverage or coverage_of(rows=None, rejects=[])
@@ -145,10 +149,19 @@ def _scores_of(
     return check_scores(found.scores, rows=found.clip_ids, columns=found.classes), {"rule": "given scores"}
 
 
-def _single(found: Classified, scores: np.ndarray, *, rule: str, scale: float) -> dict[str, Any]:
+def one_label(found: Classified, *, scores: np.ndarray, rule: str = "", scale: float = 1.0) -> dict[str, Any]:
+    """Return the blocks of clips with one class each: accuracies, calibration, tables of classes and of clips.
+
+    Args:
+      found: classes, labels int64 [m] and clip ids.
+      scores: float [m,c].
+      rule: of cosines, by which they become probabilities; "" = they are scores of any origin, which are taken for
+        probabilities where each row is not negative and adds up to 1.
+      scale: multiplies scores that are no probabilities before the softmax.
+    """
     labels, classes = found.labels, found.classes
     predicted = scores.argmax(axis=1)
-    chances = _probabilities(scores, rule=rule if found.scores is None else "", scale=scale)
+    chances = _probabilities(scores, rule=rule, scale=scale)
     confidence = chances.max(axis=1)
     rows = per_class(scores, labels=labels, names=classes)
     for row, name, times in zip(rows, found.names, np.bincount(predicted, minlength=len(classes)), strict=True):
@@ -171,7 +184,14 @@ def _single(found: Classified, scores: np.ndarray, *, rule: str, scale: float) -
     }
 
 
-def _several(found: Classified, scores: np.ndarray, *, keep: int) -> dict[str, Any]:
+def several_labels(found: Classified, *, scores: np.ndarray, keep: int = DEFAULT_KEEP) -> dict[str, Any]:
+    """Return the blocks of clips with several classes: average precisions, tables of classes and of clips.
+
+    Args:
+      found: classes, labels bool [m,c] and clip ids.
+      scores: float [m,c].
+      keep: as in `zero_shot_report`.
+    """
     targets, classes = found.labels, found.classes
     precision = class_average_precision(scores, targets=targets)
     predicted, expected = scores.argmax(axis=1), ranks(scores, positives=targets).expected

@@ -1,5 +1,6 @@
-"""The page of zero-shot classification."""
+"""The page of zero-shot classification, and of probes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from .zero_shot_terminal import headline, remarks
 _MOST_ROWS, _MOST_IN_MATRIX = 50, 400
 
 
-def write_zero_shot_page(path: Path, *, results: dict[str, Any]) -> Path:
+def write_zero_shot_page(path: Path, *, results: dict[str, Any], further: Sequence[Html] = ()) -> Path:
     """Write the page of a report.
 
     Args:
       path: the file; its folder exists.
-      results: the content of `zero_shot.json`, which lies next to the page.
+      results: the content of the `.json` of the same name, which lies next to the page.
+      further: sections between the figures and the tables.
 
     Returns:
       The path.
@@ -35,19 +37,20 @@ def write_zero_shot_page(path: Path, *, results: dict[str, Any]) -> Path:
         parts.append(f"{len(protocol['templates'])} templates")
     return write_page(
         path,
-        kind="zero-shot classification",
+        kind=protocol["task"],
         title=f"{protocol.get('dataset') or 'file'} · {protocol.get('split') or 'all'}",
         subtitle=" · ".join(parts),
         sections=[
             _figures(results),
             _notes(results),
+            *further,
             _classes(results["per_class"]),
             _confused(results),
             _confusion(results),
             _calibration(results),
             section("Protocol", protocol_list(shown)),
         ],
-        footer=join(["The same figures are in ", tag("a", "zero_shot.json", href="zero_shot.json"), "."]),
+        footer=join(["The same figures are in ", tag("a", f"{path.stem}.json", href=f"{path.stem}.json"), "."]),
     )
 
 
@@ -129,9 +132,9 @@ def _calibration(results: dict[str, Any]) -> Html:
         xlabel="confidence of the first class, %",
         ylabel="%",
     )
-    error, scale = results["calibration"]["ece"], results["protocol"]["scale"]
+    error, scale = results["calibration"]["ece"], results["protocol"].get("scale")
     text = (
-        f"Expected calibration error {error:.1f} % at scale {scale:.4g}: "
+        f"Expected calibration error {error:.1f} %{f' at scale {scale:.4g}' if scale else ''}: "
         "the mean distance between confidence and accuracy. Bins without a clip are left out."
     )
     return section("Calibration", paragraph(text), tag("figure", chart, class_="full", style="max-width: 640px"))
