@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -175,7 +175,7 @@ def _compute(video: VideoModel, *, records: "Records", split: str, options: Froz
     size, rows = rounded_up(options.batch_size, mesh=video.mesh), records.rows(split)
     batches = eval_batches(
         _data(video, records=records, options=options),
-        tokenizer=_NoTexts(),
+        tokenizer=cast(Any, _NoTexts()),
         split=split,
         batch_size=size,
         process_index=jax.process_index(),
@@ -252,10 +252,6 @@ class _NoTexts:
     def lengths(self, strings: Any) -> np.ndarray:
         """Return zeros."""
         return np.zeros(len(strings), np.int64)
-
-    def to_meta(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
 
 
 def _embedding(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -102,7 +102,7 @@ def attentive_probe(
             lowest, best, best_epoch = figure, params, epoch
         elif epoch - best_epoch >= options.patience:
             break
-    scores = _probabilities(test, params=best, graph=graph, seen=train.targets.any(axis=0), several=several)
+    scores = _probabilities(test, params=best, graph=graph, seen=train.seen, several=several)
     used = dataclasses.asdict(options) | {"heads": heads}
     facts = {"epochs": len(losses), "best_epoch": best_epoch, "losses": losses, "options": used, "protocol": SOURCE}
     return Scored(scores=scores, facts=facts)

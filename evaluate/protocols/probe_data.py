@@ -34,6 +34,11 @@ class ProbeSet:
         """The class of each clip, int64 [m], where each has one."""
         return self.targets.argmax(axis=1)
 
+    @property
+    def seen(self) -> np.ndarray:
+        """Which classes occur, bool [c]."""
+        return np.asarray(self.targets.any(axis=0))
+
     def take(self, rows: np.ndarray) -> "ProbeSet":
         """Return some of the clips, by index."""
         mask = None if self.mask is None else self.mask[rows]
@@ -87,7 +92,7 @@ def draw_shots(targets: np.ndarray, *, shots: int, key: tuple[int, int]) -> np.n
 
 def check_trainable(train: ProbeSet, *, classes: list[str], several: bool) -> None:
     """Raise UserError where nothing can be learnt: fewer than two classes, or labels that are the same for all."""
-    seen = train.targets.any(axis=0)
+    seen = train.seen
     if not several and seen.sum() < 2:
         names = ", ".join(name for name, one in zip(classes, seen, strict=True) if one) or "none"
         raise UserError(
