@@ -222,9 +222,7 @@ def _parser() -> Parser:
     group.add_argument("--weight_decay", type=float, help="default 0.01")
     group.add_argument("--train_batch_size", type=int, help="clips of a step; default 128")
     group.add_argument("--epochs", type=int, help="at most so many; default 60")
-    group.add_argument(
-        "--patience", type=int, help="epochs without a lower validation loss at which it stops; 10"
-    )
+    group.add_argument("--patience", type=int, help="epochs without a lower validation loss at which it stops; 10")
     parser.add_json()
     parser.add_distributed()
     return parser

@@ -146,7 +146,8 @@ def _loss(params: Any, batch: Any, *, graph: nnx.GraphDef, several: bool) -> jax
 @functools.partial(jax.jit, static_argnames=("graph", "optimizer", "several"))
 def _step(params: Any, state: Any, batch: Any, *, graph: Any, optimizer: Any, several: bool) -> tuple[Any, Any, Any]:
     loss, gradient = jax.value_and_grad(_loss)(params, batch, graph=graph, several=several)
-    updates, state = optimizer.update(gradient, state, params)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax promotes inside
+        updates, state = optimizer.update(gradient, state, params)
     return optax.apply_updates(params, updates), state, loss
 
 
