@@ -12,6 +12,7 @@ SOURCE = "Radford et al. 2021 (CLIP, arXiv:2103.00020), appendix A.3"
 LIMIT, RESOLUTION = 6.0, 1 / 8
 """The sweep stays within C = 1e-6 to 1e6, and ends at 8 steps per decade."""
 MAX_ITERATIONS = 1000
+_SMALL = 1 << 18
 WITHOUT_VALIDATION = -0.5
 """log10 C where there are no validation clips: 0.316, that of CLIP's README."""
 
@@ -100,11 +101,13 @@ def _fit(train: ProbeSet, *, test: ProbeSet, several: bool, exponent: float, sto
 
 
 def _regress(features: np.ndarray, *, labels: np.ndarray, exponent: float, stopped: list[int]) -> Any:
+    import threadpoolctl
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=10.0**exponent, solver="lbfgs", max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings():
+    threads = 1 if features.size < _SMALL else None  # threads that wait for each other take most of a small fit
+    with threadpoolctl.threadpool_limits(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # counted below
         model.fit(features, labels)
     stopped.append(int(np.max(model.n_iter_) >= MAX_ITERATIONS))
