@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     from . import multiple_choice, zero_shot
     from .files import of_file
     from .measures.published import READINGS, describe
-    from .protocols.benchmark_list import add_benchmark_flags, explained
+    from .protocols.benchmark_list import add_benchmark_flags, choose_task, explained
 
     if explained(argv):
         return 0
@@ -89,6 +89,7 @@ def main(argv: list[str]) -> int:
     parser.add_json()
     parser.add_distributed()
     args, _ = parser.parse(argv)
+    choose_task(args)
     zero_shot.check_flags(args)
     if args.multiple_choice:
         return multiple_choice.run(args)

@@ -31,6 +31,8 @@ from .options import parse_named
 from .retrieval import coverage_of
 
 DEFAULT_RULE, DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_text_means", "unit_frames", "score"
+OF_EMBEDDINGS = "embedding"
+"""The rule for views by which their embeddings are averaged, before any score."""
 DEFAULT_KEEP = 20
 INTERVALS = "95 %, bootstrap over clips with 1,000 samples; Wilson's where all clips are right or all are wrong"
 TASK = "zero-shot classification"
@@ -44,7 +46,7 @@ def zero_shot_report(
     *,
     rule: str = DEFAULT_RULE,
     frame_rule: str = DEFAULT_FRAME_RULE,
-    view_rule: str = DEFAULT_VIEW_RULE,
+    view_rule: str = "",
     scale: float | None = None,
     keep: int = DEFAULT_KEEP,
     rerank: Sequence[str] = (),
@@ -55,7 +57,8 @@ def zero_shot_report(
       found: the clips and their classes.
       rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
       frame_rule: from frames to a clip where `video` has a row per frame, one of `zero_shot_rules.VIDEO_RULES`.
-      view_rule: from views to a clip where `scores` has several, one of `zero_shot_rules.VIEW_RULES`.
+      view_rule: from views to a clip where there are several: one of `zero_shot_rules.VIEW_RULES`, "score" for scores
+        unless named; or of embeddings "embedding", their mean, unless named.
       scale: replaces the model's temperature; None = `found.scale`.
       keep: predictions of each clip that count in GAP and in YouTube-8M's mAP, where clips have several labels.
       rerank: methods of re-ranking; see `reranked_classes`.
@@ -90,7 +93,7 @@ def zero_shot_report(
     block = (
         several_labels(found, scores=scores, keep=keep)
         if several
-        else one_label(found, scores=scores, rule=rule if found.scores is None else "", scale=scale)
+        else one_label(found, scores=scores, rule="" if _other_scores(found, view_rule) else rule, scale=scale)
     )
     if rerank:
         block["reranked"] = reranked_classes(found, scores=scores, methods=rerank, frame_rule=frame_rule)
@@ -141,12 +144,42 @@ def _scores_of(
         rules: dict[str, Any] = {"rule": rule}
         rules |= {"frame_rule": frame_rule} if found.video.ndim == 3 else {}
         options = {"rule": rule, "frame_rule": frame_rule, "scale": scale}
-        return class_scores(found.class_text, video=found.video, **options), rules
+        if view_rule in ("", OF_EMBEDDINGS):
+            rules |= {"view_rule": OF_EMBEDDINGS} if (found.protocol.get("windows") or 1) > 1 else {}
+            return class_scores(found.class_text, video=found.video, **options), rules
+        return _of_views(found, view_rule=view_rule, **options), rules | {"view_rule": view_rule}
     if np.ndim(found.scores) == 3:
         flat = check_scores(np.reshape(found.scores, (len(found.scores), -1)), rows=found.clip_ids)
         views = flat.reshape(found.scores.shape)
+        view_rule = view_rule or DEFAULT_VIEW_RULE
         return combine_views(views, rule=view_rule), {"rule": "given scores", "view_rule": view_rule}
     return check_scores(found.scores, rows=found.clip_ids, columns=found.classes), {"rule": "given scores"}
+
+
+def _other_scores(found: Classified, view_rule: str) -> bool:
+    """Whether the scores are not those that the rule gives, but given ones, or probabilities of views."""
+    return found.scores is not None or view_rule.startswith("prob")
+
+
+def _of_views(found: Classified, *, view_rule: str, rule: str, frame_rule: str, scale: float) -> np.ndarray:
+    """Return the scores of the views of each clip, combined, float64 [m,c].
+
+    Of cosines `prob` and `prob_max` combine their softmax at the temperature; of rules that give probabilities these.
+    """
+    if found.views is None:
+        raise UserError(
+            f"--view_rule {view_rule} combines the scores of several windows, and these embeddings have none of single "
+            "windows (array 'views'); evaluate the model with --windows 3 and this rule"
+        )
+    assert found.class_text is not None
+    clips, count, width = found.views.shape
+    flat = found.views.reshape(clips * count, width)
+    scores = class_scores(found.class_text, video=flat, rule=rule, frame_rule=frame_rule, scale=scale)
+    scores = scores.reshape(clips, count, -1)
+    if rule in _PROBABILITIES:
+        return combine_views(scores, rule={"prob": "score", "prob_max": "max"}.get(view_rule, view_rule))
+    made = combine_views(scores * (scale if view_rule.startswith("prob") else 1.0), rule=view_rule)
+    return made if view_rule.startswith("prob") else np.rint(made * _GRID) / _GRID
 
 
 def one_label(found: Classified, *, scores: np.ndarray, rule: str = "", scale: float = 1.0) -> dict[str, Any]:
