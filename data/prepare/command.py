@@ -19,9 +19,9 @@ Decode videos once into record shards that training reads.
 
 SOURCE is one of
   a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known, start_s, end_s,
-                labels[], spans[] (start_s, end_s, label or text, score), questions[] (question, answers[]), transcript,
-                sentences[], features{}, meta{}. Paths are relative to the manifest. features {"rgb": "a.npy"} are
-                precomputed ones, [rows, columns] each; with them, path may be ""
+                labels[], spans[] (start_s, end_s, label or text, score), questions[] (question, answers[], options[],
+                correct), transcript, sentences[], features{}, meta{}. Paths are relative to the manifest. features
+                {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
   a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and window
                 are several captions of one clip; other columns are kept as meta. Commas, tabs, semicolons or vertical
                 bars may stand between the fields. A metadata.csv or .jsonl as Hugging Face has it (file_name,text) is
