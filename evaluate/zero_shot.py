@@ -11,7 +11,8 @@ import numpy as np
 
 from ..base.errors import UserError, unknown
 from .measures.zero_shot_rules import RULES, VIDEO_RULES, VIEW_RULES
-from .protocols.class_benchmarks import settle_classes
+from .protocols.benchmark_data import describe_benchmark, measured_coverage, settle_split
+from .protocols.class_benchmarks import CLASS_BENCHMARKS
 from .protocols.class_names import (
     LABEL_RULES,
     NAME_RULES,
@@ -24,7 +25,7 @@ from .protocols.class_names import (
     to_words,
 )
 from .protocols.classified import Classified
-from .protocols.templates import Templates, load_templates, shipped
+from .protocols.templates import DEFAULT, Templates, load_templates, shipped
 from .protocols.zero_shot import (
     DEFAULT_FRAME_RULE,
     DEFAULT_KEEP,
@@ -99,8 +100,14 @@ class ZeroShotOptions:
 
     def settled(self) -> "ZeroShotOptions":
         """Return the options with split, templates and class names; raises `UserError` for another split."""
-        given = {name: getattr(self, name) for name in ("split", "templates", "class_names")}
-        return dataclasses.replace(self, **settle_classes(self.benchmark, **given))
+        entry = CLASS_BENCHMARKS.get(self.benchmark)
+        own = (entry.templates, entry.class_names) if entry else (DEFAULT, NAME_RULES[0])
+        return dataclasses.replace(
+            self,
+            split=settle_split(self.benchmark, split=self.split),
+            templates=self.templates or own[0],
+            class_names=self.class_names or own[1],
+        )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -208,8 +215,6 @@ class _Plan:
 
     @classmethod
     def of(cls, records: "Records", *, options: ZeroShotOptions) -> "_Plan":
-        from .protocols.benchmark_data import measured_coverage
-
         assert options.templates is not None and options.class_names is not None
         if options.split not in records.splits:
             raise unknown("split", options.split, records.splits)
@@ -250,7 +255,6 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: _Plan, option
     from ..encode.rows import rounded_up
     from .embed import embed_clips, embed_texts
     from .prepared import describe_split
-    from .protocols.benchmark_data import describe_benchmark
     from .view_rows import KeptViews
 
     split = options.split

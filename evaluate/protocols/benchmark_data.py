@@ -10,6 +10,7 @@ from ...data.manifest import ids_sha256
 from .benchmark_entry import Entry
 from .benchmark_table import find_entry
 from .benchmarks import Benchmark, get_benchmark
+from .choice_benchmarks import ChoiceBenchmark, choice_deviations
 from .class_benchmarks import ClassBenchmark, class_deviations
 from .marks import coverage_differences
 from .retrieval import prepared_name, split_coverage
@@ -49,6 +50,23 @@ def settle(benchmark: str, *, split: str, captions: str) -> dict[str, str]:
                 f"out --{name}, or leave out --benchmark for figures that are not the benchmark's"
             )
     return {name: value or getattr(entry, name) for name, value in given.items()}
+
+
+def settle_split(benchmark: str, *, split: str) -> str:
+    """Return the split to use: that of the benchmark, or without one ("") as given, else "test".
+
+    Raises:
+      UserError: an unknown benchmark, or a given split that is not the benchmark's.
+    """
+    if not benchmark:
+        return split or _DEFAULTS["split"]
+    entry = find_entry(benchmark)
+    if split not in ("", entry.split):
+        raise UserError(
+            f"--split {split} contradicts --benchmark {benchmark}, whose protocol has --split {entry.split}; leave out "
+            "--split, or leave out --benchmark for figures that are not the benchmark's"
+        )
+    return entry.split
 
 
 def check_prepared(entry: Entry, *, prepared: Mapping[str, Any], folder: object) -> None:
@@ -224,6 +242,8 @@ def deviations(
         found.append(f"{cut:,} texts are cut at {length} tokens, papers keep {_by_code(lengths)}")
     if isinstance(entry, ClassBenchmark):
         found += class_deviations(entry, protocol=protocol)
+    if isinstance(entry, ChoiceBenchmark):
+        found += choice_deviations(entry, rows=rows)
     prepared = _of_records(entry, protocol=protocol, rows=rows)
     return found + prepared, prepared
 

@@ -1,7 +1,8 @@
 """Test protocols of the public benchmarks of multiple choice, as data."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .benchmark_entry import Entry
 
@@ -44,3 +45,10 @@ _ENTRIES = (
 
 CHOICE_BENCHMARKS: dict[str, ChoiceBenchmark] = {entry.name: entry for entry in _ENTRIES}
 """All entries by name."""
+
+
+def choice_deviations(entry: ChoiceBenchmark, *, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how many questions of clips have other numbers of options than the benchmark's, in a sentence."""
+    counts = [len(asked["options"]) for row in rows for asked in row.get("questions") or [] if asked.get("options")]
+    other = sum(count != entry.choices for count in counts)
+    return [f"{other:,} of {len(counts):,} questions have other than {entry.choices} options"] if other else []

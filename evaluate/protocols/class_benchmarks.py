@@ -8,9 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ...base.errors import UserError
 from .benchmark_entry import Entry
-from .templates import DEFAULT
 
 _KINETICS_TEXTS = {
     "CLIP, PE": "clip_kinetics, mean of unit texts (rule unit_text_means)",
@@ -157,27 +155,3 @@ def class_deviations(entry: ClassBenchmark, *, protocol: Mapping[str, Any]) -> l
     if entry.classes_sha256 and digest not in (None, entry.classes_sha256):
         found.append(f"the names of the classes are not the {entry.classes} that papers use")
     return found
-
-
-def settle_classes(benchmark: str, *, split: str, templates: str | None, class_names: str | None) -> dict[str, str]:
-    """Return split, templates and rule for class names to use.
-
-    Args:
-      benchmark: name of a `ClassBenchmark`; "" = none.
-      split: as given; "" = not given.
-      templates: as given; None = not given.
-      class_names: as given; None = not given.
-
-    Raises:
-      UserError: a split that is not the benchmark's.
-    """
-    if not benchmark:
-        return {"split": split or "test", "templates": templates or DEFAULT, "class_names": class_names or "as_is"}
-    entry = CLASS_BENCHMARKS[benchmark]
-    if split not in ("", entry.split):
-        raise UserError(
-            f"--split {split} contradicts --benchmark {benchmark}, whose protocol has --split {entry.split}; leave out "
-            "--split, or leave out --benchmark for figures that are not the benchmark's"
-        )
-    own = {"templates": templates or entry.templates, "class_names": class_names or entry.class_names}
-    return {"split": entry.split, **own}
