@@ -42,8 +42,8 @@ of meta.group, where a clip has one): windows of one file stay in one split, and
 
 What belongs to no clip (previews, subtitles, files of other kinds) is counted and named. Faults in a list are reported
 together. A clip that cannot be used (no such file, not decodable, an impossible window, no caption, label or question)
-is listed in OUT/rejects.jsonl with its reason. Clips that are the same, byte for byte as stored or nearly, are listed in
-OUT/duplicates.jsonl; --duplicates drop leaves them out, --fail_on_leak refuses a clip of another split that is in
+is listed in OUT/rejects.jsonl with its reason. Clips that are the same, byte for byte as stored or nearly, are listed
+in OUT/duplicates.jsonl; --duplicates drop leaves them out, --fail_on_leak refuses a clip of another split that is in
 train too.
 
 Running the same command again does nothing if OUT is finished, and resumes an interrupted build, shard by shard. Files
