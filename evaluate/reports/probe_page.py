@@ -6,7 +6,7 @@ from typing import Any
 
 from ...pages.charts import COLOURS, Line, line_chart
 from ...pages.markup import Html, tag
-from ...pages.page import paragraph, section
+from ...pages.page import details, paragraph, section
 from ...pages.tables import Row, table
 from .zero_shot_page import write_zero_shot_page
 
@@ -73,7 +73,8 @@ def _chosen(facts: Mapping[str, Any]) -> Html:
     if facts.get("sweep"):
         text = f"C = {facts['C']:.3g}, the inverse strength of the L2 regularisation, was best on the validation clips."
         rows = [Row(name=f"{one['C']:.3g}", cells=[f"{one['validation']:.2f}"]) for one in facts["sweep"]]
-        parts += [paragraph(text), table(["validation, %"], rows=rows)]
+        shown = table(["validation, %"], rows=rows, narrow=True)
+        parts += [paragraph(text), details(f"all {len(rows)} values of C that were tried", shown)]
     if facts.get("losses"):
         parts += [paragraph(f"Epoch {facts['best_epoch']} of {facts['epochs']} counts."), _losses(facts["losses"])]
     return section("What was chosen", *parts)

@@ -35,6 +35,8 @@ def write_zero_shot_page(path: Path, *, results: dict[str, Any], further: Sequen
     parts = [f"{protocol['clips']:,} clips", f"{protocol['classes']:,} classes"]
     if protocol.get("templates"):
         parts.append(f"{len(protocol['templates'])} templates")
+    if protocol.get("draws", 1) > 1:
+        parts.append(f"figures of the first of {protocol['draws']} draws")
     return write_page(
         path,
         kind=protocol["task"],
@@ -80,14 +82,15 @@ def _classes(rows: list[dict[str, Any]]) -> Html:
     figure = "AP" if "AP" in rows[0] else "top1"
     head = ["AP, %" if figure == "AP" else "top-1, %", "clips"]
     head += ["predicted"] if figure == "top1" else []
-    head.append("read as")
+    words = any(row["read_as"] != row["name"] for row in rows)
+    head += ["read as"] if words else []
 
     def cells(row: dict[str, Any]) -> list[object]:
         value = "none" if row[figure] is None else f"{row[figure]:.1f}"
         more = [f"{row['predicted']:,}"] if figure == "top1" else []
-        return [value, f"{row['n']:,}", *more, row["read_as"]]
+        return [value, f"{row['n']:,}", *more, *([row["read_as"]] if words else [])]
 
-    made = table(head, rows=[Row(name=row["name"], cells=cells(row)) for row in rows], words=True)
+    made = table(head, rows=[Row(name=row["name"], cells=cells(row)) for row in rows], words=words)
     return section("Classes", made if len(rows) <= _MOST_ROWS else details(f"all {len(rows):,} classes", made))
 
 
