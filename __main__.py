@@ -14,6 +14,7 @@ VERBS = {
     "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
     "report": ("evaluate.report_command", "make a report again, or set several models side by side on one page"),
+    "probe": ("evaluate.probe", "train a small classifier on a model's frozen video features, and measure it"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
@@ -39,7 +40,7 @@ VERBS = {
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
 """First words of verbs of two words."""
-RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode", "features"}
+RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode", "features", "probe"}
 """Verbs that continue an interrupted run when the same command runs again."""
 
 

@@ -45,12 +45,16 @@ class Question:
     """A question about the clip.
 
     Attributes:
-      question: unchanged as given, not blank.
+      question: unchanged as given; "" of a choice among texts that asks nothing else.
       answers: accepted answers, the first one is the main one; () where they are unknown.
+      options: two texts or more to choose among; () of an open question.
+      correct: place of the right one among the options, from 0; None where it is unknown.
     """
 
-    question: str
+    question: str = ""
     answers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    correct: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class Clip:
       labels: class names, the first one is the main one.
       spans: annotated stretches of time, in order of `start_s`; times count from the first picture of the file, as
         `start_s` does.
-      questions: questions about the clip, with their answers.
+      questions: questions about the clip, with their answers, or with options of which one is right.
       transcript: what is said in the clip, "" where unknown.
       sentences: the same with times, in order of `start_s`; those outside the window are left out of the record.
       features: precomputed features by modality (`rgb`, `audio`, ...): a `.npy` file each, [n,D] in order of time,

@@ -175,19 +175,39 @@ def _questions(fields: dict[str, Any]) -> tuple[Question, ...]:
     value = fields.get("questions")
     if value is None:
         return ()
-    wanted = 'a list of objects, as "questions": [{"question": "...?", "answers": ["..."]}]'
+    wanted = (
+        'a list of objects, as "questions": [{"question": "...?", "answers": ["..."]}] or '
+        '[{"options": ["...", "..."], "correct": 0}]'
+    )
     if not isinstance(value, list):
         _problem("questions", value, wanted)
     made = []
     for index, item in enumerate(value):
         here = f"questions[{index}]"
-        if not isinstance(item, dict) or not {"question"} <= set(item) <= {"question", "answers"}:
+        if not isinstance(item, dict) or not set(item) <= {"question", "answers", "options", "correct"}:
             _problem(here, item, wanted)
-        question = _string(item, "question", required="a question", path=f"{here}.question")
-        if not question.strip():
-            _problem(f"{here}.question", question, "a question")
-        made.append(Question(question=question, answers=_strings(item, "answers", path=f"{here}.answers")))
+        if not {"question", "options"} & set(item):
+            _problem(here, item, wanted)
+        question = _string(item, "question", path=f"{here}.question")
+        options = _strings(item, "options", path=f"{here}.options")
+        if not question.strip() and not options:
+            _problem(f"{here}.question", question, "a question, or options to choose among")
+        if len(options) == 1 or not all(option.strip() for option in options):
+            _problem(f"{here}.options", item["options"], "two texts or more, none of them blank")
+        answers = _strings(item, "answers", path=f"{here}.answers")
+        correct = _correct(item, count=len(options), path=f"{here}.correct")
+        made.append(Question(question=question, answers=answers, options=options, correct=correct))
     return tuple(made)
+
+
+def _correct(item: dict[str, Any], *, count: int, path: str) -> int | None:
+    correct = item.get("correct")
+    if correct is None:
+        return None
+    if isinstance(correct, bool) or not isinstance(correct, int) or not 0 <= correct < count:
+        wanted = f"the place of one of the {count} options, 0 to {count - 1}" if count else "nothing, without options"
+        _problem(path, correct, wanted)
+    return correct
 
 
 # --- the other fields ---

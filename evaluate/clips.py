@@ -73,6 +73,7 @@ class ClipEmbedder:
         seed: int = 0,
         sides: Sequence[str] = (),
         captions: Captions | None = None,
+        keep_views: bool = False,
     ):
         """Say what is to be embedded.
 
@@ -86,6 +87,7 @@ class ClipEmbedder:
           seed: of their draws.
           sides: further sides to embed, "video", "audio" or the fused one.
           captions: for a fused side with text.
+          keep_views: keep the embedding of each view (or window) of a clip as well, see `views`.
         """
         every = records.rows(split)
         self._clips = np.arange(len(every)) if only is None else np.asarray(only, np.int64)
@@ -97,9 +99,11 @@ class ClipEmbedder:
         towers = encoder.spec.towers
         self._features = encoder.spec.features["video"] if towers["video"]["family"] == "features" else ""
         self._first: dict[bytes, np.ndarray] = {}  # equal input gets one embedding, as equal texts do
+        self._first_views: dict[bytes, np.ndarray] = {}
         self._found: dict[str, dict[int, np.ndarray]] = {name: {} for name in (*self._sides, *controls)}
         self._changed: dict[str, set[int]] = {name: set() for name in controls}
         self._sounding: set[int] = set()
+        self._views: dict[int, np.ndarray] | None = {} if keep_views else None
 
     def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
         """Embed all clips; every process must call it."""
@@ -136,6 +140,17 @@ class ClipEmbedder:
                 f"missing: {lost[0]!r}); the records are damaged: prepare the data set again"
             )
         return np.stack([found[row] for row in range(len(names))])
+
+    def views(self) -> np.ndarray:
+        """Return the embeddings of the V views of each clip, float32 [m,V,E]; only with `keep_views`.
+
+        Raises:
+          UserError: as `found`.
+        """
+        self.found()  # every clip is there
+        views = self._views
+        assert views is not None
+        return np.stack([views[row] for row in range(len(self._rows))]).astype(np.float32)
 
     @property
     def changed(self) -> dict[str, int]:
@@ -219,7 +234,7 @@ class ClipEmbedder:
             got = self._encoder.embed_local({**seen, **rest}, side=side)
             # A window without sound says nothing, whatever a tower makes of no samples.
             made.append(got["embedding"] * got["audio_mask"][:, None] if side == "audio" else got["embedding"])
-        return got | {"embedding": mean_of_views(made)}
+        return got | {"embedding": mean_of_views(made), "views": np.stack(made, axis=1)}
 
     def _take(self, name: str, got: Arrays) -> None:
         """Keep the embeddings of a batch under a name."""
@@ -227,6 +242,8 @@ class ClipEmbedder:
             if row < 0:
                 continue
             self._found[name][row] = self._first.setdefault(got["digest"][place].tobytes(), got["embedding"][place])
+            if self._views is not None and name == PLAIN:
+                self._views[row] = self._first_views.setdefault(got["digest"][place].tobytes(), got["views"][place])
             if name in self._changed and got["changed"][place]:
                 self._changed[name].add(row)
             if name in self._sides and "text" not in name and "sounding" in got and got["sounding"][place]:

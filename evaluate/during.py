@@ -8,7 +8,8 @@ from typing import Any
 from ..base.errors import UserError, unknown
 from ..base.section import section
 from .loaded import CAPTIONS
-from .protocols.benchmarks import BENCHMARKS, get_benchmark
+from .protocols.benchmarks import BENCHMARKS
+from .protocols.class_benchmarks import CLASS_BENCHMARKS
 from .protocols.templates import DEFAULT
 from .protocols.zero_shot import DEFAULT_RULE
 
@@ -70,7 +71,7 @@ class RetrievalOptions(DuringOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions(DuringOptions):
-    """Protocol "benchmark:NAME": retrieval on data that were prepared for it.
+    """Protocol "benchmark:NAME" of a benchmark of retrieval, on data that were prepared for it.
 
     Attributes:
       split: "" = as the benchmark says; so are captions and, where they are None, windows and window_seconds.
@@ -95,12 +96,27 @@ class ClassOptions(DuringOptions):
     labels: str = "all"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassBenchmarkOptions(DuringOptions):
+    """Protocol "benchmark:NAME" of a benchmark of classification.
+
+    Attributes:
+      split: "" = as the benchmark says; so are templates, class names and, where they are None, windows and
+        window_seconds.
+      rule: as in `zero_shot.ZeroShotOptions`.
+    """
+
+    split: str = ""
+    rule: str = DEFAULT_RULE
+
+
 PROTOCOLS: dict[str, type[DuringOptions]] = {
     "retrieval": RetrievalOptions,
     "zero_shot": ClassOptions,
-    "benchmark": BenchmarkOptions,
+    **{f"benchmark:{name}": BenchmarkOptions for name in BENCHMARKS},
+    **{f"benchmark:{name}": ClassBenchmarkOptions for name in CLASS_BENCHMARKS},
 }
-"""Protocol, before its colon -> its options."""
+"""Protocol -> its options."""
 
 
 def read_options(values: Mapping[str, Any]) -> dict[str, DuringOptions]:
@@ -117,14 +133,11 @@ def read_options(values: Mapping[str, Any]) -> dict[str, DuringOptions]:
             raise UserError(f"{where}: a name is made of letters, digits, '_' and '-': results are logged as NAME/...")
         if not isinstance(fields, Mapping):
             raise UserError(f'{where} is {fields!r}; wanted a section, such as {{"protocol": "retrieval"}}')
-        protocol, _, benchmark = str(fields.get("protocol", "")).partition(":")
-        if protocol not in PROTOCOLS or bool(benchmark) != (protocol == "benchmark"):
-            known = ("retrieval", "zero_shot", *(f"benchmark:{one}" for one in BENCHMARKS))
-            raise unknown(f"value of {where}.protocol:", str(fields.get("protocol", "")), known)
+        protocol = str(fields.get("protocol", ""))
+        if protocol not in PROTOCOLS:
+            raise unknown(f"value of {where}.protocol:", protocol, PROTOCOLS)
         try:
             found[name] = section(PROTOCOLS[protocol], fields, name=where.removeprefix("config."))
-            if benchmark:
-                get_benchmark(benchmark)
         except UserError as error:
             raise error if FIELD in str(error) else UserError(f"{where}: {error}") from error
     return found

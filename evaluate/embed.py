@@ -281,6 +281,7 @@ def embed_clips(
     captions: Captions | None = None,
     progress: bool = True,
     only: np.ndarray | None = None,
+    keep_views: bool = False,
 ) -> tuple[ClipEmbedder, dict[str, Any]]:
     """Embed every clip of a split, or only those of `only` int [m] (rising).
 
@@ -303,6 +304,7 @@ def embed_clips(
         seed=control_seed,
         sides=sides,
         captions=captions,
+        keep_views=keep_views,
     )
     clips.embed(data, batch_size=size, progress=progress)
     return clips, protocol_of_clips(data, split=split, records=records, side=side)

@@ -100,13 +100,14 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     from . import multiple_choice, zero_shot
     from .files import of_file
-    from .protocols.benchmark_list import explained
+    from .protocols.benchmark_list import choose_task, explained
 
     if explained(argv):
         return 0
     args, _ = _parser().parse(argv)
+    choose_task(args)
     zero_shot.check_flags(args)
-    if args.multiple_choice:
+    if args.multiple_choice and not (args.checkpoint and args.data and args.out):
         return multiple_choice.run(args)
     if args.embeddings or args.scores:
         if args.zero_shot:
@@ -124,8 +125,8 @@ def main(argv: list[str]) -> int:
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
-    if args.zero_shot:
-        return zero_shot.run(args)
+    if args.zero_shot or args.multiple_choice:
+        return (zero_shot if args.zero_shot else multiple_choice).run(args)
     names = {field.name for field in dataclasses.fields(EvaluateOptions)}
     options = EvaluateOptions(**{key: value for key, value in vars(args).items() if key in names and value is not None})
     results = evaluate(args.checkpoint, data=args.data, out=args.out, options=options)

@@ -18,11 +18,11 @@ from ..base.errors import UserError
 from ..data.batches.mismatch import record_mismatches
 from ..data.batches.records import Records
 from ..data.options import DataOptions, FeedOptions
-from .during import FIELD, ClassOptions, DuringOptions
+from .during import FIELD, ClassBenchmarkOptions, ClassOptions, DuringOptions
 from .evaluate import EvaluateOptions
 from .loaded import LoadedSplit, Tokens
-from .protocols.benchmark_data import deviations, measured_coverage, settle
-from .protocols.benchmarks import get_benchmark
+from .protocols.benchmark_data import deviations, measured_coverage, settle_split
+from .protocols.benchmark_table import find_entry
 from .protocols.classified import Classified
 from .protocols.retrieval import HEADLINE, headline
 from .protocols.zero_shot import zero_shot_figures
@@ -153,10 +153,11 @@ def _open(name: str, options: DuringOptions, *, data: DataOptions, records: Reco
         records = Records(options.data, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
     benchmark, captions = options.protocol.partition(":")[2], getattr(options, "captions", "")
     if benchmark:
-        settled, entry = settle(benchmark, split=options.split, captions=""), get_benchmark(benchmark)
-        captions, windows = settled["captions"], {"windows": entry.windows, "window_seconds": 0.0}
+        entry = find_entry(benchmark)
+        split = settle_split(benchmark, split=options.split)
+        captions, windows = getattr(entry, "captions", ""), {"windows": entry.windows, "window_seconds": 0.0}
         own = {key: value for key, value in windows.items() if getattr(options, key) is None}
-        options = dataclasses.replace(options, split=settled["split"], **own)
+        options = dataclasses.replace(options, split=split, **own)
     rows, split = records.rows(options.split), options.split
     ids = [row["clip_id"] for row in rows] if options.subset else []
     only = chosen_clips(ids, subset=options.subset) if options.subset else np.arange(len(rows))
@@ -168,33 +169,37 @@ def _open(name: str, options: DuringOptions, *, data: DataOptions, records: Reco
         num_frames=data.input.num_frames,
         sound=data.input.audio_seconds > 0,
     )
-    if isinstance(options, ClassOptions):
-        measure = _Classes(options, records=records, only=only, feed=feed)
+    if isinstance(options, ClassOptions | ClassBenchmarkOptions):
+        measure = _Classes(options, benchmark=benchmark, records=records, only=only, feed=feed)
         warnings += measure.plan.warnings()
     else:
-        loaded = LoadedSplit(records, split=split, captions=captions, only=only)
-        measure = _Retrieval(loaded, options=options, feed=feed)
-        warnings += _of_benchmark(benchmark, options=options, data=data, loaded=loaded) if benchmark else []
+        measure = _Retrieval(
+            LoadedSplit(records, split=split, captions=captions, only=only), options=options, feed=feed
+        )
+    if benchmark:
+        warnings += _of_benchmark(benchmark, options=options, data=data, records=records, measured=len(only))
     where = f"{FIELD}.{name}: "
     found = tuple(where + warning for warning in warnings)
     return Opened(name=name, options=options, records=records, only=only, measure=measure, warnings=found)
 
 
-def _of_benchmark(name: str, *, options: DuringOptions, data: DataOptions, loaded: LoadedSplit) -> list[str]:
+def _of_benchmark(
+    name: str, *, options: DuringOptions, data: DataOptions, records: Records, measured: int
+) -> list[str]:
     """Compare data and settings with a benchmark's protocol; return the deviations."""
     asked = EvaluateOptions(split=options.split, benchmark=name, allow_missing=options.allow_missing)
-    coverage = measured_coverage(loaded.records, options=asked)
-    every = loaded.records.rows(options.split)
+    coverage = measured_coverage(records, options=asked)
+    rows = records.rows(options.split)
     protocol = {
         "windows": options.windows,
         "window_seconds": options.window_seconds,
         "clip_side": options.clip_side or None,
         "frames": data.input.num_frames,
-        "fps": loaded.records.options.get("fps"),
+        "fps": records.options.get("fps"),
     }
-    found, _ = deviations(get_benchmark(name), protocol=protocol, rows=every, coverage=coverage)
-    if len(loaded.rows) < len(every):
-        found.append(f"{len(loaded.rows):,} of {len(every):,} clips are measured (subset)")
+    found, _ = deviations(find_entry(name), protocol=protocol, rows=rows, coverage=coverage)
+    if measured < len(rows):
+        found.append(f"{measured:,} of {len(rows):,} clips are measured (subset)")
     return [f"differs from {name}: {one}" for one in found]
 
 
@@ -233,11 +238,22 @@ class _Classes:
       plan: what is known without a model.
     """
 
-    def __init__(self, options: ClassOptions, *, records: Records, only: np.ndarray, feed: FeedOptions):
-        named = {key: getattr(options, key) for key in ("split", "templates", "rule", "class_names", "labels")}
-        classes = Path(options.classes) if options.classes else None
-        asked = ZeroShotOptions(**named, classes=classes, allow_missing=options.allow_missing)
-        self.plan = ClassPlan.of(records, options=asked, only=only.tolist())
+    def __init__(
+        self,
+        options: ClassOptions | ClassBenchmarkOptions,
+        *,
+        benchmark: str,
+        records: Records,
+        only: np.ndarray,
+        feed: FeedOptions,
+    ):
+        asked = ZeroShotOptions(
+            split=options.split, benchmark=benchmark, rule=options.rule, allow_missing=options.allow_missing
+        )
+        if isinstance(options, ClassOptions):
+            named = {key: getattr(options, key) for key in ("templates", "class_names", "labels")}
+            asked = dataclasses.replace(asked, classes=Path(options.classes) if options.classes else None, **named)
+        self.plan = ClassPlan.of(records, options=asked.settled(), only=only.tolist())
         self._options, self._records, self._feed = options, records, feed
         self._clips, rows = only[self.plan.targets.clips], records.rows(options.split)
         self._ids = [rows[clip]["clip_id"] for clip in self._clips.tolist()]

@@ -11,12 +11,15 @@ import numpy as np
 
 from ..base.errors import UserError, unknown
 from .measures.zero_shot_rules import RULES, VIDEO_RULES, VIEW_RULES
+from .protocols.benchmark_data import describe_benchmark, measured_coverage, settle_split
+from .protocols.class_benchmarks import CLASS_BENCHMARKS
 from .protocols.class_names import (
     LABEL_RULES,
     NAME_RULES,
     ClassNames,
     Targets,
     classes_of_rows,
+    names_sha256,
     read_classes,
     targets_of_rows,
     to_words,
@@ -28,6 +31,7 @@ from .protocols.zero_shot import (
     DEFAULT_KEEP,
     DEFAULT_RULE,
     DEFAULT_VIEW_RULE,
+    OF_EMBEDDINGS,
     zero_shot_report,
 )
 from .results import to_json
@@ -41,12 +45,16 @@ DESCRIPTION = """
 
   twinreel evaluate MODEL --data DIR --zero_shot --templates clip_kinetics --out runs/zero_shot
   twinreel evaluate --zero_shot --embeddings runs/zero_shot/zero_shot.npz --rule mean_of_cosines
+  twinreel evaluate MODEL --benchmark ucf101-1 --data DIR --out runs/ucf101
+
+A benchmark has its own templates and way of reading class names, unless others are named. Of several --windows the
+embeddings are averaged, or with --view_rule their scores (score), their probabilities (prob), or the highest of each.
 
 OUT receives zero_shot.html, zero_shot.json, and zero_shot.npz, from which the second form computes the figures again
 under any rule. Such a file may be of any origin: class_text [c,t,E], video [m,E] or [m,f,E], labels int [m] (or 0 and 1
 [m,c] where clips have several labels). With --scores: scores [m,c], or [m,v,c] of v views, and labels."""
 _FLAGS = ("templates", "rule", "frame_rule", "view_rule", "classes", "class_names", "labels", "scale", "keep")
-_OTHERS = {"read_as": "--as", "controls": "--control", "pairs": "--pairs", "benchmark": "--benchmark"}
+_OTHERS = {"read_as": "--as", "controls": "--control", "pairs": "--pairs"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,11 +62,16 @@ class ZeroShotOptions:
     """How a split is classified.
 
     Attributes:
-      split: which split.
-      templates: a shipped set, or a file; see `protocols.templates.load_templates`.
+      split: which split; "" = that of the benchmark, or "test".
+      benchmark: name of the protocol to keep to, see `protocols.class_benchmarks`; "" = none.
+      templates: a shipped set, or a file; see `protocols.templates.load_templates`. None = as the benchmark says, or
+        "plain".
       rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
       classes: a file of classes; None = the labels of all splits of the data set, in alphabetical order.
-      class_names: "as_is", or "words": "brush_hair" and "ApplyEyeMakeup" are read as words.
+      class_names: "as_is", or "words": "brush_hair" and "ApplyEyeMakeup" are read as words; None = as the benchmark
+        says, or "as_is".
+      view_rule: from several windows to a clip: "embedding", the mean of their unit embeddings; or the scores of each
+        are combined, one of `zero_shot_rules.VIEW_RULES`.
       labels: "all" of a clip, or its "first".
       scale: the temperature; None = the model's.
       keep: as in `protocols.zero_shot.zero_shot_report`.
@@ -67,11 +80,13 @@ class ZeroShotOptions:
       allow_missing: measure although `prepare` rejected clips of the split, or labels are no class.
     """
 
-    split: str = "test"
-    templates: str = DEFAULT
+    split: str = ""
+    benchmark: str = ""
+    templates: str | None = None
     rule: str = DEFAULT_RULE
+    view_rule: str = OF_EMBEDDINGS
     classes: Path | None = None
-    class_names: str = "as_is"
+    class_names: str | None = None
     labels: str = "all"
     scale: float | None = None
     keep: int = DEFAULT_KEEP
@@ -83,6 +98,17 @@ class ZeroShotOptions:
     allow_missing: bool = False
     progress: bool = True
 
+    def settled(self) -> "ZeroShotOptions":
+        """Return the options with split, templates and class names; raises `UserError` for another split."""
+        entry = CLASS_BENCHMARKS.get(self.benchmark)
+        own = (entry.templates, entry.class_names) if entry else (DEFAULT, NAME_RULES[0])
+        return dataclasses.replace(
+            self,
+            split=settle_split(self.benchmark, split=self.split),
+            templates=self.templates or own[0],
+            class_names=self.class_names or own[1],
+        )
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--zero_shot` and the flags that belong to it."""
@@ -92,7 +118,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--templates", metavar="SET|FILE", help=f"{sets}, or a file with a template per line")
     group.add_argument("--rule", help=f"from texts to scores: {', '.join(RULES)}; default {DEFAULT_RULE}")
     group.add_argument("--frame_rule", help=f"of files with a row per frame: {', '.join(VIDEO_RULES)}")
-    group.add_argument("--view_rule", help=f"of scores with several views: {', '.join(VIEW_RULES)}")
+    group.add_argument("--view_rule", help=f"of several views: {', '.join((OF_EMBEDDINGS, *VIEW_RULES))}")
     group.add_argument("--classes", type=Path, metavar="FILE", help="a class per line: LABEL or LABEL<TAB>NAME")
     group.add_argument("--class_names", help=f"{' or '.join(NAME_RULES)}: brush_hair is read 'brush hair'")
     group.add_argument("--labels", help=f"{' or '.join(LABEL_RULES)}: labels of each clip that count")
@@ -119,9 +145,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         fields = {field.name for field in dataclasses.fields(ZeroShotOptions)}
         named = {key: value for key, value in vars(args).items() if key in fields and value is not None}
-        for name in ("frame_rule", "view_rule"):
-            if getattr(args, name) is not None:
-                raise UserError(f"--{name} belongs to --embeddings or --scores; a model gives one embedding per clip")
+        if args.frame_rule is not None:
+            raise UserError("--frame_rule belongs to --embeddings; a model gives one embedding per clip")
         results = zero_shot(args.checkpoint, data=args.data, out=args.out, options=ZeroShotOptions(**named))
     if results is None:
         return 0
@@ -156,7 +181,7 @@ def zero_shot(
     """
     from ..data.batches.records import Records
 
-    options = options or ZeroShotOptions()
+    options = (options or ZeroShotOptions()).settled()
     records = Records(data)
     plan = ClassPlan.of(records, options=options)  # the quick refusals come before the model is read
     import jax
@@ -168,7 +193,14 @@ def zero_shot(
     found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
     if jax.process_index() != 0:
         return None
-    results = zero_shot_report(found, rule=options.rule, scale=options.scale, keep=options.keep, rerank=options.rerank)
+    results = zero_shot_report(
+        found,
+        rule=options.rule,
+        view_rule=options.view_rule,
+        scale=options.scale,
+        keep=options.keep,
+        rerank=options.rerank,
+    )
     return write(results, out=Path(out), found=found)
 
 
@@ -196,14 +228,14 @@ class ClassPlan:
           UserError: no such split, rule or template set; missing clips, or a label that is no class, without
             `allow_missing`; no clip with a label.
         """
-        from .protocols.retrieval import split_coverage
-
+        assert options.templates is not None and options.class_names is not None
         if options.split not in records.splits:
             raise unknown("split", options.split, records.splits)
         if options.rule not in RULES:
             raise unknown("value of --rule", options.rule, RULES)
+        _check_view_rule(options)
         templates, rows = load_templates(options.templates), records.rows(options.split)
-        coverage = split_coverage(records.folder, split=options.split, rows=rows, allow_missing=options.allow_missing)
+        coverage = measured_coverage(records, options=options)
         if options.classes is not None:
             classes = read_classes(Path(options.classes), names=options.class_names)
         else:
@@ -250,6 +282,7 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, op
         batch_size=options.batch_size,
         feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
         progress=options.progress,
+        keep_views=options.view_rule != OF_EMBEDDINGS,
     )
     classes, targets = plan.classes, plan.targets
     texts = plan.texts()
@@ -262,6 +295,9 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, op
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     rows = records.rows(split)
+    protocol |= about | _about_classes(plan, options=options, texts_truncated=truncated)
+    protocol["warnings"] = about["warnings"] + warnings
+    benched = {"protocol": protocol, "rows": rows, "coverage": plan.coverage}
     return Classified(
         labels=targets.labels,
         class_text=text.reshape(len(classes.labels), len(plan.templates.templates), -1),
@@ -271,21 +307,36 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, op
         names=list(classes.texts),
         clip_ids=[rows[clip]["clip_id"] for clip in targets.clips.tolist()],
         coverage=plan.coverage,
-        protocol=protocol
-        | about
-        | {
-            "warnings": about["warnings"] + warnings,
-            "template_set": plan.templates.name,
-            "templates": list(plan.templates.templates),
-            "templates_source": plan.templates.source,
-            "classes_from": classes.origin,
-            "class_names": options.class_names,
-            "labels": options.labels,
-            "clips_without_label": targets.unlabelled,
-            "labels_that_are_no_class": targets.other,
-            "texts_truncated": truncated,
-        },
+        views=None if options.view_rule == OF_EMBEDDINGS else clips.views()[targets.clips],
+        protocol=protocol | (describe_benchmark(options.benchmark, **benched) if options.benchmark else {}),
     )
+
+
+def _about_classes(plan: ClassPlan, *, options: ZeroShotOptions, texts_truncated: int) -> dict[str, Any]:
+    """Return what the protocol says about classes and texts."""
+    return {
+        "template_set": plan.templates.name,
+        "templates": list(plan.templates.templates),
+        "templates_source": plan.templates.source,
+        "classes_from": plan.classes.origin,
+        "class_names": options.class_names,
+        "class_texts_sha256": names_sha256(plan.classes.texts),
+        "labels": options.labels,
+        "clips_without_label": plan.targets.unlabelled,
+        "labels_that_are_no_class": plan.targets.other,
+        "texts_truncated": texts_truncated,
+    }
+
+
+def _check_view_rule(options: ZeroShotOptions) -> None:
+    known = (OF_EMBEDDINGS, *VIEW_RULES)
+    if options.view_rule not in known:
+        raise unknown("value of --view_rule", options.view_rule, known)
+    if options.view_rule != OF_EMBEDDINGS and options.windows < 2:
+        raise UserError(
+            f"--view_rule {options.view_rule} combines several windows of a clip, and there is one; add --windows 3, "
+            "or leave it out"
+        )
 
 
 def write(results: dict[str, Any], *, out: Path, found: Classified) -> dict[str, Any]:
@@ -304,11 +355,9 @@ def _from_file(args: argparse.Namespace) -> dict[str, Any]:
     for name in ("templates", "classes", "class_names", "labels"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name} chooses what a model embeds, and a file is embedded already; leave it out")
-    unused = ("frame_rule", "rule") if args.scores else ("view_rule",)
-    for name in unused:
-        if getattr(args, name) is not None:
-            source = "--embeddings" if args.scores else "--scores"
-            raise UserError(f"--{name} belongs to {source} FILE.npz; leave it out")
+    for name in ("frame_rule", "rule"):
+        if args.scores and getattr(args, name) is not None:
+            raise UserError(f"--{name} belongs to --embeddings FILE.npz; leave it out")
     given = {"MODEL": args.checkpoint, "--data": args.data}
     both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
     if both or (args.embeddings and args.scores):
@@ -319,7 +368,7 @@ def _from_file(args: argparse.Namespace) -> dict[str, Any]:
         found,
         rule=args.rule or DEFAULT_RULE,
         frame_rule=args.frame_rule or DEFAULT_FRAME_RULE,
-        view_rule=args.view_rule or DEFAULT_VIEW_RULE,
+        view_rule=args.view_rule or (DEFAULT_VIEW_RULE if args.scores else OF_EMBEDDINGS),
         scale=args.scale,
         keep=DEFAULT_KEEP if args.keep is None else args.keep,
         rerank=args.rerank,

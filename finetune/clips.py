@@ -1,14 +1,14 @@
 """Which clips take part in a task, what their classes are, and which are held out, by source file."""
 
 import dataclasses
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..base.errors import UserError, unknown
+from ..data.holdout import held_out
 
 Row = dict[str, Any]
 """A line of `clips.jsonl`."""
@@ -87,26 +87,10 @@ def labelled_clips(rows: Sequence[Row], *, split: str, labels: Sequence[str]) ->
     return LabelledClips(split=split, labels=tuple(labels), label=np.array(found, np.int32))
 
 
-def source_file(row: Row) -> str:
-    """Return the media file from which a clip was cut, or the clip's id if it has none (precomputed features).
-
-    Raises:
-      UserError: the data set was prepared by a version that did not record it.
-    """
-    if "file" not in row:
-        raise UserError(
-            "this data set does not record the source file of each clip, which a hold-out needs: prepare it again, or "
-            "give it a validation split (config.task.val_split)"
-        )
-    return row["file"] or row["clip_id"]
-
-
 def hold_out(whole: LabelledClips, *, rows: Sequence[Row], share: float) -> tuple[LabelledClips, LabelledClips]:
     """Divide a split into a part to train on and a part to validate on.
 
-    Clips of one source file stay on one side, and so do clips of one group. Of each class about `share` of the clips
-    are held out: at least one where its clips come from several files, and never all. Which ones is a function of the
-    files' names alone.
+    Clips of one source file stay on one side, see `data.holdout.held_out`.
 
     Args:
       whole: the clips that take part.
@@ -116,32 +100,11 @@ def hold_out(whole: LabelledClips, *, rows: Sequence[Row], share: float) -> tupl
     Returns:
       The part to train on and the held-out part, which is empty if no class has clips of two separate files.
     """
-    units = _units(whole, rows=rows)
-    classes = len(whole.labels)
-    counts = np.array([np.bincount(whole.label[unit], minlength=classes) for unit in units]).reshape(-1, classes)
-    total = counts.sum(axis=0)
-    wanted = np.where((counts > 0).sum(axis=0) > 1, np.maximum(share * total, 1.0), 0.0)
-    weight = 1.0 / np.maximum(total, 1)
-    held, chosen = np.zeros(classes, np.int64), np.zeros(len(units), bool)
-
-    def take(unit: int) -> None:
-        held[:] += counts[unit]
-        chosen[unit] = True
-
-    def leaves_some(unit: int) -> bool:
-        return bool(np.all((held + counts[unit] < total) | (counts[unit] == 0)))
-
-    for unit in range(len(units)):
-        before, after = np.abs(held - wanted), np.abs(held + counts[unit] - wanted)
-        if (after * weight).sum() < (before * weight).sum() and leaves_some(unit):
-            take(unit)
-    for label in np.argsort(total, kind="stable").tolist():  # rare classes first: they have the least choice
-        members = [u for u in np.flatnonzero(counts[:, label]).tolist() if wanted[label] and leaves_some(u)]
-        if members and not held[label]:
-            take(min(members, key=lambda u: int(counts[u].sum())))
+    own = whole.indices
+    classes = np.arange(len(whole.labels))
+    targets = whole.label[own][:, None] == classes[None]
     out = np.zeros(len(whole.label), bool)
-    for unit in np.flatnonzero(chosen):
-        out[units[unit]] = True
+    out[own] = held_out([rows[i] for i in own.tolist()], targets=targets, share=share)
     return (
         dataclasses.replace(whole, label=np.where(out, -1, whole.label).astype(np.int32)),
         dataclasses.replace(whole, label=np.where(out, whole.label, -1).astype(np.int32)),
@@ -154,30 +117,3 @@ def shared_files(
     """Return how many of the clips come from files of which others are trained on."""
     known = {file for i in trained.indices.tolist() if (file := train_rows[i].get("file"))}
     return sum(rows[i].get("file") in known for i in clips.indices.tolist())
-
-
-def _units(whole: LabelledClips, *, rows: Sequence[Row]) -> list[np.ndarray]:
-    """Return the records that stay together, as arrays of indices, in a random order that their names determine."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(name: tuple[str, str]) -> tuple[str, str]:
-        while parent.setdefault(name, name) != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    files: dict[int, tuple[str, str]] = {}
-    for i in whole.indices.tolist():
-        row = rows[i]
-        files[i] = ("file", source_file(row))
-        if row.get("group"):
-            parent[root(files[i])] = root(("group", row["group"]))
-    members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, name in files.items():
-        members[root(name)].append(i)
-    named = sorted((_digest(min(files[i][1] for i in unit)), unit) for unit in members.values())
-    return [np.array(unit) for _, unit in named]
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()

@@ -79,6 +79,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("pretrain", "--workdri", "--workdir"),
         ("evaluate", "--spilt", "--split"),
         ("report", "--thumbnail", "--thumbnails"),
+        ("probe", "--mehtod", "--method"),
         ("finetune", "--inti", "--init"),
         ("predict", "--topk", "--top_k"),
         ("convert", "--famliy", "--family"),

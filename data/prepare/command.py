@@ -19,9 +19,9 @@ Decode videos once into record shards that training reads.
 
 SOURCE is one of
   a manifest    FILE.jsonl, one clip per line: clip_id, path, captions[], split and, where known, start_s, end_s,
-                labels[], spans[] (start_s, end_s, label or text, score), questions[] (question, answers[]), transcript,
-                sentences[], features{}, meta{}. Paths are relative to the manifest. features {"rgb": "a.npy"} are
-                precomputed ones, [rows, columns] each; with them, path may be ""
+                labels[], spans[] (start_s, end_s, label or text, score), questions[] (question, answers[], options[],
+                correct), transcript, sentences[], features{}, meta{}. Paths are relative to the manifest. features
+                {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
   a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and window
                 are several captions of one clip; other columns are kept as meta. Commas, tabs, semicolons or vertical
                 bars may stand between the fields. A metadata.csv or .jsonl as Hugging Face has it (file_name,text) is
@@ -41,9 +41,9 @@ Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 
 of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
 
 What belongs to no clip (previews, subtitles, files of other kinds) is counted and named. Faults in a list are reported
-together. A clip that cannot be used (no such file, not decodable, an impossible window, no caption and no label) is
-listed in OUT/rejects.jsonl with its reason. Clips that are the same, byte for byte as stored or nearly, are listed in
-OUT/duplicates.jsonl; --duplicates drop leaves them out, --fail_on_leak refuses a clip of another split that is in
+together. A clip that cannot be used (no such file, not decodable, an impossible window, no caption, label or question)
+is listed in OUT/rejects.jsonl with its reason. Clips that are the same, byte for byte as stored or nearly, are listed
+in OUT/duplicates.jsonl; --duplicates drop leaves them out, --fail_on_leak refuses a clip of another split that is in
 train too.
 
 Running the same command again does nothing if OUT is finished, and resumes an interrupted build, shard by shard. Files

@@ -78,7 +78,7 @@ def _job(clip: Clip, *, root: PathLike, options: DecodeOptions) -> Job | Decoded
     if refused := clip.meta.get(REFUSED):
         reason, _, detail = str(refused).partition(": ")
         return DecodeError(reason, detail)
-    if not clip.captions:
+    if not clip.captions and not clip.questions:
         return DecodeError("no caption")
     if not clip.path:
         return no_video()

@@ -251,11 +251,11 @@ def _begin(
 
 def _check_captions(clips: list[Clip], *, source: PathLike, notes: Notes, console: Console) -> None:
     """Refuse a source that has no text at all: decoding it would only list every clip as rejected."""
-    if not any(clip.captions for clip in clips):
+    if not any(clip.captions or clip.questions for clip in clips):
         print_notes(console, notes)
         raise UserError(
-            f"none of the {len(clips)} clips of {str(source)!r} has a caption or a label; fill in captions or labels. "
-            "In a folder: put a .txt with captions beside each video, or the videos into class folders"
+            f"none of the {len(clips)} clips of {str(source)!r} has a caption, a label or a question; fill in one "
+            "of them. In a folder: put a .txt with captions beside each video, or the videos into class folders"
         )
 
 

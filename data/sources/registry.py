@@ -4,6 +4,7 @@ from ...base.errors import unknown
 from ..sources import (
     actions,
     activitynet,
+    choices,
     didemo,
     howto100m,
     images,
@@ -31,6 +32,7 @@ SOURCES: dict[str, Source] = {
         *howto100m.SOURCES,
         *actions.SOURCES,
         *something.SOURCES,
+        *choices.SOURCES,
         *moments.SOURCES,
         *images.SOURCES,
         *youtube8m.SOURCES,

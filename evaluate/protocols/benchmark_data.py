@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...base.errors import UserError
 from ...data.manifest import ids_sha256
+from .benchmark_entry import Entry
+from .benchmark_table import find_entry
 from .benchmarks import Benchmark, get_benchmark
+from .choice_benchmarks import ChoiceBenchmark, choice_deviations
+from .class_benchmarks import ClassBenchmark, class_deviations
 from .marks import coverage_differences
 from .retrieval import prepared_name, split_coverage
 
@@ -48,7 +52,24 @@ def settle(benchmark: str, *, split: str, captions: str) -> dict[str, str]:
     return {name: value or getattr(entry, name) for name, value in given.items()}
 
 
-def check_prepared(entry: Benchmark, *, prepared: Mapping[str, Any], folder: object) -> None:
+def settle_split(benchmark: str, *, split: str) -> str:
+    """Return the split to use: that of the benchmark, or without one ("") as given, else "test".
+
+    Raises:
+      UserError: an unknown benchmark, or a given split that is not the benchmark's.
+    """
+    if not benchmark:
+        return split or _DEFAULTS["split"]
+    entry = find_entry(benchmark)
+    if split not in ("", entry.split):
+        raise UserError(
+            f"--split {split} contradicts --benchmark {benchmark}, whose protocol has --split {entry.split}; leave out "
+            "--split, or leave out --benchmark for figures that are not the benchmark's"
+        )
+    return entry.split
+
+
+def check_prepared(entry: Entry, *, prepared: Mapping[str, Any], folder: object) -> None:
     """Refuse data that was prepared for anything else than a benchmark's test set.
 
     Args:
@@ -82,7 +103,7 @@ def check_prepared(entry: Benchmark, *, prepared: Mapping[str, Any], folder: obj
 
 
 def benchmark_coverage(
-    entry: Benchmark,
+    entry: Entry,
     *,
     coverage: dict[str, Any],
     prepared: Mapping[str, Any],
@@ -99,36 +120,42 @@ def benchmark_coverage(
       allow_missing: measure nevertheless.
 
     Returns:
-      `coverage` counted against the benchmark's list, with `texts_expected`, `texts_found`, and `ids_match`: whether
-      the clips are those of the list, of which videos may be missing; null where twinreel does not know the list.
+      `coverage` counted against the benchmark's list, with `ids_match`: whether the clips are those of the list, of
+      which videos may be missing; null where twinreel does not know the list. Of retrieval with `texts_expected` and
+      `texts_found`, of classification with `classes_expected` and `classes_found`.
 
     Raises:
       UserError: videos, texts or ids differ and `allow_missing` is False.
     """
-    texts = sum(len(row["captions"]) for row in rows)
     listed = prepared.get("coverage", {}).get(entry.split, {}).get("expected_ids_sha256")
     match = None
     if entry.ids_sha256:
         match = entry.ids_sha256 in (listed, ids_sha256(str(row["clip_id"]) for row in rows))
-    missing = max(0, entry.videos - len(rows))
-    counted = coverage | {
-        "expected": entry.videos,
-        "missing": missing,
-        "fraction": min(1.0, len(rows) / entry.videos),
-        "texts_expected": entry.texts,
-        "texts_found": texts,
-        "ids_match": match,
-    }
+    counted = coverage | {"ids_match": match} | _list_counts(entry, rows=rows)
     differences = coverage_differences(counted)
     if differences and not allow_missing:
         known = coverage["missing_clips"] or []
         first = f" (first missing: {known[0]['clip_id']}: {known[0]['reason']})" if known else ""
         raise UserError(
-            f"--benchmark {entry.name}, split {entry.split!r}: coverage {100 * counted['fraction']:.2f} %: "
+            f"--benchmark {entry.name}, split {entry.split!r}: coverage {100 * float(counted['fraction'] or 0):.2f} %: "
             f"{'; '.join(differences)}{first}. Complete the data and prepare it again, or give --allow_missing to "
             "measure on the clips that are there: every figure is then marked"
         )
     return counted
+
+
+def _list_counts(entry: Entry, *, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the counts of the list beside those of the rows; nothing of what the protocol does not fix."""
+    found: dict[str, Any] = {}
+    if entry.videos is not None:
+        found |= {"expected": entry.videos, "missing": max(0, entry.videos - len(rows))}
+        found |= {"fraction": min(1.0, len(rows) / entry.videos)}
+    if isinstance(entry, Benchmark):
+        found |= {"texts_expected": entry.texts, "texts_found": sum(len(row["captions"]) for row in rows)}
+    if isinstance(entry, ClassBenchmark):
+        names = {label for row in rows for label in row.get("labels") or []}
+        found |= {"classes_expected": entry.classes, "classes_found": len(names)}
+    return found
 
 
 class _Options(Protocol):
@@ -156,7 +183,7 @@ def measured_coverage(records: "Records", *, options: _Options) -> dict[str, Any
     rows = records.rows(split) if split in records.splits else []
     if not options.benchmark:
         return split_coverage(folder, split=split, rows=rows, allow_missing=allow)
-    entry, prepared = get_benchmark(options.benchmark), json.loads((folder / "prepare.json").read_text())
+    entry, prepared = find_entry(options.benchmark), json.loads((folder / "prepare.json").read_text())
     check_prepared(entry, prepared=prepared, folder=folder)
     coverage = split_coverage(folder, split=split, rows=rows, allow_missing=True)
     return benchmark_coverage(entry, coverage=coverage, prepared=prepared, rows=rows, allow_missing=allow)
@@ -179,7 +206,7 @@ def describe_benchmark(
     warnings = list(protocol.get("warnings") or [])
     if not benchmark:
         return {"benchmark_protocol": {}, "deviations": [], "warnings": warnings}
-    entry = get_benchmark(benchmark)
+    entry = find_entry(benchmark)
     found, prepared = deviations(entry, protocol=protocol, rows=rows, coverage=coverage)
     for warning in prepared:
         print(f"warning: {warning}", file=sys.stderr)
@@ -187,7 +214,7 @@ def describe_benchmark(
 
 
 def deviations(
-    entry: Benchmark, *, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], coverage: Mapping[str, Any]
+    entry: Entry, *, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], coverage: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Say in what an evaluation differs from the benchmark's protocol.
 
@@ -209,14 +236,19 @@ def deviations(
     frames, length = protocol.get("frames"), protocol.get("context_length")
     if entry.frames and frames not in (None, *entry.frames.values()):
         found.append(f"{frames} frames per clip, papers use {_by_code(entry.frames)}")
-    kept = min(entry.text_length.values(), default=0)
+    lengths = entry.text_length if isinstance(entry, Benchmark) else {}
+    kept = min(lengths.values(), default=0)
     if (cut := protocol.get("texts_truncated")) and length is not None and length < kept:
-        found.append(f"{cut:,} texts are cut at {length} tokens, papers keep {_by_code(entry.text_length)}")
+        found.append(f"{cut:,} texts are cut at {length} tokens, papers keep {_by_code(lengths)}")
+    if isinstance(entry, ClassBenchmark):
+        found += class_deviations(entry, protocol=protocol)
+    if isinstance(entry, ChoiceBenchmark):
+        found += choice_deviations(entry, rows=rows)
     prepared = _of_records(entry, protocol=protocol, rows=rows)
     return found + prepared, prepared
 
 
-def _of_records(entry: Benchmark, *, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _of_records(entry: Entry, *, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the prepared frames lack."""
     fps, found = protocol.get("fps"), []
     if fps and fps < entry.min_fps:

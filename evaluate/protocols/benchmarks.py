@@ -6,9 +6,9 @@ code that papers cite, which a model of its own input may differ from: the repor
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from ...base.errors import unknown
+from .benchmark_entry import Entry
 
 EACH_CAPTION = "each caption is a query"
 PARAGRAPH = "sentences of a video joined to one paragraph"
@@ -20,65 +20,28 @@ TWO_READINGS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """The protocol of a benchmark.
+class Benchmark(Entry):
+    """The protocol of a retrieval benchmark.
 
     Attributes:
-      name: on the command line.
-      title: the data set and its test set, in a line.
-      source: name of the data set for `twinreel prepare`.
-      options: options of `prepare` that decide what the test set is; others may have any value.
-      split: the prepared split that is the test set.
       videos: number of videos.
       texts: number of texts.
-      ids_sha256: of the clip ids, see `manifest.ids_sha256`; None = the list is not public, or not known to twinreel.
       text_aggregation: how a video's captions become queries.
       captions: "all" captions of a prepared clip, or its "first".
       video_to_text: what papers mean by video to text.
-      min_fps: least frames per second of the prepared records from which the usual frames can be drawn.
-      frames: frames per clip by the code that uses so many.
-      windows: windows of each clip.
-      views: how a frame is cut.
       text_length: texts are cut there, by the code that does so; in words or tokens, as its name says.
       prompt: template of the texts; "{}" = as they are.
-      clip_side: what stands for a clip.
-      variations: settings that a user may change nevertheless; the report names each under `deviations`.
-      citation: where the test set comes from.
-      notes: choices that make numbers of this benchmark incomparable between papers.
     """
 
-    name: str
-    title: str
-    source: str
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    split: str = "test"
+    task: str = "retrieval"
     videos: int
     texts: int
-    ids_sha256: str | None
     text_aggregation: str = EACH_CAPTION
     captions: str = "all"
     video_to_text: str = ONE_TO_ONE
-    min_fps: float = 1.0
     frames: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"CLIP4Clip": 12, "InternVideo2": 8})
-    windows: int = 1
-    views: str = "one centre crop"
     text_length: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"CLIP4Clip (words)": 32})
     prompt: str = "{}"
-    clip_side: str = "video"
-    variations: tuple[str, ...] = ("windows", "window_seconds", "clip_side")
-    citation: str
-    notes: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry as JSON values, for protocols."""
-        return dataclasses.asdict(self) | {"options": dict(self.options), "variations": list(self.variations)}
-
-    @property
-    def prepare(self) -> str:
-        """The command line that makes the data."""
-        flags = "".join(f" --{name} {value}" for name, value in self.options.items())
-        folders = "--annotations DIR --videos DIR --out DIR"
-        return f"twinreel prepare {self.source}{flags} --splits {self.split} {folders}"
 
 
 _PARAGRAPH_LENGTH = {"CLIP4Clip (words)": 64, "InternVideo2 (tokens)": 150}

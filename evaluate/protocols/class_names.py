@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, nearest, unknown
+from ...data.manifest import ids_sha256
 
 NAME_RULES = ("as_is", "words")
 LABEL_RULES = ("all", "first")
@@ -67,6 +68,15 @@ def to_words(name: str) -> str:
     """
     spaced = " ".join(name.replace("_", " ").split())
     return spaced if " " in name.strip() else _CAMEL.sub(" ", spaced).lower()
+
+
+def names_sha256(names: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) of class names as words in lower case, sorted, one per line.
+
+    >>> names_sha256(["brush_hair", "ApplyEyeMakeup"]) == names_sha256(["Apply Eye Makeup", "brush hair"])
+    True
+    """
+    return ids_sha256(to_words(name).lower() for name in names)
 
 
 def name_classes(labels: Sequence[str], *, names: str, origin: str) -> ClassNames:

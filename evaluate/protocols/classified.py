@@ -25,6 +25,7 @@ class Classified:
       labels: int64 [m], the class of each clip; or bool [m,c] where clips have several.
       class_text: float [c,t,E], the texts of c classes in t templates; None of given scores.
       video: float [m,E], or [m,f,E] with a row per frame; None of given scores.
+      views: float [m,v,E], embeddings of v views of each clip, whose scores may be combined instead; None = unknown.
       scores: float [m,c], or [m,v,c] of v views; None of embeddings.
       scale: what multiplies cosines (or given scores) before a softmax: the model's temperature.
       classes: the c labels; empty where unknown.
@@ -37,6 +38,7 @@ class Classified:
     labels: np.ndarray
     class_text: np.ndarray | None = None
     video: np.ndarray | None = None
+    views: np.ndarray | None = None
     scores: np.ndarray | None = None
     scale: float = 100.0
     classes: list[str] = dataclasses.field(default_factory=list)
@@ -46,10 +48,13 @@ class Classified:
     coverage: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
-        """Write the embeddings as an `.npz` (no pickle): `class_text, video, labels, scale`, `about` (JSON bytes)."""
+        """Write the embeddings as an `.npz` (no pickle): `class_text, video, labels, scale`, `about` (JSON bytes), and
+        `views` if there are any.
+        """
         about = {key: getattr(self, key) for key in _ABOUT}
         packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
         arrays = {"class_text": self.class_text, "video": self.video, "labels": self.labels}
+        arrays |= {} if self.views is None else {"views": self.views}
         write_npz(path, about=packed, scale=np.asarray(self.scale, np.float64), **arrays)
 
     @classmethod
@@ -70,6 +75,7 @@ class Classified:
         kept = ("scores", "labels") if scores else ("class_text", "video", "labels")
         given: dict[str, Any] = {key: arrays[key] for key in kept}
         found = cls(**given, scale=1.0 if scores else 100.0)
+        found.views = None if scores else arrays.get("views")
         if "scale" in arrays:
             found.scale = _scale(arrays["scale"], path=path)
         if "about" in arrays and not scores:
@@ -96,6 +102,10 @@ class Classified:
                     f"'class_text' has width {text.shape[-1]} and 'video' has width {video.shape[-1]}; both must come "
                     "from one model's joint space"
                 )
+            if self.views is not None:
+                views = check_numbers(self.views, name="views", dimensions=3)
+                if (views.shape[0], views.shape[2]) != (clips, text.shape[-1]):
+                    raise UserError(f"'views' has shape {views.shape}; wanted [{clips},v,{text.shape[-1]}]")
         else:
             scores = check_numbers(self.scores, name="scores", dimensions=3 if np.ndim(self.scores) == 3 else 2)
             clips, classes = len(scores), scores.shape[-1]

@@ -20,6 +20,8 @@ def coverage_differences(coverage: Mapping[str, Any]) -> list[str]:
         found.append(f"{coverage['found']:,} clips are there, the list has {coverage['expected']:,}")
     if "texts_expected" in coverage and coverage["texts_found"] != coverage["texts_expected"]:
         found.append(f"{coverage['texts_found']:,} texts are there, the list has {coverage['texts_expected']:,}")
+    if "classes_expected" in coverage and coverage["classes_found"] != coverage["classes_expected"]:
+        found.append(f"{coverage['classes_found']:,} classes have clips, the list has {coverage['classes_expected']:,}")
     if coverage.get("ids_match") is False:
         found.append("the annotation files list other clip ids")
     return found

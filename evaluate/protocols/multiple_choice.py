@@ -1,5 +1,7 @@
 """Multiple choice: of several texts for a clip, does the right one score highest (MSR-VTT-MC and the like)?"""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from ..measures.checks import check_numbers, check_same_length
 from ..measures.choices import multiple_choice, per_type
 from ..measures.rows import SCORE, check_pair, paired_cosine, unit_rows
 from ..npz import read_npz
+from .marks import marked
 from .minimal_pairs import Foils
+from .zero_shot import interval_95
 
 EMBEDDED = {"options": "float [n,o,E]", "video": "float [n,E]"}
 SCORED = {"scores": "float [n,o] (questions by options)"}
@@ -59,6 +63,129 @@ def choice_report(path: Path, *, scores: bool) -> dict[str, Any]:
         "twinreel": __version__,
     }
     return {"protocol": protocol, **block}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Questions:
+    """The questions of a split that have options and a right one.
+
+    Attributes:
+      clips: int64 [q], the row of each one's clip.
+      ids: of the questions: that of the clip, with #2 … for further ones.
+      options: [q] lists of places among `texts`.
+      answers: int64 [q], the right option of each.
+      texts: the distinct texts of all options.
+      unanswered: questions with options of which none is known to be right; they are not measured.
+      without: clips without a question that is measured.
+    """
+
+    clips: np.ndarray
+    ids: list[str]
+    options: list[np.ndarray]
+    answers: np.ndarray
+    texts: list[str]
+    unanswered: int
+    without: int
+
+    def notes(self) -> list[str]:
+        """Return what the reader of the figures must know."""
+        found = [f"{self.unanswered} questions have no right option and are not measured"] if self.unanswered else []
+        return found + ([f"{self.without} clips have no question that is measured"] if self.without else [])
+
+
+def questions_of_rows(rows: Sequence[Mapping[str, Any]]) -> Questions:
+    """Collect the questions of clips.
+
+    Args:
+      rows: lines of `clips.jsonl`; their `questions` have `options` and `correct`.
+
+    Raises:
+      UserError: no question has options of which one is right.
+
+    >>> asked = {"clip_id": "a", "questions": [{"options": ["x", "y"], "correct": 1}, {"question": "why?"}]}
+    >>> found = questions_of_rows([asked, {"clip_id": "b", "questions": []}])
+    >>> found.ids, found.texts, found.answers.tolist(), found.without
+    (['a'], ['x', 'y'], [1], 1)
+    """
+    place: dict[str, int] = {}
+    clips: list[int] = []
+    ids, options, answers, unanswered = [], [], [], 0
+    for number, row in enumerate(rows):
+        own = [asked for asked in row.get("questions") or [] if asked.get("options")]
+        known = [asked for asked in own if asked.get("correct") is not None]
+        unanswered += len(own) - len(known)
+        for count, asked in enumerate(known, start=1):
+            clips.append(number)
+            ids.append(f"{row['clip_id']}#{count}" if count > 1 else str(row["clip_id"]))
+            options.append(np.array([place.setdefault(text, len(place)) for text in asked["options"]]))
+            answers.append(asked["correct"])
+    if not clips:
+        raise UserError(
+            f"none of the {len(rows)} clips has a question with options of which one is right; give `questions` with "
+            "`options` and `correct` in the manifest, and prepare again"
+        )
+    return Questions(
+        clips=np.array(clips, np.int64),
+        ids=ids,
+        options=options,
+        answers=np.array(answers, np.int64),
+        texts=list(place),
+        unanswered=unanswered,
+        without=len(rows) - len(set(clips)),
+    )
+
+
+def question_report(
+    questions: Questions,
+    *,
+    video: np.ndarray,
+    text: np.ndarray,
+    protocol: Mapping[str, Any],
+    coverage: dict[str, Any],
+) -> dict[str, Any]:
+    """Measure the choice among the options of each question by their cosine with its clip.
+
+    Args:
+      questions: q of them.
+      video: float [q,E], the clip of each; normalised here.
+      text: float [t,E], of `questions.texts`; normalised here.
+      protocol: how the embeddings were made.
+      coverage: of the split.
+
+    Returns:
+      JSON values: `protocol`; `multiple_choice` as `choices.multiple_choice`, with `interval_95`; `questions`, a list
+      of `question`, `correct` and `chosen` (texts; the first of equal ones) and `tied`; `coverage`.
+
+    Raises:
+      UserError: a row that is zero or not finite.
+    """
+    video, text = unit_rows(video, name="video"), unit_rows(text, name="options")
+    scores = [
+        paired_cosine(text[own], second=np.broadcast_to(clip, (len(own), len(clip))))
+        for own, clip in zip(questions.options, video, strict=True)
+    ]
+    answers = questions.answers.tolist()
+    block = multiple_choice(scores, answers=answers, ids=questions.ids)
+    best = [one == one.max() for one in scores]
+    hits = np.array([top[right] / top.sum() for top, right in zip(best, answers, strict=True)])
+    block["interval_95"] = interval_95(hits)
+    named = [[questions.texts[place] for place in own] for own in questions.options]
+    zipped = zip(questions.ids, named, answers, scores, best, strict=True)
+    asked = [
+        {"question": name, "correct": texts[right], "chosen": texts[one.argmax()], "tied": int(top.sum()) - 1}
+        for name, texts, right, one, top in zipped
+    ]
+    counts = sorted({len(own) for own in questions.options})
+    about = dict(protocol) | {
+        "task": "multiple choice",
+        "score": SCORE,
+        "options": counts[0] if len(counts) == 1 else counts,
+        "questions": len(asked),
+        "ties": _TIES,
+        "warnings": [*(protocol.get("warnings") or []), *questions.notes()],
+        "twinreel": __version__,
+    }
+    return marked({"protocol": about, "multiple_choice": block, "questions": asked, "coverage": coverage})
 
 
 def foil_choices(*, text: np.ndarray, video: np.ndarray, video_of_text: np.ndarray, foils: Foils) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from .options import parse_named
 from .retrieval import coverage_of
 
 DEFAULT_RULE, DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_text_means", "unit_frames", "score"
+OF_EMBEDDINGS = "embedding"
+"""The rule for views by which their embeddings are averaged, before any score."""
 DEFAULT_KEEP = 20
 INTERVALS = "95 %, bootstrap over clips with 1,000 samples; Wilson's where all clips are right or all are wrong"
 TASK = "zero-shot classification"
@@ -43,7 +45,7 @@ def zero_shot_report(
     *,
     rule: str = DEFAULT_RULE,
     frame_rule: str = DEFAULT_FRAME_RULE,
-    view_rule: str = DEFAULT_VIEW_RULE,
+    view_rule: str = "",
     scale: float | None = None,
     keep: int = DEFAULT_KEEP,
     rerank: Sequence[str] = (),
@@ -54,7 +56,8 @@ def zero_shot_report(
       found: the clips and their classes.
       rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
       frame_rule: from frames to a clip where `video` has a row per frame, one of `zero_shot_rules.VIDEO_RULES`.
-      view_rule: from views to a clip where `scores` has several, one of `zero_shot_rules.VIEW_RULES`.
+      view_rule: from views to a clip where there are several: one of `zero_shot_rules.VIEW_RULES`, "score" for scores
+        unless named; or of embeddings "embedding", their mean, unless named.
       scale: replaces the model's temperature; None = `found.scale`.
       keep: predictions of each clip that count in GAP and in YouTube-8M's mAP, where clips have several labels.
       rerank: methods of re-ranking; see `reranked_classes`.
@@ -86,7 +89,11 @@ def zero_shot_report(
         "twinreel": __version__,
     }
     several = found.labels.dtype == bool
-    block = _several(found, scores, keep=keep) if several else _single(found, scores, rule=rule, scale=scale)
+    block = (
+        several_labels(found, scores=scores, keep=keep)
+        if several
+        else one_label(found, scores=scores, rule="" if _other_scores(found, view_rule) else rule, scale=scale)
+    )
     if rerank:
         block["reranked"] = reranked_classes(found, scores=scores, methods=rerank, frame_rule=frame_rule)
     coverage = found.coverage or coverage_of(rows=None, rejects=[])
@@ -161,18 +168,57 @@ def _scores_of(
         rules: dict[str, Any] = {"rule": rule}
         rules |= {"frame_rule": frame_rule} if found.video.ndim == 3 else {}
         options = {"rule": rule, "frame_rule": frame_rule, "scale": scale}
-        return class_scores(found.class_text, video=found.video, **options), rules
+        if view_rule in ("", OF_EMBEDDINGS):
+            rules |= {"view_rule": OF_EMBEDDINGS} if (found.protocol.get("windows") or 1) > 1 else {}
+            return class_scores(found.class_text, video=found.video, **options), rules
+        return _of_views(found, view_rule=view_rule, **options), rules | {"view_rule": view_rule}
     if np.ndim(found.scores) == 3:
         flat = check_scores(np.reshape(found.scores, (len(found.scores), -1)), rows=found.clip_ids)
         views = flat.reshape(found.scores.shape)
+        view_rule = view_rule or DEFAULT_VIEW_RULE
         return combine_views(views, rule=view_rule), {"rule": "given scores", "view_rule": view_rule}
     return check_scores(found.scores, rows=found.clip_ids, columns=found.classes), {"rule": "given scores"}
 
 
-def _single(found: Classified, scores: np.ndarray, *, rule: str, scale: float) -> dict[str, Any]:
+def _other_scores(found: Classified, view_rule: str) -> bool:
+    """Whether the scores are not those that the rule gives, but given ones, or probabilities of views."""
+    return found.scores is not None or view_rule.startswith("prob")
+
+
+def _of_views(found: Classified, *, view_rule: str, rule: str, frame_rule: str, scale: float) -> np.ndarray:
+    """Return the scores of the views of each clip, combined, float64 [m,c].
+
+    Of cosines `prob` and `prob_max` combine their softmax at the temperature; of rules that give probabilities these.
+    """
+    if found.views is None:
+        raise UserError(
+            f"--view_rule {view_rule} combines the scores of several windows, and these embeddings have none of single "
+            "windows (array 'views'); evaluate the model with --windows 3 and this rule"
+        )
+    assert found.class_text is not None
+    clips, count, width = found.views.shape
+    flat = found.views.reshape(clips * count, width)
+    scores = class_scores(found.class_text, video=flat, rule=rule, frame_rule=frame_rule, scale=scale)
+    scores = scores.reshape(clips, count, -1)
+    if rule in _PROBABILITIES:
+        return combine_views(scores, rule={"prob": "score", "prob_max": "max"}.get(view_rule, view_rule))
+    made = combine_views(scores * (scale if view_rule.startswith("prob") else 1.0), rule=view_rule)
+    return made if view_rule.startswith("prob") else np.rint(made * _GRID) / _GRID
+
+
+def one_label(found: Classified, *, scores: np.ndarray, rule: str = "", scale: float = 1.0) -> dict[str, Any]:
+    """Return the blocks of clips with one class each: accuracies, calibration, tables of classes and of clips.
+
+    Args:
+      found: classes, labels int64 [m] and clip ids.
+      scores: float [m,c].
+      rule: of cosines, by which they become probabilities; "" = they are scores of any origin, which are taken for
+        probabilities where each row is not negative and adds up to 1.
+      scale: multiplies scores that are no probabilities before the softmax.
+    """
     labels, classes = found.labels, found.classes
     predicted = scores.argmax(axis=1)
-    chances = _probabilities(scores, rule=rule if found.scores is None else "", scale=scale)
+    chances = _probabilities(scores, rule=rule, scale=scale)
     confidence = chances.max(axis=1)
     rows = per_class(scores, labels=labels, names=classes)
     for row, name, times in zip(rows, found.names, np.bincount(predicted, minlength=len(classes)), strict=True):
@@ -195,7 +241,14 @@ def _single(found: Classified, scores: np.ndarray, *, rule: str, scale: float) -
     }
 
 
-def _several(found: Classified, scores: np.ndarray, *, keep: int) -> dict[str, Any]:
+def several_labels(found: Classified, *, scores: np.ndarray, keep: int = DEFAULT_KEEP) -> dict[str, Any]:
+    """Return the blocks of clips with several classes: average precisions, tables of classes and of clips.
+
+    Args:
+      found: classes, labels bool [m,c] and clip ids.
+      scores: float [m,c].
+      keep: as in `zero_shot_report`.
+    """
     targets, classes = found.labels, found.classes
     precision = class_average_precision(scores, targets=targets)
     predicted, expected = scores.argmax(axis=1), ranks(scores, positives=targets).expected

@@ -1,5 +1,6 @@
-"""The page of zero-shot classification."""
+"""The page of zero-shot classification, and of probes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from .zero_shot_terminal import headline, remarks
 _MOST_ROWS, _MOST_IN_MATRIX = 50, 400
 
 
-def write_zero_shot_page(path: Path, *, results: dict[str, Any]) -> Path:
+def write_zero_shot_page(path: Path, *, results: dict[str, Any], further: Sequence[Html] = ()) -> Path:
     """Write the page of a report.
 
     Args:
       path: the file; its folder exists.
-      results: the content of `zero_shot.json`, which lies next to the page.
+      results: the content of the `.json` of the same name, which lies next to the page.
+      further: sections between the figures and the tables.
 
     Returns:
       The path.
@@ -33,21 +35,24 @@ def write_zero_shot_page(path: Path, *, results: dict[str, Any]) -> Path:
     parts = [f"{protocol['clips']:,} clips", f"{protocol['classes']:,} classes"]
     if protocol.get("templates"):
         parts.append(f"{len(protocol['templates'])} templates")
+    if protocol.get("draws", 1) > 1:
+        parts.append(f"figures of the first of {protocol['draws']} draws")
     return write_page(
         path,
-        kind="zero-shot classification",
+        kind=protocol["task"],
         title=f"{protocol.get('dataset') or 'file'} · {protocol.get('split') or 'all'}",
         subtitle=" · ".join(parts),
         sections=[
             _figures(results),
             _notes(results),
+            *further,
             _classes(results["per_class"]),
             _confused(results),
             _confusion(results),
             _calibration(results),
             section("Protocol", protocol_list(shown)),
         ],
-        footer=join(["The same figures are in ", tag("a", "zero_shot.json", href="zero_shot.json"), "."]),
+        footer=join(["The same figures are in ", tag("a", f"{path.stem}.json", href=f"{path.stem}.json"), "."]),
     )
 
 
@@ -77,14 +82,15 @@ def _classes(rows: list[dict[str, Any]]) -> Html:
     figure = "AP" if "AP" in rows[0] else "top1"
     head = ["AP, %" if figure == "AP" else "top-1, %", "clips"]
     head += ["predicted"] if figure == "top1" else []
-    head.append("read as")
+    words = any(row["read_as"] != row["name"] for row in rows)
+    head += ["read as"] if words else []
 
     def cells(row: dict[str, Any]) -> list[object]:
         value = "none" if row[figure] is None else f"{row[figure]:.1f}"
         more = [f"{row['predicted']:,}"] if figure == "top1" else []
-        return [value, f"{row['n']:,}", *more, row["read_as"]]
+        return [value, f"{row['n']:,}", *more, *([row["read_as"]] if words else [])]
 
-    made = table(head, rows=[Row(name=row["name"], cells=cells(row)) for row in rows], words=True)
+    made = table(head, rows=[Row(name=row["name"], cells=cells(row)) for row in rows], words=words)
     return section("Classes", made if len(rows) <= _MOST_ROWS else details(f"all {len(rows):,} classes", made))
 
 
@@ -129,9 +135,9 @@ def _calibration(results: dict[str, Any]) -> Html:
         xlabel="confidence of the first class, %",
         ylabel="%",
     )
-    error, scale = results["calibration"]["ece"], results["protocol"]["scale"]
+    error, scale = results["calibration"]["ece"], results["protocol"].get("scale")
     text = (
-        f"Expected calibration error {error:.1f} % at scale {scale:.4g}: "
+        f"Expected calibration error {error:.1f} %{f' at scale {scale:.4g}' if scale else ''}: "
         "the mean distance between confidence and accuracy. Bins without a clip are left out."
     )
     return section("Calibration", paragraph(text), tag("figure", chart, class_="full", style="max-width: 640px"))

@@ -13,20 +13,28 @@ _WORST = 5
 
 def print_zero_shot(results: dict[str, Any]) -> None:
     """Print the figures of a report (the content of `zero_shot.json`) as a table, and remarks below it."""
+    print_classes(results, title=f"rule {results['protocol']['rule']}", more=[])
+
+
+def print_classes(results: dict[str, Any], *, title: str, more: list[str]) -> None:
+    """Print the figures of classification as a table.
+
+    Args:
+      results: of `zero_shot_report` or `probe_report`.
+      title: what stands behind the task and the numbers of clips and classes.
+      more: lines below the table, before the remarks.
+    """
     console = Console(markup=False, highlight=False, soft_wrap=True)
     protocol = results["protocol"]
     where = f"{protocol.get('dataset') or 'file'} / {protocol.get('split') or 'all'}"
-    console.print(
-        f"zero-shot classification, {where}: {protocol['clips']} clips, {protocol['classes']} classes, "
-        f"rule {protocol['rule']}"
-    )
+    console.print(f"{protocol['task']}, {where}: {protocol['clips']} clips, {protocol['classes']} classes, {title}")
     table = Table()
     table.add_column("figure")
     table.add_column("%", justify="right")
     for name, value in headline(results):
         table.add_row(name, f"{value:.2f}{mark_of(results)}")
     console.print(table)
-    for line in remarks(results):
+    for line in [*more, *remarks(results)]:
         console.print(line)
 
 

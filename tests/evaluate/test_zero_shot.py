@@ -132,6 +132,41 @@ def test_clips_with_several_labels(relabelled, tmp_path, capsys):
     assert {clip["label"] for clip in found["clips"]} == {"run", "jump"} and found["protocol"]["labels"] == "first"
 
 
+@pytest.mark.parametrize("rule", ["score", "prob", "max", "prob_max"])
+def test_scores_of_windows_are_combined_by_the_named_rule(tiny_data, tmp_path, capsys, rule):
+    flags = ("--windows", "3", "--window_seconds", "1", "--view_rule", rule)
+    assert run(tiny_data, tmp_path, *flags, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["protocol"]["view_rule"] == rule and found["protocol"]["windows"] == 3
+    with np.load(tmp_path / "zero_shot.npz") as arrays:
+        text, views, video = arrays["class_text"][:, 0], arrays["views"].astype(float), arrays["video"]
+    assert views.shape == (8, 3, 12)
+    mean = (views / np.linalg.norm(views, axis=-1, keepdims=True)).mean(axis=1)
+    text = text / np.linalg.norm(text, axis=-1, keepdims=True)
+    for clip, row in zip(found["clips"], views, strict=True):
+        scores = []
+        for view in row:
+            cosines = 20 * (text @ view / np.linalg.norm(view))
+            chances = np.exp(cosines - cosines.max())
+            scores.append(chances / chances.sum() if rule.startswith("prob") else cosines)
+        combined = np.max(scores, axis=0) if rule.endswith("max") else np.mean(scores, axis=0)
+        assert clip["predicted"] == found["per_class"][int(combined.argmax())]["name"]
+        weights = np.exp(combined - combined.max()) if not rule.startswith("prob") else combined
+        if rule != "prob_max":  # those do not add up to 1
+            assert clip["probability"] == pytest.approx((weights / weights.sum()).max(), abs=1e-6)
+    again = ["--zero_shot", "--embeddings", str(tmp_path / "zero_shot.npz"), "--json"]
+    assert main([*again, "--view_rule", rule]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert main(again) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["protocol"]["view_rule"] == "embedding"
+    np.testing.assert_allclose(video / np.linalg.norm(video, axis=1, keepdims=True), _unit(mean), atol=1e-3)
+
+
+def _unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def test_truncated_class_texts_are_pointed_out(tiny_data, tmp_path, capsys, encoder):
     encoder.input = dataclasses.replace(encoder.input, context_length=8)
     assert run(tiny_data, tmp_path / "out") == 0
@@ -154,6 +189,8 @@ def test_what_cannot_be_classified_is_refused_before_the_model_is_read(relabelle
         (["--templates", "clip_kinetic"], "did you mean 'clip_kinetics'"),
         (["--classes", str(tmp_path / "none.txt")], "none.txt cannot be read"),
         (["--frame_rule", "unit_frames"], "a model gives one embedding per clip"),
+        (["--view_rule", "probs"], "unknown value of --view_rule 'probs'; did you mean 'prob'"),
+        (["--view_rule", "prob"], "combines several windows of a clip, and there is one; add --windows 3"),
     ):
         with pytest.raises(UserError, match=message):
             run(data, tmp_path / "out", *argv)

@@ -1,5 +1,6 @@
 """`config.evaluations`: several protocols during training, each on its own schedule, checked before the first step."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.engine.keeping.checkpoint import steps_in
 from twinreel.evaluate.during import read_options
 from twinreel.evaluate.opened import chosen_clips, open_evaluation
+from twinreel.evaluate.protocols.class_benchmarks import CLASS_BENCHMARKS
 from twinreel.launch.local import free_port
 from twinreel.pretrain.pretrain import pretrain
 
@@ -124,7 +126,7 @@ def opened(tiny_data):
     ("fields", "message"),
     [
         ({"protocol": "retreival"}, r"config\.evaluations\.mine\.protocol: 'retreival'; did you mean 'retrieval'"),
-        ({"protocol": "benchmark:msvdd"}, r"config\.evaluations\.mine: .*'msvdd'; did you mean 'msvd'"),
+        ({"protocol": "benchmark:msvdd"}, r"mine\.protocol: 'benchmark:msvdd'; did you mean 'benchmark:msvd'"),
         ({"protocol": "zero_shot:k400"}, r"protocol: 'zero_shot:k400'"),
         ({"evry": 5}, r"field of config\.evaluations\.mine 'evry'; did you mean 'every'"),
         ({"captions": "frist"}, r"config\.evaluations\.mine: .*'frist'; did you mean 'first'"),
@@ -135,6 +137,10 @@ def opened(tiny_data):
         ({"protocol": "zero_shot", "templates": "plian"}, r"mine: .*'plian'; did you mean 'plain'.*flags stand for"),
         ({"protocol": "zero_shot", "rule": "mean"}, r"config\.evaluations\.mine: unknown value of --rule 'mean'"),
         ({"protocol": "benchmark:msvd"}, r"config\.evaluations\.mine: --benchmark msvd needs data of 'msvd'"),
+        (
+            {"protocol": "benchmark:ucf101-1", "captions": "all"},
+            r"unknown field of config\.evaluations\.mine 'captions'",
+        ),
     ],
 )
 def test_mistakes_are_named_before_the_first_step(opened, fields, message):
@@ -190,6 +196,18 @@ def test_a_benchmark_brings_its_protocol_and_says_what_differs(opened, tmp_path,
     assert (found.options.split, found.options.windows, len(found.only)) == ("test", 1, 4)
     assert any("differs from msvd: 4 frames per clip" in line for line in found.warnings)
     assert any("4 of 8 clips are measured" in line for line in found.warnings)
+
+
+def test_a_benchmark_of_classification_brings_templates_and_names(opened, tmp_path, other_data, monkeypatch):
+    entry = dataclasses.replace(CLASS_BENCHMARKS["ucf101-1"], split="test", videos=8, classes=2, classes_sha256=None)
+    monkeypatch.setitem(CLASS_BENCHMARKS, "ucf101-1", entry)
+    about = {"benchmark": {"name": "ucf101", "options": dict(entry.options)}}
+    folder = changed(shutil.copytree(other_data, tmp_path / "ucf"), prepared=about)
+    found = opened(protocol="benchmark:ucf101-1", data=str(folder), allow_missing=True, subset=5)
+    assert found.measure.plan.templates.name == entry.templates == "clip_ucf101"
+    assert (found.options.split, len(found.only)) == ("test", 5)
+    assert set(found.measure.results) >= {"top1", "mean_class_accuracy"}
+    assert any("differs from ucf101-1: " in line and "5 of 8 clips" in line for line in found.warnings)
 
 
 def test_records_unlike_those_of_the_training_are_pointed_out(tiny_data, tmp_path):

@@ -108,6 +108,16 @@ FILES = {
         "something-something-v2-test.json": json.dumps([{"id": "9"}]),
         "test-answers.csv": "9;Holding something next to something\n",
     },
+    "msrvtt_mc": {
+        "msrvtt_mc_test.json": json.dumps(
+            [
+                {"image": "video7.mp4", "caption": ["a dog", "a cat"], "answer": 1},
+                {"image": "TestVideo/video8.mp4", "caption": ["a", "b", "c"], "answer": 0},
+                {"image": "video7.mp4", "caption": ["runs", "sleeps"], "answer": 0},
+            ]
+        )
+    },
+    "ssv2_mc": {"val.jsonl": '{"clip_name": "74225.webm", "options": ["Moving it", "Holding it"], "answer": "1"}\n'},
     "coco": {
         "dataset_coco.json": '{"images": [{"filepath": "val2014", "sentids": [1, 2],'
         ' "filename": "COCO_val2014_000000000042.jpg", "imgid": 0, "split": "restval",'

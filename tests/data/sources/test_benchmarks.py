@@ -292,6 +292,21 @@ def test_hmdb51_folds(read):
     assert [clip.clip_id for clip in read("hmdb51", fold=3).clips] == ["shoot_bow/a_b"]
 
 
+def test_multiple_choice(read):
+    found = read("msrvtt_mc")
+    asked = {clip.clip_id: [(q.options, q.correct) for q in clip.questions] for clip in found.clips}
+    assert asked == {
+        "video7": [(("a dog", "a cat"), 1), (("runs", "sleeps"), 0)],
+        "video8": [(("a", "b", "c"), 0)],
+    }
+    assert {(clip.split, clip.path == clip.clip_id, clip.captions) for clip in found.clips} == {("test", True, ())}
+    (clip,) = read("ssv2_mc").clips
+    assert (clip.clip_id, clip.split, clip.questions[0].correct) == ("74225", "val", 1)
+    lines = '{"clip_name": "video1", "options": ["x", "y"], "answer": 0}\n'
+    other = {"msrvtt_mc_test.json": None, "msrvtt_mc_test.jsonl": lines}
+    assert read("msrvtt_mc", other).clips[0].questions[0].options == ("x", "y")
+
+
 def test_something_v2(read):
     found = read("something_v2")
     assert table(found) == [
@@ -408,6 +423,20 @@ def test_qvhighlights(read):
         ("lsmdc", "LSMDC16_annos_training.csv", "a\tb\n", r"line 1: has 2 fields, wanted 6"),
         ("hmdb51", "shoot_bow_test_split1.txt", "a.avi 3\n", r"line 1: is 'a.avi 3', wanted a file and 0"),
         ("charades_sta", "charades_sta_train.txt", "A 1 2#x\n", r"line 1: is 'A 1 2#x', wanted `VIDEO START END##s"),
+        (
+            "msrvtt_mc",
+            "msrvtt_mc_test.json",
+            '[{"image": "a.mp4", "caption": ["x"], "answer": 0}]',
+            r"two texts or more",
+        ),
+        ("msrvtt_mc", "msrvtt_mc_test.json", '[{"image": "a.mp4", "caption": ["x", "y"], "answer": 2}]', r"0 to 1"),
+        (
+            "msrvtt_mc",
+            "msrvtt_mc_test.json",
+            '[{"image": "a.mp4", "answer": 2}]',
+            r"entry 0: has none of 'caption', 'op",
+        ),
+        ("ssv2_mc", "val.jsonl", '{"clip_name": "a", "options": ["x", "y"]}', r"line 1: 'answer'"),
         ("something_v2", "something-something-v2-labels.json", "{}", r"entry 0: label 'Holding .* does not stand in"),
         (
             "howto100m",

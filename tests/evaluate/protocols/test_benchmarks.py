@@ -24,7 +24,10 @@ from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.protocols import benchmarks, marks
 from twinreel.evaluate.protocols.benchmark_data import check_prepared, deviations, settle
+from twinreel.evaluate.protocols.benchmark_table import entries
 from twinreel.evaluate.protocols.benchmarks import BENCHMARKS, get_benchmark
+from twinreel.evaluate.protocols.choice_benchmarks import CHOICE_BENCHMARKS
+from twinreel.evaluate.protocols.class_benchmarks import CLASS_BENCHMARKS
 from twinreel.evaluate.protocols.retrieval import coverage_of
 
 NAMES = ["msrvtt-1ka", "msrvtt-full", "msvd", "didemo", "activitynet", "lsmdc", "vatex", "youcook2"]
@@ -127,11 +130,11 @@ def run(data, out, *flags, monkeypatch):
 
 def test_entries_have_the_names_that_users_type_and_data_that_prepare_can_make():
     assert list(BENCHMARKS) == NAMES
-    for entry in BENCHMARKS.values():
+    for entry in entries().values():
         options = get_source(entry.source).settings(dict(entry.options))
         assert all(options[name] == value for name, value in entry.options.items())
         json.dumps(entry.to_dict(), allow_nan=False)
-        assert entry.citation and entry.captions in ("all", "first")
+        assert entry.citation and getattr(entry, "captions", "all") in ("all", "first")
 
 
 @pytest.mark.parametrize("name", ["msrvtt-1ka", "msvd", "didemo", "activitynet", "youcook2"])
@@ -154,6 +157,8 @@ def test_ids_of_1ka_without_any_code_of_ours(real_dir):
 def test_list_prints_all_or_one_with_the_command_for_its_data(capsys):
     assert evaluate.main(["--list"]) == 0
     table = capsys.readouterr().out
+    for entry in (*CLASS_BENCHMARKS.values(), *CHOICE_BENCHMARKS.values()):
+        assert any(line.split()[:1] == [entry.name] for line in table.splitlines())
     for entry in BENCHMARKS.values():
         row = next(line for line in table.splitlines() if line.split()[:1] == [entry.name])
         assert f"{entry.videos:,}" in row and f"{entry.texts:,}" in row and entry.split in row
@@ -165,7 +170,7 @@ def test_list_prints_all_or_one_with_the_command_for_its_data(capsys):
     assert "PE 32" in one and "4,917" in one
     assert evaluate.main(["--list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert list(listed) == NAMES
+    assert list(listed) == [*NAMES, *CLASS_BENCHMARKS, *CHOICE_BENCHMARKS]
     assert listed["vatex"]["texts"] == 15000
     assert evaluate.main(["--benchmark", "vatex", "--list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == listed["vatex"]

@@ -87,7 +87,7 @@ def test_a_score_that_is_not_finite_names_its_question(file):
 
 @pytest.mark.parametrize("argv", [[], ["a/model"], ["--embeddings", "a.npz", "--scores", "b.npz"]])
 def test_it_takes_one_file(argv):
-    with pytest.raises(UserError, match=r"takes --embeddings FILE.npz or --scores FILE.npz and no model"):
+    with pytest.raises(UserError, match=r"takes MODEL --data DIR --out DIR, or --embeddings FILE.npz, or --sc"):
         main(["--multiple_choice", *argv])
     with pytest.raises(UserError, match="--zero_shot does not go with --multiple_choice"):
         main(["--multiple_choice", "--zero_shot", "--scores", "b.npz"])
