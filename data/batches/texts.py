@@ -13,6 +13,7 @@ from ..options import DataOptions
 from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
 from .draws import below, numbers
+from .foils import check_foils, draw_foils
 from .table import Table
 
 TEXT_FROM = ("captions", "sentences", "transcript")
@@ -64,6 +65,9 @@ class Texts:
         self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
         self._clean = text_cleaner(data.input.text)
         self._counts = [part.columns.captions for part in rows]
+        self._foils = data.feed.foils_per_clip if seed >= 0 else 0
+        if self._foils:
+            check_foils(rows, weights=data.feed.foil_weights)
         self.total, self.truncated, self.longest = self._count_truncated()
 
     def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
@@ -96,7 +100,8 @@ class Texts:
         Returns:
           `text int32 [b,L]`, `text_mask bool [b,L]` (with `captions_per_clip` C above 1: [b,C,L]) and `caption_index
           int32 [b]` or [b,C]: the number of the caption or sentence, 0 for a whole transcript, -1 = there is none; its
-          text is the empty one.
+          text is the empty one. In training, with `foils_per_clip` n, also `foil int32 [b,n,L]`, `foil_mask bool
+          [b,n,L]` and `foil_valid bool [b,n]`, which foils there are.
         """
         picked = [self._pick(chosen, i) for i in range(len(chosen.record))]
         numbers = [[number for number, _ in texts] for texts in picked]
@@ -109,7 +114,26 @@ class Texts:
         ids, mask = ids.reshape(shape), mask.reshape(shape)
         if self._data.feed.captions_per_clip == 1:
             ids, mask, index = ids[:, 0], mask[:, 0], index[:, 0]
-        return {"text": ids, "text_mask": mask, "caption_index": index}
+        return {"text": ids, "text_mask": mask, "caption_index": index} | self._wrong(chosen, prompts=prompts)
+
+    def _wrong(self, chosen: Chosen, *, prompts: list[Callable[[str], str]]) -> dict[str, np.ndarray]:
+        """Return drawn foils, each in the prompt of its row, and which of them there are; {} if none are wanted."""
+        if not self._foils:
+            return {}
+        strings = []
+        for i, (source, record) in enumerate(zip(chosen.source, chosen.record, strict=True)):
+            drawn = draw_foils(
+                self._rows[source][record].get("foils") or {},
+                count=self._foils,
+                weights=self._data.feed.foil_weights,
+                number=lambda what, i=i: self._numbers(**_row(chosen, i), what=what)[0],
+            )
+            strings += [prompts[i](self._clean(text)) if text else "" for text in drawn]
+        length = self._data.input.context_length
+        ids, mask, _ = self._tokenizer.encode(strings, context_length=length)
+        shape = (len(chosen.record), self._foils)
+        there = np.array([bool(text) for text in strings]).reshape(shape)
+        return {"foil": ids.reshape(*shape, length), "foil_mask": mask.reshape(*shape, length), "foil_valid": there}
 
     def _pick(self, chosen: Chosen, i: int) -> list[tuple[int, str]]:
         """Return (number, text) of each of the C texts of row i; (-1, "") where there is none."""
@@ -130,8 +154,8 @@ class Texts:
             return [(0, " ".join(text for _, text in said))]
         if self._seed < 0:
             return [said[0]]
-        one = {name: getattr(chosen, name)[i : i + 1] for name in ("source", "record", "epoch")}
-        return [said[int(below(np.array([len(said)]), self._numbers(**one, what=_CAPTION))[0])]]
+        number = self._numbers(**_row(chosen, i), what=_CAPTION)
+        return [said[int(below(np.array([len(said)]), number)[0])]]
 
     def _prompts(self, chosen: Chosen) -> list[Callable[[str], str]]:
         templates = self._data.augment.prompts
@@ -186,6 +210,11 @@ def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray,
                 chosen[i, 0] = number
                 break
     return chosen
+
+
+def _row(chosen: Chosen, i: int) -> dict[str, np.ndarray]:
+    """Return what the random numbers of row i depend on, each [1]."""
+    return {name: getattr(chosen, name)[i : i + 1] for name in ("source", "record", "epoch")}
 
 
 def _fill(template: str, text: str) -> str:
