@@ -127,6 +127,10 @@ def get_config() -> ml_collections.ConfigDict:
         eval_video="center_crop(48)",
         context_length=44,
         group_size=16,
+        foils_per_clip=1,
+        foil_weights=dict(shape=3.0, colour=1.0, size=1.0, texture=1.0, motion=1.0),
+        pixel_mean=(0.28, 0.28, 0.28),
+        pixel_std=(0.12, 0.12, 0.12),
         vocab_size=600,
     )
     c.model = dict(
@@ -140,6 +144,7 @@ def get_config() -> ml_collections.ConfigDict:
             temporal_depth=2,
             tubelet=2,
             stem=4,
+            gradients=8,
             pool="depthwise",
             time_pool="linear",
             dtype="bfloat16",
@@ -149,5 +154,5 @@ def get_config() -> ml_collections.ConfigDict:
     c.loss = dict(name="infonce", same_text="ignore", form="dense", exchange="gather", microbatch=1, hard_negative=0.5)
     c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.05, frozen=())
     c.update(common.pod())
-    c.train = dict(steps=720, log_every=20, eval_every=240, checkpoint_every=240)
+    c.train = dict(steps=480, log_every=20, eval_every=240, checkpoint_every=240)
     return c

@@ -34,6 +34,7 @@ TINY = [
     "shapes.test=8",
     "data.batch_size=8",
     "data.group_size=2",
+    "data.foils_per_clip=0",
     "data.context_length=24",
     "model.video.dtype=float32",
     "model.text.dtype=float32",
