@@ -1,6 +1,6 @@
 """Wrong captions of a record (`meta.foils` of the manifest) as negatives in training. No tensorflow."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,29 +9,26 @@ from ...base.errors import UserError
 from .draws import share_of
 
 _LOOKED_AT = 10_000  # records in which foils are looked for before training; more are thinned evenly
-_FIRST = 16  # numbers of the choices among foils; captions and prompts have lower ones
 
 
-def draw_foils(
-    foils: Mapping[str, str], *, count: int, weights: Mapping[str, float], number: Callable[[int], np.uint64]
-) -> list[str]:
+def draw_foils(foils: Mapping[str, str], *, count: int, weights: Mapping[str, float], numbers: np.ndarray) -> list[str]:
     """Draw different foils of a record, each with a chance that grows with its weight.
 
     Args:
       foils: what is changed -> the caption with that change.
       count: how many are wanted.
       weights: what is changed -> its weight, 0 where it is not named; {} = 1 for all.
-      number: gives uint64 random numbers of this row by the number of the choice.
+      numbers: uint64 random numbers, at least one for each foil.
 
     Returns:
       `count` captions, "" where there are no more.
     """
-    chances = [(weights.get(name, 0.0) if weights else 1.0, text) for name, text in sorted(foils.items())]
+    levels = np.log(share_of(numbers) + 2.0**-54).tolist()
     # The highest u ** (1 / weight) win: weighted sampling without replacement (Efraimidis & Spirakis 2006).
     keys = [
-        (np.log(share_of(np.asarray(number(_FIRST + place))) + 2.0**-54) / weight, text)
-        for place, (weight, text) in enumerate(chances)
-        if weight > 0
+        (level / weight, text)
+        for level, (name, text) in zip(levels, sorted(foils.items()), strict=False)
+        if (weight := weights.get(name, 0.0) if weights else 1.0) > 0
     ]
     drawn = [text for _, text in sorted(keys, reverse=True)[:count]]
     return drawn + [""] * (count - len(drawn))

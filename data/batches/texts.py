@@ -18,7 +18,7 @@ from .table import Table
 
 TEXT_FROM = ("captions", "sentences", "transcript")
 _COUNTED = 200_000  # texts whose length is looked at before training; more are thinned evenly
-_CAPTION, _PROMPT = 1, 2  # what a number is drawn for
+_CAPTION, _PROMPT, _FOIL = 1, 2, 16  # what a number is drawn for; of a foil, 16 and its place among the record's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,14 +120,12 @@ class Texts:
         """Return drawn foils, each in the prompt of its row, and which of them there are; {} if none are wanted."""
         if not self._foils:
             return {}
-        strings = []
-        for i, (source, record) in enumerate(zip(chosen.source, chosen.record, strict=True)):
-            drawn = draw_foils(
-                self._rows[source][record].get("foils") or {},
-                count=self._foils,
-                weights=self._data.feed.foil_weights,
-                number=lambda what, i=i: self._numbers(**_row(chosen, i), what=what)[0],
-            )
+        foils = [self._rows[s][r].get("foils") or {} for s, r in zip(chosen.source, chosen.record, strict=True)]
+        of = {name: getattr(chosen, name) for name in ("source", "record", "epoch")}
+        numbers = [self._numbers(**of, what=_FOIL + place) for place in range(max(map(len, foils), default=0))]
+        how, strings = {"count": self._foils, "weights": self._data.feed.foil_weights}, []
+        for i, own in enumerate(foils):
+            drawn = draw_foils(own, numbers=np.array([column[i] for column in numbers], np.uint64), **how)
             strings += [prompts[i](self._clean(text)) if text else "" for text in drawn]
         length = self._data.input.context_length
         ids, mask, _ = self._tokenizer.encode(strings, context_length=length)
@@ -154,8 +152,8 @@ class Texts:
             return [(0, " ".join(text for _, text in said))]
         if self._seed < 0:
             return [said[0]]
-        number = self._numbers(**_row(chosen, i), what=_CAPTION)
-        return [said[int(below(np.array([len(said)]), number)[0])]]
+        one = {name: getattr(chosen, name)[i : i + 1] for name in ("source", "record", "epoch")}
+        return [said[int(below(np.array([len(said)]), self._numbers(**one, what=_CAPTION))[0])]]
 
     def _prompts(self, chosen: Chosen) -> list[Callable[[str], str]]:
         templates = self._data.augment.prompts
@@ -210,11 +208,6 @@ def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray,
                 chosen[i, 0] = number
                 break
     return chosen
-
-
-def _row(chosen: Chosen, i: int) -> dict[str, np.ndarray]:
-    """Return what the random numbers of row i depend on, each [1]."""
-    return {name: getattr(chosen, name)[i : i + 1] for name in ("source", "record", "epoch")}
 
 
 def _fill(template: str, text: str) -> str:

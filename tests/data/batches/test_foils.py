@@ -98,8 +98,8 @@ def test_evaluation_has_no_foils(options, tokenizer):
 def test_one_foil_is_drawn_in_proportion_to_its_weight(weights, shares):
     rng, count, draws = np.random.default_rng(0), collections.Counter(), 3000
     for _ in range(draws):
-        given = {what: rng.integers(2**64, dtype=np.uint64) for what in range(16, 20)}
-        (text,) = draw_foils({name: name for name in NAMES}, count=1, weights=weights, number=given.__getitem__)
+        given = rng.integers(2**64, size=4, dtype=np.uint64)
+        (text,) = draw_foils({name: name for name in NAMES}, count=1, weights=weights, numbers=given)
         count[text] += 1
     np.testing.assert_allclose([count[name] / draws for name in NAMES], shares, atol=0.03)
 
