@@ -57,7 +57,7 @@ def trained(films):
     fields |= {"model.audio": sound, "model.embed_dim": 8, "loss.pairs": {"video+audio_text": 1.0}}
     fields |= {"model.fusion": {"kind": "concat", "modalities": ("video", "audio")}}
     fields |= {"data.dir": str(films / "data"), "data.batch_size": 8, "data.group_size": 1, "data.num_frames": 2}
-    fields |= {"data.foils_per_clip": 0}
+    fields |= {"data.foils_per_clip": 0, "data.pixel_mean": (0.5, 0.5, 0.5), "data.pixel_std": (0.5, 0.5, 0.5)}
     fields |= {"data.audio_seconds": 0.5, "data.train_video": "random_crop(16)", "data.eval_video": "center_crop(16)"}
     fields |= {"data.context_length": 24, "data.vocab_size": 400, "optimizer.lr": 0.01, "optimizer.warmup_steps": 2}
     fields |= {"train.steps": 40, "train.log_every": 1, "train.eval_every": 40, "train.checkpoint_every": 40}
