@@ -82,6 +82,9 @@ class FeedOptions:
       eval_clips: windows V of each clip at evaluation, evenly spread; their embeddings are averaged.
       text_from: "captions"; "sentences" = one sentence of the transcript within the window; "transcript" = all of them.
       captions_per_clip: candidate captions C of a row (multiple-instance losses); above 1 `text` is [b,C,L].
+      foils_per_clip: wrong captions n of a row, from those of its record (`meta.foils` of the manifest), drawn anew in
+        each epoch; the InfoNCE loss takes them as further negatives. Training only.
+      foil_weights: name of a foil -> weight with which it is drawn; those not named are not drawn. {} = all alike.
       unique_captions: let no caption stand twice among the valid rows of a global batch (such rows are false
         negatives of each other): another caption of the clip is taken, and where all are taken the row is not valid.
       features: precomputed features to batch: `{modality: rows n}`; shorter ones are padded, of longer ones the rows at
@@ -108,6 +111,8 @@ class FeedOptions:
     eval_clips: int = 1
     text_from: str = "captions"
     captions_per_clip: int = 1
+    foils_per_clip: int = 0
+    foil_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     unique_captions: bool = False
     features: Mapping[str, int] = dataclasses.field(default_factory=dict)
     group_size: int = 1
@@ -122,10 +127,13 @@ class FeedOptions:
     def __post_init__(self):
         for name, least in (
             *(("window_seconds", 0), ("eval_clips", 1), ("num_threads", 0)),
-            *(("prefetch", 0), ("max_bad_fraction", 0)),
+            *(("prefetch", 0), ("max_bad_fraction", 0), ("foils_per_clip", 0)),
         ):
             if getattr(self, name) < least:
                 raise UserError(f"config.data.{name} must be at least {least}, got {getattr(self, name)}")
+        for name, weight in self.foil_weights.items():
+            if not 0 <= weight < float("inf"):
+                raise UserError(f"config.data.foil_weights.{name} must be a weight of at least 0, got {weight}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,9 @@
 another while a tone plays, with captions that describe the events in their order.
 
 Train and val consist of order twins: two clips with the same events in opposite order, captioned in the same words.
-Half of the test clips are twins. No combination of events occurs in two splits. Test clips have foils, for minimal
-pairs: captions that differ from the first one in a single attribute, and that a clip of the data set could have.
+Half of the test clips are twins. No combination of events occurs in two splits. Train and test clips have foils, which
+are negatives in training and make minimal pairs of the test: captions that differ from the first one in a single
+attribute, and that a clip of the data set could have.
 """
 
 import functools
@@ -36,9 +37,9 @@ from .render import (
     Tone,
 )
 
-VERSION = 5
+VERSION = 6
 FOILS = ("colour", "order", "size", "texture", "motion", "shape")
-"""What a foil changes; every other one in turn, so that each occurs in half of the test clips."""
+"""What a foil changes. A train clip has a foil of each, a test clip of every other one in turn."""
 _TRIPLE_SHARE = 0.45  # of the groups that have three events
 _SECONDS = {2: (1.2, 1.5), 3: (0.85, 1.0)}  # shortest and longest event, by number of events
 _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions
@@ -148,7 +149,7 @@ def _group(split: str, number: int, *, twins: bool, seed: int, fps: float, taken
     name, foil_rng = f"{split}_{number:05d}", np.random.default_rng([_seed(rng), number])
     orders = (range(count), range(count)[::-1]) if twins else (range(count),)
     for place, order in enumerate(orders):
-        foiled = FOILS[(number + place) % 2 :: 2] if split == "test" else ()
+        foiled = {"train": FOILS, "val": (), "test": FOILS[(number + place) % 2 :: 2]}[split]
         yield Job(
             clip_id=name + ("ab"[place] if twins else ""),
             split=split,

@@ -13,6 +13,7 @@ from ..data.holdout import held_out
 Row = dict[str, Any]
 """A line of `clips.jsonl`."""
 _DROPPED = {"text", "text_mask", "caption_index", "audio", "audio_mask", "audio_lengths"}
+_DROPPED |= {"foil", "foil_mask", "foil_valid"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

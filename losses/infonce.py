@@ -16,6 +16,21 @@ FORMS = ("dense", "blockwise")
 SAME = ("ignore", "positive", "negative")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Foils:
+    """Wrong texts of each row: further negatives of what is on the side `x` (NegCLIP, Yuksekgonul et al. 2023).
+
+    Attributes:
+      embedding: rows of unit length, the n foils of each row.
+      valid: which of them are there.
+      group: what `group` is for the rows. A foil is no negative of a row that says the same.
+    """
+
+    embedding: Float[Array, "B n E"]
+    valid: Bool[Array, "B n"]
+    group: UInt[Array, "B n G"] | None = None
+
+
 def info_nce(
     *,
     x: Float[Array, "B E"],
@@ -26,6 +41,7 @@ def info_nce(
     same: str = "ignore",
     label_smoothing: float = 0.0,
     hard_negative: float = 0.0,
+    foils: Foils | None = None,
     form: str = "dense",
     exchange: str = "gather",
     block: int = 1024,
@@ -46,6 +62,8 @@ def info_nce(
       label_smoothing: share of the target that is spread evenly over all that the anchor is compared with, 0..1.
       hard_negative: beta >= 0 of hard-negative weighting: negatives count by exp(beta * score), with mean 1 over an
         anchor's negatives (Robinson et al. 2021, eq. 4; HN-NCE, Radenovic et al. 2023, with alpha = 1). 0 = off.
+      foils: wrong texts; every row of `x` is also compared with all of these, its own and those of the other rows.
+        In the dense form only.
       form: "dense" holds the scores [B,B]; "blockwise" never does (see `streaming`), the same value and gradients.
       exchange: blockwise over several devices: see `exchange.Layout`.
       block: blockwise: longest side of a tile of scores.
@@ -53,8 +71,9 @@ def info_nce(
 
     Returns:
       The loss in nats (mean over valid rows of both directions) and the metrics `accuracy_x2y` and `accuracy_y2x`
-      (share of valid rows for which a positive scores highest in the batch, 0..1; ties in expectation, see `ties`). All
-      NaN-free; 0 if no row is valid.
+      (share of valid rows for which a positive scores highest in the batch, 0..1; ties in expectation, see `ties`);
+      with `foils` also `accuracy_foils`, the share of foils that score below their row's own text (a tie counts half).
+      All NaN-free; 0 if no row is valid.
 
     Raises:
       UserError: an unknown name, an option out of range, fewer than two rows, or a batch that does not divide by the
@@ -69,7 +88,9 @@ def info_nce(
     x, y = without(x, valid=valid), without(y, valid=valid)
     scale = scale.astype(jnp.float32)
     if form == "dense":
-        return dense(x=x, y=y, scale=scale, valid=valid, group=group, rule=rule)
+        return dense(x=x, y=y, scale=scale, valid=valid, group=group, rule=rule, foils=foils)
+    if foils is not None:
+        raise UserError(f"config.loss.form={form!r} takes no foils; set config.loss.form='dense'")
     marks = {"valid": valid, "group": group}
     layout = lay_out(rows=x.shape[0], exchange=exchange, block=block, axes=axes)
     return streamed(rule, layout, x, y, scale, None, {"x": marks, "y": marks})
@@ -111,7 +132,14 @@ def without(e: Array, *, valid: Array | None) -> Float[Array, "B E"]:
 
 
 def dense(
-    *, x: Array, y: Array, scale: Array, valid: Array | None, group: Array | None, rule: "InfoNCE"
+    *,
+    x: Array,
+    y: Array,
+    scale: Array,
+    valid: Array | None,
+    group: Array | None,
+    rule: "InfoNCE",
+    foils: Foils | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute InfoNCE with all scores at hand: the definition that the blockwise form is tested against."""
     valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
@@ -121,11 +149,36 @@ def dense(
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     scores = jnp.where(taken, scores, FLOOR)
     loss, metrics = 0.0, {}
-    for name, axis in (("x2y", 1), ("y2x", 0)):
-        loss += 0.5 * jnp.sum(weight * _one_way(scores, axis=axis, taken=taken, positive=positive, rule=rule))
+    wide = (scores, taken, positive)
+    if foils is not None:
+        against, real, metrics["accuracy_foils"] = _against_foils(
+            x, similarity=similarity, valid=valid, group=group, foils=foils
+        )
+        further = (jnp.where(real, scale * against, FLOOR), real, jnp.zeros_like(real))
+        wide = tuple(jnp.concatenate(both, axis=1) for both in zip(wide, further, strict=True))
+    for name, axis, (s, among, right) in (("x2y", 1, wide), ("y2x", 0, (scores, taken, positive))):
+        loss += 0.5 * jnp.sum(weight * _one_way(s, axis=axis, taken=among, positive=right, rule=rule))
         hit = share_won(top_of(cosines, mask=positive, axis=axis), among=top_of(cosines, mask=taken, axis=axis))
         metrics[f"accuracy_{name}"] = jnp.sum(weight * hit)
     return loss, metrics
+
+
+def _against_foils(
+    x: Array, *, similarity: Array, valid: Array, group: Array | None, foils: Foils
+) -> tuple[Float[Array, "B Bn"], Bool[Array, "B Bn"], Float[Array, ""]]:
+    """Return the cosines of all rows with all foils, which of these pairs are negatives, and `accuracy_foils`."""
+    rows, each = foils.valid.shape
+    there = foils.valid & valid[:, None]  # [B,n]
+    foil = without(foils.embedding.reshape(rows * each, -1), valid=there.reshape(-1))
+    cosines = jnp.matmul(x, foil.T, precision=PRECISION)  # [B,Bn]
+    negative = valid[:, None] & there.reshape(1, -1)
+    if group is not None and foils.group is not None:
+        said = foils.group.reshape(1, rows * each, -1)
+        negative &= ~jnp.all(group[:, None, :] == said, axis=-1)
+    own = rounded(jnp.sum(x[:, None] * foil.reshape(rows, each, -1), axis=-1))  # [B,n]
+    right = rounded(jnp.diagonal(similarity))[:, None]
+    won = (right > own).astype(jnp.float32) + 0.5 * (right == own).astype(jnp.float32)
+    return cosines, negative, _mean(won, mask=there, axis=(0, 1))
 
 
 def _one_way(s: Array, *, axis: int, taken: Array, positive: Array, rule: "InfoNCE") -> Float[Array, "B"]:
@@ -142,8 +195,8 @@ def _one_way(s: Array, *, axis: int, taken: Array, positive: Array, rule: "InfoN
     return loss - eps * _mean(s, mask=taken, axis=axis) if eps else loss
 
 
-def _mean(s: Array, *, mask: Array, axis: int) -> Float[Array, "B"]:
-    """Mean along an axis where `mask` is True; 0 where it nowhere is."""
+def _mean(s: Array, *, mask: Array, axis: int | tuple[int, ...]) -> Float[Array, "*B"]:
+    """Mean along one or several axes where `mask` is True; 0 where it nowhere is."""
     count = jnp.sum(mask, axis=axis, dtype=jnp.float32)
     return jnp.sum(jnp.where(mask, s, 0.0), axis=axis) / jnp.maximum(count, 1.0)
 

@@ -11,7 +11,7 @@ from ..base.errors import UserError
 from ..base.section import section
 from ..engine.sharding.mesh import BATCH_AXES
 from ..engine.step.grad_cache import in_parts
-from ..losses.infonce import check_rows, info_nce, text_group
+from ..losses.infonce import Foils, check_rows, info_nce, text_group
 from ..losses.milnce import mil_nce
 from ..losses.sigmoid import sigmoid
 from ..models.dual import DualTower
@@ -118,6 +118,18 @@ class Contrastive:
             "mismatched ones; at least 2 rows give it both"
         )
 
+    def check_foils(self) -> None:
+        """Raise UserError unless the loss can compare clips with wrong captions (`config.data.foils_per_clip`)."""
+        options = self._options
+        fused = "text" in self.spec.fusion.get("modalities", ())
+        fits = any("video" in x.split("+") and y == "text" for x, y in map(sides_of, options.weights()))
+        if options.name != "infonce" or options.form != "dense" or fused or not fits:
+            raise UserError(
+                "config.data.foils_per_clip needs config.loss.name='infonce', config.loss.form='dense' and a pair of "
+                f"video and text, which is not fused; got name={options.name!r}, form={options.form!r} and "
+                f"pairs={options.weights()}; set these or config.data.foils_per_clip=0"
+            )
+
     def init(self, rngs: nnx.Rngs) -> DualTower:
         """Build the model with fresh parameters."""
         return build(self.spec, rngs=rngs, **self._layers)
@@ -132,8 +144,8 @@ class Contrastive:
         """Return the weighted loss in nats over the rows of the global batch, and what is logged.
 
         That is `scale` (and `bias`), for each pair the in-batch accuracies of both directions (`accuracy_v2t`,
-        `accuracy_t2v`, and so with `a` for audio and `va` for both; 0..1), where there are several pairs `loss_<pair>`,
-        and `kl`, nats, of a fusion that has this term.
+        `accuracy_t2v`, and so with `a` for audio and `va` for both; 0..1), with foils `accuracy_foils`, where there are
+        several pairs `loss_<pair>`, and `kl`, nats, of a fusion that has this term.
 
         Args:
           model: what `init` built.
@@ -143,7 +155,7 @@ class Contrastive:
         """
         embedded = self._encode(model, batch, rngs=rngs, drop_patches=phase == MASKED)
         kl = embedded.pop("kl", None)
-        has = {side: self._has(batch, side) for side in embedded}
+        has = {side: self._has(batch, side) for side in self._options.sides()}
         weights, scale = self._options.weights(), model.scale
         total, logged = jnp.zeros((), jnp.float32), {}
         for pair, weight in weights.items():
@@ -152,6 +164,7 @@ class Contrastive:
             total = total + jnp.asarray(weight, jnp.float32) * loss
             logged[f"accuracy_{_letters(x)}2{_letters(y)}"] = hits["accuracy_x2y"]
             logged[f"accuracy_{_letters(y)}2{_letters(x)}"] = hits["accuracy_y2x"]
+            logged |= {"accuracy_foils": hits["accuracy_foils"]} if "accuracy_foils" in hits else {}
             if len(weights) > 1:
                 logged[f"loss_{pair}"] = loss
         if kl is not None:
@@ -163,7 +176,7 @@ class Contrastive:
     def _encode(
         self, model: DualTower, batch: dict[str, Array], *, rngs: nnx.Rngs | None, drop_patches: bool
     ) -> dict[str, Array]:
-        """Return [B,E] of each side of the pairs, [B,C,E] of candidate texts [B,C,L], and a fusion's "kl" [B]."""
+        """Return [B,E] of each side of the pairs, [B,C,E] of candidate texts [B,C,L], [B,n,E] of "foil", "kl" [B]."""
         self._check(batch)
         self._check_features(model)
         graph, state = nnx.split(model)
@@ -182,7 +195,7 @@ class Contrastive:
                 real = {"mask": rows["video_mask"]} if "video_mask" in rows else {}
                 made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches, **real)
             if "text" in sides and "text" not in made:
-                made["text"] = _texts(towers, rows["text"], mask=rows["text_mask"], keys=keys)
+                made |= _all_texts(towers, rows, keys=keys)
             if "audio" in sides and "audio" not in made:
                 made["audio"] = towers.encode_audio(rows["audio"], lengths=rows.get("audio_samples"), keys=keys)
             return made
@@ -193,6 +206,7 @@ class Contrastive:
         }
         rows |= {"audio_samples": batch["audio_samples"]} if "audio" in modalities and "audio_samples" in batch else {}
         rows |= {f"has_{side}": self._has(batch, side) for side in self.spec.fusion.get("modalities", ())}
+        rows |= {key: batch[key] for key in ("foil", "foil_mask") if key in batch and "text" in sides}
         return in_parts(encode, rows=rows | keys, parts=self._options.microbatch)
 
     def _keys(self, side: str) -> tuple[str, ...]:
@@ -266,7 +280,16 @@ class Contrastive:
         how |= {"label_smoothing": options.label_smoothing, "hard_negative": options.hard_negative}
         if options.name == "sigmoid":
             return sigmoid(x=embedded[x], y=embedded[y], bias=model.bias[...], **how)
+        if "foil" in embedded and "video" in x.split("+") and y == "text":
+            how |= {"foils": self._foils(batch, embedded["foil"], grouped=group is not None)}
         return info_nce(x=embedded[x], y=embedded[y], **how)
+
+    def _foils(self, batch: dict[str, Array], embedding: Array, *, grouped: bool) -> Foils:
+        """Return the wrong captions of each row, with the numbers of their texts where those of captions are known."""
+        text, mask = batch["foil"], batch["foil_mask"]
+        flat = {"text": text.reshape(-1, text.shape[2]), "mask": mask.reshape(-1, text.shape[2])}
+        group = text_group(**flat).reshape(*text.shape[:2], 2) if grouped else None
+        return Foils(embedding=embedding, valid=batch["foil_valid"], group=group)
 
 
 def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) -> Contrastive:
@@ -292,11 +315,23 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
         unmasked_steps=train.unmasked_steps,
     )
     objective.check_batch_size(data.feed.batch_size)
+    if data.feed.foils_per_clip:
+        objective.check_foils()
     return objective
 
 
 def _letters(side: str) -> str:
     return "".join(_LETTER[modality] for modality in side.split("+"))
+
+
+def _all_texts(towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None) -> dict[str, Array]:
+    """Embed the texts of rows and, where there are any, their foils [B,n,L]."""
+    text, mask = rows["text"], rows["text_mask"]
+    if "foil" not in rows:
+        return {"text": _texts(towers, text, mask=mask, keys=keys)}
+    text = jnp.concatenate([text[:, None], rows["foil"]], axis=1)
+    made = _texts(towers, text, mask=jnp.concatenate([mask[:, None], rows["foil_mask"]], axis=1), keys=keys)
+    return {"text": made[:, 0], "foil": made[:, 1:]}
 
 
 def _texts(towers: DualTower, text: Array, *, mask: Array, keys: jax.Array | None) -> Array:

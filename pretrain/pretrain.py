@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared data set.
 
-  twinreel pretrain --config demo --workdir runs/mine --config.data.dir=data/mine
+  twinreel pretrain --config few_clips --workdir runs/mine --data data/mine
 
 The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics.jsonl, tensorboard/ and checkpoints/.
 Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut); running the same command again resumes it from its newest

@@ -80,5 +80,6 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
         seed=config.seed,
         audio_samples=data.input.audio_samples,
         captions=data.feed.captions_per_clip,
+        foils=data.feed.foils_per_clip,
         features={name: (rows, widths[name]) for name, rows in data.feed.features.items() if name in widths},
     )

@@ -18,6 +18,7 @@ def synthetic_batch(
     seed: int,
     audio_samples: int = 0,
     captions: int = 1,
+    foils: int = 0,
     features: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Make batch number `k`, a pure function of `(seed, k)`.
@@ -32,13 +33,15 @@ def synthetic_batch(
       seed: any non-negative integer.
       audio_samples: samples S of sound at 16 kHz; 0 leaves out the audio keys.
       captions: candidate captions C of a row.
+      foils: wrong captions n of a row; 0 leaves out the foil keys.
       features: name of precomputed features -> rows n and columns D.
 
     Returns:
       `video uint8 [b,T,H,W,3]` (left out where T is 0), `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
       `clip_index int64 [b]`, `caption_index int32 [b]` and, with sound, `audio int16 [b,S]`, `audio_mask bool [b]`,
       `audio_samples int32 [b]`; `features_NAME float32 [b,n,D]` and `features_NAME_mask bool [b,n]`. With C above 1
-      the texts are [b,C,L] and `caption_index` is [b,C].
+      the texts are [b,C,L] and `caption_index` is [b,C]. With foils `foil int32 [b,n,L]`, `foil_mask bool [b,n,L]` and
+      `foil_valid bool [b,n]`.
     """
     rng = np.random.default_rng((seed, k))
     b = batch_size
@@ -56,6 +59,10 @@ def synthetic_batch(
     for name, shape in (features or {}).items():
         batch[f"features_{name}"] = rng.standard_normal((b, *shape), np.float32)
         batch[f"features_{name}_mask"] = np.ones((b, shape[0]), bool)
+    if foils:
+        text, mask = _texts(rng, b * foils, length=context_length, vocab_size=vocab_size)
+        batch["foil"], batch["foil_mask"] = (part.reshape(b, foils, context_length) for part in (text, mask))
+        batch["foil_valid"] = np.ones((b, foils), bool)
     if audio_samples:
         batch["audio"] = rng.integers(-(2**15), 2**15, size=(b, audio_samples), dtype=np.int16)
         batch["audio_mask"] = np.ones(b, bool)

@@ -13,11 +13,12 @@ from ..options import DataOptions
 from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
 from .draws import below, numbers
+from .foils import check_foils, draw_foils
 from .table import Table
 
 TEXT_FROM = ("captions", "sentences", "transcript")
 _COUNTED = 200_000  # texts whose length is looked at before training; more are thinned evenly
-_CAPTION, _PROMPT = 1, 2  # what a number is drawn for
+_CAPTION, _PROMPT, _FOIL = 1, 2, 16  # what a number is drawn for; of a foil, 16 and its place among the record's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,9 @@ class Texts:
         self._clean = text_cleaner(data.input.text)
         self._counts = [part.columns.captions for part in rows]
         tokenizer.encode([""], context_length=data.input.context_length)  # refuses one that is too short
+        self._foils = data.feed.foils_per_clip if seed >= 0 else 0
+        if self._foils:
+            check_foils(rows, weights=data.feed.foil_weights)
 
     def choose(self, source: np.ndarray, *, record: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Return int32 [b,C]: numbers of different captions of each row's record, -1 where there are no more."""
@@ -104,7 +108,8 @@ class Texts:
         Returns:
           `text int32 [b,L]`, `text_mask bool [b,L]` (with `captions_per_clip` C above 1: [b,C,L]) and `caption_index
           int32 [b]` or [b,C]: the number of the caption or sentence, 0 for a whole transcript, -1 = there is none; its
-          text is the empty one.
+          text is the empty one. In training, with `foils_per_clip` n, also `foil int32 [b,n,L]`, `foil_mask bool
+          [b,n,L]` and `foil_valid bool [b,n]`, which foils there are.
         """
         picked = [self._pick(chosen, i) for i in range(len(chosen.record))]
         numbers = [[number for number, _ in texts] for texts in picked]
@@ -117,7 +122,24 @@ class Texts:
         ids, mask = ids.reshape(shape), mask.reshape(shape)
         if self._data.feed.captions_per_clip == 1:
             ids, mask, index = ids[:, 0], mask[:, 0], index[:, 0]
-        return {"text": ids, "text_mask": mask, "caption_index": index}
+        return {"text": ids, "text_mask": mask, "caption_index": index} | self._wrong(chosen, prompts=prompts)
+
+    def _wrong(self, chosen: Chosen, *, prompts: list[Callable[[str], str]]) -> dict[str, np.ndarray]:
+        """Return drawn foils, each in the prompt of its row, and which of them there are; {} if none are wanted."""
+        if not self._foils:
+            return {}
+        foils = [self._rows[s][r].get("foils") or {} for s, r in zip(chosen.source, chosen.record, strict=True)]
+        of = {name: getattr(chosen, name) for name in ("source", "record", "epoch")}
+        numbers = [self._numbers(**of, what=_FOIL + place) for place in range(max(map(len, foils), default=0))]
+        how, strings = {"count": self._foils, "weights": self._data.feed.foil_weights}, []
+        for i, own in enumerate(foils):
+            drawn = draw_foils(own, numbers=np.array([column[i] for column in numbers], np.uint64), **how)
+            strings += [prompts[i](self._clean(text)) if text else "" for text in drawn]
+        length = self._data.input.context_length
+        ids, mask, _ = self._tokenizer.encode(strings, context_length=length)
+        shape = (len(chosen.record), self._foils)
+        there = np.array([bool(text) for text in strings]).reshape(shape)
+        return {"foil": ids.reshape(*shape, length), "foil_mask": mask.reshape(*shape, length), "foil_valid": there}
 
     def _pick(self, chosen: Chosen, i: int) -> list[tuple[int, str]]:
         """Return (number, text) of each of the C texts of row i; (-1, "") where there is none."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
+from einops import rearrange, reduce
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
@@ -13,6 +13,7 @@ from ..shapes import Video
 from .activations import ACTIVATIONS, GATED, check_activation
 from .dense import linear
 from .norm import LayerNorm
+from .oriented_gradients import oriented_gradients
 
 
 class PatchEmbedding(nnx.Module):
@@ -33,6 +34,7 @@ class PatchEmbedding(nnx.Module):
         activation: str,
         pixel_mean: Sequence[float] = (0.5, 0.5, 0.5),
         pixel_std: Sequence[float] = (0.5, 0.5, 0.5),
+        gradients: int = 0,
         bias: bool = True,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -47,6 +49,7 @@ class PatchEmbedding(nnx.Module):
           activation: after the stem; of a gated MLP's name, the function of its gate.
           pixel_mean: subtracted from each channel of pixels scaled to 0..1.
           pixel_std: divides each channel; by default pixels become -1..1.
+          gradients: orientations of the histograms of each cell of `stem` pixels, see `oriented_gradients`; 0 = none.
           bias: the last linear map has a bias.
           dtype: compute dtype.
           rngs: source of the initial values.
@@ -56,19 +59,29 @@ class PatchEmbedding(nnx.Module):
         """
         if stem and patch % stem:
             raise UserError(f"config.model.video.patch={patch} must be a multiple of stem={stem} (stem=0: none)")
+        if gradients < 0 or (gradients and not stem):
+            raise UserError(
+                f"config.model.video.gradients={gradients} is the number of orientations in each cell of stem={stem} "
+                "pixels; set it to 0 or more, and stem to the side of a cell, such as 4"
+            )
         check_activation(activation)
         self.pixel_mean, self.pixel_std = pixel_statistics(mean=pixel_mean, std=pixel_std)
         self.patch, self.tubelet, self.dtype = patch, tubelet, dtype
         self.activation = GATED.get(activation, activation)
         self.cell = stem or patch
-        pixels = tubelet * self.cell**2 * 3
-        self.stem = linear(pixels, width // 2, dtype=dtype, rngs=rngs) if stem else None
-        self.norm = LayerNorm(width // 2, dtype=dtype, rngs=rngs) if stem else None
-        cells = (patch // self.cell) ** 2
-        self.out = linear(cells * (width // 2) if stem else pixels, width, bias=bias, dtype=dtype, rngs=rngs)
+        self.gradients, learned = gradients, stem > 0 and not gradients
+        pixels, described = tubelet * self.cell**2 * 3, tubelet * (3 + gradients)
+        self.stem = linear(pixels, width // 2, dtype=dtype, rngs=rngs) if learned else None
+        self.norm = LayerNorm(width // 2, dtype=dtype, rngs=rngs) if learned else None
+        of_cell = width // 2 if learned else described if gradients else pixels
+        self.out = linear((patch // self.cell) ** 2 * of_cell, width, bias=bias, dtype=dtype, rngs=rngs)
 
     def __call__(self, video: Video) -> Float[Array, "B T N D"]:
         """Embed uint8 RGB 0..255; T is the number of tubelets in time."""
+        if self.gradients:
+            x, side = self._described(video).astype(self.dtype), self.patch // self.cell
+            cut = {"u": self.tubelet, "i": side, "j": side}
+            return self.out(rearrange(x, "b (t u) (h i) (w j) f -> b t (h w) (i j u f)", **cut))
         x = rearrange(
             video,
             "b (t u) (h i p) (w j q) c -> b t (h w) (i j) (u p q c)",
@@ -82,6 +95,13 @@ class PatchEmbedding(nnx.Module):
         if self.stem is not None and self.norm is not None:
             x = ACTIVATIONS[self.activation](self.norm(self.stem(x)))  # [B,T,N,cells,D/2]
         return self.out(rearrange(x, "b t n k d -> b t n (k d)"))
+
+    def _described(self, video: Video) -> Float[Array, "B T h w F"]:
+        """Describe each cell of each frame: its mean colour, normalised, and its oriented gradients; float32."""
+        colours = normalise_pixels(video, mean=self.pixel_mean, std=self.pixel_std)
+        colours = reduce(colours, "b t (h p) (w q) c -> b t h w c", "mean", p=self.cell, q=self.cell)
+        contours = oriented_gradients(video, cell=self.cell, orientations=self.gradients)
+        return jnp.concatenate([colours, contours], axis=-1)
 
 
 def normalise_pixels(

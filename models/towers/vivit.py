@@ -39,8 +39,10 @@ class VideoTower(nnx.Module):
       num_frames: frames T of a clip.
       patch: patch side P, pixels; divides `image_size`.
       stem: side of the cells, pixels, that `PatchEmbedding` embeds before the patch; divides `patch`; 0 = none.
+      gradients: orientations of the histograms of oriented gradients that, with the mean colour, describe a cell of
+        `stem` pixels in place of a learned map; 0 = none.
       conv: (kernel, stride, channels) of early convolutions that stand in place of the patch embedding (`ConvStem`);
-        `patch` is the product of their strides, and there is no `stem`; () = none.
+        `patch` is the product of their strides, and there is neither `stem` nor `gradients`; () = none.
       tubelet: frames per token; divides `num_frames`.
       width: D.
       depth: spatial blocks.
@@ -77,6 +79,7 @@ class VideoTower(nnx.Module):
         num_frames: int,
         patch: int = 16,
         stem: int = 0,
+        gradients: int = 0,
         conv: Sequence[Sequence[int]] = (),
         tubelet: int = 1,
         width: int = 768,
@@ -108,6 +111,7 @@ class VideoTower(nnx.Module):
             conv,
             patch=patch,
             stem=stem,
+            gradients=gradients,
             tubelet=tubelet,
             width=width,
             activation=activation,
@@ -203,14 +207,16 @@ class VideoTower(nnx.Module):
             raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")
 
 
-def _embedding(conv: Sequence[Sequence[int]], *, patch: int, stem: int, **options: Any) -> PatchEmbedding | ConvStem:
+def _embedding(
+    conv: Sequence[Sequence[int]], *, patch: int, stem: int, gradients: int, **options: Any
+) -> PatchEmbedding | ConvStem:
     if not conv:
-        return PatchEmbedding(patch=patch, stem=stem, **options)
+        return PatchEmbedding(patch=patch, stem=stem, gradients=gradients, **options)
     made = ConvStem(conv, **options)
-    if stem or stride_of(made.convolutions) != patch:
+    if stem or gradients or stride_of(made.convolutions) != patch:
         raise UserError(
             f"config.model.video.conv={conv!r} steps by {stride_of(made.convolutions)} pixels in all; set patch to "
-            f"that and stem to 0, got patch={patch} and stem={stem}"
+            f"that, and stem and gradients to 0, got patch={patch}, stem={stem} and gradients={gradients}"
         )
     return made
 

@@ -431,10 +431,10 @@ def test_foils_change_one_thing_and_stay_possible(jobs):
     place = {"size": 0, "texture": 1, "colour": 2, "shape": 3, "motion": 4}
     count = Counter()
     for job in jobs:
-        assert (job.split == "test") == bool(job.foils)
+        assert (job.split == "val") == (not job.foils)
         own = facts(job.captions[0])
         for name, foil in job.foils.items():
-            count[name] += 1
+            count[job.split, name] += 1
             said = facts(foil)
             if name == "order":
                 assert said == own[::-1]
@@ -443,7 +443,7 @@ def test_foils_change_one_thing_and_stay_possible(jobs):
             assert len(changed) == 1, (job.captions[0], foil)
             assert changed[0][1] == place[name]
             assert not any(shape in ("disc", "ring") and motion == "turns" for *_, shape, motion in said)
-    assert count == dict.fromkeys(moving_shapes.FOILS, 250)
+    assert count == {(split, name): n for split, n in (("train", 4000), ("test", 250)) for name in moving_shapes.FOILS}
 
 
 def test_twins_and_foils_agree_on_the_order(jobs):
@@ -455,5 +455,4 @@ def test_twins_and_foils_agree_on_the_order(jobs):
 
 
 def test_foils_stand_in_the_manifest(clips):
-    assert all(bool(clip.foils) == (clip.split == "test") for clip in clips)
-    assert all(len(clip.foils) == 3 for clip in clips if clip.split == "test")
+    assert all(len(clip.foils) == {"train": 6, "val": 0, "test": 3}[clip.split] for clip in clips)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinreel.base.errors import UserError
-from twinreel.losses.infonce import info_nce, text_group
+from twinreel.losses.infonce import Foils, info_nce, text_group
 
 OPTIONS = {
     "plain": {},
@@ -252,3 +252,83 @@ def test_text_group_keeps_many_texts_apart():
     # Each of the two numbers alone meets about n^2 / 2^33 times by chance.
     for column in groups.T:
         assert len(text) - len(np.unique(column)) <= 3
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("marked", [False, True])
+def test_foils_are_further_negatives_of_every_row(options, marked):
+    """Against the loops: the foils stand after the texts as columns whose own rows take no part."""
+    rng, size, each = np.random.default_rng(7), 6, 2
+    x, y = pairs(rng, size)
+    foil = unit(rng, size, each, x.shape[1])
+    there = rng.random((size, each)) < 0.7
+    valid = np.array([1, 1, 0, 1, 1, 1], bool) if marked else np.ones(size, bool)
+    group = np.array([[0], [1], [2], [1], [4], [5]], np.uint32)
+    foil_group = np.arange(10, 10 + size * each, dtype=np.uint32).reshape(size, each, 1)
+    foil_group[0, 0], there[0, 0] = 4, True  # the first row's foil is the fifth row's caption
+    known = {"valid": valid, "group": group} if marked else {"valid": valid}
+    foils = Foils(
+        embedding=jnp.asarray(foil, jnp.float32),
+        valid=jnp.asarray(there),
+        group=jnp.asarray(foil_group) if marked else None,
+    )
+    found = info_nce(
+        x=jnp.asarray(x, jnp.float32),
+        y=jnp.asarray(y, jnp.float32),
+        scale=jnp.float32(6),
+        **{key: jnp.asarray(value) for key, value in known.items()},
+        **options,
+        foils=foils,
+        axes=(),
+    )
+    loss, accuracy = with_foils(x, y, 6.0, foil=foil, there=there, foil_group=foil_group, **known, **options)
+    np.testing.assert_allclose(found[0], loss, rtol=1e-5)
+    assert float(found[1]["accuracy_foils"]) == pytest.approx(accuracy)
+    _, without_foils = reference(x, y, 6.0, **known, **options)
+    assert {k: pytest.approx(float(found[1][k])) for k in without_foils} == without_foils
+
+
+def with_foils(
+    x, y, scale, *, foil, there, foil_group, valid, group=None, same="ignore", label_smoothing=0.0, hard_negative=0.0
+):
+    """Loss and share of beaten foils by loops over rows, texts and foils, float64."""
+    rows, total, beaten = np.flatnonzero(valid), 0.0, []
+    for i in rows:
+        for way in (0, 1):
+            positive, negative = [], []
+            for j in rows:
+                equal = group is not None and group[i, 0] == group[j, 0]
+                score = scale * float(x[i] @ y[j] if way == 0 else x[j] @ y[i])
+                if j == i or (equal and same == "positive"):
+                    positive.append(score)
+                elif not (equal and same == "ignore"):
+                    negative.append(score)
+                for k in range(foil.shape[1] if way == 0 else 0):
+                    if there[j, k] and not (group is not None and group[i, 0] == foil_group[j, k, 0]):
+                        negative.append(scale * float(x[i] @ foil[j, k]))
+            mean = np.mean(np.exp(hard_negative * np.array(negative)))
+            bottom = np.exp(positive).sum() + np.exp((1 + hard_negative) * np.array(negative)).sum() / mean
+            target = (1 - label_smoothing) * np.mean(positive) + label_smoothing * np.mean(positive + negative)
+            total += 0.5 * (np.log(bottom) - target)
+        beaten += [float(x[i] @ y[i] > x[i] @ foil[i, k]) for k in range(foil.shape[1]) if there[i, k]]
+    return total / len(rows), np.mean(beaten)
+
+
+def test_foils_that_are_not_there_change_nothing():
+    rng = np.random.default_rng(8)
+    x, y = (jnp.asarray(e, jnp.float32) for e in pairs(rng, 5))
+    foils = Foils(embedding=jnp.full((5, 3, x.shape[1]), jnp.nan), valid=jnp.zeros((5, 3), bool))
+    how = {"x": x, "y": y, "scale": jnp.float32(4), "hard_negative": 0.5, "axes": ()}
+    loss, metrics = info_nce(**how, foils=foils)
+    assert float(loss) == pytest.approx(float(info_nce(**how)[0]))
+    assert float(metrics["accuracy_foils"]) == 0
+    gradient = jax.grad(lambda x: info_nce(**(how | {"x": x}), foils=foils)[0])(x)
+    assert bool(jnp.isfinite(gradient).all())
+
+
+def test_foils_need_the_dense_form():
+    rng = np.random.default_rng(8)
+    x, y = (jnp.asarray(e, jnp.float32) for e in pairs(rng, 4))
+    foils = Foils(embedding=x[:, None], valid=jnp.ones((4, 1), bool))
+    with pytest.raises(UserError, match=r"config.loss.form='blockwise' takes no foils"):
+        info_nce(x=x, y=y, scale=jnp.float32(4), foils=foils, form="blockwise", axes=())

@@ -40,7 +40,16 @@ def films(tmp_path_factory, media):
 @pytest.fixture(scope="module")
 def trained(films):
     """The workdir of thirty steps in which a batch has all nine films."""
-    video = {"image_size": 16, "patch": 16, "stem": 0, "width": 16, "heads": 2, "depth": 1, "temporal_depth": 0}
+    video = {
+        "image_size": 16,
+        "patch": 16,
+        "stem": 0,
+        "gradients": 0,
+        "width": 16,
+        "heads": 2,
+        "depth": 1,
+        "temporal_depth": 0,
+    }
     sizes = {"width": 16, "heads": 2, "depth": 1}
     sound = {"family": "cnn", "mels": 16, "channels": (8, 16)}
     fields = {f"model.video.{key}": value for key, value in video.items()}
@@ -48,6 +57,7 @@ def trained(films):
     fields |= {"model.audio": sound, "model.embed_dim": 8, "loss.pairs": {"video+audio_text": 1.0}}
     fields |= {"model.fusion": {"kind": "concat", "modalities": ("video", "audio")}}
     fields |= {"data.dir": str(films / "data"), "data.batch_size": 8, "data.group_size": 1, "data.num_frames": 2}
+    fields |= {"data.foils_per_clip": 0, "data.pixel_mean": (0.5, 0.5, 0.5), "data.pixel_std": (0.5, 0.5, 0.5)}
     fields |= {"data.audio_seconds": 0.5, "data.train_video": "random_crop(16)", "data.eval_video": "center_crop(16)"}
     fields |= {"data.context_length": 24, "data.vocab_size": 400, "optimizer.lr": 0.01, "optimizer.warmup_steps": 2}
     fields |= {"train.steps": 40, "train.log_every": 1, "train.eval_every": 40, "train.checkpoint_every": 40}

@@ -293,7 +293,7 @@ def test_a_loss_that_compares_rows_wants_two(name):
     made = objective(name=name)  # and whatever made the batch so small
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
         made.loss(made.init(nnx.Rngs(0)), on_device(batch_of(1)), rngs=None)
-    changed = [f"loss.name={name}", "loss.hard_negative=0.0", "data.batch_size=1"]
+    changed = [f"loss.name={name}", "loss.hard_negative=0.0", "data.batch_size=1", "data.foils_per_clip=0"]
     config = load_config("demo", overrides=changed)
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1"):
         make_objective(config, data=DataOptions.of(config.data), vocab_size=11)

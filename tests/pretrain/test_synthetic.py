@@ -15,7 +15,12 @@ CLIP = Path(__file__).parents[1] / "golden" / "tokenizers" / "clip_slow"
 
 @pytest.mark.parametrize(
     "changes",
-    [[], ["data.captions_per_clip=3"], ["data.audio_seconds=0.5", "data.captions_per_clip=2"]],
+    [
+        [],
+        ["data.foils_per_clip=2"],
+        ["data.captions_per_clip=3"],
+        ["data.audio_seconds=0.5", "data.captions_per_clip=2"],
+    ],
 )
 def test_they_have_the_keys_shapes_and_dtypes_of_the_pipeline(tiny_overrides, changes):
     from twinreel.data.batches.pipeline import make_tokenizer, train_batches
@@ -41,7 +46,7 @@ def test_the_vocabulary_is_that_of_a_tokenizer_that_is_here(tmp_path):
 
 def test_the_step_is_made_for_candidates_and_that_vocabulary():
     config = load_config("demo", overrides=["data.captions_per_clip=3", "loss.name=mil_nce", "loss.hard_negative=0.0",
-                                            f"data.tokenizer={CLIP}"])  # fmt: skip
+                                            "data.foils_per_clip=0", f"data.tokenizer={CLIP}"])  # fmt: skip
     parts = make_parts(config)
     assert parts.batch["text"].shape == (64, 3, 44) and parts.batch["caption_index"].shape == (64, 3)
     table = parts.builder.abstract.params["text/embedding"]

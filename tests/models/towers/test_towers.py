@@ -70,7 +70,7 @@ def test_early_convolutions_take_the_place_of_patches():
 @pytest.mark.parametrize(
     ("video", "message"),
     [
-        ({"conv": ((4, 2, 8), (3, 2, 12))}, r"steps by 4 pixels .* got patch=8 and stem=0"),
+        ({"conv": ((4, 2, 8), (3, 2, 12))}, r"steps by 4 pixels .* got patch=8, stem=0 and gradients=0"),
         ({"conv": ((4, 2, 8), (3, 4, 12)), "stem": 2}, "leaves out"),
         ({"conv": ((8, 8, 12),), "stem": 2}, "stem=2"),
         ({"conv": ((8, 8, 10),)}, "width=12"),
