@@ -42,7 +42,7 @@ def control_rows(
     rows: dict[str, Any] = {}
     for name, changed in embeddings.controls.items():
         side = CONTROLS[name].side
-        arrays = {"text": embeddings.text, "video": embeddings.video} | {
+        arrays: dict[str, Any] = {"text": embeddings.text, "video": embeddings.video} | {
             side: unit_rows(changed, name=f"control_{name}")
         }
         found = all_ranks(**arrays, video_of_text=index)
