@@ -13,8 +13,8 @@ from ..data.options import DataOptions, FeedOptions
 from ..encode.encoder import Encoder
 from ..encode.rows import rounded_up
 from .clips import Captions, ClipEmbedder, protocol_of_clips
-from .loaded import LoadedSplit, Tokens
-from .measures.rows import unit_pair
+from .loaded import PLAIN, LoadedSplit, Tokens
+from .measures.rows import unit_pair, unit_rows
 from .npz import read_npz, write_npz
 from .protocols.controls import CONTROLS, about_controls, change_texts, choose
 from .protocols.minimal_pairs import Foils
@@ -24,7 +24,7 @@ from .protocols.words import ENGLISH
 if TYPE_CHECKING:
     from ..data.batches.records import Records
 
-_CONTROL, _SIDE, _SOUND = "control_", "side_", "has_sound"  # arrays of the file
+_CONTROL, _SIDE, _SOUND, _BANK = "control_", "side_", "has_sound", "bank_text"  # arrays of the file
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -39,6 +39,7 @@ class Embeddings:
       sides: further sides of the model -> float32 [m,E]; [n,E] of a fused side with text.
       has_sound: bool [m], clips with sound; None where no side hears it.
       foils: wrong captions for minimal pairs, or None.
+      bank_text: float32 [b,E], captions of another split, the query bank of QB-norm; or None.
       captions: the n texts; empty where only arrays are known.
       rows: the m lines of `clips.jsonl`; empty where only arrays are known.
       protocol: see `retrieval.protocol_of`.
@@ -53,6 +54,7 @@ class Embeddings:
     sides: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     has_sound: np.ndarray | None = None
     foils: Foils | None = None
+    bank_text: np.ndarray | None = None
     captions: list[str] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,7 +63,7 @@ class Embeddings:
 
     def save(self, path: Path) -> None:
         """Write an `.npz` (no pickle): `text, video, video_of_text`, `about` (JSON bytes) and, if any, `control_NAME`,
-        `side_NAME`, `has_sound` and the arrays of `Foils`.
+        `side_NAME`, `has_sound`, `bank_text` and the arrays of `Foils`.
 
         The file is whole or absent: it is written beside its place and renamed.
         """
@@ -69,8 +71,9 @@ class Embeddings:
         arrays = {"text": self.text, "video": self.video, "video_of_text": self.video_of_text}
         arrays |= {f"{_CONTROL}{name}": rows for name, rows in self.controls.items()}
         arrays |= {f"{_SIDE}{name}": rows for name, rows in self.sides.items()}
-        if self.has_sound is not None:
-            arrays[_SOUND] = self.has_sound
+        for name in (_SOUND, _BANK):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         if self.foils is not None:
             arrays |= self.foils.to_arrays()
         packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
@@ -93,6 +96,7 @@ class Embeddings:
             controls={name.removeprefix(_CONTROL): rows for name, rows in arrays.items() if name.startswith(_CONTROL)},
             sides={name.removeprefix(_SIDE): rows for name, rows in arrays.items() if name.startswith(_SIDE)},
             has_sound=arrays.get(_SOUND),
+            bank_text=arrays.get(_BANK),
         )
         try:
             unit_pair(found.text, video=found.video, video_of_text=found.video_of_text)
@@ -116,6 +120,8 @@ class Embeddings:
         sound = self.has_sound
         if sound is not None and (sound.dtype != bool or sound.shape != (len(self.video),)):
             raise UserError(f"'{_SOUND}' is {sound.dtype} {sound.shape}; wanted bool [{len(self.video)}]")
+        if self.bank_text is not None and unit_rows(self.bank_text, name=_BANK).shape[1] != self.text.shape[1]:
+            raise UserError(f"'{_BANK}' has width {self.bank_text.shape[1]} and 'text' has {self.text.shape[1]}")
 
     @property
     def groups(self) -> list[str | None]:
@@ -155,8 +161,10 @@ class Asked:
       seed: of their draws.
       tagger: spaCy model that finds parts of speech.
       pairs: pairs of modalities, see `pairs.choose_pairs`, or "all".
+      bank_split: a split whose captions are the query bank of QB-norm; "" = none.
     """
 
+    bank_split: str = ""
     controls: Sequence[str] = ()
     seed: int = 0
     tagger: str = ENGLISH
@@ -174,6 +182,7 @@ def embed_split(
     feed: FeedOptions | None = None,
     asked: Asked | None = None,
     progress: bool = True,
+    prompt: str = PLAIN,
     loaded: LoadedSplit | None = None,
 ) -> Embeddings:
     """Embed every clip of a split (with its sound where the model fuses both), its captions and their foils.
@@ -193,6 +202,7 @@ def embed_split(
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
       asked: what else is embedded; None = nothing.
       progress: draw a progress bar with rate and time left on standard error, on the first process.
+      prompt: template that captions and foils are put into; with `loaded`, its prompt applies.
       loaded: `LoadedSplit(records, split=split, captions=captions)`, perhaps of a part of the clips, for a split that
         is embedded several times; None = it is loaded here.
 
@@ -200,13 +210,14 @@ def embed_split(
       UserError: no such split, no caption in it, an unknown value of `captions` or `clip_side`, a batch size below 1,
         or something asked for that the model or the data do not have.
     """
-    loaded = loaded or LoadedSplit(records, split=split, captions=captions)
+    loaded = loaded or LoadedSplit(records, split=split, captions=captions, prompt=prompt)
     asked, side = asked or Asked(), clip_side or encoder.clip_side
     size = _batch_size(encoder, split=split, clip_side=clip_side, batch_size=batch_size, records=records)
     texts, tokens = loaded.texts, loaded.tokens(encoder)
     controls, sides, further = _choose(encoder, loaded.rows, side=side, asked=asked)
     text = tokens.embed(encoder, what="captions", batch_size=size, progress=progress)
-    of_words = _embed_words(encoder, texts, names=controls, asked=asked, batch_size=size, progress=progress)
+    given: dict[str, Any] = {"asked": asked, "prompt": loaded.prompt, "batch_size": size, "progress": progress}
+    of_words = _embed_words(encoder, texts, names=controls, **given)
     with_text = [name for name in sides if "text" in name.split("+")]
     clips, protocol = embed_clips(
         encoder,
@@ -234,7 +245,14 @@ def embed_split(
         captions=texts,
         rows=loaded.rows,
         foils=_embed_foils(loaded, encoder=encoder, batch_size=size, progress=progress),
-        protocol=protocol | {"captions": loaded.captions, "texts_truncated": tokens.truncated},
+        bank_text=_embed_bank(encoder, records=records, **given) if asked.bank_split else None,
+        protocol=protocol
+        | {
+            "captions": loaded.captions,
+            "prompt": loaded.prompt,
+            "texts_truncated": tokens.truncated,
+            "bank_split": asked.bank_split or None,
+        },
         further=further,
     )
 
@@ -254,15 +272,31 @@ def _choose(
     return controls, sides_to_embed(pairs, clip_side=side), further
 
 
+def _embed_bank(
+    encoder: Encoder, *, records: "Records", asked: Asked, prompt: str, batch_size: int, progress: bool
+) -> np.ndarray:
+    """Return the embeddings [b,E] of all captions of the bank's split."""
+    bank = LoadedSplit(records, split=asked.bank_split, prompt=prompt)
+    return bank.tokens(encoder).embed(encoder, what="query bank", batch_size=batch_size, progress=progress)
+
+
 def _embed_words(
-    encoder: Encoder, texts: list[str], *, names: Sequence[str], asked: Asked, batch_size: int, progress: bool
+    encoder: Encoder,
+    texts: list[str],
+    *,
+    names: Sequence[str],
+    asked: Asked,
+    prompt: str,
+    batch_size: int,
+    progress: bool,
 ) -> dict[str, tuple[np.ndarray, int]]:
     """Return the embeddings [n,E] under each of the controls that change texts, and how many they change."""
     found = {}
     for name in names:
         if CONTROLS[name].side == "text":
             changed = change_texts(texts, name=name, seed=asked.seed, tagger=asked.tagger)
-            rows, _ = embed_texts(encoder, texts=changed, what=name, batch_size=batch_size, progress=progress)
+            tokens = Tokens.of(encoder, texts=changed, prompt=prompt)
+            rows = tokens.embed(encoder, what=name, batch_size=batch_size, progress=progress)
             found[name] = rows, sum(a != b for a, b in zip(texts, changed, strict=True))
     return found
 

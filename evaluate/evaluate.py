@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import UserError
+from ..base.errors import UserError, unknown
 from ..base.parser import Distributed, Parser
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ field of the clips' meta, with intervals, and the gap between the best and the w
 be repeated, adds a field of clips.jsonl, such as width or source.fps.
 
 --rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
-(dual softmax; scale=100) and qb_norm (query bank; beta=20, k=1).
+(dual softmax; scale=100) and qb_norm (beta=20, k=1), which needs training texts: --bank_split train.
 
 Where texts repeat, as class names do, "any match" rows share duplicates: they count every clip with the same text as
 right. Clips are also classified among the distinct texts if these are at most half of all."""
@@ -83,6 +83,8 @@ def _parser() -> Parser:
         "--group_by", action="append", default=[], metavar="FIELD", help="another field by which recalls are grouped"
     )
     parser.add_argument("--thumbnails", type=int, default=1000, metavar="N", help="clips with a thumbnail on the page")
+    parser.add_argument("--prompt", metavar="TEXT", help="template of the captions, such as 'a video of {}'")
+    parser.add_argument("--bank_split", metavar="SPLIT", help="its captions are the query bank of --rerank qb_norm")
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
     parser.add_argument("--batch_size", type=int, default=32, help="clips embedded at a time")
     parser.add_argument("--windows", type=int, default=1, help="windows of each clip, whose embeddings are averaged")
@@ -146,6 +148,8 @@ class EvaluateOptions:
       batch_size: clips embedded at a time, over all devices.
       windows: windows V of each clip, evenly spread, whose embeddings are averaged.
       window_seconds: length of a window in seconds; 0 = the whole clip, or with several windows its V-th part.
+      prompt: template that captions are put into, such as "a video of {}"; "" = as the benchmark says, or "{}".
+      bank_split: another split, whose captions are the query bank of QB-norm; "" = none.
       clip_side: what stands for a clip: "video", or the side of the model's fusion, such as "video+audio"; "" = the
         fused side if the model fuses video and sound, else "video".
       controls: controls to measure, names of `protocols.controls.CONTROLS` or "all". Where the split has order twins,
@@ -168,6 +172,8 @@ class EvaluateOptions:
     batch_size: int = 32
     windows: int = 1
     window_seconds: float = 0.0
+    prompt: str = ""
+    bank_split: str = ""
     clip_side: str = ""
     controls: Sequence[str] = ()
     control_seed: int = 0
@@ -182,10 +188,14 @@ class EvaluateOptions:
     progress: bool = True
 
     def settled(self) -> "EvaluateOptions":
-        """Return the options with a split and a captions rule; raises `UserError` where the benchmark has others."""
+        """Return the options with split, captions rule and prompt; `UserError` where the benchmark has others."""
+        from .loaded import PLAIN, check_prompt
         from .protocols.benchmark_data import settle
+        from .protocols.benchmarks import BENCHMARKS
 
-        return dataclasses.replace(self, **settle(self.benchmark, split=self.split, captions=self.captions))
+        own = BENCHMARKS[self.benchmark].prompt if self.benchmark in BENCHMARKS else PLAIN
+        given = settle(self.benchmark, split=self.split, captions=self.captions)
+        return dataclasses.replace(self, **given, prompt=check_prompt(self.prompt or own))
 
 
 def evaluate(
@@ -223,6 +233,7 @@ def evaluate(
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
+    _check_bank(records, options=options)
     if options.split in records.splits:
         check_fields(records.rows(options.split), group_by=options.group_by)
     import jax
@@ -243,6 +254,19 @@ def evaluate(
     page = {"thumbnails": options.thumbnails}
     history = around(Path(model), name="metrics.jsonl")
     return write(found, out=out, records=records, history=history, ranks=ranks, further=further, page=page)
+
+
+def _check_bank(records: Any, *, options: EvaluateOptions) -> None:
+    """Refuse a query bank that is not there, or is the test set."""
+    if options.bank_split and options.bank_split not in records.splits:
+        raise unknown("split (--bank_split)", options.bank_split, records.splits)
+    if options.bank_split == options.split:
+        raise UserError(
+            f"--bank_split {options.bank_split} is the split that is measured; a query bank holds other texts, such as "
+            "those of train"
+        )
+    if any(name.startswith("qb_norm") for name in options.rerank) and not options.bank_split:
+        raise UserError("--rerank qb_norm needs training texts as a query bank; add --bank_split train")
 
 
 def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptions) -> "Embeddings":
@@ -268,13 +292,17 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
         clip_side=options.clip_side,
         batch_size=options.batch_size,
         feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
-        asked=asked(
-            controls=options.controls,
-            seed=options.control_seed,
-            tagger=options.tagger,
-            pairs=options.pairs,
-            rows=rows,
-            frames=encoder.input.num_frames,
+        prompt=options.prompt,
+        asked=dataclasses.replace(
+            asked(
+                controls=options.controls,
+                seed=options.control_seed,
+                tagger=options.tagger,
+                pairs=options.pairs,
+                rows=rows,
+                frames=encoder.input.num_frames,
+            ),
+            bank_split=options.bank_split,
         ),
         progress=options.progress,
     )

@@ -20,6 +20,9 @@ def of_file(args: Namespace) -> dict[str, Any]:
     both = [f"{name} {str(value)!r}" for name, value in given.items() if value]
     if len(both) > 1:
         raise UserError(f"got both {' and '.join(both)}; give one of them")
+    for name in ("prompt", "bank_split"):
+        if getattr(args, name):
+            raise UserError(f"--{name} {getattr(args, name)} changes what is embedded: give MODEL --data DIR --out DIR")
     further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare, group_by=args.group_by)
     return _of_scores(args, further=further) if args.scores else _of_embeddings(args, further=further)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..encode.encoder import Encoder
 
 CAPTIONS = ("all", "first")
+PLAIN = "{}"
+"""The prompt that leaves texts as they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,12 @@ class Tokens:
     truncated: int
 
     @classmethod
-    def of(cls, encoder: "Encoder", *, texts: list[str]) -> "Tokens":
-        """Clean and tokenise n texts as the model's input has it."""
+    def of(cls, encoder: "Encoder", *, texts: list[str], prompt: str = PLAIN) -> "Tokens":
+        """Clean and tokenise n texts as the model's input has it, each put into the prompt."""
         from ..data.text.clean import text_cleaner
 
-        cleaned = list(map(text_cleaner(encoder.input.text), texts))
+        clean = text_cleaner(encoder.input.text)
+        cleaned = [prompt.replace("{}", clean(text)) for text in texts]
         ids, mask, truncated = encoder.tokenizer.encode(cleaned, context_length=encoder.input.context_length)
         _, first, place = np.unique(ids, axis=0, return_index=True, return_inverse=True)
         return cls(ids=ids[first], mask=mask[first], place=place.reshape(-1), truncated=truncated)
@@ -72,22 +75,33 @@ class LoadedSplit:
       only: int64 [m], the records that take part, rising; None = all.
       rows: the m lines of `clips.jsonl`.
       captions: "all" of each clip, or its "first".
+      prompt: template that the captions and foils are put into before they become tokens.
       texts: n captions.
       video_of_text: int64 [n], each caption's row.
       foils: the texts of the foils, the caption of each, and their names, see `minimal_pairs.list_foils`.
     """
 
-    def __init__(self, records: "Records", *, split: str, captions: str = "all", only: np.ndarray | None = None):
+    def __init__(
+        self,
+        records: "Records",
+        *,
+        split: str,
+        captions: str = "all",
+        only: np.ndarray | None = None,
+        prompt: str = PLAIN,
+    ):
         """Read the rows.
 
         Raises:
-          UserError: no such split, no caption in it, or an unknown value of `captions`.
+          UserError: no such split, no caption in it, an unknown value of `captions`, or a prompt without a place for
+            the text.
         """
         if captions not in CAPTIONS:
             raise unknown("value of captions", captions, CAPTIONS)
         if split not in records.splits:
             raise unknown("split", split, records.splits)
         self.records, self.split, self.captions, self.only = records, split, captions, only
+        self.prompt = check_prompt(prompt)
         every = records.rows(split)
         self.rows: list[dict[str, Any]] = list(every) if only is None else [every[int(i)] for i in only]
         self.texts, self.video_of_text = _texts(self.rows, captions=captions, folder=records.folder)
@@ -104,8 +118,19 @@ class LoadedSplit:
 
     def _kept(self, name: str, encoder: "Encoder", texts: list[str]) -> Tokens:
         if name not in self._tokens:
-            self._tokens[name] = Tokens.of(encoder, texts=texts)
+            self._tokens[name] = Tokens.of(encoder, texts=texts, prompt=self.prompt)
         return self._tokens[name]
+
+
+def check_prompt(prompt: str) -> str:
+    """Return a prompt, or raise a UserError if it has no single place for the text.
+
+    >>> check_prompt("a video of {}")
+    'a video of {}'
+    """
+    if prompt.count("{}") != 1:
+        raise UserError(f"--prompt {prompt!r} must have one {{}} where the text goes, such as 'a video of {{}}'")
+    return prompt
 
 
 def _texts(rows: list[dict[str, Any]], *, captions: str, folder: Path) -> tuple[list[str], np.ndarray]:

@@ -162,14 +162,21 @@ def _groups(embeddings: "Embeddings", *, ranks: "Mapping[str, Ranks]", group_by:
 
 def _scores_of(embeddings: "Embeddings") -> "Scores":
     """Return the cosines of all texts with all videos."""
-    from .measures.rows import check_pair, cosine
+    from .measures.rows import check_pair, cosine, unit_rows
     from .protocols.scored import Scores, check_size
 
     check_size(len(embeddings.text), len(embeddings.video))
+    if embeddings.bank_text is not None:
+        check_size(len(embeddings.bank_text), len(embeddings.video))
     text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
     ids = [row["clip_id"] for row in embeddings.rows] or None
+    bank = embeddings.bank_text
     return Scores(
-        scores=cosine(text, gallery=video), video_of_text=index, texts=embeddings.captions or None, video_ids=ids
+        scores=cosine(text, gallery=video),
+        video_of_text=index,
+        texts=embeddings.captions or None,
+        video_ids=ids,
+        bank=None if bank is None else cosine(unit_rows(bank, name="bank_text"), gallery=video),
     )
 
 

@@ -240,6 +240,8 @@ def deviations(
     kept = min(lengths.values(), default=0)
     if (cut := protocol.get("texts_truncated")) and length is not None and length < kept:
         found.append(f"{cut:,} texts are cut at {length} tokens, papers keep {_by_code(lengths)}")
+    if isinstance(entry, Benchmark) and protocol.get("prompt") not in (None, entry.prompt):
+        found.append(f"the prompt is {protocol['prompt']!r}, the protocol has {entry.prompt!r}")
     if isinstance(entry, ClassBenchmark):
         found += class_deviations(entry, protocol=protocol)
     if isinstance(entry, ChoiceBenchmark):

@@ -175,8 +175,8 @@ def _dsl(found: Scores, *, scale: float = 100.0) -> dict[str, Any]:
 def _qb_norm(found: Scores, *, beta: float = 20.0, k: int = 1) -> dict[str, Any]:
     if found.bank is None:
         raise UserError(
-            "--rerank qb_norm needs the scores of training texts with the same videos: --scores FILE.npz with an array "
-            "'bank' [b,m]"
+            "--rerank qb_norm needs training texts as a query bank: MODEL with --bank_split train, or --scores "
+            "FILE.npz with an array 'bank' [b,m]"
         )
     made = qb_norm(found.scores, bank=found.bank, beta=beta, k=k)
     return {

@@ -15,7 +15,9 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embed import Asked, Embeddings, embed_split
-from twinreel.evaluate.loaded import LoadedSplit
+from twinreel.evaluate.loaded import LoadedSplit, Tokens
+from twinreel.evaluate.measures.ranks import ranks, recall_at
+from twinreel.evaluate.measures.rerank import qb_norm
 from twinreel.evaluate.reports.pictures import clip_frames
 
 CLIPS = 12
@@ -23,7 +25,7 @@ CLIPS = 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve test clips, four of them twins; the last but one shows and says what the third does."""
+    """Twelve test clips, four of them twins, and two of train; the last test clip but one is like the third."""
     source = tmp_path_factory.mktemp("shapes")
     moving_shapes.write(source, train=2, val=2, test=CLIPS, size=32, fps=6, workers=1, progress=False)
     lines = [json.loads(line) for line in (source / "manifest.jsonl").read_text().splitlines()]
@@ -31,7 +33,8 @@ def folder(tmp_path_factory):
     test[10] |= {"path": test[8]["path"], "captions": test[8]["captions"]}
     test.append(test[0] | {"clip_id": "broken", "path": "broken.mp4", "meta": {}})
     (source / "broken.mp4").write_bytes(b"no video")
-    (source / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in test))
+    train = [line for line in lines if line["split"] == "train"]
+    (source / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in test + train))
     out = source / "prepared"
     prepare(source / "mine.jsonl", out=out, fps=6, short_side=32, audio=False, workers=1, max_bad_fraction=0.2)
     return out
@@ -88,6 +91,42 @@ def test_shuffled_clips_hold_the_same_frames_in_another_order(found):
     frames, shuffled = (rows.reshape(CLIPS, 4, 3) for rows in (found.video, found.controls["shuffled_frames"]))
     np.testing.assert_allclose(np.sort(frames, axis=1), np.sort(shuffled, axis=1), atol=1e-3)
     assert np.abs(frames - shuffled).max() > 0.1
+
+
+def test_captions_go_into_the_prompt_after_their_cleaning(records, found):
+    prompted = embed_split(
+        Encoder(), records=records, split="test", batch_size=5, prompt="a video of {}", progress=False
+    )
+    assert prompted.captions == found.captions and prompted.protocol["prompt"] == "a video of {}"
+    texts = [f"a video of {text}" for text in found.captions]
+    wanted = Tokens.of(Encoder(), texts=texts).embed(Encoder(), what="", batch_size=5, progress=False)
+    np.testing.assert_allclose(prompted.text, wanted, atol=1e-3)
+    assert np.abs(prompted.text - found.text).max() > 0.1 and found.protocol["prompt"] == "{}"
+    with pytest.raises(UserError, match=r"--prompt 'a video' must have one \{\}"):
+        embed_split(Encoder(), records=records, split="test", prompt="a video", progress=False)
+
+
+def test_another_split_is_the_query_bank(folder, records, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    argv = ["run", "--data", str(folder), "--out", str(tmp_path), "--allow_missing", "--rerank", "qb_norm", "--json"]
+    assert evaluate.main([*argv, "--bank_split", "train"]) == 0
+    results, saved = json.loads(capsys.readouterr().out), Embeddings.load(tmp_path / "embeddings.npz")
+    texts = [text for row in records.rows("train") for text in row["captions"]]
+    assert saved.bank_text.shape == (len(texts), 12) and results["protocol"]["bank_split"] == "train"
+    bank, text, video = (
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in (saved.bank_text.astype(float), saved.text.astype(float), saved.video.astype(float))
+    )
+    wanted = qb_norm(text @ video.T, bank=bank @ video.T, beta=20.0, k=1)
+    hits = recall_at(ranks(wanted.scores, positives=saved.video_of_text), k=1)
+    assert results["reranked"]["qb_norm"]["text_to_video"]["R@1"] == pytest.approx(hits)
+    for flags, said in [
+        ([], r"add --bank_split train"),
+        (["--bank_split", "test"], "is the split that is measured"),
+        (["--bank_split", "trian"], "'trian'; did you mean 'train'"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            evaluate.main([*argv, *flags])
 
 
 class SplitRows(list):

@@ -111,7 +111,7 @@ def test_embeddings_are_read_and_reranked_as_their_scores_are(tmp_path, capsys):
         ({}, ["--as", "open-clip"], r"'open_clip' needs exactly one text per video"),
         ({}, ["--rerank", "dls"], r"--rerank 'dls'.*did you mean 'dsl'"),
         ({}, ["--rerank", "dsl:scale=-1"], r"scale of the dual softmax is -1"),
-        ({}, ["--rerank", "qb_norm"], r"needs the scores of training texts.*'bank' \[b,m\]"),
+        ({}, ["--rerank", "qb_norm"], r"needs training texts as a query bank.*'bank' \[b,m\]"),
         ({}, ["--embeddings", "e.npz"], r"got both --embeddings 'e\.npz' and --scores"),
         ({}, ["--data", "x"], r"thumbnails of a page, and scores have none"),
         ({"video_of_text": np.full(79, 20)}, [], r"scores\.npz: 'video_of_text'\[0\] is 20; wanted an index"),
