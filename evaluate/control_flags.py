@@ -11,7 +11,7 @@ from .protocols.pairs import check_pairs, same_pair
 from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
-    from .embed import Asked, Embeddings
+    from .embedding.embed import Asked, Embeddings
 
 DESCRIPTION = """
 --control takes part of the input away, measures the same queries again, and reports the drop from the plain figures.
@@ -73,7 +73,7 @@ def asked(
       rows: of the split.
       frames: T that the model takes.
     """
-    from .embed import Asked
+    from .embedding.embed import Asked
 
     twins = frames > 1 and any(row.get("group") for row in rows)
     return Asked(controls=(*controls, *([SHUFFLED] if twins else [])), seed=seed, tagger=tagger, pairs=pairs)

@@ -11,7 +11,7 @@ from ..base.errors import UserError, unknown
 from ..base.parser import Distributed, Parser
 
 if TYPE_CHECKING:
-    from .embed import Embeddings, Encoder
+    from .embedding.embed import Embeddings, Encoder
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
@@ -189,7 +189,7 @@ class EvaluateOptions:
 
     def settled(self) -> "EvaluateOptions":
         """Return the options with split, captions rule and prompt; `UserError` where the benchmark has others."""
-        from .loaded import PLAIN, check_prompt
+        from .embedding.loaded import PLAIN, check_prompt
         from .protocols.benchmark_data import settle
         from .protocols.benchmarks import BENCHMARKS
 
@@ -276,8 +276,8 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
     """
     from ..data.options import FeedOptions
     from .control_flags import asked
-    from .embed import embed_split
-    from .prepared import describe_split
+    from .embedding.embed import embed_split
+    from .embedding.prepared import describe_split
     from .protocols.benchmark_data import describe_benchmark, measured_coverage
 
     options = options.settled()

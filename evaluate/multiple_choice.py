@@ -129,8 +129,8 @@ def _answer(
     from ..data.options import FeedOptions
     from ..encode.encoder import load
     from ..encode.rows import rounded_up
-    from .embed import embed_clips, embed_texts
-    from .prepared import describe_split
+    from .embedding.embed import embed_clips, embed_texts
+    from .embedding.prepared import describe_split
     from .protocols.benchmark_data import describe_benchmark
     from .protocols.identity import identity
     from .protocols.multiple_choice import question_report

@@ -43,7 +43,7 @@ _OWN = {
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    from .frozen import FrozenOptions
+    from .embedding.frozen import FrozenOptions
     from .probe_splits import SplitOptions
     from .protocols.probe import AttentiveOptions, ProbeOptions
 
@@ -97,7 +97,7 @@ def probe(
     import jax
 
     from ..data.batches.records import Records
-    from .frozen import FrozenOptions, frozen_features, load_video
+    from .embedding.frozen import FrozenOptions, frozen_features, load_video
     from .probe_splits import Plan, SplitOptions
     from .protocols.probe import ProbeOptions, probe_report
 

@@ -10,7 +10,7 @@ from ..base.errors import UserError
 
 if TYPE_CHECKING:
     from .counting.count import CountOptions
-    from .embed import Embeddings
+    from .embedding.embed import Embeddings
     from .measures.ranks import Ranks
     from .measures.rows import RowError
     from .protocols.scored import Scores
@@ -34,7 +34,7 @@ class Further:
 
     def check(self) -> None:
         """Raise UserError for a name that is not known or a file that cannot be read: before a model embeds a split."""
-        from .embed import Embeddings
+        from .embedding.embed import Embeddings
         from .measures.published import READINGS
         from .protocols.options import parse_named
         from .protocols.scored import METHODS
@@ -48,7 +48,7 @@ class Further:
 
     def of_embeddings(self, embeddings: "Embeddings", *, ranks: "Mapping[str, Ranks]") -> dict[str, Any]:
         """Return the blocks of `retrieval.json`; `ranks` is `rank(embeddings)`."""
-        from .embed import Embeddings
+        from .embedding.embed import Embeddings
         from .protocols.comparison import COMPARED, compare
 
         made = self.of_scores(_scores_of(embeddings)) if self.read_as or self.rerank else {}

@@ -269,8 +269,8 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, op
     """Embed the texts of the classes and the clips of a split. All processes must call this; errors as `zero_shot`."""
     from ..data.options import FeedOptions
     from ..encode.rows import rounded_up
-    from .embed import embed_clips, embed_texts
-    from .prepared import describe_split
+    from .embedding.embed import embed_clips, embed_texts
+    from .embedding.prepared import describe_split
 
     split = options.split
     about = describe_split(encoder, records=records, split=split)

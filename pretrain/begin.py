@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
-    from ..evaluate.opened import Opened
+    from ..evaluate.training.opened import Opened
     from ..zoo.sources import Sources
 
 TOKENIZER = "tokenizer.meta.json"

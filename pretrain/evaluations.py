@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..data.options import DataOptions
     from ..data.text.tokenizer import Tokenizer
     from ..engine.loop.evaluation import Evaluation
-    from ..evaluate.opened import Opened
+    from ..evaluate.training.opened import Opened
     from ..zoo.spec import ModelSpec
 
 
@@ -24,12 +24,12 @@ def open_evaluations(config: Config, *, data: "DataOptions", records: "Records")
       records: of the run, for evaluations without data of their own.
 
     Raises:
-      UserError: see `evaluate.during.read_options` and `evaluate.opened.open_evaluation`.
+      UserError: see `evaluate.training.options.read_options` and `evaluate.training.opened.open_evaluation`.
     """
     if not config.get("evaluations"):
         return ()
-    from ..evaluate.during import read_options
-    from ..evaluate.opened import open_evaluation
+    from ..evaluate.training.opened import open_evaluation
+    from ..evaluate.training.options import read_options
 
     entries = read_options(config.evaluations.to_dict())
     return tuple(open_evaluation(name, one, data=data, records=records) for name, one in entries.items())

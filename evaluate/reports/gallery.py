@@ -14,7 +14,7 @@ from rich.progress import track
 
 from ...pages.markup import Html
 from ...pages.thumbnails import clip_figure, write_strip, write_webp
-from ..embed import Embeddings
+from ..embedding.embed import Embeddings
 from .pictures import clip_frames
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ...pages.markup import Html, join, tag
 from ...pages.page import section, write_page
 from ...pages.tables import protocol_list
 from ...pages.text_tables import write_tables
-from ..embed import Embeddings
+from ..embedding.embed import Embeddings
 from ..measures.ranks import Ranks
 from ..protocols.directions import text_to_video
 from ..protocols.marks import mark_of

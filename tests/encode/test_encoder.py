@@ -19,7 +19,7 @@ from twinreel.demo import moving_shapes
 from twinreel.encode.encoder import Encoder, load
 from twinreel.encode.rows import embed_on_devices, placed_on, shares
 from twinreel.engine.sharding.mesh import make_mesh, put_batch
-from twinreel.evaluate.embed import embed_split
+from twinreel.evaluate.embedding.embed import embed_split
 from twinreel.zoo.build import build
 from twinreel.zoo.spec import ModelOptions
 

@@ -16,7 +16,7 @@ from twinreel.data.batches.records import Records
 from twinreel.data.options import FeedOptions
 from twinreel.data.prepare.prepare import prepare
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.embed import Asked, embed_split
+from twinreel.evaluate.embedding.embed import Asked, embed_split
 from twinreel.evaluate.protocols import controls
 from twinreel.evaluate.protocols.controls import CONTROLS, other_sounds, reorder_frames
 from twinreel.evaluate.reports.terminal import print_table

@@ -19,9 +19,9 @@ from twinreel.data.batches.pipeline import eval_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.engine.keeping.checkpoint import steps_in
-from twinreel.evaluate.during import read_options
-from twinreel.evaluate.opened import chosen_clips, open_evaluation
 from twinreel.evaluate.protocols.class_benchmarks import CLASS_BENCHMARKS
+from twinreel.evaluate.training.opened import chosen_clips, open_evaluation
+from twinreel.evaluate.training.options import read_options
 from twinreel.launch.local import free_port
 from twinreel.pretrain.pretrain import pretrain
 

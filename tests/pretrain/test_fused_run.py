@@ -12,7 +12,7 @@ from twinreel.data.batches.records import Records
 from twinreel.data.prepare.prepare import prepare
 from twinreel.encode.encode import main
 from twinreel.encode.encoder import load
-from twinreel.evaluate.embed import Asked, embed_split
+from twinreel.evaluate.embedding.embed import Asked, embed_split
 from twinreel.pretrain.check_records import check_sound
 from twinreel.pretrain.pretrain import pretrain
 

@@ -14,19 +14,19 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from ..base.errors import UserError, unknown
-from ..data.options import DataOptions, FeedOptions
-from ..encode.predictor import apply_to_rows
-from ..encode.rows import rounded_up
-from ..encode.views import embed_views
-from ..engine.sharding.mesh import make_mesh
-from ..engine.start.processes import of_the_first
-from .npz import read_npz, write_npz
-from .progress import track
-from .protocols.identity import identity
+from ...base.errors import UserError, unknown
+from ...data.options import DataOptions, FeedOptions
+from ...encode.predictor import apply_to_rows
+from ...encode.rows import rounded_up
+from ...encode.views import embed_views
+from ...engine.sharding.mesh import make_mesh
+from ...engine.start.processes import of_the_first
+from ..npz import read_npz, write_npz
+from ..progress import track
+from ..protocols.identity import identity
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
+    from ...data.batches.records import Records
 
 VERSION = 1
 """Of the files; a change of what they hold needs another."""
@@ -92,7 +92,7 @@ def load_video(path: str | Path) -> VideoModel:
     Raises:
       UserError: nothing readable there, or a model without a video tower.
     """
-    from ..zoo.load import load_model, locate
+    from ...zoo.load import load_model, locate
 
     located = locate(path)
     if "video" not in located.spec.towers:
@@ -170,7 +170,7 @@ def _read(path: Path, *, about: dict[str, Any]) -> Rows:
 
 
 def _compute(video: VideoModel, *, records: "Records", split: str, options: FrozenOptions) -> Rows:
-    from ..data.batches.pipeline import eval_batches
+    from ...data.batches.pipeline import eval_batches
 
     size, rows = rounded_up(options.batch_size, mesh=video.mesh), records.rows(split)
     batches = eval_batches(

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import UserError, unknown
-from ..encode.rows import shares
-from .progress import track
-from .protocols.minimal_pairs import list_foils
+from ...base.errors import UserError, unknown
+from ...encode.rows import shares
+from ..progress import track
+from ..protocols.minimal_pairs import list_foils
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
-    from ..encode.encoder import Encoder
+    from ...data.batches.records import Records
+    from ...encode.encoder import Encoder
 
 CAPTIONS = ("all", "first")
 PLAIN = "{}"
@@ -39,7 +39,7 @@ class Tokens:
     @classmethod
     def of(cls, encoder: "Encoder", *, texts: list[str], prompt: str = PLAIN) -> "Tokens":
         """Clean and tokenise n texts as the model's input has it, each put into the prompt."""
-        from ..data.text.clean import text_cleaner
+        from ...data.text.clean import text_cleaner
 
         clean = text_cleaner(encoder.input.text)
         cleaned = [prompt.replace("{}", clean(text)) for text in texts]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ..base.errors import UserError
-from ..data.options import DataOptions
-from ..encode.encoder import Encoder
-from ..encode.views import mean_of_views
-from ..engine.start.processes import in_step
+from ...base.errors import UserError
+from ...data.options import DataOptions
+from ...encode.encoder import Encoder
+from ...encode.views import mean_of_views
+from ...engine.start.processes import in_step
+from ..progress import track
+from ..protocols.controls import CONTROLS, MUTED, SWAPPED, mute, other_sounds, reorder_frames
 from .loaded import Tokens
-from .progress import track
-from .protocols.controls import CONTROLS, MUTED, SWAPPED, mute, other_sounds, reorder_frames
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
+    from ...data.batches.records import Records
 
 _SOUND = ("audio", "audio_mask", "audio_samples")
 _INPUTS = {"video": ("video", "video_mask"), "audio": _SOUND, "text": ("text", "text_mask")}  # of each modality
@@ -164,7 +164,7 @@ class ClipEmbedder:
 
     def _batches(self, data: DataOptions, *, batch_size: int) -> Iterator[Arrays]:
         """Yield batches of the split; with swapped sounds `other_*` holds the sound that each clip gets."""
-        from ..data.batches.pipeline import eval_batches
+        from ...data.batches.pipeline import eval_batches
 
         common: dict[str, Any] = {
             "tokenizer": self._encoder.tokenizer,

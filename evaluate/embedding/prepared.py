@@ -4,12 +4,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..data.batches.mismatch import record_mismatches
-from .protocols.retrieval import name_test_set
+from ...data.batches.mismatch import record_mismatches
+from ..protocols.retrieval import name_test_set
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
-    from ..encode.encoder import Encoder
+    from ...data.batches.records import Records
+    from ...encode.encoder import Encoder
 
 
 def describe_split(encoder: "Encoder", *, records: "Records", split: str) -> dict[str, Any]:

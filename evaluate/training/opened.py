@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..base.errors import UserError
-from ..data.batches.mismatch import record_mismatches
-from ..data.batches.records import Records
-from ..data.options import DataOptions, FeedOptions
-from .during import FIELD, ClassBenchmarkOptions, ClassOptions, DuringOptions
-from .evaluate import EvaluateOptions
-from .loaded import LoadedSplit, Tokens
-from .protocols.benchmark_data import deviations, measured_coverage, settle_split
-from .protocols.benchmark_table import find_entry
-from .protocols.classified import Classified
-from .protocols.retrieval import HEADLINE, headline
-from .protocols.zero_shot import zero_shot_figures
-from .zero_shot import ClassPlan, ZeroShotOptions
+from ...base.errors import UserError
+from ...data.batches.mismatch import record_mismatches
+from ...data.batches.records import Records
+from ...data.options import DataOptions, FeedOptions
+from ..embedding.loaded import LoadedSplit, Tokens
+from ..evaluate import EvaluateOptions
+from ..protocols.benchmark_data import deviations, measured_coverage, settle_split
+from ..protocols.benchmark_table import find_entry
+from ..protocols.classified import Classified
+from ..protocols.retrieval import HEADLINE, headline
+from ..protocols.zero_shot import zero_shot_figures
+from ..zero_shot import ClassPlan, ZeroShotOptions
+from .options import FIELD, ClassBenchmarkOptions, ClassOptions, DuringOptions
 
 if TYPE_CHECKING:
-    from ..data.text.tokenizer import Tokenizer
-    from ..encode.encoder import Encoder
+    from ...data.text.tokenizer import Tokenizer
+    from ...encode.encoder import Encoder
 
 TWINS = "twins"
 
@@ -78,7 +78,7 @@ class Opened:
         Raises:
           UserError: they cannot be read, or do not fit the preprocessing; the evaluation is named.
         """
-        from ..data.batches.pipeline import eval_batches
+        from ...data.batches.pipeline import eval_batches
 
         feed = feed_of(self.options, feed=data.feed, records=self.records)
         data = dataclasses.replace(data, feed=dataclasses.replace(feed, features=data.feed.features))
@@ -214,8 +214,8 @@ class _Retrieval:
         self.results = (*HEADLINE, *([TWINS] if has_twins else []))
 
     def __call__(self, encoder: "Encoder") -> dict[str, float]:
-        from .embed import embed_split
-        from .results import measure
+        from ..embedding.embed import embed_split
+        from ..results import measure
 
         found = embed_split(
             encoder,
@@ -263,8 +263,8 @@ class _Classes:
         self.results = one if single else ("mAP", "hit@1")
 
     def __call__(self, encoder: "Encoder") -> dict[str, float]:
-        from ..encode.rows import rounded_up
-        from .embed import embed_clips
+        from ...encode.rows import rounded_up
+        from ..embedding.embed import embed_clips
 
         options, progress = self._options, sys.stderr.isatty()
         size = rounded_up(options.batch_size, mesh=encoder.mesh)

@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..base.errors import UserError, unknown
-from ..base.section import section
-from .loaded import CAPTIONS
-from .protocols.benchmarks import BENCHMARKS
-from .protocols.class_benchmarks import CLASS_BENCHMARKS
-from .protocols.templates import DEFAULT
-from .protocols.zero_shot import DEFAULT_RULE
+from ...base.errors import UserError, unknown
+from ...base.section import section
+from ..embedding.loaded import CAPTIONS
+from ..protocols.benchmarks import BENCHMARKS
+from ..protocols.class_benchmarks import CLASS_BENCHMARKS
+from ..protocols.templates import DEFAULT
+from ..protocols.zero_shot import DEFAULT_RULE
 
 FIELD = "config.evaluations"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -14,8 +14,8 @@ from twinreel.data.batches.records import Records
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.embed import Asked, Embeddings, embed_split
-from twinreel.evaluate.loaded import LoadedSplit, Tokens
+from twinreel.evaluate.embedding.embed import Asked, Embeddings, embed_split
+from twinreel.evaluate.embedding.loaded import LoadedSplit, Tokens
 from twinreel.evaluate.measures.ranks import ranks, recall_at
 from twinreel.evaluate.measures.rerank import qb_norm
 from twinreel.evaluate.reports.pictures import clip_frames

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import UserError, unknown
-from ..data.options import DataOptions, FeedOptions
-from ..encode.encoder import Encoder
-from ..encode.rows import rounded_up
+from ...base.errors import UserError, unknown
+from ...data.options import DataOptions, FeedOptions
+from ...encode.encoder import Encoder
+from ...encode.rows import rounded_up
+from ..measures.rows import unit_pair, unit_rows
+from ..npz import read_npz, write_npz
+from ..protocols.controls import CONTROLS, about_controls, change_texts, choose
+from ..protocols.minimal_pairs import Foils
+from ..protocols.pairs import about_pairs, choose_pairs, sides_to_embed
+from ..protocols.words import ENGLISH
 from .clips import Captions, ClipEmbedder, protocol_of_clips
 from .loaded import PLAIN, LoadedSplit, Tokens
-from .measures.rows import unit_pair, unit_rows
-from .npz import read_npz, write_npz
-from .protocols.controls import CONTROLS, about_controls, change_texts, choose
-from .protocols.minimal_pairs import Foils
-from .protocols.pairs import about_pairs, choose_pairs, sides_to_embed
-from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
-    from ..data.batches.records import Records
+    from ...data.batches.records import Records
 
 _CONTROL, _SIDE, _SOUND, _BANK = "control_", "side_", "has_sound", "bank_text"  # arrays of the file
 

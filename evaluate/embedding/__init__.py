@@ -1,0 +1,1 @@
+"""Clips and texts of a split become embeddings, which keep what a report says of them."""

@@ -1,0 +1,1 @@
+"""Evaluations during training: the section `config.evaluations`, opened before the first step."""
