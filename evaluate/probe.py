@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.parser import Distributed, Parser
+from ..base.parser import Parser
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -48,11 +48,6 @@ def main(argv: list[str]) -> int:
     from .protocols.probe import AttentiveOptions, ProbeOptions
 
     args, _ = _parser().parse(argv)
-    together = Distributed.of(args)
-    if together:
-        from ..engine.start.join import initialize_distributed
-
-        initialize_distributed(**together.to_dict())
     _check_flags(args)
     kind = "tokens" if args.method == "attentive" else args.features or "embedding"
     results = probe(
@@ -224,5 +219,4 @@ def _parser() -> Parser:
     group.add_argument("--epochs", type=int, help="at most so many; default 60")
     group.add_argument("--patience", type=int, help="epochs without a lower validation loss at which it stops; 10")
     parser.add_json()
-    parser.add_distributed()
     return parser
