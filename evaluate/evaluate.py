@@ -13,6 +13,7 @@ from ..base.parser import Distributed, Parser
 if TYPE_CHECKING:
     from .embedding.embed import Embeddings, Encoder
 
+WINDOW_MAX = "window_max"
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
   twinreel evaluate runs/demo/pretrain --data runs/demo/moving_shapes --split test --out runs/demo/report
@@ -48,7 +49,8 @@ field of the clips' meta, with intervals, and the gap between the best and the w
 be repeated, adds a field of clips.jsonl, such as width or source.fps.
 
 --rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
-(dual softmax; scale=100) and qb_norm (beta=20, k=1), which needs training texts: --bank_split train.
+(dual softmax; scale=100) and qb_norm (beta=20, k=1), which needs training texts: --bank_split train. window_max scores
+a clip by the best of its --windows, where the plain rows take the mean of their embeddings.
 
 Where texts repeat, as class names do, "any match" rows share duplicates: they count every clip with the same text as
 right. Clips are also classified among the distinct texts if these are at most half of all."""
@@ -75,7 +77,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--as", dest="read_as", action="append", default=[], metavar="CODE", help="read the scores as that code does"
     )
-    parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl or qb_norm, see above")
+    parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl, qb_norm or window_max")
     parser.add_argument(
         "--compare", action="append", default=[], type=Path, metavar="FILE.npz", help="embeddings of another model"
     )
@@ -233,7 +235,7 @@ def evaluate(
     records = Records(data)
     if options.benchmark or options.split in records.splits:  # the quick refusals come before the model is read
         measured_coverage(records, options=options)
-    _check_bank(records, options=options)
+    _check_rerank(records, options=options)
     if options.split in records.splits:
         check_fields(records.rows(options.split), group_by=options.group_by)
     import jax
@@ -256,8 +258,10 @@ def evaluate(
     return write(found, out=out, records=records, history=history, ranks=ranks, further=further, page=page)
 
 
-def _check_bank(records: Any, *, options: EvaluateOptions) -> None:
-    """Refuse a query bank that is not there, or is the test set."""
+def _check_rerank(records: Any, *, options: EvaluateOptions) -> None:
+    """Refuse a query bank that is not there, or is the test set, and the best of a single window."""
+    if WINDOW_MAX in options.rerank and options.windows < 2:
+        raise UserError(f"--rerank {WINDOW_MAX} takes the best of several windows; add --windows 2 or more")
     if options.bank_split and options.bank_split not in records.splits:
         raise unknown("split (--bank_split)", options.bank_split, records.splits)
     if options.bank_split == options.split:
@@ -303,6 +307,7 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
                 frames=encoder.input.num_frames,
             ),
             bank_split=options.bank_split,
+            keep_windows=WINDOW_MAX in options.rerank,
         ),
         progress=options.progress,
     )

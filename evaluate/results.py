@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..base.errors import UserError
 
 if TYPE_CHECKING:
@@ -170,14 +172,25 @@ def _scores_of(embeddings: "Embeddings") -> "Scores":
         check_size(len(embeddings.bank_text), len(embeddings.video))
     text, video, index = check_pair(embeddings.text, video=embeddings.video, video_of_text=embeddings.video_of_text)
     ids = [row["clip_id"] for row in embeddings.rows] or None
-    bank = embeddings.bank_text
+    bank, windows = embeddings.bank_text, embeddings.video_windows
     return Scores(
         scores=cosine(text, gallery=video),
         video_of_text=index,
         texts=embeddings.captions or None,
         video_ids=ids,
         bank=None if bank is None else cosine(unit_rows(bank, name="bank_text"), gallery=video),
+        of_windows=None if windows is None else _best_window(text, windows=windows),
     )
+
+
+def _best_window(text: np.ndarray, *, windows: np.ndarray) -> np.ndarray:
+    """Return the score of each text with the best window of each video, float64 [n,m]."""
+    from .measures.rows import cosine, unit_rows
+
+    best = np.full((len(text), len(windows)), -np.inf)
+    for number in range(windows.shape[1]):
+        np.maximum(best, cosine(text, gallery=unit_rows(windows[:, number], name="video_windows")), out=best)
+    return best
 
 
 def _name_of_row(embeddings: "Embeddings", error: "RowError") -> str:

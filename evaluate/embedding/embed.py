@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...data.batches.records import Records
 
 _CONTROL, _SIDE, _SOUND, _BANK = "control_", "side_", "has_sound", "bank_text"  # arrays of the file
+_WINDOWS = "video_windows"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,6 +41,7 @@ class Embeddings:
       has_sound: bool [m], clips with sound; None where no side hears it.
       foils: wrong captions for minimal pairs, or None.
       bank_text: float32 [b,E], captions of another split, the query bank of QB-norm; or None.
+      video_windows: float32 [m,V,E], the embedding of each window of a clip, of which `video` is the mean; or None.
       captions: the n texts; empty where only arrays are known.
       rows: the m lines of `clips.jsonl`; empty where only arrays are known.
       protocol: see `retrieval.protocol_of`.
@@ -55,6 +57,7 @@ class Embeddings:
     has_sound: np.ndarray | None = None
     foils: Foils | None = None
     bank_text: np.ndarray | None = None
+    video_windows: np.ndarray | None = None
     captions: list[str] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -63,7 +66,7 @@ class Embeddings:
 
     def save(self, path: Path) -> None:
         """Write an `.npz` (no pickle): `text, video, video_of_text`, `about` (JSON bytes) and, if any, `control_NAME`,
-        `side_NAME`, `has_sound`, `bank_text` and the arrays of `Foils`.
+        `side_NAME`, `has_sound`, `bank_text`, `video_windows` and the arrays of `Foils`.
 
         The file is whole or absent: it is written beside its place and renamed.
         """
@@ -71,7 +74,7 @@ class Embeddings:
         arrays = {"text": self.text, "video": self.video, "video_of_text": self.video_of_text}
         arrays |= {f"{_CONTROL}{name}": rows for name, rows in self.controls.items()}
         arrays |= {f"{_SIDE}{name}": rows for name, rows in self.sides.items()}
-        for name in (_SOUND, _BANK):
+        for name in (_SOUND, _BANK, _WINDOWS):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         if self.foils is not None:
@@ -97,6 +100,7 @@ class Embeddings:
             sides={name.removeprefix(_SIDE): rows for name, rows in arrays.items() if name.startswith(_SIDE)},
             has_sound=arrays.get(_SOUND),
             bank_text=arrays.get(_BANK),
+            video_windows=arrays.get(_WINDOWS),
         )
         try:
             unit_pair(found.text, video=found.video, video_of_text=found.video_of_text)
@@ -122,6 +126,9 @@ class Embeddings:
             raise UserError(f"'{_SOUND}' is {sound.dtype} {sound.shape}; wanted bool [{len(self.video)}]")
         if self.bank_text is not None and unit_rows(self.bank_text, name=_BANK).shape[1] != self.text.shape[1]:
             raise UserError(f"'{_BANK}' has width {self.bank_text.shape[1]} and 'text' has {self.text.shape[1]}")
+        windows = self.video_windows
+        if windows is not None and (windows.ndim != 3 or windows[:, 0].shape != self.video.shape):
+            raise UserError(f"'{_WINDOWS}' has shape {windows.shape}; wanted [m,V,E] with 'video' {self.video.shape}")
 
     @property
     def groups(self) -> list[str | None]:
@@ -162,9 +169,11 @@ class Asked:
       tagger: spaCy model that finds parts of speech.
       pairs: pairs of modalities, see `pairs.choose_pairs`, or "all".
       bank_split: a split whose captions are the query bank of QB-norm; "" = none.
+      keep_windows: keep the embedding of each window of a clip as well.
     """
 
     bank_split: str = ""
+    keep_windows: bool = False
     controls: Sequence[str] = ()
     seed: int = 0
     tagger: str = ENGLISH
@@ -232,6 +241,7 @@ def embed_split(
         captions=Captions(tokens, video_of_text=loaded.video_of_text) if with_text else None,
         progress=progress,
         only=loaded.only,
+        keep_views=asked.keep_windows,
     )
     if "controls" in further:
         further["controls"]["changed"] = clips.changed | {name: changed for name, (_, changed) in of_words.items()}
@@ -246,6 +256,7 @@ def embed_split(
         rows=loaded.rows,
         foils=_embed_foils(loaded, encoder=encoder, batch_size=size, progress=progress),
         bank_text=_embed_bank(encoder, records=records, **given) if asked.bank_split else None,
+        video_windows=clips.views() if asked.keep_windows else None,
         protocol=protocol
         | {
             "captions": loaded.captions,

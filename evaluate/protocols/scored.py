@@ -35,6 +35,7 @@ class Scores:
       text_ids: ids of the texts, None where unknown.
       video_ids: ids of the m videos, None where unknown.
       bank: float [b,m], the scores of training texts with the same videos (for QB-norm), or None.
+      of_windows: float [n,m], the scores with the best window of each video, or None.
     """
 
     scores: np.ndarray
@@ -43,6 +44,7 @@ class Scores:
     text_ids: Sequence[str] | None = None
     video_ids: Sequence[str] | None = None
     bank: np.ndarray | None = None
+    of_windows: np.ndarray | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Scores":
@@ -149,13 +151,13 @@ def reranked(found: Scores, *, methods: Sequence[str]) -> dict[str, dict[str, An
 
     Args:
       found: the scores.
-      methods: "dsl" or "qb_norm" with their parameters: "dsl:scale=100", "qb_norm:beta=20,k=1".
+      methods: names of `METHODS` with their parameters: "dsl:scale=100", "qb_norm:beta=20,k=1", "window_max".
 
     Returns:
-      The method as given -> `text_to_video` and, of the dual softmax, `video_to_text`, as in `ranks.summary`.
+      The method as given -> `text_to_video` and, but for QB-norm, `video_to_text`, as in `ranks.summary`.
 
     Raises:
-      UserError: an unknown method or parameter, or QB-norm without a bank.
+      UserError: an unknown method or parameter, QB-norm without a bank, or "window_max" without windows.
     """
     made: dict[str, dict[str, Any]] = {}
     for given in methods:
@@ -186,7 +188,19 @@ def _qb_norm(found: Scores, *, beta: float = 20.0, k: int = 1) -> dict[str, Any]
     }
 
 
-METHODS = {"dsl": _dsl, "qb_norm": _qb_norm}
+def _window_max(found: Scores) -> dict[str, Any]:
+    if found.of_windows is None:
+        raise UserError(
+            "--rerank window_max needs the embedding of each window of a clip: MODEL with --windows 2 or more, or the "
+            "embeddings.npz of such an evaluation"
+        )
+    return {
+        "text_to_video": summary(ranks(found.of_windows, positives=found.video_of_text)),
+        "video_to_text": summary(among_videos(found.of_windows, video_of_text=found.video_of_text)),
+    }
+
+
+METHODS = {"dsl": _dsl, "qb_norm": _qb_norm, "window_max": _window_max}
 
 
 def _names(arrays: dict[str, np.ndarray], key: str) -> list[str] | None:

@@ -16,7 +16,7 @@ def reranked_section(results: dict[str, Any]) -> Html:
     rows = reranked_rows(results)
     if not rows:
         return Html()
-    said = "Scores re-ranked by other queries: another protocol than plain retrieval, not to be compared with it."
+    said = "Other scores of the same embeddings: another protocol than plain retrieval, not to be compared with it."
     return section("Re-ranked", table(HEAD, rows=rows), paragraph(said, class_="aside"))
 
 

@@ -16,7 +16,7 @@ from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embedding.embed import Asked, Embeddings, embed_split
 from twinreel.evaluate.embedding.loaded import LoadedSplit, Tokens
-from twinreel.evaluate.measures.ranks import ranks, recall_at
+from twinreel.evaluate.measures.ranks import among_videos, ranks, recall_at
 from twinreel.evaluate.measures.rerank import qb_norm
 from twinreel.evaluate.reports.pictures import clip_frames
 
@@ -127,6 +127,23 @@ def test_another_split_is_the_query_bank(folder, records, tmp_path, monkeypatch,
     ]:
         with pytest.raises(UserError, match=said):
             evaluate.main([*argv, *flags])
+
+
+def test_a_clip_may_be_scored_by_its_best_window(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    argv = ["run", "--data", str(folder), "--out", str(tmp_path), "--allow_missing", "--rerank", "window_max", "--json"]
+    with pytest.raises(UserError, match="add --windows 2 or more"):
+        evaluate.main(argv)
+    assert evaluate.main([*argv, "--windows", "2"]) == 0
+    results, saved = json.loads(capsys.readouterr().out), Embeddings.load(tmp_path / "embeddings.npz")
+    assert saved.video_windows.shape == (CLIPS, 2, 12)
+    text, windows = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (saved.text, saved.video_windows))
+    scores = np.array([[max(t @ w for w in clip) for clip in windows] for t in text])
+    block = results["reranked"]["window_max"]
+    assert block["text_to_video"]["MnR"] == pytest.approx(ranks(scores, positives=saved.video_of_text).expected.mean())
+    wanted = among_videos(scores, video_of_text=saved.video_of_text).expected.mean()
+    assert block["video_to_text"]["MnR"] == pytest.approx(wanted)
+    assert block["text_to_video"]["MnR"] != results["text_to_video"]["MnR"]
 
 
 class SplitRows(list):
