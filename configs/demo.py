@@ -15,14 +15,14 @@ LAB RECORD (a shared server with two CPU cores, jax 0.10.2, bfloat16; batches of
     1      96.8      96.8      98.8          51.6       96.0     99.6    95.2   92.8      88.4     82.4    489
     2      97.2      96.0      100.0         52.4       93.6     100.0   91.6   93.6      88.0     82.4    488
 
-    Seed 0 by `make demo` in a fresh clone, the same figures: 286 s on the clock (videos 34, prepare 27, pretrain 204,
-    evaluate 21), on a day when videos and prepare, which are the same work, took 1.6 times as long as in the record below.
+    Seed 0 by `make demo` in a fresh clone: the same figures in 286 s on the clock (videos 34, prepare 27, pretrain 204,
+    evaluate 21). Videos and prepare, which are the same work, took 1.6 times as long that day as in the record below.
 
     The table has seconds of CPU time of the whole demo, all three at once and ten other programs on the same cores,
-    which lengthens them; seed 0 found its videos written. 500 test clips, first caption of each; chance: R@1 0.2, twins and minimal
-    pairs 50 (percent). Minimal pairs: 250 of each attribute, 95 % intervals of 77 to 86 for shape and of about 3 points
-    at 95 %. A step costs 0.59 s of CPU time there, the one before 0.46: 480 of these 284 s, 720 of those 330 s; the
-    gradients alone, without foils, 0.42.
+    which lengthens them; seed 0 found its videos written. 500 test clips, first caption of each; chance: R@1 0.2,
+    twins and minimal pairs 50 (percent). Minimal pairs: 250 of each attribute, 95 % intervals of 77 to 86 for shape and
+    of about 3 points at 95 %. A step costs 0.59 s of CPU time there, the one before 0.46: 480 of these 284 s, 720 of
+    those 330 s; the gradients alone, without foils, 0.42.
 
 Before (a learned stem in place of the gradients, no foils, pixels as -1..1, 720 steps): 98.4, 98.2, 100.0, 52.4; colour
 97.6, order 100.0, size 94.0, texture 85.2, motion 90.4, shape 61.2, in 216 s on the clock of two quiet cores (videos
