@@ -16,7 +16,8 @@ from twinreel.data.holdout import held_out
 from twinreel.data.options import DataOptions, FeedOptions, InputSpec
 from twinreel.data.text.tokenizer import load_tokenizer
 from twinreel.encode.encoder import Encoder
-from twinreel.evaluate.embedding import frozen, probe
+from twinreel.evaluate import probe
+from twinreel.evaluate.embedding import frozen
 from twinreel.evaluate.measures.neighbours import one_hot, weighted_knn
 from twinreel.zoo.build import build
 from twinreel.zoo.bundle import write_bundle
