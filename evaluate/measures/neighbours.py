@@ -125,7 +125,7 @@ def _by_faiss(
     FAISS computes in float32. Its candidates are scored again in float64, and a row counts as certain only where the
     k-th is so much nearer than the last candidate that none can be missing.
     """
-    import faiss
+    import faiss  # pyright: ignore[reportMissingImports]
 
     index: Any = faiss.IndexFlatIP(bank.shape[1])
     index.add(np.ascontiguousarray(bank, np.float32))

@@ -56,7 +56,7 @@ class Scores:
         """
         arrays = read_npz(path, wanted=WANTED)
         try:
-            names = {key: _names(arrays, key) for key in ("texts", "text_ids", "video_ids")}
+            names: dict[str, Any] = {key: _names(arrays, key) for key in ("texts", "text_ids", "video_ids")}
             scores = check_scores(
                 arrays["scores"], rows=names["text_ids"] or names["texts"], columns=names["video_ids"]
             )
