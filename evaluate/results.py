@@ -242,9 +242,9 @@ def write(
     results |= _kept(kept, results=results)
     (out / "retrieval.json").write_text(to_json(results), encoding="utf-8")
     write_mmeb(out, results=results)
-    both = write_ranks(out / "ranks.npz", embeddings=embeddings, ranks=ranks)
+    write_ranks(out / "ranks.npz", embeddings=embeddings, ranks=ranks)
     shown: dict[str, Any] = {"records": records, "history": history, **(page or {})}
-    write_report(out, results=results, embeddings=embeddings, ranks=both, **shown)
+    write_report(out, results=results, embeddings=embeddings, ranks=ranks, **shown)
     return results
 
 

@@ -11,8 +11,8 @@ from ..npz import read_npz, write_npz
 from ..protocols.directions import DIRECTIONS
 
 
-def write_ranks(path: Path, *, embeddings: Embeddings, ranks: Mapping[str, Ranks]) -> tuple[Ranks, Ranks]:
-    """Write the rank of each query, from 1, as an `.npz` that is whole or absent.
+def write_ranks(path: Path, *, embeddings: Embeddings, ranks: Mapping[str, Ranks]) -> None:
+    """Write the rank of each query, from 1, as an `.npz`, atomically.
 
     The arrays: `text_to_video_expected`, `_optimistic` and `_pessimistic` [n], one per text; the same of
     `video_to_text` [c], one per video that has a text; `video_of_text` int [n], each text's video; `video` int [c],
@@ -22,20 +22,15 @@ def write_ranks(path: Path, *, embeddings: Embeddings, ranks: Mapping[str, Ranks
       path: of the file.
       embeddings: whose texts and videos are ranked.
       ranks: of the embeddings, see `directions.all_ranks`.
-
-    Returns:
-      Those of text to video and of video to text.
     """
     index = np.asarray(embeddings.video_of_text)
-    both = ranks[DIRECTIONS[0]], ranks[DIRECTIONS[1]]
     arrays: dict[str, np.ndarray] = {"video_of_text": index, "video": np.unique(index)}
-    for name, one in zip(DIRECTIONS, both, strict=True):
+    for name in DIRECTIONS:
         for case in ("expected", "optimistic", "pessimistic"):
-            arrays[f"{name}_{case}"] = getattr(one, case)
+            arrays[f"{name}_{case}"] = getattr(ranks[name], case)
     if embeddings.rows:
         arrays["clip_ids"] = np.array([row["clip_id"] for row in embeddings.rows], dtype=np.str_)
     write_npz(path, **arrays)
-    return both
 
 
 def read_ranks(path: Path) -> tuple[Ranks, Ranks]:

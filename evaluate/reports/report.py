@@ -1,5 +1,6 @@
 """The retrieval report: one folder that opens from disk, without network; a script brings the browser of queries."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,9 @@ from ...pages.markup import Html, join, tag
 from ...pages.page import section, write_page
 from ...pages.tables import protocol_list
 from ...pages.text_tables import write_tables
+from ..counting.questions import TEXT_TO_ANY, TEXT_TO_VIDEO, VIDEO_TO_TEXT
 from ..embedding.embed import Embeddings
 from ..measures.ranks import Ranks
-from ..protocols.directions import text_to_video
 from ..protocols.marks import mark_of
 from ..protocols.repeated import caption_numbers
 from .browser import browser_section
@@ -34,7 +35,7 @@ def write_report(
     *,
     results: dict[str, Any],
     embeddings: Embeddings,
-    ranks: tuple[Ranks, Ranks],
+    ranks: Mapping[str, Ranks],
     records: "Records | None" = None,
     history: Path | None = None,
     earlier: Path | None = None,
@@ -46,7 +47,7 @@ def write_report(
       out: the folder; made if absent. Thumbnails of an earlier report in it are replaced.
       results: the content of `retrieval.json`.
       embeddings: the embeddings that `results` was measured on; without captions the page has no examples.
-      ranks: of text to video and video to text, see `retrieval.retrieval_ranks`.
+      ranks: of the embeddings, see `directions.all_ranks`.
       records: the prepared data set, for thumbnails; None for a page without them.
       history: `metrics.jsonl` of the training run, for the curves; None for a page without them.
       earlier: folder of an earlier report of the same clips, whose thumbnails are taken over.
@@ -56,6 +57,7 @@ def write_report(
       The path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
+    both = ranks[TEXT_TO_VIDEO], ranks[VIDEO_TO_TEXT]
     same_text = caption_numbers(embeddings) if "text_to_video_any_match" in results else None
     gallery = Gallery(out, embeddings=embeddings, records=records, earlier=earlier, most=thumbnails)
     write_tables(out, tables=main_tables(results), mark=mark_of(results))
@@ -74,10 +76,10 @@ def write_report(
             readings_section(results),
             section("Protocol", protocol_list(protocol)),
             groups_section(results),
-            _queries(out, embeddings=embeddings, ranks=ranks[0], gallery=gallery, same_text=same_text),
+            _queries(out, embeddings=embeddings, ranks=ranks, gallery=gallery, same_text=same_text),
             twins_section(results, embeddings=embeddings, gallery=gallery),
             minimal_pairs_section(results),
-            scores_section(embeddings=embeddings, ranks=ranks, same_text=same_text),
+            scores_section(embeddings=embeddings, ranks=both, same_text=same_text),
             training_section(history),
         ],
         footer=_footer(),
@@ -86,15 +88,13 @@ def write_report(
 
 
 def _queries(
-    out: Path, *, embeddings: Embeddings, ranks: Ranks, gallery: Gallery, same_text: np.ndarray | None
+    out: Path, *, embeddings: Embeddings, ranks: Mapping[str, Ranks], gallery: Gallery, same_text: np.ndarray | None
 ) -> Html:
     """The browser of queries, and the examples that stand in its place where scripts do not run."""
     if not embeddings.captions:
         return Html()
-    if same_text is not None:
-        index = embeddings.video_of_text
-        ranks = text_to_video(embeddings.text, video=embeddings.video, video_of_text=index, same_text=same_text)
-    shown: dict[str, Any] = {"embeddings": embeddings, "ranks": ranks, "gallery": gallery, "same_text": same_text}
+    found = ranks[TEXT_TO_VIDEO if same_text is None else TEXT_TO_ANY]
+    shown: dict[str, Any] = {"embeddings": embeddings, "ranks": found, "gallery": gallery, "same_text": same_text}
     static = tag("div", *example_sections(**shown), id="static-queries")
     return join([static, browser_section(out, **shown)])
 
