@@ -39,7 +39,7 @@ def read_npz(path: Path, *, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write an `.npz` that is whole or absent: it is written beside its place and renamed."""
+    """Write an `.npz` atomically: to a temporary file in the same folder, which is then renamed."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]

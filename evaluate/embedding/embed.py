@@ -68,7 +68,7 @@ class Embeddings:
         """Write an `.npz` (no pickle): `text, video, video_of_text`, `about` (JSON bytes) and, if any, `control_NAME`,
         `side_NAME`, `has_sound`, `bank_text`, `video_windows` and the arrays of `Foils`.
 
-        The file is whole or absent: it is written beside its place and renamed.
+        It is written atomically, see `npz.write_npz`.
         """
         about = {key: getattr(self, key) for key in _ABOUT}
         arrays = {"text": self.text, "video": self.video, "video_of_text": self.video_of_text}

@@ -93,7 +93,7 @@ def probe_report(data: ProbeData, *, options: ProbeOptions, say: Say) -> tuple[d
     Args:
       data: the clips.
       options: what is trained.
-      say: is told how far it is.
+      say: called with lines of text that report the progress.
 
     Returns:
       JSON values: `protocol`; the blocks of `zero_shot.one_label` (or `several_labels`), of the first draw; `probe`,

@@ -73,7 +73,7 @@ def attentive_probe(
       several: clips may have several classes: a sigmoid for each instead of a softmax.
       options: sizes and schedule.
       seed: of the initial values and of the order of the clips.
-      say: is told the losses of each epoch.
+      say: called with a line of text for each epoch: its losses.
 
     Returns:
       The scores; `facts`: `epochs` (how many were trained), `best_epoch` (from 1), `losses`, a list of `train` and

@@ -33,7 +33,7 @@ def linear_probe(
       test: is scored.
       several: clips may have several classes.
       join: train the final classifier on validation clips, too, as CLIP does.
-      say: is told each step of the sweep.
+      say: called with a line of text for each step of the sweep.
 
     Returns:
       The scores; `facts`: `C`, `sweep` (a list of `C` and `validation`, in percent), `joined`, and `not_converged`, the

@@ -1,7 +1,7 @@
 """Words of texts: in a random order, and without nouns or verbs.
 
-spaCy finds the parts of speech, with a model that its user has installed beside it (an English one by default); nothing
-is downloaded at run time. Parts of speech are those of Universal Dependencies (de Marneffe et al. 2021).
+spaCy tags the parts of speech with a model that the user installs separately (by default an English one); nothing is
+downloaded at run time. Parts of speech are those of Universal Dependencies (de Marneffe et al. 2021).
 """
 
 import functools
