@@ -25,9 +25,9 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The TPU compiler (137 MB), for the slow tests of `twinreel plan`.
+# The compilers for TPUs (137 MB) and GPUs (160 MB), for the slow tests of `twinreel plan`.
 $(PLANNING): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plan]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plan,plan-gpu]'
 	touch $@
 
 demo: install

@@ -27,7 +27,8 @@ class Traffic:
     Attributes:
       kind: "all-gather", "all-reduce" ...
       axes: the mesh axes along which the chips of a group differ.
-      between_slices: it travels over the hosts' network (DCN), not over the chips' links (ICI).
+      over_network: it travels over the hosts' network (DCN), not over the chips' links (ICI, NVLink).
+      host_members: of a group that reaches over several hosts, how many lie on one: they share its network adapters.
       calls: how many of them a step runs.
       bytes: of the whole array of a group (an all-gather's result, a reduce-scatter's operand), summed over the calls.
       sent: bytes that each chip sends, by a ring: (n-1)/n of `bytes`, twice that for an all-reduce.
@@ -35,46 +36,70 @@ class Traffic:
 
     kind: str
     axes: tuple[str, ...]
-    between_slices: bool
+    over_network: bool
     calls: int
     bytes: int
     sent: float
+    host_members: int = 1
 
 
-def count_collectives(program: Program, *, mesh: Mapping[str, int], slices: int = 1) -> list[Traffic]:
+def count_collectives(
+    program: Program, *, mesh: Mapping[str, int], slices: int = 1, host_devices: int | None = None
+) -> list[Traffic]:
     """Sum the collectives of a program by kind and mesh axes, the dearest first.
 
     Args:
       program: the optimised program of one device (`hlo.parse_program`).
       mesh: axis -> size; device k of the program is the k-th of the mesh in row-major order.
-      slices: over how many slices the first axis reaches; a program of several slices numbers the devices of one, and
-        sends between slices through the hosts.
+      slices: of TPUs: over how many slices the first axis reaches; a program of several slices numbers the devices of
+        one, and sends between slices through the hosts.
+      host_devices: of GPUs: devices of a host; a group with devices of several hosts sends over their network. None =
+        links join all devices of the program.
     """
     first = next(iter(mesh))
     inner = {axis: size // slices if axis == first else size for axis, size in mesh.items()}
     sums: dict[tuple, list[float]] = defaultdict(lambda: [0, 0, 0.0])
     for found, computation, times in program.walk():
-        measured = _measure(found, computation=computation, inner=inner, slices=slices, first=first)
+        measured = _measure(
+            found, computation=computation, inner=inner, slices=slices, first=first, host_devices=host_devices
+        )
         if measured is not None:
             key, size, sent = measured
             for i, value in enumerate((times, times * size, times * sent)):
                 sums[key][i] += value
     traffic = [
-        Traffic(kind=kind, axes=axes, between_slices=far, calls=int(calls), bytes=int(size), sent=sent)
-        for (kind, axes, far), (calls, size, sent) in sums.items()
+        Traffic(
+            kind=kind,
+            axes=axes,
+            over_network=members > 0,
+            calls=int(calls),
+            bytes=int(size),
+            sent=sent,
+            host_members=max(1, members),
+        )
+        for (kind, axes, members), (calls, size, sent) in sums.items()
     ]
     return sorted(traffic, key=lambda one: -one.sent)
 
 
 def _measure(
-    found: Instruction, *, computation: str, inner: dict[str, int], slices: int, first: str
-) -> tuple[tuple, int, float] | None:
-    """Return ((kind, axes, between slices), bytes, bytes sent) of an instruction; None if it is no collective."""
+    found: Instruction,
+    *,
+    computation: str,
+    inner: dict[str, int],
+    slices: int,
+    first: str,
+    host_devices: int | None,
+) -> tuple[tuple[str, tuple[str, ...], int], int, float] | None:
+    """Return ((kind, axes, members on a host), bytes, bytes sent) of an instruction; None if it is no collective.
+
+    The members on a host are 0 where the group needs no network.
+    """
     megascale = _MEGASCALE.search(found.attributes) if found.opcode == "send" else None
     if megascale:
         kind, size = megascale[1].lower().replace("_", "-"), found.results[0].bytes
         whole = size * slices if kind == "all-gather" else size
-        return (kind, (first,), True), whole, _sent(kind, whole, members=slices)
+        return (kind, (first,), 1), whole, _sent(kind, whole, members=slices)
     kind = _OPCODES.get(found.opcode)
     if kind is None:
         return None
@@ -87,7 +112,16 @@ def _measure(
         size = sum(array.bytes for array in found.results)
     else:
         size = _whole(found, kind=kind, members=members)
-    return (kind, axes, False), size, _sent(kind, size, members=members)
+    return (kind, axes, _host_members(groups, host_devices=host_devices)), size, _sent(kind, size, members=members)
+
+
+def _host_members(groups: np.ndarray, *, host_devices: int | None) -> int:
+    """Return how many members of a group lie on one of its hosts; 0 if all groups lie on one host each."""
+    if host_devices is None:
+        return 0
+    hosts = groups // host_devices  # [groups, members]
+    most = max(len(set(group)) for group in hosts)
+    return 0 if most == 1 else groups.shape[1] // most
 
 
 def _whole(found: Instruction, *, kind: str, members: int) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 from ..base.errors import UserError
 from .chips import Chip
 from .collectives import Traffic
+from .gpus import Gpu
+from .tpus import Tpu
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Assumptions:
       matmul: of the peak that the matrix units reach. 0.55 is what large transformers reach on TPUs when nothing else
         holds them up (PaLM, Chowdhery et al. 2022, table 3: 46 % model and 58 % hardware FLOPs utilisation).
       hbm: of the memory's bandwidth.
-      links: of the bandwidth of the links between chips (ICI).
+      links: of the bandwidth of the links between chips (ICI, NVLink).
       network: of the bandwidth of the hosts' network (DCN).
       overlap: of the time of sending that is hidden behind computing.
     """
@@ -88,13 +90,11 @@ def estimate_step(
     memory = hbm_bytes / (assumptions.hbm * chip.hbm_bandwidth)
     links = network = 0.0
     for one in traffic:
-        if one.between_slices:
-            network += one.sent / (assumptions.network * chip.dcn_host / chip.host_chips)
+        if one.over_network:
+            # A ring through several hosts enters and leaves each of them once: its members there share that traffic.
+            network += one.sent / (assumptions.network * one.host_members * chip.dcn_host / chip.host_chips)
         else:
-            # A permutation is no ring that splits its data both ways: a chip sends to one other, by one link.
-            shift = one.kind == "collective-permute"
-            speed = chip.ici_link if shift else link_speed(one.axes, chip=chip, mesh=mesh, wraps=wraps)
-            links += one.sent / (assumptions.links * speed)
+            links += one.sent / (assumptions.links * _speed(one, chip=chip, mesh=mesh, wraps=wraps))
     step = max(compute, memory) + (1 - assumptions.overlap) * (links + network)
     parts = {"compute": compute, "memory": memory, "links": links, "network": network}
     return Estimate(
@@ -109,7 +109,17 @@ def estimate_step(
     )
 
 
-def link_speed(axes: Sequence[str], *, chip: Chip, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:
+def _speed(traffic: Traffic, *, chip: Chip, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:
+    """Return at how many bytes/s a chip sends in a collective over the links between chips."""
+    if isinstance(chip, Gpu):
+        return chip.nvlink  # a switch: whatever the group
+    assert isinstance(chip, Tpu)
+    if traffic.kind == "collective-permute":  # no ring that splits its data both ways: to one other chip, by one link
+        return chip.ici_link
+    return link_speed(traffic.axes, chip=chip, mesh=mesh, wraps=wraps)
+
+
+def link_speed(axes: Sequence[str], *, chip: Tpu, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:
     """Return at how many bytes/s a chip sends in a collective over some mesh axes.
 
     A ring along each dimension of the torus in which the group's chips differ: both ways where it closes, one way where

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from ..base.errors import UserError, unknown
-from ..cost.chips import CHIPS
+from ..cost.tpus import TPUS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ def tpu_slice(*, tpu: str, topology: str) -> Slice:
     Raises:
       UserError: no such version or topology.
     """
-    if tpu not in CHIPS:
-        raise unknown("--tpu", tpu, CHIPS)
-    chip, sides = CHIPS[tpu], topology.split("x")
+    if tpu not in TPUS:
+        raise unknown("--tpu", tpu, TPUS)
+    chip, sides = TPUS[tpu], topology.split("x")
     if not all(side.isdecimal() and int(side) for side in sides):
         example = "16x16" if chip.ici_dims == 2 else "4x4x8"
         raise UserError(f"--topology of {tpu} has {chip.ici_dims} sides, such as {example}; got {topology!r}")

@@ -20,9 +20,10 @@ DESCRIPTION = """Find out, before you reserve hardware, whether a config's train
   twinreel plan --config base_1b --topology v5e-256
   twinreel plan --config base_1b --topology v5e-256 --config.mesh.fsdp=16 --json > plan.json
   twinreel plan --config base_1b --topology v5e-256 --search --workdir runs/search
+  twinreel plan --config base_1b --topology h100-64
   twinreel plan --config demo --topology cpu-8
 
-Compiles the train step that `pretrain` runs, with the real TPU compiler; no TPU and no network are used. Prints the
+Compiles the train step that `pretrain` runs, with the real compiler; no accelerator and no network are used. Prints the
 memory of a chip by kind, FLOPs, collectives by mesh axis, estimates of step time and MFU with their assumptions, the
 input rate that each host must deliver, the checkpoint size, hours and chip-hours. If the step does not fit, it prints
 the largest allocations and the changes to the config with which it fits; these have been compiled, too.
@@ -31,8 +32,9 @@ the largest allocations and the changes to the config with which it fits; these 
 time; running the same command again resumes an interrupted search.
 
 Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256 (TensorCores, two to a chip, as Google Cloud counts: v5p-256 is 128
-chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; cpu-8 for
-fake devices, where the TPU compiler is not installed (pip install 'twinreel[plan]').
+chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; a100-64,
+h100-64, h200-64, b200-64 (GPUs in hosts of eight); cpu-8 for fake devices. The compilers are extras: pip install
+'twinreel[plan]' for TPUs, 'twinreel[plan-gpu]' for GPUs.
 
 Memory and collectives come from the compiler; the time is an estimate (--matmul and others set its assumptions). The
 exit status is 0 if the step fits (with --search: if any does), else 1."""
@@ -45,8 +47,10 @@ def main(argv: list[str]) -> int:
     """Run the verb; return 0 if the step fits (with --search: if any does), else 1."""
     parser = Parser(verb="plan", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--topology", required=True, help="chips to plan for, such as v5e-256, v5p:8x8x8, cpu-8")
-    parser.add_argument("--slices", type=int, default=1, help="number of slices, joined by the hosts' network")
+    parser.add_argument(
+        "--topology", required=True, help="chips to plan for, such as v5e-256, v5p:8x8x8, h100-64, cpu-8"
+    )
+    parser.add_argument("--slices", type=int, default=1, help="number of TPU slices, joined by the hosts' network")
     parser.add_json()
     parser.add_argument("--search", action="store_true", help="rank mesh shapes, remat policies and microbatches")
     parser.add_argument("--tries", type=int, default=12, help="with --search: number of programs to compile")
@@ -87,7 +91,7 @@ def main(argv: list[str]) -> int:
 _SHARES = {
     "matmul": "assumed share of the chip's peak FLOP/s that matrix products reach",
     "hbm": "assumed share of the memory bandwidth",
-    "links": "assumed share of the bandwidth of the links between chips (ICI)",
+    "links": "assumed share of the bandwidth of the links between chips (ICI, NVLink)",
     "network": "assumed share of the bandwidth of the hosts' network (DCN)",
     "overlap": "assumed share of communication that overlaps with compute",
 }

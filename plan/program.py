@@ -11,6 +11,7 @@ from ..base.config import Config
 from ..base.section import section
 from ..cost.collectives import Traffic, count_collectives
 from ..cost.flops import Flops, count_flops
+from ..cost.gpus import Gpu
 from ..cost.hbm import count_hbm_bytes, count_kernel_bytes
 from ..cost.hlo import parse_program
 from ..cost.memory import Memory, kept_activations, step_memory, whole_bytes
@@ -20,7 +21,6 @@ from ..pretrain.step_parts import StepParts, make_parts
 from .topology import Topology
 
 _GIGA = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_USABLE = 63 / 64  # share of the memory: the compiler reports 15.75 of the 16 GiB of v5e
 _AMOUNT = r"([\d.]+)([KMGT]?)i?B?"
 
 
@@ -177,7 +177,13 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
         )
     spent = time.perf_counter() - start
     parsed = parse_program(program.as_text())
-    traffic = count_collectives(parsed, mesh=dict(traced.mesh.shape), slices=topology.slices)
+    gpus = isinstance(topology.chip, Gpu)
+    traffic = count_collectives(
+        parsed,
+        mesh=dict(traced.mesh.shape),
+        slices=1 if gpus else topology.slices,
+        host_devices=topology.shape[0] if gpus else None,
+    )
     moved = count_hbm_bytes(parsed) + count_kernel_bytes(traced.stage.jaxpr.jaxpr) // traced.mesh.size
     estimate = None
     if topology.chip is not None:
@@ -207,7 +213,7 @@ def _too_large(memory: Memory | None, *, topology: Topology) -> OutOfMemory | No
     """Return why a compiled program does not fit, if so: the compiler checks its temporaries only."""
     if memory is None or topology.chip is None:
         return None
-    limit = int(topology.chip.hbm_bytes * _USABLE)
+    limit = topology.chip.usable_bytes
     if memory.total <= limit:
         return None
     return OutOfMemory(

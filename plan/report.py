@@ -183,7 +183,7 @@ def _collectives_table(result: Mapping[str, Any]) -> Table:
     for name in ("kind", "mesh axes", "over", "calls", "bytes", "sent by a chip"):
         table.add_column(name, justify="left" if name in ("kind", "mesh axes", "over") else "right")
     for one in result["collectives"]:
-        over = "network" if one["between_slices"] else "links"
+        over = "network" if one["over_network"] else "links"
         table.add_row(
             one["kind"], " ".join(one["axes"]), over, f"{one['calls']:,}", size(one["bytes"]), size(one["sent"])
         )

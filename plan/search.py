@@ -101,7 +101,7 @@ def meshes(config: Config, *, topology: Topology) -> list[dict[str, Any]]:
     With a preset of sharding rules, several sizes of `tensor` are tried where heads and widths divide, each with the
     smallest and the largest `fsdp` only. With a table of rules of its own, a config keeps its `tensor`.
     """
-    chips, own = topology.chips // topology.slices, field_of(make_mesh, config.mesh, field="tensor")
+    chips, own = topology.shards, field_of(make_mesh, config.mesh, field="tensor")
     preset = create_rules(config) in PRESETS.values()
     found = []
     for tensor in [size for size in _TENSOR if _divides(config, tensor=size)] if preset else [own]:
@@ -138,7 +138,7 @@ class _Candidates(NamedTuple):
 
     def promising(self, topology: Topology) -> list[dict[str, Any]]:
         """Return the candidates that may fit, the most promising first: few FLOPs, few parts, few shards."""
-        limit = topology.chip.hbm_bytes if topology.chip else float("inf")
+        limit = topology.chip.usable_bytes if topology.chip else float("inf")
         return [one.changes for one in sorted(self.all, key=lambda one: one.order) if one.bytes <= limit]
 
 

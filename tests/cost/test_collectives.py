@@ -119,5 +119,28 @@ ENTRY %main (p: f32[8,4]) -> f32[8,4] {
 }
 """.replace("MEGASCALE", 'frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}')
     found = {one.axes: one for one in count_collectives(parse_program(text), mesh=MESH, slices=2)}
-    assert found["replica",].between_slices and found["replica",].sent == 128
-    assert not found["tensor",].between_slices and found["tensor",].sent == 128
+    assert found["replica",].over_network and found["replica",].sent == 128
+    assert not found["tensor",].over_network and found["tensor",].sent == 128
+
+
+@pytest.mark.parametrize(
+    ("groups", "over_network", "host_members"),
+    [
+        ("[4,2]<=[8]", False, 1),  # pairs of neighbours
+        ("[2,4]<=[8]", False, 1),  # each host by itself
+        ("[1,8]<=[8]", True, 4),  # all of both hosts
+        ("[4,2]<=[2,4]T(1,0)", True, 1),  # the k-th of each host
+        ("[2,4]<=[2,2,2]T(1,0,2)", True, 2),
+    ],
+)
+def test_groups_of_gpus_that_reach_over_hosts_of_four(groups, over_network, host_members):
+    text = """HloModule m
+
+ENTRY %main (p: f32[8,4]) -> f32[8,4] {
+  %p = f32[8,4]{1,0} parameter(0)
+  %start = f32[8,4]{1,0} all-reduce-start(%p), replica_groups=GROUPS, to_apply=%sum
+  ROOT %done = f32[8,4]{1,0} all-reduce-done(%start)
+}
+"""
+    (found,) = count_collectives(parse_program(text.replace("GROUPS", groups)), mesh=MESH, host_devices=4)
+    assert (found.over_network, found.host_members) == (over_network, host_members)

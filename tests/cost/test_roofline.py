@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.cost.chips import CHIPS
 from twinreel.cost.collectives import Traffic
+from twinreel.cost.gpus import GPUS
 from twinreel.cost.roofline import Assumptions, estimate_step, link_speed
+from twinreel.cost.tpus import TPUS
 
-CHIP = CHIPS["v5e"]
+CHIP = TPUS["v5e"]
 DEVICES = np.array([[SimpleNamespace(coords=(x, y, 0)) for x in range(4)] for y in range(4)])  # [y,x]
 MESH = SimpleNamespace(axis_names=("replica", "fsdp", "tensor"), devices=DEVICES.reshape(4, 4, 1))
 SPLIT = SimpleNamespace(axis_names=("replica", "fsdp", "tensor"), devices=DEVICES.reshape(4, 2, 2))
-SENT = Traffic(kind="all-gather", axes=("fsdp",), between_slices=False, calls=1, bytes=0, sent=4e9)
-FAR = Traffic(kind="all-reduce", axes=("replica",), between_slices=True, calls=1, bytes=0, sent=1e9)
+SENT = Traffic(kind="all-gather", axes=("fsdp",), over_network=False, calls=1, bytes=0, sent=4e9)
+FAR = Traffic(kind="all-reduce", axes=("replica",), over_network=True, calls=1, bytes=0, sent=1e9)
 
 
 def speed(axes, *, mesh=MESH, ring):
@@ -60,8 +61,24 @@ def test_a_step_that_waits_for_memory_and_links():
     assert found.least_s == found.network_s and found.bound == "network"
 
 
+def test_gpus_of_a_host_share_its_network():
+    gpu = GPUS["h100"]
+    near = Traffic(kind="all-gather", axes=("fsdp",), over_network=False, calls=1, bytes=0, sent=9e9)
+    far = [Traffic(kind="all-gather", axes=("fsdp",), over_network=True, calls=1, bytes=0, sent=8e9, host_members=k)
+           for k in (8, 1)]  # fmt: skip
+    times = [
+        estimate_step(
+            chip=gpu, mesh=MESH, wraps=lambda axis: False, model_flops=1e9, hardware_flops=1e9, hbm_bytes=1,
+            traffic=[near, one], assumptions=Assumptions(links=1.0, network=1.0),
+        )
+        for one in far
+    ]  # fmt: skip
+    assert [one.links_s for one in times] == pytest.approx([9e9 / 450e9] * 2)
+    assert [one.network_s for one in times] == pytest.approx([8e9 / 400e9, 8e9 / 50e9])
+
+
 def test_a_shift_by_one_takes_one_link():
-    ring = Traffic(kind="collective-permute", axes=("replica", "fsdp"), between_slices=False, calls=15, bytes=0,
+    ring = Traffic(kind="collective-permute", axes=("replica", "fsdp"), over_network=False, calls=15, bytes=0,
                    sent=4e9)  # fmt: skip
     gather = dataclasses.replace(ring, kind="all-gather")
     assert estimate(traffic=[ring], links=1.0).links_s == pytest.approx(4e9 / CHIP.ici_link)

@@ -5,9 +5,11 @@ import pytest
 from engine_toy import BATCH, FEATURES, ToyObjective, batch_of
 
 from twinreel.base.errors import UserError
-from twinreel.cost.chips import CHIPS, peak_flops
+from twinreel.cost.chips import peak_flops
+from twinreel.cost.gpus import GPUS
 from twinreel.cost.memory import step_memory
 from twinreel.cost.step import matmul_dtype, mfu, step_cost
+from twinreel.cost.tpus import TPUS
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import batch_sharding, device_dtype, make_mesh
 from twinreel.engine.step.state import StateBuilder
@@ -102,5 +104,5 @@ def test_float32_is_held_against_what_jax_multiplies_in(device, precision, wante
 
 
 def test_both_tables_of_chips_agree():
-    for chip in CHIPS.values():
+    for chip in (TPUS | GPUS).values():
         assert peak_flops(chip.kind) == chip.peak_flops

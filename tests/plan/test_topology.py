@@ -19,6 +19,8 @@ from twinreel.plan.topology import parse_topology, topology_devices
         ("v5p:8x8x8", (8, 8, 8), 512, 128),
         ("cpu-8", (8,), 8, 1),
         ("fake-3", (3,), 3, 1),
+        ("h100-4", (4,), 4, 1),
+        ("b200-8", (8,), 8, 1),
     ],
 )
 def test_names_as_google_cloud_counts_them(name, shape, chips, hosts):
@@ -32,6 +34,26 @@ def test_slices():
     twice = parse_topology("v5p:4x4x4", slices=2)
     assert (twice.chips, twice.hosts) == (128, 32)
     assert "2 slices of 4x4x4" in str(twice)
+
+
+def test_gpus_lie_in_hosts_of_eight():
+    found = parse_topology("h200-64")
+    assert (found.shape, found.slices, found.chips, found.hosts, found.shards) == ((8,), 8, 64, 8, 64)
+    assert str(found) == "NVIDIA H200, 64 GPUs (8 hosts of 8)"
+    assert parse_topology("v5e-512").shards == 256  # fsdp stays inside a slice
+
+
+@pytest.mark.parametrize(("share", "usable"), [(None, 0.75), ("0.9", 0.9), ("nearly all", None), ("1.5", None)])
+def test_memory_of_a_gpu_is_what_the_allocator_takes(monkeypatch, share, usable):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    if share is not None:
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+    chip = parse_topology("h100-8").chip
+    if usable is None:
+        with pytest.raises(UserError, match="must be a share"):
+            print(chip.usable_bytes)
+    else:
+        assert chip.usable_bytes == int(usable * chip.hbm_bytes)
 
 
 def test_which_axes_are_rings():
@@ -55,6 +77,9 @@ def test_which_axes_are_rings():
         ("v7x-8", "unknown generation"),
         ("v5x-8", "did you mean"),
         ("cpu:8", "no shape"),
+        ("h100-12", "hosts have 8 GPUs.*multiple of 8"),
+        ("h100:8x8", "number of all GPUs, as h100-64"),
+        ("h10-8", "did you mean 'h100'"),
         ("pod", "must have a form such as v5e-256"),
     ],
 )
@@ -88,3 +113,5 @@ def test_without_the_compiler_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"twinreel\[plan\]"):
         topology_devices(parse_topology("v5e-4"))
+    with pytest.raises(UserError, match=r"twinreel\[plan-gpu\]"):
+        topology_devices(parse_topology("h100-8"))

@@ -73,7 +73,7 @@ def test_gradients_cross_the_network_between_slices_only_once(small):
     config = small("data.batch_size=64")
     traced = trace(config, devices=topology_devices(topology))
     found = compile_traced(traced, topology=topology, assumptions=Assumptions())
-    far = [one for one in found.traffic if one.between_slices]
+    far = [one for one in found.traffic if one.over_network]
     assert {one.axes for one in far} == {("replica",)}
     gradients = 4 * sum(x.size for x in traced.state.params.values())
     assert gradients / 8 < sum(one.bytes for one in far) < 2 * gradients
