@@ -28,8 +28,8 @@ memory of a chip by kind, FLOPs, collectives by mesh axis, estimates of step tim
 input rate that each host must deliver, the checkpoint size, hours and chip-hours. If the step does not fit, it prints
 the largest allocations and the changes to the config with which it fits; these have been compiled, too.
 
---search compiles the most promising combinations of mesh shape, remat policy and microbatch and ranks them by step
-time; running the same command again resumes an interrupted search.
+--search compiles the most promising combinations of mesh shape, remat policy and microbatch, several at a time, and
+ranks them by step time. After --limit_s it begins no further one; the same command again goes on where it ended.
 
 Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256 (TensorCores, two to a chip, as Google Cloud counts: v5p-256 is 128
 chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; a100-64,
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
     parser.add_json()
     parser.add_argument("--search", action="store_true", help="rank mesh shapes, remat policies and microbatches")
     parser.add_argument("--tries", type=int, default=12, help="with --search: number of programs to compile")
+    parser.add_argument("--limit_s", type=float, default=180, help="with --search: seconds after which none is begun")
     parser.add_argument("--workdir", default="runs/plan", help="with --search: folder of search.jsonl, the results")
     parser.add_argument("--no_advice", action="store_true", help="if it does not fit, do not look for changes")
     for field in dataclasses.fields(Assumptions):
@@ -71,6 +72,7 @@ def main(argv: list[str]) -> int:
             assumptions=assumptions,
             workdir=folder(args.workdir, flag="--workdir"),
             tries=args.tries,
+            limit_s=args.limit_s,
             quiet=args.json,
         )
         result: dict[str, Any] = {"topology": topology_facts(topology)} | found

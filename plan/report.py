@@ -67,6 +67,8 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
         console.print(f"all have {describe_changes(same)}")
     for name, reason in result["refused"].items():
         console.print(f"impossible: {name} ({escape(reason)})")
+    if result["left"]:
+        console.print(f"{result['left']} more were not compiled in the time; the same command again goes on with them")
     if result["fits"]:
         console.print(f"the fastest as flags: {flags(tries[0])}")
         return

@@ -3,7 +3,11 @@
 import contextlib
 import hashlib
 import json
+import os
+import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +29,7 @@ from .topology import Topology, topology_devices
 
 _TENSOR = (1, 2, 4)
 _MICROBATCHES = (1, 2, 4, 8, 16, 32)
+_TRACED_PARTS = (1, 2)
 # The four names store the results of products; scores, softmax and activation functions are recomputed.
 _POLICIES = (*REMAT, "names:qkv,attention,hidden,tokens")
 # The estimate of memory before compiling may be too high by this factor: the compiler fuses operations.
@@ -32,14 +37,21 @@ _DOUBT = 2.0
 
 
 def search(
-    config: Config, *, topology: Topology, assumptions: Assumptions, workdir: Path, tries: int, quiet: bool = False
+    config: Config,
+    *,
+    topology: Topology,
+    assumptions: Assumptions,
+    workdir: Path,
+    tries: int,
+    limit_s: float = 180.0,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Rank changes to a config by the estimated step time of those that fit.
 
-    Every remat policy is traced with every microbatch (seconds each), which gives an estimate of memory for each mesh
-    shape. Of the candidates that may fit, the `tries` with the fewest FLOPs are compiled. Each result is appended to
-    `workdir/search.jsonl`, from which an interrupted search resumes. Of a run with several phases only the largest is
-    searched.
+    Every remat policy is traced with one part of the batch and with two (seconds each), from which the memory of more
+    parts and of each mesh shape is estimated. Of the candidates that may fit, the `tries` with the fewest FLOPs are
+    compiled, several at a time. Each result is appended to `workdir/search.jsonl`, from which an interrupted search
+    resumes. Of a run with several phases only the largest is searched.
 
     Args:
       config: the config to change.
@@ -47,46 +59,78 @@ def search(
       assumptions: of the time estimate.
       workdir: folder of search.jsonl.
       tries: number of programs to compile, including those of an interrupted search.
+      limit_s: seconds after which no further program is begun.
       quiet: show no progress bar.
 
     Returns:
       JSON values: `fits`, whether any candidate does; `ranked`, the values of `advice.summary`, those that fit first,
       in order of step time; `phase`, None for a run with one phase; `least`, the `changes` with the smallest
-      estimate of memory and its `bytes`; `refused`, changes that turned out to be impossible, with the reason.
+      estimate of memory and its `bytes`; `refused`, changes that turned out to be impossible, with the reason; `left`,
+      the number of candidates that the time did not suffice for.
     """
+    end = time.monotonic() + limit_s
     devices = topology_devices(topology)
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / "search.jsonl"
     key = fingerprint(config, topology=topology, assumptions=assumptions)
     done, refused = _read(file, key=key), {}
     with Progress(console=Console(stderr=True, quiet=quiet)) as progress:
-        bar = progress.add_task("tracing", total=len(_POLICIES) * len(_MICROBATCHES))
+        bar = progress.add_task("tracing", total=len(_POLICIES) * len(_TRACED_PARTS))
         found = _candidates(config, topology=topology, devices=devices, tick=lambda: progress.advance(bar))
-        chosen = found.promising(topology)[:tries]
-        bar = progress.add_task("compiling", total=len(chosen))
-        for changes in chosen:
-            name = describe_changes(changes)
-            progress.update(bar, description=f"compiling {name}")
-            if name not in done:
-                try:
-                    traced = trace(changed(config, changes), devices=devices, phase=found.phase)
-                except UserError as error:  # sizes that do not divide on this mesh
-                    refused[name] = str(error)
-                    continue
-                compiled = compile_traced(traced, topology=topology, assumptions=assumptions)
-                done[name] = summary(changes, compiled=compiled)
+        chosen = {describe_changes(changes): changes for changes in found.promising(topology)[:tries]}
+        waiting = {name: changes for name, changes in chosen.items() if name not in done}
+        bar = progress.add_task("compiling", total=len(chosen), completed=len(chosen) - len(waiting))
+
+        def compile_changes(changes: dict[str, Any]) -> dict[str, Any]:
+            traced = trace(changed(config, changes), devices=devices, phase=found.phase)
+            return summary(changes, compiled=compile_traced(traced, topology=topology, assumptions=assumptions))
+
+        left = 0
+        for name, result in _in_parallel(compile_changes, waiting, end=end):
+            if result is None:
+                left += 1
+            elif isinstance(result, UserError):  # sizes that do not divide on this mesh
+                refused[name] = str(result)
+            else:
+                done[name] = result
                 with file.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps({"key": key, "name": name} | done[name]) + "\n")
+                    stream.write(json.dumps({"key": key, "name": name} | result) + "\n")
             progress.advance(bar)
-    ranked = sorted(done.values(), key=_rank)
     least = min(found.all, key=lambda one: one.bytes)
+    ranked = sorted(done.values(), key=_rank)
     return {
         "fits": any(one["fits"] for one in ranked),
         "phase": found.phase,
         "ranked": ranked,
         "least": {"changes": least.changes, "bytes": int(least.bytes)},
         "refused": refused,
+        "left": left,
     }
+
+
+def _in_parallel(
+    compile_changes: Callable[[dict[str, Any]], dict[str, Any]], waiting: dict[str, dict[str, Any]], *, end: float
+) -> Iterator[tuple[str, dict[str, Any] | UserError | None]]:
+    """Yield (name, result) as they come; the result is a UserError for what cannot be, None for what was not begun.
+
+    The compilers leave Python's lock. Half as many programs as cores at a time, at least two and at most eight: each
+    compiler uses several threads, and gigabytes for a large model.
+    """
+    todo, running = deque(waiting.items()), dict[Future, str]()
+    workers = min(8, max(2, (os.cpu_count() or 1) // 2))
+    with ThreadPoolExecutor(workers) as pool:
+        while todo or running:
+            while todo and len(running) < workers and time.monotonic() < end:
+                name, changes = todo.popleft()
+                running[pool.submit(compile_changes, changes)] = name
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name, error = running.pop(future), future.exception()
+                if error is not None and not isinstance(error, UserError):
+                    raise error
+                yield name, future.result() if error is None else error
+    yield from ((name, None) for name, _ in todo)
 
 
 def fingerprint(config: Config, *, topology: Topology, assumptions: Assumptions) -> str:
@@ -154,26 +198,29 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
     phases = trace_phases(changed(config, shapes[0][0]), devices=devices)
     phase = phases[0].phase if len(phases) > 1 else None
     found, refused = [], None
-    for kind in _kinds():
-        tick()
-        try:
-            traced = trace(changed(config, shapes[0][0] | kind), devices=devices, phase=phase)
-        except UserError as error:  # a batch that does not divide by so many parts
-            refused = error
-            continue
-        for changes, resident in shapes:
-            order = (traced.flops.hardware, kind["loss.microbatch"], changes["mesh.tensor"], changes["mesh.fsdp"])
-            found.append(_Candidate(changes | kind, bytes=resident + traced.kept / _DOUBT, order=order))
+    for policy in _POLICIES:
+        traces: dict[int, Any] = {}
+        for parts in _TRACED_PARTS:
+            tick()
+            try:
+                kind = {"model.remat": policy, "loss.microbatch": parts}
+                traces[parts] = trace(changed(config, shapes[0][0] | kind), devices=devices, phase=phase)
+            except UserError as error:  # a batch that does not divide by so many parts
+                refused = error
+        for parts in _MICROBATCHES:
+            traced = traces.get(min(parts, _TRACED_PARTS[-1]))
+            if traced is None:
+                continue
+            kind = {"model.remat": policy, "loss.microbatch": parts}
+            kept = traced.kept * min(1.0, _TRACED_PARTS[-1] / parts)  # of one part at a time
+            for changes, resident in shapes:
+                if config.data.batch_size % (parts * topology.chips // changes["mesh.tensor"]):
+                    continue
+                order = (traced.flops.hardware, parts, changes["mesh.tensor"], changes["mesh.fsdp"])
+                found.append(_Candidate(changes | kind, bytes=resident + kept / _DOUBT, order=order))
     if not found and refused is not None:
         raise refused
     return _Candidates(phase=phase, all=found)
-
-
-def _kinds() -> Iterator[dict[str, Any]]:
-    """Yield combinations of remat policy and microbatch."""
-    for policy in _POLICIES:
-        for parts in _MICROBATCHES:
-            yield {"model.remat": policy, "loss.microbatch": parts}
 
 
 def _read(file: Path, *, key: str) -> dict[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ def needed(config):
 
 def stand_in_trace(config, *, devices, phase=None):
     remat, parts, _ = facts(config)
-    if parts > 8:
+    if parts > 16:
         raise UserError("does not divide")
     again = (remat == "full") + (parts > 1)
     return SimpleNamespace(
@@ -156,6 +156,32 @@ def test_search_ranks_and_goes_on_where_it_was(small, compiled, tmp_path):
     assert json.loads(kept[0])["name"].startswith("config.mesh.replica=-1")
 
 
+def test_search_begins_nothing_after_its_time_and_goes_on_later(small, compiled, tmp_path):
+    config = small("data.batch_size=64")
+    options = {"topology": TOPOLOGY, "assumptions": Assumptions(), "workdir": tmp_path, "quiet": True, "tries": 4}
+    late = search.search(config, limit_s=0, **options)
+    assert (late["left"], late["ranked"], late["fits"], compiled) == (4, [], False, [])
+    again = search.search(config, **options)
+    assert (again["left"], len(again["ranked"])) == (0, 4)
+
+
+def test_search_traces_each_policy_twice_and_estimates_the_memory_of_more_parts(small, compiled, monkeypatch):
+    traces = []
+
+    def trace(config, *, devices, phase):
+        traces.append((config.model.remat, config.loss.microbatch))
+        return stand_in_trace(config, devices=devices, phase=phase)
+
+    monkeypatch.setattr(search, "trace", trace)
+    config = small("data.batch_size=64")
+    found = search._candidates(config, topology=TOPOLOGY, devices=jax.devices(), tick=lambda: None).all
+    assert len(traces) == len(set(traces)) == 2 * len({policy for policy, _ in traces})
+    smaller = {one.changes["loss.microbatch"]: one.bytes for one in found
+               if one.changes | {"loss.microbatch": 0} == found[0].changes | {"loss.microbatch": 0}}  # fmt: skip
+    assert set(smaller) == {1, 2, 4, 8}  # of 64 clips on 8 chips
+    assert smaller[2] - smaller[4] == pytest.approx(2 * (smaller[4] - smaller[8]))
+
+
 def test_search_looks_at_the_largest_phase(small, compiled, tmp_path, monkeypatch):
     both = [stand_in_trace(small(), devices=(), phase=phase) for phase in ("unmasked", "masked")]
     seen = set()
@@ -180,13 +206,13 @@ def test_search_names_the_smallest_estimate_if_nothing_fits(overrides, compiled,
     monkeypatch.setattr(search, "trace", lambda config, **options: huge(config, **options))
     assert verb.main([*words, "--config.seed=1"]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "nothing fits: the smallest estimate is 5" in out and "GiB a chip, with config.mesh.replica=-1" in out
+    assert "nothing fits: the smallest estimate is 6" in out and "GiB a chip, with config.mesh.replica=-1" in out
     assert "a chip has 16.00 GiB" in out and "config.data.batch_size" in out
 
 
 def huge(config, **options):
     traced = stand_in_trace(config, **options)
-    traced.kept += 100 * GIB
+    traced.kept += 1000 * GIB
     return traced
 
 
@@ -254,10 +280,12 @@ def test_a_ranking_shows_what_differs_and_how_to_take_the_first():
         "refused": {},
         "fits": True,
         "least": {},
+        "left": 3,
     }
     console = Console(file=io.StringIO(), width=100, soft_wrap=True)
     report.print_search(result, console=console)
     text = console.file.getvalue()
     assert re.search(r"fsdp\W+rules\W+memory", text) and re.search(r"4\W+fsdp\W+16\.00 GiB\W+1271 ms\W+43\.6", text)
     assert re.search(r"1\W+unchanged\W+does not fit", text) and "all have config.model.remat='names:qkv,hidden'" in text
+    assert "3 more were not compiled in the time" in text
     assert "--config.mesh.fsdp=4 --config.sharding.rules=fsdp --config.model.remat=names:qkv,hidden" in text
