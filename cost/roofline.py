@@ -47,7 +47,7 @@ class Estimate:
       hbm_s: its traffic with memory.
       links_s: what it sends over the links between chips.
       network_s: what it sends over the hosts' network.
-      step_s: max(compute, hbm) + (1 - overlap) * (links + network).
+      step_s: max(compute, hbm) + (1 - overlap) * (links + network), but no less than `least_s`.
       least_s: the largest of the four: all overlap. The step cannot be faster if the assumed shares hold.
       mfu: model FLOPs / (step_s * peak); what is recomputed does not count.
       bound: which of the four is the largest.
@@ -92,21 +92,27 @@ def estimate_step(
     for one in traffic:
         if one.over_network:
             # A ring through several hosts enters and leaves each of them once: its members there share that traffic.
-            network += one.sent / (assumptions.network * one.host_members * chip.dcn_host / chip.host_chips)
+            network += one.sent / (assumptions.network * one.host_members * network_speed(chip))
         else:
             links += one.sent / (assumptions.links * _speed(one, chip=chip, mesh=mesh, wraps=wraps))
-    step = max(compute, memory) + (1 - assumptions.overlap) * (links + network)
     parts = {"compute": compute, "memory": memory, "links": links, "network": network}
+    least = max(parts.values())
+    step = max(least, max(compute, memory) + (1 - assumptions.overlap) * (links + network))
     return Estimate(
         compute_s=compute,
         hbm_s=memory,
         links_s=links,
         network_s=network,
         step_s=step,
-        least_s=max(parts.values()),
+        least_s=least,
         mfu=model_flops / (step * chip.peak_flops),
         bound=max(parts, key=lambda name: parts[name]),
     )
+
+
+def network_speed(chip: Chip) -> float:
+    """Return the share in bytes/s that a device has of its host's network, each way."""
+    return chip.dcn_host / (chip.host_chips * (chip.devices if isinstance(chip, Tpu) else 1))
 
 
 def _speed(traffic: Traffic, *, chip: Chip, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:

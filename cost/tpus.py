@@ -10,7 +10,9 @@ from .chips import Chip
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tpu(Chip):
-    """One TPU chip, and the torus of links (ICI) that joins it to the others of a slice.
+    """One TPU chip as jax sees it, and the torus of links (ICI) that joins it to the others of a slice.
+
+    A chip of TPU7x is two jax devices: memory, bandwidth, peak and links are those of one of them.
 
     Attributes:
       ici_link: bytes/s of one inter-chip link, each way.
@@ -18,6 +20,7 @@ class Tpu(Chip):
       pod_chips: the most chips that one slice holds.
       cores: how many a chip counts for in names such as "v5p-256"; 2 = Google Cloud counts its TensorCores.
       accelerator: what GKE's node label cloud.google.com/gke-tpu-accelerator says.
+      devices: jax devices of a chip.
     """
 
     ici_link: float
@@ -25,6 +28,7 @@ class Tpu(Chip):
     pod_chips: int
     cores: int
     accelerator: str
+    devices: int = 1
 
     @property
     def usable_bytes(self) -> int:
@@ -64,12 +68,12 @@ _FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 _CUBES = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), (4, 4, 4), (4, 4, 8), (4, 8, 8), (8, 8, 8), (8, 8, 16),
           (8, 16, 16), (16, 16, 16))  # fmt: skip
 
-# Sources: docs.cloud.google.com/tpu/docs, pages v4, v5e, v5p and v6e; GKE's tables of machine types. Links: the
+# Sources: docs.cloud.google.com/tpu/docs, pages v4, v5e, v5p, v6e and tpu7x; GKE's tables of machine types. Links: the
 # bandwidth of a chip, both ways (v5e 400, v5p 1200, v6e 800 GB/s), divided by its ports (two per dimension) and
 # directions; v4: Jouppi et al. 2023, 50 GB/s. HBM sizes are published as GiB; how much of it a program may use is for
 # the compiler to say. A host is what one process drives, four chips; its network is half of that of a machine of eight
-# chips for v5e (2 x 100 Gbit/s) and v6e (4 x 200 Gbit/s), 50 Gbit/s a chip for v5p; for v4 nothing is published, 100
-# Gbit/s is taken.
+# chips for v5e (2 x 100 Gbit/s) and v6e (4 x 200 Gbit/s), 50 Gbit/s a chip for v5p, 100 for tpu7x; for v4 nothing is
+# published, 100 Gbit/s is taken.
 TPUS: dict[str, Tpu] = {
     chip.name: chip
     for chip in (
@@ -85,5 +89,8 @@ TPUS: dict[str, Tpu] = {
         Tpu(name="v6e", kind="TPU v6 lite", hbm_bytes=32 * 2**30, hbm_bandwidth=1640e9, peak_flops=918e12,
              ici_link=100e9, ici_dims=2, pod_chips=256, host_chips=4, dcn_host=50e9,
              cores=1, accelerator="tpu-v6e-slice"),
+        Tpu(name="tpu7x", kind="TPU7x", hbm_bytes=96 * 2**30, hbm_bandwidth=3690e9, peak_flops=1153.5e12,
+             ici_link=50e9, ici_dims=3, pod_chips=9216, host_chips=4, dcn_host=50e9,
+             cores=2, accelerator="tpu7x", devices=2),
     )
 }  # fmt: skip

@@ -24,8 +24,8 @@ _QUEUE = "kueue.x-k8s.io/queue-name"
 
 def add_flags(group: Any) -> None:
     """Add the flags of this backend to an argparse group."""
-    group.add_argument("--tpu", required=True, help="TPU version: v4, v5e, v5p or v6e")
-    group.add_argument("--topology", required=True, help="chips of a slice: 16x16 (v5e, v6e), 4x4x8 (v4, v5p)")
+    group.add_argument("--tpu", required=True, help="TPU version: v4, v5e, v5p, v6e or tpu7x")
+    group.add_argument("--topology", required=True, help="chips of a slice: 16x16 (v5e, v6e), 4x4x8 (v4, v5p, tpu7x)")
     group.add_argument("--slices", type=int, default=1, help="number of slices; config.mesh.replica spans them")
     group.add_argument("--image", required=True, help="container image with twinreel and jax[tpu]")
     group.add_argument("--queue", default="", help="Kueue LocalQueue; by default the JobSet starts at once")

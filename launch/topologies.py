@@ -30,7 +30,7 @@ class Slice:
 
 
 def tpu_slice(*, tpu: str, topology: str) -> Slice:
-    """Return the slice of a TPU version ("v4", "v5e", "v5p", "v6e") and a topology ("16x16", "4x4x8").
+    """Return the slice of a TPU version ("v4", "v5e", "v5p", "v6e", "tpu7x") and a topology ("16x16", "4x4x8").
 
     Raises:
       UserError: no such version or topology.

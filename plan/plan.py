@@ -31,9 +31,10 @@ the largest allocations and the changes to the config with which it fits; these 
 --search compiles the most promising combinations of mesh shape, remat policy and microbatch, several at a time, and
 ranks them by step time. After --limit_s it begins no further one; the same command again goes on where it ended.
 
-Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256 (TensorCores, two to a chip, as Google Cloud counts: v5p-256 is 128
-chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts' network; a100-64,
-h100-64, h200-64, b200-64 (GPUs in hosts of eight); cpu-8 for fake devices. The compilers are extras: pip install
+Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256, tpu7x-64 (TensorCores, two to a chip, as Google Cloud counts:
+v5p-256 is 128 chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts'
+network; a100-64, h100-64, h200-64, b200-64 (GPUs in hosts of eight); cpu-8 for fake devices. A chip of TPU7x is two
+devices: what is said of a chip is said of one of them. The compilers are extras: pip install
 'twinreel[plan]' for TPUs, 'twinreel[plan-gpu]' for GPUs.
 
 Memory and collectives come from the compiler; the time is an estimate (--matmul and others set its assumptions). The

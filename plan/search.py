@@ -214,7 +214,7 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
             kind = {"model.remat": policy, "loss.microbatch": parts}
             kept = traced.kept * min(1.0, _TRACED_PARTS[-1] / parts)  # of one part at a time
             for changes, resident in shapes:
-                if config.data.batch_size % (parts * topology.chips // changes["mesh.tensor"]):
+                if config.data.batch_size % (parts * topology.devices // changes["mesh.tensor"]):
                     continue
                 order = (traced.flops.hardware, parts, changes["mesh.tensor"], changes["mesh.fsdp"])
                 found.append(_Candidate(changes | kind, bytes=resident + kept / _DOUBT, order=order))

@@ -49,6 +49,11 @@ class Topology:
         return self.slices * math.prod(self.shape)
 
     @property
+    def devices(self) -> int:
+        """Number of jax devices; a chip of TPU7x is two."""
+        return self.chips * (self.chip.devices if isinstance(self.chip, Tpu) else 1)
+
+    @property
     def hosts(self) -> int:
         """Number of hosts; fake devices have one."""
         return self.slices * (self.chip.hosts(self.shape) if isinstance(self.chip, Tpu) else 1)
@@ -56,7 +61,7 @@ class Topology:
     @property
     def shards(self) -> int:
         """The most devices over which parameters may be split: a slice of TPUs, all GPUs."""
-        return self.chips if isinstance(self.chip, Gpu) else math.prod(self.shape)
+        return self.devices if isinstance(self.chip, Gpu) else self.devices // self.slices
 
     def wraps(self, axis: int) -> bool:
         """Return whether the chips along an axis of the slice form a ring: 16 of a 2-D torus, multiples of 4 in 3-D."""
@@ -71,7 +76,8 @@ class Topology:
             return f"{self.chip.kind}, {self.chips} GPU{'s' if self.chips > 1 else ''}{hosts}"
         slices = f"{self.slices} slices of " if self.slices > 1 else ""
         chips = f"{self.chips} chips" if self.chips > 1 else "1 chip"
-        return f"{self.chip.kind}, {chips} ({slices}{'x'.join(map(str, self.shape))})"
+        devices = f", {self.devices} devices" if self.devices != self.chips else ""
+        return f"{self.chip.kind}, {chips} ({slices}{'x'.join(map(str, self.shape))}){devices}"
 
 
 def parse_topology(name: str, *, slices: int = 1) -> Topology:
@@ -79,8 +85,8 @@ def parse_topology(name: str, *, slices: int = 1) -> Topology:
 
     Args:
       name: "v5e-256" or "v6e-64" (chips), "v4-128" or "v5p-256" (TensorCores, two to a chip, as Google Cloud counts
-        them: v5p-256 is 128 chips), "v5p:8x8x8" (chips along each axis), "h100-64" (GPUs, in hosts of eight), "cpu-8"
-        or "fake-8" (fake devices). Of v5e and v6e a multiple of 256 is that many full slices.
+        them: v5p-256 is 128 chips; so tpu7x), "v5p:8x8x8" (chips along each axis), "h100-64" (GPUs, in hosts of eight),
+        "cpu-8" or "fake-8" (fake devices). Of v5e and v6e a multiple of 256 is that many full slices.
       slices: number of such slices, joined by the hosts' network.
 
     Raises:
@@ -173,7 +179,7 @@ def _tpus(topology: Topology) -> Sequence[Any]:
     return topologies.get_topology_desc(
         platform="tpu",
         topology_name=f"{chip.name}:{'x'.join(map(str, topology.shape))}",
-        chip_config_name="megacore" if chip.cores > 1 else "default",
+        chip_config_name="megacore" if chip.cores > chip.devices else "default",
         chips_per_host_bounds=(2, 2, 1) if math.prod(topology.shape) >= 4 else (1, 1, 1),
         num_slices=topology.slices,
     ).devices

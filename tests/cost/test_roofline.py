@@ -59,6 +59,8 @@ def test_a_step_that_waits_for_memory_and_links():
     assert found.network_s == pytest.approx(1e9 / (CHIP.dcn_host / CHIP.host_chips))
     assert found.step_s == pytest.approx(found.hbm_s + 0.75 * (found.links_s + found.network_s))
     assert found.least_s == found.network_s and found.bound == "network"
+    alone = estimate(bytes_=1, traffic=[FAR], network=1.0, overlap=0.5)
+    assert alone.step_s == alone.least_s == alone.network_s  # what overlaps takes its time, too
 
 
 def test_gpus_of_a_host_share_its_network():

@@ -17,6 +17,7 @@ from twinreel.plan.topology import parse_topology, topology_devices
         ("v5p-256", (4, 4, 8), 128, 32),
         ("v5p-512", (4, 8, 8), 256, 64),
         ("v5p:8x8x8", (8, 8, 8), 512, 128),
+        ("tpu7x-128", (4, 4, 4), 64, 16),
         ("cpu-8", (8,), 8, 1),
         ("fake-3", (3,), 3, 1),
         ("h100-4", (4,), 4, 1),
@@ -41,6 +42,7 @@ def test_gpus_lie_in_hosts_of_eight():
     assert (found.shape, found.slices, found.chips, found.hosts, found.shards) == ((8,), 8, 64, 8, 64)
     assert str(found) == "NVIDIA H200, 64 GPUs (8 hosts of 8)"
     assert parse_topology("v5e-512").shards == 256  # fsdp stays inside a slice
+    assert parse_topology("tpu7x-128").shards == 128  # a chip is two devices
 
 
 @pytest.mark.parametrize(("share", "usable"), [(None, 0.75), ("0.9", 0.9), ("nearly all", None), ("1.5", None)])
@@ -91,7 +93,7 @@ def test_other_names_are_refused(name, message):
 @pytest.mark.parametrize(
     "shape", ["1x1", "2x4", "16x16", "3x3", "4x4x4", "2x4x4", "2x4x8", "8x4x4", "4x12x12", "0x4x4"]
 )
-@pytest.mark.parametrize("tpu", ["v4", "v5e", "v5p", "v6e"])
+@pytest.mark.parametrize("tpu", ["v4", "v5e", "v5p", "v6e", "tpu7x"])
 def test_plan_and_launch_know_the_same_slices(tpu, shape):
     try:
         planned = parse_topology(f"{tpu}:{shape}")

@@ -31,12 +31,13 @@ pytest.importorskip("libtpu", reason="the TPU compiler is not installed: pip ins
         ("v6e-256", "TPU v6 lite", 1),
         ("v6e-256", "TPU v6 lite", 2),
         ("v5e-1", "TPU v5 lite", 1),
+        ("tpu7x-128", "TPU7x", 1),
     ],
 )
 def test_the_compiler_knows_the_chips(name, kind, slices):
     topology = parse_topology(name, slices=slices if name == "v6e-256" else 1)
     devices = topology_devices(topology)
-    assert len(devices) == topology.chips
+    assert len(devices) == topology.devices
     assert {device.device_kind for device in devices} == {kind}
     assert len({device.process_index for device in devices}) == topology.hosts
     assert len({getattr(device, "slice_index", None) for device in devices}) == slices
@@ -52,7 +53,7 @@ def test_links_of_mesh_axes():
     assert speed == {("fsdp",): 2 * one, ("replica", "fsdp"): 4 * one, ("tensor",): one}
 
 
-@pytest.mark.parametrize("name", ["v5e-4", "v4-8", "v5p-8", "v6e-8"])
+@pytest.mark.parametrize("name", ["v5e-4", "v4-8", "v5p-8", "v6e-8", "tpu7x-8"])
 def test_a_plan_for_each_generation(name, small):
     topology = parse_topology(name)
     result = plan(small("data.batch_size=64"), topology=topology)
