@@ -1,6 +1,7 @@
 """Shared set-up of all tests: eight fake CPU devices, strict promotion, compiled programs, media files, tiny data."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -58,6 +59,17 @@ TINY = [
     "train.checkpoint_every=3",
 ]
 """Overrides that make config `demo` train in seconds."""
+
+
+def pytest_configure():
+    """Collect garbage less often: tracing makes many small objects, and takes a sixth less time so."""
+    gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_collection_finish():
+    """Exempt what was imported from garbage collection: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
