@@ -185,3 +185,15 @@ def annotations(tmp_path):
 def benchmark_files():
     """The texts of the files by benchmark and name."""
     return FILES
+
+
+@pytest.fixture
+def read(annotations):
+    """Reads a benchmark's sample, with some of its files changed."""
+    from twinreel.data.sources.registry import get_source
+
+    def reader(name, changed=None, **options):
+        source = get_source(name)
+        return source.read(annotations(name, changed), **source.settings(options))
+
+    return reader
