@@ -68,6 +68,8 @@ def pytest_configure():
 
 def pytest_collection_finish():
     """Exempt what was imported from garbage collection: it stays to the end."""
+    import hypothesis  # noqa: F401 - its plugin does so at the end, and then does not find what is exempt
+
     gc.collect()
     gc.freeze()
 

@@ -68,9 +68,13 @@ def test_any_bytes_in_a_csv(place, body):
     path = place / "clips.csv"
     path.write_bytes(b"path,caption,start_s,end_s\n" + body)
     try:
-        read_source(path)
+        found = read_source(path)
     except UserError as error:
         assert "clips.csv" in str(error)
+        return
+    for clip in found.clips:
+        assert clip.path and json.dumps(to_json(clip), allow_nan=False)
+        assert clip.end_s is None or clip.end_s > (clip.start_s or 0) >= 0 or "refused" in clip.meta
 
 
 @pytest.mark.parametrize(

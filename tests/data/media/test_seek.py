@@ -84,7 +84,7 @@ def write(path, codec, pixels, every, options, *, count=FRAMES, **more):
 
 @pytest.fixture
 def sought(monkeypatch):
-    """Compares windows of a file, sought as the reader likes and decoded from the start; tells which were sought."""
+    """Asserts that windows of a file are the same sought and decoded from the start; tells which the reader sought."""
 
     def compare(path, starts=STARTS, length=0.75):
         found = []
@@ -101,6 +101,7 @@ def sought(monkeypatch):
                 part = read_rgb(path, options=EVERY, start_s=start, end_s=start + length)
                 patch.setattr(reader, "_SEEK_S", 1e9)
                 wanted = read_rgb(path, options=EVERY, start_s=start, end_s=start + length)
+            assert wanted, f"no picture in the window at {start}"
             assert [time for time, _ in part] == [time for time, _ in wanted], start
             for (time, rgb), (_, other) in zip(part, wanted, strict=True):
                 np.testing.assert_array_equal(rgb, other, err_msg=f"window at {start}, picture at {time}")

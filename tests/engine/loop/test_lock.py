@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 
 import pytest
 from engine_toy import ToyObjective, batches, config
@@ -169,8 +170,10 @@ def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
 
 def test_the_owner_goes_on_beating(tmp_path):
     with hold(tmp_path):
-        seen = set()
+        seen, end = set(), time.monotonic() + 60
         while len(seen) < 3:
+            assert time.monotonic() < end, "the beat stands still"
+            time.sleep(BEAT_S / 5)
             seen.add(json.loads((tmp_path / FILE).read_text())["beat"])
 
 
