@@ -1,6 +1,4 @@
-"""Builds small models for tests, as `zoo` builds them from the sections of a config, and compiles their encoders."""
-
-from functools import partial
+"""Builds small models for tests, as `zoo` builds them from the sections of a config."""
 
 from flax import nnx
 
@@ -32,15 +30,3 @@ def build_classifier(*, video, num_frames, num_classes, head="linear", head_opti
         heads={"classify": {"kind": head, "labels": labels, **(head_options or {})}},
     )
     return build_spec(spec, rngs=rngs or nnx.Rngs(0), **layers)
-
-
-@partial(nnx.jit, static_argnames="drop_patches")
-def encode_video(model, video, keys=None, drop_patches=True):
-    """`model.encode_video`, compiled once for all models of one architecture: called without jit, it compiles anew."""
-    return model.encode_video(video, keys=keys, drop_patches=drop_patches)
-
-
-@nnx.jit
-def encode_text(model, text, mask):
-    """`model.encode_text`, compiled once for all models of one architecture."""
-    return model.encode_text(text, mask=mask)

@@ -1,6 +1,7 @@
 """Tiny public models: their folders without what the tests compare with, and our model of each."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,10 @@ def converted(name, folder, **options):
     return made, model_of(made)
 
 
-@nnx.jit
-def encode_video(model, video):
+@partial(nnx.jit, static_argnames="drop_patches")
+def encode_video(model, video, keys=None, drop_patches=True):
     """Embed clips in one compiled program, which is made much sooner than one for each operation."""
-    return model.encode_video(video)
+    return model.encode_video(video, keys=keys, drop_patches=drop_patches)
 
 
 @nnx.jit

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dual_towers import build, encode_text, encode_video
+from dual_towers import build
 from flax import nnx
+from public_models import encode_text, encode_video
 from tower_loops import (
     attention_by_loops,
     block_by_loops,
