@@ -9,6 +9,7 @@ from typing import Any
 from ..base.config import Config, load_config
 from ..base.errors import UserError
 from ..base.parser import Parser
+from ..engine.start.allocator import keep_freed_memory_on_cpus
 from ..pretrain.begin import with_sources
 from ..pretrain.step_parts import StepParts, make_parts
 from ..pretrain.synthetic import batch_like
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> int:
     args, overrides = parser.parse(argv)
     if args.steps < 1:
         raise UserError(f"--steps must be at least 1, got {args.steps}")
+    keep_freed_memory_on_cpus()  # as `pretrain`, before any library starts threads
     config, _ = with_sources(load_config(args.config, overrides=overrides))
     result = bench_step(config, steps=args.steps, progress=not args.json)
     print(json.dumps(result)) if args.json else _print_table(result)

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 
+from ..engine.start.allocator import keep_freed_memory_on_cpus
 from .torch_step import (
     ADAMW,
     FRAMES,
@@ -27,6 +28,7 @@ def main() -> int:
     """Run one side."""
     options = SideOptions.parse(sys.argv[1:])
     os.environ["JAX_PLATFORMS"] = "cuda" if options.device == "gpu" else "cpu"
+    keep_freed_memory_on_cpus()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")  # torch may use nearly all of a GPU, too
     return serve(options, make={"twinreel": twinreel_side, "matmul": matmul_side}[options.library])
 

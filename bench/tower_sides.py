@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,23 @@ import numpy as np
 from flax import nnx
 
 from ..engine.keeping.transfer import fill
+from ..engine.start.allocator import keep_freed_memory_on_cpus
 from ..zoo.build import build
 from ..zoo.convert.convert import convert
 
 Inputs = dict[str, np.ndarray]
+OTHER = {"video": "text", "text": "video"}
 
 
 def main() -> int:
     """Run the side: the folder is the only argument."""
+    keep_freed_memory_on_cpus()  # as `pretrain` does; before jax starts threads
     folder = Path(sys.argv[1])
     with np.load(folder / "io.npz") as file:
         given = {key: file[key] for key in file.files}
     begin = time.perf_counter()
     made = convert(folder)
-    model = build(made.spec, rngs=nnx.Rngs(0))
+    model = build(made.spec, rngs=nnx.Rngs(0), unroll=0)
     fill(model, values=made.params)
     towers = [side for side in ("video", "text") if f"{side}_out" in given]
     seconds, runs, errors, compiling = time.perf_counter() - begin, {}, {}, {}
@@ -56,8 +60,11 @@ def main() -> int:
 
 
 def programs(model: Any, *, side: str, given: Inputs) -> dict[str, Callable[[], Any]]:
-    """Compile the forward pass of a tower, and its forward and backward pass with the gradient of all parameters."""
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    """Compile the forward pass of a tower, and its forward and backward pass with the gradient of its parameters.
+
+    The parameters of the other tower get no gradient, as in PyTorch; here it would be arrays of zeros.
+    """
+    graph, params, rest = nnx.split(model, nnx.All(nnx.Param, nnx.Not(partial(belongs, OTHER[side]))), ...)
     inputs = {"video": [given["video"]]} if side == "video" else {"text": [given["text"].astype(np.int32)]}
     arrays = [jnp.asarray(x) for x in inputs[side]]
 
@@ -70,6 +77,11 @@ def programs(model: Any, *, side: str, given: Inputs) -> dict[str, Callable[[], 
     run = jax.jit(forward).lower(params, *arrays).compile()
     train = jax.jit(jax.grad(loss)).lower(params, *arrays).compile()
     return {"forward": lambda: run(params, *arrays), "train": lambda: train(params, *arrays)}
+
+
+def belongs(side: str, path: tuple[Any, ...], _: Any) -> bool:
+    """Tell whether a variable of a dual tower is of this side's tower or of its projection."""
+    return str(path[0]) in (side, f"{side}_projection")
 
 
 def encode(model: Any, side: str, x: Any) -> Any:

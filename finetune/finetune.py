@@ -12,6 +12,7 @@ from .. import __version__
 from ..base.config import load_config
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import field_of, section
+from ..engine.start.allocator import keep_freed_memory_on_cpus
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_distributed()
     args, overrides = parser.parse(argv)
+    keep_freed_memory_on_cpus()  # before any library starts threads
     workdir = folder(args.workdir, flag="--workdir")
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
     together = Distributed.of(args)

@@ -8,6 +8,7 @@ from ..base.config import Config, load_config
 from ..base.parser import Distributed, Parser, folder
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
+from ..engine.start.allocator import keep_freed_memory_on_cpus
 from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
 from .check_records import check_sound
 from .evaluations import to_run
@@ -66,6 +67,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_distributed()
     args, overrides = parser.parse(argv)
+    keep_freed_memory_on_cpus()  # before any library starts threads
     if args.data:
         overrides.append(f"data.dir={args.data}")
     workdir = folder(args.workdir, flag="--workdir")

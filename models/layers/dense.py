@@ -34,20 +34,23 @@ class Dense(nnx.Linear):
     The CPU compiler passes a product to its fast library (for bfloat16 to the matrix unit, if there is one) only if
     both operands are row-major and the result is float32. It computes any other bfloat16 product in float32, at a
     quarter of the rate, and rounds. On a single CPU device, both passes therefore write their products in that form.
-    Other backends, several CPU devices and float32 keep JAX's own products; in float32 the form would cost a sixth of
-    a step.
+
+    In float32 that form would cost a sixth of a step. There, only the backward pass is written out: automatic
+    differentiation leaves a gradient by the kernel for which the compiler first transposes the gradient of the output.
+    Other backends and several CPU devices keep JAX's own products.
     """
 
     def __call__(self, inputs: Float[Array, "*B D"], **placing) -> Float[Array, "*B E"]:
         """Apply the layer to the last axis; `placing` holds the further arguments of `nnx.Linear`."""
-        if placing or self.dtype == jnp.float32:
+        one_cpu = on_one_cpu()
+        if placing or (self.dtype == jnp.float32 and not one_cpu):
             return super().__call__(inputs, **placing)
         x, kernel = inputs.astype(self.dtype), self.kernel[...]
-        if not on_one_cpu():
+        if not one_cpu:
             y = jnp.matmul(x, kernel.astype(x.dtype))
             return y if self.bias is None else _add_bias(y, self.bias[...])
         bias = jnp.zeros((self.out_features,), jnp.float32) if self.bias is None else self.bias[...]
-        return _row_major_dense(x, kernel, bias)
+        return (_dense if self.dtype == jnp.float32 else _row_major_dense)(x, kernel, bias)
 
 
 def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> Dense:
@@ -71,6 +74,26 @@ def sum_of_rows(dy: Float[Array, "*B E"]) -> Float[Array, "E"]:
 
 
 _add_bias.defvjp(lambda y, bias: (_add_bias(y, bias), None), lambda _, dy: (dy, sum_of_rows(dy)))
+
+
+@jax.custom_vjp
+def _dense(x: Float[Array, "*B D"], kernel: Float[Array, "D E"], bias: Float[Array, "E"]) -> Float[Array, "*B E"]:
+    return _dense_forward(x, kernel, bias)[0]
+
+
+def _dense_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    rows = _contract(rows_of(x), kernel, axes=(1, 0)) + bias[None]
+    return rows.reshape(*x.shape[:-1], kernel.shape[1]), (x, kernel)
+
+
+def _dense_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, kernel = saved
+    dy = rows_of(dy)
+    to_x = _contract(dy, kernel, axes=(1, 1)).reshape(x.shape)
+    return to_x, _contract(rows_of(x), dy, axes=(0, 0)), sum_of_rows(dy)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
 
 
 @jax.custom_vjp
@@ -101,7 +124,12 @@ def _product(a: Array, b: Array, *, contract: int) -> Float[Array, "M E"]:
     Both operands are made row-major first, so that the compiler folds none of their transposes into the product.
     """
     a, b = (with_layout_constraint(side, Layout((0, 1))) for side in (a, b))
-    return jax.lax.dot_general(a, b, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
+    return _contract(a, b, axes=(1, contract))
+
+
+def _contract(a: Array, b: Array, *, axes: tuple[int, int]) -> Float[Array, "M E"]:
+    """Contract an axis of `a` with one of `b`; the result is float32."""
+    return jax.lax.dot_general(a, b, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def rows_of(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:

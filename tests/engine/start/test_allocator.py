@@ -42,3 +42,21 @@ def test_blocks_are_reused_without_new_pages():
 def test_a_c_library_without_mallopt_is_left_alone(monkeypatch):
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     assert not allocator.keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "device", "cores", "kept"),
+    [
+        ("", False, 2, True),
+        ("", True, 2, False),
+        ("cpu", True, 2, True),
+        ("cuda,cpu", False, 2, False),
+        ("cpu", False, 64, False),
+    ],
+)
+def test_only_runs_on_a_few_cpu_cores_keep_memory(platforms, device, cores, kept, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(allocator, "_has_accelerator", lambda: device)
+    monkeypatch.setattr(allocator, "cores", lambda: cores)
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: True)
+    assert allocator.keep_freed_memory_on_cpus() is kept

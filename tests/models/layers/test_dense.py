@@ -41,6 +41,13 @@ def test_output_and_gradients_equal_those_of_numpy_in_float64(dtype, close):
     assert [value.dtype for value in found] == [dtype, dtype, jnp.float32, jnp.float32]
 
 
+def test_the_gradient_by_the_kernel_needs_no_transposition_in_float32():
+    """Automatic differentiation makes it as the transpose of dy^T x, and the CPU compiler then copies dy^T."""
+    layer, x, dy = build(), draws(6, 17, 24), draws(6, 17, 40)
+    primitives = {eqn.primitive.name for eqn in jax.make_jaxpr(value_and_gradients)(layer, x, dy).eqns}
+    assert "dot_general" in primitives and "transpose" not in primitives
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_bias_of_many_rows_keeps_its_gradient_in_bfloat16(devices):
     """Left to the compiler, the sum over rows is rounded to bfloat16 on the way and comes to 4000 on one device."""
