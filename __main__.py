@@ -26,6 +26,7 @@ VERBS = {
         "run pretrain, finetune or evaluate in several processes: local, SLURM, GKE, TPU VMs",
     ),
     "bench step": ("bench.step", "measure the train step on synthetic batches: clips/s, FLOPs, MFU, memory"),
+    "bench compile": ("bench.compile", "measure how long the train step takes to compile, by depth"),
     "bench loss": ("bench.loss", "measure the contrastive losses, dense and blockwise: time and memory"),
     "bench retrieval": ("bench.retrieval", "measure how fast ranks of large sets are counted, beside bare products"),
     "bench checkpoint": ("bench.checkpoint", "measure saves and restores, and compare them with the raw disk"),

@@ -91,6 +91,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("plan", "--toplogy", "--topology"),
         ("bench step", "--step", "--steps"),
         ("bench checkpoint", "--conifg", "--config"),
+        ("bench compile", "--deptsh", "--depths"),
         ("bench loss", "--bacth", "--batch"),
         ("bench retrieval", "--qeuries", "--queries"),
         ("bench prepare", "--cilps", "--clips"),
