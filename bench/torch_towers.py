@@ -127,7 +127,7 @@ def videoprism(*, sizes: dict, rows: int, frames: int, size: int, temporal: int,
     made = transformers.VideoPrismClipModel(transformers.VideoPrismConfig(vision_config=vision, text_config=words))
     text = np.random.default_rng(0).integers(2, 32_000, (rows, 64))
     towers = {
-        "video": lambda given: _vector(made.get_video_features(_pixels(given, (0, 0, 0), (1, 1, 1)))),
+        "video": lambda given: _vector(made.get_video_features(_pixels(given, (0, 0, 0), (1, 1, 1)))).flatten(1),
         "text": lambda given: _vector(made.get_text_features(given["text"])),
     }
     return Case(made, towers=towers, inputs=_video(rows, frames, size) | {"text": text}, processor=None)

@@ -27,6 +27,8 @@ from ..zoo.build import build
 from ..zoo.convert.convert import convert
 
 Inputs = dict[str, np.ndarray]
+AS_PUBLIC = {"videoprism": {"text_positions": "stored"}}
+"""Model type -> the options of `convert` with which it does what the public library does."""
 OTHER = {"video": "text", "text": "video"}
 
 
@@ -37,7 +39,8 @@ def main() -> int:
     with np.load(folder / "io.npz") as file:
         given = {key: file[key] for key in file.files}
     begin = time.perf_counter()
-    made = convert(folder)
+    kind = json.loads((folder / "config.json").read_text()).get("model_type", "")
+    made = convert(folder, options=AS_PUBLIC.get(kind))
     model = build(made.spec, rngs=nnx.Rngs(0), unroll=0)
     fill(model, values=made.params)
     towers = [side for side in ("video", "text") if f"{side}_out" in given]
