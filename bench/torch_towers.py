@@ -128,8 +128,10 @@ def videoprism(*, sizes: dict, rows: int, frames: int, size: int, temporal: int,
     text = np.random.default_rng(0).integers(2, 32_000, (rows, 64))
     towers = {
         "video": lambda given: _vector(made.get_video_features(_pixels(given, (0, 0, 0), (1, 1, 1)))).flatten(1),
-        "text": lambda given: _vector(made.get_text_features(given["text"])),
-    }
+        "text": lambda given: _vector(
+            made.get_text_features(given["text"], attention_mask=given["text"].new_ones(rows, 64))
+        ),
+    }  # without a mask transformers' text tower is not causal
     return Case(made, towers=towers, inputs=_video(rows, frames, size) | {"text": text}, processor=None)
 
 
