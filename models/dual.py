@@ -58,9 +58,33 @@ class NormedProjection(nnx.Module):
         return self.out(self.norm(x))
 
 
-PROJECTIONS = ("linear", "affine", "norm_affine", "none")
+class ActivatedProjection(nnx.Module):
+    """ReLU, then a linear map with a bias; or a linear map with a bias to E before both ("mlp")."""
+
+    def __init__(self, *, width: int, embed_dim: int, hidden: bool, rngs: nnx.Rngs):
+        """Build the map `[B,D] -> [B,E]`.
+
+        Args:
+          width: D.
+          embed_dim: E.
+          hidden: a linear map precedes ReLU.
+          rngs: source of the initial values.
+        """
+        self.hidden = linear(width, embed_dim, dtype=jnp.float32, rngs=rngs) if hidden else None
+        self.out = linear(embed_dim if hidden else width, embed_dim, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        """Project rows, in float32."""
+        x = x.astype(jnp.float32)
+        return self.out(jax.nn.relu(x if self.hidden is None else self.hidden(x)))
+
+
+Projection = Dense | NormedProjection | ActivatedProjection
+
+PROJECTIONS = ("linear", "affine", "norm_affine", "relu_affine", "mlp", "none")
 """How a tower's vector gets into the joint space: a linear map (CLIP), with a bias (SigLIP's text), after a LayerNorm
-(InternVideo2), or as it is (VideoPrism)."""
+(InternVideo2) or after ReLU (Frozen in Time's text), a hidden layer of width E with ReLU (CLAP), or as it is
+(VideoPrism)."""
 
 
 class FusedEmbedding(NamedTuple):
@@ -282,7 +306,7 @@ class DualTower(nnx.Module):
 
 def _projection(
     side: str, kinds: Mapping[str, str], *, width: int, embed_dim: int, rngs: nnx.Rngs
-) -> Dense | NormedProjection | None:
+) -> Projection | None:
     kind = kinds.get(side, "linear")
     if kind not in PROJECTIONS:
         raise unknown(f"config.model.projections.{side}", kind, PROJECTIONS)
@@ -294,10 +318,12 @@ def _projection(
         return None
     if kind == "norm_affine":
         return NormedProjection(width=width, embed_dim=embed_dim, rngs=rngs)
+    if kind in ("relu_affine", "mlp"):
+        return ActivatedProjection(width=width, embed_dim=embed_dim, hidden=kind == "mlp", rngs=rngs)
     return linear(width, embed_dim, dtype=jnp.float32, bias=kind == "affine", rngs=rngs)
 
 
-def _embedding(x: Float[Array, "B D"], projection: Dense | NormedProjection | None) -> Embedding:
+def _embedding(x: Float[Array, "B D"], projection: Projection | None) -> Embedding:
     return named(unit_rows(x if projection is None else projection(x)), "activation/embedding")
 
 

@@ -14,7 +14,6 @@ from .dense import along
 from .draws import RowKeys, drop_path, dropout, fold
 from .mlp import Mlp
 from .names import named
-from .norm import LayerNorm, RMSNorm
 from .options import BlockOptions
 from .positions import rotary_angles
 from .remat import rematerialised
@@ -141,7 +140,7 @@ class Block(Mlp):
             x: Array,
             branch: Callable[[Array], Array],
             *,
-            norm: LayerNorm | RMSNorm,
+            norm: Callable[[Array], Array],
             scale: nnx.Param | None,
             number: int,
         ) -> Array:

@@ -10,8 +10,9 @@ from ...base.errors import UserError
 from ..layers.positions import resize_positions
 from ..shapes import Video
 
-TIME_METHODS = ("linear", "cut", "nearest")
-"""How positions reach another number of time steps: interpolated, the first ones with zeros after the last, nearest."""
+TIME_METHODS = ("linear", "cut", "first", "nearest")
+"""How positions reach another number of time steps: interpolated; the first ones with zeros after the last, where a
+single step gets the mean ("cut") or the first ("first"); nearest."""
 
 
 def check_sizes(*, image_size: int, patch: int, num_frames: int, tubelet: int, dropped: float) -> None:
@@ -56,19 +57,19 @@ def frame_sequence(video: Video, *, patch: int, tubelet: int = 1) -> Video:
 
 
 def time_positions(table: Float[Array, "T D"], *, times: int, method: str) -> Float[Array, "new D"]:
-    """Return positions for another number of time steps; a single step of an averaged table gets the mean.
+    """Return positions for another number of time steps; a single step gets the mean, or as `method` says.
 
     Args:
       table: float32, of T time steps.
       times: wanted time steps.
-      method: one of `TIME_METHODS`; "nearest" takes the nearest one for a single step, too.
+      method: one of `TIME_METHODS`.
     """
     count = table.shape[0]
     if method == "nearest":
         return resize_positions(table, old=(count,), new=(times,), method="nearest")
-    if times == 1:
+    if times == 1 and method != "first":
         return jnp.mean(table, axis=0, keepdims=True)
-    if method == "cut":
+    if method in ("cut", "first"):
         return jnp.pad(table[:times], [(0, max(0, times - count)), (0, 0)])
     return resize_positions(table, old=(count,), new=(times,), method="bilinear")
 

@@ -1,4 +1,4 @@
-"""Video tower with divided space-time attention: TimeSformer (Bertasius et al. 2021, arXiv:2102.05095)."""
+"""Video tower with divided space-time attention: TimeSformer and Frozen in Time."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -6,84 +6,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ...base.errors import UserError, unknown
-from ..layers.attention import EVERYTHING, Attention, AttentionInputs
-from ..layers.blocks import Block, Blocks, Context
-from ..layers.dense import compute_dtype, linear
+from ..layers.blocks import Block, Blocks
+from ..layers.dense import compute_dtype
 from ..layers.draws import RowKeys, kept_tokens
 from ..layers.names import named
-from ..layers.options import BlockOptions, block_options
+from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
+from ..layers.pooling import masked_mean
 from ..layers.positions import RESIZE_METHODS, position_embedding, resize_square
 from ..shapes import FrameFeatures, Video
 from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions, time_positions
+from .divided_blocks import DividedBlock, FrameMask, FrozenBlock, Tokens
 
-_SPACE, _MLP, _TIME = 0, 1, 2  # numbers of the branches, for their draws
-
-
-class DividedBlock(Block):
-    """Attention over time at each place, then over space in each frame, then an MLP, each on a residual branch.
-
-    Tokens are `[B,T,1+N,D]`: every frame holds a copy of the clip's class token. The class token takes no part in the
-    attention over time; of the attention over space its copies get the mean over frames.
-    """
-
-    def __init__(self, options: BlockOptions, *, rngs: nnx.Rngs):
-        """Build one block; the attention over time adds nothing at first."""
-        super().__init__(options, rngs=rngs)
-        self.norm_time = options.make_norm(rngs=rngs)
-        self.time = Attention(options, rngs=rngs)
-        self.time_dense = linear(options.width, options.width, dtype=options.dtype, rngs=rngs)
-        self.time_dense.kernel.set_value(jnp.zeros_like(self.time_dense.kernel[...]))
-
-    def __call__(
-        self,
-        x: Float[Array, "B T M D"],
-        *,
-        inputs: AttentionInputs = EVERYTHING,
-        context: Context | None = None,
-        keys: RowKeys | None = None,
-        path_rate: float | Float[Array, ""] = 0.0,
-    ) -> Float[Array, "B T M D"]:
-        """Apply the block; without `keys` dropout and stochastic depth are off.
-
-        Args:
-          x: tokens, the class token first in each frame.
-          inputs: must be empty.
-          context: must be None.
-          keys: one key for each row.
-          path_rate: rate at which a row skips a branch.
-        """
-        assert inputs == EVERYTHING and context is None
-        join = self._joiner(keys=keys, path_rate=path_rate)
-        x = join(x, self._over_time, norm=self.norm_time, scale=None, number=_TIME)
-        x = _shared(join(x, self._over_space, norm=self.norm1, scale=self.scale1, number=_SPACE))
-        x = _shared(join(x, super(Block, self).__call__, norm=self.norm2, scale=self.scale2, number=_MLP))
-        return named(x, f"activation/{self.options.tower}/tokens")
-
-    def _over_time(self, x: Float[Array, "B T M D"]) -> Float[Array, "B T M D"]:
-        places = x.shape[2] - 1
-        y = self.time(rearrange(x[:, :, 1:], "b t n d -> (b n) t d"))
-        y = rearrange(self.time_dense(y), "(b n) t d -> b t n d", n=places)
-        return jnp.pad(y, [(0, 0), (0, 0), (1, 0), (0, 0)])
-
-    def _over_space(self, x: Float[Array, "B T M D"]) -> Float[Array, "B T M D"]:
-        y = self.attention(rearrange(x, "b t n d -> (b t) n d"))
-        return rearrange(y, "(b t) n d -> b t n d", t=x.shape[1])
-
-
-def _shared(x: Float[Array, "B T M D"]) -> Float[Array, "B T M D"]:
-    """Give all copies of the class token their mean over frames."""
-    token = jnp.mean(x[:, :, :1].astype(jnp.float32), axis=1, keepdims=True).astype(x.dtype)
-    return jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], x.shape[1], 1, x.shape[3])), x[:, :, 1:]], axis=2)
+FORMS: dict[str, type[Block]] = {"timesformer": DividedBlock, "frozen": FrozenBlock}
+"""Name of a form of divided attention -> its blocks."""
 
 
 class DividedTower(nnx.Module):
-    """Video transformer with divided space-time attention (TimeSformer, Bertasius et al. 2021).
+    """Video transformer with divided space-time attention (TimeSformer, Bertasius et al. 2021, arXiv:2102.05095).
 
     Attention over time costs T per token and attention over space N, where joint attention costs T N. The number of
     frames and their size may differ from those of the tables. A new tower begins as an image transformer on each frame:
@@ -98,6 +42,7 @@ class DividedTower(nnx.Module):
       heads: attention heads K.
       mlp_ratio: hidden width of the MLPs / D.
       activation: a name of `layers.activations`.
+      form: "timesformer", or "frozen" (Frozen in Time, Bain et al. 2021, arXiv:2104.00650); see `divided_blocks`.
       space_method: how positions in space reach other sizes, one of `layers.positions.RESIZE_METHODS`.
       time_method: how positions in time reach other numbers of frames, one of `clip_positions.TIME_METHODS`.
       pool: "cls", the class token, or "mean" of the patches.
@@ -126,6 +71,7 @@ class DividedTower(nnx.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         activation: str = "gelu",
+        form: str = "timesformer",
         space_method: str = "bicubic",
         time_method: str = "linear",
         pool: str = "cls",
@@ -141,6 +87,7 @@ class DividedTower(nnx.Module):
     ):
         check_sizes(image_size=image_size, patch=patch, num_frames=num_frames, tubelet=1, dropped=patch_dropout)
         for field, value, known in (
+            ("form", form, FORMS),
             ("space_method", space_method, RESIZE_METHODS),
             ("time_method", time_method, TIME_METHODS),
             ("pool", pool, ("cls", "mean")),
@@ -161,7 +108,7 @@ class DividedTower(nnx.Module):
         self.class_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, width), jnp.float32))
         self.space_position = position_embedding(image_size // patch, image_size // patch, width=width)
         self.time_position = position_embedding(num_frames, width=width)
-        self.blocks = Blocks(options, depth=depth, block=DividedBlock, rngs=rngs)
+        self.blocks = Blocks(options, depth=depth, block=FORMS[form], rngs=rngs)
 
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
@@ -176,38 +123,58 @@ class DividedTower(nnx.Module):
         }
 
     def tokens(
-        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+        self,
+        video: Video,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
         """Encode the tokens of all frames, each aware of all others; for the arguments see `__call__`.
 
         Returns:
           The tokens of the patches that were kept, and their places (None if all were kept).
         """
-        x, kept = self._encode(video, keys=keys, drop_patches=drop_patches)
+        x, kept = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)
         return x[:, :, 1:], kept
 
-    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
+    def features(
+        self,
+        video: Video,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> FrameFeatures:
         """Return the mean of each frame's patches, aware of all frames: float32 `[B,T,D]`; see `__call__`."""
-        x = self._encode(video, keys=keys, drop_patches=drop_patches)[0]
+        x = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)[0]
         return jnp.mean(x[:, :, 1:].astype(jnp.float32), axis=2)
 
-    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
+    def __call__(
+        self,
+        video: Video,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> Float[Array, "B D"]:
         """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`, into float32 vectors.
 
         Args:
           video: clips of any number of frames, whose sides `patch` divides.
+          mask: bool `[B,T]`, True where a frame is real; None = all are.
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
 
         Raises:
           UserError: clips of another dtype, or sides that do not divide.
         """
-        x = self._encode(video, keys=keys, drop_patches=drop_patches)[0].astype(jnp.float32)
-        return x[:, 0, 0] if self.pool == "cls" else jnp.mean(x[:, :, 1:], axis=(1, 2))
+        x = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)[0].astype(jnp.float32)
+        return x[:, 0, 0] if self.pool == "cls" else masked_mean(jnp.mean(x[:, :, 1:], axis=2), mask=mask)
 
     def _encode(
-        self, video: Video, *, keys: RowKeys | None, drop_patches: bool
-    ) -> tuple[Float[Array, "B T M D"], Int[Array, "B T N"] | None]:
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None, drop_patches: bool
+    ) -> tuple[Tokens, Int[Array, "B T N"] | None]:
         """Return the tokens `[B,T,1+N,D]`, the class token first in each frame, and the places of kept patches."""
         video = frame_sequence(video, patch=self.patch)
         rows, times, height, width = video.shape[:4]
@@ -221,4 +188,4 @@ class DividedTower(nnx.Module):
             x = jnp.take_along_axis(x, kept[..., None], axis=2)
         token = jnp.broadcast_to(self.class_token[...][None, None], (rows, times, 1, x.shape[3]))
         x = named(jnp.concatenate([token, x], axis=2).astype(self.dtype), "activation/video/tokens")
-        return self.blocks(x, keys=keys), kept
+        return self.blocks(x, mask=mask, keys=keys), kept

@@ -21,7 +21,7 @@ from ...data import hub
 from ...data.text import families
 from ...data.text.words import read_vectors
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
+PICKLES = (".bin", ".pt", ".pth", ".pth.tar", ".ckpt", ".pkl", ".pickle", ".npy.pkl")
 VECTORS = ("*.vec", "glove*.txt")
 """Names of files that hold word vectors as text."""
 _INDEX = ".safetensors.index.json"
@@ -125,8 +125,8 @@ def find(source: str | Path, *, revision: str = "") -> SourceFiles:
 def looks_public(path: Path) -> bool:
     """Tell whether a folder has files of public weights, pickles among them (which `find` then refuses)."""
     if not path.is_dir():
-        return path.suffix in (".safetensors", ".npz", *PICKLES) and path.is_file()
-    return any(file.suffix in (".safetensors", ".npz", *PICKLES) for file in path.iterdir() if file.is_file())
+        return path.name.endswith((".safetensors", ".npz", *PICKLES)) and path.is_file()
+    return any(file.name.endswith((".safetensors", ".npz", *PICKLES)) for file in path.iterdir() if file.is_file())
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -189,7 +189,7 @@ def _weight_files(folder: Path, *, name: str) -> list[Path]:
     if found:
         listed = ", ".join(path.name for path in found)
         raise UserError(f"{name} has several files of weights ({listed}); give a folder with one of them and a config")
-    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+    pickles = sorted(path for path in folder.iterdir() if path.name.endswith(PICKLES))
     if pickles:
         raise UserError(_refusal(pickles[0]))
     listed = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -203,10 +203,13 @@ def _refusal(pickle: Path) -> str:
     return (
         f"{pickle} is a pickle, which can run any code when it is opened, so twinreel reads none. Where you trust it, "
         "turn it into safetensors with these two lines (PyTorch and safetensors installed), and give that folder:\n"
-        f"  import torch; from safetensors.torch import save_file\n"
-        f"  save_file({{k: v.contiguous() for k, v in torch.load({pickle.name!r}, weights_only=True).items()}}, "
-        f"{pickle.with_suffix('.safetensors').name!r})"
+        f"  import torch; from safetensors.torch import save_file; d = torch.load({pickle.name!r}, weights_only=True)\n"
+        f"  save_file({{k: v.contiguous() for k, v in d.get('state_dict', d).items()}}, {_stem(pickle)!r})"
     )
+
+
+def _stem(pickle: Path) -> str:
+    return pickle.name.removesuffix(next(end for end in PICKLES[::-1] if pickle.name.endswith(end))) + ".safetensors"
 
 
 def _shards(index: Path) -> list[Path]:

@@ -26,12 +26,13 @@ MODELS = {
     **{"videomae": "videomae/finetuned", "timesformer": "timesformer/bare", "vivit": "vivit/bare"},
     **{"open_clip": "open_clip/native", "open_clip_siglip": "open_clip/siglip_exact"},
     **{"mobileclip": "open_clip/mobileclip_s0", "timm": "resnet/timm", "r2plus1d": "r2plus1d"},
-    **{"videoprism": "videoprism/hf_lvt", "internvideo2": "internvideo2"},
+    **{"videoprism": "videoprism/hf_lvt", "internvideo2": "internvideo2", "frozen": "frozen"},
 }
 """Name of a case -> folder of the weights."""
 OLD = {"videomae": "videomae_1", "vivit": "vivit_1"}
 """Cases with the file of an image processor, too, as transformers 4 wrote it."""
 RESIZED_APART = ("r2plus1d", "internvideo2")  # where torchvision resizes tensors, which rounds otherwise
+RESIZED_TWICE = ("frozen",)  # without rounding in between, by torchvision
 COSINE = 1.2e-4  # of VideoPrism; the others are below 1e-5
 LEVELS = 0.45  # mean difference by JPEG, grey levels; with the former quality of 92 it was 0.6 to 2.1
 
@@ -76,8 +77,10 @@ def test_pixels_are_those_of_the_public_processor(name, film, tmp_path):
     places = wanted.get("places", slice(None))
     exact = without_jpeg(spec, film)[places].astype(np.float64)
     away = np.abs(exact - wanted["pixels"])
-    mean = 0.15 if name in RESIZED_APART else 0.02  # measured 0.12 to 0.14, and 0.005 (0.018 where all is shifted)
-    assert away.max() <= 1.001 and away.mean() < mean
+    most, mean = 1.001, 0.02  # measured 0.005 (0.018 where all is shifted)
+    mean = 0.15 if name in RESIZED_APART else mean  # measured 0.12 to 0.14
+    most, mean = (1.5, 0.4) if name in RESIZED_TWICE else (most, mean)  # measured 1.38, 0.35
+    assert away.max() <= most and away.mean() < mean
     if "pillow" in wanted and name != "videomae":
         np.testing.assert_allclose(exact, wanted["pillow"], atol=1e-3)  # bit for bit
     clip = decode_clip(FILM, options=decode_options(spec))
@@ -95,7 +98,8 @@ def test_vectors_of_a_film_are_those_of_the_public_model(name, film, tmp_path):
         found = model.video(jnp.asarray(frames[None])) if single else model.encode_video(jnp.asarray(frames[None]))
         return float(unit(found)[0] @ unit(wanted["vector"].ravel()))
 
-    assert 1 - cosine(without_jpeg(made.spec.input, film)) < 3e-6  # measured: 1e-8 to 2e-6
+    near = 2e-5 if name in RESIZED_TWICE else 3e-6  # measured: 9e-6; 1e-8 to 2e-6
+    assert 1 - cosine(without_jpeg(made.spec.input, film)) < near
     if single:
         clip = decode_clip(FILM, options=decode_options(made.spec.input))
         assert 1 - cosine(frames_of(made.spec.input, clip=clip)) < COSINE
