@@ -28,7 +28,9 @@ class InputSpec:
       pixel_std: standard deviation by which it then divides.
       text: text cleaning, see `text.clean.TEXT_OPS`; "" for none.
       context_length: tokens L of a text, begin and end included; longer ones are cut and counted.
-      audio_seconds: seconds of sound at `SAMPLE_RATE`; 0 for none.
+      audio_seconds: seconds of sound; 0 for none.
+      audio_rate: Hz of the sound that the audio tower takes. Records hold `SAMPLE_RATE`; a tower of a higher rate, such
+        as CLAP's, takes that, too, but of files it then hears less than it could.
       decode: how a media file is decoded before frames are drawn, a part of the fields of `media.decode.DecodeOptions`
         (fps, short_side, jpeg_quality): as the records were prepared on which the model was trained, which fill it in.
     """
@@ -41,12 +43,15 @@ class InputSpec:
     text: str = ""
     context_length: int = 64
     audio_seconds: float = 0.0
+    audio_rate: int = SAMPLE_RATE
     decode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("num_frames", "audio_seconds"):
             if getattr(self, name) < 0:
                 raise UserError(f"config.data.{name} must be at least 0, got {getattr(self, name)}")
+        if self.audio_rate < 1:
+            raise UserError(f"config.data.audio_rate must be at least 1 Hz, got {self.audio_rate}")
         for name in ("pixel_mean", "pixel_std"):
             value = tuple(float(channel) for channel in getattr(self, name))
             if len(value) != 3 or (name == "pixel_std" and min(value) <= 0):
@@ -56,7 +61,7 @@ class InputSpec:
     @property
     def audio_samples(self) -> int:
         """Samples S of sound in a row of a batch; 0 for none."""
-        return round(SAMPLE_RATE * self.audio_seconds)
+        return round(self.audio_rate * self.audio_seconds)
 
     def as_prepared(self, options: Mapping[str, Any]) -> "InputSpec":
         """Return the input of a model that is trained on records which `prepare` made with these options."""

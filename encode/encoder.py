@@ -87,8 +87,10 @@ class Encoder:
 
     @property
     def clip_side(self) -> str:
-        """The side that stands for a clip in retrieval: that of a fusion of video with sound, else "video"."""
-        return self.spec.fused_side if set(self.spec.fused_side.split("+")) == {"video", "audio"} else "video"
+        """The side that stands for a clip in retrieval: that of a fusion of video with sound, else "video" or "audio"."""
+        if set(self.spec.fused_side.split("+")) == {"video", "audio"}:
+            return self.spec.fused_side
+        return "video" if "video" in self.spec.towers else "audio"
 
     @property
     def embed_dim(self) -> int:
@@ -231,7 +233,7 @@ class Encoder:
 
         Args:
           video: uint8 RGB [n,T,H,W,3], preprocessed already.
-          audio: int16 [n,S] at 16 kHz, S = 16000 * `audio_seconds`.
+          audio: int16 [n,S] at `input.audio_rate`, S = that rate * `audio_seconds`.
           lengths: real samples of each row; 0 = the row has no sound. None = all are real.
           batch_size: how many at a time.
 
@@ -286,7 +288,7 @@ class Encoder:
         """Embed sound.
 
         Args:
-          audio: int16 [n,S] at 16 kHz, S = 16000 * `audio_seconds`.
+          audio: int16 [n,S] at `input.audio_rate`, S = that rate * `audio_seconds`.
           lengths: real samples of each row; what follows is padding. None = all.
           batch_size: how many at a time.
 
@@ -296,7 +298,7 @@ class Encoder:
         self._needs("audio")
         audio = np.asarray(audio)
         if audio.dtype != np.int16 or audio.ndim != 2:
-            raise UserError(f"sound of dtype {audio.dtype} and shape {audio.shape}; wanted int16 [n,S] at 16 kHz")
+            raise UserError(f"sound of dtype {audio.dtype} and shape {audio.shape}; wanted int16 [n,S]")
         real = np.full(len(audio), audio.shape[1], np.int32) if lengths is None else np.asarray(lengths, np.int32)
         return self._embed({"audio": audio, "audio_samples": real}, side="audio", batch_size=batch_size)
 
@@ -336,6 +338,7 @@ class Encoder:
         return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
 
     def _needs_frames(self) -> None:
+        self._needs("video")
         if self.spec.towers["video"]["family"] == "features":
             name = self.spec.features["video"]
             raise UserError(
@@ -344,7 +347,7 @@ class Encoder:
             )
 
     def _needs_clips(self) -> None:
-        if self.clip_side == "video":
+        if self.clip_side != self.spec.fused_side:
             raise UserError(
                 "this model does not fuse video and audio (config.model.fusion); encode files by their pictures "
                 "(encode_video, --video) or by their sound (encode_audio, --sound)"

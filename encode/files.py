@@ -127,7 +127,7 @@ def sound_of_files(
     own = [paths[mine][: max(0, every.stop - mine.start)] for every, mine in shares(len(paths), batch_size=batch_size)]
     with concurrent.futures.ThreadPoolExecutor(workers or cores()) as threads:
         for part in _shown(own, what="decode and embed", progress=progress):
-            made = list(threads.map(functools.partial(_sound, samples=spec.audio_samples, silent=silent), part))
+            made = list(threads.map(functools.partial(_sound, spec=spec, silent=silent), part))
             rows, lengths = np.zeros((len(made), spec.audio_samples), np.int16), np.zeros(len(made), np.int32)
             for i, sound in enumerate(made):
                 rows[i, : len(sound)], lengths[i] = sound, len(sound)
@@ -150,16 +150,16 @@ def _frames(clip: DecodedClip, *, spec: InputSpec, windows: int) -> np.ndarray:
     return frames_of(spec, clip=clip, windows=windows)
 
 
-def _sound(path: Path, *, samples: int, silent: bool) -> np.ndarray:
-    """Return at most `samples` of a file's sound, from its middle."""
+def _sound(path: Path, *, spec: InputSpec, silent: bool) -> np.ndarray:
+    """Return at most `audio_seconds` of a file's sound, from its middle."""
     try:
-        sound = decode_sound(path)
+        sound = decode_sound(path, rate=spec.audio_rate)
     except DecodeError as error:
         if silent and error.reason in NO_SOUND:
             return np.zeros(0, np.int16)
         raise UserError(f"{path} cannot be encoded: {error}") from error
-    start = max(0, (len(sound) - samples) // 2)
-    return sound[start : start + samples]
+    start = max(0, (len(sound) - spec.audio_samples) // 2)
+    return sound[start : start + spec.audio_samples]
 
 
 def _decoded(path: Path, result: DecodedClip | DecodeError) -> DecodedClip:

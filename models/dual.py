@@ -106,7 +106,7 @@ class FusedEmbedding(NamedTuple):
 
 
 class DualTower(nnx.Module):
-    """A video tower, a text tower and optionally an audio tower, projected into a joint space.
+    """A video, a text and an audio tower, or two of them, projected into a joint space.
 
     A model with a fusion also embeds several modalities of a clip as one.
 
@@ -116,8 +116,8 @@ class DualTower(nnx.Module):
     def __init__(
         self,
         *,
-        video: Any,
-        text: Any,
+        video: Any = None,
+        text: Any = None,
         audio: Any = None,
         fusion: Fusion | None = None,
         embed_dim: int,
@@ -129,8 +129,8 @@ class DualTower(nnx.Module):
         """Join the towers.
 
         Args:
-          video: a tower of `models/towers`; gives `[B,D]` for clips.
-          text: gives `[B,D]` for token ids.
+          video: a tower of `models/towers`; gives `[B,D]` for clips; or None.
+          text: gives `[B,D]` for token ids, or None.
           audio: gives `[B,D]` for sound, or None.
           fusion: of several of the towers, or None.
           embed_dim: E.
@@ -150,8 +150,10 @@ class DualTower(nnx.Module):
             )
         self.video, self.text, self.audio, self.embed_dim = video, text, audio, embed_dim
         kinds = dict(projections or {})
-        self.video_projection = _projection("video", kinds, width=video.width, embed_dim=embed_dim, rngs=rngs)
-        self.text_projection = _projection("text", kinds, width=text.width, embed_dim=embed_dim, rngs=rngs)
+        if video is not None:
+            self.video_projection = _projection("video", kinds, width=video.width, embed_dim=embed_dim, rngs=rngs)
+        if text is not None:
+            self.text_projection = _projection("text", kinds, width=text.width, embed_dim=embed_dim, rngs=rngs)
         self.log_scale = nnx.Param(jnp.asarray(math.log(initial_scale), jnp.float32))
         if audio is not None:
             self.audio_projection = _projection("audio", kinds, width=audio.width, embed_dim=embed_dim, rngs=rngs)
@@ -188,6 +190,8 @@ class DualTower(nnx.Module):
             that is frozen as a whole.
           drop_patches: let patch dropout act.
         """
+        if self.video is None:
+            raise UserError("this model has no video tower; encode text and sound, or load another model")
         real = {} if mask is None else {"mask": mask}
         x = self.video(video, keys=_keys_of(self.video, keys, 0), drop_patches=drop_patches, **real)
         return _embedding(x, self.video_projection)
@@ -204,7 +208,7 @@ class DualTower(nnx.Module):
         lengths: Int[Array, "B"] | None = None,
         keys: RowKeys | None = None,
     ) -> Embedding:
-        """Embed sound: int16 `[B,S]` at 16 kHz -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on.
+        """Embed sound: int16 `[B,S]` -> float32 `[B,E]`, rows of unit length; `keys` turns dropout on.
 
         Args:
           audio: sound, padded at the end.

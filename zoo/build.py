@@ -7,6 +7,7 @@ from flax import nnx
 
 from ..base.errors import UserError, unknown
 from ..base.section import arguments, field_of, section
+from ..data.options import SAMPLE_RATE
 from ..models.backbone import Backbone
 from ..models.dual import DualTower
 from ..models.fusion.interface import Fusion
@@ -18,6 +19,7 @@ from ..models.towers.ast_public import PublicAstTower
 from ..models.towers.divided import DividedTower
 from ..models.towers.features import FeatureTower
 from ..models.towers.frames import IMAGE_TOWERS, FramesTower
+from ..models.towers.htsat import HtsatTower
 from ..models.towers.joint import JointTower
 from ..models.towers.lstm import RecurrentTextTower
 from ..models.towers.r2plus1d import R2Plus1dTower
@@ -46,6 +48,7 @@ TOWERS: dict[str, dict[str, type]] = {
     "audio": {
         "ast": AudioTower,
         "ast_public": PublicAstTower,
+        "htsat": HtsatTower,
         "cnn": SoundCnnTower,
         "recurrent": SoundRecurrentTower,
         "wav2vec2": Wav2Vec2Tower,
@@ -88,8 +91,8 @@ def build(
             raise UserError("config.model.fusion needs a joint space; set config.model.embed_dim")
         return Backbone(**towers)
     for side in ("video", "text"):
-        if side not in towers:
-            raise UserError(f"config.model lacks the section {side!r}: a dual tower has video and text")
+        if side not in towers and not set(towers) >= {"audio", "text"}:
+            raise UserError(f"config.model lacks the section {side!r}: a dual tower has video or audio, and text")
     return DualTower(
         **towers,
         fusion=_fusion(spec, towers=towers, layers=layers, backend=backends["fusion"]) if spec.fusion else None,
@@ -109,6 +112,11 @@ def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any], backend: st
     if family not in TOWERS[side]:
         raise unknown(f"family in config.model.{side}.family:", family, TOWERS[side])
     tower, sizes = TOWERS[side][family], _input_sizes(spec, side)
+    if side == "audio" and spec.input.audio_rate != SAMPLE_RATE and "audio_rate" not in arguments(tower):
+        raise UserError(
+            f"config.data.audio_rate={spec.input.audio_rate}, but audio towers of the family {family!r} take sound of "
+            f"{SAMPLE_RATE} Hz; set it to that"
+        )
     sizes = {name: value for name, value in sizes.items() if name in arguments(tower)}
     given = _on_backend(tower, given, side=side, backend=backend)
     return section(tower, given, name=f"model.{side}", **sizes, **layers)
@@ -188,7 +196,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
         return {"num_frames": given.num_frames, "pixel_mean": given.pixel_mean, "pixel_std": given.pixel_std}
     if side == "text":
         return {"context_length": given.context_length}
-    return {"audio_samples": given.audio_samples}
+    return {"audio_samples": given.audio_samples, "audio_rate": given.audio_rate}
 
 
 def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier:

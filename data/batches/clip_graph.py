@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...base.errors import UserError
-from ..options import DataOptions
+from ..options import SAMPLE_RATE, DataOptions
 from ..transforms.preprocess import VideoTransform, parse_video
 from ..transforms.sound import SoundTransform, parse_audio
 from .sampling import Drawn, Sampler, frames_within, parse_sampler, sample_window, window_of
@@ -43,6 +43,11 @@ class ClipGraph:
         Raises:
           UserError: an option is wrong, or evaluation would be random.
         """
+        if data.input.audio_samples and data.input.audio_rate != SAMPLE_RATE:
+            raise UserError(
+                f"config.data.audio_rate={data.input.audio_rate}, but records hold sound of {SAMPLE_RATE} Hz; set "
+                f"config.data.audio_rate={SAMPLE_RATE} (a tower of a higher rate takes it, too), or encode files"
+            )
         which = "train" if train else "eval"
         declared, sampling = data.input.eval_video, data.input.eval_sampling
         if train:

@@ -80,6 +80,7 @@ class Sound:
 
     Attributes:
       stream: the PyAV stream whose packets are to be pushed.
+      rate: Hz of the samples that `samples` returns.
       broken: number of packets that did not decode.
       since: file time of the first sample seen, in seconds; infinity where there is none yet.
       until: file time after the last sample seen, in seconds; minus infinity where there is none yet.
@@ -90,15 +91,16 @@ class Sound:
     Time is file time in seconds, as `InOrder` counts it.
     """
 
-    def __init__(self, stream: Any, *, shifts: Sequence[float] = (0.0,)):
+    def __init__(self, stream: Any, *, shifts: Sequence[float] = (0.0,), rate: int = SAMPLE_RATE):
         """Make the collector.
 
         Args:
           stream: the PyAV stream whose packets are to be pushed.
           shifts: what is added to the stamps of each time line of the pictures (`InOrder.shifts`), growing as they are
             read: where stamps start again, the sound's go with the pictures'.
+          rate: Hz of the samples that `samples` returns.
         """
-        self.stream = stream
+        self.stream, self.rate = stream, rate
         self._shifts = shifts
         self._line = 0
         self._newest: float | None = None  # stamp of the time line, not shifted
@@ -137,22 +139,22 @@ class Sound:
           duration_s: length of the window in seconds.
 
         Returns:
-          int16 [S], S = duration_s * 16000 rounded, with silence where the track has no sound; None if it has none in
+          int16 [S], S = duration_s * rate, rounded, with silence where the track has no sound; None if it has none in
           the whole window.
         """
         self._end_run()
-        out = np.zeros(round(duration_s * SAMPLE_RATE), dtype=np.int16)
+        out = np.zeros(round(duration_s * self.rate), dtype=np.int16)
         position = 0
         for run in self._runs:
             if run.start is not None and run.line < len(self._shifts):  # else it follows what came before it
-                position = round((run.start + self._shifts[run.line] - start) * SAMPLE_RATE)
+                position = round((run.start + self._shifts[run.line] - start) * self.rate)
             for chunk in run.chunks:
                 first, last = max(position, 0), min(position + len(chunk), len(out))
                 if first < last:
                     out[first:last] = chunk[first - position : last - position]
                     self.covered += last - first
                     self.notes |= set() if run.mixer is None else run.mixer.notes
-                    self.begins = min(self.begins, first / SAMPLE_RATE)
+                    self.begins = min(self.begins, first / self.rate)
                 position += len(chunk)
         return out if self.covered else None
 
@@ -197,15 +199,15 @@ class Sound:
         if self._graph is None:
             if frame is None:
                 return
-            self._graph = _resampler(frame)
+            self._graph = _resampler(frame, rate=self.rate)
         self._graph.push(frame)
         with contextlib.suppress(BlockingIOError, EndOfFile):  # it wants more, or has given all
             while True:
                 self._runs[-1].chunks.append(self._graph.pull().to_ndarray().reshape(-1))
 
 
-def _resampler(first: av.AudioFrame) -> Graph:
-    """Make a filter graph from sound like that of `first` to int16 mono at 16 kHz.
+def _resampler(first: av.AudioFrame, *, rate: int) -> Graph:
+    """Make a filter graph from sound like that of `first` to int16 mono at `rate` Hz.
 
     PyAV's AudioResampler makes the same graph, but with a thread per core; starting and joining them for every clip
     would take longer than the resampling.
@@ -219,7 +221,7 @@ def _resampler(first: av.AudioFrame) -> Graph:
         channel_layout=first.layout.name,
         time_base=f"1/{first.sample_rate}",
     )
-    target = graph.add("aformat", sample_rates=str(SAMPLE_RATE), sample_fmts="s16", channel_layouts="mono")
+    target = graph.add("aformat", sample_rates=str(rate), sample_fmts="s16", channel_layouts="mono")
     sink = graph.add("abuffersink")
     source.link_to(target)
     target.link_to(sink)

@@ -96,8 +96,8 @@ class ClipEmbedder:
         self._controls, self._seed, self._captions = controls, seed, captions
         self._sides = {PLAIN: side, **{name: name for name in sides}}
         self._heard = any("audio" in one.split("+") for one in self._sides.values())
-        towers = encoder.spec.towers
-        self._features = encoder.spec.features["video"] if towers["video"]["family"] == "features" else ""
+        video = encoder.spec.towers.get("video", {})
+        self._features = encoder.spec.features["video"] if video.get("family") == "features" else ""
         self._first: dict[bytes, np.ndarray] = {}  # equal input gets one embedding, as equal texts do
         self._first_views: dict[bytes, np.ndarray] = {}
         self._found: dict[str, dict[int, np.ndarray]] = {name: {} for name in (*self._sides, *controls)}

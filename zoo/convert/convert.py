@@ -19,6 +19,7 @@ from . import (
     ast,
     bert,
     big_vision,
+    clap,
     clip,
     dinov2,
     distilbert,
@@ -67,6 +68,7 @@ _MODULES = (
     dinov2,
     ast,
     wav2vec2,
+    clap,
     word_vectors,
 )
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
