@@ -87,7 +87,7 @@ class Encoder:
 
     @property
     def clip_side(self) -> str:
-        """The side that stands for a clip in retrieval: that of a fusion of video with sound, else "video" or "audio"."""
+        """The side that stands for a clip in retrieval: a fusion of video and sound, else "video", else "audio"."""
         if set(self.spec.fused_side.split("+")) == {"video", "audio"}:
             return self.spec.fused_side
         return "video" if "video" in self.spec.towers else "audio"
