@@ -24,6 +24,8 @@ class InputSpec:
       num_frames: frames T of a clip; 0 for batches without video (precomputed features).
       eval_sampling: how frames are drawn, a name of `sampling.SAMPLERS` with its arguments; not random.
       eval_video: preprocessing of the drawn frames, see `preprocess.OPS`; ends in square frames; not random.
+      mask_frames: clips of fewer than T frames, pictures among them, are padded and masked (`video_mask`) instead of
+        repeating frames; the video tower must know masks.
       pixel_mean: mean of red, green and blue that the video tower subtracts, of pixels 0..1.
       pixel_std: standard deviation by which it then divides.
       text: text cleaning, see `text.clean.TEXT_OPS`; "" for none.
@@ -38,6 +40,7 @@ class InputSpec:
     num_frames: int = 8
     eval_sampling: str = "uniform"
     eval_video: str = "resize_short(224)|center_crop(224)"
+    mask_frames: bool = False
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     text: str = ""

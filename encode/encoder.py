@@ -23,7 +23,7 @@ from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed, refuse_one, sound_of_files
 from .rows import embed_rows, padded, placed_on, rounded_up, shares
-from .views import embed_views
+from .views import embed_views, mean_of_views, views_of
 
 Embeddings = Float32[np.ndarray, "n E"]
 
@@ -164,7 +164,8 @@ class Encoder:
         size = self._rounded(batch_size, len(files))
         parts = frames_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         embed = functools.partial(self._collect_one, side="video", size=size)
-        return self._joined([embed_views(lambda v: embed({"video": v}), part) for part in parts], total=len(files))
+        found = [mean_of_views([embed(view) for view in views_of(part)]) for part in parts]
+        return self._joined(found, total=len(files))
 
     def encode_audio(
         self, paths: Iterable[str | Path], *, batch_size: int = 32, workers: int = 0, progress: bool = False
@@ -218,7 +219,7 @@ class Encoder:
         embed = functools.partial(self._collect_one, side=self.spec.fused_side, size=size)
         for video, (sound, lengths) in zip(frames, sounds, strict=True):
             heard = {"audio": sound, "audio_samples": lengths, "audio_mask": lengths > 0}
-            found.append(embed_views(lambda view, h=heard: embed({"video": view, **h}), video))
+            found.append(mean_of_views([embed({**view, **heard}) for view in views_of(video)]))
         return self._joined(found, total=len(files))
 
     def encode_clip_arrays(

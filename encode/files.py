@@ -32,12 +32,13 @@ def decode_options(spec: InputSpec) -> DecodeOptions:
 
 def frames_graph(spec: InputSpec, *, windows: int = 1) -> ClipGraph:
     """Return what draws, decodes and transforms the frames of a clip as evaluation does."""
-    return _frames_graph(spec.num_frames, spec.eval_sampling, spec.eval_video, windows)
+    return _frames_graph(spec.num_frames, spec.eval_sampling, spec.eval_video, spec.mask_frames, windows)
 
 
 @functools.lru_cache(maxsize=8)
-def _frames_graph(num_frames: int, eval_sampling: str, eval_video: str, windows: int) -> ClipGraph:
-    spec = InputSpec(num_frames=num_frames, eval_sampling=eval_sampling, eval_video=eval_video)
+def _frames_graph(num_frames: int, eval_sampling: str, eval_video: str, mask_frames: bool, windows: int) -> ClipGraph:
+    given = {"eval_sampling": eval_sampling, "eval_video": eval_video, "mask_frames": mask_frames}
+    spec = InputSpec(num_frames=num_frames, **given)
     return ClipGraph.of(DataOptions(input=spec, feed=FeedOptions(batch_size=1, eval_clips=windows)), train=False)
 
 
@@ -55,11 +56,22 @@ def frames_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> np.nda
     Raises:
       UserError: the frames are too small for a crop.
     """
+    return rows_of(spec, clip=clip, windows=windows)["video"]
+
+
+def rows_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> dict[str, np.ndarray]:
+    """Return what the video tower takes of a decoded clip; for the arguments see `frames_of`.
+
+    Returns:
+      `video`, as `frames_of`; with `mask_frames` also `video_mask` bool [T], with several windows or views [V,T].
+    """
     graph = frames_graph(spec, windows=windows)
     graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
     uniforms = np.zeros(graph.draws, np.float32)
     drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=uniforms)
-    return graph.decode([clip.jpegs[i] for i in drawn.frames], height=clip.height, width=clip.width, uniforms=uniforms)
+    jpegs = [clip.jpegs[i] for i in drawn.frames]
+    rows = {"video": graph.decode(jpegs, height=clip.height, width=clip.width, uniforms=uniforms)}
+    return rows | ({"video_mask": graph.real_frames(drawn.frames)} if graph.mask_frames else {})
 
 
 def frames_of_files(
@@ -70,7 +82,7 @@ def frames_of_files(
     windows: int = 1,
     workers: int = 0,
     progress: bool = False,
-) -> Iterator[np.ndarray]:
+) -> Iterator[dict[str, np.ndarray]]:
     """Yield this process's frames of successive global batches of files.
 
     Args:
@@ -82,7 +94,8 @@ def frames_of_files(
       progress: draw a progress bar on standard error, on the first process.
 
     Yields:
-      uint8 [b,T,H,W,3], or [b,V,T,H,W,3]; b may be smaller where the files run out.
+      What `rows_of` returns of each, stacked: `video` uint8 [b,T,H,W,3] or [b,V,T,H,W,3], and with `mask_frames`
+      `video_mask`; b may be smaller where the files run out.
 
     Raises:
       UserError: a file that cannot be decoded; names it and the reason.
@@ -90,12 +103,14 @@ def frames_of_files(
     own = [paths[mine][: max(0, every.stop - mine.start)] for every, mine in shares(len(paths), batch_size=batch_size)]
     jobs = [Job(path=path, options=decode_options(spec)) for part in own for path in part]
     results = decode_in_order(iter(jobs), workers=min(workers or cores(), max(len(jobs), 1)))
-    empty = np.zeros((0, *frames_graph(spec, windows=windows).shape), np.uint8)
+    shape = (0, *frames_graph(spec, windows=windows).shape)
+    empty = {"video": np.zeros(shape, np.uint8)}
+    empty |= {"video_mask": np.zeros(shape[:-3], bool)} if spec.mask_frames else {}
     with concurrent.futures.ThreadPoolExecutor(cores()) as threads:
         for part in _shown(own, what="decode and embed", progress=progress):
             clips = [_decoded(path, next(results)) for path in part]
-            made = list(threads.map(functools.partial(_frames, spec=spec, windows=windows), clips))
-            yield np.stack(made) if made else empty
+            made = list(threads.map(functools.partial(_rows, spec=spec, windows=windows), clips))
+            yield {key: np.stack([rows[key] for rows in made]) if made else none for key, none in empty.items()}
     results.close()
 
 
@@ -146,8 +161,8 @@ def listed(paths: Iterable[str | Path], *, method: str) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def _frames(clip: DecodedClip, *, spec: InputSpec, windows: int) -> np.ndarray:
-    return frames_of(spec, clip=clip, windows=windows)
+def _rows(clip: DecodedClip, *, spec: InputSpec, windows: int) -> dict[str, np.ndarray]:
+    return rows_of(spec, clip=clip, windows=windows)
 
 
 def _sound(path: Path, *, spec: InputSpec, silent: bool) -> np.ndarray:

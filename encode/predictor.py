@@ -96,7 +96,7 @@ class Predictor:
         parts = frames_of_files(
             self.spec.input, files, batch_size=size, windows=windows, workers=workers, progress=progress
         )
-        found = self._joined([self._collect(part, size=size) for part in parts], total=len(files))
+        found = self._joined([self._collect(part["video"], size=size) for part in parts], total=len(files))
         return [{"path": str(path), **self.named(row)} for path, row in zip(files, found, strict=True)]
 
     def predict_arrays(self, video: UInt8[np.ndarray, "n T H W 3"], *, batch_size: int = 32) -> Probabilities:

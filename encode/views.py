@@ -21,6 +21,19 @@ def embed_views(embed: Callable[[np.ndarray], np.ndarray], video: np.ndarray) ->
     return mean_of_views([embed(np.ascontiguousarray(video[:, v])) for v in range(video.shape[1])])
 
 
+def views_of(rows: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Return the rows of each view of clips: `video` `[b,T,H,W,3]` and, where there is one, its mask `[b,T]`.
+
+    Args:
+      rows: `video` uint8 `[b,T,H,W,3]` or `[b,V,T,H,W,3]`; `video_mask` bool `[b,T]` or `[b,V,T]`, if
+        frames are masked.
+    """
+    if rows["video"].ndim == 5:
+        return [rows]
+    count = rows["video"].shape[1]
+    return [{key: np.ascontiguousarray(value[:, v]) for key, value in rows.items()} for v in range(count)]
+
+
 def mean_of_views(views: Sequence[np.ndarray]) -> np.ndarray:
     """Average the unit embeddings `[b,E]` of several views and make them unit length again; one view stays as it is.
 

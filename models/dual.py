@@ -298,6 +298,8 @@ class DualTower(nnx.Module):
             return tower(inputs[side], **given), None, None
         made = tower.tokens(inputs[side], **given) if side == "text" else tower.features(inputs[side], **given)
         tokens, mask = made if side == "audio" else (made, given.get("mask"))
+        if side == "video" and mask is not None:
+            mask = mask[:, :: mask.shape[1] // tokens.shape[1]]  # of time steps of several frames
         if getattr(tower, "mean_of_features", False):
             return masked_mean(tokens, mask=mask), tokens, mask
         vector = tower(inputs[side], **given) if own else jnp.zeros((tokens.shape[0], tower.width), jnp.float32)

@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 Video = UInt8[Array, "B T H W C"]
 """Frames, RGB, 0..255."""
+FrameMask = Bool[Array, "B T"]
+"""True where a frame is real, False where it fills up a clip."""
 Text = Int[Array, "B L"]
 """Token ids."""
 TextMask = Bool[Array, "B L"]

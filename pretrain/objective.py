@@ -205,6 +205,8 @@ class Contrastive:
             name: batch[key] for side in modalities for name, key in zip(names[side], self._keys(side), strict=False)
         }
         rows |= {"audio_samples": batch["audio_samples"]} if "audio" in modalities and "audio_samples" in batch else {}
+        if "video" in modalities and "video" not in self.spec.features and "video_mask" in batch:
+            rows["video_mask"] = batch["video_mask"]
         rows |= {f"has_{side}": self._has(batch, side) for side in self.spec.fusion.get("modalities", ())}
         rows |= {key: batch[key] for key in ("foil", "foil_mask") if key in batch and "text" in sides}
         return in_parts(encode, rows=rows | keys, parts=self._options.microbatch)

@@ -1,5 +1,6 @@
 """The one place where a model is built from its spec."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,6 +118,11 @@ def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any], backend: st
             f"config.data.audio_rate={spec.input.audio_rate}, but audio towers of the family {family!r} take sound of "
             f"{SAMPLE_RATE} Hz; set it to that"
         )
+    if side == "video" and spec.input.mask_frames and "mask" not in inspect.signature(tower.__call__).parameters:
+        raise UserError(
+            f"config.data.mask_frames=True, but video towers of the family {family!r} know no masks of frames; set it "
+            "to False: frames of short clips are then repeated"
+        )
     sizes = {name: value for name, value in sizes.items() if name in arguments(tower)}
     given = _on_backend(tower, given, side=side, backend=backend)
     return section(tower, given, name=f"model.{side}", **sizes, **layers)
@@ -200,6 +206,11 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
 
 
 def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier:
+    if spec.input.mask_frames:
+        raise UserError(
+            "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
+            "are then repeated"
+        )
     [(task, given), *more] = spec.heads.items()
     if more or task != "classify":
         raise unknown("head in spec.heads:", ", ".join(spec.heads), ["classify"])

@@ -20,7 +20,7 @@ from .variants import VARIANT, merged
 SOURCE = "source"
 """Field of `config.model` and of its towers: a run, a checkpoint, a bundle or public weights; "" = a new tower."""
 INPUTS = {
-    "video": ("num_frames", "eval_sampling", "eval_video", "pixel_mean", "pixel_std"),
+    "video": ("num_frames", "eval_sampling", "eval_video", "mask_frames", "pixel_mean", "pixel_std"),
     "text": ("text", "context_length"),
     "audio": ("audio_seconds",),
 }

@@ -22,6 +22,7 @@ class ClipGraph:
       sampler: of the frames.
       num_frames: T; 0 for batches without video.
       audio_samples: S; 0 for none.
+      mask_frames: each frame that was drawn stands once, in its order; the last one fills up what is left of T.
       windows: V, windows of a clip; above 1 for evaluation only.
       window_seconds: length of a window; 0 = the whole clip.
       train: whether windows, frames and pixels are drawn at random.
@@ -32,6 +33,7 @@ class ClipGraph:
     sampler: Sampler
     num_frames: int
     audio_samples: int
+    mask_frames: bool
     windows: int
     window_seconds: float
     train: bool
@@ -59,6 +61,7 @@ class ClipGraph:
             sampler=parse_sampler(sampling, field=f"config.data.{which}_sampling"),
             num_frames=data.input.num_frames,
             audio_samples=data.input.audio_samples,
+            mask_frames=data.input.mask_frames,
             windows=1 if train else data.feed.eval_clips,
             window_seconds=data.feed.window_seconds,
             train=train,
@@ -105,7 +108,20 @@ class ClipGraph:
         drawn = sample_window(self.sampler, times=times, window=window, num_frames=self.num_frames, uniforms=own)
         low, high = frames_within(times, window=window)
         moved = self.transform.times(drawn.frames - low, num_available=high - low, uniforms=moving)
-        return drawn._replace(frames=moved + low)
+        return drawn._replace(frames=(_once(moved) if self.mask_frames else moved) + low)
+
+    def real_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Tell which of the drawn frames are real and which only fill up a view, with `mask_frames`.
+
+        Args:
+          frames: int [V*T], of `draw`.
+
+        Returns:
+          bool of the leading axes of `shape`, `[T]` or `[V,T]`.
+        """
+        frames = frames.reshape(self.windows, self.num_frames)
+        real = np.diff(frames, axis=1, prepend=-1) != 0
+        return np.tile(real, (self.transform.views, 1)).reshape(self.shape[:-3])
 
     def windows_of(self, duration_s: float, *, uniform: float) -> list[tuple[float, float]]:
         """Return start and end of the V windows of a clip, in seconds; `uniform` places the one of training."""
@@ -146,3 +162,9 @@ class ClipGraph:
         views = self.windows * self.transform.views
         several = (views,) if views > 1 else ()
         return (*several, self.num_frames, self.transform.height, self.transform.width, 3)
+
+
+def _once(frames: np.ndarray) -> np.ndarray:
+    """Keep the first of equal frames, in their order, and fill up with the last."""
+    kept = frames[np.sort(np.unique(frames, return_index=True)[1])]
+    return np.pad(kept, (0, len(frames) - len(kept)), mode="edge")

@@ -93,6 +93,7 @@ class Flow:
         columns: dict[str, tuple[Any, list[int]]] = {"window": (np.float32, [2]), "ok": (np.bool_, [])}
         if graph.num_frames:
             columns["video"] = (np.uint8, list(graph.shape))
+            columns |= {"video_mask": (np.bool_, list(graph.shape[:-3]))} if graph.mask_frames else {}
         if graph.audio_samples:
             columns["audio"] = (np.int16, [*several, graph.audio_samples])
             columns |= {"audio_mask": (np.bool_, several), "audio_samples": (np.int32, several)}

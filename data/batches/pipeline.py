@@ -57,7 +57,8 @@ def train_batches(
     Returns:
       An iterator of batches: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
       `clip_index int64 [b]` (record in its split), `caption_index int32 [b]` (-1 = the record has none), with
-      `audio_seconds` also `audio int16 [b,S]`, `audio_mask bool [b]`, with `label_names` also `label int32 [b]`, with
+      `mask_frames` also `video_mask bool [b,T]`, with `audio_seconds` also `audio int16 [b,S]`, `audio_mask bool [b]`,
+      with `label_names` also `label int32 [b]`, with
       a mixture `source int32 [b]`, with `features` also `features_NAME float32 [b,n,D]`, `features_NAME_mask bool
       [b,n]`; with `captions_per_clip` C the texts are [b,C,L] and `caption_index` [b,C]; with `foils_per_clip` n also
       `foil int32 [b,n,L]`, `foil_mask bool [b,n,L]`, `foil_valid bool [b,n]`.

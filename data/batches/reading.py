@@ -93,6 +93,7 @@ class Read(NamedTuple):
         are taken from.
       window_s: float32 [r,…,2], start and end of each window.
       frame_times_s: float32 [r,…,T], time stamps of the drawn frames.
+      video_mask: bool [r,…,T], with `mask_frames` True where a frame is no padding; of views, see `ClipGraph.shape`.
       ok: bool [r], False where the record is damaged.
       audio: int16 [r,…,S], sound from within the window, then zeros.
       audio_mask: bool [r,…], whether there is sound in the window.
@@ -107,6 +108,7 @@ class Read(NamedTuple):
     window: np.ndarray
     window_s: np.ndarray
     frame_times_s: np.ndarray
+    video_mask: np.ndarray
     ok: np.ndarray
     audio: np.ndarray
     audio_mask: np.ndarray
@@ -166,6 +168,7 @@ class Reader:
             window=np.zeros((r, 2), np.float32),
             window_s=np.zeros((*rows, 2), np.float32),
             frame_times_s=np.zeros((*rows, graph.num_frames), np.float32),
+            video_mask=np.zeros((r, *graph.shape[:-3]), bool),
             ok=np.zeros(r, bool),
             audio=np.zeros((*rows, graph.audio_samples), np.int16),
             audio_mask=np.zeros(rows, bool),
@@ -233,6 +236,8 @@ class Reader:
             out.jpegs[i] = parsed.frames(frames.tolist())
             out.frame_times_s[i] = times[frames].reshape(out.frame_times_s.shape[1:])
             out.height[i], out.width[i] = row["height"], row["width"]
+            if graph.mask_frames:
+                out.video_mask[i] = graph.real_frames(frames)
         out.window_s[i] = np.reshape(windows, out.window_s.shape[1:])
         out.window[i] = share = (windows[0][0], windows[-1][1])
         if graph.audio_samples:

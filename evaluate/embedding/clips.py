@@ -189,7 +189,7 @@ class ClipEmbedder:
         """Return what the towers take of a batch."""
         key = f"features_{self._features}" if self._features else "video"
         found = {"video": batch[key]}
-        found |= {"video_mask": batch[f"{key}_mask"]} if self._features else {}
+        found |= {"video_mask": batch[f"{key}_mask"]} if f"{key}_mask" in batch else {}
         return found | ({name: batch[name] for name in _SOUND} if self._heard else {})
 
     def _change(self, name: str, plain: Arrays, *, clip: np.ndarray, other: Arrays) -> Arrays:

@@ -222,11 +222,13 @@ def _of_views(apply: Callable[[Rows], Rows], batch: Rows, *, key: str, kind: str
     """Return `features`, `clip_index` and, of padded features, `mask` of a batch, over the windows of each clip."""
     rest = {"clip_index": batch["clip_index"]}
     rest |= {"video_mask": batch[f"{key}_mask"]} if f"{key}_mask" in batch else {}
+    masks = rest.get("video_mask")
     got: Rows = {}
     seen: list[np.ndarray] = []
 
     def one(view: np.ndarray) -> np.ndarray:
-        got.update(apply({"video": view, **rest}))
+        own = {"video_mask": masks[:, len(seen)]} if masks is not None and masks.ndim == 3 else {}
+        got.update(apply({"video": view, **rest, **own}))
         seen.append(got["features"])
         return got["features"]
 

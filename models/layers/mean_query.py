@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError
 from .attend import attend
 from .dense import linear
 from .norm import LayerNorm
+from .pooling import masked_mean
 
 
 class MeanQueryPool(nnx.Module):
@@ -38,13 +39,15 @@ class MeanQueryPool(nnx.Module):
         self.query, self.key, self.value = (linear(width, width, **given) for _ in range(3))
         self.out = linear(width, out_width, **given)
 
-    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B W"]:
-        """Pool tokens."""
-        mean = jnp.mean(x.astype(jnp.float32), axis=1, keepdims=True).astype(self.dtype)  # [B,1,D]
+    def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B W"]:
+        """Pool tokens; those where `mask` is False have no part."""
+        mean = masked_mean(x, mask=mask)[:, None].astype(self.dtype)  # [B,1,D]
         x = x.astype(self.dtype)
         q = self._split(self.query(self.norm_query(mean)))
         k, v = self._split(self.key(self.norm_key(x))), self._split(self.value(self.norm_value(x)))
-        return self.out(rearrange(attend(q, k, v), "b k 1 d -> b (k d)"))
+        return self.out(
+            rearrange(attend(q, k, v, seen=None if mask is None else mask[:, None, None]), "b k 1 d -> b (k d)")
+        )
 
     def _split(self, x: Float[Array, "B L D"]) -> Float[Array, "B K L d"]:
         return rearrange(x, "b l (k d) -> b k l d", k=self.heads)

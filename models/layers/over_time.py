@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from ..shapes import FrameMask
 from .blocks import Blocks
 from .dense import along
 from .draws import RowKeys
@@ -23,7 +24,6 @@ from .positions import position_embedding, resize_positions, resize_times
 from .recurrent import RecurrentStack
 
 Frames = Float[Array, "B T D"]
-FrameMask = Bool[Array, "B T"]
 
 
 class OverTimeTransformer(nnx.Module):

@@ -18,9 +18,9 @@ from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
 from ..layers.pooling import masked_mean
 from ..layers.positions import RESIZE_METHODS, position_embedding, resize_square
-from ..shapes import FrameFeatures, Video
+from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions, time_positions
-from .divided_blocks import DividedBlock, FrameMask, FrozenBlock, Tokens
+from .divided_blocks import DividedBlock, FrozenBlock, Tokens
 
 FORMS: dict[str, type[Block]] = {"timesformer": DividedBlock, "frozen": FrozenBlock}
 """Name of a form of divided attention -> its blocks."""

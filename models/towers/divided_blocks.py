@@ -8,7 +8,7 @@ Sources: Bertasius et al. 2021 (TimeSformer, arXiv:2102.05095); Bain et al. 2021
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ...base.errors import UserError
 from ..layers.attend import attend
@@ -19,9 +19,9 @@ from ..layers.draws import RowKeys
 from ..layers.names import named
 from ..layers.options import BlockOptions
 from ..layers.pooling import masked_mean
+from ..shapes import FrameMask
 
 Tokens = Float[Array, "B T M D"]
-FrameMask = Bool[Array, "B T"]
 
 _SPACE, _MLP, _TIME = 0, 1, 2  # numbers of the branches, for their draws
 
@@ -135,7 +135,11 @@ class GroupedAttention(Attention):
         rows, times, places = x.shape[0], x.shape[1], x.shape[2] - 1
         tokens = jnp.concatenate([x[:, 0, :1], rearrange(x[:, :, 1:], "b t n d -> b (t n) d")], axis=1)
         q, k, v = self._self_heads(tokens, angles=None, order="b k l d")
-        seen = None if real is None else jnp.pad(repeat(real, "b t -> b (t n)", n=places), ((0, 0), (1, 0)), **_TRUE)
+        seen = (
+            None
+            if real is None
+            else jnp.pad(repeat(real, "b t -> b (t n)", n=places), ((0, 0), (1, 0)), constant_values=True)
+        )
         first = attend(q[:, :, :1], k, v, seen=None if seen is None else seen[:, None, None])  # [B,K,1,d]
         to = "(b n) k t d" if over == "time" else "(b t) k n d"
 
@@ -148,15 +152,14 @@ class GroupedAttention(Attention):
 
         seen = None
         if real is not None and over == "time":
-            seen = jnp.pad(repeat(real, "b t -> (b n) t", n=places), ((0, 0), (1, 0)), **_TRUE)[:, None, None]
+            seen = jnp.pad(repeat(real, "b t -> (b n) t", n=places), ((0, 0), (1, 0)), constant_values=True)[
+                :, None, None
+            ]
         y = attend(groups(q), with_class(k), with_class(v), seen=seen)
         y = rearrange(y, f"{to} -> b k (t n) d", b=rows, t=times)
         y = self._output(jnp.concatenate([first, y], axis=2))  # [B,1+T*N,D]
         copies = jnp.broadcast_to(y[:, None, :1], (rows, times, 1, y.shape[2]))
         return jnp.concatenate([copies, rearrange(y[:, 1:], "b (t n) d -> b t n d", t=times)], axis=2)
-
-
-_TRUE = {"constant_values": True}
 
 
 def shared(x: Tokens, *, real: FrameMask | None = None) -> Tokens:

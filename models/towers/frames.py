@@ -13,9 +13,9 @@ from ...base.section import section
 from ..layers.draws import RowKeys, fold, fold_each
 from ..layers.norm import unit_rows
 from ..layers.options import block_options
-from ..layers.over_time import OVER_TIME, FrameMask, make_over_time
+from ..layers.over_time import OVER_TIME, make_over_time
 from ..layers.pooling import masked_mean
-from ..shapes import FrameFeatures, Video
+from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_resnet import ClipResNetTower
 from .fastvit import FastViTTower
 from .resnet import ResNetTower

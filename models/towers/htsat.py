@@ -105,8 +105,8 @@ class HtsatTower(nnx.Module):
         _check_sizes(side, mels=mels, patch=patch, window=window, depths=depths, heads=stage_heads)
         self.factor, self.audio_samples = _RATE // audio_rate, audio_samples
         self.side, self.mels, self.patch, self.padding, self.remat = side, mels, patch, padding, remat
-        self.sound = {"sample_rate": _RATE, "window": fft, "hop": hop, "mels": mels, "scale": mel_scale}
-        self.sound = tuple((self.sound | {"low_hz": low_hz, "high_hz": high_hz}).items())
+        sound = {"sample_rate": _RATE, "window": fft, "hop": hop, "mels": mels, "scale": mel_scale}
+        self.sound: tuple[tuple[str, Any], ...] = (*sound.items(), ("low_hz", low_hz), ("high_hz", high_hz))
         self._check_samples(audio_samples, fft=fft, hop=hop)
         self.dtype = compute_dtype(dtype)
         own = {"mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout, "dtype": self.dtype}

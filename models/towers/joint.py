@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ...base.errors import UserError, unknown
 from ..layers.blocks import Blocks
@@ -20,8 +20,9 @@ from ..layers.names import named
 from ..layers.norm import LayerNorm
 from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
+from ..layers.pooling import masked_mean
 from ..layers.positions import resize_square, sinusoids
-from ..shapes import FrameFeatures, Video
+from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_positions import (
     TIME_METHODS,
     check_sizes,
@@ -45,11 +46,15 @@ class ClipTokens(NamedTuple):
       patches: `[B,T,N,D]` after the last norm; T time steps, N kept patches of each.
       leading: `[B,M,D]`, the class token (M = 1), or nothing (M = 0).
       kept: int32 `[B,T,N]`, places of the patches that patch dropout kept; None = all.
+      times: bool `[B,T]`, True = a real time step; None = all are.
+      seen: bool `[B,M+T*N]`, which of all tokens are real; None = all are.
     """
 
     patches: Float[Array, "B T N D"]
     leading: Float[Array, "B M D"]
     kept: Int[Array, "B T N"] | None
+    times: Bool[Array, "B T"] | None = None
+    seen: Bool[Array, "B L"] | None = None
 
 
 class JointTower(nnx.Module):
@@ -186,7 +191,7 @@ class JointTower(nnx.Module):
         return rearrange(joint_positions(table, old=old, new=new, time_method=self.time_method), "t n d -> (t n) d")
 
     def tokens(
-        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
         """Encode the tokens of all time steps, each aware of all others; for the arguments see `__call__`.
 
@@ -194,10 +199,12 @@ class JointTower(nnx.Module):
           The tokens of the patches that were kept, T the number of tubelets in time, and their places (None if all were
           kept).
         """
-        x = self.all_tokens(video, keys=keys, drop_patches=drop_patches)
+        x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
         return x.patches, x.kept
 
-    def all_tokens(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> ClipTokens:
+    def all_tokens(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> ClipTokens:
         """Encode the tokens of clips, the class token among them; for the arguments see `__call__`."""
         video = frame_sequence(video, patch=self.patch, tubelet=self.tubelet)
         x = self.embed(video).astype(jnp.float32)  # [B,T,N,D]
@@ -215,40 +222,49 @@ class JointTower(nnx.Module):
             token = jnp.broadcast_to(self.class_token[...][None], (x.shape[0], 1, x.shape[2]))
             x, leading = jnp.concatenate([token, x], axis=1), 1
         x = named(x.astype(self.dtype), "activation/video/tokens")
-        x = self.blocks(x if self.pre_norm is None else self.pre_norm(x), keys=fold(keys, _BLOCKS))
+        real = None if mask is None else mask[:, :: video.shape[1] // times]
+        seen = None if real is None else repeat(real, "b t -> b (t n)", n=(x.shape[1] - leading) // times)
+        seen = None if seen is None else jnp.pad(seen, ((0, 0), (leading, 0)), constant_values=True)
+        x = self.blocks(x if self.pre_norm is None else self.pre_norm(x), mask=seen, keys=fold(keys, _BLOCKS))
         patches = rearrange(x[:, leading:], "b (t n) d -> b t n d", t=times)
-        return ClipTokens(patches=patches, leading=x[:, :leading], kept=kept)
+        return ClipTokens(patches=patches, leading=x[:, :leading], kept=kept, times=real, seen=seen)
 
-    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
+    def features(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> FrameFeatures:
         """Return one vector per time step, float32 `[B,T/tubelet,D]`: its patches pooled by mean, or by the attention.
 
         Each is aware of all others. For the arguments see `__call__`.
         """
-        x = self.all_tokens(video, keys=keys, drop_patches=drop_patches).patches
+        x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches).patches
         if self.pooler is None:
             return self._normed(jnp.mean(x.astype(jnp.float32), axis=2))
         pooled = self.pooler(rearrange(x, "b t n d -> (b t) n d"))
         return self._normed(rearrange(pooled, "(b t) d -> b t d", t=x.shape[1]))
 
-    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
+    def __call__(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> Float[Array, "B D"]:
         """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`, into float32 vectors.
 
         Args:
           video: clips; `tubelet` divides T unless it is 1, `patch` divides H and W.
+          mask: bool `[B,T]`, True where a frame is real; a tubelet is real if its first frame is. None = all are.
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
 
         Raises:
           UserError: clips of another dtype, or sizes that do not divide.
         """
-        x = self.all_tokens(video, keys=keys, drop_patches=drop_patches)
+        x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
         if self.pool == "cls":
             return self._normed(x.leading[:, 0])
         if self.pool == "first":
             return self._normed(x.patches[:, 0, 0])
         if self.pooler is None:
-            return self._normed(jnp.mean(x.patches.astype(jnp.float32), axis=(1, 2)))
-        return self._normed(self.pooler(jnp.concatenate([x.leading, rearrange(x.patches, "b t n d -> b (t n) d")], 1)))
+            return self._normed(masked_mean(jnp.mean(x.patches.astype(jnp.float32), axis=2), mask=x.times))
+        both = jnp.concatenate([x.leading, rearrange(x.patches, "b t n d -> b (t n) d")], axis=1)
+        return self._normed(self.pooler(both, mask=x.seen))
 
     def _normed(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         x = x.astype(jnp.float32)

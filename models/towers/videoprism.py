@@ -19,7 +19,7 @@ from ..layers.options import BlockOptions, block_options
 from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool, masked_mean
 from ..layers.positions import position_embedding, resize_positions, resize_square
-from ..shapes import FrameFeatures, Video
+from ..shapes import FrameFeatures, FrameMask, Video
 
 POOLS = ("mean", "attention")
 """How the tokens of a clip become one."""
@@ -144,21 +144,21 @@ class VideoPrismTower(nnx.Module):
         return rearrange(x, "(b t) n d -> b t n d", t=times), kept
 
     def spatiotemporal(
-        self, x: Float[Array, "B T N D"], *, frame_mask: Bool[Array, "B T"] | None = None, keys: RowKeys | None = None
+        self, x: Float[Array, "B T N D"], *, mask: FrameMask | None = None, keys: RowKeys | None = None
     ) -> Float[Array, "B T N D"]:
         """Encode the T tokens of each place, from what `spatial` returns up to the norm after the temporal stack.
 
         Args:
           x: tokens of each frame.
-          frame_mask: True where a frame is real; the others are not seen. None = all are real.
+          mask: True where a frame is real; the others are not seen. None = all are real.
           keys: one key for each clip; turns dropout on.
         """
         times, places = x.shape[1:3]
         positions = _resized(self.time_position[...], old=(self.time_position.shape[0],), new=(times,))  # [T,D]
         x = (x.astype(jnp.float32) + positions[None, :, None]).astype(self.dtype)
         x = named(rearrange(x, "b t n d -> (b n) t d"), "activation/video/tokens")
-        mask = None if frame_mask is None else repeat(frame_mask, "b t -> (b n) t", n=places)
-        x = self.time(x, mask=mask, keys=fold_each(fold(keys, _TIME), places))
+        seen = None if mask is None else repeat(mask, "b t -> (b n) t", n=places)
+        x = self.time(x, mask=seen, keys=fold_each(fold(keys, _TIME), places))
         return rearrange(x, "(b n) t d -> b t n d", n=places)
 
     def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
@@ -174,7 +174,7 @@ class VideoPrismTower(nnx.Module):
         self,
         video: Video,
         *,
-        frame_mask: Bool[Array, "B T"] | None = None,
+        mask: FrameMask | None = None,
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
@@ -182,7 +182,7 @@ class VideoPrismTower(nnx.Module):
 
         Args:
           video: clips, uint8 RGB 0..255, of sides that `patch` divides.
-          frame_mask: True where a frame is real; no stack sees the others, nor does the pooler. None = all are real.
+          mask: True where a frame is real; no stack sees the others, nor does the pooler. None = all are real.
             (DeepMind's code hides padding from the spatial and temporal stacks alone, so that its pooler sees it.)
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
@@ -192,26 +192,26 @@ class VideoPrismTower(nnx.Module):
           kept).
         """
         x, kept = self.spatial(video, keys=keys, drop_patches=drop_patches)
-        x = self.spatiotemporal(x, frame_mask=frame_mask, keys=keys)
+        x = self.spatiotemporal(x, mask=mask, keys=keys)
         times, places = x.shape[1:3]
         if kept is not None:
             kept = repeat(kept, "b n -> b t n", t=times)
         if self.auxiliary is None:
             return x, kept
-        mask = _token_mask(frame_mask, places=places)
-        x = self.auxiliary(rearrange(x, "b t n d -> b (t n) d"), mask=mask, keys=fold(keys, _AUXILIARY))
+        seen = _token_mask(mask, places=places)
+        x = self.auxiliary(rearrange(x, "b t n d -> b (t n) d"), mask=seen, keys=fold(keys, _AUXILIARY))
         return rearrange(x, "b (t n) d -> b t n d", t=times), kept
 
     def features(
         self,
         video: Video,
         *,
-        frame_mask: Bool[Array, "B T"] | None = None,
+        mask: FrameMask | None = None,
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> FrameFeatures:
         """Return one vector per frame: its own tokens pooled, each aware of all frames; float32 `[B,T,D]`."""
-        x, _ = self.tokens(video, frame_mask=frame_mask, keys=keys, drop_patches=drop_patches)
+        x, _ = self.tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
         if self.pooler is None:
             return jnp.mean(x.astype(jnp.float32), axis=2)
         pooled = self.pooler(rearrange(x, "b t n d -> (b t) n d"))[:, 0]
@@ -221,13 +221,13 @@ class VideoPrismTower(nnx.Module):
         self,
         video: Video,
         *,
-        frame_mask: Bool[Array, "B T"] | None = None,
+        mask: FrameMask | None = None,
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> Float[Array, "B D"]:
         """Encode clips into float32 vectors, the tokens of all real frames pooled; for the arguments see `tokens`."""
-        x, _ = self.tokens(video, frame_mask=frame_mask, keys=keys, drop_patches=drop_patches)
-        mask = _token_mask(frame_mask, places=x.shape[2])
+        x, _ = self.tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
+        mask = _token_mask(mask, places=x.shape[2])
         x = rearrange(x, "b t n d -> b (t n) d")
         return masked_mean(x, mask=mask) if self.pooler is None else self.pooler(x, mask=mask)[:, 0].astype(jnp.float32)
 
@@ -250,8 +250,8 @@ def _resized(table: Float[Array, "N D"], *, old: Sequence[int], new: Sequence[in
     return resize_positions(table, old=old, new=new, method="bilinear", antialias=True)
 
 
-def _token_mask(frame_mask: Bool[Array, "B T"] | None, *, places: int) -> Bool[Array, "B L"] | None:
-    return None if frame_mask is None else repeat(frame_mask, "b t -> b (t n)", n=places)
+def _token_mask(mask: FrameMask | None, *, places: int) -> Bool[Array, "B L"] | None:
+    return None if mask is None else repeat(mask, "b t -> b (t n)", n=places)
 
 
 def _pooler(options: BlockOptions, *, width: int | None, rngs: nnx.Rngs) -> AttentionPool:

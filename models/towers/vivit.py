@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ...base.errors import UserError, unknown
 from ..layers.blocks import Blocks
@@ -19,8 +19,9 @@ from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
 from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
+from ..layers.pooling import masked_mean
 from ..layers.positions import position_embedding, resize_square, resize_time_map, resize_times
-from ..shapes import FrameFeatures, Video
+from ..shapes import FrameFeatures, FrameMask, Video
 
 POOLS = ("mean", "depthwise")
 TIME_POOLS = ("mean", "linear")
@@ -174,16 +175,34 @@ class VideoTower(nnx.Module):
         x = self.space(named(x, "activation/video/tokens"), keys=keys)
         return rearrange(x, "(b t) n d -> b t n d", t=times), kept
 
-    def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
-        """Return one token per time step, each aware of all others: `[B, T/tubelet, D]`; see `tokens`."""
+    def features(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> FrameFeatures:
+        """Return one token per time step, each aware of all real ones: `[B, T/tubelet, D]`; see `__call__`."""
         x, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
         x = _add_positions(self._pool(x, kept=kept), self.time_position[...][None]).astype(self.dtype)
-        return self.time(named(x, "activation/video/tokens"), keys=fold(keys, _TIME))
+        return self.time(named(x, "activation/video/tokens"), mask=self._times(mask), keys=fold(keys, _TIME))
 
-    def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
-        """Encode clips, uint8 RGB 0..255; `features` pooled over time, float32."""
-        x = self.features(video, keys=keys, drop_patches=drop_patches).astype(jnp.float32)
-        return jnp.mean(x, axis=1) if self.time_join is None else self.time_join(rearrange(x, "b t d -> b (t d)"))
+    def __call__(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> Float[Array, "B D"]:
+        """Encode clips; `features` pooled over the real time steps, float32.
+
+        Args:
+          video: clips, uint8 RGB 0..255.
+          mask: bool `[B,T]`, True where a frame is real; a tubelet is real if its first frame is. None = all are.
+          keys: one key for each clip; turns dropout and patch dropout on.
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
+        """
+        x, real = self.features(video, mask=mask, keys=keys, drop_patches=drop_patches), self._times(mask)
+        if self.time_join is None:
+            return masked_mean(x, mask=real)
+        x = x.astype(jnp.float32)
+        x = x if real is None else jnp.where(real[..., None], x, jnp.float32(0))
+        return self.time_join(rearrange(x, "b t d -> b (t d)"))
+
+    def _times(self, mask: FrameMask | None) -> Bool[Array, "B t"] | None:
+        return None if mask is None else mask[:, :: self.num_frames // self.time_position.shape[0]]
 
     def _pool(self, x: Float[Array, "B T N D"], *, kept: Int[Array, "B T N"] | None) -> FrameFeatures:
         """Pool the tokens of each time step, in float32."""

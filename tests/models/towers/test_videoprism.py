@@ -50,7 +50,7 @@ def test_positions_are_resized_as_jax_image_resize_does(frames, side):
 
 @pytest.mark.parametrize("form", [{}, LVT], ids=["mean", "attention"])
 def test_padded_frames_are_not_seen(form):
-    run = nnx.jit(lambda tower, video, mask: (tower(video, frame_mask=mask), tower.features(video, frame_mask=mask)))
+    run = nnx.jit(lambda tower, video, mask: (tower(video, mask=mask), tower.features(video, mask=mask)))
     ours, mask = tower(**form), jnp.asarray([[True, True, True, False], [True, False, True, True]])
     video = clips()
     vectors, features = run(ours, video, mask)

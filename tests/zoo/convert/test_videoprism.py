@@ -72,10 +72,10 @@ def lvt(tmp_path_factory):
         return {
             "spatial_features": space,
             "spatiotemporal_features": model.video.spatiotemporal(space),
-            "padded_spatiotemporal_features": model.video.spatiotemporal(space, frame_mask=frame_mask),
+            "padded_spatiotemporal_features": model.video.spatiotemporal(space, mask=frame_mask),
             "video_embeddings": model.encode_video(frames),
             "frame_embeddings": model.video.features(frames),
-            "padded_video_embeddings": model.video(frames, frame_mask=frame_mask),
+            "padded_video_embeddings": model.video(frames, mask=frame_mask),
             "text_embeddings": model.encode_text(ids, mask=mask),
         }
 
