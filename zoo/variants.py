@@ -44,6 +44,7 @@ _TEXT = {
     "So400m": {"width": 1152, "depth": 27, "heads": 16, "block": {"mlp_hidden": 4304}},  # Zhai et al. 2023 (SigLIP)
     "bert-base": {"width": 768, "depth": 12, "heads": 12},  # Devlin et al. 2019 (BERT), section 3
     "bert-large": {"width": 1024, "depth": 24, "heads": 16},  # Devlin et al. 2019 (BERT), section 3
+    "distilbert": {"width": 768, "depth": 6, "heads": 12},  # Sanh et al. 2019 (DistilBERT), section 3
     "minilm-l6": {"width": 384, "depth": 6, "heads": 12},  # Wang et al. 2020 (MiniLM)
 }
 
@@ -66,7 +67,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "vivit": _VIT,  # of the spatial blocks
     "vit": _VIT,  # `image` of the family "frames"
     "joint": _VIT,
-    "divided": _VIT,
+    "divided": {
+        **_VIT,
+        # Bain et al. 2021 (Frozen in Time), section 3.1 and model/video_transformer.py of its repository
+        "frozen-b": _VIT["B/16"] | {"form": "frozen", "time_method": "first", "block": {"norm_epsilon": 1e-6}},
+    },
     # google-deepmind/videoprism, videoprism/models.py, CONFIGS; T is 16 frames for B, 8 for L
     "videoprism": {
         "b": _PRISM_B,  # videoprism_v1_base
@@ -78,6 +83,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         **_TEXT,
         "videoprism-lvt-b": _PRISM_TEXT | {"width": 768, "heads": 12},  # videoprism_lvt_v1_base
         "videoprism-lvt-l": _PRISM_TEXT | {"width": 1024, "heads": 16},  # videoprism_lvt_v1_large
+    },
+    "htsat": {  # LAION-AI/CLAP, htsat.py, create_htsat_model
+        "tiny": {"width": 96, "depths": (2, 2, 6, 2), "stage_heads": (4, 8, 16, 32)},
+        "base": {"width": 128, "depths": (2, 2, 12, 2), "stage_heads": (4, 8, 16, 32)},
     },
     "ast": {
         "S": {"width": 384, "depth": 12, "heads": 6},  # Gong et al. 2021 (AST), with DeiT-S

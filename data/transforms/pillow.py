@@ -86,6 +86,19 @@ class ResizeLinear(_Resize):
         return Frames.of_video(np.stack([cv2.resize(one, (width, height)) for one in video]))
 
 
+class ResizeTensorflow(_Resize):
+    """Resize to h x w pixels (w = h if left out) between the four nearest pixels; as `tf.image.resize`, cut to levels.
+
+    big_vision resizes so: its default has no antialiasing, and the result is cast to uint8, which rounds down.
+    """
+
+    def __call__(self, frames: Frames, uniforms: np.ndarray) -> Frames:
+        """Apply to a clip."""
+        video, (height, width) = frames.video().astype(np.float32), self.size(frames.height, frames.width)
+        made = np.stack([cv2.resize(one, (width, height)) for one in video])
+        return Frames.of_video((made + np.float32(1e-3)).astype(np.uint8))  # whole levels stay, whatever the last bits
+
+
 def resized(frames: Frames, *, size: tuple[int, int], method: Image.Resampling) -> Frames:
     """Decode frames and resize each to height x width with a filter of Pillow."""
     video, (height, width) = frames.video(), size

@@ -44,6 +44,7 @@ OPS: dict[str, type] = {
     "resize_short_bicubic": pillow.ResizeShortBicubic,
     "resize_short_bilinear": pillow.ResizeShortBilinear,
     "resize_linear": pillow.ResizeLinear,
+    "resize_tensorflow": pillow.ResizeTensorflow,
     "naflex": naflex.NaFlex,
     "center_crop": geometry.CenterCrop,
     "center_crop_torchvision": geometry.CenterCropTorchvision,

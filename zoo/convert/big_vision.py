@@ -171,7 +171,7 @@ def _input(*, side: int, patch: int, length: int, gemma: bool, naflex: bool) -> 
     size = side * patch
     return InputSpec(
         num_frames=8,
-        eval_video=f"naflex({side * side},{patch})" if naflex else f"resize({size},{size})",
+        eval_video=f"naflex({side * side},{patch})" if naflex else f"resize_tensorflow({size},{size})",
         text="lower" if gemma else "canonicalize",
         context_length=length,
     )

@@ -43,7 +43,7 @@ def _conversion(files: SourceFiles) -> Conversion:
         embed_dim=shape_of(files, "fc.bias", axes=1)[0],
         input=InputSpec(
             num_frames=32,
-            eval_video="resize_short(224)|center_crop(224)",
+            eval_video="resize_short_bicubic(224)|center_crop(224)",
             pixel_mean=(0.0, 0.0, 0.0),
             pixel_std=(1.0, 1.0, 1.0),
             text="lower",

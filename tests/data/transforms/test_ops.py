@@ -43,7 +43,8 @@ EVERY_OP = (
     "random_resized_crop(40)|temporal_jitter(1)|reverse|speed(0.5, 2)|frame_dropout(0.3)|flip_lr|rotate(20)"
     "|random_crop(36)|color_jitter(0.4, hue=0.1)|grayscale(0.3)|blur|noise(4)|frame_noise(3)|rand_augment(3, 7)"
     "|resize_short_bicubic(34)|resize_short_bilinear(32)|resize_bicubic(31, 33)|resize_bilinear(31)"
-    "|resize_linear(30, 37)|center_crop_torchvision(29)|resize_short(30)|center_crop(28)|resize(20, 24)"
+    "|resize_linear(30, 37)|resize_tensorflow(30)|center_crop_torchvision(29)|resize_short(30)|center_crop(28)"
+    "|resize(20, 24)"
 )
 
 
@@ -163,6 +164,15 @@ def test_linear_resizing_takes_four_pixels_and_aliases():
                 share = (1 - abs(at - r)) * (1 - abs(across - c))
                 want[:, row, column] += share * video[:, min(max(r, 0), H - 1), min(max(c, 0), W - 1)]
     assert worst(got, want) <= 1.0  # OpenCV's weights are fixed-point
+
+
+@pytest.mark.parametrize("size", [(17, 90), (70, 31)])
+def test_resizing_of_tensorflow_is_that_of_big_vision(size):
+    """`tf.image.resize`, clipped and cast, as the op `resize` of big_vision has it."""
+    video = clip(2)
+    want = tf.cast(tf.clip_by_value(tf.image.resize(video, size), 0, 255), tf.uint8).numpy()
+    got = apply(f"resize_tensorflow({size[0]}, {size[1]})", video, [])
+    assert worst(got, want) <= 1 and (got != want).mean() < 2e-3  # where the last bits decide what is a whole level
 
 
 @pytest.mark.parametrize("n", [20, 21, 22, 23])

@@ -6,8 +6,8 @@ Two steps, run once; the tests read the files only:
     python make_processors.py public FOLDER FRAMES   # with transformers 5.24.0, open_clip 3.3.0, torchvision 0.29.1,
                                                      # timm 1.0.31, torch 2.14.1: NAME.npz and NAME/*.json
 
-FOLDER is the folder beside this script, FRAMES a place for the decoded frames between the steps. Weights are those of
-the neighbouring folders.
+Names of cases after FRAMES make these alone. FOLDER is the folder beside this script, FRAMES a place for the decoded
+frames between the steps. Weights are those of the neighbouring folders.
 """
 
 import json
@@ -70,6 +70,8 @@ def write_public(folder, frames, sound):
 
     torch.set_grad_enabled(False)
     for name, make in CASES.items():
+        if len(sys.argv) > 4 and name not in sys.argv[4:]:
+            continue
         arrays, processors = make(sound if name in SOUNDS else frames)
         np.savez_compressed(folder / f"{name}.npz", **{key: np.asarray(value) for key, value in arrays.items()})
         for number, processor in enumerate(processors):
@@ -166,6 +168,30 @@ def naflex(frames):
         arrays[f"{name}_vector"] = vectors.mean(0).numpy()
     del torch
     return arrays, [processor]
+
+
+def big_vision(frames):
+    """`resize(n)|value_range(-1, 1)` of big_vision: bilinear without antialiasing, then cut to whole levels."""
+    import torch
+    import transformers
+
+    x = torch.tensor(frames[uniform(len(frames), 8)]).permute(0, 3, 1, 2).float()
+    x = torch.nn.functional.interpolate(x, size=(32, 32), mode="bilinear", align_corners=False, antialias=False)
+    x = x.clip(0, 255).floor()
+    model = transformers.AutoModel.from_pretrained(HERE / "siglip").eval()  # the same weights
+    vector = features("get_image_features")(model, x / 127.5 - 1).mean(0)
+    return {"pixels": x.permute(0, 2, 3, 1).numpy().astype(np.uint8), "vector": vector}, []
+
+
+def pe_core(frames):
+    """`get_image_transform` of perception_models: Pillow's bilinear to a square; frames of its evaluation."""
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    squash = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+    x = torch.stack([squash(Image.fromarray(frames[int(i * (len(frames) - 1) / 7)])) for i in range(8)])
+    return {"pixels": (255 * x).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)}, []
 
 
 def open_clip_native(frames):
@@ -335,6 +361,9 @@ CASES = {
         **VIVIT,
     ),
     "open_clip": open_clip_native,
+    "open_clip_pe": open_clip_other("open_clip/pe_core"),
+    "pe_core": pe_core,
+    "big_vision": big_vision,
     "open_clip_siglip": open_clip_other("open_clip/siglip_exact"),
     "mobileclip": open_clip_other("open_clip/mobileclip_s0"),
     "timm": timm_resnet,

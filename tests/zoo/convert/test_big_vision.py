@@ -97,7 +97,9 @@ def test_positions_of_the_npz_are_zoomed_as_big_vision_does(npz):
 def test_spec_of_the_npz(npz, tmp_path):
     made, _ = npz
     given = made.spec.input
-    assert given.text == "canonicalize" and given.context_length == 12 and given.eval_video == "resize(32,32)"
+    assert (
+        given.text == "canonicalize" and given.context_length == 12 and given.eval_video == "resize_tensorflow(32,32)"
+    )
     assert made.spec.tokenizer == {} and made.spec.origin["licence"] == "Apache-2.0"
     folder = source("big_vision", tmp_path / "source")
     shutil.copy(GOLDEN / "siglip" / "spiece.model", folder / "sentencepiece.model")

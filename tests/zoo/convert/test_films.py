@@ -27,6 +27,7 @@ MODELS = {
     **{"open_clip": "open_clip/native", "open_clip_siglip": "open_clip/siglip_exact"},
     **{"mobileclip": "open_clip/mobileclip_s0", "timm": "resnet/timm", "r2plus1d": "r2plus1d"},
     **{"videoprism": "videoprism/hf_lvt", "internvideo2": "internvideo2", "frozen": "frozen"},
+    **{"big_vision": "big_vision", "pe_core": "pe_core/cls", "open_clip_pe": "open_clip/pe_core"},
 }
 """Name of a case -> folder of the weights."""
 OLD = {"videomae": "videomae_1", "vivit": "vivit_1"}
