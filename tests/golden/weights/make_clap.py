@@ -3,7 +3,8 @@
 Run with transformers 5.24.0 and torch 2.14.1 (not with twinreel's own environment):
 `python tests/golden/weights/make_clap.py tests/golden/weights`
 
-Sounds are made by `sound`, which the tests know, too; the files do not hold them.
+Sounds are made by `sound`, which the tests know, too; the files do not hold them. With a seed as a second argument the
+weights are others, and `io.npz` holds the sounds: `tests/interop/check_clap.py`.
 """
 
 import sys
@@ -15,6 +16,7 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 OUT = Path(sys.argv[1]) / "clap"
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 LENGTHS = (96_000, 52_800, 14_399)  # samples: all 2 s; more than half; filled up with six repeats
 TEXTS = ["a dog barks", "Rain, on a tin roof.", "a"]
 AUDIO = {
@@ -40,7 +42,7 @@ def sound(samples, *, seed):
 
 def randomised(model):
     """Give every parameter, and the statistics of the spectrogram, a value that matters."""
-    torch.manual_seed(1)
+    torch.manual_seed(1 + SEED)
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.ndim < 2 else 0.15))
     for name, buffer in model.named_buffers():
@@ -78,6 +80,9 @@ def main():
         for one in (model, features, tokens):
             one.save_pretrained(folder)
         found = {"lengths": np.array(LENGTHS), "texts": np.array(TEXTS)}
+        if SEED:
+            sounds = [sound(length, seed=seed) for seed, length in enumerate(LENGTHS)]
+            found["sound"] = np.stack([np.pad(one, (0, max(LENGTHS) - len(one))) for one in sounds])
         vectors, pictures = [], []
         for seed, length in enumerate(LENGTHS):  # one by one: fusion draws which of a batch counts as longer
             x = features(sound(length, seed=seed) / 32768.0, sampling_rate=48_000, return_tensors="pt")
