@@ -172,7 +172,7 @@ def test_resizing_of_tensorflow_is_that_of_big_vision(size):
     video = clip(2)
     want = tf.cast(tf.clip_by_value(tf.image.resize(video, size), 0, 255), tf.uint8).numpy()
     got = apply(f"resize_tensorflow({size[0]}, {size[1]})", video, [])
-    assert worst(got, want) <= 1 and (got != want).mean() < 2e-3  # where the last bits decide what is a whole level
+    assert worst(got, want) <= 1 and (got != want).mean() < 5e-3  # where the last bits decide what is a whole level
 
 
 @pytest.mark.parametrize("n", [20, 21, 22, 23])
