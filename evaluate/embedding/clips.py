@@ -188,7 +188,7 @@ class ClipEmbedder:
     def _inputs(self, batch: Arrays) -> Arrays:
         """Return what the towers take of a batch."""
         key = f"features_{self._features}" if self._features else "video"
-        found = {"video": batch[key]}
+        found = {"video": batch[key]} if key in batch else {}  # none for a model of sound and text
         found |= {"video_mask": batch[f"{key}_mask"]} if f"{key}_mask" in batch else {}
         return found | ({name: batch[name] for name in _SOUND} if self._heard else {})
 
