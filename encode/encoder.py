@@ -370,9 +370,9 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder:
       UserError: nothing readable there, a model with a head instead of a joint space, or parameters that do not fit.
     """
     located = locate(path)
-    if located.spec.heads:
+    if located.spec.task_heads:
         raise UserError(
-            f"{located.path} is a fine-tuned model with a head ({', '.join(located.spec.heads)}) and has no joint "
+            f"{located.path} is a fine-tuned model with a head ({', '.join(located.spec.task_heads)}) and has no joint "
             f"space to encode into; label files with it: `twinreel predict {path} FILE ...`"
         )
     return encoder_of(located, mesh=mesh)

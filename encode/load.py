@@ -21,6 +21,6 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor:
       UserError: nothing readable there, or parameters that do not fit.
     """
     located = locate(path)
-    if located.spec.heads:
+    if located.spec.task_heads:
         return load_predictor(located, mesh=mesh)
     return encoder_of(located, mesh=mesh)

@@ -52,7 +52,7 @@ class TaskContext:
                     f"config.task.name={self.config['task']['name']!r} needs a {side} tower, and the checkpoint has "
                     f"none (it has: {', '.join(self.spec.towers)}); give --init another one"
                 )
-        return self.spec.replace(towers={side: self.spec.towers[side] for side in sides})
+        return self.spec.replace(towers={side: self.spec.towers[side] for side in sides}, heads={})
 
     def protocol(self, clips: "LabelledClips") -> dict[str, Any]:
         """Return how clips are chosen and shown, for a report on them."""

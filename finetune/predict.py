@@ -71,7 +71,7 @@ def open_predictor(checkpoint: str) -> Any:
     from ..zoo.load import locate
 
     located = locate(checkpoint)
-    if not located.spec.heads:
+    if not located.spec.task_heads:
         raise UserError(
             f"{located.path} is a model without a head, so it has no classes to choose from; fine-tune it first "
             f"(`twinreel finetune --init {checkpoint} ...`), or embed files with `twinreel encode {checkpoint}`"

@@ -143,16 +143,59 @@ def dense(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Compute InfoNCE with all scores at hand: the definition that the blockwise form is tested against."""
     valid = jnp.ones(x.shape[:1], bool) if valid is None else valid
-    taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
     similarity = jnp.matmul(x, y.T, precision=PRECISION)  # [B,B] rows: x, columns: y
+    further = None if foils is None else (x, foils)
+    return _of_similarity(similarity, scale=scale, valid=valid, group=group, rule=rule, foils=further)
+
+
+def info_nce_of_similarity(
+    similarity: Float[Array, "B B"],
+    *,
+    scale: Float[Array, ""],
+    valid: Bool[Array, "B"],
+    group: Int[Array, "B *G"] | UInt[Array, "B *G"] | None = None,
+    same: str = "ignore",
+    label_smoothing: float = 0.0,
+    hard_negative: float = 0.0,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Compute InfoNCE, in its dense form, of similarities that are not products of two embeddings.
+
+    Args:
+      similarity: of row i of one side, x, with row j of the other, y; for example cosines, -1..1.
+      scale: as all further arguments and the result, see `info_nce`.
+      valid: see there.
+      group: see there.
+      same: see there.
+      label_smoothing: see there.
+      hard_negative: see there.
+    """
+    rule = InfoNCE(same=same, label_smoothing=label_smoothing, hard_negative=hard_negative, grouped=group is not None)
+    group = None if group is None else group.reshape(group.shape[0], -1)
+    both = valid[:, None] & valid[None, :]
+    similarity = jnp.where(both, similarity.astype(jnp.float32), 0.0)  # not even a NaN of other rows spreads
+    return _of_similarity(similarity, scale=scale.astype(jnp.float32), valid=valid, group=group, rule=rule)
+
+
+def _of_similarity(
+    similarity: Array,
+    *,
+    scale: Array,
+    valid: Array,
+    group: Array | None,
+    rule: "InfoNCE",
+    foils: tuple[Array, Foils] | None = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Compute InfoNCE from the similarities [B,B]; `foils` come with the rows of x."""
+    taken, positive = all_pairs(valid=valid, group=group, same=rule.same)
     scores, cosines = scale * similarity, rounded(similarity)
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     scores = jnp.where(taken, scores, FLOOR)
     loss, metrics = 0.0, {}
     wide = (scores, taken, positive)
     if foils is not None:
+        x, wrong = foils
         against, real, metrics["accuracy_foils"] = _against_foils(
-            x, similarity=similarity, valid=valid, group=group, foils=foils
+            x, similarity=similarity, valid=valid, group=group, foils=wrong
         )
         further = (jnp.where(real, scale * against, FLOOR), real, jnp.zeros_like(real))
         wide = tuple(jnp.concatenate(both, axis=1) for both in zip(wide, further, strict=True))

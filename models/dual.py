@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Int16
 
 from ..base.errors import UserError, unknown
 from .fusion.interface import Features, Fusion
+from .heads.joint import JointHead
+from .heads.sides import Clips
 from .layers.dense import Dense, linear
 from .layers.draws import RowKeys, fold, is_frozen
 from .layers.names import named
@@ -120,6 +122,7 @@ class DualTower(nnx.Module):
         text: Any = None,
         audio: Any = None,
         fusion: Fusion | None = None,
+        heads: Mapping[str, JointHead] | None = None,
         embed_dim: int,
         projections: Mapping[str, str] | None = None,
         initial_scale: float = 1 / 0.07,
@@ -133,6 +136,7 @@ class DualTower(nnx.Module):
           text: gives `[B,D]` for token ids, or None.
           audio: gives `[B,D]` for sound, or None.
           fusion: of several of the towers, or None.
+          heads: name of `heads.joint.JOINT_HEADS` -> head that scores texts with clips; None = none.
           embed_dim: E.
           projections: "video", "text", "audio", "fusion" -> one of `PROJECTIONS`; "linear" where nothing is said, and
             "none" for a fusion of embeddings.
@@ -162,6 +166,7 @@ class DualTower(nnx.Module):
             if fusion.sees == "embeddings":
                 kinds = {"fusion": "none", **kinds}
             self.fusion_projection = _projection("fusion", kinds, width=fusion.width, embed_dim=embed_dim, rngs=rngs)
+        self.heads = nnx.Dict(dict(heads)) if heads else None
         if initial_bias is not None:
             self.bias = nnx.Param(jnp.asarray(initial_bias, jnp.float32))
 
@@ -289,25 +294,79 @@ class DualTower(nnx.Module):
           own: the vector is wanted even if the fusion sees tokens.
         """
         assert self.fusion is not None
+        tower, given = self._call(side, inputs, keys=keys, drop_patches=drop_patches)
+        if self.fusion.sees != "tokens":
+            return tower(inputs[side], **given), None, None
+        return _vector_and_tokens(tower, inputs[side], side=side, given=given, own=own)
+
+    def _call(
+        self, side: str, inputs: Mapping[str, Array], *, keys: RowKeys | None, drop_patches: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the tower of a modality, and its arguments besides the input; see `_features`."""
         tower, number = getattr(self, side), ("video", "text", "audio").index(side)
         given: dict[str, Any] = {"keys": _keys_of(tower, keys, number)}
         given |= {"drop_patches": drop_patches} if side == "video" else {}
         given |= {"mask": inputs[f"{side}_mask"]} if side != "audio" and f"{side}_mask" in inputs else {}
         given |= {"lengths": inputs.get("audio_samples")} if side == "audio" else {}
-        if self.fusion.sees != "tokens":
-            return tower(inputs[side], **given), None, None
-        made = tower.tokens(inputs[side], **given) if side == "text" else tower.features(inputs[side], **given)
-        tokens, mask = made if side == "audio" else (made, given.get("mask"))
-        if side == "video" and mask is not None:
-            mask = mask[:, :: mask.shape[1] // tokens.shape[1]]  # of time steps of several frames
-        if getattr(tower, "mean_of_features", False):
-            return masked_mean(tokens, mask=mask), tokens, mask
-        vector = tower(inputs[side], **given) if own else jnp.zeros((tokens.shape[0], tower.width), jnp.float32)
-        return vector, tokens, mask
+        return tower, given
+
+    def encode_with_tokens(
+        self, side: str, *, inputs: Mapping[str, Array], keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> tuple[Embedding, Float[Array, "B N D"]]:
+        """Embed clips or texts, and return the tower's tokens, too, which the model's heads take.
+
+        Args:
+          side: "video" or "text".
+          inputs: see `encode_fused`.
+          keys: one for each row; turns dropout on.
+          drop_patches: see `encode_video`.
+
+        Returns:
+          What `encode_video` or `encode_text` returns; and time tokens `[B,T,D]`, or tokens of words `[B,L,D]`.
+        """
+        tower, given = self._call(side, inputs, keys=keys, drop_patches=drop_patches)
+        vector, tokens, _ = _vector_and_tokens(tower, inputs[side], side=side, given=given, own=True)
+        return _embedding(vector, getattr(self, f"{side}_projection")), tokens
+
+    def clips(self, tokens: Float[Array, "m T D"], *, mask: Bool[Array, "m T"] | None = None) -> Clips:
+        """Return the time tokens of clips as heads take them: with their places in the joint space."""
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        frames = rows if self.video_projection is None else self.video_projection(rows)
+        mask = None if mask is None else of_steps(mask, steps=tokens.shape[1])
+        return Clips(tokens, frames.astype(jnp.float32).reshape(*tokens.shape[:2], -1), mask)
 
     def video_features(self, video: Video, *, keys: RowKeys | None = None) -> FrameFeatures:
         """Return the video tower's time tokens `[B,T/tubelet,D]`, for downstream heads."""
         return self.video.features(video, keys=keys)
+
+
+def _vector_and_tokens(
+    tower: Any, x: Array, *, side: str, given: dict[str, Any], own: bool
+) -> tuple[Array, Array, Array | None]:
+    """Return a tower's vector (zeros unless it is `own`, where it takes a pass of its own), its tokens and their mask.
+
+    Args:
+      tower: of the modality.
+      x: its input.
+      side: the modality.
+      given: the tower's further arguments.
+      own: the vector is wanted.
+    """
+    if side == "text" and hasattr(tower, "vector_and_tokens"):
+        return *tower.vector_and_tokens(x, **given), given.get("mask")
+    made = tower.tokens(x, **given) if side == "text" else tower.features(x, **given)
+    tokens, mask = made if side == "audio" else (made, given.get("mask"))
+    if side == "video" and mask is not None:
+        mask = of_steps(mask, steps=tokens.shape[1])
+    if getattr(tower, "mean_of_features", False):
+        return masked_mean(tokens, mask=mask), tokens, mask
+    vector = tower(x, **given) if own else jnp.zeros((tokens.shape[0], tower.width), jnp.float32)
+    return vector, tokens, mask
+
+
+def of_steps(mask: Bool[Array, "B T"], *, steps: int) -> Bool[Array, "B t"]:
+    """Return the mask of time steps, each of which stands for several frames, from that of the frames."""
+    return mask[:, :: mask.shape[1] // steps]
 
 
 def _projection(

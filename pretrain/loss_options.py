@@ -1,6 +1,7 @@
 """`config.loss`: the loss, and the pairs of modalities that it compares."""
 
 import dataclasses
+from typing import Any
 
 from ..base.errors import UserError, unknown
 from ..losses.infonce import check_info_nce
@@ -26,6 +27,9 @@ class LossOptions:
         A side may be the one that `config.model.fusion` makes: "video+audio_text"; a row has it if it has at least one
         of its modalities.
       kl_weight: factor on the KL term of the fusion "poe", in nats, a mean over the rows that have the fused side.
+      terms: further terms by name -> `{"weight": 1.0, ...}`, of `pretrain.terms.table.TERMS`: "text_pooling" and
+        "matching", which train the heads of the same names in `config.model.heads`. The weighted terms are added to the
+        loss; they need the dense form of InfoNCE and the pair "video_text".
       same_text: what two rows whose captions are token for token equal are to each other, in pairs with text: "ignore"
         (not negatives), "positive" or "negative"; see `losses.infonce.info_nce`.
       label_smoothing: see the losses.
@@ -39,6 +43,7 @@ class LossOptions:
 
     name: str = "infonce"
     pairs: dict[str, float] = dataclasses.field(default_factory=lambda: {"video_text": 1.0})
+    terms: dict[str, Any] = dataclasses.field(default_factory=dict)
     same_text: str = "ignore"
     label_smoothing: float = 0.0
     hard_negative: float = 0.0

@@ -15,13 +15,16 @@ from ..losses.infonce import Foils, check_rows, info_nce, text_group
 from ..losses.milnce import mil_nce
 from ..losses.sigmoid import sigmoid
 from ..models.dual import DualTower
-from ..models.layers.draws import fold_each, is_frozen, row_keys
+from ..models.heads.sides import Texts
+from ..models.layers.draws import fold, fold_each, is_frozen, row_keys
 from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
 from ..zoo.build import build
 from ..zoo.pairs import sides_of
 from ..zoo.spec import ModelOptions
 from .loss_options import LossOptions
+from .terms.interface import Seen
+from .terms.table import TERMS, term_options
 
 if TYPE_CHECKING:
     from ..base.config import Config
@@ -33,6 +36,7 @@ COMPARING = {"infonce": "InfoNCE", "mil_nce": "MIL-NCE"}
 MASKED, UNMASKED = "masked", "unmasked"
 """Phases: with patch dropout, and the last steps without."""
 
+_FOILS = 4  # number of the draws of foils that are encoded by themselves; the towers have 0 to 3
 _LETTER = {"video": "v", "text": "t", "audio": "a"}
 """Modality -> its letter in the names of metrics; a fused side has those of its modalities ("accuracy_va2t")."""
 
@@ -80,6 +84,7 @@ class Contrastive:
                 "config.model.video.patch_dropout (0.5 drops half of the patches) or config.train.unmasked_steps to 0"
             )
         self._check_fusion()
+        self._terms = term_options(self._options, spec=self.spec)
         if "audio" in self._options.modalities() and not ("audio" in self.spec.towers and input.audio_samples):
             raise UserError(
                 f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
@@ -145,7 +150,8 @@ class Contrastive:
 
         That is `scale` (and `bias`), for each pair the in-batch accuracies of both directions (`accuracy_v2t`,
         `accuracy_t2v`, and so with `a` for audio and `va` for both; 0..1), with foils `accuracy_foils`, where there are
-        several pairs `loss_<pair>`, and `kl`, nats, of a fusion that has this term.
+        several pairs or terms `loss_<pair>`, and `kl`, nats, of a fusion that has this term. Of each term of
+        `config.loss.terms` there are `loss_<term>` and `accuracy_<term>`.
 
         Args:
           model: what `init` built.
@@ -165,8 +171,15 @@ class Contrastive:
             logged[f"accuracy_{_letters(x)}2{_letters(y)}"] = hits["accuracy_x2y"]
             logged[f"accuracy_{_letters(y)}2{_letters(x)}"] = hits["accuracy_y2x"]
             logged |= {"accuracy_foils": hits["accuracy_foils"]} if "accuracy_foils" in hits else {}
-            if len(weights) > 1:
+            if len(weights) + len(self._terms) > 1:
                 logged[f"loss_{pair}"] = loss
+        if self._terms:
+            seen = self._seen(model, batch, embedded=embedded, has=has, rngs=rngs)
+            for number, (name, options) in enumerate(self._terms.items()):
+                loss, hits = TERMS[name].loss(seen._replace(keys=fold(seen.keys, number)), options)
+                total = total + jnp.asarray(options.weight, jnp.float32) * loss
+                logged[f"loss_{name}"] = loss
+                logged |= {"_".join(filter(None, ("accuracy", name, way))): hit for way, hit in hits.items()}
         if kl is not None:
             logged["kl"] = masked_mean(kl[None, :, None], mask=has[self.spec.fused_side][None])[0, 0]
             total = total + jnp.asarray(self._options.kl_weight, jnp.float32) * logged["kl"]
@@ -191,11 +204,15 @@ class Contrastive:
                 kind = {"present": present, "sides": own, "keys": keys, "drop_patches": drop_patches}
                 fused = towers.encode_fused(rows, **kind)
                 made |= {self.spec.fused_side: fused.embedding} | fused.sides | fused.losses
+            if self._terms:
+                made |= _with_tokens(towers, rows, keys=keys, drop_patches=drop_patches)
             if "video" in sides and "video" not in made:
                 real = {"mask": rows["video_mask"]} if "video_mask" in rows else {}
                 made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches, **real)
             if "text" in sides and "text" not in made:
                 made |= _all_texts(towers, rows, keys=keys)
+            elif "foil" in rows:
+                made["foil"] = _texts(towers, rows["foil"], mask=rows["foil_mask"], keys=fold(keys, _FOILS))
             if "audio" in sides and "audio" not in made:
                 made["audio"] = towers.encode_audio(rows["audio"], lengths=rows.get("audio_samples"), keys=keys)
             return made
@@ -210,6 +227,25 @@ class Contrastive:
         rows |= {f"has_{side}": self._has(batch, side) for side in self.spec.fusion.get("modalities", ())}
         rows |= {key: batch[key] for key in ("foil", "foil_mask") if key in batch and "text" in sides}
         return in_parts(encode, rows=rows | keys, parts=self._options.microbatch)
+
+    def _seen(
+        self, model: DualTower, batch: dict[str, Array], *, embedded: dict, has: dict, rngs: nnx.Rngs | None
+    ) -> Seen:
+        """Return what the terms of the loss see of a batch."""
+        valid = has["video"] & has["text"]
+        grouped = self._options.same_text != "negative"
+        _, *mask = (batch[key] for key in self._keys("video"))
+        return Seen(
+            model=model,
+            texts=Texts(embedded["text"], embedded["text_tokens"], batch["text_mask"]),
+            videos=embedded["video"],
+            clips=model.clips(embedded["video_tokens"], mask=mask[0] if mask else None),
+            valid=valid,
+            group=text_group(batch["text"], mask=batch["text_mask"]) if grouped else None,
+            scale=model.scale,
+            keys=None if rngs is None else row_keys(rngs(), rows=valid.shape[0]),
+            loss=self._options,
+        )
 
     def _keys(self, side: str) -> tuple[str, ...]:
         """Return the arrays of a batch that the tower of a modality takes; the mask, if any, is the second."""
@@ -324,6 +360,17 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
 
 def _letters(side: str) -> str:
     return "".join(_LETTER[modality] for modality in side.split("+"))
+
+
+def _with_tokens(
+    towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None, drop_patches: bool
+) -> dict[str, Array]:
+    """Embed clips and texts, and keep the tokens of both."""
+    made = {}
+    for side in ("video", "text"):
+        kind = {"keys": keys, "drop_patches": drop_patches}
+        made[side], made[f"{side}_tokens"] = towers.encode_with_tokens(side, inputs=rows, **kind)
+    return made
 
 
 def _all_texts(towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None) -> dict[str, Array]:

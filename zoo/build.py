@@ -14,6 +14,7 @@ from ..models.dual import DualTower
 from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
 from ..models.heads.classifier import HEADS, Classifier
+from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.layers.backends import check_backend
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
@@ -31,7 +32,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
-from .spec import FAMILIES, MODALITIES, ModelSpec, checked_fusion
+from .spec import FAMILIES, MODALITIES, TASKS, ModelSpec, checked_fusion
 from .variants import expanded
 
 TOWERS: dict[str, dict[str, type]] = {
@@ -85,7 +86,7 @@ def build(
     layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
     backends = _backends(attention)
     towers = {side: _tower(spec, side, layers=layers, backend=backends.get(side, "auto")) for side in spec.towers}
-    if spec.heads:
+    if spec.task_heads:
         return _headed(spec, towers=towers, rngs=rngs)
     if spec.embed_dim is None:
         if spec.fusion:
@@ -97,6 +98,7 @@ def build(
     return DualTower(
         **towers,
         fusion=_fusion(spec, towers=towers, layers=layers, backend=backends["fusion"]) if spec.fusion else None,
+        heads=_joint_heads(spec, towers=towers, layers=layers),
         embed_dim=spec.embed_dim,
         projections=spec.projections,
         initial_scale=spec.initial_scale,
@@ -195,6 +197,24 @@ def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, 
     return section(made, {"width": spec.embed_dim, **fields}, name="model.fusion", widths=seen, **given)
 
 
+def _joint_heads(
+    spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]
+) -> dict[str, JointHead]:
+    found = {}
+    for name, given in spec.joint_heads.items():
+        if name not in JOINT_HEADS:
+            raise unknown("head in config.model.heads", name, JOINT_HEADS)
+        kinds, fields = JOINT_HEADS[name], dict(given)
+        kind = fields.pop("kind", None)
+        if kind not in kinds:
+            raise unknown(f"kind of head in config.model.heads.{name}.kind", str(kind), kinds)
+        sizes = {"embed_dim": spec.embed_dim, "text_width": towers["text"].width, "video_width": towers["video"].width}
+        takes = arguments(kinds[kind])
+        sizes = {key: value for key, value in (sizes | dict(layers)).items() if key in takes}
+        found[name] = section(kinds[kind], fields, name=f"model.heads.{name}", **sizes)
+    return found
+
+
 def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
     """Return the arguments of a tower that follow from its input."""
     given = spec.input
@@ -212,8 +232,8 @@ def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Class
             "are then repeated"
         )
     [(task, given), *more] = spec.heads.items()
-    if more or task != "classify":
-        raise unknown("head in spec.heads:", ", ".join(spec.heads), ["classify"])
+    if more or task not in TASKS:
+        raise unknown("head in spec.heads:", ", ".join(spec.heads), TASKS)
     options = {key: value for key, value in given.items() if key not in ("kind", "labels")}
     if given["kind"] not in HEADS:
         raise unknown("head in config.task.head", given["kind"], HEADS)

@@ -64,8 +64,8 @@ class Sources:
     def params(self) -> dict[str, np.ndarray]:
         """Read the parameters that the new model takes over, "/"-joined path -> array.
 
-        A projection comes along where the joint space has the width of its source's; temperature, bias and the same
-        fusion where all towers have one source.
+        A projection comes along where the joint space has the width of its source's; temperature, bias, the same fusion
+        and the same heads where all towers have one source.
         """
         read = {str(one.path): one.params() for one in self.towers.values()}
         kinds = self.model.get("projections", {})
@@ -80,6 +80,8 @@ class Sources:
             whole = ["log_scale", "bias"]
             fusion = {**spec.fusion, **(self.model.get("fusion") or {})}
             beginnings = ("fusion/", "fusion_projection/") if self.model.get("fusion") and fusion == spec.fusion else ()
+            heads = {name: dict(head) for name, head in (self.model.get("heads") or {}).items()}
+            beginnings += tuple(f"heads/{name}/" for name, head in heads.items() if spec.heads.get(name) == head)
             found |= {path: value for path, value in params.items() if path in whole or path.startswith(beginnings)}
         return found
 

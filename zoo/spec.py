@@ -15,6 +15,8 @@ MODALITIES = ("video", "text", "audio")
 """All that a tower can encode."""
 FAMILIES = {"video": "vivit", "text": "transformer", "audio": "ast"}
 """Modality -> the family of its tower where `config.model` does not name one."""
+TASKS = ("classify",)
+"""Names of the heads of fine-tuned models."""
 LOGIT_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
 """Name of a loss -> where its parameters start unless `config.model` says otherwise (sigmoid: Zhai et al. 2023)."""
 
@@ -43,7 +45,8 @@ class ModelSpec:
       initial_scale: `exp(log_scale)` before training.
       initial_bias: the sigmoid loss's `bias` before training; None = the model has no such parameter.
       tokenizer: the tokenizer's meta (`Tokenizer.to_meta`); {} for a model without text.
-      heads: name of a task -> `{"kind": ..., arguments of the head}`; {} for a dual tower.
+      heads: name -> `{"kind": ..., arguments of the head}`: of a task ("classify") for a model without a joint space;
+        of `models.heads.joint.JOINT_HEADS` for a dual tower, most of which have none.
       origin: where the parameters come from: `made_by` ("pretrain", "finetune" or "convert") and what else is known
         (source, revision, sha256, licence, config).
     """
@@ -63,6 +66,16 @@ class ModelSpec:
     def features(self) -> dict[str, str]:
         """Modality -> name of the precomputed features that its tower takes in training."""
         return features_of(self.towers)
+
+    @property
+    def task_heads(self) -> dict[str, Mapping[str, Any]]:
+        """The heads of a fine-tuned model, which it has instead of a joint space."""
+        return {name: head for name, head in self.heads.items() if name in TASKS}
+
+    @property
+    def joint_heads(self) -> dict[str, Mapping[str, Any]]:
+        """The heads of a dual tower that score texts with clips, see `models.heads.joint`."""
+        return {name: head for name, head in self.heads.items() if name not in TASKS}
 
     def replace(self, **fields: Any) -> "ModelSpec":
         """Return a copy with some attributes changed."""
@@ -120,6 +133,9 @@ class ModelOptions:
       fusion: `{"kind": "attention", "modalities": ["video", "audio"], ...}`: fuses these modalities of a clip into one
         side of `config.loss.pairs`, "video+audio"; the further fields are the arguments of the class that
         `models.fusion.table.FUSIONS` has for the kind, `width` = `embed_dim` where nothing is said. None = no fusion.
+      heads: heads that score texts with clips: `{"text_pooling": {"kind": "x_pool"}, "matching": {"kind":
+        "cross_encoder", "depth": 2}}`; the further fields are the arguments of the class that
+        `models.heads.joint.JOINT_HEADS` has for the kind. Each needs its term in `config.loss.terms`. None = none.
       initial_scale: `exp(log_scale)` at the start, above 0 and at most 100; None = as the loss has it.
       initial_bias: the sigmoid loss's bias at the start; None = as the loss has it.
       remat: what the backward pass of every tower computes again, a policy of `models.layers.remat`.
@@ -137,6 +153,7 @@ class ModelOptions:
     audio: Mapping[str, Any] | None = None
     projections: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fusion: Mapping[str, Any] | None = None
+    heads: Mapping[str, Mapping[str, Any]] | None = None
     initial_scale: float | None = None
     initial_bias: float | None = None
     remat: str = "none"
@@ -170,6 +187,7 @@ class ModelOptions:
                 start[name] = getattr(self, name)
         fusion = checked_fusion(self.fusion, towers=towers) if self.fusion else {}
         given = {"input": input, "embed_dim": self.embed_dim, "projections": projections, "fusion": fusion}
+        given["heads"] = {name: dict(head) for name, head in (self.heads or {}).items()}
         return ModelSpec(towers=towers, **given, **start)
 
 

@@ -161,19 +161,27 @@ class TextTower(nnx.Module):
 
     def __call__(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B D"]:
         """Encode texts, float32; `keys` turns dropout on. Padding is neither seen nor pooled, unless `padding_seen`."""
+        return self.vector_and_tokens(text, mask=mask, keys=keys)[0]
+
+    def vector_and_tokens(
+        self, text: Text, *, mask: TextMask, keys: RowKeys | None = None
+    ) -> tuple[Float[Array, "B D"], Float[Array, "B L D"]]:
+        """Encode texts once, and return what `__call__` and `tokens` return."""
         x = self._encode(text, mask=mask, keys=keys)
+        tokens = x[:, : text.shape[1]]
         if self.class_token is not None and self.pool == "cls":
-            return x[:, -1].astype(jnp.float32)
-        x = x[:, : text.shape[1]]
-        mask = jnp.ones_like(mask) if self.padding_seen else mask
+            return x[:, -1].astype(jnp.float32), tokens
+        return self._pooled(text, tokens=tokens, mask=jnp.ones_like(mask) if self.padding_seen else mask), tokens
+
+    def _pooled(self, text: Text, *, tokens: Float[Array, "B L D"], mask: TextMask) -> Float[Array, "B D"]:
         if self.pooler is not None:
-            return self.pooler(x, mask=mask)[:, 0].astype(jnp.float32)
+            return self.pooler(tokens, mask=mask)[:, 0].astype(jnp.float32)
         if self.pool == "mean":
-            return masked_mean(x, mask=mask)
+            return masked_mean(tokens, mask=mask)
         if self.pool == "cls":
-            return x[:, 0].astype(jnp.float32)
+            return tokens[:, 0].astype(jnp.float32)
         place = last_place(mask) if self.pool == "last" else eos_place(text, eos_id=self.eos_id, mask=mask)
-        return token_at(x, place=place).astype(jnp.float32)
+        return token_at(tokens, place=place).astype(jnp.float32)
 
     def _positions(self, length: int) -> Float[Array, "L D"]:
         """Return the positions of the first `length` tokens."""

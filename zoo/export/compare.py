@@ -57,7 +57,12 @@ Model = tuple[ModelSpec, Mapping[str, Any]]
 
 
 def refuse_heads(spec: ModelSpec) -> None:
-    """Raise UserError for a fine-tuned model with a head."""
+    """Raise UserError for a model with a head: a fine-tuned one, or one whose heads score texts with clips."""
+    if spec.joint_heads:
+        raise UserError(
+            f"this model has the head {', '.join(spec.joint_heads)} (config.model.heads), for which other formats have "
+            "no place; share it as a bundle: `twinreel.load(MODEL).save(FOLDER)`"
+        )
     if spec.heads:
         raise UserError(
             f"this model has the head {', '.join(spec.heads)}, and export takes encoders; label files with it: "
