@@ -1,7 +1,7 @@
 """A dual tower as an `Encoder` of media files, strings, sound and arrays."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..zoo.bundle import write_bundle
 from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed, refuse_one, sound_of_files
-from .rows import embed_rows, padded, placed_on, rounded_up, shares
+from .rows import apply_to_rows, embed_rows, padded, placed_on, rounded_up, shares
 from .views import embed_views, mean_of_views, views_of
 
 Embeddings = Float32[np.ndarray, "n E"]
@@ -303,9 +303,19 @@ class Encoder:
         real = np.full(len(audio), audio.shape[1], np.int32) if lengths is None else np.asarray(lengths, np.int32)
         return self._embed({"audio": audio, "audio_samples": real}, side="audio", batch_size=batch_size)
 
-    def embed_local(self, rows: dict[str, np.ndarray], *, side: str) -> dict[str, np.ndarray]:
+    def embed_local(self, rows: dict[str, np.ndarray], *, side: str, tokens: bool = False) -> dict[str, np.ndarray]:
         """Embed one global batch of which each process gives its own rows; see `rows.embed_rows`."""
-        return embed_rows(self._graph, self._state, rows, side=side, mesh=self.mesh)
+        return embed_rows(self._graph, self._state, rows, side=side, mesh=self.mesh, tokens=tokens)
+
+    def apply_local(
+        self,
+        rows: dict[str, np.ndarray],
+        *,
+        function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]],
+        shared: dict[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Call a function of the model and of rows of which each process gives its own; see `rows.apply_to_rows`."""
+        return apply_to_rows(self._graph, self._state, rows, function=function, mesh=self.mesh, shared=shared)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a bundle (`spec.json`, the tokenizer's file, `model.safetensors`); return its folder.

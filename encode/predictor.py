@@ -1,22 +1,21 @@
 """A model with a head as a labeller of media files and arrays."""
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Float64, UInt8
 
 from ..base.errors import UserError
-from ..engine.sharding.mesh import make_mesh, put_batch
+from ..engine.sharding.mesh import make_mesh
 from ..zoo.load import Located, load_model
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files
-from .rows import Rows, padded, placed_on, rounded_up, shares
+from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
 
 Probabilities = Float64[np.ndarray, "n classes"]
 
@@ -179,39 +178,6 @@ def load_predictor(located: Located, *, mesh: Mesh | None = None) -> Predictor:
     """
     model = load_model(located)
     return Predictor(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
-
-
-def apply_to_rows(
-    graph: nnx.GraphDef,
-    state: nnx.State,
-    rows: Rows,
-    *,
-    function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]],
-    mesh: Mesh,
-) -> Rows:
-    """Call a function of a model and the rows of a global batch; each device computes its share.
-
-    Args:
-      graph: the model's structure.
-      state: its parameters, wherever they lie on the mesh.
-      rows: this process's rows, equally many on each process; all processes must call.
-      function: (model, rows) -> arrays with one entry per row; a function of a module, for which it compiles once.
-      mesh: the devices.
-
-    Returns:
-      What `function` returns, of all rows, on every process.
-    """
-    placed = put_batch(rows, mesh=mesh)
-    found = _apply(state, placed, graph=graph, function=function, mesh=mesh)
-    return {key: np.asarray(value.addressable_data(0)) for key, value in found.items()}
-
-
-@functools.partial(jax.jit, static_argnames=("graph", "function", "mesh"))
-def _apply(
-    state: nnx.State, rows: dict[str, jax.Array], *, graph: nnx.GraphDef, function: Callable[..., Any], mesh: Mesh
-) -> dict[str, jax.Array]:
-    found = function(nnx.merge(graph, state), rows)
-    return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
 
 
 def _logits(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

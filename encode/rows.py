@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,15 @@ Rows = dict[str, np.ndarray]
 _FUSED = ("video", "video_mask", "text", "text_mask", "audio", "audio_samples")  # the arrays that a fusion may take
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "side", "mesh"))
+@functools.partial(jax.jit, static_argnames=("graph", "side", "mesh", "tokens"))
 def embed_on_devices(
-    state: nnx.State, rows: dict[str, jax.Array], *, graph: nnx.GraphDef, side: str, mesh: Mesh
+    state: nnx.State,
+    rows: dict[str, jax.Array],
+    *,
+    graph: nnx.GraphDef,
+    side: str,
+    mesh: Mesh,
+    tokens: bool = False,
 ) -> dict[str, jax.Array]:
     """Embed the rows of a global batch; what is not input is handed through. Results are replicated.
 
@@ -32,9 +39,11 @@ def embed_on_devices(
       graph: the dual tower's structure.
       side: which of its towers ("video", "text", "audio"), or the fused side ("video+audio").
       mesh: the devices.
+      tokens: of the side "video", return the tower's time tokens, too.
 
     Returns:
-      `embedding` float32 [B,E], rows of unit length, and the arrays that are no input of the side.
+      `embedding` float32 [B,E], rows of unit length; with `tokens` also `tokens` float32 [B,T,D] and `tokens_mask` bool
+      [B,T]; and the arrays that are no input of the side.
     """
     model = nnx.merge(graph, state)
     rest = dict(rows)
@@ -43,6 +52,11 @@ def embed_on_devices(
         present = {"audio": rest.pop("audio_mask")} if "audio_mask" in rest else {}
         present |= {"video": jnp.any(inputs["video_mask"], axis=1)} if "video_mask" in inputs else {}
         embedding = model.encode_fused(inputs, present=present).embedding
+    elif side == "video" and tokens:
+        inputs = {key: rest.pop(key) for key in ("video", "video_mask") if key in rest}
+        embedding, made = model.encode_with_tokens("video", inputs=inputs)
+        rest["tokens"] = made.astype(jnp.float32)
+        rest["tokens_mask"] = inputs.get("video_mask", jnp.ones(made.shape[:2], bool))
     elif side == "video":
         embedding = model.encode_video(rest.pop("video"), mask=rest.pop("video_mask", None))
     elif side == "text":
@@ -63,7 +77,9 @@ def rounded_up(batch_size: int, *, mesh: Mesh) -> int:
     return -(-batch_size // ways(mesh)) * ways(mesh)
 
 
-def embed_rows(graph: nnx.GraphDef, state: nnx.State, rows: Rows, *, side: str, mesh: Mesh) -> dict[str, np.ndarray]:
+def embed_rows(
+    graph: nnx.GraphDef, state: nnx.State, rows: Rows, *, side: str, mesh: Mesh, tokens: bool = False
+) -> dict[str, np.ndarray]:
     """Embed a global batch of which this process gives its rows; all processes must call it.
 
     Args:
@@ -72,12 +88,13 @@ def embed_rows(graph: nnx.GraphDef, state: nnx.State, rows: Rows, *, side: str, 
       rows: this process's rows, equally many on each process; see `embed_on_devices`.
       side: which tower, or the fused side.
       mesh: the devices.
+      tokens: as `embed_on_devices`.
 
     Returns:
       As `embed_on_devices`, of all rows, on every process.
     """
     placed = put_batch(rows, mesh=mesh)
-    found = embed_on_devices(state, placed, graph=graph, side=side, mesh=mesh)
+    found = embed_on_devices(state, placed, graph=graph, side=side, mesh=mesh, tokens=tokens)
     return {key: np.asarray(value.addressable_data(0)) for key, value in found.items()}
 
 
@@ -116,7 +133,46 @@ def placed_on(mesh: Mesh, state: nnx.State) -> nnx.State:
         sharding = getattr(value, "sharding", None)
         if isinstance(sharding, NamedSharding) and sharding.mesh == mesh:
             return value
-        host = np.asarray(value)
-        return jax.make_array_from_callback(host.shape, NamedSharding(mesh, PartitionSpec()), lambda index: host[index])
+        return _everywhere(np.asarray(value), mesh=mesh)
 
     return jax.tree.map(place, state)
+
+
+def apply_to_rows(
+    graph: nnx.GraphDef,
+    state: nnx.State,
+    rows: Rows,
+    *,
+    function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]],
+    mesh: Mesh,
+    shared: Rows | None = None,
+) -> Rows:
+    """Call a function of a model and the rows of a global batch; each device computes its share.
+
+    Args:
+      graph: the model's structure.
+      state: its parameters, wherever they lie on the mesh.
+      rows: this process's rows, equally many on each process; all processes must call.
+      function: (model, rows) -> arrays with one entry per row; a function of a module, for which it compiles once.
+      mesh: the devices.
+      shared: further arrays for `function`, which each device gets as a whole; the same on all processes.
+
+    Returns:
+      What `function` returns, of all rows, on every process.
+    """
+    placed = put_batch(rows, mesh=mesh) | {key: _everywhere(value, mesh=mesh) for key, value in (shared or {}).items()}
+    found = _apply(state, placed, graph=graph, function=function, mesh=mesh)
+    return {key: np.asarray(value.addressable_data(0)) for key, value in found.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "function", "mesh"))
+def _apply(
+    state: nnx.State, rows: dict[str, jax.Array], *, graph: nnx.GraphDef, function: Callable[..., Any], mesh: Mesh
+) -> dict[str, jax.Array]:
+    found = function(nnx.merge(graph, state), rows)
+    return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
+
+
+def _everywhere(host: np.ndarray, *, mesh: Mesh) -> jax.Array:
+    """Place an array that every process holds on each device as a whole."""
+    return jax.make_array_from_callback(host.shape, NamedSharding(mesh, PartitionSpec()), lambda index: host[index])

@@ -11,7 +11,8 @@ from .protocols.pairs import check_pairs, same_pair
 from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
-    from .embedding.embed import Asked, Embeddings
+    from .embedding.embed import Asked
+    from .embedding.embeddings import Embeddings
 
 DESCRIPTION = """
 --control takes part of the input away, measures the same queries again, and reports the drop from the plain figures.

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, unknown
 from ..base.parser import Distributed, Parser
+from .options import THUMBNAILS, SplitOptions
+from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
-    from .embedding.embed import Embeddings, Encoder
+    from ..encode.encoder import Encoder
+    from .embedding.embeddings import Embeddings
 
-WINDOW_MAX = "window_max"
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
 
   twinreel evaluate runs/demo/pretrain --data runs/demo/moving_shapes --split test --out runs/demo/report
@@ -48,9 +50,13 @@ Recalls are also given per group of captions and clips: by caption length, clip 
 field of the clips' meta, with intervals, and the gap between the best and the worst group. --group_by FIELD, which may
 be repeated, adds a field of clips.jsonl, such as width or source.fps.
 
---rerank adds rows for scores that are re-ranked by other queries, which is another protocol than plain retrieval: dsl
+--rerank adds rows for scores that are re-ranked, which is another protocol than plain retrieval. By other queries: dsl
 (dual softmax; scale=100) and qb_norm (beta=20, k=1), which needs training texts: --bank_split train. window_max scores
-a clip by the best of its --windows, where the plain rows take the mean of their embeddings.
+a clip by the best of its --windows, where the plain rows take the mean of their embeddings. Checkpoints with a head
+that sees text and clip together re-rank by it: x_pool (text-conditioned pooling, all pairs) and cross_encoder
+(video-text matching, the first k=50 candidates of each query; cosine=1 adds the plain score):
+
+  twinreel evaluate MODEL --data DIR --rerank x_pool --rerank cross_encoder:k=100 --out OUT
 
 Where texts repeat, as class names do, "any match" rows share duplicates: they count every clip with the same text as
 right. Clips are also classified among the distinct texts if these are at most half of all."""
@@ -77,14 +83,16 @@ def _parser() -> Parser:
     parser.add_argument(
         "--as", dest="read_as", action="append", default=[], metavar="CODE", help="read the scores as that code does"
     )
-    parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="dsl, qb_norm or window_max")
+    parser.add_argument("--rerank", action="append", default=[], metavar="METHOD", help="see above; may be repeated")
     parser.add_argument(
         "--compare", action="append", default=[], type=Path, metavar="FILE.npz", help="embeddings of another model"
     )
     parser.add_argument(
         "--group_by", action="append", default=[], metavar="FIELD", help="another field by which recalls are grouped"
     )
-    parser.add_argument("--thumbnails", type=int, default=1000, metavar="N", help="clips with a thumbnail on the page")
+    parser.add_argument(
+        "--thumbnails", type=int, default=THUMBNAILS, metavar="N", help="clips with a thumbnail on the page"
+    )
     parser.add_argument("--prompt", metavar="TEXT", help="template of the captions, such as 'a video of {}'")
     parser.add_argument("--bank_split", metavar="SPLIT", help="its captions are the query bank of --rerank qb_norm")
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
@@ -140,54 +148,37 @@ def main(argv: list[str]) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """How a split is embedded for a report.
+class EvaluateOptions(SplitOptions):
+    """How a split is embedded for a report, and what is measured.
 
     Attributes:
-      split: which split; "" = that of the benchmark, or "test".
       captions: "all" captions of each clip as queries, or the "first"; "" = as the benchmark says, or "all".
-      benchmark: name of the protocol to keep to, see `protocols.benchmarks`; "" = none.
-      batch_size: clips embedded at a time, over all devices.
-      windows: windows V of each clip, evenly spread, whose embeddings are averaged.
-      window_seconds: length of a window in seconds; 0 = the whole clip, or with several windows its V-th part.
       prompt: template that captions are put into, such as "a video of {}"; "" = as the benchmark says, or "{}".
       bank_split: another split, whose captions are the query bank of QB-norm; "" = none.
-      clip_side: what stands for a clip: "video", or the side of the model's fusion, such as "video+audio"; "" = the
-        fused side if the model fuses video and sound, else "video".
       controls: controls to measure, names of `protocols.controls.CONTROLS` or "all". Where the split has order twins,
         "shuffled_frames" is always among them.
       control_seed: seed of their random draws.
       tagger: spaCy model that finds parts of speech, for controls of nouns and verbs.
       pairs: pairs of modalities to measure, see `protocols.pairs.choose_pairs`, or "all".
-      allow_missing: measure although `prepare` rejected clips of the split.
       read_as: other projects' readings of the same scores, see `protocols.scored.readings`.
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
       group_by: further fields by which recalls are grouped, see `protocols.groups`.
       thumbnails: clips that have one on the page at most.
-      progress: draw progress bars on standard error.
     """
 
-    split: str = ""
     captions: str = ""
-    benchmark: str = ""
-    batch_size: int = 32
-    windows: int = 1
-    window_seconds: float = 0.0
     prompt: str = ""
     bank_split: str = ""
-    clip_side: str = ""
     controls: Sequence[str] = ()
     control_seed: int = 0
-    tagger: str = "en_core_web_sm"
+    tagger: str = ENGLISH
     pairs: Sequence[str] = ()
-    allow_missing: bool = False
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
     group_by: Sequence[str] = ()
-    thumbnails: int = 1000
-    progress: bool = True
+    thumbnails: int = THUMBNAILS
 
     def settled(self) -> "EvaluateOptions":
         """Return the options with split, captions rule and prompt; `UserError` where the benchmark has others."""
@@ -255,11 +246,13 @@ def evaluate(
         return None
     page = {"thumbnails": options.thumbnails}
     history = around(Path(model), name="metrics.jsonl")
-    return write(found, out=out, records=records, history=history, ranks=ranks, further=further, page=page)
+    return write(found, out=out, records=records, history=history, ranks=ranks, further=further, page=page, saved=True)
 
 
 def _check_rerank(records: Any, *, options: EvaluateOptions) -> None:
     """Refuse a query bank that is not there, or is the test set, and the best of a single window."""
+    from .protocols.scored import WINDOW_MAX
+
     if WINDOW_MAX in options.rerank and options.windows < 2:
         raise UserError(f"--rerank {WINDOW_MAX} takes the best of several windows; add --windows 2 or more")
     if options.bank_split and options.bank_split not in records.splits:
@@ -278,36 +271,36 @@ def embed_for_report(encoder: "Encoder", *, records: Any, options: EvaluateOptio
 
     Errors as in `evaluate`.
     """
-    from ..data.options import FeedOptions
     from .control_flags import asked
     from .embedding.embed import embed_split
+    from .embedding.loaded import LoadedSplit
     from .embedding.prepared import describe_split
     from .protocols.benchmark_data import describe_benchmark, measured_coverage
+    from .protocols.scored import WINDOW_MAX, joint_asked
 
     options = options.settled()
     split = options.split
     rows = records.rows(split) if split in records.splits else []
     about = describe_split(encoder, records=records, split=split)
+    further = asked(
+        controls=options.controls,
+        seed=options.control_seed,
+        tagger=options.tagger,
+        pairs=options.pairs,
+        rows=rows,
+        frames=encoder.input.num_frames,
+    )
     found = embed_split(
         encoder,
-        records=records,
-        split=split,
-        captions=options.captions,
+        loaded=LoadedSplit(records, split=split, captions=options.captions, prompt=options.prompt),
         clip_side=options.clip_side,
         batch_size=options.batch_size,
-        feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
-        prompt=options.prompt,
+        feed=options.feed,
         asked=dataclasses.replace(
-            asked(
-                controls=options.controls,
-                seed=options.control_seed,
-                tagger=options.tagger,
-                pairs=options.pairs,
-                rows=rows,
-                frames=encoder.input.num_frames,
-            ),
+            further,
             bank_split=options.bank_split,
             keep_windows=WINDOW_MAX in options.rerank,
+            joint=joint_asked(options.rerank),
         ),
         progress=options.progress,
     )

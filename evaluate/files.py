@@ -51,7 +51,7 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
 def _of_embeddings(args: Namespace, *, further: Further) -> dict[str, Any]:
     from .control_flags import select
     from .counting.count import CountOptions
-    from .embedding.embed import Embeddings
+    from .embedding.embeddings import Embeddings
 
     found = select(Embeddings.load(args.embeddings), controls=args.controls, pairs=args.pairs)
     if not args.out:

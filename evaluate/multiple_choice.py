@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, unknown
+from .options import SplitOptions
 from .results import to_json
 
 if TYPE_CHECKING:
@@ -26,24 +27,8 @@ _NAME = "multiple_choice"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceOptions:
-    """How the questions of a split are answered.
-
-    Attributes:
-      split: which split; "" = that of the benchmark, or "test".
-      benchmark: name of the protocol to keep to, see `protocols.choice_benchmarks`; "" = none.
-      batch_size, windows, window_seconds, clip_side, progress: as in `evaluate.EvaluateOptions`.
-      allow_missing: measure although clips of the split are missing.
-    """
-
-    split: str = ""
-    benchmark: str = ""
-    batch_size: int = 32
-    windows: int = 1
-    window_seconds: float = 0.0
-    clip_side: str = ""
-    allow_missing: bool = False
-    progress: bool = True
+class ChoiceOptions(SplitOptions):
+    """How the questions of a split are answered."""
 
     def settled(self) -> "ChoiceOptions":
         """Return the options with a split; raises `UserError` where the benchmark has another one."""
@@ -126,7 +111,6 @@ def _answer(
 ) -> dict[str, Any] | None:
     import jax
 
-    from ..data.options import FeedOptions
     from ..encode.encoder import load
     from ..encode.rows import rounded_up
     from .embedding.embed import embed_clips, embed_texts
@@ -143,7 +127,7 @@ def _answer(
         split=options.split,
         clip_side=options.clip_side,
         batch_size=options.batch_size,
-        feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
+        feed=options.feed,
         progress=options.progress,
     )
     size = rounded_up(options.batch_size, mesh=encoder.mesh)

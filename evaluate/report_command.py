@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError
 from ..base.parser import Parser
+from .options import THUMBNAILS
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -45,7 +46,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--group_by", action="append", default=[], metavar="FIELD", help="another field by which recalls are grouped"
     )
-    parser.add_argument("--thumbnails", type=int, default=1000, metavar="N", help="clips with a thumbnail on a page")
+    parser.add_argument(
+        "--thumbnails", type=int, default=THUMBNAILS, metavar="N", help="clips with a thumbnail on a page"
+    )
     parser.add_json()
     args, _ = parser.parse(argv)
     from ..data.batches.records import Records

@@ -12,7 +12,7 @@ from ..base.errors import UserError
 
 if TYPE_CHECKING:
     from .counting.count import CountOptions
-    from .embedding.embed import Embeddings
+    from .embedding.embeddings import Embeddings
     from .measures.ranks import Ranks
     from .measures.rows import RowError
     from .protocols.scored import Scores
@@ -36,21 +36,22 @@ class Further:
 
     def check(self) -> None:
         """Raise UserError for a name that is not known or a file that cannot be read: before a model embeds a split."""
-        from .embedding.embed import Embeddings
+        from .embedding.embeddings import Embeddings
         from .measures.published import READINGS
         from .protocols.options import parse_named
-        from .protocols.scored import METHODS
+        from .protocols.scored import METHODS, joint_asked
 
         for given in self.read_as:
             parse_named(given, known=READINGS, flag="--as")
         for given in self.rerank:
             parse_named(given, known=METHODS, flag="--rerank")
+        joint_asked(self.rerank)
         for path in self.compare:
             Embeddings.load(path)
 
     def of_embeddings(self, embeddings: "Embeddings", *, ranks: "Mapping[str, Ranks]") -> dict[str, Any]:
         """Return the blocks of `retrieval.json`; `ranks` is `rank(embeddings)`."""
-        from .embedding.embed import Embeddings
+        from .embedding.embeddings import Embeddings
         from .protocols.comparison import COMPARED, compare
 
         made = self.of_scores(_scores_of(embeddings)) if self.read_as or self.rerank else {}
@@ -180,6 +181,7 @@ def _scores_of(embeddings: "Embeddings") -> "Scores":
         video_ids=ids,
         bank=None if bank is None else cosine(unit_rows(bank, name="bank_text"), gallery=video),
         of_windows=None if windows is None else _best_window(text, windows=windows),
+        joint=embeddings.joint,
     )
 
 
@@ -213,6 +215,7 @@ def write(
     further: Further = NOTHING,
     page: Mapping[str, Any] | None = None,
     kept: Path | None = None,
+    saved: bool = False,
 ) -> dict[str, Any]:
     """Measure embeddings and write the whole report folder.
 
@@ -226,6 +229,7 @@ def write(
       page: further arguments of `write_report`: `thumbnails`, `earlier`.
       kept: folder of an earlier report of the same embeddings: blocks of its `retrieval.json` that these alone do not
         give, such as re-ranked scores, are taken over if it has the same figures.
+      saved: `out` has the file of the embeddings already.
 
     Returns:
       The content of `retrieval.json`.
@@ -236,7 +240,8 @@ def write(
     from .reports.report import write_report
 
     out.mkdir(parents=True, exist_ok=True)
-    embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
+    if not saved:
+        embeddings.save(out / "embeddings.npz")  # first: what took longest is kept if the rest fails
     ranks = ranks or rank(embeddings, options=CountOptions(folder=out, progress=True))
     results = measure(embeddings, ranks=ranks, further=further)
     results |= _kept(kept, results=results)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
-from .embedding.embed import Embeddings
+from .embedding.embeddings import Embeddings
 
 _DEPTH = 3  # folders below a run in which its report is looked for
 _EMBEDDINGS, _CONFIG = "embeddings.npz", "config.json"

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base.errors import UserError, unknown
 from .measures.zero_shot_rules import RULES, VIDEO_RULES, VIEW_RULES
+from .options import SplitOptions
 from .protocols.benchmark_data import describe_benchmark, measured_coverage, settle_split
 from .protocols.class_benchmarks import CLASS_BENCHMARKS
 from .protocols.class_names import (
@@ -58,12 +59,10 @@ _OTHERS = {"read_as": "--as", "controls": "--control", "pairs": "--pairs"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ZeroShotOptions:
-    """How a split is classified.
+class ZeroShotOptions(SplitOptions):
+    """How a split is classified; `allow_missing` also measures where labels are no class.
 
     Attributes:
-      split: which split; "" = that of the benchmark, or "test".
-      benchmark: name of the protocol to keep to, see `protocols.class_benchmarks`; "" = none.
       templates: a shipped set, or a file; see `protocols.templates.load_templates`. None = as the benchmark says, or
         "plain".
       rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
@@ -76,12 +75,8 @@ class ZeroShotOptions:
       scale: the temperature; None = the model's.
       keep: as in `protocols.zero_shot.zero_shot_report`.
       rerank: methods of re-ranking, see `protocols.zero_shot.reranked_classes`.
-      batch_size, windows, window_seconds, clip_side, progress: as in `evaluate.EvaluateOptions`.
-      allow_missing: measure although `prepare` rejected clips of the split, or labels are no class.
     """
 
-    split: str = ""
-    benchmark: str = ""
     templates: str | None = None
     rule: str = DEFAULT_RULE
     view_rule: str = OF_EMBEDDINGS
@@ -91,12 +86,6 @@ class ZeroShotOptions:
     scale: float | None = None
     keep: int = DEFAULT_KEEP
     rerank: Sequence[str] = ()
-    batch_size: int = 32
-    windows: int = 1
-    window_seconds: float = 0.0
-    clip_side: str = ""
-    allow_missing: bool = False
-    progress: bool = True
 
     def settled(self) -> "ZeroShotOptions":
         """Return the options with split, templates and class names; raises `UserError` for another split."""
@@ -267,8 +256,8 @@ class ClassPlan:
 
 def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, options: ZeroShotOptions) -> Classified:
     """Embed the texts of the classes and the clips of a split. All processes must call this; errors as `zero_shot`."""
-    from ..data.options import FeedOptions
     from ..encode.rows import rounded_up
+    from .embedding.clips import FurtherClips
     from .embedding.embed import embed_clips, embed_texts
     from .embedding.prepared import describe_split
 
@@ -280,9 +269,9 @@ def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, op
         split=split,
         clip_side=options.clip_side,
         batch_size=options.batch_size,
-        feed=FeedOptions(batch_size=1, eval_clips=options.windows, window_seconds=options.window_seconds),
+        feed=options.feed,
         progress=options.progress,
-        keep_views=options.view_rule != OF_EMBEDDINGS,
+        further=FurtherClips(keep_views=options.view_rule != OF_EMBEDDINGS),
     )
     classes, targets = plan.classes, plan.targets
     texts = plan.texts()

@@ -15,8 +15,7 @@ import numpy as np
 from flax import nnx
 
 from ..base.errors import UserError
-from ..encode.predictor import apply_to_rows
-from ..encode.rows import Rows, placed_on, rounded_up
+from ..encode.rows import Rows, apply_to_rows, placed_on, rounded_up
 from ..engine.keeping.files import write_atomically
 from ..engine.start.processes import everywhere, of_the_first
 from ..engine.step.state import split_model

@@ -197,9 +197,7 @@ def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, 
     return section(made, {"width": spec.embed_dim, **fields}, name="model.fusion", widths=seen, **given)
 
 
-def _joint_heads(
-    spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]
-) -> dict[str, JointHead]:
+def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]) -> dict[str, JointHead]:
     found = {}
     for name, given in spec.joint_heads.items():
         if name not in JOINT_HEADS:

@@ -51,6 +51,27 @@ class Captions:
             yield {"row": row, "text": self.tokens.ids[place], "text_mask": self.tokens.mask[place]}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FurtherClips:
+    """What else is made of the clips of a split than their embeddings.
+
+    Attributes:
+      controls: of frames and sound, see `protocols.controls.CONTROLS`.
+      seed: of their draws.
+      sides: further sides to embed, "video", "audio" or the fused one.
+      captions: for a fused side with text.
+      keep_views: keep the embedding of each view (or window) of a clip as well, see `ClipEmbedder.views`.
+      keep_tokens: keep the video tower's time tokens of each clip as well, see `ClipEmbedder.tokens`.
+    """
+
+    controls: Sequence[str] = ()
+    seed: int = 0
+    sides: Sequence[str] = ()
+    captions: Captions | None = None
+    keep_views: bool = False
+    keep_tokens: bool = False
+
+
 class ClipEmbedder:
     """The clips of a split, embedded batch by batch; each record is read and decoded once, by one process.
 
@@ -69,11 +90,7 @@ class ClipEmbedder:
         split: str,
         side: str,
         only: np.ndarray | None = None,
-        controls: Sequence[str] = (),
-        seed: int = 0,
-        sides: Sequence[str] = (),
-        captions: Captions | None = None,
-        keep_views: bool = False,
+        further: FurtherClips | None = None,
     ):
         """Say what is to be embedded.
 
@@ -83,27 +100,26 @@ class ClipEmbedder:
           split: which split.
           side: what stands for a clip.
           only: int [m], the clips that take part, rising; None = all.
-          controls: of frames and sound, see `protocols.controls.CONTROLS`.
-          seed: of their draws.
-          sides: further sides to embed, "video", "audio" or the fused one.
-          captions: for a fused side with text.
-          keep_views: keep the embedding of each view (or window) of a clip as well, see `views`.
+          further: what else is embedded or kept; None = nothing.
         """
+        further = further or FurtherClips()
         every = records.rows(split)
         self._clips = np.arange(len(every)) if only is None else np.asarray(only, np.int64)
         self._rows: list[dict[str, Any]] = list(every) if only is None else [every[int(clip)] for clip in only]
         self._encoder, self._records, self._split = encoder, records, split
-        self._controls, self._seed, self._captions = controls, seed, captions
-        self._sides = {PLAIN: side, **{name: name for name in sides}}
+        self._controls, self._seed, self._captions = further.controls, further.seed, further.captions
+        self._sides = {PLAIN: side, **{name: name for name in further.sides}}
         self._heard = any("audio" in one.split("+") for one in self._sides.values())
         video = encoder.spec.towers.get("video", {})
         self._features = encoder.spec.features["video"] if video.get("family") == "features" else ""
         self._first: dict[bytes, np.ndarray] = {}  # equal input gets one embedding, as equal texts do
         self._first_views: dict[bytes, np.ndarray] = {}
-        self._found: dict[str, dict[int, np.ndarray]] = {name: {} for name in (*self._sides, *controls)}
-        self._changed: dict[str, set[int]] = {name: set() for name in controls}
+        self._found: dict[str, dict[int, np.ndarray]] = {name: {} for name in (*self._sides, *further.controls)}
+        self._changed: dict[str, set[int]] = {name: set() for name in further.controls}
         self._sounding: set[int] = set()
-        self._views: dict[int, np.ndarray] | None = {} if keep_views else None
+        self._views: dict[int, np.ndarray] | None = {} if further.keep_views else None
+        self._tokens: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if further.keep_tokens else None
+        self._first_tokens: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     def embed(self, data: DataOptions, *, batch_size: int, progress: bool) -> None:
         """Embed all clips; every process must call it."""
@@ -116,7 +132,8 @@ class ClipEmbedder:
                 if "text" in side.split("+"):
                     self._embed_with_captions(name, plain, side=side, row=row)
                 else:
-                    self._take(name, self._embed(plain, side=side, row=row))
+                    tokens = self._tokens is not None and name == PLAIN
+                    self._take(name, self._embed(plain, side=side, row=row, tokens=tokens))
             for name in self._controls:
                 changed = self._change(name, plain, clip=clip, other=batch)
                 self._take(name, self._embed(changed, side=self._sides[PLAIN], row=row, unlike=plain))
@@ -142,7 +159,7 @@ class ClipEmbedder:
         return np.stack([found[row] for row in range(len(names))])
 
     def views(self) -> np.ndarray:
-        """Return the embeddings of the V views of each clip, float32 [m,V,E]; only with `keep_views`.
+        """Return the embeddings of the V views of each clip, float32 [m,V,E]; only if they are kept.
 
         Raises:
           UserError: as `found`.
@@ -151,6 +168,23 @@ class ClipEmbedder:
         views = self._views
         assert views is not None
         return np.stack([views[row] for row in range(len(self._rows))]).astype(np.float32)
+
+    def tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the time tokens of each clip and which of them are real; only if they are kept.
+
+        Those of several windows follow one another.
+
+        Returns:
+          float32 [m,T,D] and bool [m,T].
+
+        Raises:
+          UserError: as `found`.
+        """
+        self.found()
+        tokens = self._tokens
+        assert tokens is not None
+        both = [tokens[row] for row in range(len(self._rows))]
+        return np.stack([one for one, _ in both]), np.stack([mask for _, mask in both])
 
     @property
     def changed(self) -> dict[str, int]:
@@ -210,7 +244,9 @@ class ClipEmbedder:
             of_text = texts.pop("row")
             self._take(name, self._embed(plain | texts, side=side, row=of_text))
 
-    def _embed(self, inputs: Arrays, *, side: str, row: np.ndarray, unlike: Arrays | None = None) -> Arrays:
+    def _embed(
+        self, inputs: Arrays, *, side: str, row: np.ndarray, unlike: Arrays | None = None, tokens: bool = False
+    ) -> Arrays:
         """Embed this process's rows of a batch; returns those of all processes. Each window has its own sound.
 
         Args:
@@ -218,6 +254,7 @@ class ClipEmbedder:
           side: which tower, or the fused side.
           row: int [b], where the embeddings go; -1 = nowhere.
           unlike: the input without the control, to count what it changes.
+          tokens: return the tower's time tokens, too.
         """
         taken = {key: inputs[key] for one in side.split("+") for key in _INPUTS[one] if key in inputs}
         rest: Arrays = {"row": row, "digest": _digests(side, taken)}
@@ -228,12 +265,15 @@ class ClipEmbedder:
             rest["sounding"] = np.any(inputs["audio_mask"].reshape(len(row), -1), axis=1)
         views = _count_views(taken)
         got: Arrays = {}
-        made = []
+        made, parts = [], []
         for number in range(views):
             seen = {key: _of_view(key, value, number=number, views=views) for key, value in taken.items()}
-            got = self._encoder.embed_local({**seen, **rest}, side=side)
+            got = self._encoder.embed_local({**seen, **rest}, side=side, **({"tokens": True} if tokens else {}))
+            parts.append([got.pop(key) for key in ("tokens", "tokens_mask") if key in got])
             # A window without sound says nothing, whatever a tower makes of no samples.
             made.append(got["embedding"] * got["audio_mask"][:, None] if side == "audio" else got["embedding"])
+        if tokens:
+            got["tokens"], got["tokens_mask"] = (np.concatenate(one, axis=1) for one in zip(*parts, strict=True))
         return got | {"embedding": mean_of_views(made), "views": np.stack(made, axis=1)}
 
     def _take(self, name: str, got: Arrays) -> None:
@@ -244,6 +284,9 @@ class ClipEmbedder:
             self._found[name][row] = self._first.setdefault(got["digest"][place].tobytes(), got["embedding"][place])
             if self._views is not None and name == PLAIN:
                 self._views[row] = self._first_views.setdefault(got["digest"][place].tobytes(), got["views"][place])
+            if self._tokens is not None and name == PLAIN:
+                own = (got["tokens"][place], got["tokens_mask"][place])
+                self._tokens[row] = self._first_tokens.setdefault(got["digest"][place].tobytes(), own)
             if name in self._changed and got["changed"][place]:
                 self._changed[name].add(row)
             if name in self._sides and "text" not in name and "sounding" in got and got["sounding"][place]:

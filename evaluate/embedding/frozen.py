@@ -16,8 +16,7 @@ from jax.sharding import Mesh
 
 from ...base.errors import UserError, unknown
 from ...data.options import DataOptions, FeedOptions
-from ...encode.predictor import apply_to_rows
-from ...encode.rows import rounded_up
+from ...encode.rows import apply_to_rows, rounded_up
 from ...encode.views import embed_views
 from ...engine.sharding.mesh import make_mesh
 from ...engine.start.processes import of_the_first

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.intervals import paired_test
 from ..measures.ranks import RECALL_AT, Ranks, hits
 from .directions import DIRECTIONS, all_ranks

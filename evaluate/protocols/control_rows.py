@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import RECALL_AT, Ranks, hits, summary
 from ..measures.rows import unit_rows
 from .comparison import recall_differences

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.groups import LEAST, OTHER, Groups, category_groups, group_figures, number_groups
 from ..measures.ranks import RECALL_AT, Ranks, hits
 from .repeated import caption_numbers

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.intervals import bootstrap, over_seeds, paired_test
 from ..measures.ranks import RECALL_AT, Ranks, hits
 from .comparison import check_same

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...zoo.pairs import sides_of
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import summary
 from ..measures.rows import RowError, unit_rows
 from .retrieval import DIRECTIONS, INTERVALS, recall_intervals, retrieval_ranks

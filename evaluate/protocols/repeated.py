@@ -12,7 +12,7 @@ import numpy as np
 
 from ..counting.count import DEFAULTS, CountOptions, count_ranks
 from ..counting.questions import TEXT_TO_ANY, VIDEO_TO_ANY, Pairs
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks, recall_at, summary
 
 ANY_MATCH = (

@@ -1,7 +1,7 @@
 """Retrieval from a matrix of scores, of any origin: figures, other readings of the same scores, and re-ranking."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..measures.ranks import Ranks, among_captions, among_videos, ranks, summary
 from ..measures.relevance import relevance_summary, right_counts
 from ..measures.rerank import dual_softmax, hubness, qb_norm
 from ..npz import read_npz
+from .joint import DEFAULT_K, KINDS, JointScores, reordered
 from .options import parse_named
 from .retrieval import AMONG_CAPTIONS, INTERVALS, coverage_of, protocol_of, recall_intervals
 
@@ -36,6 +37,7 @@ class Scores:
       video_ids: ids of the m videos, None where unknown.
       bank: float [b,m], the scores of training texts with the same videos (for QB-norm), or None.
       of_windows: float [n,m], the scores with the best window of each video, or None.
+      joint: name of `joint.KINDS` -> scores of the model's heads.
     """
 
     scores: np.ndarray
@@ -45,6 +47,7 @@ class Scores:
     video_ids: Sequence[str] | None = None
     bank: np.ndarray | None = None
     of_windows: np.ndarray | None = None
+    joint: Mapping[str, JointScores] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> "Scores":
@@ -151,19 +154,28 @@ def reranked(found: Scores, *, methods: Sequence[str]) -> dict[str, dict[str, An
 
     Args:
       found: the scores.
-      methods: names of `METHODS` with their parameters: "dsl:scale=100", "qb_norm:beta=20,k=1", "window_max".
+      methods: names of `METHODS` with their parameters: "dsl:scale=100", "qb_norm:beta=20,k=1", "window_max",
+        "x_pool", "cross_encoder:k=50".
 
     Returns:
       The method as given -> `text_to_video` and, but for QB-norm, `video_to_text`, as in `ranks.summary`.
 
     Raises:
-      UserError: an unknown method or parameter, QB-norm without a bank, or "window_max" without windows.
+      UserError: an unknown method or parameter, QB-norm without a bank, "window_max" without windows, or a head's
+        method without its scores.
     """
     made: dict[str, dict[str, Any]] = {}
     for given in methods:
         method, options = parse_named(given, known=METHODS, flag="--rerank")
-        made[given] = METHODS[method](found, **options)
+        shown = f"{method}:{_with_k(method, options)}" if method in KINDS else given
+        made[shown] = METHODS[method](found, **options)
     return made
+
+
+def _with_k(method: str, options: Mapping[str, Any]) -> str:
+    """Return the parameters of a head's method as text, k always among them: it belongs to the protocol."""
+    named = {"k": options.get("k", DEFAULT_K[method]) or ALL} | {k: v for k, v in options.items() if k != "k"}
+    return ",".join(f"{key}={value}" for key, value in named.items())
 
 
 def _dsl(found: Scores, *, scale: float = 100.0) -> dict[str, Any]:
@@ -200,7 +212,72 @@ def _window_max(found: Scores) -> dict[str, Any]:
     }
 
 
-METHODS = {"dsl": _dsl, "qb_norm": _qb_norm, "window_max": _window_max}
+def _x_pool(found: Scores, *, k: int | str = DEFAULT_K["x_pool"], cosine: float = 0.0) -> dict[str, Any]:
+    return _of_head("x_pool", found, k=k, cosine=cosine)
+
+
+def _cross_encoder(found: Scores, *, k: int | str = DEFAULT_K["cross_encoder"], cosine: float = 0.0) -> dict[str, Any]:
+    return _of_head("cross_encoder", found, k=k, cosine=cosine)
+
+
+def _of_head(kind: str, found: Scores, *, k: int | str, cosine: float) -> dict[str, Any]:
+    if kind not in found.joint:
+        raise UserError(
+            f"--rerank {kind} needs the scores of a head: MODEL with config.model.heads.{KINDS[kind]}, or the "
+            f"embeddings.npz of an evaluation with --rerank {kind}"
+        )
+    joint, plain, first = found.joint[kind], found.scores, _number(k)
+    t2v = reordered(plain, candidates=joint.first("videos", plain=plain, k=first), cosine=cosine)
+    block = {"text_to_video": summary(ranks(t2v, positives=found.video_of_text))}
+    del t2v
+    v2t = reordered(plain.T, candidates=joint.first("texts", plain=plain.T, k=first), cosine=cosine).T
+    block["video_to_text"] = summary(among_videos(v2t, video_of_text=found.video_of_text))
+    return block | {"k": first or ALL, "cosine": cosine}
+
+
+def _number(k: int | str) -> int:
+    """Return k as a number, 0 for all."""
+    return 0 if k == ALL else int(k)
+
+
+ALL = "all"
+"""The k of all candidates."""
+WINDOW_MAX = "window_max"
+METHODS = {
+    "dsl": _dsl,
+    "qb_norm": _qb_norm,
+    WINDOW_MAX: _window_max,
+    "x_pool": _x_pool,
+    "cross_encoder": _cross_encoder,
+}
+"""Name in `--rerank` -> function of the scores; its keyword arguments are the parameters."""
+
+
+def joint_asked(methods: Sequence[str]) -> dict[str, int]:
+    """Return the heads whose scores methods of re-ranking need -> candidates k of each query; 0 = all pairs.
+
+    >>> joint_asked(["dsl", "cross_encoder", "cross_encoder:k=100", "x_pool"])
+    {'cross_encoder': 100, 'x_pool': 0}
+
+    Raises:
+      UserError: an unknown method or parameter, or a k that is no number of candidates.
+    """
+    found: dict[str, int] = {}
+    for given in methods:
+        method, options = parse_named(given, known=METHODS, flag="--rerank")
+        if method not in KINDS:
+            continue
+        k, cosine = options.get("k", DEFAULT_K[method]), options.get("cosine", 0.0)
+        right = k == ALL or (isinstance(k, int) and not isinstance(k, bool) and k > 0) or k == DEFAULT_K[method]
+        if not right or not isinstance(cosine, int | float):
+            raise UserError(
+                f"--rerank {given}: k must be a number of candidates or {ALL!r}, and cosine a factor; got k={k!r} and "
+                f"cosine={cosine!r}"
+            )
+        k = _number(k)
+        before = found.get(method, k)
+        found[method] = 0 if 0 in (before, k) else max(before, k)
+    return found
 
 
 def _names(arrays: dict[str, np.ndarray], key: str) -> list[str] | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.rows import check_pair, paired_cosine
 from .controls import SHUFFLED
 

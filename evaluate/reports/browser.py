@@ -7,7 +7,7 @@ import numpy as np
 
 from ...pages.markup import Html, tag
 from ...pages.page import paragraph, script, section, write_data
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks
 from ..measures.rows import check_pair, cosine, parts
 from .examples import SEED, TOP, outlined

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...pages.markup import Html, join, tag
 from ...pages.page import paragraph, section
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks
 from ..measures.rows import check_pair, cosine, paired_cosine
 from ..protocols.twins import twin_pairs

@@ -14,7 +14,8 @@ from rich.progress import track
 
 from ...pages.markup import Html
 from ...pages.thumbnails import clip_figure, write_strip, write_webp
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
+from ..options import THUMBNAILS
 from .pictures import clip_frames
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 MEDIA = "media"
 """The folder of the pictures in that of the report."""
-THUMBNAILS = 1000
-"""Clips that get a thumbnail, unless another number is asked for."""
 _FEW = 50  # pictures that need no progress bar
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from ...pages.markup import Html, tag
 from ...pages.page import paragraph, section
 from ...pages.tables import table
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..protocols.marks import mark_of
 from ..protocols.twins import CHANCE
 from .charts import minimal_pair_chart

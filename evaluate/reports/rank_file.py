@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks
 from ..npz import read_npz, write_npz
 from ..protocols.directions import DIRECTIONS

@@ -11,15 +11,16 @@ from ...pages.page import section, write_page
 from ...pages.tables import protocol_list
 from ...pages.text_tables import write_tables
 from ..counting.questions import TEXT_TO_ANY, TEXT_TO_VIDEO, VIDEO_TO_TEXT
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks
+from ..options import THUMBNAILS
 from ..protocols.marks import mark_of
 from ..protocols.repeated import caption_numbers
 from .browser import browser_section
 from .controls import further_sections
 from .examples import example_sections
 from .further import comparison_section, readings_section, reranked_section
-from .gallery import THUMBNAILS, Gallery
+from .gallery import Gallery
 from .groups import groups_section
 from .headline import headline_tiles, retrieval_section
 from .main_tables import main_tables

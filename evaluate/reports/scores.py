@@ -7,7 +7,7 @@ import numpy as np
 
 from ...pages.markup import Html, tag
 from ...pages.page import paragraph, section
-from ..embedding.embed import Embeddings
+from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks
 from ..measures.rows import check_pair, cosine
 from .charts import cosine_map, rank_histogram, recall_curves, score_histogram, training_curves

@@ -219,13 +219,11 @@ class _Retrieval:
 
         found = embed_split(
             encoder,
-            records=self._loaded.records,
-            split=self._loaded.split,
+            loaded=self._loaded,
             clip_side=self._options.clip_side,
             batch_size=self._options.batch_size,
             feed=self._feed,
             progress=sys.stderr.isatty(),
-            loaded=self._loaded,
         )
         report = measure(found, intervals=False)
         return headline(report) | ({TWINS: report["order_twins"]["accuracy"]} if TWINS in self.results else {})

@@ -8,7 +8,6 @@ from jaxtyping import Array
 
 from ...losses.matching import binary_matching, draw_negatives
 from ...losses.tiles import all_pairs
-from ...models.heads.sides import Clips, Texts
 from ...models.layers.draws import fold, fold_each
 from ...models.shapes import Scalar
 from .interface import Seen, TermOptions

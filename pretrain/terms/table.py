@@ -70,6 +70,6 @@ def _check(loss: LossOptions, *, names: list[str], spec: ModelSpec) -> None:
         )
     if spec.fusion:
         raise UserError(
-            f"config.loss.terms={names} see the video tower alone and do not go with config.model.fusion; leave out one "
-            "of them"
+            f"config.loss.terms={names} see the video tower alone and do not go with config.model.fusion; leave one "
+            "of them out"
         )

@@ -20,6 +20,7 @@ from twinreel.encode.encoder import Encoder, load
 from twinreel.encode.rows import embed_on_devices, placed_on, shares
 from twinreel.engine.sharding.mesh import make_mesh, put_batch
 from twinreel.evaluate.embedding.embed import embed_split
+from twinreel.evaluate.embedding.loaded import LoadedSplit
 from twinreel.zoo.build import build
 from twinreel.zoo.spec import ModelOptions
 
@@ -111,7 +112,7 @@ def test_without_a_tokenizer_ids_and_video_are_encoded(encoder, parts):
 
 def test_files_are_embedded_as_their_records_are(encoder, films):
     files, records = films
-    found = embed_split(encoder, records=records, split="test", batch_size=4, progress=False)
+    found = embed_split(encoder, loaded=LoadedSplit(records, split="test"), batch_size=4, progress=False)
     np.testing.assert_allclose(encoder.encode_video(files, batch_size=4, workers=1), found.video, atol=2e-3)
     assert encoder.encode_audio(files[:3]).shape == (3, 6)
 

@@ -17,6 +17,7 @@ from twinreel.data.options import FeedOptions
 from twinreel.data.prepare.prepare import prepare
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embedding.embed import Asked, embed_split
+from twinreel.evaluate.embedding.loaded import LoadedSplit
 from twinreel.evaluate.protocols import controls
 from twinreel.evaluate.protocols.controls import CONTROLS, other_sounds, reorder_frames
 from twinreel.evaluate.reports.terminal import print_table
@@ -189,8 +190,8 @@ def test_tables_and_page_show_both(report, capsys):
 def test_windows_have_their_own_sound(films):
     asked = Asked(controls=["muted", "reversed_frames"], pairs=["all"])
     feed = FeedOptions(batch_size=1, eval_clips=2)
-    given = {"records": Records(films), "split": "test", "batch_size": 4, "progress": False, "asked": asked}
-    results = measure(embed_split(Encoder(), feed=feed, **given))
+    loaded = LoadedSplit(Records(films), split="test")
+    results = measure(embed_split(Encoder(), loaded=loaded, batch_size=4, progress=False, asked=asked, feed=feed))
     assert (
         results["text_to_video"]["R@1"] == 100 and results["pairs"]["rows"]["audio_text"]["text_to_audio"]["R@1"] == 50
     )
@@ -200,7 +201,7 @@ def test_windows_have_their_own_sound(films):
 
 def test_a_side_that_fuses_texts_has_a_row_for_each_caption(films):
     found = embed_split(
-        Encoder(fused="video+text"), records=Records(films), split="test", batch_size=4, progress=False,
+        Encoder(fused="video+text"), loaded=LoadedSplit(Records(films), split="test"), batch_size=4, progress=False,
         asked=Asked(pairs=["audio:text+video"]),
     )  # fmt: skip
     wanted = unit(np.array([(1, *CLIPS[clip]) for clip in found.video_of_text], float))

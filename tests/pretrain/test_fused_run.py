@@ -13,6 +13,7 @@ from twinreel.data.prepare.prepare import prepare
 from twinreel.encode.encode import main
 from twinreel.encode.encoder import load
 from twinreel.evaluate.embedding.embed import Asked, embed_split
+from twinreel.evaluate.embedding.loaded import LoadedSplit
 from twinreel.pretrain.check_records import check_sound
 from twinreel.pretrain.pretrain import pretrain
 
@@ -74,12 +75,12 @@ def test_the_loss_falls_and_clips_are_evaluated_with_their_sound(trained):
 
 
 def test_files_are_embedded_as_their_records_are_and_silent_ones_by_their_pictures(trained, films, tmp_path):
-    encoder, records = load(trained), Records(films / "data")
-    found = embed_split(encoder, records=records, split="val", batch_size=4, progress=False)
+    encoder, loaded = load(trained), LoadedSplit(Records(films / "data"), split="val")
+    found = embed_split(encoder, loaded=loaded, batch_size=4, progress=False)
     assert found.protocol["clip_side"] == "video+audio"
     with pytest.raises(UserError, match=r"--clip_side.* 'vido'; did you mean 'video'"):
-        embed_split(encoder, records=records, split="val", clip_side="vido")
-    alone = embed_split(encoder, records=records, split="val", clip_side="video", batch_size=4, progress=False)
+        embed_split(encoder, loaded=loaded, clip_side="vido")
+    alone = embed_split(encoder, loaded=loaded, clip_side="video", batch_size=4, progress=False)
     assert alone.protocol["clip_side"] == "video" and np.abs(alone.video - found.video).max() > 0.1
     names = [row["clip_id"].split("/")[0] for row in found.rows]
     files = [films / name for name in names]
@@ -102,8 +103,8 @@ def test_files_are_embedded_as_their_records_are_and_silent_ones_by_their_pictur
 
 
 def test_muted_films_are_embedded_as_silent_ones(trained, films):
-    encoder, records = load(trained), Records(films / "data")
-    given = {"records": records, "split": "val", "batch_size": 4, "progress": False}
+    encoder, loaded = load(trained), LoadedSplit(Records(films / "data"), split="val")
+    given = {"loaded": loaded, "batch_size": 4, "progress": False}
     found = embed_split(encoder, asked=Asked(controls=["muted", "swapped_sound"], pairs=["all"]), **given)
     place = {row["clip_id"].split("/")[0].removesuffix(".mp4"): number for number, row in enumerate(found.rows)}
     for shade in SHADES:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from twinreel.evaluate.embedding.embed import Embeddings
+from twinreel.evaluate.embedding.embeddings import Embeddings
 from twinreel.evaluate.protocols.minimal_pairs import Foils
 
 

@@ -14,7 +14,8 @@ from twinreel.data.batches.records import Records
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
 from twinreel.evaluate import evaluate
-from twinreel.evaluate.embedding.embed import Asked, Embeddings, embed_split
+from twinreel.evaluate.embedding.embed import Asked, embed_split
+from twinreel.evaluate.embedding.embeddings import Embeddings
 from twinreel.evaluate.embedding.loaded import LoadedSplit, Tokens
 from twinreel.evaluate.measures.ranks import among_videos, ranks, recall_at
 from twinreel.evaluate.measures.rerank import qb_norm
@@ -45,10 +46,14 @@ def records(folder):
     return Records(folder)
 
 
+def loaded_test(records, **options):
+    return LoadedSplit(records, split="test", **options)
+
+
 @pytest.fixture(scope="module")
 def found(records):
     asked = Asked(controls=["shuffled_frames"], seed=1)
-    return embed_split(Encoder(), records=records, split="test", batch_size=5, asked=asked, progress=False)
+    return embed_split(Encoder(), loaded=loaded_test(records), batch_size=5, asked=asked, progress=False)
 
 
 def test_every_clip_and_caption_is_there_in_order(found, records):
@@ -71,7 +76,7 @@ def mean_of(jpegs):
 
 def test_the_size_of_a_batch_does_not_matter(found, records):
     encoder = Encoder()
-    other = embed_split(encoder, records=records, split="test", batch_size=32, progress=False)
+    other = embed_split(encoder, loaded=loaded_test(records), batch_size=32, progress=False)
     assert set(encoder.sizes) == {32}
     np.testing.assert_allclose(other.video, found.video, atol=1e-3)
     np.testing.assert_allclose(other.text, found.text, atol=1e-3)
@@ -94,16 +99,15 @@ def test_shuffled_clips_hold_the_same_frames_in_another_order(found):
 
 
 def test_captions_go_into_the_prompt_after_their_cleaning(records, found):
-    prompted = embed_split(
-        Encoder(), records=records, split="test", batch_size=5, prompt="a video of {}", progress=False
-    )
+    loaded = loaded_test(records, prompt="a video of {}")
+    prompted = embed_split(Encoder(), loaded=loaded, batch_size=5, progress=False)
     assert prompted.captions == found.captions and prompted.protocol["prompt"] == "a video of {}"
     texts = [f"a video of {text}" for text in found.captions]
     wanted = Tokens.of(Encoder(), texts=texts).embed(Encoder(), what="", batch_size=5, progress=False)
     np.testing.assert_allclose(prompted.text, wanted, atol=1e-3)
     assert np.abs(prompted.text - found.text).max() > 0.1 and found.protocol["prompt"] == "{}"
     with pytest.raises(UserError, match=r"--prompt 'a video' must have one \{\}"):
-        embed_split(Encoder(), records=records, split="test", prompt="a video", progress=False)
+        loaded_test(records, prompt="a video")
 
 
 def test_another_split_is_the_query_bank(folder, records, tmp_path, monkeypatch, capsys):
@@ -157,7 +161,7 @@ def test_first_captions_cleaning_and_a_clip_without_caption(records, monkeypatch
     rows.columns = dataclasses.replace(table.columns, captions=counts)
     monkeypatch.setattr(records, "rows", lambda split: rows)
     encoder = Encoder(text="strip_punctuation", context_length=8)
-    found = embed_split(encoder, records=records, split="test", captions="first", progress=False)
+    found = embed_split(encoder, loaded=loaded_test(records, captions="first"), progress=False)
     assert found.video_of_text.tolist() == list(range(CLIPS - 1))
     assert found.protocol["texts_truncated"] == CLIPS - 1
     assert found.protocol["text_cleaning"] == "strip_punctuation"
@@ -175,14 +179,15 @@ def test_first_captions_cleaning_and_a_clip_without_caption(records, monkeypatch
 )
 def test_wrong_arguments_are_named(records, change, message):
     with pytest.raises(UserError, match=message):
-        embed_split(Encoder(), **{"records": records, "split": "test", "progress": False} | change)
+        size = {"batch_size": change.pop("batch_size", 32)}
+        embed_split(Encoder(), loaded=LoadedSplit(records, **{"split": "test"} | change), progress=False, **size)
 
 
 def test_a_split_without_captions_is_refused(records, monkeypatch):
     rows = [row | {"captions": []} for row in records.rows("test")]
     monkeypatch.setattr(records, "rows", lambda split: rows)
     with pytest.raises(UserError, match="none of the 12 clips of the split has a caption"):
-        embed_split(Encoder(), records=records, split="test", progress=False)
+        embed_split(Encoder(), loaded=loaded_test(records), progress=False)
 
 
 def test_a_part_of_a_split_is_loaded_and_tokenised_once(found, records):
@@ -193,7 +198,7 @@ def test_a_part_of_a_split_is_loaded_and_tokenised_once(found, records):
     loaded = LoadedSplit(records, split="test", captions="first", only=only)
     for most in (15, 2):  # all captions and foils; then only the captions that come with a batch of two clips
         asked.clear()
-        part = embed_split(encoder, records=records, split="test", loaded=loaded, batch_size=2, progress=False)
+        part = embed_split(encoder, loaded=loaded, batch_size=2, progress=False)
         assert [row["clip_id"] for row in part.rows] == [records.rows("test")[i]["clip_id"] for i in only]
         np.testing.assert_allclose(part.video, found.video[only], atol=1e-3)
         assert part.captions == [row["captions"][0] for row in part.rows] and part.protocol["captions"] == "first"
@@ -259,4 +264,4 @@ def test_clips_that_the_pipeline_loses_are_named(records, monkeypatch):
     monkeypatch.setattr(pipeline, "eval_batches", lambda *args, **kwargs: iter([batch]))
     second = records.rows("test")[1]["clip_id"]
     with pytest.raises(UserError, match=f"1 of the 12 clips .*first missing: '{second}'"):
-        embed_split(Encoder(), records=records, split="test", progress=False)
+        embed_split(Encoder(), loaded=loaded_test(records), progress=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.embedding.embed import Embeddings
+from twinreel.evaluate.embedding.embeddings import Embeddings
 from twinreel.evaluate.evaluate import EvaluateOptions, evaluate, main
 from twinreel.evaluate.protocols.comparison import compare
 

@@ -6,7 +6,7 @@ from fakes import embeddings
 from scipy.stats import binomtest
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.embedding.embed import Embeddings
+from twinreel.evaluate.embedding.embeddings import Embeddings
 from twinreel.evaluate.measures.intervals import wilson_interval
 from twinreel.evaluate.protocols.minimal_pairs import Foils, list_foils, minimal_pairs
 from twinreel.evaluate.reports.terminal import remarks

@@ -11,7 +11,7 @@ from html_page import Page
 from PIL import Image
 
 from twinreel.evaluate import results
-from twinreel.evaluate.embedding.embed import Embeddings
+from twinreel.evaluate.embedding.embeddings import Embeddings
 from twinreel.evaluate.measures.ranks import Ranks
 from twinreel.evaluate.reports import charts, gallery
 from twinreel.evaluate.reports.examples import pick_queries
