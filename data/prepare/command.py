@@ -24,8 +24,8 @@ SOURCE is one of
                 {"rgb": "a.npy"} are precomputed ones, [rows, columns] each; with them, path may be ""
   a CSV         FILE.csv with the columns path,caption[,start_s,end_s,split,label]; several rows of one path and window
                 are several captions of one clip; other columns are kept as meta. Commas, tabs, semicolons or vertical
-                bars may stand between the fields. A metadata.csv or .jsonl as Hugging Face has it (file_name,text) is
-                read as well
+                bars may stand between the fields. A metadata.csv, .jsonl or .parquet as Hugging Face has it
+                (file_name,text) and a Parquet file with the same columns are read as well
   a folder      videos and pictures (clips of one frame) with texts beside them: a.mp4 with a.txt (a caption per line),
                 a.json, a.cls (label); or with a metadata.csv; or in class folders, whose name is label and caption.
                 Folders such as train, Test, validation are splits. Linked folders are followed

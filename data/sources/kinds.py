@@ -12,8 +12,9 @@ VIDEO_SUFFIXES = frozenset(
 PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))  # a picture is a clip of one frame
 TEXT_SUFFIXES = (".txt", ".cap", ".cls", ".json")  # texts of a clip: captions (two names), label, several fields
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-LISTS = (".csv", ".tsv", ".jsonl", ".ndjson")  # read as a source; the first two are tables
-UNREAD_LISTS = (".parquet", ".arrow", ".xlsx", ".feather")
+TABLES = (".csv", ".tsv", ".parquet")
+LISTS = (*TABLES, ".jsonl", ".ndjson")  # read as a source
+UNREAD_LISTS = (".arrow", ".xlsx", ".feather")
 
 _SYSTEM_NAMES = frozenset(("desktop.ini", "thumbs.db"))
 SYSTEM_FOLDERS = frozenset(("$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"))

@@ -8,7 +8,7 @@ from ...base.errors import UserError
 from ..manifest import Clip, read_manifest
 from ..paths import PathLike, file_name, folder_of, is_remote
 from .folder import read_folder
-from .kinds import ARCHIVES, LISTS, UNREAD_LISTS, VIDEO_SUFFIXES, suffix_of
+from .kinds import ARCHIVES, LISTS, TABLES, UNREAD_LISTS, VIDEO_SUFFIXES, suffix_of
 from .notes import Notes
 from .splits import assign_splits
 from .table import is_hub_metadata, read_table
@@ -34,7 +34,7 @@ def read_source(source: PathLike) -> Listing:
     """Read a manifest, a CSV, a folder, or WebDataset archives.
 
     - `.jsonl`: a manifest (see `data/manifest.py`), or a `metadata.jsonl` of Hugging Face's.
-    - `.csv` (or `.tsv`): a table, see `table.read_table`.
+    - `.csv`, `.tsv` or `.parquet`: a table, see `table.read_table`.
     - a folder: see `folder.read_folder`.
     - `.tar`: a WebDataset archive, a pattern of them, or a folder that has nothing but such (see `webdataset`).
 
@@ -77,13 +77,13 @@ def is_archive(source: PathLike) -> bool:
 
 def _read_list(source: PathLike, *, notes: Notes) -> list[Clip]:
     suffix = suffix_of(file_name(source))
-    if suffix in (".csv", ".tsv") or (file_name(source).lower() == "metadata.jsonl" and is_hub_metadata(source)):
+    if suffix in TABLES or (file_name(source).lower() == "metadata.jsonl" and is_hub_metadata(source)):
         return read_table(source, notes=notes)
     if suffix in LISTS:
         return read_manifest(source)
     hint = ""
     if suffix in UNREAD_LISTS:
-        read = "excel" if suffix == ".xlsx" else "feather" if suffix in (".arrow", ".feather") else "parquet"
+        read = "excel" if suffix == ".xlsx" else "feather"
         hint = f" (a table as CSV: pandas.read_{read}({file_name(source)!r}).to_csv('clips.csv', index=False))"
     raise UserError(
         f"source {str(source)!r} is of no known kind; "

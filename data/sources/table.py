@@ -1,4 +1,4 @@
-"""Tables of clips: CSV files with the columns path, caption, ..., and the metadata files of Hugging Face's folders."""
+"""Tables of clips: CSV and Parquet files with the columns path, caption, ..., and Hugging Face's metadata files."""
 
 import difflib
 import os
@@ -14,6 +14,7 @@ from ..timecode import to_seconds
 from .csv_rows import CsvRows
 from .kinds import suffix_of
 from .notes import Notes
+from .parquet_rows import ParquetRows
 from .splits import unique_ids
 
 COLUMNS = ("path", "caption", "start_s", "end_s", "split", "label")
@@ -39,11 +40,11 @@ def read_table(path: PathLike, *, notes: Notes) -> list[Clip]:
     """Read a table with the columns `path,caption[,start_s,end_s,split,label]`; further columns become `meta`.
 
     Rows of one path and window are captions of one clip. The separator of a CSV file is recognised in its header. A
-    `metadata.csv` or `metadata.jsonl` as Hugging Face's libraries expect them (`file_name`, and `text` or `caption`) is
-    read as well.
+    `metadata.csv`, `metadata.jsonl` or `metadata.parquet` as Hugging Face's libraries expect them (`file_name`, and
+    `text` or `caption`) is read as well.
 
     Args:
-      path: a `.csv`, `.tsv` or `.jsonl` file.
+      path: a `.csv`, `.tsv`, `.parquet` or `.jsonl` file.
       notes: where what was not read as it stands there is counted.
 
     Raises:
@@ -57,6 +58,8 @@ def read_table(path: PathLike, *, notes: Notes) -> list[Clip]:
         table = _json_rows(file, path=name, faults=faults, notes=notes)
         if suffix_of(file_name(path)) in (".csv", ".tsv"):
             table = _csv_rows(file, path=name, faults=faults, notes=notes)
+        elif suffix_of(file_name(path)) == ".parquet":
+            table = _parquet_rows(file, path=name, notes=notes)
         try:
             for where, row in table:
                 try:
@@ -202,6 +205,15 @@ def _json_rows(file: Any, *, path: str, faults: Faults, notes: Notes) -> Iterato
         names |= dict.fromkeys(renamed)
         yield where, dict(zip(renamed, row.values(), strict=True))
     _note_kept(list(names), path=path, notes=notes)
+
+
+def _parquet_rows(file: Any, *, path: str, notes: Notes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `(place, row)` of a Parquet file."""
+    rows = ParquetRows(file, path=path, notes=notes)
+    header = _checked(_renamed(rows.header, path=path, notes=notes), path=path, separated_by="")
+    _note_kept(header, path=path, notes=notes)
+    for where, row in rows:
+        yield where, dict(zip(header, row.values(), strict=True))
 
 
 def _renamed(header: list[str], *, path: str, notes: Notes) -> list[str]:

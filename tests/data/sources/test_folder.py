@@ -143,7 +143,7 @@ def test_metadata_files_of_split_folders(tmp_path, name):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["captions.csv", "clips.jsonl", "x/list.tsv", "metadata.parquet", "train.ndjson"])
+@pytest.mark.parametrize("name", ["captions.csv", "clips.jsonl", "x/list.tsv", "train.parquet", "train.ndjson"])
 def test_list_beside_films_without_texts_is_not_passed_over(tmp_path, name):
     touch(tmp_path, "clips/c0.mp4", "clips/c1.mp4", name)
     with pytest.raises(UserError, match=r"has videos without texts.*give that file instead, or move it away") as error:

@@ -24,7 +24,7 @@ def test_table_is_read_by_its_suffix(tmp_path):
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("clips.parquet", "pandas.read_parquet('clips.parquet').to_csv"),
+        ("clips.arrow", "pandas.read_feather('clips.arrow').to_csv"),
         ("clips.xlsx", "pandas.read_excel('clips.xlsx').to_csv"),
         ("clips.doc", "give a manifest (.jsonl), a .csv, a folder of videos or .tar archives"),
     ],

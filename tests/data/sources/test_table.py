@@ -2,12 +2,15 @@
 
 import json
 
+import pyarrow
 import pytest
 from files import write
+from pyarrow import parquet
 
 from twinreel.base.errors import UserError
 from twinreel.data.manifest import Clip
 from twinreel.data.sources.notes import Notes
+from twinreel.data.sources.read import read_source
 from twinreel.data.sources.table import read_table
 
 
@@ -184,3 +187,48 @@ def test_metadata_of_hugging_face(tmp_path):
         read(tmp_path / "metadata.jsonl", '{"file_name": "a", "text": "x"}\n{"text": "x"}\n')
     with pytest.raises(UserError, match=r"line 1: .*'text' is given twice"):
         read(tmp_path / "metadata.jsonl", '{"file_name": "a", "text": "x", "text": "y"}\n')
+
+
+def test_parquet_tables_and_metadata_of_hugging_face(tmp_path):
+    """Written by pyarrow: numbers, lists of captions, empty cells, and what no clip can hold."""
+    table = {
+        "file_name": ["a.mp4", "b.mp4", "b.mp4"],
+        "text": ["one", "two", "three"],
+        "start_s": [None, 1.5, 1.5],
+        "end_s": [None, 3.0, 3.0],
+        "score": [0.5, float("nan"), float("nan")],
+        "raw": [b"x", b"y", b"z"],
+    }
+    for name in ("metadata.parquet", "train.parquet"):
+        parquet.write_table(pyarrow.table(table), tmp_path / name)
+        notes = Notes()
+        first, second = read_table(tmp_path / name, notes=notes)
+        assert (first.path, first.captions, first.start_s, first.meta) == ("a.mp4", ("one",), None, {"score": 0.5})
+        assert (second.captions, second.start_s, second.end_s, second.meta) == (("two", "three"), 1.5, 3.0, {})
+        assert any(line.startswith("values of Parquet columns left out") and ": 3 " in line for line in notes.lines())
+    listed = {"path": ["a.mp4"], "caption": [["one", "two"]]}
+    parquet.write_table(pyarrow.table(listed), tmp_path / "c.parquet")
+    [clip] = read_source(tmp_path / "c.parquet").clips
+    assert clip.captions == ("one", "two")
+
+
+def test_folder_with_parquet_metadata(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.mp4").touch()
+    parquet.write_table(
+        pyarrow.table({"file_name": ["a.mp4"], "caption": ["one"]}), tmp_path / "train/metadata.parquet"
+    )
+    [clip] = read_source(tmp_path).clips
+    assert (clip.path, clip.captions, clip.split) == ("train/a.mp4", ("one",), "train")
+
+
+def test_parquet_that_is_none_or_lacks_columns(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more PAR1")
+    with pytest.raises(UserError, match=r"a\.parquet: cannot be read as Parquet"):
+        read_table(tmp_path / "a.parquet", notes=Notes())
+    parquet.write_table(pyarrow.table({"video": ["a.mp4"], "text": ["one"]}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=r"rename 'video' to 'path' and rename 'text' to 'caption'"):
+        read_table(tmp_path / "b.parquet", notes=Notes())
+    parquet.write_table(pyarrow.table({"path": [b"a.mp4"], "caption": ["one"]}), tmp_path / "c.parquet")
+    with pytest.raises(UserError):
+        read_table(tmp_path / "c.parquet", notes=Notes())
