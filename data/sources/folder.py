@@ -27,9 +27,9 @@ def read_folder(folder: Path, *, notes: Notes) -> list[Clip]:
     """Read a folder; linked folders are followed.
 
     Each video or picture is a clip. Its captions are those that a `metadata.csv` (`.jsonl`, `.parquet`) gives it; in a
-    folder without one, those of its own texts (`a.txt` with a caption per line, `a.cap`, `a.json`, `a.cls` beside `a.mp4`);
-    or, where no file has texts, the name of its class folder, which is its label. Folders such as `train`, `Test`,
-    `validation` are splits (`splits.place_in_splits`).
+    folder without one, those of its own texts (`a.txt` with a caption per line, `a.cap`, `a.json`, `a.cls` beside
+    `a.mp4`); or, where no file has texts, the name of its class folder, which is its label. Folders such as `train`,
+    `Test`, `validation` are splits (`splits.place_in_splits`).
 
     Args:
       folder: the folder.

@@ -58,7 +58,7 @@ def caption_scores(candidates: Sequence[str], *, references: Sequence[Sequence[s
     }
 
 
-def bleu(candidates: Sequence[str], *, references: Sequence[Sequence[str]]) -> dict[str, Any]:
+def bleu(candidates: Sequence[str], *, references: Sequence[Sequence[str]], least: int = 0) -> dict[str, Any]:
     """Return BLEU-1 to BLEU-4 (Papineni et al. 2002) of the corpus and of each clip.
 
     The reference length is the closest one. The figure of the corpus is not the mean over clips.
@@ -66,6 +66,8 @@ def bleu(candidates: Sequence[str], *, references: Sequence[Sequence[str]]) -> d
     Args:
       candidates: as in `caption_scores`.
       references: as in `caption_scores`.
+      least: n-grams that a candidate counts as having even if it is shorter than n: 0 in pycocoevalcap, sacrebleu and
+        torchmetrics, 1 in nltk's `corpus_bleu`.
 
     Returns:
       `corpus`, four fractions; `per_clip`, float64 [n,4].
@@ -82,7 +84,7 @@ def bleu(candidates: Sequence[str], *, references: Sequence[Sequence[str]]) -> d
             found, allowed = _grams(candidate, order + 1), Counter()
             for one in given:
                 allowed |= _grams(one, order + 1)
-            counts[row, :, order] = (found & allowed).total(), max(0, len(candidate) - order)
+            counts[row, :, order] = (found & allowed).total(), max(least, len(candidate) - order)
     return {
         "corpus": _bleu_of(counts.sum(axis=0), lengths=lengths.sum(axis=0)).tolist(),
         "per_clip": np.stack([_bleu_of(*row) for row in zip(counts, lengths, strict=True)]),
@@ -108,6 +110,24 @@ def rouge_l(candidates: Sequence[str], *, references: Sequence[Sequence[str]], b
         recall = max(length / max(1, len(one)) for length, one in zip(common, given, strict=True))
         below = recall + beta**2 * precision
         found.append((1 + beta**2) * precision * recall / below if below else 0.0)
+    return np.array(found)
+
+
+def rouge_f1(candidates: Sequence[str], *, references: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the F1 of ROUGE-L of each clip with its best reference, float64 [n], as the package rouge-score prints it.
+
+    It cuts its own tokens: what is no letter a to z and no digit parts them. Without its stemmer.
+
+    >>> rouge_f1(["a b c d"], references=[["a c!", "x"]]).round(4).tolist()
+    [0.6667]
+    """
+    check_same_length(candidates=candidates, references=references)
+    words = [re.findall(r"[a-z0-9]+", text.lower()) for text in candidates]
+    found = []
+    for mine, given in zip(words, references, strict=True):
+        theirs = [re.findall(r"[a-z0-9]+", one.lower()) for one in given]
+        # 2PR / (P + R) with P = common / mine and R = common / theirs
+        found.append(max(2 * _longest_common(mine, one) / max(1, len(mine) + len(one)) for one in theirs))
     return np.array(found)
 
 

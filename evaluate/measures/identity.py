@@ -1,4 +1,4 @@
-"""Verification of identity from pairs: ROC figures, EER in both rules, TAR at FAR, minDCF, and LFW's ten folds."""
+"""Verification of identity from pairs: ROC figures, EER in both rules, FAR tables, minDCF, and LFW's ten folds."""
 
 from typing import Any
 
@@ -28,10 +28,7 @@ def verification(scores: np.ndarray, *, same: np.ndarray, far: tuple[float, ...]
     >>> found["auc"], found["eer"], found["tar"]["0.5"]
     (0.75, 0.5, 1.0)
     """
-    scores = check_vector(scores, name="scores")
-    same = check_vector(same, name="same", length=len(scores), of="scores") > 0
-    if same.all() or not same.any():
-        raise UserError(f"{int(same.sum())} of {len(same)} pairs are of one identity; the figures need both kinds")
+    scores, same = _check(scores, same=same)
     fpr, tpr = roc(scores, same=same)
     fnr, nearest = 1 - tpr, int(np.abs(1 - tpr - fpr).argmin())
     return {
@@ -46,6 +43,37 @@ def verification(scores: np.ndarray, *, same: np.ndarray, far: tuple[float, ...]
     }
 
 
+def far_table(scores: np.ndarray, *, same: np.ndarray, far: tuple[float, ...] = (1e-1, 1e-2, 1e-3)) -> dict[str, Any]:
+    """Return voxceleb_trainer's table: the point of the curve whose false-accept rate is nearest to each rate.
+
+    The rate at the point may be above the one asked for; below half of 1 / pairs of two identities the point is the
+    first one, where nothing is accepted. `tar` of `verification` keeps the rate. Points on a straight line between two
+    others are no points of its curve (scikit-learn's `roc_curve`), and of equally near ones the first counts.
+
+    Args:
+      scores: as in `verification`.
+      same: as in `verification`.
+      far: the rates.
+
+    Returns:
+      Rate -> `threshold` (None where nothing is accepted), `fpr` and `fnr`, fractions.
+
+    >>> far_table(np.array([0.9, 0.8, 0.7, 0.1]), same=np.array([True, False, True, False]), far=(0.4,))
+    {'0.4': {'threshold': 0.8, 'fpr': 0.5, 'fnr': 0.5}}
+    """
+    scores, same = _check(scores, same=same)
+    fpr, tpr = roc(scores, same=same)
+    thresholds = np.concatenate([[np.inf], np.unique(scores)[::-1]])
+    bent = (np.abs(np.diff(fpr[1:], 2)) > 1e-12) | (np.abs(np.diff(tpr[1:], 2)) > 1e-12)
+    kept = np.concatenate([[True, True], bent, [True]]) if len(fpr) > 3 else np.ones(len(fpr), bool)
+    table = {}
+    for rate in far:
+        at = np.flatnonzero(kept)[np.abs(fpr[kept] - rate).argmin()]
+        threshold = None if np.isinf(thresholds[at]) else float(thresholds[at])
+        table[f"{rate:g}"] = {"threshold": threshold, "fpr": float(fpr[at]), "fnr": float(1 - tpr[at])}
+    return table
+
+
 def roc(scores: np.ndarray, *, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the false- and true-positive rates over all distinct thresholds, from (0, 0) to (1, 1).
 
@@ -56,6 +84,14 @@ def roc(scores: np.ndarray, *, same: np.ndarray) -> tuple[np.ndarray, np.ndarray
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits, misses = np.cumsum(same[order])[last], np.cumsum(~same[order])[last]
     return np.concatenate([[0], misses / (~same).sum()]), np.concatenate([[0], hits / same.sum()])
+
+
+def _check(scores: np.ndarray, *, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores = check_vector(scores, name="scores")
+    same = check_vector(same, name="same", length=len(scores), of="scores") > 0
+    if same.all() or not same.any():
+        raise UserError(f"{int(same.sum())} of {len(same)} pairs are of one identity; the figures need both kinds")
+    return scores, same
 
 
 def _crossing(fpr: np.ndarray, *, fnr: np.ndarray) -> float:

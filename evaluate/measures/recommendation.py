@@ -59,7 +59,8 @@ def recommendation(scores: np.ndarray, *, relevance: np.ndarray, k: int = 10, em
 
     Returns:
       `nDCG@k` (linear gain), `nDCG_exponential@k`, `nDCG_binary@k`, `MAP` (all places), `MAP@k` (divided by min(k,
-      relevant)), `MRR`, `recall@k`, `precision@k`, `hit@k`; the same under `optimistic` and `pessimistic`; `users`, the
+      relevant)), `MRR`, `recall@k`, `precision@k`, `R-precision` (the precision at as many places as items are
+      relevant), `hit@k`; the same under `optimistic` and `pessimistic`; `users`, the
       users counted, and `empty`, the users with nothing relevant.
 
     >>> found = recommendation(np.array([[0.9, 0.8, 0.1]]), relevance=np.array([[0, 2, 1]]), k=2)
@@ -97,15 +98,17 @@ def _figures(scores: np.ndarray, *, relevance: np.ndarray, k: int, order: str) -
         "MRR": _reciprocal(scores, relevant=relevant, order=order),
         f"recall@{k}": found / total,
         f"precision@{k}": found / k,
+        "R-precision": _found_among(scores, relevant=relevant, k=total, order=order) / total,
         f"hit@{k}": _hit(scores, relevant=relevant, k=k, order=order),
     }
 
 
-def _found_among(scores: np.ndarray, *, relevant: np.ndarray, k: int, order: str) -> np.ndarray:
-    """How many relevant items are among the first k."""
-    last = -np.sort(-scores, axis=1)[:, [min(k, scores.shape[1]) - 1]]
+def _found_among(scores: np.ndarray, *, relevant: np.ndarray, k: int | np.ndarray, order: str) -> np.ndarray:
+    """How many relevant items are among the first k; of each user, if k is int [n]."""
+    places = np.broadcast_to(np.minimum(k, scores.shape[1]), len(scores))
+    last = np.take_along_axis(-np.sort(-scores, axis=1), places[:, None] - 1, axis=1)
     above, tied = scores > last, scores == last
-    left = min(k, scores.shape[1]) - above.sum(axis=1)
+    left = places - above.sum(axis=1)
     good, bad = (tied & relevant).sum(axis=1), (tied & ~relevant).sum(axis=1)
     among = {"expected": left * good / (good + bad), "optimistic": np.minimum(left, good)}
     among["pessimistic"] = np.maximum(0, left - bad)

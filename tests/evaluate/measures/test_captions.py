@@ -4,7 +4,7 @@ import pytest
 from evaluate_golden import figures
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.measures.captions import bleu, caption_scores, cider_d, ptb_tokens, rouge_l
+from twinreel.evaluate.measures.captions import bleu, caption_scores, cider_d, ptb_tokens, rouge_f1, rouge_l
 
 GOLDEN = figures("captions")
 TOKENS = {
@@ -31,6 +31,16 @@ def test_figures_of_the_corpus_and_of_each_clip(tokens):
     )
     assert rouge_l(candidates, **references) == pytest.approx(want["ROUGE-L per set"])
     assert cider_d(candidates, **references) == pytest.approx(want["CIDEr per set"])
+
+
+def test_figures_of_nltk_and_rouge_score():
+    candidates, references = pair(GOLDEN["ptb_tokens"])
+    want = GOLDEN["other packages on the PTB tokens"]
+    got = bleu(candidates, **references, least=1)["corpus"][3]
+    assert 100 * got == pytest.approx(want["nltk corpus_bleu"], abs=1e-6)
+    assert 100 * bleu(candidates, **references)["corpus"][3] == pytest.approx(want["torchmetrics bleu_score"], abs=1e-4)
+    scores = rouge_f1(candidates, **references)
+    assert scores.mean() == pytest.approx(want["rouge-score rougeL F1, best reference, stemmer=False"], abs=1e-9)
 
 
 def test_cider_of_a_part_is_another_figure():

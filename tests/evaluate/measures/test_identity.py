@@ -6,7 +6,7 @@ from evaluate_golden import arrays, figures
 from sklearn.metrics import roc_curve
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.measures.identity import roc, ten_folds, verification
+from twinreel.evaluate.measures.identity import far_table, roc, ten_folds, verification
 
 
 def pairs(case):
@@ -35,6 +35,17 @@ def test_ten_folds_are_insightface_s():
     got = ten_folds(found["a"], second=found["b"], same=found["same"])
     want = figures("identity")["insightface LFW protocol"]["accuracy mean, std (10 folds in file order)"]
     assert [got["accuracy"], got["std"]] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("case", ["scores (cosine)", "scores rounded to 0.1 (ties)"])
+def test_the_table_of_voxceleb_trainer(case):
+    scores, same = pairs(case)
+    want = figures("identity")[case][
+        "voxceleb_trainer threshold, FPR, FNR at FAR 1e-1, 1e-2, 1e-3 (nearest, may overshoot)"
+    ]
+    for got, (threshold, fpr, fnr) in zip(far_table(scores, same=same).values(), want, strict=True):
+        assert (got["fpr"], got["fnr"]) == pytest.approx((fpr, fnr))
+        assert got["threshold"] is None if threshold == "inf" else got["threshold"] == pytest.approx(threshold)
 
 
 def test_the_curve_is_scikit_learn_s():

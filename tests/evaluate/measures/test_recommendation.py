@@ -28,6 +28,7 @@ KEYS = {
     "recall_10": "recall@10",
     "precision@10": "precision@10",
     "hit@10": "hit@10",
+    "r-precision": "R-precision",
 }
 
 
