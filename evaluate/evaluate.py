@@ -58,8 +58,9 @@ that sees text and clip together re-rank by it: x_pool (text-conditioned pooling
 
   twinreel evaluate MODEL --data DIR --rerank x_pool --rerank cross_encoder:k=100 --out OUT
 
-Where texts repeat, as class names do, "any match" rows share duplicates: they count every clip with the same text as
-right. Clips are also classified among the distinct texts if these are at most half of all."""
+Where texts repeat, as class names do, "any match" rows count every clip with the same text as right. Clips are also
+classified among the distinct texts if these are at most half of all. --share_duplicates adds rows in which copies of a
+clip (equal input) share their captions, as equal captions share their clips."""
 
 
 def _parser() -> Parser:
@@ -93,6 +94,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--thumbnails", type=int, default=THUMBNAILS, metavar="N", help="clips with a thumbnail on the page"
     )
+    words = "add rows in which copies of a clip share their captions, as equal captions share their clips"
+    parser.add_argument("--share_duplicates", action="store_true", help=words)
     parser.add_argument("--prompt", metavar="TEXT", help="template of the captions, such as 'a video of {}'")
     parser.add_argument("--bank_split", metavar="SPLIT", help="its captions are the query bank of --rerank qb_norm")
     parser.add_argument("--captions", help="all captions of a clip as queries (the default), or its first")
@@ -165,6 +168,7 @@ class EvaluateOptions(SplitOptions):
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
       group_by: further fields by which recalls are grouped, see `protocols.groups`.
       thumbnails: clips that have one on the page at most.
+      share_duplicates: add the rows of `protocols.repeated.shared_duplicates`.
     """
 
     captions: str = ""
@@ -179,6 +183,7 @@ class EvaluateOptions(SplitOptions):
     compare: Sequence[Path] = ()
     group_by: Sequence[str] = ()
     thumbnails: int = THUMBNAILS
+    share_duplicates: bool = False
 
     def settled(self) -> "EvaluateOptions":
         """Return the options with split, captions rule and prompt; `UserError` where the benchmark has others."""
@@ -218,9 +223,7 @@ def evaluate(
     from .runs import around
 
     options = (options or EvaluateOptions()).settled()
-    further = Further(
-        read_as=options.read_as, rerank=options.rerank, compare=options.compare, group_by=options.group_by
-    )
+    further = Further.of(options)
     further.check()
     control_flags.check(controls=options.controls, tagger=options.tagger, pairs=options.pairs)
     records = Records(data)

@@ -23,7 +23,7 @@ def of_file(args: Namespace) -> dict[str, Any]:
     for name in ("prompt", "bank_split"):
         if getattr(args, name):
             raise UserError(f"--{name} {getattr(args, name)} changes what is embedded: give MODEL --data DIR --out DIR")
-    further = Further(read_as=args.read_as, rerank=args.rerank, compare=args.compare, group_by=args.group_by)
+    further = Further.of(args)
     return _of_scores(args, further=further) if args.scores else _of_embeddings(args, further=further)
 
 
@@ -33,6 +33,8 @@ def _of_scores(args: Namespace, *, further: Further) -> dict[str, Any]:
 
     if further.compare:
         raise UserError(f"--compare {further.compare[0]} goes with embeddings, not with --scores; give --embeddings")
+    if further.share_duplicates:
+        raise UserError("--share_duplicates finds copies of clips by their embeddings; give --embeddings, or a MODEL")
     if args.controls or args.pairs:
         raise UserError("--control and --pairs need embeddings, and --scores has none; give --embeddings, or a MODEL")
     if further.group_by:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.parser import Parser
+from ..base.parser import Distributed, Parser
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -34,7 +34,9 @@ Methods:
              training stops by the loss on validation clips
 
 Validation clips are those of --val_split, or where there is no such split a part of the training split, divided by
-source file. Clips with several labels are measured by average precision."""
+source file. Clips with several labels are measured by average precision.
+
+Several processes (`twinreel launch`) share the computation of the features; the first one trains the probe."""
 _OWN = {
     "knn": ("k", "temperature"),
     "attentive": ("heads", "learning_rate", "weight_decay", "train_batch_size", "epochs", "patience"),
@@ -49,6 +51,11 @@ def main(argv: list[str]) -> int:
 
     args, _ = _parser().parse(argv)
     _check_flags(args)
+    together = Distributed.of(args)
+    if together:
+        from ..engine.start.join import initialize_distributed
+
+        initialize_distributed(**together.to_dict())
     kind = "tokens" if args.method == "attentive" else args.features or "embedding"
     results = probe(
         args.model,
@@ -219,4 +226,5 @@ def _parser() -> Parser:
     group.add_argument("--epochs", type=int, help="at most so many; default 60")
     group.add_argument("--patience", type=int, help="epochs without a lower validation loss at which it stops; 10")
     parser.add_json()
+    parser.add_distributed()
     return parser

@@ -27,12 +27,19 @@ class Further:
       rerank: methods of re-ranking, see `protocols.scored.reranked`.
       compare: files of other models' embeddings of the same split, see `protocols.comparison`.
       group_by: further fields by which recalls are grouped, see `protocols.groups`.
+      share_duplicates: the rows of `protocols.repeated.shared_duplicates`.
     """
 
     read_as: Sequence[str] = ()
     rerank: Sequence[str] = ()
     compare: Sequence[Path] = ()
     group_by: Sequence[str] = ()
+    share_duplicates: bool = False
+
+    @classmethod
+    def of(cls, given: Any) -> "Further":
+        """Return what options or parsed flags ask for, by the same names."""
+        return cls(**{field.name: getattr(given, field.name) for field in dataclasses.fields(cls)})
 
     def check(self) -> None:
         """Raise UserError for a name that is not known or a file that cannot be read: before a model embeds a split."""
@@ -151,8 +158,21 @@ def measure(
         results[pair_rows.BLOCK] = pair_rows.pair_rows(embeddings, intervals=intervals)
     twins = order_twins(embeddings)
     results |= {"order_twins": twins} if twins["n"] else {}
+    if further.share_duplicates:
+        more = _shared(embeddings)
+        results["protocol"] |= more.pop("protocol")
+        results |= more
     results |= _groups(embeddings, ranks=ranks, group_by=further.group_by) if intervals or further.group_by else {}
     return marked(results | further.of_embeddings(embeddings, ranks=ranks))
+
+
+def _shared(embeddings: "Embeddings") -> dict[str, Any]:
+    from .measures.rows import row_numbers
+    from .protocols.repeated import caption_numbers, shared_duplicates
+
+    arrays = {key: getattr(embeddings, key) for key in ("text", "video", "video_of_text")}
+    same = caption_numbers(embeddings)
+    return shared_duplicates(**arrays, same_text=row_numbers(embeddings.text) if same is None else same)
 
 
 def _groups(embeddings: "Embeddings", *, ranks: "Mapping[str, Ranks]", group_by: Sequence[str]) -> dict[str, Any]:

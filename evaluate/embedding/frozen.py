@@ -16,10 +16,10 @@ from jax.sharding import Mesh
 
 from ...base.errors import UserError, unknown
 from ...data.options import DataOptions, FeedOptions
-from ...encode.rows import apply_to_rows, rounded_up
+from ...encode.rows import apply_to_rows, placed_on, rounded_up
 from ...encode.views import embed_views
 from ...engine.sharding.mesh import make_mesh
-from ...engine.start.processes import of_the_first
+from ...engine.start.processes import in_step, of_the_first
 from ..npz import read_npz, write_npz
 from ..progress import track
 from ..protocols.identity import identity
@@ -181,9 +181,11 @@ def _compute(video: VideoModel, *, records: "Records", split: str, options: Froz
         process_count=jax.process_count(),
     )
     graph, state = nnx.split(video.model)
-    key, parts = _key(video), []
+    state, key, parts = placed_on(video.mesh, state), _key(video), []
     place: list[int] = []
-    for batch in track(batches, what=f"{split} clips", total=len(rows), batch_size=size, progress=options.progress):
+    for batch in track(
+        in_step(batches), what=f"{split} clips", total=len(rows), batch_size=size, progress=options.progress
+    ):
         got = _of_views(
             lambda one: apply_to_rows(graph, state, one, function=_FUNCTIONS[options.kind], mesh=video.mesh),
             batch,

@@ -30,8 +30,6 @@ def add_benchmark_flags(parser: Parser) -> None:
     group = parser.add_argument_group("benchmarks (twinreel evaluate MODEL --benchmark NAME --data DIR --out DIR)")
     group.add_argument("--benchmark", default="", metavar="NAME", help=f"its protocol: {', '.join(entries())}")
     group.add_argument("--list", action="store_true", help="list the protocols, or with NAME explain one, and stop")
-    words = "accepted for clarity: the any-match rows, which share duplicates, are there wherever texts repeat"
-    group.add_argument("--share_duplicates", action="store_true", help=words)
 
 
 def choose_task(args: argparse.Namespace) -> None:

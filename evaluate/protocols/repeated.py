@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..counting.count import DEFAULTS, CountOptions, count_ranks
-from ..counting.questions import TEXT_TO_ANY, VIDEO_TO_ANY, Pairs
+from ..counting.questions import TEXT_TO_ANY, VIDEO_TO_ANY, Pairs, spread
 from ..embedding.embeddings import Embeddings
 from ..measures.ranks import Ranks, recall_at, summary
+from ..measures.rows import check_rows, row_numbers
 
 ANY_MATCH = (
     "in the rows 'any_match' every clip with an equal caption is right (video to text: every caption equal to one of "
@@ -26,6 +27,8 @@ ROWS = {
     "video_to_text_among_captions": "video to text, among captions",
     "text_to_video_any_match": "text to video, any match",
     "video_to_text_any_match": "video to text, any match",
+    "text_to_video_shared_duplicates": "text to video, duplicates shared",
+    "video_to_text_shared_duplicates": "video to text, duplicates shared",
 }
 """Blocks of `retrieval.json` -> what they measure."""
 CLASSIFICATION = "zero_shot_classification"
@@ -85,6 +88,50 @@ def any_match(
         arrays: dict[str, Any] = {"text": text, "video": video, "video_of_text": video_of_text}
         blocks[CLASSIFICATION] = classification(**arrays, same_text=same_text, options=options)
     return blocks
+
+
+def shared_duplicates(
+    *,
+    text: np.ndarray,
+    video: np.ndarray,
+    video_of_text: np.ndarray,
+    same_text: np.ndarray,
+    options: CountOptions = DEFAULTS,
+) -> dict[str, Any]:
+    """Measure retrieval where duplicates share their partners, clips as well as captions.
+
+    A caption is right for a clip if an equal caption belongs to an equal clip. The any-match rows know equal captions
+    only: of two copies of a clip with different captions, each is wrong there for the other's.
+
+    Args:
+      text: as all further arguments, see `any_match`.
+      video: see there; clips with equal rows are copies of each other, since equal input is embedded once.
+      video_of_text: see there.
+      same_text: see there.
+      options: how pairs are counted.
+
+    Returns:
+      `text_to_video_shared_duplicates` and `video_to_text_shared_duplicates`, as in `ranks.summary`, and `protocol`:
+      `duplicate_videos`, the clips that are copies of an earlier one.
+    """
+    copy_of = row_numbers(check_rows(video, name="video"))
+    copies = int(copy_of.max()) + 1
+    by_copy = np.argsort(copy_of, kind="stable")
+    sizes = np.bincount(copy_of)
+    starts = np.cumsum(sizes) - sizes
+    # Each caption with the copies of the clips that equal captions belong to
+    known = np.unique(same_text * copies + copy_of[video_of_text])
+    begins = np.searchsorted(known, same_text * copies)
+    counts = np.searchsorted(known, (same_text + 1) * copies) - begins
+    texts, groups = np.repeat(np.arange(len(same_text)), counts), known[spread(begins, counts)] % copies
+    right = np.repeat(texts, sizes[groups]), by_copy[spread(starts[groups], sizes[groups])]
+    pairs = Pairs(text, video=video, video_of_text=video_of_text, right=right)
+    found = count_ranks([TEXT_TO_ANY, VIDEO_TO_ANY], pairs=pairs, options=options)
+    return {
+        "protocol": {"duplicate_videos": len(video) - copies},
+        "text_to_video_shared_duplicates": summary(found[TEXT_TO_ANY]),
+        "video_to_text_shared_duplicates": summary(found[VIDEO_TO_ANY]),
+    }
 
 
 def _clips_that_share(pairs: np.ndarray) -> list[int]:

@@ -1,12 +1,17 @@
 """`twinreel probe` on a small model and real records: features are those of the model, computed once, and reported."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_devices import xla_flags
 from flax import nnx
+from public_models import source
 
 from twinreel.__main__ import main as twinreel
 from twinreel.base.errors import UserError
@@ -19,6 +24,7 @@ from twinreel.encode.encoder import Encoder
 from twinreel.evaluate import probe
 from twinreel.evaluate.embedding import frozen
 from twinreel.evaluate.measures.neighbours import one_hot, weighted_knn
+from twinreel.launch.local import free_port
 from twinreel.zoo.build import build
 from twinreel.zoo.bundle import write_bundle
 from twinreel.zoo.spec import ModelOptions
@@ -212,3 +218,31 @@ def test_the_verb_is_in_the_table(capsys):
     with pytest.raises(SystemExit):
         twinreel(["probe", "--help"])
     assert "weighted by exp(cosine / temperature)" in capsys.readouterr().out
+
+
+def test_processes_share_the_features_and_the_first_one_trains(bundle, tiny_data, tmp_path):
+    alone = run(bundle, tiny_data, tmp_path / "alone", "--method", "knn", "--k", "3", "--batch_size", "8")
+    address = f"localhost:{free_port()}"
+    command = [sys.executable, "-W", "error", "-m", "twinreel", "probe", str(bundle), "--data", str(tiny_data)]
+    command += ["--out", str(tmp_path / "two"), "--method", "knn", "--k", "3", "--batch_size", "8"]
+    command += ["--coordinator", address, "--num_processes", "2"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(2)}
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([*command, "--process_id", str(i)], env=environment, **pipe) for i in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    together = json.loads((tmp_path / "two" / "probe.json").read_text())
+    assert together["per_class"] == alone["per_class"] and together["top1"] == alone["top1"]
+    saved = [np.load(tmp_path / name / "features" / "test.embedding.npz")["features"] for name in ("alone", "two")]
+    np.testing.assert_allclose(*saved, atol=1e-5)
+
+
+@pytest.mark.parametrize("features", ["embedding", "pooled"])
+def test_public_weights_are_probed(features, tiny_data, tmp_path):
+    """A folder of CLIP's own files, of image weights: its image tower sees the frames one by one."""
+    folder = source("clip/quick", tmp_path / "clip")
+    found = run(folder, tiny_data, tmp_path / features, "--method", "knn", "--k", "3", "--features", features)
+    assert found["protocol"]["checkpoint"] == str(folder) and found["protocol"]["weights_sha256"]
+    with np.load(tmp_path / features / "features" / f"test.{features}.npz") as saved:
+        assert len(saved["features"]) == 8 and np.isfinite(saved["features"]).all()

@@ -191,18 +191,6 @@ def test_wrong_names_and_flags_are_refused(argv, message):
         evaluate.main(argv)
 
 
-def test_duplicates_are_shared_in_rows_of_their_own_with_the_flag_or_without(tmp_path, capsys):
-    rows = np.eye(4, dtype=np.float32)
-    np.savez(tmp_path / "e.npz", text=rows[[0, 0, 2, 3]], video=rows, video_of_text=np.arange(4))
-    printed = []
-    for flags in ([], ["--share_duplicates"]):
-        assert evaluate.main(["--embeddings", str(tmp_path / "e.npz"), *flags]) == 0
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-    assert "text to video, any match" in printed[0]
-    assert "the any-match rows (duplicates shared) every clip with the same text" in printed[0]
-
-
 # ---- settings
 
 

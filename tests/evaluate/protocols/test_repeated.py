@@ -217,3 +217,34 @@ def test_the_page_shows_the_rows(tmp_path):
     page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
     for text in ("Text → video, any match", "Video → text, any match", "4 of 6 texts repeat another", "same text"):
         assert text in page
+
+
+def shared_by_hand(text, video, owner, same):
+    """The mean rank of captions where equal captions and copies of clips share their partners, and what is right."""
+    copies = [next(j for j in range(len(video)) if (video[j] == row).all()) for row in video]
+    partners = {(same[i], copies[owner[i]]) for i in range(len(text))}
+    right = np.array([[(same[i], copies[j]) in partners for j in range(len(video))] for i in range(len(text))])
+    unit_text, unit_video = (rows / np.linalg.norm(rows, axis=1)[:, None] for rows in (text, video))
+    scores = np.round(unit_text @ unit_video.T, 9)
+    return ranks(scores, positives=right).expected.mean(), right
+
+
+def test_copies_of_clips_share_their_captions_only_where_asked_for(tmp_path, capsys):
+    """Clips 0 and 3 are copies with captions of their own; captions 1 and 4 are equal."""
+    rng = np.random.default_rng(4)
+    video, text, owner = rng.normal(size=(6, 5)), rng.normal(size=(7, 5)), np.array([0, 1, 2, 3, 4, 5, 5])
+    video[3], text[4] = video[0], text[1]
+    np.savez(tmp_path / "e.npz", text=text, video=video, video_of_text=owner)
+    found = []
+    for flags in ([], ["--share_duplicates"]):
+        assert evaluate.main(["--embeddings", str(tmp_path / "e.npz"), "--json", *flags]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    plain, shared = found
+    assert "text_to_video_shared_duplicates" not in plain and shared["protocol"]["duplicate_videos"] == 1
+    assert shared["text_to_video"] == plain["text_to_video"]
+    wanted, right = shared_by_hand(text, video, owner, [0, 1, 2, 3, 1, 5, 6])
+    assert right[0].tolist() == [True, False, False, True, False, False] and right[1, [1, 4]].all()
+    assert shared["text_to_video_shared_duplicates"]["MnR"] == pytest.approx(wanted)
+    assert shared["video_to_text_shared_duplicates"]["MnR"] <= shared["video_to_text_any_match"]["MnR"]
+    assert evaluate.main(["--embeddings", str(tmp_path / "e.npz"), "--share_duplicates"]) == 0
+    assert "text to video, duplicates shared" in capsys.readouterr().out
