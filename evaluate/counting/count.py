@@ -32,6 +32,7 @@ class CountOptions:
       together: all processes count the same set, each its share of the blocks; all must call. False: this process
         counts all.
       progress: draw a progress bar on standard error.
+      compact: gather open pairs on the devices, see `devices.Shape`; None = on all devices but CPUs.
     """
 
     host_pairs: int = 1 << 25
@@ -42,6 +43,7 @@ class CountOptions:
     folder: Path | None = None
     together: bool = False
     progress: bool = False
+    compact: bool | None = None
 
     def tiles(self, pairs: Pairs, *, platform: str) -> Tiles:
         """Return the shapes of the tiles on devices of a platform."""
@@ -93,7 +95,7 @@ def _count_on_devices(counts: Sequence[Count], *, pairs: Pairs, options: CountOp
     kept = Kept(options.folder, digest=digest, process=process)
     done = kept.restore(counts)
 
-    counter = DeviceCounter(counts, pairs=pairs, tiles=tiles, mesh=mesh)
+    counter = DeviceCounter(counts, pairs=pairs, tiles=tiles, mesh=mesh, compact=options.compact)
     sizes = [int(np.count_nonzero(block.texts >= 0)) * (piece.stop - piece.start) for piece, block in steps]
     with pairs_bar(total=sum(sizes), done=sum(sizes[:done]), progress=options.progress) as advance:
         for number, (piece, block, made) in enumerate(_calls(counter, steps[done:]), start=done):

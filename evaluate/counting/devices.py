@@ -18,6 +18,8 @@ from .questions import AMONG_CAPTIONS, Count, Pairs
 AXIS = "rows"
 PRECISION = jax.lax.Precision.HIGHEST  # on TPUs and GPUs float32 products would be rounded to fewer bits
 _PART = 8192  # rows normalised at a time
+_GROUP = 8  # words that are gathered together
+_KEPT = 8  # the host gets at most every eighth group
 _SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
 Arrays = dict[str, Any]
 
@@ -36,12 +38,14 @@ class Shape:
       width: places of a video's captions.
       grouped: of each question of videos, whether it is among groups of captions (or single captions).
       full: all rows are real, which saves a pass over the scores.
+      compact: gather the words of open pairs on the device, so that the host gets these alone (`_compacted`).
     """
 
     columns: int
     width: int
     grouped: tuple[bool, ...]
     full: bool = False
+    compact: bool = False
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "mesh"))
@@ -58,11 +62,13 @@ def count_tiles(gallery: Arrays, rows: Arrays, *, shape: Shape, mesh: Mesh) -> A
 
     Returns:
       `text_above` int32 [t,D R], scores above `high`; `video_above` int32 [D,v,P]; and the pairs between `low` and
-      `high`, 32 rows to a word: `text_open` uint32 [D,tiles,t,R/32,C], and of each question of videos
-      `video_open_k` [D,tiles,R/width/32,C] or, among single captions, [D,tiles,R/32,C].
+      `high`, 32 rows to a word: `text_open_k` uint32 [D,tiles,R/32,C] of each question of texts, and of each question
+      of videos `video_open_k` [D,tiles,R/width/32,C] or, among single captions, [D,tiles,R/32,C]. With `compact`, each
+      of these is what `_compacted` returns.
     """
     given = {"rows": _SPLIT, "real": _SPLIT, "low": PartitionSpec(None, AXIS), "high": PartitionSpec(None, AXIS)}
-    made = {"text_above": PartitionSpec(None, AXIS), "video_above": _SPLIT, "text_open": _SPLIT}
+    made = {"text_above": PartitionSpec(None, AXIS), "video_above": _SPLIT}
+    made |= {f"text_open_{k}": _SPLIT for k in range(len(rows["low"]))}
     made |= {f"video_open_{k}": _SPLIT for k in range(len(shape.grouped))}
     body = functools.partial(_one_device, shape=shape)
     return jax.shard_map(body, mesh=mesh, in_specs=(_WHOLE, given), out_specs=made, check_vma=False)(gallery, rows)
@@ -83,24 +89,45 @@ def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
         if not shape.full:
             scores = jnp.where(rows["real"][:, None] & tile["real"][None, :], scores, -jnp.inf)
         best = scores.reshape(-1, shape.width, shape.columns).max(axis=1) if shape.width > 1 else scores
-        made: Arrays = {"video_above": [], "text_open": []}
+        made: Arrays = {"video_above": []}
         found = []
-        for low, high in zip(rows["low"], rows["high"], strict=True):
+        for k, (low, high) in enumerate(zip(rows["low"], rows["high"], strict=True)):
             found.append(_row_sums(scores > high[:, None]))
-            made["text_open"].append(_packed((scores >= low[:, None]) & (scores <= high[:, None])))
+            made[f"text_open_{k}"] = _packed((scores >= low[:, None]) & (scores <= high[:, None]))
         for k, grouped in enumerate(shape.grouped):
             low, high = tile["low"][k][None, :], tile["high"][k][None, :]
             candidates = best if grouped else scores
             made["video_above"].append(jnp.sum(candidates > high, axis=0, dtype=jnp.int32))
             made[f"video_open_{k}"] = _packed((candidates >= low) & (candidates <= high))
-        for name, empty in (("video_above", (0, shape.columns)), ("text_open", (0, *_packed(scores > 0).shape))):
-            dtype = jnp.int32 if name == "video_above" else jnp.uint32
-            made[name] = jnp.stack(made[name]) if made[name] else jnp.zeros(empty, dtype)
+        counted = made["video_above"]
+        made["video_above"] = jnp.stack(counted) if counted else jnp.zeros((0, shape.columns), jnp.int32)
         return above + jnp.stack(found) if found else above, made
 
     text_above, made = jax.lax.scan(step, jnp.zeros(rows["low"].shape, jnp.int32), tiles)
     video_above = jnp.moveaxis(made.pop("video_above"), 0, 1).reshape(1, len(shape.grouped), size)
-    return {"text_above": text_above, "video_above": video_above} | {name: one[None] for name, one in made.items()}
+    words = {name: _compacted(one) if shape.compact else one for name, one in made.items()}
+    return {"text_above": text_above, "video_above": video_above} | jax.tree.map(lambda one: one[None], words)
+
+
+def _compacted(words: jax.Array) -> Arrays:
+    """Gather the groups of `_GROUP` words that are not all 0, in their order.
+
+    Few words have an open pair. On an accelerator, a bit of each pair would take the host longer to fetch and to search
+    than the products take; on a CPU the search is a hundredth of the products, and this would cost more.
+
+    Args:
+      words: uint32 [tiles,R/32,C].
+
+    Returns:
+      `count` int32, how many groups there are; `index` int32 [c] and `groups` uint32 [c,_GROUP], the first c of them
+      and their places; and `words`, which the host fetches only if there are more than c.
+    """
+    flat = words.reshape(-1)
+    groups = jnp.pad(flat, (0, -len(flat) % _GROUP)).reshape(-1, _GROUP)
+    some = jnp.any(groups != 0, axis=1)
+    most = max(1, len(groups) // _KEPT)
+    index = jnp.nonzero(some, size=most, fill_value=0)[0].astype(jnp.int32)
+    return {"count": jnp.sum(some, dtype=jnp.int32), "index": index, "groups": groups[index], "words": words}
 
 
 def _row_sums(bits: jax.Array) -> jax.Array:
@@ -124,16 +151,50 @@ def unpacked(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ([0, 0, 0], [33, 32, 34], [0, 1, 1])
     """
     place = np.flatnonzero(words)
-    word, bit = np.nonzero((words.reshape(-1)[place][:, None] >> np.arange(32, dtype=np.uint32)) & 1)
-    tile, row, column = np.unravel_index(place[word], words.shape)
+    return _bits(words.reshape(-1)[place], place=place, shape=words.shape)
+
+
+def _bits(words: np.ndarray, *, place: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return tiles, rows and columns of the bits of words at their flat places in uint32 [tiles,R/32,C]."""
+    word, bit = np.nonzero((words[:, None] >> np.arange(32, dtype=np.uint32)) & 1)
+    tile, row, column = np.unravel_index(place[word], shape)
     return tile, 32 * row + bit, column
+
+
+def open_pairs(found: Any) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return tiles, rows and columns of the open pairs of each device.
+
+    Args:
+      found: one of the last results of `count_tiles`.
+    """
+    if not isinstance(found, dict):
+        return [unpacked(words) for words in np.asarray(found)]
+    counts, index, groups = (np.asarray(found[key]) for key in ("count", "index", "groups"))
+    shape, made = found["words"].shape[1:], []
+    for device, count in enumerate(counts.tolist()):
+        if count > index.shape[1]:
+            made.append(unpacked(np.asarray(found["words"][device])))
+            continue
+        place = index[device, :count, None].astype(np.int64) * _GROUP + np.arange(_GROUP)
+        words = groups[device, :count]
+        made.append(_bits(words[words != 0], place=place[words != 0], shape=shape))
+    return made
 
 
 class DeviceCounter:
     """Fills counts from the calls of `count_tiles`."""
 
-    def __init__(self, counts: Sequence[Count], *, pairs: Pairs, tiles: Tiles, mesh: Mesh):
-        """Take the counts of all questions; `tiles` gives the shapes."""
+    def __init__(self, counts: Sequence[Count], *, pairs: Pairs, tiles: Tiles, mesh: Mesh, compact: bool | None = None):
+        """Take the counts of all questions.
+
+        Args:
+          counts: of the questions.
+          pairs: what is compared.
+          tiles: the shapes.
+          mesh: the devices.
+          compact: see `Shape`; None = on all devices but CPUs.
+        """
+        self._compact = mesh.devices.flat[0].platform != "cpu" if compact is None else compact
         self._pairs, self._tiles, self.mesh = pairs, tiles, mesh
         self._of_texts = [count for count in counts if count.by_text]
         self._of_videos = [count for count in counts if not count.by_text]
@@ -157,7 +218,9 @@ class DeviceCounter:
     def shape(self, block: RowBlock, *, piece: slice) -> Shape:
         """Return for what the program of a block and a piece is compiled."""
         full = bool((block.texts >= 0).all()) and piece.stop - piece.start == self._tiles.piece * self._tiles.columns
-        return Shape(columns=self._tiles.columns, width=block.width, grouped=self._grouped, full=full)
+        return Shape(
+            columns=self._tiles.columns, width=block.width, grouped=self._grouped, full=full, compact=self._compact
+        )
 
     def collect(self, made: Arrays, *, block: RowBlock, piece: slice) -> None:
         """Add the results of a call to the counts, and decide the pairs that it left open."""
@@ -165,16 +228,16 @@ class DeviceCounter:
         above = np.asarray(made["text_above"])
         for k, count in enumerate(self._of_texts):
             count.add_above(block.texts[real], above=above[k, real])
-            self._decide(count, np.asarray(made["text_open"])[:, :, k], of_row=block.texts, first=piece.start)
+            self._decide(count, made[f"text_open_{k}"], of_row=block.texts, first=piece.start)
         above = np.asarray(made["video_above"]).sum(axis=0)
         for k, count in enumerate(self._of_videos):
             count.add_above(piece, above=above[k, : piece.stop - piece.start])
             of_row = block.groups if self._grouped[k] else block.texts
-            self._decide(count, np.asarray(made[f"video_open_{k}"]), of_row=of_row, first=piece.start)
+            self._decide(count, made[f"video_open_{k}"], of_row=of_row, first=piece.start)
 
-    def _decide(self, count: Count, words: np.ndarray, *, of_row: np.ndarray, first: int) -> None:
-        for own_rows, of_device in zip(np.split(of_row, len(words)), words, strict=True):
-            tile, row, column = unpacked(of_device)
+    def _decide(self, count: Count, found: Any, *, of_row: np.ndarray, first: int) -> None:
+        pairs = open_pairs(found)
+        for own_rows, (tile, row, column) in zip(np.split(of_row, len(pairs)), pairs, strict=True):
             row, column = own_rows[row], first + tile * self._tiles.columns + column
             candidates, queries = (column, row) if count.by_text else (row, column)
             count.decide(candidates, queries=queries)

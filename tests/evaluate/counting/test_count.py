@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from count_case import FIELDS, case, on_devices
 
+from twinreel.evaluate.counting import devices as on_device
 from twinreel.evaluate.counting.count import CountOptions, count_ranks
 from twinreel.evaluate.counting.questions import QUESTIONS, TEXT_TO_VIDEO, VIDEO_TO_TEXT, Pairs
 
-TILES = [(4096, 1 << 20, 1), (4096, 4096, 3), (16_384, 20_000, 8)]
+TILES = [(4096, 1 << 20, 1, None), (4096, 4096, 3, True), (16_384, 20_000, 8, None)]
 
 
 def by_loops(text, video, video_of_text, same_text):
@@ -46,7 +47,7 @@ def by_loops(text, video, video_of_text, same_text):
 def check(got, want):
     for name, fields in want.items():
         for field, values in zip(FIELDS, fields, strict=True):
-            assert (np.broadcast_to(getattr(got[name], field), values.shape) == values).all(), (name, field)
+            assert (np.broadcast_to(getattr(got[name], field), np.shape(values)) == values).all(), (name, field)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,24 @@ def test_all_counts_are_those_of_loops_whatever_the_blocks_and_devices(given):
     pairs = Pairs(**arrays)
     for host_bytes in (1, 4000, 1 << 20):
         check(count_ranks(QUESTIONS, pairs=pairs, options=CountOptions(host_bytes=host_bytes)), want)
-    for tile_bytes, gallery_bytes, devices in TILES:
-        options = on_devices(tile_bytes=tile_bytes, gallery_bytes=gallery_bytes, devices=devices)
+    for tile_bytes, gallery_bytes, devices, compact in TILES:
+        sizes = {"tile_bytes": tile_bytes, "gallery_bytes": gallery_bytes}
+        options = on_devices(**sizes, devices=devices, compact=compact)
         check(count_ranks(QUESTIONS, pairs=pairs, options=options), want)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_open_pairs_are_gathered_on_accelerators(devices, monkeypatch):
+    """Few pairs are open here, so the host fetches none of the words that hold a bit of each pair."""
+    arrays, whole = case(3, videos=4096, captions=1, uncaptioned=4032), []
+    monkeypatch.setattr(on_device, "unpacked", lambda words, old=on_device.unpacked: whole.append(1) or old(words))
+    both = []
+    for compact in (False, True):
+        whole.clear()
+        options = on_devices(tile_bytes=1 << 16, devices=devices, compact=compact)
+        both.append(count_ranks(QUESTIONS, pairs=Pairs(**arrays), options=options))
+        assert bool(whole) is not compact
+    check(both[1], {name: [getattr(one, field) for field in FIELDS] for name, one in both[0].items()})
 
 
 @pytest.mark.parametrize("question", [TEXT_TO_VIDEO, VIDEO_TO_TEXT])
