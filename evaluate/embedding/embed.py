@@ -11,6 +11,7 @@ from ...data.options import DataOptions, FeedOptions
 from ...encode.encoder import Encoder
 from ...encode.rows import rounded_up
 from ..protocols.controls import CONTROLS, about_controls, change_texts, choose
+from ..protocols.joint import JointScores
 from ..protocols.minimal_pairs import Foils
 from ..protocols.pairs import about_pairs, choose_pairs, sides_to_embed
 from ..protocols.words import ENGLISH
@@ -58,19 +59,17 @@ def embed_split(
 ) -> Embeddings:
     """Embed every clip of a split (with its sound where the model fuses both), its captions and their foils.
 
-    The rows of a batch are split over the devices, and over the processes that decode them. All processes must call
-    this; each gets all embeddings. A clip without a caption is embedded too: the captions of others are measured
-    against it (the protocol counts such clips as `videos_without_text`).
+    Rows are split over devices and processes; all processes must call this, and each gets all embeddings. A clip
+    without a caption is embedded too: the captions of others are measured against it.
 
     Args:
       encoder: the model with its tokenizer and its input.
       loaded: the split, or a part of its clips; one that is embedded several times is loaded once.
       clip_side: what stands for a clip, "video" or the encoder's `clip_side`, which "" means.
-      batch_size: rows of a global batch; rounded up to a multiple of the devices. The last batch is padded, so the
-        model compiles once.
+      batch_size: rows of a global batch; rounded up to a multiple of the devices.
       feed: how records become batches; its `eval_clips` and `window_seconds` apply. None = whole clips.
       asked: what else is embedded; None = nothing.
-      progress: draw a progress bar with rate and time left on standard error, on the first process.
+      progress: draw progress bars on standard error, on the first process.
 
     Raises:
       UserError: an unknown value of `clip_side`, a batch size below 1, or something asked for that the model or the
@@ -84,29 +83,14 @@ def embed_split(
     given: dict[str, Any] = {"batch_size": size, "progress": progress}
     text = tokens.embed(encoder, what="captions", **given)
     of_words = _embed_words(encoder, loaded, names=controls, asked=asked, **given)
-    of_clips = [name for name in controls if name not in of_words]
-    texts = Captions(tokens, video_of_text=loaded.video_of_text) if any(map(_has_text, sides)) else None
-    clips, protocol = embed_clips(
-        encoder,
-        records=loaded.records,
-        split=loaded.split,
-        clip_side=clip_side,
-        feed=feed,
-        only=loaded.only,
-        further=FurtherClips(
-            controls=of_clips,
-            seed=asked.seed,
-            sides=sides,
-            captions=texts,
-            keep_views=asked.keep_windows,
-            keep_tokens=bool(asked.joint),
-        ),
-        **given,
-    )
+    captions = Captions(tokens, video_of_text=loaded.video_of_text)
+    more = _further(asked, controls=[name for name in controls if name not in of_words], sides=sides, captions=captions)
+    where = {"records": loaded.records, "split": loaded.split, "only": loaded.only}
+    clips, protocol = embed_clips(encoder, clip_side=clip_side, feed=feed, further=more, **where, **given)
     if "controls" in further:
         further["controls"]["changed"] = clips.changed | {name: changed for name, (_, changed) in of_words.items()}
     protocol |= {"captions": loaded.captions, "prompt": loaded.prompt, "texts_truncated": tokens.truncated}
-    found = Embeddings(
+    return Embeddings(
         text=text,
         video=clips.found(),
         video_of_text=loaded.video_of_text,
@@ -118,14 +102,29 @@ def embed_split(
         foils=_embed_foils(loaded, encoder=encoder, **given),
         bank_text=_embed_bank(encoder, loaded, split=asked.bank_split, **given) if asked.bank_split else None,
         video_windows=clips.views() if asked.keep_windows else None,
+        joint=_score_jointly(encoder, text, clips=clips, words=tokens, asked=asked, **given) if asked.joint else {},
         protocol=protocol | {"bank_split": asked.bank_split or None},
         further=further,
     )
-    if asked.joint:
-        seen, mask = clips.tokens()
-        pairs = Sides(text=found.text, video=found.video, words=tokens, tokens=seen, mask=mask)
-        found.joint = score_jointly(encoder, sides=pairs, asked=asked.joint, **given)
-    return found
+
+
+def _further(asked: Asked, *, controls: list[str], sides: Sequence[str], captions: Captions) -> FurtherClips:
+    return FurtherClips(
+        controls=controls,
+        seed=asked.seed,
+        sides=sides,
+        captions=captions if any(map(_has_text, sides)) else None,
+        keep_views=asked.keep_windows,
+        keep_tokens=bool(asked.joint),
+    )
+
+
+def _score_jointly(
+    encoder: Encoder, text: np.ndarray, *, clips: ClipEmbedder, words: Tokens, asked: Asked, **given: Any
+) -> dict[str, JointScores]:
+    seen, mask = clips.tokens()
+    sides = Sides(text=text, video=clips.found(), words=words, tokens=seen, mask=mask)
+    return score_jointly(encoder, sides=sides, asked=asked.joint, **given)
 
 
 def _has_text(side: str) -> bool:
