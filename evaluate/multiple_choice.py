@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
             "one of them"
         )
     other = {"--zero_shot": args.zero_shot, "--as": args.read_as, "--rerank": args.rerank}
+    other |= {"--share_duplicates": args.share_duplicates}
     if unfit := [flag for flag, value in other.items() if value]:
         raise UserError(f"{unfit[0]} does not go with --multiple_choice; leave one of them out")
     if model:

@@ -55,7 +55,7 @@ OUT receives zero_shot.html, zero_shot.json, and zero_shot.npz, from which the s
 under any rule. Such a file may be of any origin: class_text [c,t,E], video [m,E] or [m,f,E], labels int [m] (or 0 and 1
 [m,c] where clips have several labels). With --scores: scores [m,c], or [m,v,c] of v views, and labels."""
 _FLAGS = ("templates", "rule", "frame_rule", "view_rule", "classes", "class_names", "labels", "scale", "keep")
-_OTHERS = {"read_as": "--as", "controls": "--control", "pairs": "--pairs"}
+_OTHERS = {"read_as": "--as", "controls": "--control", "pairs": "--pairs", "share_duplicates": "--share_duplicates"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
