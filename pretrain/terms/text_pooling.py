@@ -3,6 +3,7 @@
 import dataclasses
 
 from ...losses.infonce import info_nce_of_similarity
+from ...models.heads.text_pooling import XPool
 from ...models.shapes import Scalar
 from .interface import Seen, TermOptions
 
@@ -19,7 +20,9 @@ def text_pooling(seen: Seen, options: TextPoolingOptions) -> tuple[Scalar, dict[
     """
     del options
     assert seen.model.heads is not None
-    similarity = seen.model.heads["text_pooling"].scores(seen.texts, clips=seen.clips, keys=seen.keys)
+    head = seen.model.heads["text_pooling"]
+    assert isinstance(head, XPool)
+    similarity = head.scores(seen.texts, clips=seen.clips, keys=seen.keys)
     loss, hits = info_nce_of_similarity(
         similarity.T,
         scale=seen.scale,
