@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..engine.sharding.mesh import BATCH_AXES, put_batch
+from ..models.dual import of_steps
 
 Rows = dict[str, np.ndarray]
 """Arrays with one entry per row along their first axis."""
@@ -56,7 +57,8 @@ def embed_on_devices(
         inputs = {key: rest.pop(key) for key in ("video", "video_mask") if key in rest}
         embedding, made = model.encode_with_tokens("video", inputs=inputs)
         rest["tokens"] = made.astype(jnp.float32)
-        rest["tokens_mask"] = inputs.get("video_mask", jnp.ones(made.shape[:2], bool))
+        given = inputs.get("video_mask")
+        rest["tokens_mask"] = jnp.ones(made.shape[:2], bool) if given is None else of_steps(given, steps=made.shape[1])
     elif side == "video":
         embedding = model.encode_video(rest.pop("video"), mask=rest.pop("video_mask", None))
     elif side == "text":

@@ -198,6 +198,10 @@ def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, 
 
 
 def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]) -> dict[str, JointHead]:
+    if spec.joint_heads and not {"video", "text"} <= set(towers):
+        raise UserError(
+            f"config.model.heads={list(spec.joint_heads)} need a video and a text tower; add the one missing"
+        )
     found = {}
     for name, given in spec.joint_heads.items():
         if name not in JOINT_HEADS:
