@@ -22,7 +22,7 @@ from ..zoo.bundle import write_bundle
 from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed, refuse_one, sound_of_files
-from .rows import apply_to_rows, embed_rows, padded, placed_on, rounded_up, shares
+from .rows import Rows, apply_to_rows, embed_rows, padded, placed_on, rounded_up, shares
 from .views import embed_views, mean_of_views, views_of
 
 Embeddings = Float32[np.ndarray, "n E"]
@@ -308,12 +308,8 @@ class Encoder:
         return embed_rows(self._graph, self._state, rows, side=side, mesh=self.mesh, tokens=tokens)
 
     def apply_local(
-        self,
-        rows: dict[str, np.ndarray],
-        *,
-        function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]],
-        shared: dict[str, np.ndarray] | None = None,
-    ) -> dict[str, np.ndarray]:
+        self, rows: Rows, *, function: Callable[[Any, Any], dict[str, jax.Array]], shared: Rows | None = None
+    ) -> Rows:
         """Call a function of the model and of rows of which each process gives its own; see `rows.apply_to_rows`."""
         return apply_to_rows(self._graph, self._state, rows, function=function, mesh=self.mesh, shared=shared)
 

@@ -343,7 +343,7 @@ class DualTower(nnx.Module):
 def _vector_and_tokens(
     tower: Any, x: Array, *, side: str, given: dict[str, Any], own: bool
 ) -> tuple[Array, Array, Array | None]:
-    """Return a tower's vector (zeros unless it is `own`, where it takes a pass of its own), its tokens and their mask."""
+    """Return a tower's vector (zeros unless it is `own` or comes with the tokens), its tokens and their mask."""
     if side == "text" and hasattr(tower, "vector_and_tokens"):
         return *tower.vector_and_tokens(x, **given), given.get("mask")
     made = tower.tokens(x, **given) if side == "text" else tower.features(x, **given)
