@@ -18,6 +18,9 @@ class NoSuchFile(UserError):
 
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> extra of twinreel that brings its package
+# Of the file systems: as many connections as there are requests at a time (botocore keeps ten by default).
+_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"max_pool_connections": 64}}}
+_OPTIONS["s3a"] = _OPTIONS["s3"]
 _WHOLE = 64 * 2**20  # files and members up to this size are fetched in one request
 _BLOCK = 4 * 2**20  # bytes of one request where a file is read in parts
 _HEADERS = 256 * 2**10  # the same where only headers are read: what lies between them is sought over
@@ -256,10 +259,15 @@ def _is_file(found: dict[str, Any]) -> bool:
     return found["type"] == "file"
 
 
-def _system(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; what it remembers of listings is forgotten first."""
+def system_of(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it."""
     from fsspec.core import url_to_fs  # here, because it takes a while and few runs need it
 
-    system, path = url_to_fs(url)
+    return url_to_fs(url, **_OPTIONS.get(url.partition("://")[0].lower(), {}))
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it; what it remembers of listings is forgotten first."""
+    system, path = system_of(url)
     system.invalidate_cache()
     return system, path

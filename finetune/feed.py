@@ -148,9 +148,9 @@ def _cached_train(
     from ..data.batches.order import make_order
 
     indices, feed = clips.indices, context.data.feed
-    groups = context.records.rows(clips.split).columns.groups
+    groups = context.records.rows(clips.split).column("group")
     order = make_order(
-        {"": [groups[i] for i in indices]},
+        {"": groups[indices]},
         shares={"": 1.0},
         group_size=feed.group_size,
         batch_size=feed.batch_size,

@@ -38,7 +38,7 @@ def check_stored_features(records: "Records", *, name: str, params: "Mapping[str
 
 def check_sound(records: "Records", *, split: str) -> str:
     """Return a warning if no clip of a split has sound, from which a tower for sound could learn, or ""."""
-    if any(row["has_audio"] for row in records.rows(split)):
+    if records.rows(split).summary.sound:
         return ""
     return (
         f"no clip of split {split!r} of {str(records.folder)!r} has sound, so config.model.audio learns nothing; "
@@ -51,8 +51,7 @@ def _made_by(records: "Records", *, split: str, name: str) -> str:
     from ..data.batches.records import Record
 
     rows = records.rows(split)
-    for index in range(len(rows)):
-        if name in rows[index]["features"]:
-            [record] = records.read(split, [index])
-            return str(Record(record).meta.get(MADE_BY, {}).get(name, ""))
+    for index in sorted(rows.summary.features.get(name, {}).values())[:1]:
+        [record] = records.read(split, [index])
+        return str(Record(record).meta.get(MADE_BY, {}).get(name, ""))
     return ""

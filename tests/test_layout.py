@@ -33,7 +33,7 @@ WITHOUT_TENSORFLOW = {"options", "manifest", "batches/synthetic", "text/tokenize
 WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset", "paths", "batches/shards_cache"}
 # Rooms of a folder: each imports only what stands before it. Files that lie in the folder itself are below all of them.
 ROOMS = {
-    "data": ["transforms", "text", "media", "sources", "prepare", "inspect", "batches"],
+    "data": ["transforms", "text", "index", "media", "sources", "prepare", "inspect", "batches"],
     "engine": ["start", "sharding", "optimizer", "step", "keeping", "loop"],
 }
 

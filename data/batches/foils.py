@@ -1,14 +1,12 @@
 """Wrong captions of a record (`meta.foils` of the manifest) as negatives in training. No tensorflow."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ...base.errors import UserError
 from .draws import share_of
-
-_LOOKED_AT = 10_000  # records in which foils are looked for before training; more are thinned evenly
+from .table import Table
 
 
 def draw_foils(foils: Mapping[str, str], *, count: int, weights: Mapping[str, float], numbers: np.ndarray) -> list[str]:
@@ -34,17 +32,14 @@ def draw_foils(foils: Mapping[str, str], *, count: int, weights: Mapping[str, fl
     return drawn + [""] * (count - len(drawn))
 
 
-def check_foils(sources: Sequence[Sequence[Mapping[str, Any]]], *, weights: Mapping[str, float]) -> None:
+def check_foils(sources: Sequence[Table], *, weights: Mapping[str, float]) -> None:
     """Raise UserError unless a record has a foil that can be drawn.
 
     Args:
-      sources: the lines of clips.jsonl of each source.
+      sources: the rows of each source.
       weights: see `draw_foils`.
     """
-    found: set[str] = set()
-    for rows in sources:
-        for i in range(0, len(rows), max(1, -(-len(rows) // _LOOKED_AT))):
-            found.update(rows[i].get("foils") or ())
+    found = {name for rows in sources for name in rows.summary.foils}
     if not found:
         raise UserError(
             "config.data.foils_per_clip is above 0, but the records have no foils; give the manifest's clips wrong "

@@ -1,7 +1,10 @@
 """Differences between the records that a checkpoint was trained on and those that it is used on. No tensorflow."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .table import Table
 
 _FEW = 0.05  # share of clips with too few frames that is worth a warning
 
@@ -36,8 +39,9 @@ def record_mismatches(
         )
     if trained.get("audio") and prepared.get("audio") is False and sound:
         found.append("these records have no sound, the checkpoint was trained with it (`twinreel prepare --audio`)")
-    few = sum(row["num_frames"] < num_frames for row in rows)
-    if rows and few > _FEW * len(rows):
+    counts = rows.summary.num_frames if isinstance(rows, Table) else Counter(row["num_frames"] for row in rows)
+    few = sum(clips for frames, clips in counts.items() if frames < num_frames)
+    if few > _FEW * len(rows):
         found.append(
             f"{few:,} of {len(rows):,} clips have fewer than the {num_frames} frames that the checkpoint takes: "
             "their frames are repeated (prepare them with a higher --fps)"

@@ -18,7 +18,8 @@ from .mixture import Mixture
 
 MAX_SEED = 2**31 - 1
 MIX_BY = ("row", "batch")
-_GOLDEN = 0x9E3779B9  # odd: sources get different seeds; index_shuffle looks at the low 32 bits of each number only
+NO_GROUP = np.uint64(0)
+GOLDEN = 0x9E3779B9  # odd: sources get different seeds; index_shuffle looks at the low 32 bits of each number only
 
 
 class Rows(NamedTuple):
@@ -37,7 +38,14 @@ class Rows(NamedTuple):
     first: np.ndarray
 
 
-def unit_table(groups: Sequence[str | None], *, group_size: int) -> np.ndarray:
+def first_of_each(source: np.ndarray, record: np.ndarray) -> np.ndarray:
+    """Return bool [b], False where an earlier row has the same record int64 [b] of the same source int32 [b]."""
+    first = np.zeros(len(record), bool)
+    first[np.unique((source.astype(np.int64) << 48) | record, return_index=True)[1]] = True
+    return first
+
+
+def unit_table(groups: Sequence[int] | np.ndarray, *, group_size: int) -> np.ndarray:
     """Pack the records of a split into units that stay together.
 
     Members of one group make units of `group_size` g; what is left of them (a group of fewer than g, or the rest of a
@@ -45,30 +53,28 @@ def unit_table(groups: Sequence[str | None], *, group_size: int) -> np.ndarray:
     first records of the split that are not in it: at most g - 1 records are seen twice an epoch.
 
     Args:
-      groups: the group of each record, None or "" for none.
-      group_size: g, at least 1 and at most the number of records.
+      groups: the key of each record's group [n], 0 for none.
+      group_size: g, at least 1.
 
     Returns:
       int64 [U,g], indices of records.
     """
+    group, count = np.asarray(groups), len(groups)
     if group_size == 1:
-        return np.arange(len(groups), dtype=np.int64)[:, None]
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        if group:
-            members.setdefault(group, []).append(index)
-    units = [
-        indices[i : i + group_size]
-        for indices in members.values()
-        for i in range(0, len(indices) - group_size + 1, group_size)
-    ]
-    placed = set(np.concatenate(units).tolist()) if units else set()
-    others = [index for index in range(len(groups)) if index not in placed]
-    units += [others[i : i + group_size] for i in range(0, len(others), group_size)]
-    last = units[-1]
-    fill = (index for index in range(len(groups)) if index not in last)
-    units[-1] = last + [next(fill) for _ in range(group_size - len(last))]
-    return np.asarray(units, np.int64)
+        return np.arange(count, dtype=np.int64)[:, None]
+    _, first, number = np.unique(group, return_index=True, return_inverse=True)
+    by_group = np.lexsort((np.arange(count), first[number]))  # groups in the order of their first members
+    by_group = by_group[group[by_group] != 0]
+    _, begin, members = np.unique(first[number[by_group]], return_index=True, return_counts=True)
+    place = np.arange(len(by_group)) - np.repeat(begin, members)
+    together = place < np.repeat(members // group_size * group_size, members)
+    units = by_group[together].reshape(-1, group_size)
+    others = np.setdiff1d(np.arange(count), units, assume_unique=True)
+    if missing := -len(others) % group_size:
+        last = others[len(others) // group_size * group_size :]
+        fill = np.concatenate([np.setdiff1d(np.arange(min(count, group_size + missing)), last), last])
+        others = np.concatenate([others, np.resize(fill, missing)])
+    return np.concatenate([units, others.reshape(-1, group_size)]).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,10 +107,7 @@ class Order:
             here = source == i
             epoch[here], slot = np.divmod(ordinal[here], len(self.units[i]))
             record[here] = self.units[i][self._permuted(slot, epoch=epoch[here], source=i), member[here]]
-        _, name = np.unique(np.stack([source, record]), axis=1, return_inverse=True)
-        first = np.zeros(self.batch_size, bool)
-        first[np.unique(name, return_index=True)[1]] = True
-        return Rows(source, record, epoch, first)
+        return Rows(source, record, epoch, first_of_each(source, record))
 
     def epochs(self, k: int) -> dict[str, float]:
         """Return how often each source has been gone through before global batch `k`."""
@@ -126,13 +129,13 @@ class Order:
         shuffled = np.empty_like(slot)
         for e in np.unique(epoch):
             here = epoch == e
-            seed = np.array([(self.seed + int(source) * _GOLDEN) % 2**32, e], np.int64)
+            seed = np.array([(self.seed + int(source) * GOLDEN) % 2**32, e], np.int64)
             shuffled[here] = tf.random.experimental.index_shuffle(slot[here], seed=seed, max_index=last)  # pyright: ignore
         return shuffled
 
 
 def make_order(
-    groups: Mapping[str, Sequence[str | None]],
+    groups: Mapping[str, Sequence[int] | np.ndarray],
     *,
     shares: Mapping[str, float],
     group_size: int,
@@ -144,7 +147,7 @@ def make_order(
     """Check the sizes and build the order.
 
     Args:
-      groups: by source, the group of each record of its split, None or "" for none.
+      groups: by source, the key of the group of each record of its split [n], 0 for none.
       shares: share of each source, summing to 1 (see `mixture.shares`).
       group_size: members of a group that stay together in a global batch.
       batch_size: rows of the global batch; process p of P reads rows p * B / P to (p + 1) * B / P.
@@ -155,22 +158,9 @@ def make_order(
     Raises:
       UserError: sizes that do not divide, a batch that is larger than a source, or a seed out of range.
     """
-    if mix_by not in MIX_BY:
-        raise unknown("value of config.data.mix_by:", mix_by, MIX_BY)
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed={seed} is out of range; set config.seed to 0 ... {MAX_SEED}")
-    _check_batch(batch_size, group_size=group_size, process_count=process_count)
-    for name, members in groups.items():
-        rows = batch_size * (shares[name] if mix_by == "row" else 1.0)
-        if rows > len(members):
-            of = f" of source {name!r}" if len(groups) > 1 else ""
-            share = f" (its share is {rows:,.1f} rows)" if rows != batch_size else ""
-            raise UserError(
-                f"batch_size={batch_size}{share} is larger than the split{of}, which has {len(members)} clips: a batch "
-                f"would hold the same clip twice; set config.data.batch_size to "
-                f"{_fitting(int(batch_size * len(members) / rows), group_size)} or less"
-                + (", or give the source less weight" if share else "")
-            )
+    sizes = {name: len(members) for name, members in groups.items()}
+    counts = {"group_size": group_size, "batch_size": batch_size, "process_count": process_count}
+    check_sizes(sizes, shares=shares, seed=seed, mix_by=mix_by, **counts)
     return Order(
         names=tuple(groups),
         units=tuple(unit_table(members, group_size=group_size) for members in groups.values()),
@@ -179,6 +169,35 @@ def make_order(
         seed=seed,
         by_batch=mix_by == "batch",
     )
+
+
+def check_sizes(
+    sizes: Mapping[str, int],
+    *,
+    shares: Mapping[str, float],
+    group_size: int,
+    batch_size: int,
+    process_count: int,
+    seed: int,
+    mix_by: str,
+) -> None:
+    """Check what `make_order` says, for sources of so many records."""
+    if mix_by not in MIX_BY:
+        raise unknown("value of config.data.mix_by:", mix_by, MIX_BY)
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed={seed} is out of range; set config.seed to 0 ... {MAX_SEED}")
+    _check_batch(batch_size, group_size=group_size, process_count=process_count)
+    for name, size in sizes.items():
+        rows = batch_size * (shares[name] if mix_by == "row" else 1.0)
+        if rows > size:
+            of = f" of source {name!r}" if len(sizes) > 1 else ""
+            share = f" (its share is {rows:,.1f} rows)" if rows != batch_size else ""
+            raise UserError(
+                f"batch_size={batch_size}{share} is larger than the split{of}, which has {size} clips: a batch "
+                f"would hold the same clip twice; set config.data.batch_size to "
+                f"{_fitting(int(batch_size * size / rows), group_size)} or less"
+                + (", or give the source less weight" if share else "")
+            )
 
 
 def _check_batch(batch_size: int, *, group_size: int, process_count: int) -> None:

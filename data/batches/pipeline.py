@@ -16,7 +16,8 @@ from ..tf_cpu import tf
 from .clip_graph import ClipGraph
 from .flow import ENDLESS, Flow
 from .mixture import shares
-from .order import Order, Rows, make_order
+from ..index.columns import SAMPLE
+from .order import NO_GROUP, Order, Rows, make_order
 from .reading import Reader, Source, open_sources
 from .records import Records
 from .targets import Drawn, TargetMaker, Targets
@@ -167,12 +168,19 @@ def eval_batches(
 
 
 def make_tokenizer(data: DataOptions) -> Tokenizer:
-    """Make the tokenizer that `config.data.tokenizer` names: train it on the train captions, or load its file."""
+    """Make the tokenizer that `config.data.tokenizer` names: load its file, or train it.
+
+    It is trained on the texts of all train records, or of an even sample of `SAMPLE` if they are more.
+    """
     if data.feed.tokenizer != "train":
         return load_tokenizer(data.feed.tokenizer)
     clean = text_cleaner(data.input.text)
+    sources = open_sources(data)
     texts = (
-        text for source in open_sources(data) for row in source.rows for text in texts_of(row, data.feed.text_from)
+        text
+        for source in sources
+        for row in source.rows.sample(SAMPLE // len(sources))
+        for text in texts_of(row, data.feed.text_from)
     )
     return SentencePieceTokenizer.train(map(clean, texts), vocab_size=data.feed.vocab_size)
 
@@ -208,7 +216,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           reader: reads rows.
           texts: gives them texts.
           data: `config.data`.
-          labels: by source, int32 [n], the class of each record, -1 = none; None for batches without labels.
+          labels: by source, int32 [c], the class of each label of its index, -1 = none; None for batches without.
           targets: makes what a task asks for besides; None = nothing.
           batch_size: rows of a batch.
           facts: step -> what is worth logging.
@@ -263,7 +271,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
             index = batch["caption_index"]
             batch["valid"] = batch["valid"] & ((index if index.ndim == 1 else index[:, 0]) >= 0)
         else:
-            batch["label"] = np.array([self._labels[s][r] for s, r in zip(source, record, strict=True)], np.int32)
+            batch["label"] = self._reader.labels(source, record=record, classes=self._labels)
             batch["valid"] = batch["valid"] & (batch["label"] >= 0)
         return batch
 
@@ -284,9 +292,9 @@ def _order(
     """Build the order of the rows of one or several sources."""
     if only is not None and len(sources) > 1:
         raise UserError("`only` chooses records of one source; config.data.mixture names several")
-    groups = {source.name: source.rows.columns.groups for source in sources}
+    groups = {source.name: _groups(source, data=data) for source in sources}
     if only is not None:
-        groups = {name: [members[i] for i in only] for name, members in groups.items()}
+        groups = {name: members[np.asarray(only, np.int64)] for name, members in groups.items()}
     weights = {name: data.feed.mixture[name].get("weight") if data.feed.mixture else None for name in groups}
     sizes = {name: len(members) for name, members in groups.items()}
     return make_order(
@@ -300,6 +308,11 @@ def _order(
     )
 
 
+def _groups(source: Source, *, data: DataOptions) -> np.ndarray:
+    """Return the key of each record's group, uint64 [n], 0 = none; if groups are torn apart, nothing is looked up."""
+    return source.rows.column("group") if data.feed.group_size > 1 else np.broadcast_to(NO_GROUP, len(source.rows))
+
+
 def _maker(
     sources: Sequence[Source], *, targets: Targets | None, data: DataOptions, tokenizer: Tokenizer, seed: int
 ) -> TargetMaker | None:
@@ -310,14 +323,11 @@ def _maker(
 
 
 def _labels(sources: Sequence[Source], names: Sequence[str] | None) -> list[np.ndarray] | None:
-    """Return by source int32 [n]: the place of each record's first label in `names`, -1 if it is not there."""
+    """Return by source int32 [c]: the place in `names` of each label of its index, -1 if it is not there."""
     if names is None:
         return None
     place = {name: i for i, name in enumerate(names)}
-    return [
-        np.array([place.get(row["labels"][0], -1) if row["labels"] else -1 for row in source.rows], np.int32)
-        for source in sources
-    ]
+    return [np.array([place.get(name, -1) for name in source.rows.summary.labels], np.int32) for source in sources]
 
 
 def _pad(batch: dict[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ class Source:
       name: of the source, for messages.
       records: the folder.
       split: the split's name.
-      rows: its lines of clips.jsonl.
+      rows: what is known of its records.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Reader:
         self._widths = {name: _feature_width(name, sources) for name in data.feed.features}
         self._lock = threading.Lock()
         for source in sources if graph.num_frames else ():
-            for (height, width), row in sorted(source.rows.columns.sizes.items()):
+            for (height, width), row in sorted(source.rows.summary.sizes.items()):
                 clip_id = source.rows[row]["clip_id"]
                 if not height:
                     raise UserError(
@@ -187,6 +187,21 @@ class Reader:
     def width(self, name: str) -> int:
         """Return D of a modality of `config.data.features`."""
         return self._widths[name]
+
+    def labels(self, source: np.ndarray, *, record: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return int32 [r], the class of each record's first label, -1 = none.
+
+        Args:
+          source: int32 [r].
+          record: int64 [r].
+          classes: by source, int32 [c], the class of each label of its index.
+        """
+        found = np.full(len(record), -1, np.int32)
+        for i in np.unique(source):
+            here = np.flatnonzero(source == i)
+            label = self._sources[i].rows.rows(record[here])["label"]
+            found[here[label >= 0]] = classes[i][label[label >= 0]]
+        return found
 
     def reject(self, source: int, record: int, *, reason: Exception) -> None:
         """Count a damaged record.
@@ -307,10 +322,10 @@ def _feature_width(name: str, sources: Sequence[Source]) -> int:
     """Return D of a modality, the same in all clips that have it."""
     widths: dict[int, Any] = {}
     for source in sources:
-        for width, row in source.rows.columns.features.get(name, {}).items():
+        for width, row in source.rows.summary.features.get(name, {}).items():
             widths.setdefault(width, (source, row))
     if not widths:
-        known = {known for source in sources for known in source.rows.columns.features}
+        known = {known for source in sources for known in source.rows.summary.features}
         fields = "config.data.features, config.model.video.features; `twinreel features` computes vectors of frames"
         raise unknown(f"features of the records ({fields}):", name, known)
     if len(widths) > 1:

@@ -49,12 +49,12 @@ class Records:
         self.folder, self.url = self._mirror.folder, self._mirror.url
         prepared = read_prepared(self.folder)
         self.options: dict[str, Any] = prepared["options"]
-        self._rows = read_tables(self.folder / "clips.jsonl")
+        self._rows = read_tables(self.folder)
         self.splits = {split: len(rows) for split, rows in self._rows.items()}
         self._shards = self._read_shards({shard["name"]: shard["bytes"] for shard in prepared["shards"]})
 
     def rows(self, split: str) -> Table:
-        """Return the lines of clips.jsonl of a split, in record order.
+        """Return the rows of a split, in record order.
 
         Raises:
           UserError: there is no such split.

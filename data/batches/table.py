@@ -1,47 +1,55 @@
-"""The lines of clips.jsonl, looked up in the file when they are wanted: memory holds where each begins, no more."""
+"""The rows of a split: columns of the index by record, and lines of clips.jsonl, each parsed when it is asked for.
 
-import array
-import dataclasses
-import functools
+On a local disk the index and clips.jsonl are memory-mapped. A folder without an index is gone through once.
+"""
+
 import json
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
 from ...base.errors import UserError
+from ..index.columns import HEADER, Gathered, Summary, read_summary
+from ..layout import INDEX
 
 _FIRST = b'{"split": "'  # how `prepare` begins a line: the split is known without parsing the rest
 
 
-@dataclasses.dataclass(kw_only=True)
-class Columns:
-    """What is needed of all rows before the first is read.
+class Table(Sequence[dict[str, Any]]):
+    """The rows of one split, in record order. Any thread may ask.
 
     Attributes:
-      captions: int32 [n], number of captions.
-      groups: the group of each row, "" for none.
-      sizes: `(height, width)` of frames, in pixels -> a row with such frames.
-      features: modality -> its widths D -> a row that has it.
+      summary: what is known of the split as a whole.
     """
 
-    captions: np.ndarray
-    groups: list[str]
-    sizes: dict[tuple[int, int], int]
-    features: dict[str, dict[int, int]]
+    def __init__(
+        self,
+        rows: np.ndarray,
+        *,
+        keys: np.ndarray,
+        content: "mmap.mmap | bytes",
+        summary: Summary,
+        path: Path,
+        sample: Path | None = None,
+    ):
+        """Make a table.
 
-
-class Table(Sequence[dict[str, Any]]):
-    """The rows of one split, in record order; each is parsed when it is asked for. Any thread may ask."""
-
-    def __init__(self, content: "mmap.mmap | bytes", *, begins: Sequence[int], path: Path):
-        self._content, self._path = content, path
-        self._begins = np.asarray(begins, np.int64)
+        Args:
+          rows: `ROW` [n], an array or a memory-mapped one.
+          keys: `KEYS` [m], likewise.
+          content: of clips.jsonl.
+          summary: of the split.
+          path: of clips.jsonl, for messages.
+          sample: the file with the texts of an even sample of the records; None = all of them are looked up.
+        """
+        self._rows, self._keys, self._content, self._path, self._sample = rows, keys, content, path, sample
+        self.summary = summary
 
     def __len__(self) -> int:
-        return len(self._begins)
+        return self.summary.rows
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -50,51 +58,82 @@ class Table(Sequence[dict[str, Any]]):
     def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        begin = int(self._begins[index])
-        end = self._content.find(b"\n", begin)
-        return _parsed(self._content[begin : end if end >= 0 else None], path=self._path)
+        record = int(index) + (len(self) if index < 0 else 0)
+        if not 0 <= record < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return parsed(self._line(record), path=self._path)
 
-    @functools.cached_property
-    def columns(self) -> Columns:
-        """What is needed of all rows at once; the first call goes through the file."""
-        captions = array.array("i")
-        columns = Columns(captions=np.zeros(0), groups=[], sizes={}, features={})
-        for i, row in enumerate(self):
-            captions.append(len(row["captions"]))
-            columns.groups.append(row["group"] or "")  # one and the same string where there is none
-            columns.sizes.setdefault((row["height"], row["width"]), i)
-            for name, (_, width) in row["features"].items():
-                columns.features.setdefault(name, {}).setdefault(width, i)
-        columns.captions = np.array(captions, np.int32)
-        return columns
+    def rows(self, records: np.ndarray) -> np.ndarray:
+        """Return `ROW` [r] of records int64 [r]."""
+        return self._rows[records]
+
+    def keys(self, rows: np.ndarray, *, captions: np.ndarray) -> np.ndarray:
+        """Return `KEYS` [r] of captions int [r], one of each of `rows` (`ROW` [r])."""
+        return self._keys[rows["first"].astype(np.int64) + captions]
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a field of `ROW` of all records, [n]: reads the whole index."""
+        return np.asarray(self._rows[name])
+
+    def sample(self, most: int) -> list[dict[str, Any]]:
+        """Return the rows of an even sample of the records, with at least the fields that hold texts.
+
+        Args:
+          most: how many, at most.
+        """
+        if self._sample is not None:  # instead of many lines all over clips.jsonl
+            return thinned(self._sample.read_bytes(), most=most)
+        return [self[i] for i in range(0, len(self), max(1, -(-len(self) // most)))]
+
+    def _line(self, record: int) -> bytes:
+        begin, size = int(self._rows["line"][record]), int(self._rows["size"][record])
+        return self._content[begin : begin + size]
 
 
-def read_tables(path: Path) -> dict[str, Table]:
-    """Open clips.jsonl; return its rows by split.
+def read_tables(folder: Path) -> dict[str, Table]:
+    """Open the rows of a local folder, by split: with its index, or by going through clips.jsonl.
 
     Raises:
-      UserError: a line that is no row.
+      UserError: clips.jsonl has a line that is no row.
     """
-    begins: dict[str, array.array[int]] = {}
+    path = folder / "clips.jsonl"
+    size = path.stat().st_size
+    content: mmap.mmap | bytes = b""
     with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-        place = 0
-        for line in file:
-            if line.strip():
-                begins.setdefault(_split(line, path=path), array.array("q")).append(place)
-            place += len(line)
-    return {split: Table(content, begins=found, path=path) for split, found in begins.items()}
+        if size:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    summaries = read_summaries(sorted((folder / INDEX).glob("*.json")), clips_bytes=size)
+    if summaries is None:
+        return _gone_through(content, path=path)
+    tables = {}
+    for split, summary in summaries.items():
+        rows, keys = (_mapped(folder / INDEX / f"{split}.{name}.npy") for name in ("rows", "captions"))
+        sample = folder / INDEX / f"{split}.sample.jsonl" if summary.sampled else None
+        tables[split] = Table(rows, keys=keys, content=content, summary=summary, path=path, sample=sample)
+    return tables
 
 
-def _split(line: bytes, *, path: Path) -> str:
-    if line.startswith(_FIRST):
-        name = line[len(_FIRST) : line.index(b'"', len(_FIRST))]
-        if b"\\" not in name:
-            return name.decode()
-    return _parsed(line, path=path)["split"]
+def read_summaries(paths: Sequence[Path], *, clips_bytes: int) -> dict[str, Summary] | None:
+    """Read the summaries of an index, in the order of clips.jsonl; None if they are not those of this clips.jsonl."""
+    found = {path.name.removesuffix(".json"): read_summary(path) for path in paths}
+    good = {split: one for split, one in found.items() if one is not None and one.clips_bytes == clips_bytes}
+    if not found or len(good) < len(found):
+        return None
+    return dict(sorted(good.items(), key=lambda item: item[1].place))
 
 
-def _parsed(line: bytes, *, path: Path) -> dict[str, Any]:
+def thinned(lines: bytes, *, most: int) -> list[dict[str, Any]]:
+    """Parse an even share of JSON lines, at most so many."""
+    found = lines.splitlines()
+    return [json.loads(line) for line in found[:: max(1, -(-len(found) // most))]]
+
+
+def parsed(line: bytes, *, path: Path | str) -> dict[str, Any]:
+    """Parse a line of clips.jsonl.
+
+    Raises:
+      UserError: it is no row.
+    """
     try:
         row = json.loads(line)
         row["split"]
@@ -103,3 +142,27 @@ def _parsed(line: bytes, *, path: Path) -> dict[str, Any]:
             f"{str(path)!r} has a line that is no clip ({error}): {line[:60]!r}; run `twinreel prepare` again"
         ) from error
     return row
+
+
+def _mapped(path: Path) -> np.ndarray:
+    empty = path.stat().st_size <= HEADER  # an empty file cannot be mapped
+    return np.load(path) if empty else np.load(path, mmap_mode="r")
+
+
+def _gone_through(content: "mmap.mmap | bytes", *, path: Path) -> dict[str, Table]:
+    """Gather the columns of a folder without an index."""
+    gathered: dict[str, Gathered] = {}
+    place = 0
+    while place < len(content):
+        end = content.find(b"\n", place)
+        end = len(content) if end < 0 else end
+        if line := content[place:end].strip():
+            row = parsed(line, path=path)
+            gathered.setdefault(row["split"], Gathered()).add(row, line=place, size=end - place)
+        place = end + 1
+    tables = {}
+    for split, one in gathered.items():
+        summary = one.end()
+        rows, keys = one.arrays()
+        tables[split] = Table(rows, keys=keys, content=content, summary=summary, path=path)
+    return tables

@@ -72,7 +72,6 @@ class Texts:
         _check(data)
         self._rows, self._data, self._tokenizer, self._seed = rows, data, tokenizer, seed
         self._clean = text_cleaner(data.input.text)
-        self._counts = [part.columns.captions for part in rows]
         tokenizer.encode([""], context_length=data.input.context_length)  # refuses one that is too short
         self._foils = data.feed.foils_per_clip if seed >= 0 else 0
         if self._foils:
@@ -83,7 +82,7 @@ class Texts:
         wanted = self._data.feed.captions_per_clip
         count = np.empty(len(record), np.int32)
         for i in np.unique(source):
-            count[source == i] = self._counts[i][record[source == i]]
+            count[source == i] = self._rows[i].rows(record[source == i])["captions"]
         if self._seed < 0:
             first = np.zeros(len(record), np.int32)
         else:
@@ -95,7 +94,7 @@ class Texts:
 
     def count(self, source: int, *, record: int) -> int:
         """Return how many captions a record has."""
-        return int(self._counts[source][record])
+        return int(self._rows[source].rows(np.array([record]))["captions"][0])
 
     def identity(self, source: int, *, record: int, caption: int) -> bytes:
         """Return what two captions share if they are equal after cleaning."""
@@ -177,13 +176,9 @@ class Texts:
     @functools.cached_property
     def lengths(self) -> Lengths:
         """How long the texts are; the first call tokenises them."""
-        whole = sum(int(counts.sum()) for counts in self._counts)
-        step = max(1, -(-whole // _COUNTED))  # every step-th row
+        most = _COUNTED // len(self._rows)
         texts = [
-            text
-            for rows in self._rows
-            for i in range(0, len(rows), step)
-            for text in texts_of(rows[i], self._data.feed.text_from)
+            text for rows in self._rows for row in rows.sample(most) for text in texts_of(row, self._data.feed.text_from)
         ]
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
         longest = max(self._data.augment.prompts, key=len, default="{}")

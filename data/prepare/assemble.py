@@ -1,4 +1,4 @@
-"""Finished shards to a prepared folder: final names, TFDS's metadata, clips.jsonl, rejects.jsonl."""
+"""Finished shards to a prepared folder: final names, TFDS's metadata, clips.jsonl with its index, rejects.jsonl."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from ...base.errors import UserError
+from ..index.write import write_clips
 from ..layout import NAMES
 from ..manifest import write_jsonl, write_whole
 from .shards import BuildFolder, Shard, ShardReport, writing
@@ -54,8 +55,11 @@ def assemble(
     listed = [file for _, file in files]
     with writing(home / "dataset_info.json"):
         _describe(home, files=listed, version=version, features=features)
+    counts: dict[str, int] = {}
+    for file in listed:
+        counts[file["split"]] = counts.get(file["split"], 0) + file["records"]
     with writing(out / "clips.jsonl"):
-        write_jsonl(out / "clips.jsonl", lines=_rows(shards, work=work))
+        write_clips(out, rows=_rows(shards, work=work), counts=counts)
     with writing(out / "rejects.jsonl"):
         write_jsonl(out / "rejects.jsonl", lines=rejects(shards, work=work))
     return listed
@@ -81,14 +85,14 @@ def rejects(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[dict[str,
             yield from (entry["line"] for entry in report.dropped)
 
 
-def _rows(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[dict[str, Any]]:
-    """Yield the lines of clips.jsonl; `index` counts the records of the split."""
+def _rows(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of each record's shard and its line of clips.jsonl; `index` counts the records of the split."""
     index = dict.fromkeys([shard.split for shard in shards], 0)
     for shard in shards:
         report = _read(work, shard)
         assert report is not None, shard.name
         for row in report.rows:
-            yield row | {"index": index[shard.split]}
+            yield shard.number, row | {"index": index[shard.split]}
             index[shard.split] += 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from twinreel.base.errors import UserError
 from twinreel.data.batches.order import make_order, unit_table
 
-NO_GROUPS = [None] * 103
+NO_GROUPS = [0] * 103
 
 
 def batches(groups, *, count, start=0, **sizes):
@@ -44,7 +44,7 @@ def test_seeds_differ_and_a_seed_repeats():
 
 def test_an_order_is_uniform():
     """Over many seeds each record comes first about equally often (chi-square, 6 degrees of freedom)."""
-    first = [batches([None] * 7, count=1, batch_size=1, seed=seed)[0][0][0] for seed in range(700)]
+    first = [batches([0] * 7, count=1, batch_size=1, seed=seed)[0][0][0] for seed in range(700)]
     counts = np.bincount(first, minlength=7)
     assert ((counts - 100) ** 2 / 100).sum() < 30
 
@@ -66,14 +66,32 @@ def test_a_record_that_comes_twice_in_a_batch_is_marked():
     assert marked > 0, "no batch spanned an epoch's end with a repeated record: the test tests nothing"
 
 
-GROUPS = ["a", None, "b", "a", "c", "b", None, "c", "c", "d", None]
+GROUPS = [9, 0, 3, 9, 7, 3, 0, 7, 7, 1, 0]
 
 
 def test_unit_table_by_hand():
-    want = [[0, 3], [2, 5], [4, 7], [1, 6], [8, 9], [10, 0]]  # pairs a, b, c; then the rest in order; then filled up
+    want = [[0, 3], [2, 5], [4, 7], [1, 6], [8, 9], [10, 0]]  # pairs of 9, 3, 7; then the rest in order; then filled up
     np.testing.assert_array_equal(unit_table(GROUPS, group_size=2), want)
     np.testing.assert_array_equal(unit_table(GROUPS, group_size=3), [[4, 7, 8], [0, 1, 2], [3, 5, 6], [9, 10, 0]])
     np.testing.assert_array_equal(unit_table(GROUPS, group_size=1), np.arange(11)[:, None])
+
+
+def test_unit_table_equals_a_loop():
+    rng = np.random.default_rng(0)
+    for count, size in [(1, 2), (2, 3), (7, 3), (40, 2), (41, 4), (200, 5)]:
+        groups = rng.integers(0, max(count // 3, 2), count)
+        members = {}
+        for i, group in enumerate(groups.tolist()):
+            if group:
+                members.setdefault(group, []).append(i)
+        units = [own[i : i + size] for own in members.values() for i in range(0, len(own) - size + 1, size)]
+        placed = {i for unit in units for i in unit}
+        others = [i for i in range(count) if i not in placed]
+        units += [others[i : i + size] for i in range(0, len(others), size)]
+        whole, last = units[:-1], units[-1]
+        fill = [i for i in range(count) if i not in last] + last
+        want = [*whole, last + (fill * size)[: size - len(last)]]
+        np.testing.assert_array_equal(unit_table(groups, group_size=size), want)
 
 
 def test_groups_stay_together_and_all_records_are_seen():

@@ -30,7 +30,7 @@ MOMENTS = [
     (("builder", "assemble", 0), 0),  # when all shards are finished
     (("path", "replace", 15), 0),  # when some of them have got their final names
     (("assemble", "_describe", 0), 0),  # before TFDS's metadata
-    (("assemble", "write_jsonl", 1), 0),  # between clips.jsonl and rejects.jsonl
+    (("assemble", "write_jsonl", 0), 0),  # between clips.jsonl and rejects.jsonl
     (("builder", "end", 0), 0),  # when prepare.json is written
 ]
 # One process forks one for each moment: so tensorflow is imported once.

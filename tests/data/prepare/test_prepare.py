@@ -91,7 +91,7 @@ def prepared(source, tmp_path_factory):
 def test_folder(prepared):
     out, report, printed = prepared
     assert sorted(path.name for path in out.iterdir()) == [
-        *("clips.jsonl", "duplicates.jsonl", "inputs.jsonl", "prepare.json", "rejects.jsonl", "twinreel_clips")
+        *("clips.jsonl", "duplicates.jsonl", "index", "inputs.jsonl", "prepare.json", "rejects.jsonl", "twinreel_clips")
     ]
     assert json.loads((out / "prepare.json").read_text(encoding="utf-8")) == report
     assert report["counts"] == {"train": {"clips": 7, "rejected": 0}, "test": {"clips": 2, "rejected": 0}}

@@ -1,0 +1,1 @@
+"""What is known of all clips without reading clips.jsonl: columns, keys of captions, where each frame lies."""
