@@ -14,6 +14,8 @@ from ..base.section import section
 
 SAMPLE_RATE = 16_000
 """Hz, of the sound in records and batches."""
+ORDERS, FETCHES = ("auto", "records", "blocks"), ("auto", "shards", "frames")
+"""Values of `config.data.order` and of `config.data.fetch`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,13 @@ class FeedOptions:
       prefetch: batches made ahead.
       cache_dir: folder for local copies of what lies behind a URL (`dir=s3://bucket/prepared`); "" = `twinreel` in the
         user's cache folder. Not used for local folders.
-      cache_gb: gigabytes that all copies in it may take, those unused for longest making room; 0 = no limit.
+      cache_gb: gigabytes that all copies in it may take, those unused for longest making room; 0 = as the disk has.
+      order: of the records in training. "records" permutes all of them in each epoch; behind a URL this fetches the
+        whole split first. "blocks" permutes the shards, and the records of a few shards at a time, so that each process
+        fetches its share once an epoch and keeps little of it. "auto" = "blocks" if a source lies behind a URL.
+      block_shards: with the order "blocks", shards among which records are permuted in each of the lanes of a batch.
+      fetch: with the order "blocks", what is fetched of what lies behind a URL: "shards" = whole ones, ahead of their
+        use; "frames" = of each record the drawn frames alone. "auto" = "frames" if fewer than half are drawn.
     """
 
     batch_size: int
@@ -131,14 +139,20 @@ class FeedOptions:
     prefetch: int = 2
     cache_dir: str = ""
     cache_gb: float = 0.0
+    order: str = "auto"
+    block_shards: int = 4
+    fetch: str = "auto"
 
     def __post_init__(self):
         for name, least in (
             *(("window_seconds", 0), ("eval_clips", 1), ("num_threads", 0)),
-            *(("prefetch", 0), ("max_bad_fraction", 0), ("foils_per_clip", 0)),
+            *(("prefetch", 0), ("max_bad_fraction", 0), ("foils_per_clip", 0), ("block_shards", 1)),
         ):
             if getattr(self, name) < least:
                 raise UserError(f"config.data.{name} must be at least {least}, got {getattr(self, name)}")
+        for name, known in (("order", ORDERS), ("fetch", FETCHES)):
+            if getattr(self, name) not in known:
+                raise unknown(f"value of config.data.{name}:", getattr(self, name), known)
         for name, weight in self.foil_weights.items():
             if not 0 <= weight < float("inf"):
                 raise UserError(f"config.data.foil_weights.{name} must be a weight of at least 0, got {weight}")

@@ -1,6 +1,7 @@
 """Files behind URLs, through fsspec: faults become words, transfers appear whole or not at all."""
 
 import contextlib
+import hashlib
 import io
 import os
 import secrets
@@ -97,6 +98,18 @@ def size(url: str) -> int:
         return int(found["size"])
 
 
+def size_if_any(url: str) -> int | None:
+    """Return the size of a remote file in bytes, None if there is no such file.
+
+    Raises:
+      UserError: it cannot be found out.
+    """
+    try:
+        return size(url)
+    except NoSuchFile:
+        return None
+
+
 def identity(url: str) -> tuple[int, str]:
     """Return the size in bytes of a remote file, and what its store states of its contents.
 
@@ -138,7 +151,9 @@ def walk(url: str) -> dict[str, int]:
         return {name.removeprefix(base): int(item["size"]) for name, item in found.items() if name.startswith(base)}
 
 
-def download(url: str, *, to: Path, size: int, advance: Callable[[int], None] = lambda _: None) -> None:
+def download(
+    url: str, *, to: Path, size: int, sha256: str = "", advance: Callable[[int], None] = lambda _: None
+) -> None:
     """Fetch a file; it appears whole or not at all.
 
     The caller sees to it that no other process fetches to the same place. What a killed one left is overwritten.
@@ -147,39 +162,47 @@ def download(url: str, *, to: Path, size: int, advance: Callable[[int], None] = 
       url: the remote file.
       to: the local file to make.
       size: bytes that it must have.
+      sha256: of the bytes that must come, hex; "" = not known.
       advance: told the number of bytes of each piece.
 
     Raises:
-      UserError: it cannot be reached, or what came has another size.
+      UserError: it cannot be reached, or what came has another size or checksum.
     """
     part = to.with_name(f".{to.name}.part")
     for attempt in range(_TRIES):
         time.sleep(attempt * _WAIT_S)
         try:
-            got = _copy(url, part, advance=advance)
+            got, digest = _copy(url, part, advance=advance)
         except UserError as error:
             if attempt == _TRIES - 1 or isinstance(error.__cause__, FileNotFoundError | PermissionError | ImportError):
                 raise
             continue
-        if got == size:
+        if got == size and sha256 in ("", digest):
             part.replace(to)
             return
+        advance(-got)
     part.unlink(missing_ok=True)
+    if got == size:
+        raise UserError(
+            f"{url!r} gave other bytes than were written, in each of {_TRIES} attempts (SHA-256 {digest[:12]}, wanted "
+            f"{sha256[:12]}); it was replaced or is damaged: send it again, or run `twinreel prepare` again"
+        )
     raise UserError(
         f"{url!r} gave {got:,} bytes, wanted {size:,}, in each of {_TRIES} attempts; "
         "it was cut short or is being written: check it, then run again"
     )
 
 
-def _copy(url: str, part: Path, *, advance: Callable[[int], None]) -> int:
-    """Write what is behind a URL to a file; return how much came. On a fault, progress is taken back."""
-    got = 0
+def _copy(url: str, part: Path, *, advance: Callable[[int], None]) -> tuple[int, str]:
+    """Write what is behind a URL to a file; return how much came, and its SHA-256. On a fault, progress is undone."""
+    got, digest = 0, hashlib.sha256()
     try:
         with told(url):
             system, path = _system(url)
             with part.open("wb") as file, system.open(path, "rb", block_size=_PIECE, cache_type="readahead") as far:
                 while piece := far.read(_PIECE):
                     file.write(piece)
+                    digest.update(piece)
                     got += len(piece)
                     advance(len(piece))
                 file.flush()
@@ -187,7 +210,7 @@ def _copy(url: str, part: Path, *, advance: Callable[[int], None]) -> int:
     except UserError:
         advance(-got)
         raise
-    return got
+    return got, digest.hexdigest()
 
 
 def upload(path: Path, *, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The order over blocks of one or several sources: which record each row of a batch holds, and which shards it takes."""
+"""The order over blocks of one or several sources: which record each row holds, and which shards rows take."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,10 +19,12 @@ class Shards(NamedTuple):
     Attributes:
       ends: int64 [S], how many records there are up to the end of each shard; no shard is empty.
       units_of: see `Blocks`.
+      numbers: int64 [S], the numbers of these shards in the split, where not all take part; None = all do.
     """
 
     ends: np.ndarray
     units_of: Callable[[int], np.ndarray]
+    numbers: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +36,14 @@ class BlockOrder:
       mixture: which source a place belongs to.
       batch_size: rows B of a global batch.
       by_batch: whether all rows of a batch are of one source.
+      numbers: of each source int64 [S], the numbers of its shards in the split.
     """
 
     sources: Mapping[str, Blocks]
     mixture: Mixture
     batch_size: int
     by_batch: bool
+    numbers: tuple[np.ndarray, ...]
 
     @property
     def lanes(self) -> int:
@@ -162,7 +166,9 @@ def make_block_order(
         for i, (name, one) in enumerate(shards.items())
     }
     mixture = Mixture.of([shares[name] for name in shards], names=tuple(shards))
-    return BlockOrder(sources=made, mixture=mixture, batch_size=batch_size, by_batch=mix_by == "batch")
+    numbers = tuple(np.arange(len(one.ends)) if one.numbers is None else one.numbers for one in shards.values())
+    by_batch = mix_by == "batch"
+    return BlockOrder(sources=made, mixture=mixture, batch_size=batch_size, by_batch=by_batch, numbers=numbers)
 
 
 def _phase(lane: np.ndarray) -> np.ndarray:

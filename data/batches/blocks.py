@@ -177,14 +177,15 @@ def expected_distance(*, shards: int, lanes: int, block_shards: int) -> float:
     return same / (3 * shards) + (1 - same) * (shards + 1) / (3 * shards)
 
 
-def shard_ends(ends: Sequence[int] | np.ndarray, *, only: np.ndarray | None) -> np.ndarray:
-    """Return the ends of the shards that are not empty, int64 [S]; with `only`, of what is left of each.
+def shard_ends(ends: Sequence[int] | np.ndarray, *, only: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the shards that are not empty, int64 [S], and their numbers int64 [S].
 
     Args:
       ends: records up to the end of each shard.
-      only: int64 [m], the records that take part, rising; None = all.
+      only: int64 [m], the records that take part, rising: the ends count these; None = all.
     """
     found = np.asarray(ends, np.int64)
     if only is not None:
         found = np.searchsorted(only, found)
-    return found[np.diff(found, prepend=0) > 0]
+    filled = np.diff(found, prepend=0) > 0
+    return found[filled], np.flatnonzero(filled)

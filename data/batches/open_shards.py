@@ -57,6 +57,11 @@ class OpenShards:
             for key in [key for key in self._readers if key[0] == owner]:
                 del self._readers[key]
 
+    def close(self, owner: Hashable, *, number: int) -> None:
+        """Close one file of an owner, if it is open."""
+        with self._lock:
+            self._readers.pop((owner, number), None)
+
     def __len__(self) -> int:
         return len(self._readers)
 

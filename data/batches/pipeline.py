@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
+from ..index.columns import SAMPLE
 from ..options import DataOptions
 from ..text.clean import text_cleaner
 from ..text.pieces import SentencePieceTokenizer
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from ..tf_cpu import tf
+from .ahead import Ahead
 from .clip_graph import ClipGraph
 from .flow import ENDLESS, Flow
-from .mixture import shares
-from ..index.columns import SAMPLE
-from .order import NO_GROUP, Order, Rows, make_order
+from .order import Order, Rows
 from .reading import Reader, Source, open_sources
 from .records import Records
+from .run_order import describe, make_run_order
 from .targets import Drawn, TargetMaker, Targets
-from .texts import Chosen, Texts, let_each_stand_once, texts_of
+from .texts import Chosen, Texts, texts_of
 
 __all__ = ["Batches", "eval_batches", "make_tokenizer", "train_batches"]
 
@@ -70,12 +71,15 @@ def train_batches(
     graph = ClipGraph.of(data, train=True)
     sources = open_sources(data)
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=seed)
-    order = _order(data, sources, seed=seed, process_count=process_count, only=only)
+    order = make_run_order(data, sources, seed=seed, process_count=process_count, only=only)
     table = None if only is None else np.asarray(only, np.int64)
     share = order.batch_size // process_count
     part = slice(process_index * share, (process_index + 1) * share)
+    ahead = None if isinstance(order, Order) else Ahead(order, sources=sources, rows=part, data=data)
 
     def rows(k: int) -> tuple[Rows, np.ndarray]:
+        if ahead is not None:
+            ahead.begin(k)
         found = order.rows(k)
         if table is not None:
             found = found._replace(record=table[found.record])
@@ -84,18 +88,20 @@ def train_batches(
             return mine, texts.choose(mine.source, record=mine.record, epoch=mine.epoch)
         captions = texts.choose(found.source, record=found.record, epoch=found.epoch)
         captions = np.where(found.first[:, None], captions, -1)
-        return mine, let_each_stand_once(texts, source=found.source, record=found.record, caption=captions)[part]
+        return mine, texts.let_each_stand_once(found.source, record=found.record, caption=captions)[part]
 
     return Batches(
         rows=rows,
         steps=(start_step, ENDLESS),
         graph=graph,
-        reader=Reader(sources, data=data, graph=graph, seed=seed),
+        reader=Reader(sources, data=data, graph=graph, seed=seed, all_shards=ahead is None),
         texts=texts,
         data=data,
         labels=_labels(sources, label_names),
         targets=_maker(sources, targets=targets, data=data, tokenizer=tokenizer, seed=seed),
         batch_size=share,
+        ahead=ahead,
+        order=describe(order),
         facts=lambda step: {
             f"epoch/{name}" if data.feed.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
         },
@@ -190,6 +196,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     Attributes:
       texts: the texts of the split; `texts.lengths` says how many are cut.
+      order: how the records are ordered, in words; "" in evaluation.
     """
 
     def __init__(
@@ -206,6 +213,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         batch_size: int,
         facts: Callable[[int], dict[str, float]] | None = None,
         pad: bool = False,
+        ahead: Ahead | None = None,
+        order: str = "",
     ):
         """Begin to read ahead.
 
@@ -221,8 +230,10 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           batch_size: rows of a batch.
           facts: step -> what is worth logging.
           pad: whether the last batch is filled up.
+          ahead: fetches what lies behind a URL; it is told of the batches by `rows`.
+          order: how the records are ordered, in words.
         """
-        self.texts = texts
+        self.texts, self.order, self._ahead = texts, order, ahead
         self._reader, self._data, self._labels, self._facts = reader, data, labels, facts
         self._targets, self._pad_to = targets, batch_size if pad else 0
         times = targets.times if targets is not None else ()
@@ -235,6 +246,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     def close(self) -> None:
         """Stop reading ahead and give the buffers back; there is no next batch."""
         self._iterator = None
+        if self._ahead is not None:
+            self._ahead.close()
 
     def facts(self, step: int) -> dict[str, float]:
         """Return what is worth logging when `step` batches of the run are done: epochs of each source, damage met."""
@@ -284,33 +297,6 @@ def _close_all() -> None:
     """Stop the threads that read ahead: one that enters Python while the interpreter ends would abort the process."""
     for batches in list(_OPEN):
         batches.close()
-
-
-def _order(
-    data: DataOptions, sources: Sequence[Source], *, seed: int, process_count: int, only: np.ndarray | None
-) -> Order:
-    """Build the order of the rows of one or several sources."""
-    if only is not None and len(sources) > 1:
-        raise UserError("`only` chooses records of one source; config.data.mixture names several")
-    groups = {source.name: _groups(source, data=data) for source in sources}
-    if only is not None:
-        groups = {name: members[np.asarray(only, np.int64)] for name, members in groups.items()}
-    weights = {name: data.feed.mixture[name].get("weight") if data.feed.mixture else None for name in groups}
-    sizes = {name: len(members) for name, members in groups.items()}
-    return make_order(
-        groups,
-        shares=shares(sizes, weights=weights, temperature=data.feed.temperature),
-        group_size=data.feed.group_size,
-        batch_size=data.feed.batch_size,
-        seed=seed,
-        mix_by=data.feed.mix_by,
-        process_count=process_count,
-    )
-
-
-def _groups(source: Source, *, data: DataOptions) -> np.ndarray:
-    """Return the key of each record's group, uint64 [n], 0 = none; if groups are torn apart, nothing is looked up."""
-    return source.rows.column("group") if data.feed.group_size > 1 else np.broadcast_to(NO_GROUP, len(source.rows))
 
 
 def _maker(

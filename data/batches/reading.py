@@ -123,7 +123,9 @@ class Reader:
       bad: what is wrong with each damaged record met so far, by (source, record).
     """
 
-    def __init__(self, sources: Sequence[Source], *, data: DataOptions, graph: ClipGraph, seed: int):
+    def __init__(
+        self, sources: Sequence[Source], *, data: DataOptions, graph: ClipGraph, seed: int, all_shards: bool = True
+    ):
         """Check that the frames fit the transforms; fetch all shards of sources that lie behind a URL.
 
         Args:
@@ -131,6 +133,7 @@ class Reader:
           data: `config.data`.
           graph: how clips become arrays.
           seed: of the run; -1 = evaluation, where nothing is random.
+          all_shards: whether they are fetched now: a random order needs them all within a few batches.
 
         Raises:
           UserError: frames that are too small, features that a source does not have, or of different widths; a shard
@@ -149,8 +152,8 @@ class Reader:
                         "set config.data.num_frames=0 for batches without video, or leave the source out"
                     )
                 graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
-        for source in sources:
-            source.records.fetch(source.split)  # all at once: a random order needs them all within a few batches
+        for source in sources if all_shards else ():
+            source.records.fetch(source.split)
 
     def read(self, wanted: Wanted) -> tuple[Read, dict[str, np.ndarray]]:
         """Draw and read rows.

@@ -1,24 +1,24 @@
 """Random access to the records of a folder that `twinreel prepare` made."""
 
-import bisect
 import io
-import itertools
 import json
+import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ..layout import FORMAT, NAME, RECORDS_VERSION
+from ..layout import FORMAT, INDEX, NAME, RECORDS_VERSION
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
 from ..tf_cpu import tf
+from .far_table import FarTable
 from .open_shards import OpenShards
 from .shards_cache import Mirror
-from .table import Table, read_tables
+from .table import Table, read_summaries, read_tables
 
 _NEEDED = ("frames", "timestamps_s", "height", "width", "audio", "has_audio")  # of the features of a record
 _open = OpenShards()
@@ -49,9 +49,13 @@ class Records:
         self.folder, self.url = self._mirror.folder, self._mirror.url
         prepared = read_prepared(self.folder)
         self.options: dict[str, Any] = prepared["options"]
-        self._rows = read_tables(self.folder)
+        self._mirror.checksums = {shard["name"]: shard["sha256"] for shard in prepared["shards"]}
+        self._sizes = {shard["name"]: int(shard["bytes"]) for shard in prepared["shards"]}
+        self._shards, self._rows = self._open(self._sizes)
         self.splits = {split: len(rows) for split, rows in self._rows.items()}
-        self._shards = self._read_shards({shard["name"]: shard["bytes"] for shard in prepared["shards"]})
+        counted = {name: shard.size for name, shard in self._shards.items()}
+        if counted != self.splits:
+            raise self._damaged(f"clips.jsonl lists {self.splits}, the shards hold {counted}")
 
     def rows(self, split: str) -> Table:
         """Return the rows of a split, in record order.
@@ -82,9 +86,52 @@ class Records:
         self._check_split(split)
         self._mirror.fetch(self._shards[split].paths)
 
+    def hold(self, split: str, shards: Collection[int]) -> None:
+        """Fetch these shards of a split and keep them on the local disk until the next call; see `Mirror.hold`.
+
+        Raises:
+          UserError: there is no such split, one cannot be fetched, or there is no room.
+        """
+        self._check_split(split)
+        self._shards[split].hold(shards)
+
+    def shard_ends(self, split: str) -> np.ndarray:
+        """Return how many records of a split there are up to the end of each shard, int64 [S].
+
+        Raises:
+          UserError: there is no such split.
+        """
+        self._check_split(split)
+        return self._shards[split].ends
+
+    def shard_bytes(self, split: str) -> float:
+        """Return the mean size of the shards of a split, bytes.
+
+        Raises:
+          UserError: there is no such split.
+        """
+        self._check_split(split)
+        paths = self._shards[split].paths
+        return sum(self._sizes[path.name] for path in paths) / len(paths)
+
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
             raise unknown(f"split in {str(self.folder)!r}:", split, self.splits)
+
+    def _open(self, sizes: dict[str, int]) -> tuple[dict[str, "_Shards"], dict[str, Table]]:
+        """Find the shards, and open the rows: where they are too large to be copied, behind the URL."""
+        shards, far = self._read_shards(sizes), self._mirror.far
+        if "clips.jsonl" not in far:
+            return shards, read_tables(self.folder)
+        paths = sorted((self.folder / INDEX).glob("*.json"))
+        summaries = read_summaries(paths, clips_bytes=far["clips.jsonl"])
+        if summaries is None or summaries.keys() - shards.keys():
+            raise self._damaged(f"the index in {INDEX!r} is not that of clips.jsonl")
+        samples = {split: far.get(f"{INDEX}/{split}.sample.jsonl", 0) for split in summaries}
+        return shards, {
+            split: FarTable(self.url, split=split, summary=one, ends=shards[split].ends, sample_bytes=samples[split])
+            for split, one in summaries.items()
+        }
 
     def _read_shards(self, sizes: dict[str, int]) -> dict[str, "_Shards"]:
         """Find the shards of each split, of `sizes` bytes; TFDS's dataset_info.json says how many records each has."""
@@ -92,25 +139,24 @@ class Records:
         try:
             info = json.loads((home / "dataset_info.json").read_text(encoding="utf-8"))
             features = json.loads((home / "features.json").read_text(encoding="utf-8"))
-            present = set(features["featuresDict"]["features"])
+            stored = set(features["featuresDict"]["features"])
         except (OSError, json.JSONDecodeError, KeyError) as error:
             raise self._damaged(f"{error}") from error
-        if missing := sorted(set(_NEEDED) - present):
+        if missing := sorted(set(_NEEDED) - stored):
             raise self._damaged(f"its records have no {', '.join(missing)}")
+        with os.scandir(home) as entries:
+            present = {entry.name: entry.stat().st_size for entry in entries}
         shards = {}
         for split in info.get("splits", []):
             name, lengths = split["name"], [int(n) for n in split["shardLengths"]]
             paths = [home / f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
-            if absent := [path.name for path in paths if not self._mirror.has(path)]:
-                raise self._damaged(f"the shard {absent[0]} is missing")
             for path in paths:
-                size = path.stat().st_size if path.is_file() else sizes.get(path.name)  # else it is yet to be fetched
+                if path.name not in present and not self._mirror.has(path):
+                    raise self._damaged(f"the shard {path.name} is missing")
+                size = present.get(path.name, sizes.get(path.name))  # one that is not here is yet to be fetched
                 if size != sizes.get(path.name):
                     raise self._damaged(f"the shard {path.name} has {size} bytes instead of {sizes.get(path.name)}")
             shards[name] = _Shards(paths, lengths=lengths, split=name, mirror=self._mirror)
-        counted = {name: shard.size for name, shard in shards.items()}
-        if counted != self.splits:
-            raise self._damaged(f"clips.jsonl lists {self.splits}, the shards hold {counted}")
         return shards
 
     def _damaged(self, what: str) -> UserError:
@@ -125,21 +171,25 @@ class _Shards:
 
     def __init__(self, paths: list[Path], *, lengths: list[int], split: str, mirror: Mirror):
         self.paths, self._split, self._mirror = paths, split, mirror
-        self._ends = list(itertools.accumulate(lengths))
-        self.size = self._ends[-1] if self._ends else 0
-        self._here = [False] * len(paths)  # whether each is known to be on the local disk
+        self.ends = np.cumsum(lengths, dtype=np.int64)
+        self.size = int(self.ends[-1]) if lengths else 0
+        self._held: set[int] = set()
         self._owner = object()
         weakref.finalize(self, _open.forget, self._owner)
+
+    def hold(self, shards: Collection[int]) -> None:
+        for number in self._held - set(shards):
+            _open.close(self._owner, number=number)  # an open file would take room after it is removed
+        self._held = set(shards)
+        self._mirror.hold([self.paths[number] for number in shards], owner=self._split)
 
     def read(self, index: int) -> bytes:
         if not 0 <= index < self.size:
             raise IndexError(f"record {index} of split {self._split!r}, which has {self.size}")
-        shard = bisect.bisect_right(self._ends, index)
-        begin = self._ends[shard - 1] if shard else 0
+        shard = int(np.searchsorted(self.ends, index, side="right"))
+        begin = int(self.ends[shard - 1]) if shard else 0
         try:
-            if not self._here[shard]:
-                self._mirror.fetch([self.paths[shard]])
-                self._here[shard] = True
+            self._mirror.fetch([self.paths[shard]])
             reader = _open.get(self.paths[shard], owner=self._owner, number=shard)
             return reader.read([index - begin])[0]
         except (RuntimeError, ValueError, IndexError) as error:

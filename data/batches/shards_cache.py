@@ -1,11 +1,12 @@
-"""Local copies of prepared folders behind a URL: shards are fetched whole, at their first use.
+"""Local copies of prepared folders behind a URL: shards are fetched whole, ahead of their use or at the first one.
 
     CACHE/prepared/HASH/NAME/          the copy of .../NAME; HASH is of its URL and its prepare.json, so that a folder
                                        that is prepared anew gets a copy anew
     CACHE/prepared/HASH/NAME/.remote.json   from where it comes, and the sizes of its shards; written last
 
 A shard appears whole or not at all, and is fetched once for all processes of a host. With a limit, the least recently
-used copies are removed; a copy that a process has open is never removed.
+used copies are removed, but for one that a process has open; of this, the least recently used shards that no process
+holds. The lists of clips are not copied if they are large: parts of them are read as they are needed (far_table.py).
 """
 
 import concurrent.futures
@@ -16,7 +17,7 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -25,12 +26,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ...base.errors import UserError
 from ...data import remote
+from ..index.columns import ENDINGS as _ENDINGS
+from ..layout import INDEX, INPUTS, NAME, RECORDS_VERSION
 from ..manifest import write_whole
 from ..paths import PathLike, cache_folder, file_name, is_remote, open_binary
 
 NOTE = ".remote.json"
 _AT_A_TIME = 8  # shards
-_SHARD = ".array_record"  # part of the name of a shard; everything else is small and fetched at once
+_SHARD = ".array_record"  # part of the name of a shard
+_COPIED = 64 * 2**20  # bytes of clips.jsonl up to which everything but the shards is fetched at once
+_LISTED = 2000  # shards up to which the folder is listed: more are taken to be there
+_LARGE = ("clips.jsonl", "rejects.jsonl", "duplicates.jsonl", INPUTS)  # files that grow with the number of clips
 _GB = 1e9
 
 
@@ -40,6 +46,8 @@ class Mirror:
     Attributes:
       folder: where the files are, or will be once they are fetched.
       url: from where they come; "" for a local folder.
+      checksums: SHA-256 (hex) of shards by their file name, of those that are to be checked when they are fetched.
+      far: bytes of each file that is not copied, by its path below the folder; parts are to be read from the URL.
     """
 
     def __init__(self, folder: PathLike, *, cache_dir: str = "", cache_gb: float = 0.0):
@@ -56,6 +64,10 @@ class Mirror:
         self._cache = cache_folder(cache_dir) / "prepared"
         self._limit = cache_gb * _GB
         self._sizes: dict[str, int] = {}
+        self._held: dict[str, dict[Path, int]] = {}  # by owner: shards that are kept, and an open file that says so
+        weakref.finalize(self, _let_go, self._held)
+        self.checksums: dict[str, str] = {}
+        self.far: dict[str, int] = {}
         self.url, self.folder = "", Path(folder)
         if is_remote(folder):
             self.url = os.fspath(folder).rstrip("/")
@@ -69,8 +81,12 @@ class Mirror:
         """Whether the folder has that shard, fetched or not."""
         return self._relative(path) in self._sizes if self.url else path.is_file()
 
-    def fetch(self, paths: Sequence[Path]) -> None:
+    def fetch(self, paths: Sequence[Path], *, shown: bool = True) -> None:
         """Fetch the shards that are not on the local disk yet, several at a time. Any thread may call.
+
+        Args:
+          paths: of the shards, below `folder`.
+          shown: whether there is a progress bar.
 
         Raises:
           UserError: one cannot be fetched, or there is no room for it.
@@ -80,8 +96,8 @@ class Mirror:
         wanted = [path for path in paths if not self._is_here(path)]
         if not wanted:
             return
-        self._make_room(sum(self._sizes[self._relative(path)] for path in wanted))
-        with _progress() as progress, concurrent.futures.ThreadPoolExecutor(_AT_A_TIME) as pool:
+        self._make_room(sum(self._sizes[self._relative(path)] for path in wanted), keep=paths)
+        with _progress(shown=shown) as progress, concurrent.futures.ThreadPoolExecutor(_AT_A_TIME) as pool:
             total = sum(self._sizes[self._relative(path)] for path in wanted)
             task = progress.add_task(f"fetching {len(wanted)} shards of {file_name(self.url)}", total=total)
             tasks = [pool.submit(self._fetch, path, lambda count: progress.advance(task, count)) for path in wanted]
@@ -90,6 +106,34 @@ class Mirror:
                     done.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def hold(self, paths: Collection[Path], *, owner: str) -> None:
+        """Fetch these shards and keep them until the owner's next call, if this process lives; let go of its others.
+
+        Raises:
+          UserError: one cannot be fetched, or there is no room for it.
+        """
+        if not self.url:
+            return
+        held = self._held.setdefault(owner, {})
+        for path in held.keys() - set(paths):
+            os.close(held.pop(path))
+        missing = [path for path in paths if path not in held]
+        while missing:
+            self.fetch(missing, shown=False)
+            for path in missing:
+                with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
+                    self._keep(path, held=held)
+            missing = [path for path in missing if path not in held]
+
+    def _keep(self, path: Path, *, held: dict[Path, int]) -> None:
+        file = os.open(path, os.O_RDONLY)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if os.fstat(file).st_ino != path.stat().st_ino:
+            os.close(file)
+            return
+        os.utime(path)  # says when it was used last
+        held[path] = file
 
     def _open(self) -> Path:
         """Make or find the copy; return its folder."""
@@ -101,14 +145,17 @@ class Mirror:
         self._hold(folder)
         with _locked(folder / ".open"):
             if not (folder / NOTE).is_file():
-                self._copy_small(folder)
+                self._copy_small(folder, prepared)
             self._read_note(folder)
         os.utime(folder / NOTE)  # says when it was used last
         return folder
 
-    def _copy_small(self, folder: Path) -> None:
-        found = remote.walk(self.url)
-        small = {name: size for name, size in found.items() if _SHARD not in name and not name.startswith(".")}
+    def _copy_small(self, folder: Path, prepared: bytes) -> None:
+        shards, small = self._listing(prepared)
+        far = {}
+        if small.get("clips.jsonl", 0) > _COPIED and f"{INDEX}/{next(iter(_splits(prepared)), '')}.json" in small:
+            names = [name for name in small if name in _LARGE or (name.startswith(INDEX) and _is_array(name))]
+            far = {name: small.pop(name) for name in names}
         self._make_room(sum(small.values()))
         with _progress() as progress:
             task = progress.add_task(f"fetching the index of {file_name(self.url)}", total=sum(small.values()))
@@ -120,12 +167,27 @@ class Mirror:
                 remote.download(
                     f"{self.url}/{name}", to=to, size=size, advance=lambda count: progress.advance(task, count)
                 )
-        shards = {name: size for name, size in found.items() if _SHARD in name}
-        write_whole(folder / NOTE, parts=[json.dumps({"url": self.url, "shards": shards}, indent=2)])
+        note = {"url": self.url, "shards": shards, "far": far}
+        write_whole(folder / NOTE, parts=[json.dumps(note, indent=2)])
+
+    def _listing(self, prepared: bytes) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the sizes of the shards, and of all other files, by their path below the folder."""
+        listed = _shards(prepared)
+        if len(listed) <= _LISTED:
+            found = {name: size for name, size in remote.walk(self.url).items() if not name.startswith(".")}
+            return (
+                {name: size for name, size in found.items() if _SHARD in name},
+                {name: size for name, size in found.items() if _SHARD not in name},
+            )
+        names = ["prepare.json", *_LARGE, *(f"{NAME}/{RECORDS_VERSION}/{n}.json" for n in ("dataset_info", "features"))]
+        names += [f"{INDEX}/{split}{end}" for split in _splits(prepared) for end in _ENDINGS]
+        with concurrent.futures.ThreadPoolExecutor(_AT_A_TIME) as pool:
+            sizes = pool.map(lambda name: remote.size_if_any(f"{self.url}/{name}"), names)
+            return listed, {name: size for name, size in zip(names, sizes, strict=True) if size is not None}
 
     def _read_note(self, folder: Path) -> None:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        self.url, self._sizes = note["url"], note["shards"]
+        self.url, self._sizes, self.far = note["url"], note["shards"], note.get("far", {})
 
     def _hold(self, folder: Path) -> None:
         """Mark the copy as in use for as long as this process lives."""
@@ -151,10 +213,13 @@ class Mirror:
             if self._is_here(path):
                 advance(size)
             else:
-                remote.download(f"{self.url}/{self._relative(path)}", to=path, size=size, advance=advance)
+                url, sha256 = f"{self.url}/{self._relative(path)}", self.checksums.get(path.name, "")
+                remote.download(url, to=path, size=size, sha256=sha256, advance=advance)
 
-    def _make_room(self, need: int) -> None:
-        """Remove unused copies, the least recently used first, until there is room for `need` bytes.
+    def _make_room(self, need: int, *, keep: Sequence[Path] = ()) -> None:
+        """Remove unused copies, then shards that no process holds, the least recently used first, but none to `keep`.
+
+        They are removed until there is room for `need` bytes.
 
         Raises:
           UserError: there is none.
@@ -168,6 +233,8 @@ class Mirror:
                     break
                 if folder != self.folder and _remove(folder):
                     taken[folder] = 0
+            if (over := sum(taken.values()) + need - self._limit) > 0:
+                taken[self.folder] = taken.get(self.folder, 0) - self._drop_shards(over, keep=keep)
             if sum(taken.values()) + need > self._limit:
                 in_use = decimal(sum(taken.values()))
                 raise UserError(
@@ -176,10 +243,53 @@ class Mirror:
                 )
         free = shutil.disk_usage(self._cache).free
         if need > free:
+            free += self._drop_shards(need - free, keep=keep)
+        if need > free:
             raise UserError(
                 f"{self.url!r} needs {decimal(need)} in {str(self._cache)!r}, whose disk has {decimal(free)} left; "
                 "set config.data.cache_dir to a folder on a larger disk"
             )
+
+    def _drop_shards(self, count: float, *, keep: Sequence[Path]) -> int:
+        """Remove shards of this copy until `count` bytes are free, or no more can be; return how many bytes are."""
+        kept, freed = set(keep).union(*self._held.values()), 0
+        if not self.folder.is_dir() or not self.url:
+            return 0
+        found = [path for path in self.folder.rglob(f"*{_SHARD}*") if path not in kept and path.name[0] != "."]
+        for _, path in sorted((path.stat().st_mtime, path) for path in found):
+            if freed >= count:
+                break
+            with path.open("rb") as file, contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
+
+
+def _let_go(held: dict[str, dict[Path, int]]) -> None:
+    for files in held.values():
+        while files:
+            os.close(files.popitem()[1])
+
+
+def _shards(prepared: bytes) -> dict[str, int]:
+    """Return the sizes of the shards that a prepare.json lists; {} if it is of another version."""
+    try:
+        listed = json.loads(prepared)["shards"]
+        return {f"{NAME}/{RECORDS_VERSION}/{Path(one['name']).name}": int(one["bytes"]) for one in listed}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _splits(prepared: bytes) -> list[str]:
+    try:
+        return list(json.loads(prepared)["counts"])
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _is_array(name: str) -> bool:
+    return not name.endswith(".json")
 
 
 @contextlib.contextmanager
@@ -218,6 +328,6 @@ def _taken(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _progress() -> Progress:
+def _progress(*, shown: bool = True) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)

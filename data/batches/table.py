@@ -5,7 +5,7 @@ On a local disk the index and clips.jsonl are memory-mapped. A folder without an
 
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -67,9 +67,9 @@ class Table(Sequence[dict[str, Any]]):
         """Return `ROW` [r] of records int64 [r]."""
         return self._rows[records]
 
-    def keys(self, rows: np.ndarray, *, captions: np.ndarray) -> np.ndarray:
-        """Return `KEYS` [r] of captions int [r], one of each of `rows` (`ROW` [r])."""
-        return self._keys[rows["first"].astype(np.int64) + captions]
+    def keys(self, records: np.ndarray, *, captions: np.ndarray) -> np.ndarray:
+        """Return `KEYS` [r] of captions int [r], one of each of `records` int64 [r]."""
+        return self._keys[self._rows["first"][records].astype(np.int64) + captions]
 
     def column(self, name: str) -> np.ndarray:
         """Return a field of `ROW` of all records, [n]: reads the whole index."""

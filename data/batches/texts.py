@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from ..text.tokenizer import Tokenizer
 from .draws import below, numbers
 from .foils import check_foils, draw_foils
 from .table import Table
+from .unique import Unique
 
 TEXT_FROM = ("captions", "sentences", "transcript")
 _COUNTED = 200_000  # texts whose length is looked at before training; more are thinned evenly
@@ -92,14 +92,10 @@ class Texts:
         after = (first[:, None] + place) % np.maximum(count, 1)[:, None]
         return np.where(place < count[:, None], after, -1).astype(np.int32)
 
-    def count(self, source: int, *, record: int) -> int:
-        """Return how many captions a record has."""
-        return int(self._rows[source].rows(np.array([record]))["captions"][0])
-
-    def identity(self, source: int, *, record: int, caption: int) -> bytes:
-        """Return what two captions share if they are equal after cleaning."""
-        text = self._clean(self._rows[source][record]["captions"][caption])
-        return hashlib.blake2b(text.encode(), digest_size=12).digest()
+    def let_each_stand_once(self, source: np.ndarray, *, record: np.ndarray, caption: np.ndarray) -> np.ndarray:
+        """Choose other captions where one stands in an earlier row of the global batch already; see `Unique.choose`."""
+        unique = Unique(self._rows, clean=self._clean, cleaning=self._data.input.text)
+        return unique.choose(source, record=record, caption=caption)
 
     def encode(self, chosen: Chosen) -> dict[str, np.ndarray]:
         """Return the texts of a batch as ids.
@@ -178,7 +174,10 @@ class Texts:
         """How long the texts are; the first call tokenises them."""
         most = _COUNTED // len(self._rows)
         texts = [
-            text for rows in self._rows for row in rows.sample(most) for text in texts_of(row, self._data.feed.text_from)
+            text
+            for rows in self._rows
+            for row in rows.sample(most)
+            for text in texts_of(row, self._data.feed.text_from)
         ]
         texts = texts[:: -(-len(texts) // _COUNTED) or 1]
         longest = max(self._data.augment.prompts, key=len, default="{}")
@@ -186,33 +185,6 @@ class Texts:
         lengths = self._tokenizer.lengths(strings)
         cut = int((lengths > self._data.input.context_length).sum())
         return Lengths(total=len(texts), truncated=cut, longest=int(lengths.max(initial=0)))
-
-
-def let_each_stand_once(texts: Texts, *, source: np.ndarray, record: np.ndarray, caption: np.ndarray) -> np.ndarray:
-    """Choose other captions where one stands in an earlier row of the global batch already.
-
-    Args:
-      texts: knows when two captions are equal.
-      source: int32 [B].
-      record: int64 [B].
-      caption: int32 [B,1], the captions drawn, -1 = none.
-
-    Returns:
-      int32 [B,1]: the first caption after the drawn one, round the record's list, that no earlier row has; -1 where
-      there is none: such a row is not valid.
-    """
-    taken: set[bytes] = set()
-    chosen = caption.copy()
-    for i, (s, r, drawn) in enumerate(zip(source.tolist(), record.tolist(), caption[:, 0].tolist(), strict=True)):
-        count = texts.count(s, record=r)
-        chosen[i, 0] = -1
-        for number in [(drawn + j) % count for j in range(count)] if drawn >= 0 else []:
-            identity = texts.identity(s, record=r, caption=number)
-            if identity not in taken:
-                taken.add(identity)
-                chosen[i, 0] = number
-                break
-    return chosen
 
 
 def _fill(template: str, text: str) -> str:

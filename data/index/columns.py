@@ -19,6 +19,7 @@ import numpy as np
 from .keys import alike_key, exact_key
 
 VERSION = 1
+ENDINGS = (".json", ".rows.npy", ".captions.npy", ".sample.jsonl")  # of the files of a split
 SAMPLE = 100_000  # records whose texts are looked at before training: for lengths, for a tokenizer
 HEADER = 1024  # bytes before the first element of an array
 _PART = 1 << 15  # rows that are held before they are written
@@ -85,7 +86,7 @@ class Summary:
             raise ValueError("another version")
         made = cls(**fields)
         made.sizes = {(height, width): row for height, width, row in fields["sizes"]}
-        made.features = {name: {w: row for w, row in widths} for name, widths in fields["features"].items()}
+        made.features = {name: dict(widths) for name, widths in fields["features"].items()}
         made.num_frames = Counter({int(n): count for n, count in fields["num_frames"].items()})
         made.foils = Counter(fields["foils"])
         return made
@@ -143,9 +144,7 @@ class Gathered:
         self.summary.groups, self.summary.torn = len(self._groups), len(self._torn)
         if self._files:
             self._flush()
-            for file, dtype, count in zip(
-                self._files, (ROW, KEYS), (self.summary.rows, self._captions), strict=True
-            ):
+            for file, dtype, count in zip(self._files, (ROW, KEYS), (self.summary.rows, self._captions), strict=True):
                 file.seek(0)
                 file.write(header(dtype, count=count))
         return self.summary
