@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data.batches.clip_graph import ClipGraph
-from ..data.batches.reading import Read, Reader, Wanted, open_sources
+from ..data.batches.reading import Read, Reader, Wanted
 from ..data.batches.records import Record
+from ..data.batches.source import open_sources
 from ..data.options import DataOptions
 from ..data.transforms.frames import decode_jpeg
 

@@ -205,6 +205,7 @@ def stream(begun: Begun, *, step: int, spec: "ModelSpec", workdir: Path) -> Any:
     )
     if jax.process_index() == 0:
         begun.keep(workdir)
+        print(batches.order, file=sys.stderr)
         say_truncated(batches.texts, context_length=begun.data.input.context_length)
     return batches
 

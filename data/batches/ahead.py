@@ -8,7 +8,7 @@ from ...base.errors import UserError
 from ..options import DataOptions
 from .block_order import BlockOrder
 from .far_table import FarTable
-from .reading import Source
+from .source import Source, read_in_parts
 
 
 class Ahead:
@@ -24,7 +24,8 @@ class Ahead:
           data: `config.data`.
         """
         self._order, self._sources, self._rows = order, sources, rows
-        self._whole, self._keys = data.feed.fetch != "frames", data.feed.unique_captions
+        self._parts = [read_in_parts(source, data=data, ahead=True) for source in sources]
+        self._keys = data.feed.unique_captions
         self._at: tuple[int, ...] = ()
         self._before: set[tuple[int, int]] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ahead")
@@ -55,15 +56,16 @@ class Ahead:
             # What cannot be fetched is told when a row of it is read.
             with contextlib.suppress(UserError):
                 self._fetch_rows(part, keyed=keyed)
-        for i, source in enumerate(self._sources if self._whole else ()):
+        for i, source in enumerate(self._sources):
             with contextlib.suppress(UserError):
-                source.records.hold(source.split, self._of(i, wanted))
+                if not self._parts[i]:
+                    source.records.hold(source.split, self._of(i, wanted))
 
     def _fetch_rows(self, wanted: set[tuple[int, int]], *, keyed: set[tuple[int, int]]) -> None:
         for i, source in enumerate(self._sources):
             if isinstance(source.rows, FarTable):
-                source.rows.fetch(self._of(i, wanted), keys=False, lines=True)
-                source.rows.fetch(self._of(i, keyed), keys=True, lines=False)
+                source.rows.fetch(self._of(i, wanted), keys=False, lines=True, frames=self._parts[i])
+                source.rows.fetch(self._of(i, keyed), keys=True, lines=False, frames=False)
 
     def _of(self, source: int, wanted: set[tuple[int, int]]) -> list[int]:
         return sorted(int(self._order.numbers[source][shard]) for i, shard in wanted if i == source)

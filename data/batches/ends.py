@@ -1,7 +1,7 @@
 """Whether the data can be read, before anything waits for them."""
 
 from ..options import DataOptions
-from .reading import open_sources
+from .source import open_sources
 
 
 def read_ends(data: DataOptions) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..index.columns import HEADER, KEYS, ROW, Summary
+from ..index.parts import FRAME
 from ..layout import INDEX
 from ..ranges import read_ranges
 from .table import Table, thinned
@@ -76,27 +77,33 @@ class FarTable(Table):
           ends: int64 [S], records up to the end of each shard.
           sample_bytes: size of the file with the sample of texts; 0 = there is none.
         """
-        nothing = np.zeros(0, ROW), np.zeros(0, KEYS)
-        super().__init__(nothing[0], keys=nothing[1], content=b"", summary=summary, path=Path(f"{url}/clips.jsonl"))
+        nothing = (np.zeros(0, dtype) for dtype in (ROW, KEYS, FRAME))
+        rows, keys, frames = nothing
+        of = {"content": b"", "summary": summary, "path": Path(f"{url}/clips.jsonl")}
+        super().__init__(rows, keys=keys, frames=frames, **of)
         self._url, self._ends, self._split, self._sample_bytes = url, ends, split, sample_bytes
         base = f"{url}/{INDEX}/{split}"
         self._row_pieces = Pieces(f"{base}.rows.npy", where=self._where_rows)
         self._key_pieces = Pieces(f"{base}.captions.npy", where=self._where_keys)
+        self._frame_pieces = Pieces(f"{base}.frames.npy", where=self._where_frames)
         self._line_pieces = Pieces(f"{url}/clips.jsonl", where=self._where_lines)
 
-    def fetch(self, shards: Sequence[int], *, keys: bool, lines: bool) -> None:
+    def fetch(self, shards: Sequence[int], *, keys: bool, lines: bool, frames: bool) -> None:
         """Read ahead what is known of the records of some shards.
 
         Args:
           shards: their numbers.
           keys: whether the keys of their captions are wanted.
           lines: whether their lines of clips.jsonl are.
+          frames: whether it is wanted where their frames lie.
         """
         self._row_pieces.get(shards)
         if keys:
             self._key_pieces.get(shards)
         if lines:
             self._line_pieces.get(shards)
+        if frames:
+            self._frame_pieces.get(shards)
 
     def rows(self, records: np.ndarray) -> np.ndarray:
         """Return `ROW` [r] of records int64 [r]."""
@@ -120,6 +127,14 @@ class FarTable(Table):
             place = own["first"][records[here] - self._begin(number)] - own["first"][0]
             out[here] = np.frombuffer(piece, KEYS)[place.astype(np.int64) + captions[here]]
         return out
+
+    def frames(self, record: int) -> np.ndarray:
+        """Return `FRAME` [n] of the stored frames of a record."""
+        shard = int(np.searchsorted(self._ends, record, side="right"))
+        rows = np.frombuffer(self._row_pieces.get([shard])[shard], ROW)
+        row = rows[record - self._begin(shard)]
+        first = int(row["frame"] - rows["frame"][0])
+        return np.frombuffer(self._frame_pieces.get([shard])[shard], FRAME)[first : first + int(row["num_frames"])]
 
     def column(self, name: str) -> np.ndarray:
         """Return a field of `ROW` of all records, [n]: reads the whole index."""
@@ -155,6 +170,11 @@ class FarTable(Table):
         rows = np.frombuffer(self._row_pieces.get([shard])[shard], ROW)
         first, end = int(rows["first"][0]), int(rows["first"][-1]) + int(rows["captions"][-1])
         return HEADER + first * KEYS.itemsize, (end - first) * KEYS.itemsize
+
+    def _where_frames(self, shard: int) -> tuple[int, int]:
+        rows = np.frombuffer(self._row_pieces.get([shard])[shard], ROW)
+        first, end = int(rows["frame"][0]), int(rows["frame"][-1]) + int(rows["num_frames"][-1])
+        return HEADER + first * FRAME.itemsize, (end - first) * FRAME.itemsize
 
     def _where_lines(self, shard: int) -> tuple[int, int]:
         rows = np.frombuffer(self._row_pieces.get([shard])[shard], ROW)

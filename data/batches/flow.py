@@ -12,6 +12,7 @@ from ..tf_cpu import keep_freed_memory, tf
 from ..transforms.threads import in_threads, new_batch
 from .clip_graph import ClipGraph
 from .order import Rows
+from .partial import PartialRecord
 from .reading import Reader, Wanted
 
 ENDLESS = int(np.iinfo(np.int64).max)
@@ -120,13 +121,17 @@ class Flow:
         """Read, decode and transform the rows, each in one of the threads; it does not matter in which."""
         count = len(wanted.record)
         batch = {name: new_batch((count, *shape), dtype=dtype) for name, (dtype, shape) in self._columns.items()}
-        in_threads(lambda i: self._clip(wanted, i, batch=batch), count=count, threads=self._threads)
+        fetched = self._reader.fetch(wanted)
+        fill = lambda i: self._clip(wanted, i, batch=batch, fetched=fetched[i : i + 1])  # noqa: E731
+        in_threads(fill, count=count, threads=self._threads)
         return list(batch.values())
 
-    def _clip(self, wanted: Wanted, i: int, *, batch: dict[str, np.ndarray]) -> None:
+    def _clip(
+        self, wanted: Wanted, i: int, *, batch: dict[str, np.ndarray], fetched: "list[PartialRecord | None]"
+    ) -> None:
         """Fill row i."""
         mine = Wanted(*(column[i : i + 1] for column in wanted))
-        read, features = self._reader.read(mine)
+        read, features = self._reader.read(mine, fetched=fetched)
         found = read._asdict() | features
         for name in batch.keys() - {"video"}:
             batch[name][i] = found[name][0]

@@ -18,9 +18,10 @@ from .ahead import Ahead
 from .clip_graph import ClipGraph
 from .flow import ENDLESS, Flow
 from .order import Order, Rows
-from .reading import Reader, Source, open_sources
+from .reading import Reader
 from .records import Records
 from .run_order import describe, make_run_order
+from .source import Source, open_sources
 from .targets import Drawn, TargetMaker, Targets
 from .texts import Chosen, Texts, texts_of
 
@@ -101,7 +102,7 @@ def train_batches(
         targets=_maker(sources, targets=targets, data=data, tokenizer=tokenizer, seed=seed),
         batch_size=share,
         ahead=ahead,
-        order=describe(order),
+        order=describe(order, sources=sources),
         facts=lambda step: {
             f"epoch/{name}" if data.feed.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
         },

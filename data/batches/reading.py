@@ -1,7 +1,7 @@
 """Rows to encoded clips: each row's random choices are drawn, then its record is read and the drawn parts taken out."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,66 +11,12 @@ from ...base.errors import UserError, unknown
 from ..batches import draws
 from ..options import SAMPLE_RATE, DataOptions
 from .clip_graph import ClipGraph
-from .records import Record, Records, damaged_record
-from .sampling import crop_within
+from .partial import PartialRecord, damaged, read_partial
+from .records import Record, damaged_record
+from .sampling import Drawn, crop_within
+from .source import Source, read_in_parts
 
 _SOUND = 3  # the place of the sound, as texts.py numbers what it draws for
-
-
-class Source:
-    """An opened split of a prepared folder.
-
-    Attributes:
-      name: of the source, for messages.
-      records: the folder.
-      split: the split's name.
-      rows: what is known of its records.
-    """
-
-    def __init__(
-        self, folder: str, *, split: str, field: str, data: DataOptions, name: str = "", records: Records | None = None
-    ):
-        """Open, unless `records` has the folder open; of a folder behind a URL no shard is fetched for it.
-
-        Raises:
-          UserError: the folder cannot be opened, or has no such split; `field` names the config field of the split.
-        """
-        self.records = records or Records(folder, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
-        self.name = name or self.records.folder.name
-        if split not in self.records.splits:
-            raise unknown(f"split ({field}) in {folder!r}:", split, self.records.splits)
-        self.split = split
-        self.rows = self.records.rows(split)
-
-
-def open_sources(data: DataOptions) -> list[Source]:
-    """Open what `config.data` trains on: the folder `dir`, or those of the mixture.
-
-    Raises:
-      UserError: neither or a fault in one of them; a field of a source that does not exist.
-    """
-    if not data.feed.mixture:
-        if not data.feed.dir:
-            raise UserError("config.data.dir is empty; set it to a folder that `twinreel prepare` made (--data DIR)")
-        return [Source(data.feed.dir, split=data.feed.train_split, field="config.data.train_split", data=data)]
-    found = []
-    for name, given in data.feed.mixture.items():
-        where = f"config.data.mixture.{name}"
-        for key in given if isinstance(given, Mapping) else ():
-            if key not in ("dir", "weight", "split"):
-                raise unknown(f"field of {where}", key, ("dir", "weight", "split"))
-        if not isinstance(given, Mapping) or not given.get("dir"):
-            raise UserError(f'{where} is {given!r}, wanted a section with dir, as {{"dir": "data/{name}"}}')
-        found.append(
-            Source(
-                given["dir"],
-                split=given.get("split", data.feed.train_split),
-                field=f"{where}.split",
-                data=data,
-                name=name,
-            )
-        )
-    return found
 
 
 class Wanted(NamedTuple):
@@ -152,11 +98,40 @@ class Reader:
                         "set config.data.num_frames=0 for batches without video, or leave the source out"
                     )
                 graph.transform.check(height=height, width=width, example=f"clip {clip_id!r}")
-        for source in sources if all_shards else ():
-            source.records.fetch(source.split)
+        self._in_parts = [read_in_parts(source, data=data, ahead=not all_shards) for source in sources]
+        for source, parts in zip(sources, self._in_parts, strict=True):
+            if all_shards and not parts:
+                source.records.fetch(source.split)
 
-    def read(self, wanted: Wanted) -> tuple[Read, dict[str, np.ndarray]]:
-        """Draw and read rows.
+    def fetch(self, wanted: Wanted) -> "list[PartialRecord | None]":
+        """Fetch the drawn frames of rows whose source is read in parts, all at once; None for a row of another source.
+
+        A row of which other bytes come than were written has no frames: `read` counts it as damaged.
+        """
+        found: list[PartialRecord | None] = [None] * len(wanted.record)
+        if not any(self._in_parts):
+            return found
+        frames = []
+        for i in range(len(found)):
+            source, record, epoch = (int(part[i]) for part in wanted)
+            whose = self._sources[source]
+            if not self._in_parts[source]:
+                continue
+            row = whose.rows.rows(np.array([record]))[0]
+            url = whose.records.shard_url(whose.split, record)
+            found[i] = part = PartialRecord(url, row=row, frames=whose.rows.frames(record))
+            _, windows = self._draw(
+                source, record, epoch, times=part.timestamps_s, duration=whose.rows[record]["duration_s"]
+            )
+            frames.append(np.concatenate([window.frames for window in windows]).tolist())
+        parts = [part for part in found if part is not None]
+        read_partial(parts, frames=frames, sound=bool(self._graph.audio_samples))
+        return found
+
+    def read(
+        self, wanted: Wanted, *, fetched: "Sequence[PartialRecord | None] | None" = None
+    ) -> tuple[Read, dict[str, np.ndarray]]:
+        """Draw and read rows; of those whose source is read in parts, take what `fetch` has fetched.
 
         Returns:
           The rows, and their precomputed features: `features_NAME` float32 [r,n,D] and `features_NAME_mask` bool [r,n].
@@ -179,10 +154,12 @@ class Reader:
             audio_start_s=np.zeros(rows, np.float32),
         )
         features = self._no_features(r)
+        if fetched is None:
+            fetched = self.fetch(wanted)
         for i in range(r):
             source, record, epoch = (int(part[i]) for part in wanted)
             try:
-                self._row(out, features, i, source=source, record=record, epoch=epoch)
+                self._row(out, features, i, source=source, record=record, epoch=epoch, part=fetched[i])
             except (UserError, DecodeError, IndexError, ValueError) as error:
                 self.reject(source, record, reason=error)
         return out, features
@@ -233,22 +210,22 @@ class Reader:
         source: int,
         record: int,
         epoch: int,
+        part: "PartialRecord | None",
     ) -> None:
         """Fill row i."""
         whose, graph = self._sources[source], self._graph
         row = whose.rows[record]
-        parsed = Record(whose.records.read(whose.split, [record])[0])
-        if self._seed >= 0:
-            out.uniforms[i] = draws.uniforms(
-                seed=self._seed, epoch=epoch, source=source, record=record, count=graph.draws
-            )
+        if part is not None and part.bad:
+            raise damaged(part)
+        parsed = part or Record(whose.records.read(whose.split, [record])[0])
+        out.uniforms[i] = self._uniforms(source, record, epoch)
         duration = row["duration_s"]
         windows = graph.windows_of(duration, uniform=float(out.uniforms[i, graph.num_frames]))
         if graph.num_frames:
             times = parsed.timestamps_s
             if len(times) != row["num_frames"]:
                 raise ValueError(f"{len(times)} frames instead of {row['num_frames']}")
-            parts = graph.draw_windows(times=times, duration_s=duration, uniforms=out.uniforms[i])
+            _, parts = self._draw(source, record, epoch, times=times, duration=duration)
             windows = [(part.start_s, part.end_s) for part in parts]
             frames = np.concatenate([part.frames for part in parts])
             out.jpegs[i] = parsed.frames(frames.tolist())
@@ -261,9 +238,23 @@ class Reader:
         if graph.audio_samples:
             self._fill_sound(out, i, parsed, windows=windows, place=self._sound_place(source, record, epoch))
         for name in self._data.feed.features:
+            assert isinstance(parsed, Record)  # features are not read in parts
             stored = _real(parsed.features(name), name, row)
             _fill_features(features, name, i, stored=stored, share=(*share, duration))
         out.ok[i] = True
+
+    def _uniforms(self, source: int, record: int, epoch: int) -> np.ndarray:
+        count = self._graph.draws
+        if self._seed < 0:
+            return np.zeros(count, np.float32)
+        return draws.uniforms(seed=self._seed, epoch=epoch, source=source, record=record, count=count)
+
+    def _draw(
+        self, source: int, record: int, epoch: int, *, times: np.ndarray, duration: float
+    ) -> tuple[np.ndarray, list[Drawn]]:
+        """Return the random numbers of a row, and the frames of each of its windows."""
+        uniforms = self._uniforms(source, record, epoch)
+        return uniforms, self._graph.draw_windows(times=times, duration_s=duration, uniforms=uniforms)
 
     def _sound_place(self, source: int, record: int, epoch: int) -> float:
         """Return where in the window the sound lies, as a share of the room: drawn in training, else the middle."""
@@ -273,7 +264,7 @@ class Reader:
         return float(draws.share_of(draws.numbers(seed=self._seed, **key, what=_SOUND))[0])
 
     def _fill_sound(
-        self, out: Read, i: int, parsed: Record, *, windows: list[tuple[float, float]], place: float
+        self, out: Read, i: int, parsed: "Record | PartialRecord", *, windows: list[tuple[float, float]], place: float
     ) -> None:
         """Put the sound of each window into row i: all of a window that is no longer than S, else a part of it."""
         graph = self._graph

@@ -104,6 +104,11 @@ class Records:
         self._check_split(split)
         return self._shards[split].ends
 
+    def shard_url(self, split: str, index: int) -> str:
+        """Return the URL of the shard that holds a record."""
+        path = self._shards[split].path_of(index)
+        return f"{self.url}/{path.relative_to(self.folder).as_posix()}"
+
     def shard_bytes(self, split: str) -> float:
         """Return the mean size of the shards of a split, bytes.
 
@@ -176,6 +181,9 @@ class _Shards:
         self._held: set[int] = set()
         self._owner = object()
         weakref.finalize(self, _open.forget, self._owner)
+
+    def path_of(self, index: int) -> Path:
+        return self.paths[int(np.searchsorted(self.ends, index, side="right"))]
 
     def hold(self, shards: Collection[int]) -> None:
         for number in self._held - set(shards):

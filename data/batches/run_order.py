@@ -11,7 +11,7 @@ from .block_order import BlockOrder, Shards, make_block_order
 from .blocks import same_shard, shard_ends
 from .mixture import shares
 from .order import NO_GROUP, Order, make_order, unit_table
-from .reading import Source
+from .source import Source, read_in_parts
 
 _TABLES = 4096  # shards whose table of units is remembered
 _BLOCKS = 3  # of which a process keeps the shards: the one before, the one at hand, the next
@@ -58,20 +58,26 @@ def make_run_order(
     return order
 
 
-def describe(order: Order | BlockOrder) -> str:
-    """Return one line about an order for the start of a run."""
+def describe(order: Order | BlockOrder, *, sources: Sequence[Source]) -> str:
+    """Return a line or two about an order, for the start of a run."""
     if isinstance(order, Order):
         units = sum(len(units) for units in order.units)
-        return f"order: {units:,} records permuted in each epoch" if units else ""
+        return f"order: {units:,} {'records' if order.units[0].shape[1] == 1 else 'units'} permuted in each epoch"
     one = max(order.sources.values(), key=lambda blocks: len(blocks.ends))
-    shards = len(one.ends)
-    width = max(1, round(shards / (one.lanes * one.blocks)))
+    shards, width = len(one.ends), max(1, round(len(one.ends) / (one.lanes * one.blocks)))
     odds = 1 / same_shard(shards=shards, lanes=one.lanes, block_shards=width)
-    lanes = f"{one.lanes} lane{'s' if one.lanes > 1 else ''}"
-    return (
-        f"order: over blocks, {lanes} of {one.blocks} blocks of about {width} of {shards:,} shards; two rows of a "
-        f"batch are of one shard once in {odds:,.0f} (in a full permutation {shards:,})"
-    )
+    lines = [
+        f"order: over blocks, {one.lanes} lane{'s' * (one.lanes > 1)} of {one.blocks} blocks of about {width} of "
+        f"{shards:,} shards; two rows of a batch are of one shard once in {odds:,.0f} (permuted as a whole: {shards:,})"
+    ]
+    for source in sources if one.group_size > 1 else ():
+        if torn := source.rows.summary.torn:
+            lines.append(
+                f"warning: {torn:,} of the {source.rows.summary.groups:,} groups of {source.name!r} have clips in "
+                "several shards, which do not stay together; list the clips of a group one after another and prepare "
+                "them again, or set config.data.order='records'"
+            )
+    return "\n".join(lines)
 
 
 def _groups(source: Source, *, grouped: bool) -> np.ndarray:
@@ -96,8 +102,9 @@ def _check_cache(order: BlockOrder, sources: Sequence[Source], *, data: DataOpti
     """Refuse a cache in which the blocks that a process keeps have no room."""
     limit, lanes = data.feed.cache_gb, -(-order.lanes // process_count)
     both = zip(sources, order.sources.values(), strict=True)
-    far = [(source, blocks) for source, blocks in both if source.records.url]
-    if not limit or not far or data.feed.fetch == "frames":
+    whole = [(source, blocks) for source, blocks in both if not read_in_parts(source, data=data, ahead=True)]
+    far = [(source, blocks) for source, blocks in whole if source.records.url]
+    if not limit or not far:
         return
     need = 0.0
     for source, blocks in far:

@@ -30,6 +30,7 @@ class Table(Sequence[dict[str, Any]]):
         rows: np.ndarray,
         *,
         keys: np.ndarray,
+        frames: np.ndarray,
         content: "mmap.mmap | bytes",
         summary: Summary,
         path: Path,
@@ -40,12 +41,14 @@ class Table(Sequence[dict[str, Any]]):
         Args:
           rows: `ROW` [n], an array or a memory-mapped one.
           keys: `KEYS` [m], likewise.
+          frames: `FRAME` [f], likewise.
           content: of clips.jsonl.
           summary: of the split.
           path: of clips.jsonl, for messages.
           sample: the file with the texts of an even sample of the records; None = all of them are looked up.
         """
-        self._rows, self._keys, self._content, self._path, self._sample = rows, keys, content, path, sample
+        self._rows, self._keys, self._frames = rows, keys, frames
+        self._content, self._path, self._sample = content, path, sample
         self.summary = summary
 
     def __len__(self) -> int:
@@ -70,6 +73,11 @@ class Table(Sequence[dict[str, Any]]):
     def keys(self, records: np.ndarray, *, captions: np.ndarray) -> np.ndarray:
         """Return `KEYS` [r] of captions int [r], one of each of `records` int64 [r]."""
         return self._keys[self._rows["first"][records].astype(np.int64) + captions]
+
+    def frames(self, record: int) -> np.ndarray:
+        """Return `FRAME` [n] of the stored frames of a record."""
+        row = self._rows[record]
+        return self._frames[int(row["frame"]) : int(row["frame"]) + int(row["num_frames"])]
 
     def column(self, name: str) -> np.ndarray:
         """Return a field of `ROW` of all records, [n]: reads the whole index."""
@@ -107,9 +115,11 @@ def read_tables(folder: Path) -> dict[str, Table]:
         return _gone_through(content, path=path)
     tables = {}
     for split, summary in summaries.items():
-        rows, keys = (_mapped(folder / INDEX / f"{split}.{name}.npy") for name in ("rows", "captions"))
+        names = ("rows", "captions", "frames")
+        rows, keys, frames = (_mapped(folder / INDEX / f"{split}.{name}.npy") for name in names)
         sample = folder / INDEX / f"{split}.sample.jsonl" if summary.sampled else None
-        tables[split] = Table(rows, keys=keys, content=content, summary=summary, path=path, sample=sample)
+        of = {"content": content, "summary": summary, "path": path, "sample": sample}
+        tables[split] = Table(rows, keys=keys, frames=frames, **of)
     return tables
 
 
@@ -163,6 +173,6 @@ def _gone_through(content: "mmap.mmap | bytes", *, path: Path) -> dict[str, Tabl
     tables = {}
     for split, one in gathered.items():
         summary = one.end()
-        rows, keys = one.arrays()
-        tables[split] = Table(rows, keys=keys, content=content, summary=summary, path=path)
+        rows, keys, frames = one.arrays()
+        tables[split] = Table(rows, keys=keys, frames=frames, content=content, summary=summary, path=path)
     return tables

@@ -2,6 +2,7 @@
 
     DIR/index/SPLIT.rows.npy       one `ROW` per record, in record order
     DIR/index/SPLIT.captions.npy   one `KEYS` per caption, those of a record side by side
+    DIR/index/SPLIT.frames.npy     one `FRAME` per stored frame, those of a record side by side
     DIR/index/SPLIT.sample.jsonl   the texts of an even sample of the records, of a split with more than `SAMPLE`
     DIR/index/SPLIT.json           a `Summary`, written last
 
@@ -17,9 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .keys import alike_key, exact_key
+from .parts import FRAME, PART
 
 VERSION = 1
-ENDINGS = (".json", ".rows.npy", ".captions.npy", ".sample.jsonl")  # of the files of a split
+ENDINGS = (".json", ".rows.npy", ".captions.npy", ".frames.npy", ".sample.jsonl")  # of the files of a split
 SAMPLE = 100_000  # records whose texts are looked at before training: for lengths, for a tokenizer
 HEADER = 1024  # bytes before the first element of an array
 _PART = 1 << 15  # rows that are held before they are written
@@ -37,6 +39,8 @@ ROW = np.dtype(
         ("height", "<u4"),
         ("width", "<u4"),
         ("duration_s", "<f4"),
+        ("frame", "<u8"),  # place of the first of its frames among all
+        *PART.descr,
     ]
 )
 KEYS = np.dtype([("exact", "<u8"), ("alike", "<u8")])
@@ -58,6 +62,7 @@ class Summary:
       labels: first labels of the records, in the order in which they come.
       groups: how many there are.
       torn: groups whose records lie in several shards.
+      parts: whether it is known where the parts of records lie.
       sampled: records in the sample of texts; 0 = there is no such file, as all records are few enough.
     """
 
@@ -72,6 +77,7 @@ class Summary:
     labels: list[str] = dataclasses.field(default_factory=list)
     groups: int = 0
     torn: int = 0
+    parts: bool = False
     sampled: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -99,16 +105,33 @@ class Gathered:
       summary: of the rows so far.
     """
 
-    def __init__(self, files: "tuple[BinaryIO, BinaryIO] | None" = None):
-        """Begin; `files` take rows and keys, None = they stay in memory."""
+    def __init__(self, files: "tuple[BinaryIO, BinaryIO, BinaryIO] | None" = None):
+        """Begin; `files` take rows, keys and frames, None = they stay in memory."""
         self.summary = Summary()
         self._files, self._rows, self._keys, self._captions = files, [], [], 0
+        self._stored, self._frames = [], 0
         self._labels: dict[str, int] = {}
         self._groups: dict[int, int] = {}  # key -> the shard in which it was last seen
         self._torn: set[int] = set()
 
-    def add(self, row: dict[str, Any], *, line: int, size: int, shard: int = 0) -> None:
-        """Take a line of clips.jsonl, which begins at byte `line` and has `size` bytes; `shard` holds its record."""
+    def add(
+        self,
+        row: dict[str, Any],
+        *,
+        line: int,
+        size: int,
+        shard: int = 0,
+        parts: tuple[np.void, np.ndarray] | None = None,
+    ) -> None:
+        """Take a row.
+
+        Args:
+          row: a line of clips.jsonl.
+          line: where it begins, bytes.
+          size: its bytes.
+          shard: number of the shard with its record.
+          parts: the record's `PART`, and `FRAME` [n] of its frames; None = not known.
+        """
         own, captions = self.summary, row.get("captions") or []
         own.place = own.place if own.rows else line
         label = (row.get("labels") or [None])[0]
@@ -117,9 +140,13 @@ class Gathered:
         key = exact_key(group) if group else 0
         frames, height, width = (int(row.get(name) or 0) for name in ("num_frames", "height", "width"))
         sizes = (frames, height, width, row.get("duration_s") or 0.0)
-        self._rows.append(
-            (line, size, len(captions), self._captions, key, exact_key(file) if file else 0, place, *sizes)
-        )
+        part = parts[0].item() if parts else (0,) * len(PART.descr)
+        named = (key, exact_key(file) if file else 0, place)
+        self._rows.append((line, size, len(captions), self._captions, *named, *sizes, self._frames, *part))
+        if parts:
+            self._stored.append(parts[1])
+            self._frames += len(parts[1])
+            own.parts = True
         self._keys += [(exact_key(text), alike_key(text)) for text in captions]
         self._captions += len(captions)
         own.sizes.setdefault((height, width), own.rows)
@@ -134,9 +161,10 @@ class Gathered:
         if self._files and len(self._rows) >= _PART:
             self._flush()
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is in memory: rows, `ROW` [n], and keys, `KEYS` [m]."""
-        return np.array(self._rows, ROW), np.array(self._keys, KEYS)
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what is in memory: rows, `ROW` [n], keys, `KEYS` [m], and frames, `FRAME` [f]."""
+        frames = np.concatenate([np.zeros(0, FRAME), *self._stored])
+        return np.array(self._rows, ROW), np.array(self._keys, KEYS), frames
 
     def end(self) -> Summary:
         """Write what is left; return the summary."""
@@ -144,7 +172,9 @@ class Gathered:
         self.summary.groups, self.summary.torn = len(self._groups), len(self._torn)
         if self._files:
             self._flush()
-            for file, dtype, count in zip(self._files, (ROW, KEYS), (self.summary.rows, self._captions), strict=True):
+            for file, dtype, count in zip(
+                self._files, (ROW, KEYS, FRAME), (self.summary.rows, self._captions, self._frames), strict=True
+            ):
                 file.seek(0)
                 file.write(header(dtype, count=count))
         return self.summary
@@ -155,7 +185,7 @@ class Gathered:
             if not file.tell():
                 file.write(bytes(HEADER))
             file.write(array.tobytes())
-        self._rows, self._keys = [], []
+        self._rows, self._keys, self._stored = [], [], []
 
 
 def header(dtype: np.dtype, *, count: int) -> bytes:

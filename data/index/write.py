@@ -1,26 +1,31 @@
 """Write clips.jsonl together with its index: one pass over the rows, none of which is kept."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from ..layout import INDEX
 from ..manifest import write_whole
 from .columns import SAMPLE, Gathered
+from .parts import Parts, find_parts
 
 _TEXTS = ("captions", "transcript", "sentences")  # fields of a row that hold texts
 
 
-def write_clips(folder: Path, *, rows: "Iterable[tuple[int, dict[str, Any]]]", counts: dict[str, int]) -> None:
+def write_clips(
+    folder: Path, *, shards: "Iterable[tuple[int, Sequence[dict[str, Any]], Parts | None]]", counts: dict[str, int]
+) -> None:
     """Write clips.jsonl and its index, each file whole or not at all.
 
     Args:
       folder: the prepared folder.
-      rows: of each record the number of its shard in the split, and its line; split by split.
+      shards: of each shard, split by split, its number in the split, the lines of its records, and where the parts of
+        these lie, None = not known.
       counts: records by split.
     """
     index = folder / INDEX
@@ -28,7 +33,7 @@ def write_clips(folder: Path, *, rows: "Iterable[tuple[int, dict[str, Any]]]", c
     index.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         splits = {split: stack.enter_context(_Split(index, split=split, count=n)) for split, n in counts.items()}
-        write_whole(folder / "clips.jsonl", parts=_lines(rows, splits=splits))
+        write_whole(folder / "clips.jsonl", parts=_lines(shards, splits=splits))
     size = (folder / "clips.jsonl").stat().st_size
     for split, one in splits.items():
         summary = one.gathered.end()
@@ -37,32 +42,47 @@ def write_clips(folder: Path, *, rows: "Iterable[tuple[int, dict[str, Any]]]", c
         write_whole(index / f"{split}.json", parts=[json.dumps(summary.to_json(), ensure_ascii=False), "\n"])
 
 
-def write_index(folder: Path, *, shards: dict[str, list[int]]) -> None:
-    """Write the index of a folder that has clips.jsonl; `shards` holds, by split, the records of each shard."""
-    counts = {split: sum(lengths) for split, lengths in shards.items()}
-    numbers = {split: (i for i, n in enumerate(lengths) for _ in range(n)) for split, lengths in shards.items()}
+def write_index(folder: Path, *, shards: dict[str, list[tuple[int, Path | None]]]) -> None:
+    """Write the index of a folder that has clips.jsonl.
+
+    Args:
+      folder: the prepared folder.
+      shards: by split, in the order of clips.jsonl, the number of records of each shard, and its file, if its records'
+        parts are to be found.
+    """
+    counts = {split: sum(count for count, _ in members) for split, members in shards.items()}
     with (folder / "clips.jsonl").open("rb") as file:
         rows = map(json.loads, file)
-        write_clips(folder, rows=((next(numbers[row["split"]]), row) for row in rows), counts=counts)
+        read = (
+            (number, list(itertools.islice(rows, count)), find_parts(path) if path else None)
+            for members in shards.values()
+            for number, (count, path) in enumerate(members)
+        )
+        write_clips(folder, shards=read, counts=counts)
 
 
-def _lines(rows: "Iterable[tuple[int, dict[str, Any]]]", *, splits: "dict[str, _Split]") -> Iterator[str]:
+def _lines(
+    shards: "Iterable[tuple[int, Sequence[dict[str, Any]], Parts | None]]", *, splits: "dict[str, _Split]"
+) -> Iterator[str]:
     place = 0
-    for shard, row in rows:
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        size = len(line.encode())
-        splits[row["split"]].add(row, line=place, size=size, shard=shard)
-        place += size + 1
-        yield f"{line}\n"
+    for number, rows, parts in shards:
+        ends = [0] * len(rows) if parts is None else parts.counts.cumsum().tolist()
+        for i, (row, end) in enumerate(zip(rows, ends, strict=True)):
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+            size = len(line.encode())
+            own = None if parts is None else (parts.records[i], parts.frames[end - int(parts.counts[i]) : end])
+            splits[row["split"]].add(row, line=place, size=size, shard=number, parts=own)
+            place += size + 1
+            yield f"{line}\n"
 
 
 class _Split:
     """The files of one split while they are written."""
 
     def __init__(self, folder: Path, *, split: str, count: int):
-        names = [folder / f"{split}.{name}" for name in ("rows.npy", "captions.npy")]
-        self._open: list[BinaryIO | TextIO] = [path.open("w+b") for path in names]
-        self.gathered = Gathered((self._open[0], self._open[1]))  # pyright: ignore[reportArgumentType]
+        rows, keys, frames = ((folder / f"{split}.{n}.npy").open("w+b") for n in ("rows", "captions", "frames"))
+        self._open: list[BinaryIO | TextIO] = [rows, keys, frames]
+        self.gathered = Gathered((rows, keys, frames))
         self._step, self._seen, self.sampled = -(-count // SAMPLE), 0, 0
         self._sample = None
         if self._step > 1:
@@ -77,8 +97,8 @@ class _Split:
             for file in self._open:
                 file.close()
 
-    def add(self, row: dict[str, Any], *, line: int, size: int, shard: int) -> None:
-        self.gathered.add(row, line=line, size=size, shard=shard)
+    def add(self, row: dict[str, Any], **place: Any) -> None:
+        self.gathered.add(row, **place)
         if self._sample is not None and self._seen % self._step == 0:
             self._sample.write(json.dumps({k: row[k] for k in _TEXTS if k in row}, ensure_ascii=False) + "\n")
             self.sampled += 1

@@ -1,5 +1,6 @@
 """Finished shards to a prepared folder: final names, TFDS's metadata, clips.jsonl with its index, rejects.jsonl."""
 
+import collections
 import contextlib
 import io
 import json
@@ -11,6 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from ...base.errors import UserError
+from ..index.parts import Parts
 from ..index.write import write_clips
 from ..layout import NAMES
 from ..manifest import write_jsonl, write_whole
@@ -59,7 +61,7 @@ def assemble(
     for file in listed:
         counts[file["split"]] = counts.get(file["split"], 0) + file["records"]
     with writing(out / "clips.jsonl"):
-        write_clips(out, rows=_rows(shards, work=work), counts=counts)
+        write_clips(out, shards=_listed(files, work=work, home=home), counts=counts)
     with writing(out / "rejects.jsonl"):
         write_jsonl(out / "rejects.jsonl", lines=rejects(shards, work=work))
     return listed
@@ -85,15 +87,19 @@ def rejects(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[dict[str,
             yield from (entry["line"] for entry in report.dropped)
 
 
-def _rows(shards: Sequence[Shard], *, work: BuildFolder) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number of each record's shard and its line of clips.jsonl; `index` counts the records of the split."""
-    index = dict.fromkeys([shard.split for shard in shards], 0)
-    for shard in shards:
+def _listed(
+    files: Sequence[tuple[Shard, dict[str, Any]]], *, work: BuildFolder, home: Path
+) -> Iterator[tuple[int, list[dict[str, Any]], Parts]]:
+    """Yield of each record file its number, the lines of clips.jsonl, whose `index` counts the split, and the parts."""
+    numbers, index = collections.Counter(), collections.Counter()
+    for shard, file in files:
         report = _read(work, shard)
         assert report is not None, shard.name
-        for row in report.rows:
-            yield shard.number, row | {"index": index[shard.split]}
-            index[shard.split] += 1
+        first = index[shard.split]
+        rows = [row | {"index": first + i} for i, row in enumerate(report.rows)]
+        yield numbers[shard.split], rows, work.parts(shard, report=report, records=home / file["name"])
+        numbers[shard.split] += 1
+        index[shard.split] += len(rows)
 
 
 def _numbered(shards: Sequence[Shard], *, work: BuildFolder, name: str) -> list[tuple[Shard, dict[str, Any]]]:

@@ -4,6 +4,7 @@ The boundaries are arithmetic over the list of clips. So the files do not depend
 order, or how often the build was interrupted. While a build lasts, its folder holds for each finished unit
 
     NAME.array_record   the records
+    NAME-HASH.parts     where the parts of its records lie; HASH is of the record file
     NAME.json           its report (`ShardReport`), written last: where it stands and fits, the unit is finished
 """
 
@@ -21,12 +22,14 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from ...base.errors import UserError
+from ..index.parts import Parts, find_parts, load_parts, save_parts
 from ..manifest import Clip, to_json
 from .inputs import contents_of
 
 # One record per chunk, for random access. Not compressed: zstd at its quickest makes files of JPEG frames and sound
 # 15 % smaller, but a third of the time to read a record, each time that it is read, goes into undoing that.
 _WRITER = "group_size:1,uncompressed"
+_PARTS = ".parts"
 _LEAST, _MOST = 64, 1024  # clips of a shard
 _SHARDS = 1024  # per split, as long as no shard needs more than _MOST clips: a reader holds all of them open
 
@@ -132,7 +135,10 @@ class BuildFolder:
         """
         path = self.records(shard)
         report.bytes, report.sha256 = write_records(path, records=records)
-        if not report.bytes:
+        if report.bytes:
+            with _new_file(self._parts(shard, report)) as temporary, writing(temporary):
+                save_parts(temporary, find_parts(path))  # now, as the file is still in memory
+        else:
             path.unlink(missing_ok=True)  # what other options may have left
         self.write(shard, report=report)
 
@@ -160,6 +166,13 @@ class BuildFolder:
             return None
         return report if report.key == shard.key and size == report.bytes else None
 
+    def parts(self, shard: Shard, *, report: ShardReport, records: Path) -> Parts:
+        """Return where the parts of a shard's records lie; they are looked for in the record file if need be."""
+        try:
+            return load_parts(self._parts(shard, report))
+        except (OSError, ValueError):
+            return find_parts(records)
+
     def has(self, shard: Shard) -> bool:
         """Return whether there is a report of the shard: quick, for watching others at work."""
         return self._report(shard).is_file()
@@ -170,10 +183,15 @@ class BuildFolder:
 
     def clear(self, shards: Iterable[Shard], *, also: Iterable[str] = ()) -> None:
         """Remove all files but those of these shards and those named."""
+        shards = list(shards)
         kept = {path.name for shard in shards for path in (self.records(shard), self._report(shard))} | set(also)
+        names = {shard.name for shard in shards}
         for path in self.folder.iterdir():
-            if path.name not in kept:
+            if path.name not in kept and not (path.suffix == _PARTS and path.name.rpartition("-")[0] in names):
                 path.unlink()
+
+    def _parts(self, shard: Shard, report: ShardReport) -> Path:
+        return self.folder / f"{shard.name}-{report.sha256[:16]}{_PARTS}"
 
     def _report(self, shard: Shard) -> Path:
         return self.folder / f"{shard.name}.json"

@@ -7,8 +7,9 @@ from twinreel.data.batches.clip_graph import ClipGraph
 from twinreel.data.batches.flow import TARGETS, Flow
 from twinreel.data.batches.order import Rows
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
-from twinreel.data.batches.reading import Reader, Source, Wanted
+from twinreel.data.batches.reading import Reader, Wanted
 from twinreel.data.batches.records import Record, Records
+from twinreel.data.batches.source import Source
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
