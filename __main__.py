@@ -32,6 +32,7 @@ VERBS = {
     "bench checkpoint": ("bench.checkpoint", "measure saves and restores, and compare them with the raw disk"),
     "bench prepare": ("bench.prepare", "compare `prepare` with bare PyAV decoding and JPEG encoding"),
     "bench data": ("bench.data", "compare the input pipeline with raw JPEG decoding"),
+    "bench remote": ("bench.remote", "measure the input from behind a URL: clips/s, bytes and requests per clip"),
     "bench index": ("bench.index", "measure how long a prepared folder of very many clips takes to open"),
     "bench compare_step": ("bench.compare_step", "compare the train step with PyTorch's on the same CLIP model"),
     "bench compare_towers": (

@@ -98,7 +98,7 @@ def make_up(folder: Path, *, rows: int) -> int:
     summary = Summary(rows=rows, clips_bytes=_LINE * rows, sizes={(256, 456): 0}, parts=True)
     summary.num_frames[_FRAMES] = rows
     (index / "train.json").write_text(json.dumps(summary.to_json()))
-    features = dict.fromkeys(("frames", "timestamps_s", "height", "width", "audio", "has_audio"), {})
+    features = {key: {} for key in ("frames", "timestamps_s", "height", "width", "audio", "has_audio")}
     (home / "features.json").write_text(json.dumps({"featuresDict": {"features": features}}))
     splits = {"splits": [{"name": "train", "shardLengths": [str(n) for n in lengths]}]}
     (home / "dataset_info.json").write_text(json.dumps(splits))

@@ -57,4 +57,6 @@ def _once(parts: Sequence[Part]) -> list[bytes | Exception]:
         paths = [remote.system_of(url)[1] for url, _, _ in parts]
         starts, ends = [begin for _, begin, _ in parts], [begin + size for _, begin, size in parts]
         limit = {"batch_size": remote.AT_ONCE} if system.async_impl else {}
-        return system.cat_ranges(paths, starts, ends, on_error="return", **limit)
+        came = system.cat_ranges(paths, starts, ends, on_error="return", **limit)
+    remote.TRAFFIC.update(bytes=sum(len(part) for part in came if isinstance(part, bytes)), requests=len(came))
+    return came

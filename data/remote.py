@@ -6,6 +6,7 @@ import io
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -20,6 +21,8 @@ class NoSuchFile(UserError):
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> extra of twinreel that brings its package
 # Of the file systems: as many connections as there are requests at a time (botocore keeps ten by default).
+TRAFFIC: Counter[str] = Counter()
+"""Bytes that came and requests that were made since the process began, of shards and of parts of files."""
 AT_ONCE = 64
 """Requests to a store that run at a time."""
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"max_pool_connections": AT_ONCE}}}
@@ -206,6 +209,7 @@ def _copy(url: str, part: Path, *, advance: Callable[[int], None]) -> tuple[int,
                     file.write(piece)
                     digest.update(piece)
                     got += len(piece)
+                    TRAFFIC.update(bytes=len(piece), requests=1)
                     advance(len(piece))
                 file.flush()
                 os.fsync(file.fileno())

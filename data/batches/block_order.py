@@ -1,6 +1,7 @@
 """The order over blocks of one or several sources: which record each row holds, and which shards rows take."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -106,6 +107,11 @@ class BlockOrder:
         group_size = next(iter(self.sources.values())).group_size
         return group_size, self.batch_size // group_size // self.lanes
 
+    @functools.cached_property
+    def _skipped(self) -> np.ndarray:
+        """Units of each source that stand in the period before each lane begins, int64 [L,sources]."""
+        return np.stack([self.mixture.before(int(phase)) for phase in _phase(np.arange(self.lanes))])
+
     def _lanes(self, k: int, rows: slice) -> list[tuple[int, np.ndarray]]:
         """Return the lanes of some rows, and how many units of each source each has had before batch `k`."""
         group_size, per = self._sizes
@@ -118,7 +124,7 @@ class BlockOrder:
         if self.by_batch:
             return self.mixture.before(k) * per
         phase = int(_phase(np.array([lane]))[0])
-        return self.mixture.before(k * per + phase) - self.mixture.before(phase)
+        return self.mixture.before(k * per + phase) - self._skipped[lane]
 
     def _places(self, k: int, *, lane: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return source int32 [B], and how many units of that source the lane had before, int64 [B]."""
@@ -128,8 +134,7 @@ class BlockOrder:
             return source, earlier * per + within
         phase = _phase(lane)
         source, ordinal = self.mixture.at(k * per + within + phase)
-        skipped = np.stack([self.mixture.before(int(p)) for p in _phase(np.arange(self.lanes))])
-        return source, ordinal - skipped[lane, source]
+        return source, ordinal - self._skipped[lane, source]
 
 
 def make_block_order(

@@ -1,7 +1,10 @@
 """Whether the data can be read, before anything waits for them."""
 
+import numpy as np
+
 from ..options import DataOptions
-from .source import open_sources
+from .partial import PartialRecord, damaged, read_partial
+from .source import open_sources, read_in_parts
 
 
 def read_ends(data: DataOptions) -> None:
@@ -11,4 +14,17 @@ def read_ends(data: DataOptions) -> None:
       UserError: a source cannot be opened, or one of these records cannot be read.
     """
     for source in open_sources(data):
-        source.records.read(source.split, [0, len(source.rows) - 1] if len(source.rows) else [])
+        ends = [0, len(source.rows) - 1] if len(source.rows) else []
+        if not read_in_parts(source, data=data, ahead=data.feed.order != "records"):
+            source.records.read(source.split, ends)
+            continue
+        rows = source.rows.rows(np.array(ends, np.int64))
+        urls = [source.records.shard_url(source.split, record) for record in ends]
+        parts = [
+            PartialRecord(url, row=row, frames=source.rows.frames(record))
+            for url, row, record in zip(urls, rows, ends, strict=True)
+        ]
+        read_partial(parts, frames=[[0]] * len(parts), sound=False)
+        for part in parts:
+            if part.bad:
+                raise damaged(part)

@@ -84,7 +84,8 @@ class Records:
           UserError: there is no such split, one cannot be fetched, or there is no room.
         """
         self._check_split(split)
-        self._mirror.fetch(self._shards[split].paths)
+        shards = self._shards[split]
+        self._mirror.fetch([shards.path(number) for number in range(len(shards.files))] if self.url else [])
 
     def hold(self, split: str, shards: Collection[int]) -> None:
         """Fetch these shards of a split and keep them on the local disk until the next call; see `Mirror.hold`.
@@ -116,8 +117,8 @@ class Records:
           UserError: there is no such split.
         """
         self._check_split(split)
-        paths = self._shards[split].paths
-        return sum(self._sizes[path.name] for path in paths) / len(paths)
+        files = self._shards[split].files
+        return sum(self._sizes[file] for file in files) / len(files)
 
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
@@ -154,14 +155,17 @@ class Records:
         shards = {}
         for split in info.get("splits", []):
             name, lengths = split["name"], [int(n) for n in split["shardLengths"]]
-            paths = [home / f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
-            for path in paths:
-                if path.name not in present and not self._mirror.has(path):
-                    raise self._damaged(f"the shard {path.name} is missing")
-                size = present.get(path.name, sizes.get(path.name))  # one that is not here is yet to be fetched
-                if size != sizes.get(path.name):
-                    raise self._damaged(f"the shard {path.name} has {size} bytes instead of {sizes.get(path.name)}")
-            shards[name] = _Shards(paths, lengths=lengths, split=name, mirror=self._mirror)
+            files = [f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
+            for file in files:
+                wanted = sizes.get(file)
+                found = present.get(file)
+                if found is None and self._mirror.has(home / file):  # it is yet to be fetched
+                    continue
+                if found is None:
+                    raise self._damaged(f"the shard {file} is missing")
+                if found != wanted:
+                    raise self._damaged(f"the shard {file} has {found} bytes instead of {wanted}")
+            shards[name] = _Shards(home, files=files, lengths=lengths, split=name, mirror=self._mirror)
         return shards
 
     def _damaged(self, what: str) -> UserError:
@@ -174,8 +178,8 @@ class Records:
 class _Shards:
     """The shards of one split, fetched and opened at their first use."""
 
-    def __init__(self, paths: list[Path], *, lengths: list[int], split: str, mirror: Mirror):
-        self.paths, self._split, self._mirror = paths, split, mirror
+    def __init__(self, home: Path, *, files: list[str], lengths: list[int], split: str, mirror: Mirror):
+        self.files, self._home, self._split, self._mirror = files, home, split, mirror
         self.ends = np.cumsum(lengths, dtype=np.int64)
         self.size = int(self.ends[-1]) if lengths else 0
         self._held: set[int] = set()
@@ -183,25 +187,29 @@ class _Shards:
         weakref.finalize(self, _open.forget, self._owner)
 
     def path_of(self, index: int) -> Path:
-        return self.paths[int(np.searchsorted(self.ends, index, side="right"))]
+        return self.path(int(np.searchsorted(self.ends, index, side="right")))
+
+    def path(self, number: int) -> Path:
+        return self._home / self.files[number]  # made here: those of a hundred thousand shards would take seconds
 
     def hold(self, shards: Collection[int]) -> None:
         for number in self._held - set(shards):
             _open.close(self._owner, number=number)  # an open file would take room after it is removed
         self._held = set(shards)
-        self._mirror.hold([self.paths[number] for number in shards], owner=self._split)
+        self._mirror.hold([self.path(number) for number in shards], owner=self._split)
 
     def read(self, index: int) -> bytes:
         if not 0 <= index < self.size:
             raise IndexError(f"record {index} of split {self._split!r}, which has {self.size}")
         shard = int(np.searchsorted(self.ends, index, side="right"))
         begin = int(self.ends[shard - 1]) if shard else 0
+        path = self.path(shard)
         try:
-            self._mirror.fetch([self.paths[shard]])
-            reader = _open.get(self.paths[shard], owner=self._owner, number=shard)
+            self._mirror.fetch([path])
+            reader = _open.get(path, owner=self._owner, number=shard)
             return reader.read([index - begin])[0]
         except (RuntimeError, ValueError, IndexError) as error:
-            raise damaged_record(self._split, index, f"{self.paths[shard].name}: {error}") from error
+            raise damaged_record(self._split, index, f"{path.name}: {error}") from error
 
 
 def read_prepared(folder: Path) -> dict[str, Any]:

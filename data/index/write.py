@@ -20,7 +20,7 @@ _TEXTS = ("captions", "transcript", "sentences")  # fields of a row that hold te
 def write_clips(
     folder: Path, *, shards: "Iterable[tuple[int, Sequence[dict[str, Any]], Parts | None]]", counts: dict[str, int]
 ) -> None:
-    """Write clips.jsonl and its index, each file whole or not at all.
+    """Write clips.jsonl and its index, each whole or not at all.
 
     Args:
       folder: the prepared folder.
@@ -28,7 +28,7 @@ def write_clips(
         these lie, None = not known.
       counts: records by split.
     """
-    index = folder / INDEX
+    index = folder / f".{INDEX}.tmp"
     shutil.rmtree(index, ignore_errors=True)
     index.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
@@ -40,6 +40,8 @@ def write_clips(
         one.close()
         summary.clips_bytes, summary.sampled = size, one.sampled
         write_whole(index / f"{split}.json", parts=[json.dumps(summary.to_json(), ensure_ascii=False), "\n"])
+    shutil.rmtree(folder / INDEX, ignore_errors=True)
+    index.rename(folder / INDEX)
 
 
 def write_index(folder: Path, *, shards: dict[str, list[tuple[int, Path | None]]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ...base.errors import UserError, unknown
-from ..layout import BUILDING, FORMAT, INPUTS, RECORDS_VERSION, SETTINGS
+from ..layout import BUILDING, FORMAT, INDEX, INPUTS, NAME, RECORDS_VERSION, SETTINGS
 from ..machine import cores
 from ..manifest import Clip, write_jsonl, write_whole
 from ..media.decode import DecodeOptions
@@ -138,7 +138,7 @@ def prepare(
         fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
         with sending.sent(out, url=url):
             if done is not None:
-                _finish_again(out, inputs=inputs, known=known, fail_on_leak=fail_on_leak)
+                _finish_again(out, done, inputs=inputs, known=known, fail_on_leak=fail_on_leak)
                 print_done(console, done, out=out)
                 return done
             return _build(
@@ -155,9 +155,19 @@ def prepare(
             )
 
 
-def _finish_again(out: Path, *, inputs: Inputs, known: dict[str, State], fail_on_leak: bool) -> None:
-    """Do what is left to do in a finished folder."""
+def _finish_again(
+    out: Path, done: dict[str, Any], *, inputs: Inputs, known: dict[str, State], fail_on_leak: bool
+) -> None:
+    """Do what is left to do in a finished folder, and give one of an earlier version its index."""
     shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
+    if not (out / INDEX).is_dir():
+        from ..index.write import write_index
+
+        home = out / NAME / RECORDS_VERSION
+        shards: dict[str, list[tuple[int, Path | None]]] = {}
+        for file in done["shards"]:
+            shards.setdefault(file["split"], []).append((file["records"], home / file["name"]))
+        write_index(out, shards=shards)
     if to_lines(known) != to_lines(inputs.states):
         with contextlib.suppress(OSError):  # it only saves reading the files again
             write_jsonl(out / INPUTS, lines=to_lines(inputs.states))

@@ -9,6 +9,7 @@ import pytest
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches import shards_cache
+from twinreel.data.batches.ends import read_ends
 from twinreel.data.batches.far_table import FarTable
 from twinreel.data.batches.pipeline import make_tokenizer, train_batches
 from twinreel.data.batches.records import Records
@@ -144,6 +145,11 @@ def test_batches_of_drawn_frames_alone_equal_those_of_whole_records(folder, url,
     check_equal(batches(options(url, fetch="frames", cache_dir=str(tmp_path / "c"), **changes), count=6), want)
     assert not list((tmp_path / "c").rglob("*.array_record*"))
     assert fetched(s3_proxy.seen)
+
+
+def test_a_look_at_the_ends_reads_parts_alone(url, s3_proxy, tmp_path):
+    read_ends(options(url, fetch="frames", cache_dir=str(tmp_path / "c")))
+    assert 1 <= len(fetched(s3_proxy.seen)) <= 2 and not list((tmp_path / "c").rglob("*.array_record*"))
 
 
 def test_auto_fetches_frames_where_fewer_than_half_are_drawn(url, s3_proxy, tmp_path):

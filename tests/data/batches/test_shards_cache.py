@@ -60,6 +60,7 @@ def shards(folder):
 def options(folder, **changes):
     given = {"dir": str(folder), "batch_size": 4, "num_frames": 2, "train_video": "random_crop(32)|flip_lr"}
     given |= {"eval_video": "center_crop(32)", "vocab_size": 300, "num_threads": 1, "context_length": 16}
+    given |= {"order": "records"}  # that over blocks: test_far
     return DataOptions.of(given | changes)
 
 

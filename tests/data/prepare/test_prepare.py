@@ -210,6 +210,15 @@ def test_other_options_or_another_source_are_refused(source, prepared, tmp_path)
     assert [name for name in shards(out) if "train" in name] == []
 
 
+def test_a_result_of_an_earlier_version_gets_its_index(source, prepared, tmp_path):
+    shutil.copytree(prepared[0], tmp_path / "out")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out" / "index").iterdir()}
+    shutil.rmtree(tmp_path / "out" / "index")
+    run(source[0], tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "index").iterdir()} == written
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def test_damaged_result_is_made_again(source, prepared, tmp_path):
     out = tmp_path / "set"
     shutil.copytree(prepared[0], out)
