@@ -124,7 +124,7 @@ def opened(given: str) -> None:
     data = DataOptions.of({"dir": asked["folder"], "batch_size": asked["batch_size"], "order": asked["order"]})
     memory, begin = psutil.Process().memory_info().rss, time.perf_counter()
     sources = open_sources(data)
-    order = make_run_order(data, sources, seed=0, process_count=1, only=None)
+    order = make_run_order(data, sources=sources, seed=0, process_count=1, only=None)
     result: dict[str, Any] = {"open_s": time.perf_counter() - begin}
     result["open_mb"] = (psutil.Process().memory_info().rss - memory) / 1e6
     for name, first in (("batch_ms", 0), ("far_batch_ms", 10**9)):

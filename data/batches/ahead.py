@@ -59,7 +59,7 @@ class Ahead:
         for i, source in enumerate(self._sources):
             with contextlib.suppress(UserError):
                 if not self._parts[i]:
-                    source.records.hold(source.split, self._of(i, wanted))
+                    source.records.hold(source.split, shards=self._of(i, wanted))
 
     def _fetch_rows(self, wanted: set[tuple[int, int]], *, keyed: set[tuple[int, int]]) -> None:
         for i, source in enumerate(self._sources):

@@ -62,7 +62,7 @@ class BlockOrder:
             here = source == i
             if here.any():
                 record[here], epoch[here] = blocks.records(lane[here], ordinal=ordinal[here], member=member[here])
-        return Rows(source, record, epoch, first_of_each(source, record))
+        return Rows(source, record, epoch, first_of_each(source, record=record))
 
     def epochs(self, k: int) -> dict[str, float]:
         """Return how often each source has been gone through before global batch `k`."""

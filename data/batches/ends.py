@@ -19,7 +19,7 @@ def read_ends(data: DataOptions) -> None:
             source.records.read(source.split, ends)
             continue
         rows = source.rows.rows(np.array(ends, np.int64))
-        urls = [source.records.shard_url(source.split, record) for record in ends]
+        urls = [source.records.shard_url(source.split, index=record) for record in ends]
         parts = [
             PartialRecord(url, row=row, frames=source.rows.frames(record))
             for url, row, record in zip(urls, rows, ends, strict=True)

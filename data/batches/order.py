@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     first: np.ndarray
 
 
-def first_of_each(source: np.ndarray, record: np.ndarray) -> np.ndarray:
+def first_of_each(source: np.ndarray, *, record: np.ndarray) -> np.ndarray:
     """Return bool [b], False where an earlier row has the same record int64 [b] of the same source int32 [b]."""
     first = np.zeros(len(record), bool)
     first[np.unique((source.astype(np.int64) << 48) | record, return_index=True)[1]] = True
@@ -107,7 +107,7 @@ class Order:
             here = source == i
             epoch[here], slot = np.divmod(ordinal[here], len(self.units[i]))
             record[here] = self.units[i][self._permuted(slot, epoch=epoch[here], source=i), member[here]]
-        return Rows(source, record, epoch, first_of_each(source, record))
+        return Rows(source, record, epoch, first_of_each(source, record=record))
 
     def epochs(self, k: int) -> dict[str, float]:
         """Return how often each source has been gone through before global batch `k`."""

@@ -72,7 +72,7 @@ def train_batches(
     graph = ClipGraph.of(data, train=True)
     sources = open_sources(data)
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=seed)
-    order = make_run_order(data, sources, seed=seed, process_count=process_count, only=only)
+    order = make_run_order(data, sources=sources, seed=seed, process_count=process_count, only=only)
     table = None if only is None else np.asarray(only, np.int64)
     share = order.batch_size // process_count
     part = slice(process_index * share, (process_index + 1) * share)

@@ -118,7 +118,7 @@ class Reader:
             if not self._in_parts[source]:
                 continue
             row = whose.rows.rows(np.array([record]))[0]
-            url = whose.records.shard_url(whose.split, record)
+            url = whose.records.shard_url(whose.split, index=record)
             found[i] = part = PartialRecord(url, row=row, frames=whose.rows.frames(record))
             _, windows = self._draw(
                 source, record, epoch, times=part.timestamps_s, duration=whose.rows[record]["duration_s"]

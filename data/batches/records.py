@@ -87,7 +87,7 @@ class Records:
         shards = self._shards[split]
         self._mirror.fetch([shards.path(number) for number in range(len(shards.files))] if self.url else [])
 
-    def hold(self, split: str, shards: Collection[int]) -> None:
+    def hold(self, split: str, *, shards: Collection[int]) -> None:
         """Fetch these shards of a split and keep them on the local disk until the next call; see `Mirror.hold`.
 
         Raises:
@@ -105,7 +105,7 @@ class Records:
         self._check_split(split)
         return self._shards[split].ends
 
-    def shard_url(self, split: str, index: int) -> str:
+    def shard_url(self, split: str, *, index: int) -> str:
         """Return the URL of the shard that holds a record."""
         path = self._shards[split].path_of(index)
         return f"{self.url}/{path.relative_to(self.folder).as_posix()}"

@@ -18,7 +18,7 @@ _BLOCKS = 3  # of which a process keeps the shards: the one before, the one at h
 
 
 def make_run_order(
-    data: DataOptions, sources: Sequence[Source], *, seed: int, process_count: int, only: np.ndarray | None
+    data: DataOptions, *, sources: Sequence[Source], seed: int, process_count: int, only: np.ndarray | None
 ) -> Order | BlockOrder:
     """Build the order of the rows of one or several sources.
 

@@ -102,7 +102,7 @@ def find_parts(path: Path) -> Parts:
     return Parts(np.array(records, PART), every, np.array(counts, np.int64))
 
 
-def save_parts(path: Path, parts: Parts) -> None:
+def save_parts(path: Path, *, parts: Parts) -> None:
     """Write parts to a file."""
     with path.open("wb") as file:
         for array in parts:

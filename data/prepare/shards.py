@@ -137,7 +137,7 @@ class BuildFolder:
         report.bytes, report.sha256 = write_records(path, records=records)
         if report.bytes:
             with _new_file(self._parts(shard, report)) as temporary, writing(temporary):
-                save_parts(temporary, find_parts(path))  # now, as the file is still in memory
+                save_parts(temporary, parts=find_parts(path))  # now, as the file is still in memory
         else:
             path.unlink(missing_ok=True)  # what other options may have left
         self.write(shard, report=report)

@@ -49,7 +49,7 @@ def test_parts_taken_from_the_file_are_those_of_the_records(tmp_path):
         sound = parsed._feature["audio"].bytes_list.value[0]
         if sound:
             assert take(row["value"] + row["sound"], row["sound_bytes"]) == sound
-    save_parts(tmp_path / "p", parts)
+    save_parts(tmp_path / "p", parts=parts)
     for a, b in zip(load_parts(tmp_path / "p"), parts, strict=True):
         np.testing.assert_array_equal(a, b)
 
