@@ -205,7 +205,7 @@ class _Shards:
         begin = int(self.ends[shard - 1]) if shard else 0
         path = self.path(shard)
         try:
-            self._mirror.fetch([path])
+            self._mirror.fetch([path], shown=False)
             reader = _open.get(path, owner=self._owner, number=shard)
             return reader.read([index - begin])[0]
         except (RuntimeError, ValueError, IndexError) as error:

@@ -13,8 +13,8 @@ from twinreel.demo import moving_shapes
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     source = tmp_path_factory.mktemp("shapes")
-    moving_shapes.write(source, train=12, val=2, test=2, size=48, fps=16, workers=1, progress=False)
-    prepare(source / "clips.jsonl", out=source / "data", fps=0, short_side=0, workers=1, shard_clips=4)
+    manifest = moving_shapes.write(source, train=12, val=2, test=2, size=48, fps=16, workers=1, progress=False)
+    prepare(manifest, out=source / "data", fps=0, short_side=0, workers=1, shard_clips=4)
     return source / "data"
 
 
