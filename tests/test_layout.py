@@ -34,7 +34,7 @@ WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset
 # Rooms of a folder: each imports only what stands before it. Files that lie in the folder itself are below all of them.
 ROOMS = {
     "data": ["transforms", "text", "index", "media", "sources", "prepare", "inspect", "batches"],
-    "engine": ["start", "sharding", "optimizer", "step", "keeping", "loop"],
+    "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }
 
 PACKAGE = sorted(p for folder in FLOOR for p in (ROOT / folder).rglob("*.py"))

@@ -16,10 +16,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ...base.errors import UserError
+from ..remote.parcels import TEMPORARY
+from ..remote.session import Session
+from ..remote.store import DamagedError
 from ..start.processes import everywhere
 from ..step.state import NOT_HALTED, TrainState
 from .checkpoint import UnreadableError, meta_of, named_in, read_state, short_reason, steps_in
 from .files import write_atomically
+from .parts import write_part
 from .preservation import DROPPED, UNREADABLE, KeepLastAndBest, remove_half_written, set_aside
 from .quiet import report_once
 from .snapshot import to_host
@@ -32,6 +36,9 @@ class Checkpoints:
 
     Saving is asynchronous: `save` orders a copy into host memory and returns; a thread waits for the copy and writes
     it. A checkpoint appears under its final name only when it is whole, and older ones are deleted only after that.
+
+    Where the workdir is in an object store, the folder is a stage: a checkpoint is written there, sent, and then
+    committed. Of several processes each sends its part, and the stage holds only what was fetched.
 
     Attributes:
       last_save_s: seconds from the call of the last save that is whole until it was.
@@ -47,6 +54,7 @@ class Checkpoints:
         best_metric: str = "",
         best_mode: str = "max",
         warn: Callable[[str], None] = log.warning,
+        session: Session | None = None,
     ):
         """Open `folder`, which need not exist.
 
@@ -58,10 +66,15 @@ class Checkpoints:
           best_metric: what the scores are; those of another metric are forgotten.
           best_mode: "max" or "min".
           warn: receives the name of each unreadable checkpoint and what becomes of it.
+          session: the far side of a workdir in an object store.
         """
         self.folder, self._abstract, self._warn, self._metric = folder.absolute(), abstract, warn, best_metric
         self._keep = KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
-        remove_half_written(self.folder, warn=warn)
+        self._kept_far = KeepLastAndBest(last=keep_last, best=keep_best, mode=best_mode)
+        self._policy = self._keep if session is None else self._kept_far  # has the scores that count
+        self._alone = session is not None and jax.process_count() > 1
+        self._session, self._mine = session, session is not None or jax.process_index() == 0
+        remove_half_written(self.folder, warn=warn, here=self._mine)
         self._manager: ocp.CheckpointManager | None = None
         self.last_save_s = 0.0
         self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
@@ -85,7 +98,7 @@ class Checkpoints:
           UserError: a readable checkpoint of another model or optimizer (with a table of what does not fit);
             checkpoints of which none is readable; none of `step`, or one that is not readable.
         """
-        steps = steps_in(self.folder)
+        steps = self.steps()
         self._refuse_renamed(steps)
         if step is not None and step not in steps:
             listed = ", ".join(map(str, steps)) or "(none)"
@@ -94,8 +107,9 @@ class Checkpoints:
             found = self._read(number)
             if not everywhere(found is not None) or found is None:
                 continue
-            later = [self.folder / str(other) for other in steps if other > number]
-            set_aside(later, prefix=UNREADABLE if step is None else DROPPED, warn=self._warn)
+            self._set_aside([n for n in steps if n > number], prefix=UNREADABLE if step is None else DROPPED)
+            if self._session is not None and number not in self._session.steps():
+                self._saving = number, self._writer.submit(self._send, number)
             return found
         if step is not None:
             raise UserError(f"--resume_step {step}: that checkpoint in {self.folder} is not readable; choose another")
@@ -109,14 +123,27 @@ class Checkpoints:
     def _read(self, step: int) -> tuple[TrainState, dict[str, Any]] | None:
         """Read a checkpoint, and take over its scores; None, with a warning, if it is not readable."""
         path = self.folder / str(step)
-        try:
-            meta, state = meta_of(path), read_state(path, like=_to_save(self._abstract))
-        except UnreadableError as error:
-            self._warn(str(error))
+        for source in ("here", "there"):
+            try:
+                if self._session is not None and not path.exists():
+                    self._session.fetch(step)
+                meta, state = meta_of(path), read_state(path, like=_to_save(self._abstract))
+                break
+            except (UnreadableError, DamagedError) as error:
+                self._warn(str(error))
+                if source == "there" or self._session is None or step not in self._session.steps():
+                    return None
+                shutil.rmtree(path, ignore_errors=True)  # the disk may be at fault: fetch it (again)
+        else:
             return None
         if meta["scores"]["metric"] == self._metric:
-            self._keep.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
+            self._policy.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
         return TrainState(**state, halted=jax.device_put(np.int32(NOT_HALTED), self._abstract.halted.sharding)), meta
+
+    def _set_aside(self, steps: list[int], *, prefix: str) -> None:
+        set_aside([self.folder / str(n) for n in steps], prefix=prefix, warn=self._warn, here=self._mine)
+        for step in steps if self._session is not None else ():
+            self._session.set_aside(step, prefix=prefix)
 
     def save(
         self,
@@ -126,6 +153,7 @@ class Checkpoints:
         meta: dict[str, Any],
         score: float | None = None,
         after: Callable[[], None] = lambda: None,
+        far: bool = True,
     ) -> None:
         """Start saving `state` under its step number, after the save before it has ended.
 
@@ -138,6 +166,7 @@ class Checkpoints:
           meta: JSON values.
           score: value of the best metric, if this step was evaluated; counts for `keep_best`.
           after: waits, in the thread, for what must be on disk before the checkpoint is.
+          far: of a workdir in an object store, whether it is sent there; else it is on the local disk alone.
 
         Raises:
           UserError: this save or the one before it failed (disk full, no permission); older checkpoints are as they
@@ -146,32 +175,38 @@ class Checkpoints:
         self.wait()
         began = time.perf_counter()
         if score is not None:
-            self._keep.scores[step] = score
+            self._policy.scores[step] = score
         if step in self.steps():
+            if far and self._session is not None and step not in self._session.steps():
+                self._saving = step, self._writer.submit(self._send, step)
             return
         with self._reporting(step):
             self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
-            manager, snapshot = self._open(), to_host(_to_save(state))
+            manager, snapshot = None if self._alone else self._open(), to_host(_to_save(state))
         complete = self._complete(meta, step=step)
-        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after)
+        self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after, far)
 
     def amend(self, *, step: int, meta: dict[str, Any], score: float | None = None) -> None:
         """Replace the meta of a checkpoint that is saved (an evaluation came later than the save)."""
         self.wait()
         if score is not None:
-            self._keep.scores[step] = score
-        if jax.process_index() == 0:
-            text = json.dumps(self._complete(meta, step=step))
-            write_atomically(self.folder / str(step) / "meta" / "metadata", text=text)
+            self._policy.scores[step] = score
+        text, path = json.dumps(self._complete(meta, step=step)), self.folder / str(step)
+        if self._mine and (self._session is None or path.exists()):
+            write_atomically(path / "meta" / "metadata", text=text)
+        if self._session is not None:
+            self._session.amend(step=step, path="meta/metadata", text=text)
 
     def steps(self) -> list[int]:
         """Return the steps that are saved or being saved, ascending."""
         saved = set(self._manager.all_steps() if self._manager else steps_in(self.folder))
-        return sorted(saved | ({self._saving[0]} if self._saving else set()))
+        there = self._session.steps() if self._session is not None else []
+        return sorted(saved | {*there} | ({self._saving[0]} if self._saving else set()))
 
     def keep_one_more(self) -> None:
         """Let the next save push no older checkpoint out."""
         self._keep.last += 1
+        self._kept_far.last += 1
 
     def busy(self) -> bool:
         """Tell whether a save is under way."""
@@ -195,19 +230,42 @@ class Checkpoints:
                 manager.close()
 
     def _write(
-        self, manager: ocp.CheckpointManager, snapshot: Any, meta: dict[str, Any], began: float, after: Callable
+        self,
+        manager: ocp.CheckpointManager | None,
+        snapshot: Any,
+        meta: dict[str, Any],
+        began: float,
+        after: Callable[[], None],
+        far: bool,
     ) -> None:
         """Write a snapshot as soon as it is there (in a thread)."""
         step = meta["step"]
         after()
         if int(jax.block_until_ready(snapshot)["step"]) != step:
             return  # frozen; all processes see it, as the state is the same on all
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
-        manager.save(step, args=items, force=True)
+        if manager is None:
+            part = self.folder / f"{step}.{TEMPORARY}-part"
+            write_part(part, state=snapshot, meta=meta)
+            self._send(step, folder=part)
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            self._keep.scores = dict(self._policy.scores)
+            items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
+            manager.save(step, args=items, force=True)
+            if far and self._session is not None:
+                self._send(step)
         self.last_save_s = time.perf_counter() - began
 
+    def _send(self, step: int, *, folder: Path | None = None) -> None:
+        """Send a checkpoint, or this process's part of it, to the store, and commit it (in a thread)."""
+        assert self._session is not None
+        self._session.save(folder or self.folder / str(step), step=step, keep=self._kept_far.stay)
+        if folder is not None:  # copies that were fetched for the start are of no more use
+            for old in steps_in(self.folder):
+                shutil.rmtree(self.folder / str(old), ignore_errors=True)
+
     def _complete(self, meta: dict[str, Any], *, step: int) -> dict[str, Any]:
-        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._keep.scores.items()}}
+        scores = {"metric": self._metric, "values": {str(s): value for s, value in self._policy.scores.items()}}
         return meta | {"step": step, "scores": scores}
 
     def _refuse_renamed(self, steps: list[int]) -> None:
@@ -244,6 +302,17 @@ class Checkpoints:
         if free < items_bytes:
             raise OSError(errno.ENOSPC, f"No space left: {items_bytes:,} bytes needed, {free:,} free")
 
+    def _far_fault(self, error: Exception, *, what: int | None) -> str:
+        assert self._session is not None
+        whole = self._session.steps()
+        reason = str(error) if isinstance(error, UserError) else short_reason(error)
+        return (
+            f"saving checkpoint {what} of {self._session.url} failed: {reason}\n"
+            f"The newest whole checkpoint there is {whole[-1] if whole else '(none yet)'}. Checkpoints are written to "
+            f"{self.folder} first: make room on that disk or set TWINREEL_STAGE to another, see that the store can be "
+            "reached, and run the same command again"
+        )
+
     @contextlib.contextmanager
     def _reporting(self, step: int | None):
         report_once()
@@ -251,6 +320,8 @@ class Checkpoints:
             yield
         except Exception as error:  # an error of the writing thread: OSError, or tensorstore's ValueError
             self._manager = None  # it would raise the same error again on closing
+            if self._session is not None:
+                raise UserError(self._far_fault(error, what=step)) from error
             what = "a checkpoint" if step is None else f"checkpoint {step} (or the one before it)"
             whole = steps_in(self.folder)
             raise UserError(

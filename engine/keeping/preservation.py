@@ -23,25 +23,43 @@ class KeepLastAndBest:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         """Return which of the checkpoints (ascending by step) stay."""
         del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
+        return self.stay([checkpoint.step for checkpoint in checkpoints])
+
+    def stay(self, steps: list[int]) -> list[bool]:
+        """Return which of the steps (ascending) stay; the scores of the others are forgotten."""
         scored = sorted((s for s in steps if s in self.scores), key=lambda s: (-self._sign * self.scores[s], s))
         stay = {*steps[-self.last :], *scored[: self._best]}
         self.scores = {s: v for s, v in self.scores.items() if s in stay}
         return [step in stay for step in steps]
 
 
-def remove_half_written(folder: Path, *, warn: Callable[[str], None]) -> None:
-    """Delete what a run left that was killed while it saved; orbax renames a checkpoint only when it is whole."""
+def remove_half_written(folder: Path, *, warn: Callable[[str], None], here: bool | None = None) -> None:
+    """Delete what a run left that was killed while it saved; orbax renames a checkpoint only when it is whole.
+
+    Args:
+      folder: of checkpoints.
+      warn: receives the names.
+      here: whether this process does it; None = the first one does, in a folder that all share.
+    """
+    here = jax.process_index() == 0 if here is None else here
     for path in sorted(folder.glob(f"*{_TEMPORARY}*")) if folder.is_dir() else ():
-        if jax.process_index() == 0:
+        if here:
             warn(f"checkpoint {path} is half-written (the run was stopped while saving); removed")
             shutil.rmtree(path, ignore_errors=True)
 
 
-def set_aside(paths: Iterable[Path], *, prefix: str, warn: Callable[[str], None]) -> None:
-    """Rename checkpoints to `<prefix>-<step>`, so that their steps can be saved again; by the first process."""
+def set_aside(paths: Iterable[Path], *, prefix: str, warn: Callable[[str], None], here: bool | None = None) -> None:
+    """Rename checkpoints to `<prefix>-<step>`, so that their steps can be saved again.
+
+    Args:
+      paths: of them; those that do not exist are passed over.
+      prefix: UNREADABLE or DROPPED.
+      warn: receives the names.
+      here: whether this process does it; None = the first one does, in a folder that all share.
+    """
+    here = jax.process_index() == 0 if here is None else here
     for path in paths:
-        if jax.process_index() == 0:
+        if here and path.exists():
             aside = path.with_name(f"{prefix}-{path.name}")
             if aside.exists():
                 shutil.rmtree(aside)

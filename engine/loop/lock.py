@@ -2,7 +2,8 @@
 
 The operating system's lock (flock) decides between processes of one host, and between hosts on file systems that share
 locks (NFS does). Others do not, such as many mounts of buckets. There the owner's beats decide, which it writes into
-the lock file: a start on another host that finds an owner watches whether they continue.
+the lock file: a start on another host that finds an owner watches whether they continue. A workdir in an object store
+is leased (`remote.ledger`); the lock then guards its stage against a second process on this machine.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -22,6 +24,8 @@ import jax
 import psutil
 
 from ...base.errors import UserError
+from ..remote.place import url_of
+from ..remote.session import Session
 from ..start.preflight import on_all
 from ..start.scheduler import check_tasks
 
@@ -42,6 +46,9 @@ def writing_alone(
     workdir: Path, *, timeout_s: float, say: Callable[[str], None], beat_s: float = BEAT_S
 ) -> Iterator[None]:
     """Hold the lock of `workdir` for the time being, on the first process; all processes of the run must call it.
+
+    Of a workdir in an object store this takes the lease and brings the stage up to date; at the end it sends the last
+    files and gives the lease back.
 
     It may be entered again inside itself: a verb that writes before and after the training holds it over all of that.
 
@@ -64,14 +71,23 @@ def writing_alone(
         return
 
     def acquire() -> None:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 or url is not None:
             held.append(_Lock(workdir, say=say, beat_s=beat_s))
 
+    def lost(text: str) -> None:
+        say(f"error: {text}")
+        os.kill(os.getpid(), signal.SIGTERM)  # the loop ends as on any request to stop; its save is refused
+
+    url, session = url_of(place), None
     token = _HELD.set(_HELD.get() | {place})
     try:
         on_all("lock of the workdir", acquire, timeout_s=timeout_s)
+        if url is not None:
+            session = Session(place, url=url, timeout_s=timeout_s, say=say, beat_s=beat_s, on_lost=lost)
         yield
     finally:
+        if session is not None:
+            session.close()
         _HELD.reset(token)
         for lock in held:
             lock.release()

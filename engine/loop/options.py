@@ -16,6 +16,7 @@ MAY_CHANGE = frozenset(
         "train.log_every",
         "train.eval_every",
         "train.checkpoint_every",
+        "train.local_every",
         "train.keep_last",
         "train.keep_best",
         "train.sinks",
@@ -75,6 +76,8 @@ class TrainOptions:
       log_every: steps between two lines of metrics.
       eval_every: steps between two evaluations, for those without an `every` of their own; 0 = only at the end.
       checkpoint_every: steps between two checkpoints; the last step is always saved.
+      local_every: steps between two checkpoints on the local disk alone, of a workdir in an object store, to which
+        checkpoint_every sends them; a restart on the same machines resumes from the newest of both. 0 = none.
       keep_last: how many of the newest checkpoints stay.
       keep_best: how many of the best ones by `best_metric` stay in addition.
       best_metric: name of an evaluation result, such as "val/t2v_R@1"; "" = none.
@@ -95,6 +98,7 @@ class TrainOptions:
     log_every: int = 20
     eval_every: int = 0
     checkpoint_every: int = 200
+    local_every: int = 0
     keep_last: int = 2
     keep_best: int = 1
     best_metric: str = ""
@@ -145,6 +149,7 @@ _LEAST = {
     "log_every": 1,
     "eval_every": 0,
     "checkpoint_every": 1,
+    "local_every": 0,
     "keep_last": 1,
     "keep_best": 0,
     "patience": 0,

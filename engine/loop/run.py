@@ -138,18 +138,19 @@ class Run:
         self._monitor.push(outputs, step=step)
         evaluate = self._evaluations.due(step)
         save = step % self.options.checkpoint_every == 0
+        near = self.options.local_every > 0 and step % self.options.local_every == 0
         if evaluate or self.over(step):
             self._monitor.drain()
         if self._monitor.halted is not None:
             self._give_up(state, batch=self._monitor.halted)
         if step % (self.options.log_every * _GOODPUT_EVERY) == 0:
             self._report(step)
-        if evaluate or save or self.over(step):
-            self._act(state, step=step, evaluate=evaluate and self._stopped is None, save=save)
+        if evaluate or save or near or self.over(step):
+            self._act(state, step=step, evaluate=evaluate and self._stopped is None, save=save, near=near)
         self._watchdog.beat(step)
 
-    def _act(self, state: TrainState, *, step: int, evaluate: bool, save: bool) -> None:
-        """Evaluate and save as is due after `step`."""
+    def _act(self, state: TrainState, *, step: int, evaluate: bool, save: bool, near: bool) -> None:
+        """Evaluate and save as is due after `step`; `near` = at least on the local disk."""
         assert self._monitor is not None
         first = evaluate and jax.process_count() > 1
         with self._watchdog.patient(f"the evaluation or the save after step {step}"):
@@ -164,8 +165,8 @@ class Run:
             elif self.over(step):
                 with self._monitor.paused():
                     self._save(state, step=self._done(step))
-            elif save:
-                self._save(state, step=step)
+            elif save or near:
+                self._save(state, step=step, far=save)
 
     def result(self, state: TrainState, *, step: int) -> TrainResult:
         """Wait for the last checkpoint and return the result."""
@@ -219,11 +220,11 @@ class Run:
     def _full_meta(self, step: int) -> dict[str, Any]:
         return self._meta | {"evaluations": self._evaluations.to_meta()} | self.position.to_meta(step)
 
-    def _save(self, state: TrainState, *, step: int) -> None:
+    def _save(self, state: TrainState, *, step: int, far: bool = True) -> None:
         with self.goodput.spending("checkpoint"):
             score, after = self._evaluations.score(step), self._monitor.written() if self._monitor else lambda: None
             # a checkpoint without the lines of its steps would be a gap in the curve of a run that is killed now
-            self._checkpoints.save(state, step=step, meta=self._full_meta(step), score=score, after=after)
+            self._checkpoints.save(state, step=step, meta=self._full_meta(step), score=score, after=after, far=far)
         self.goodput.note("save", step=step)
 
     def _amend(self, step: int) -> None:

@@ -17,6 +17,7 @@ from ...base.section import section
 from ..keeping.checkpoint import FOLDER, newest_meta
 from ..keeping.checkpoints import Checkpoints
 from ..optimizer.optimizer import make_optimizer
+from ..remote.session import Session, session_of
 from ..sharding.mesh import check_batch_size, make_mesh
 from ..sharding.rules import REPLICATED, Rules, make_rules
 from ..sharding.table import is_split, sharding_text
@@ -64,7 +65,7 @@ def train(
     Args:
       objective: the model and its loss.
       batches: number of a global batch -> endless iterator of this process's rows of it and of those after it (NumPy).
-      workdir: folder of the run, one for all processes.
+      workdir: folder of the run, one for all processes; or each process's stage, see `remote.place.workdir_of`.
       config: seed and the sections train (TrainOptions), optimizer, mesh and, where parameters are split, sharding.
       meta: JSON values that make the checkpoints self-contained (tokenizer, objective, ...).
       evaluations: what is measured during training and at the end, each by its own schedule.
@@ -85,15 +86,19 @@ def train(
         use = stack.enter_context
         use(jax.set_mesh(mesh))
         stop, watchdog = use(StopRequest()), use(Watchdog(workdir, timeout_s=options.stall_timeout))
-        goodput, terminal = create_goodput(workdir), use(create_terminal(options))
+        terminal = use(create_terminal(options))
         use(writing_alone(workdir, timeout_s=options.preflight_timeout, say=terminal.say))
+        session, goodput = session_of(workdir), create_goodput(workdir)
+        check_tiers(options, session=session)
         on_all("sinks", lambda: check_sinks(options.sinks if jax.process_index() == 0 else ()),
                timeout_s=options.preflight_timeout)  # fmt: skip
         terminal.changed(start.check(overwrite=overwrite_config))
         builder = create_builder(objective, config=config, steps=options.steps, mesh=mesh, terminal=terminal)
-        checks = Checks(config=config, workdir=workdir, state=builder.abstract, readable=readable)
+        checks = Checks(config=config, workdir=workdir, state=builder.abstract, readable=readable,
+                        staged=session is not None)  # fmt: skip
         terminal.say(preflight(checks, timeout_s=options.preflight_timeout))
-        checkpoints = use(create_checkpoints(workdir, options=options, builder=builder, terminal=terminal))
+        checkpoints = use(create_checkpoints(workdir, options=options, builder=builder, terminal=terminal,
+                                             session=session))  # fmt: skip
         state, step, saved = create_state(start, builder=builder, checkpoints=checkpoints, terminal=terminal,
                                           initialize=initialize)  # fmt: skip
         run = Run(options=options, builder=builder, checkpoints=checkpoints,
@@ -140,7 +145,7 @@ def create_terminal(options: TrainOptions) -> Terminal:
 
 
 def create_checkpoints(
-    workdir: Path, *, options: TrainOptions, builder: StateBuilder, terminal: Terminal
+    workdir: Path, *, options: TrainOptions, builder: StateBuilder, terminal: Terminal, session: Session | None = None
 ) -> Checkpoints:
     """Open the checkpoints of a run; unreadable ones are named on the terminal."""
     return Checkpoints(
@@ -151,7 +156,26 @@ def create_checkpoints(
         best_metric=options.best_metric,
         best_mode=options.best_mode,
         warn=lambda text: terminal.say(f"warning: {text}"),
+        session=session,
     )
+
+
+def check_tiers(options: TrainOptions, *, session: Session | None) -> None:
+    """Refuse checkpoints on the local disk alone where all lie on one disk.
+
+    Raises:
+      UserError: config.train.local_every with a workdir that is a folder, or not below checkpoint_every.
+    """
+    if options.local_every and session is None:
+        raise UserError(
+            f"config.train.local_every={options.local_every} needs a workdir in an object store (s3:// or gs://); set "
+            "config.train.checkpoint_every instead"
+        )
+    if options.local_every > options.checkpoint_every:
+        raise UserError(
+            f"config.train.local_every={options.local_every} must be at most config.train.checkpoint_every="
+            f"{options.checkpoint_every}: checkpoints on the local disk are the more frequent ones"
+        )
 
 
 def create_state(

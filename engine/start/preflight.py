@@ -42,7 +42,8 @@ class Checks:
 
     Attributes:
       config: the config of this start; all processes must have the same.
-      workdir: must be writable, and the same folder for all.
+      workdir: must be writable, and the same folder for all unless it is a stage.
+      staged: whether each process has a folder of its own, the stage of a workdir in an object store.
       state: what a checkpoint holds, as ShapeDtypeStructs or arrays; the disk must have room for one.
       readable: tries whether the data can be read; raises UserError or OSError if not. None = nothing to try.
     """
@@ -51,6 +52,7 @@ class Checks:
     workdir: Path
     state: Any
     readable: Callable[[], None] | None
+    staged: bool = False
 
 
 def preflight(checks: Checks, *, timeout_s: float) -> str:
@@ -67,7 +69,7 @@ def preflight(checks: Checks, *, timeout_s: float) -> str:
       UserError: with all faults, each with process and host; the same on all processes.
     """
     token = f".preflight-{uuid.uuid4().hex[:12]}"
-    made = _Probe(checks.workdir, token=token) if jax.process_index() == 0 else None
+    made = _Probe(checks.workdir, token=token) if checks.staged or jax.process_index() == 0 else None
     try:
         mine = {
             "token": token,
@@ -78,7 +80,8 @@ def preflight(checks: Checks, *, timeout_s: float) -> str:
         }
         first = agree("start", facts=mine, judge=_judge_start, timeout_s=timeout_s)
         now = time.time()  # all get here at one moment: when process 0 has the facts of the last
-        seen = {"time": now, "faults": _shared_faults(checks.workdir, token=first[0]["token"])}
+        shared = [] if checks.staged else _shared_faults(checks.workdir, token=first[0]["token"])
+        seen = {"time": now, "faults": shared}
         second = agree("clock", facts=seen, judge=_judge_clock, timeout_s=timeout_s)
     finally:
         if made is not None:
@@ -326,7 +329,7 @@ def _line(first: Sequence[Facts], *, second: Sequence[Facts], checks: Checks) ->
         f"config {config}",
         f"code {first[0]['code'].split('source ')[1].split(')')[0]}",
         *(["data readable"] if checks.readable is not None else []),
-        f"workdir {'shared' if len(first) > 1 else 'writable'}",
+        f"workdir {'staged' if checks.staged else 'shared' if len(first) > 1 else 'writable'}",
         *([f"clocks within {max(times) - min(times):.1f} s"] if len(first) > 1 else []),
     ]
     return "preflight: " + ", ".join(parts)

@@ -22,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--checkpoint_every", type=int, default=3)
+    parser.add_argument("--local_every", type=int, default=0)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--seconds_per_batch", type=float, default=0.0)
     parser.add_argument("--full_at", type=int, default=-1, help="from this batch on no file may grow beyond 20 kB")
@@ -67,6 +68,7 @@ def main() -> int:
     from twinreel.base.errors import UserError
     from twinreel.engine.loop.evaluation import Evaluation
     from twinreel.engine.loop.train import train
+    from twinreel.engine.remote.place import workdir_of
     from twinreel.engine.start.join import initialize_distributed
 
     if args.coordinator:
@@ -76,8 +78,12 @@ def main() -> int:
 
     toy = contrastive_toy if args.contrastive else engine_toy
 
+    workdir = workdir_of(args.workdir, process=jax.process_index())
+
     def moment(name):
         """Say where this process is, for a test that waits to kill it there."""
+        if "://" in args.workdir:
+            return
         (Path(args.workdir).parent / f"{Path(args.workdir).name}.{name}").touch()
 
     class Traced(engine_toy.ToyObjective):
@@ -104,11 +110,12 @@ def main() -> int:
         result = train(
             objective=objective,
             batches=batches,
-            workdir=Path(args.workdir),
+            workdir=workdir,
             config=engine_toy.config(
                 train__steps=args.steps,
                 train__log_every=1,
                 train__checkpoint_every=args.checkpoint_every,
+                train__local_every=args.local_every,
                 train__eval_every=5,
                 train__best_metric="val/score",
                 train__stall_timeout=args.stall_timeout,
