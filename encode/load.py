@@ -14,7 +14,7 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor:
 
     Args:
       path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder, one checkpoint, or public
-        weights (a folder or `hf:ORGANISATION/NAME`, see `twinreel convert --list`).
+        weights (a folder or `hf:ORGANISATION/NAME`, see `twinreel convert --list`); or the s3:// or gs:// URL of any.
       mesh: the devices that compute; None = all.
 
     Raises:

@@ -10,8 +10,9 @@ import ml_collections
 
 from .. import __version__
 from ..base.config import load_config
-from ..base.parser import Distributed, Parser, folder
+from ..base.parser import Distributed, Parser
 from ..base.section import field_of, section
+from ..engine.remote.place import workdir_of
 from ..engine.start.allocator import keep_freed_memory_on_cpus
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(verb="finetune", description=DESCRIPTION)
     parser.add_config()
     parser.add_argument("--init", required=True, help="the model to begin with: a bundle, a workdir or a checkpoint")
-    parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
+    parser.add_argument("--workdir", required=True, help="folder of this run, or an s3:// or gs:// URL")
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
     parser.add_argument(
         "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
@@ -59,13 +60,16 @@ def main(argv: list[str]) -> int:
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     keep_freed_memory_on_cpus()  # before any library starts threads
-    workdir = folder(args.workdir, flag="--workdir")
+    workdir = workdir_of(args.workdir)
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
     together = Distributed.of(args)
     if together:
+        from jax import process_index
+
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
+        workdir = workdir_of(args.workdir, process=process_index())
     report = finetune(
         config,
         init=Path(args.init),

@@ -4,9 +4,10 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..base.errors import UserError, unknown
-from ..base.parser import folder
+from ..engine.remote.place import url_in, workdir_of
 
 # The verbs that take the flags of `Parser.add_distributed`; a test compares this with the verbs themselves.
 DISTRIBUTED_VERBS = ("pretrain", "evaluate", "finetune")
@@ -44,6 +45,12 @@ class Job:
         return found
 
     @property
+    def logs(self) -> Path:
+        """Folder of the logs where no flag names one: in the workdir, or here if that is a URL."""
+        workdir = self.value("--workdir") or ""
+        return Path("runs/launch" if not workdir or url_in(workdir) else workdir) / "logs"
+
+    @property
     def name(self) -> str:
         """Name for the scheduler: verb and config in lower-case letters, digits and "-", at most 40 characters."""
         config = (self.value("--config") or "").rsplit("/", 1)[-1].removesuffix(".py")
@@ -56,7 +63,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], Job | None]:
 
     Raises:
       UserError: no verb after "--", a verb that runs in one process only, flags that launch sets itself, or a --workdir
-        that is a URL.
+        that is a URL of another kind than s3:// and gs://.
     """
     if "--" not in argv:
         return list(argv), None
@@ -78,5 +85,5 @@ def split(argv: Sequence[str]) -> tuple[list[str], Job | None]:
     if given:
         raise UserError(f"`launch` sets {given[0].split('=')[0]} for each process; omit it after --")
     job = Job(verb=verb, flags=tuple(flags))
-    folder(job.value("--workdir") or "", flag="--workdir")
+    workdir_of(job.value("--workdir") or "")
     return own, job

@@ -28,7 +28,11 @@ def add_flags(group: Any) -> None:
         metavar="D",
         help="cpu: number of fake devices of each; gpu: process p gets GPUs p*D to p*D+D-1",
     )
-    group.add_argument("--logs", default="", help="folder for process-N.log; by default logs/ in the verb's --workdir")
+    group.add_argument(
+        "--logs",
+        default="",
+        help="folder for process-N.log; by default logs/ in the verb's --workdir",
+    )
     group.add_argument("--restart", type=int, default=0, help="number of restarts of all processes after a failure")
     group.add_argument("--grace", type=float, default=10.0, help="seconds for the others to end when a process fails")
     group.add_argument("--coordinator_port", type=int, help="port of process 0; by default a free one")
@@ -48,7 +52,7 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
         raise UserError(f"--num_processes must be at least 1, got {count}")
     if args.devices_per_process is not None and args.devices_per_process < 1:
         raise UserError(f"--devices_per_process must be at least 1, got {args.devices_per_process}")
-    logs = Path(args.logs or Path(job.value("--workdir") or "runs/launch") / "logs")
+    logs = Path(args.logs or job.logs)
     for attempt in range(args.restart + 1):
         port = args.coordinator_port or free_port()
         specs = [

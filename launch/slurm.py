@@ -40,7 +40,7 @@ def launch(job: Job, *, args: argparse.Namespace) -> int:
     Raises:
       UserError: a flag that SLURM would reject, no sbatch on this machine, or a script that sbatch rejects.
     """
-    logs = Path(args.logs or Path(job.value("--workdir") or "runs/launch") / "logs").absolute()
+    logs = Path(args.logs or job.logs).absolute()
     text = script(job, args=args, logs=logs)
     path = logs / f"{job.name}.sbatch"
     command = ["sbatch", "--parsable", *(["--wait"] if args.wait else []), str(path)]

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config, load_config
-from ..base.parser import Distributed, Parser, folder
+from ..base.parser import Distributed, Parser
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
+from ..engine.remote.place import shown, workdir_of
 from ..engine.start.allocator import keep_freed_memory_on_cpus
 from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
 from .check_records import check_sound
@@ -25,6 +26,8 @@ DESCRIPTION = """Train a video tower and a text tower with InfoNCE on a prepared
 The workdir holds everything of a run: config.json, tokenizer.meta.json, metrics.jsonl, tensorboard/ and checkpoints/.
 Stop it in any way (Ctrl-C, SIGTERM, kill -9, a power cut); running the same command again resumes it from its newest
 checkpoint, with the same batches. A workdir that holds a run of another config is refused, with the difference.
+--workdir s3://bucket/runs/mine (or gs://) keeps all of this in an object store (docs/scale.md, "Workdirs in object
+stores"); the run works in a local folder, which TWINREEL_STAGE may name.
 
 --init begins a new run with the parameters of another checkpoint, of a bundle or of public weights (a folder, or
 hf:ORGANISATION/NAME; see `twinreel convert --list`), and with their tokenizer; a table lists the parameters that were
@@ -47,7 +50,7 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="pretrain", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--workdir", required=True, help="folder of this run; made if absent")
+    parser.add_argument("--workdir", required=True, help="folder of this run, or an s3:// or gs:// URL")
     parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
     parser.add_argument("--init", default="", help="begin with the parameters of this model")
     parser.add_argument(
@@ -70,19 +73,22 @@ def main(argv: list[str]) -> int:
     keep_freed_memory_on_cpus()  # before any library starts threads
     if args.data:
         overrides.append(f"data.dir={args.data}")
-    workdir = folder(args.workdir, flag="--workdir")
+    workdir = workdir_of(args.workdir)
     config = load_config(args.config, overrides=overrides)
     together = Distributed.of(args)
     if together:
+        from jax import process_index
+
         from ..engine.start.join import initialize_distributed
 
         initialize_distributed(**together.to_dict())
+        workdir = workdir_of(args.workdir, process=process_index())
     parts = tuple(args.init_parts) if args.init_parts else None
     start = InitFrom(checkpoint=Path(args.init), parts=parts, read=read_params) if args.init else None
     result, place = pretrain_stages(
         config, workdir=workdir, start=start, resume_step=args.resume_step, overwrite_config=args.overwrite_config
     )
-    print(f"step {result.step}: {result.reason}; checkpoint in {place}/checkpoints", file=sys.stderr)
+    print(f"step {result.step}: {result.reason}; checkpoint in {shown(place)}/checkpoints", file=sys.stderr)
     return args.stopped_status if result.reason == "terminated" else 0
 
 

@@ -11,6 +11,7 @@ from ..base.errors import UserError
 from ..data.hub import is_hub
 from ..engine.keeping import checkpoint
 from ..engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
+from ..engine.remote.copies import local_copy
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
 from .convert.convert import PublicModel, public_model
@@ -46,11 +47,13 @@ def locate(path: str | Path) -> Located:
 
     Args:
       path: a bundle, a workdir (its newest checkpoint), a checkpoints folder, one checkpoint, or public weights: a
-        folder of them or `hf:ORGANISATION/NAME[@REVISION]`, see `zoo.convert`.
+        folder of them or `hf:ORGANISATION/NAME[@REVISION]`, see `zoo.convert`. All but the last may be an s3:// or
+        gs:// URL.
 
     Raises:
       UserError: nothing that can be read, or a checkpoint written before models had specs.
     """
+    path = path if is_hub(path) else local_copy(path)
     if is_bundle(path):
         return Located(spec=read_spec(path), path=Path(path))
     if is_hub(path) or looks_public(Path(path)):

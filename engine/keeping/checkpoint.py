@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from ...base.errors import UserError
+from ..remote.copies import local_copy
 from ..remote.session import bring
 from ..step.state import join, leaf, split_model
 from .fit import misfits, table
@@ -41,7 +42,7 @@ def resolve(path: str | Path) -> Path:
     Raises:
       UserError: nothing there, nothing readable, or several checkpoints without a number.
     """
-    path = Path(path).absolute()
+    path = local_copy(path).absolute()
     bring(path)
     if is_checkpoint(path):
         return path

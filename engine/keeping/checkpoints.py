@@ -142,8 +142,9 @@ class Checkpoints:
 
     def _set_aside(self, steps: list[int], *, prefix: str) -> None:
         set_aside([self.folder / str(n) for n in steps], prefix=prefix, warn=self._warn, here=self._mine)
-        for step in steps if self._session is not None else ():
-            self._session.set_aside(step, prefix=prefix)
+        if self._session is not None:
+            for step in steps:
+                self._session.set_aside(step, prefix=prefix)
 
     def save(
         self,

@@ -32,9 +32,7 @@ def write_part(folder: Path, *, state: Any, meta: dict[str, Any]) -> None:
     kind: dict[str, Any] = {"type_handler_registry": registry, "multiprocessing_options": alone}
     handler = ocp.PyTreeCheckpointHandler(
         **kind,
-        handler_impl=BasePyTreeCheckpointHandler(
-            **kind, enable_post_merge_validation=False, array_metadata_validator=None
-        ),
+        handler_impl=BasePyTreeCheckpointHandler(**kind, enable_post_merge_validation=False),
     )
     # Folders made in the background are announced through keys that all processes of the run would share.
     options = ocp.CompositeOptions(

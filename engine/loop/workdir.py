@@ -14,6 +14,7 @@ from ...base.config import difference, flatten, to_json
 from ...base.errors import UserError
 from ..keeping.checkpoint import FOLDER, newest_meta, read_meta, resolve
 from ..keeping.files import write_atomically
+from ..remote.copies import local_copy
 from .options import may_change
 from .position import Position
 
@@ -190,7 +191,8 @@ def load_config_of(path: str | Path) -> ml_collections.ConfigDict:
     Raises:
       UserError: neither is at `path`.
     """
-    config = _json(Path(path) / CONFIG)
+    path = local_copy(path)
+    config = _json(path / CONFIG)
     if config is None:
         config = read_meta(resolve(path))["config"]
     loaded = ml_collections.ConfigDict(config)

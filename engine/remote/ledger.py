@@ -142,8 +142,7 @@ class Ledger:
                             raise UserError(_refusal(self._store.url, owner=self.state["owner"]))
                         seen, since = self._tag, time.monotonic()
                     continue
-            new = copy.deepcopy(self.state) | {"owner": me(self._beat_s)}
-            new["epoch"] += 1
+            new: State = copy.deepcopy(self.state) | {"owner": me(self._beat_s), "epoch": self.epoch + 1}
             try:
                 self._write(new)
                 return

@@ -235,7 +235,8 @@ class Session:
         gone = [str(step) for step, stays in zip(steps, keep(steps), strict=True) if not stays]
         folders = [self._ledger.state["checkpoints"][name]["folder"] for name in gone]
         if gone:
-            self._ledger.update(lambda state: [state["checkpoints"].pop(name) for name in gone])
+            left = {k: v for k, v in self._ledger.state["checkpoints"].items() if k not in gone}
+            self._ledger.update(lambda state: state.update(checkpoints=left))
         try:
             parcels.remove(self._store, at=folders)
         except UserError as error:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ...base.errors import UserError
 from ...data.remote import NoSuchFile, told
@@ -137,6 +137,19 @@ class Store:
             found = self._retry(lambda: self._system.find(self._path(below), detail=True))
         return {n.removeprefix(start): int(item["size"]) for n, item in found.items() if n.startswith(start)}
 
+    def tags(self, below: str = "") -> dict[str, str]:
+        """Return what the store states of the content of all objects below a name, by name.
+
+        Raises:
+          UserError: the store cannot be reached.
+        """
+        start = self._base + "/"
+        with told(self._url(below)):
+            self._system.invalidate_cache()
+            found = self._retry(lambda: self._system.find(self._path(below), detail=True))
+        keys = ("ETag", "generation", "md5Hash", "LastModified", "size")
+        return {n.removeprefix(start): str([item.get(key) for key in keys]) for n, item in found.items()}
+
     def upload(self, files: dict[str, Path]) -> dict[str, dict[str, Any]]:
         """Send files, several at once, and return {name: {"size", "sha256"}}.
 
@@ -253,7 +266,7 @@ def _body(system: Any, answer: dict[str, Any]) -> bytes:
         async with answer["Body"] as stream:
             return await stream.read()
 
-    return sync(system.loop, read)
+    return cast(bytes, sync(system.loop, read))
 
 
 def _matches(path: Path, *, wanted: dict[str, Any]) -> bool:
