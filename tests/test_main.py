@@ -138,9 +138,16 @@ def test_public_names_are_found_lazily_and_a_wrong_one_is_named():
         _ = twinreel.lod
 
 
-@pytest.mark.parametrize("verb", ["pretrain --config demo", "finetune --config demo_classify --init x", "demo"])
-def test_a_workdir_behind_a_url_is_refused(verb, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("verb", "wanted"),
+    [
+        ("pretrain --config demo", "a folder, or an s3:// or gs:// URL, got"),
+        ("finetune --config demo_classify --init x", "a folder, or an s3:// or gs:// URL, got"),
+        ("demo", "a folder in the file system, got the URL"),
+    ],
+)
+def test_a_workdir_behind_a_url_without_conditional_writes_is_refused(verb, wanted, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(*verb.split(), "--workdir", "gs://bucket/runs/a", capsys=capsys)
-    assert status == 2 and "--workdir must be a folder in the file system, got the URL 'gs://bucket/runs/a'" in err
+    status, _, err = run(*verb.split(), "--workdir", "https://example.org/runs/a", capsys=capsys)
+    assert status == 2 and f"--workdir must be {wanted} 'https://example.org/runs/a'" in err
     assert not any(tmp_path.iterdir())

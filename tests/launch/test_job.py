@@ -48,8 +48,8 @@ def test_the_verbs_that_can_be_launched_are_those_that_take_the_flags(capsys):
         (["--config", "demo"], "verb after --"),
         (["pretrain", "--process_id", "1"], "`launch` sets --process_id for each process"),
         (
-            ["pretrain", "--workdir=gs://b/run"],
-            "--workdir must be a folder in the file system, got the URL 'gs://b/run'",
+            ["pretrain", "--workdir=https://b/run"],
+            "--workdir must be a folder, or an s3:// or gs:// URL, got 'https://b/run'",
         ),
         (["pretrain", "--coordinator=a:1"], "`launch` sets --coordinator for each process"),
         ([], "no verb after --"),
@@ -64,6 +64,11 @@ def test_a_missing_verb_and_a_wrong_backend(capsys):
     assert "no verb to launch" in launch("--backend", "local", "--num_processes", "2", capsys=capsys, status=2)
     assert "did you mean 'slurm'" in launch("--backend", "slrum", *PRETRAIN, capsys=capsys, status=2)
     assert "did you mean --nodes" in launch("--backend", "slurm", "--node", "2", *PRETRAIN, capsys=capsys, status=2)
+
+
+def test_logs_of_a_run_in_an_object_store_lie_here():
+    assert Job(verb="pretrain", flags=("--workdir", "s3://bucket/run")).logs.as_posix() == "runs/launch/logs"
+    assert Job(verb="pretrain", flags=("--workdir=runs/a",)).logs.as_posix() == "runs/a/logs"
 
 
 def test_flags_and_name_of_a_job():

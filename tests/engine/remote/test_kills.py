@@ -1,0 +1,99 @@
+"""kill -9 at random moments of runs whose workdir is an S3 bucket; half of the next starts are on another machine."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import fsspec
+import numpy as np
+import pytest
+from processes import LIMIT_S, finish, launch
+
+from twinreel.engine.keeping.checkpoint import read_params
+
+STEPS = 40
+
+
+def lines_of(url):
+    text = fsspec.filesystem("s3").cat(f"{url}/metrics.jsonl").decode()
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line for line in lines if line["kind"] != "goodput"]
+
+
+def progress(url):
+    """Return (starts, newest committed step) of a run."""
+    system = fsspec.filesystem("s3")
+    system.invalidate_cache()
+    if not system.exists(f"{url}/run.json"):
+        return 0, 0
+    state = json.loads(system.cat(f"{url}/run.json"))
+    return state["epoch"], max(map(int, state["checkpoints"]), default=0)
+
+
+def kill_runs(bucket, folder, *, processes, kills, seed):
+    """Kill so often, then let the run end; it must be the undisturbed one, bit for bit."""
+    draw, flags = random.Random(seed), {"processes": processes, "devices": 4 // processes, "fsdp": 2, "steps": STEPS}
+    flags |= {"seconds_per_batch": 0.1, "checkpoint_every": 4, "local_every": 2 if processes == 1 else 0}
+    for process in launch(f"{bucket}/reference", **flags):
+        finish(process)
+    url, done, moments = f"{bucket}/run", 0, []
+    while len(moments) < kills:
+        before = progress(url)
+        started = launch(url, **flags)
+        try:
+            # the run has begun when its lease is taken; from there on any moment is as likely as another
+            end = time.monotonic() + LIMIT_S
+            while progress(url)[0] == before[0] and time.monotonic() < end and started[0].poll() is None:
+                time.sleep(0.05)
+            time.sleep(draw.uniform(0.0, 12.0 * processes))
+            ended = started[0].poll() is not None
+        finally:
+            for process in started:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+        committed = progress(url)[1]
+        assert committed >= done, f"checkpoint {done} is lost, seed {seed}: {moments}"
+        done = committed
+        moments.append((committed, ended))
+        if ended:  # it came to its end: kill another
+            fsspec.filesystem("s3").rm(url, recursive=True)
+            shutil.rmtree(folder / "stages", ignore_errors=True)
+            done = 0
+        elif draw.random() < 0.5:
+            shutil.rmtree(folder / "stages", ignore_errors=True)
+    for process in launch(url, **flags):
+        assert finish(process)["step"] == STEPS
+    print(f"seed {seed}, {processes} processes: (newest committed step, ended) at each kill: {moments}")
+    wanted, found = lines_of(f"{bucket}/reference"), lines_of(url)
+    losses = [[(x["step"], x["loss"]) for x in lines if x["kind"] == "train"] for lines in (wanted, found)]
+    assert losses[0] == losses[1]
+    params = read_params(url)
+    for path, value in read_params(f"{bucket}/reference").items():
+        np.testing.assert_array_equal(params[path], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "kills"), [(1, 20), (2, 6)])
+def test_kills(bucket, tmp_path, processes, kills):
+    kill_runs(bucket, tmp_path, processes=processes, kills=kills, seed=random.randrange(10**6))
+
+
+def test_two_processes_leave_parts_that_one_reads(bucket, tmp_path):
+    """Each process sends its part; the parts are a checkpoint for any number of processes, on any machine."""
+    url, flags = f"{bucket}/run", {"fsdp": 2, "seconds_per_batch": 0.1}
+    for process in launch(url, processes=2, devices=1, steps=5, **flags):
+        assert finish(process)["step"] == 5
+    assert {name.rsplit("/", 1)[-1] for name in fsspec.filesystem("s3").glob(f"{url}/checkpoints/5-1/state/ocdbt*")} == {
+        "ocdbt.process_0",
+        "ocdbt.process_1",
+    }
+    shutil.rmtree(tmp_path / "stages")
+    [alone] = launch(url, devices=2, steps=12, **flags)
+    assert finish(alone)["step"] == 12
+    [whole] = launch(f"{bucket}/whole", devices=2, steps=12, **flags)
+    finish(whole)
+    wanted = {x["step"]: x["loss"] for x in lines_of(f"{bucket}/whole") if x["kind"] == "train"}
+    found = {x["step"]: x["loss"] for x in lines_of(url) if x["kind"] == "train"}
+    np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)
