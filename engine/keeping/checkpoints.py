@@ -17,12 +17,13 @@ import orbax.checkpoint as ocp
 
 from ...base.errors import UserError
 from ..remote.parcels import TEMPORARY
-from ..remote.session import Session
+from ..remote.session import LOCAL, Session
 from ..remote.store import DamagedError
 from ..start.processes import everywhere
 from ..step.state import NOT_HALTED, TrainState
 from .checkpoint import UnreadableError, meta_of, named_in, read_state, short_reason, steps_in
 from .files import write_atomically
+from .local import read_local, write_local
 from .parts import write_part
 from .preservation import DROPPED, UNREADABLE, KeepLastAndBest, remove_half_written, set_aside
 from .quiet import report_once
@@ -100,15 +101,20 @@ class Checkpoints:
         """
         steps = self.steps()
         self._refuse_renamed(steps)
+        local = self._session.local if self._session is not None else []
+        steps = sorted({*steps, *local})
         if step is not None and step not in steps:
             listed = ", ".join(map(str, steps)) or "(none)"
             raise UserError(f"--resume_step {step}: {self.folder} has no checkpoint of that step; it has {listed}")
         for number in reversed(steps) if step is None else [step]:
-            found = self._read(number)
+            far = number not in local or number in self.steps()
+            found = self._read(number) if far else self._read_local(number)
             if not everywhere(found is not None) or found is None:
                 continue
             self._set_aside([n for n in steps if n > number], prefix=UNREADABLE if step is None else DROPPED)
-            if self._session is not None and number not in self._session.steps():
+            if not far:
+                self.save(found[0], step=number, meta=found[1])
+            elif self._session is not None and number not in self._session.steps():
                 self._saving = number, self._writer.submit(self._send, number)
             return found
         if step is not None:
@@ -136,6 +142,18 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)  # the disk may be at fault: fetch it (again)
         else:
             return None
+        return self._restored(state, meta)
+
+    def _read_local(self, step: int) -> tuple[TrainState, dict[str, Any]] | None:
+        """Read what this process wrote to its disk alone; None, with a warning, if it is not usable."""
+        try:
+            state, meta = read_local(self.folder.parent / LOCAL, step=step, like=_to_save(self._abstract))
+        except UnreadableError as error:
+            self._warn(str(error))
+            return None
+        return self._restored(state, meta)
+
+    def _restored(self, state: dict[str, Any], meta: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
         if meta["scores"]["metric"] == self._metric:
             self._policy.scores = {int(s): value for s, value in meta["scores"]["values"].items()}
         return TrainState(**state, halted=jax.device_put(np.int32(NOT_HALTED), self._abstract.halted.sharding)), meta
@@ -145,6 +163,7 @@ class Checkpoints:
         if self._session is not None:
             for step in steps:
                 self._session.set_aside(step, prefix=prefix)
+                shutil.rmtree(self.folder.parent / LOCAL / str(step), ignore_errors=True)
 
     def save(
         self,
@@ -183,7 +202,8 @@ class Checkpoints:
             return
         with self._reporting(step):
             self._check_room(items_bytes=sum(x.nbytes for x in jax.tree.leaves(_to_save(state))))
-            manager, snapshot = None if self._alone else self._open(), to_host(_to_save(state))
+            manager = None if self._alone else self._open()
+            snapshot = to_host(_to_save(state), spread=None if far or not self._alone else False)
         complete = self._complete(meta, step=step)
         self._saving = step, self._writer.submit(self._write, manager, snapshot, complete, began, after, far)
 
@@ -244,12 +264,14 @@ class Checkpoints:
         after()
         if int(jax.block_until_ready(snapshot)["step"]) != step:
             return  # frozen; all processes see it, as the state is the same on all
-        if manager is None:
+        if manager is None and not far:
+            write_local(self.folder.parent / LOCAL, step=step, state=snapshot, meta=meta)
+        elif manager is None:
             part = self.folder / f"{step}.{TEMPORARY}-part"
             write_part(part, state=snapshot, meta=meta)
             self._send(step, folder=part)
             shutil.rmtree(part, ignore_errors=True)
-        else:
+        elif manager is not None:
             self._keep.scores = dict(self._policy.scores)
             items = ocp.args.Composite(state=ocp.args.PyTreeSave(snapshot), meta=ocp.args.JsonSave(meta))
             manager.save(step, args=items, force=True)

@@ -10,7 +10,7 @@ import jax
 
 from ...base.errors import UserError
 from ..start.join import store as key_values
-from ..start.preflight import on_all
+from ..start.preflight import agree, on_all
 from . import parcels
 from .ledger import BEAT_S, Ledger, read_state
 from .mirror import EVERY_S, Mirror
@@ -18,6 +18,8 @@ from .store import DamagedError, Store
 
 STAGE = "stage.json"
 """In a stage: which start of which run it belongs to."""
+LOCAL = "local"
+"""In a stage: the checkpoints that are on this disk alone, of several processes."""
 _SAVED_WITHIN_S = 3600  # seconds that a process waits for the uploads of the others
 
 _OPEN: "dict[Path, Session]" = {}
@@ -46,6 +48,7 @@ class Session:
     Attributes:
       url: of the workdir.
       folder: the stage of this process.
+      local: steps of the checkpoints that all of several processes have on their local disks, ascending.
     """
 
     def __init__(
@@ -78,11 +81,15 @@ class Session:
         self._process, self._processes = jax.process_index(), jax.process_count()
         self._ledger: Ledger | None = None
         self._mirror: Mirror | None = None
+        self.local: list[int] = []
         self._epoch, self._round, self._amended = 0, 0, 0
         self._checkpoints: dict[str, dict[str, Any]] = {}
         try:
             on_all("lease of the workdir", lambda: self._lease(beat_s, on_lost), timeout_s=timeout_s)
             on_all("stage of the workdir", self._bring_up_to_date, timeout_s=max(timeout_s, _SAVED_WITHIN_S))
+            here = {"steps": _steps(self.folder / LOCAL) if self._processes > 1 else []}
+            there = agree("local checkpoints", facts=here, judge=lambda facts: [], timeout_s=timeout_s)
+            self.local = sorted(set.intersection(*({*facts["steps"]} for facts in there)))
         except BaseException:
             self._release()
             raise

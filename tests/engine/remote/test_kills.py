@@ -9,9 +9,12 @@ import time
 import fsspec
 import numpy as np
 import pytest
-from processes import LIMIT_S, finish, launch
+from engine_toy import ToyObjective, batches, config
+from processes import LIMIT_S, finish, launch, train_lines, wait_for
 
 from twinreel.engine.keeping.checkpoint import read_params
+from twinreel.engine.loop.train import train
+from twinreel.engine.remote.place import workdir_of
 
 STEPS = 40
 
@@ -35,7 +38,7 @@ def progress(url):
 def kill_runs(bucket, folder, *, processes, kills, seed):
     """Kill so often, then let the run end; it must be the undisturbed one, bit for bit."""
     draw, flags = random.Random(seed), {"processes": processes, "devices": 4 // processes, "fsdp": 2, "steps": STEPS}
-    flags |= {"seconds_per_batch": 0.1, "checkpoint_every": 4, "local_every": 2 if processes == 1 else 0}
+    flags |= {"seconds_per_batch": 0.1, "checkpoint_every": 4, "local_every": 2}
     for process in launch(f"{bucket}/reference", **flags):
         finish(process)
     url, done, moments = f"{bucket}/run", 0, []
@@ -85,15 +88,33 @@ def test_two_processes_leave_parts_that_one_reads(bucket, tmp_path):
     url, flags = f"{bucket}/run", {"fsdp": 2, "seconds_per_batch": 0.1}
     for process in launch(url, processes=2, devices=1, steps=5, **flags):
         assert finish(process)["step"] == 5
-    assert {name.rsplit("/", 1)[-1] for name in fsspec.filesystem("s3").glob(f"{url}/checkpoints/5-1/state/ocdbt*")} == {
-        "ocdbt.process_0",
-        "ocdbt.process_1",
-    }
+    parts = fsspec.filesystem("s3").glob(f"{url}/checkpoints/5-1/state/ocdbt*")
+    assert {name.rsplit("/", 1)[-1] for name in parts} == {"ocdbt.process_0", "ocdbt.process_1"}
     shutil.rmtree(tmp_path / "stages")
     [alone] = launch(url, devices=2, steps=12, **flags)
     assert finish(alone)["step"] == 12
-    [whole] = launch(f"{bucket}/whole", devices=2, steps=12, **flags)
-    finish(whole)
-    wanted = {x["step"]: x["loss"] for x in lines_of(f"{bucket}/whole") if x["kind"] == "train"}
+    changes = {"train__log_every": 1}
+    train(objective=ToyObjective(), batches=batches, workdir=tmp_path / "whole", config=config(**changes), meta={})
+    wanted, _ = train_lines(tmp_path / "whole")
     found = {x["step"]: x["loss"] for x in lines_of(url) if x["kind"] == "train"}
     np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_resume_from_their_own_disks(bucket):
+    url, flags = f"{bucket}/run", {"processes": 2, "devices": 2, "fsdp": 2, "local_every": 2, "checkpoint_every": 50}
+    started = launch(url, steps=50, seconds_per_batch=0.5, **flags)
+    for number, process in enumerate(started):
+        stage = workdir_of(url, process=number)
+        wait_for(lambda stage=stage: (stage / "local" / "8").is_dir(), process=process)
+    for process in started:
+        process.kill()
+        process.communicate()
+    assert progress(url) == (1, 5)  # the best one was sent; it is older than those on the disks
+    shutil.rmtree(workdir_of(url, process=1) / "local" / "8")  # as if it had been killed before it wrote that
+    newest = min(max(int(p.name) for p in (workdir_of(url, process=n) / "local").iterdir()) for n in (0, 1))
+    first, second = launch(url, steps=12, **flags)
+    out, err = first.communicate(timeout=LIMIT_S)
+    finish(second)
+    assert first.returncode == 0, out
+    assert f"resuming from the checkpoint of step {newest}" in err and newest >= 6

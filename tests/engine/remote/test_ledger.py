@@ -8,7 +8,7 @@ import pytest
 
 from twinreel.base.errors import UserError
 from twinreel.engine.remote import ledger as module
-from twinreel.engine.remote.ledger import FILE, Ledger, LeaseLost, read_state
+from twinreel.engine.remote.ledger import FILE, LeaseLost, Ledger, read_state
 from twinreel.engine.remote.store import Store
 
 BEAT_S = 0.2

@@ -121,7 +121,7 @@ def test_two_tiers(bucket, reference, monkeypatch, tmp_path, capsys):
 def test_tiers_that_make_no_sense_are_refused(bucket, tmp_path):
     with pytest.raises(UserError, match="needs a workdir in an object store"):
         run(tmp_path / "run", train__local_every=2)
-    with pytest.raises(UserError, match="must be at most config.train.checkpoint_every=4"):
+    with pytest.raises(UserError, match=r"must be at most config\.train\.checkpoint_every=4"):
         run(f"{bucket}/run", train__local_every=6)
 
 
