@@ -26,6 +26,7 @@ from ..start.processes import of_all
 from ..step.state import NOT_HALTED
 from ..step.step import Outputs
 from .batches import Prefetcher
+from .hosts import Hosts
 from .sinks import Sink
 from .terminal import Terminal
 
@@ -178,6 +179,7 @@ class Monitor:
         self._flying: collections.deque[_Flying] = collections.deque()
         self._window_start = time.perf_counter()
         self._window_step, self._window_wait = start_step, stream.waited_s
+        self._hosts, self._named = Hosts(), ""
 
     def __enter__(self) -> "Monitor":
         return self
@@ -262,6 +264,12 @@ class Monitor:
                 "whether its rows take part in the loss and whether any two of them differ"
             )
         self.grad_norm = values.get("grad_norm")
+        self._hosts.tell(data_wait=values["data_wait"], memory_gb=values["memory_gb"])
+        figures, sentence = self._hosts.figures()  # of the others as they were at their last lines
+        values |= figures
+        if sentence and sentence.partition(" waits")[0] != self._named:
+            self._named = sentence.partition(" waits")[0]
+            self._terminal.say(f"warning: {sentence}")
         self._history.write(values, step=step, kind="train")
         self._terminal.metrics(values, step=step)
 

@@ -231,11 +231,12 @@ def create_steps(
         run.goodput.started()
         history = use(create_history(run, start=start, step=step))
         use(run.begin(history, stream=stream, step=step, skipped=skipped))
-        profile = use(Profile(workdir, options=run.options))
+        profile = use(Profile(workdir, options=run.options, say=run.terminal.say))
 
         def take(state: TrainState, step: int) -> tuple[TrainState, Outputs]:
             profile.before(step, settle=run.settle)
-            return compiled.at(step)(state, stream.next(stop), flags[stop.requested])
+            with profile.step(step):
+                return compiled.at(step)(state, stream.next(stop), flags[stop.requested])
 
         yield take
 
