@@ -13,9 +13,12 @@ from typing import IO
 
 import jax
 
+from ..remote.session import session_of
+
 STATUS = 79  # exit status of a stalled process
 PATIENCE = 10  # so many times longer may last what is no step: compiling, an evaluation, a save
 FOLDER = "stalls"
+_SEND_S = 20.0
 
 
 class Watchdog:
@@ -97,10 +100,20 @@ class Watchdog:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w") as file:
                 _dump(file, message=message)
+            _send(self._folder.parent)
         except (OSError, ValueError) as error:  # a full disk, a closed standard error: end all the same
             _say(f"the stacks could not be written: {error}")
         finally:
             self._leave(STATUS)
+
+
+def _send(workdir: Path) -> None:
+    """Send the stacks to the store of a workdir that is a stage, within a few seconds; else only this host has them."""
+    session = session_of(workdir)
+    if session is not None:
+        sender = threading.Thread(target=session.push, name="twinreel-stacks", daemon=True)
+        sender.start()
+        sender.join(timeout=_SEND_S)
 
 
 def _dump(file: IO[str] | None, *, message: str) -> None:

@@ -112,7 +112,8 @@ class Store:
             try:
                 return self._retry(attempt)
             except Exception as error:
-                if _status(error) == 412 or (tag is not None and isinstance(error, FileNotFoundError)):
+                gone = tag is not None and isinstance(error, FileNotFoundError)
+                if _status(error) == 412 or isinstance(error, FileExistsError) or gone:  # gcsfs: FileExistsError
                     raise Conflict(name) from error
                 raise
 
@@ -232,7 +233,7 @@ class Store:
 
 def passing(error: BaseException) -> bool:
     """Tell whether a fault of a request may pass: throttling, a server's fault, a connection that broke off."""
-    if isinstance(error, _PERMANENT):
+    if isinstance(error, _PERMANENT) or str(error).startswith("Forbidden"):  # gcsfs says that in an OSError
         return False
     status = _status(error)
     if status is not None:

@@ -46,11 +46,12 @@ def kill_runs(bucket, folder, *, processes, kills, seed):
         before = progress(url)
         started = launch(url, **flags)
         try:
-            # the run has begun when its lease is taken; from there on any moment is as likely as another
+            # any moment after the lease is taken, or (every other time) after one more commit
+            part = draw.randrange(2)
             end = time.monotonic() + LIMIT_S
-            while progress(url)[0] == before[0] and time.monotonic() < end and started[0].poll() is None:
+            while progress(url)[part] == before[part] and time.monotonic() < end and started[0].poll() is None:
                 time.sleep(0.05)
-            time.sleep(draw.uniform(0.0, 12.0 * processes))
+            time.sleep(draw.uniform(0.0, 4.0 if part else 12.0))
             ended = started[0].poll() is not None
         finally:
             for process in started:
