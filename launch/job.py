@@ -10,7 +10,7 @@ from ..base.errors import UserError, unknown
 from ..engine.remote.place import url_in, workdir_of
 
 # The verbs that take the flags of `Parser.add_distributed`; a test compares this with the verbs themselves.
-DISTRIBUTED_VERBS = ("pretrain", "evaluate", "finetune")
+DISTRIBUTED_VERBS = ("pretrain", "evaluate", "probe", "finetune")
 _OURS = ("--distributed", "--coordinator", "--num_processes", "--process_id")
 
 
