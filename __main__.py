@@ -21,6 +21,8 @@ VERBS = {
     "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),
     "export": ("zoo.export.command", "write a model for transformers, open_clip or as StableHLO programs"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
+    "index": ("serve.index.command", "index a collection of videos with a model, so that it can be searched"),
+    "search": ("serve.search.command", "find moments of an index by text, a clip, a picture or sound; export them"),
     "launch": (
         "launch.launch",
         "run pretrain, finetune or evaluate in several processes: local, SLURM, GKE, TPU VMs",
@@ -43,7 +45,7 @@ VERBS = {
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
 """First words of verbs of two words."""
-RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode", "features", "probe"}
+RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode", "features", "probe", "index"}
 """Verbs that continue an interrupted run when the same command runs again."""
 
 

@@ -44,6 +44,7 @@ class DecodedClip:
       notes: how the clip differs from its file, in words that are the same for all clips with the same difference.
       silent: whether there is a sound track, but with nothing to hear in it.
       source: what the file's pictures are: `codec`, `height`, `width` as coded, `fps` on average (None = not stated).
+      stated_s: length of the whole file in seconds as its container states it; None = it does not.
       fingerprint: identifies the clip; None until a decoding process has filled it in.
     """
 
@@ -56,4 +57,5 @@ class DecodedClip:
     notes: tuple[str, ...] = ()
     silent: bool = False
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stated_s: float | None = None
     fingerprint: Fingerprint | None = None

@@ -57,6 +57,7 @@ def decode_clip(
         notes=tuple(reader.notes),
         silent=reader.silent,
         source=reader.source,
+        stated_s=reader.stated_s,
     )
 
 

@@ -40,6 +40,7 @@ class Reader:
       duration_s: length of the clip in seconds.
       notes: how the clip differs from the file.
       source: what the file's pictures are.
+      stated_s: length of the file in seconds as its container states it; None = it does not.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Reader:
         self.duration_s = 0.0
         self.notes: list[str] = []
         self.source: dict[str, Any] = {}
+        self.stated_s: float | None = None
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield `(seconds from the clip's start, uint8 [H,W,3])`; whatever goes wrong becomes a DecodeError."""
@@ -124,7 +126,7 @@ class Reader:
         with open_media(self._path) as container:
             video, note = video_stream(container, max_pixels=self._options.max_pixels)
             self._note(note)
-            self.source = _described(video)
+            self.source, self.stated_s = _described(video), _stated(container, video)
             order = InOrder(frame_interval(video))
             sound = self._sound(container, order)
             scaler = Scaler(
@@ -301,6 +303,13 @@ def _described(video: Any) -> dict[str, Any]:
     coded, rate = video.codec_context, video.average_rate
     fps = round(float(rate), 3) if rate else None
     return {"codec": coded.name, "height": coded.height, "width": coded.width, "fps": fps}
+
+
+def _stated(container: Any, video: Any) -> float | None:
+    """Return the length in seconds that a stream, or else its container, states."""
+    if video.duration:
+        return seconds(video.duration, video.time_base)
+    return container.duration / 1e6 if container.duration else None
 
 
 def _file_time(stamp: int | None, time_base: Any) -> float:

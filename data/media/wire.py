@@ -17,12 +17,17 @@ from .fingerprint import Fingerprint
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """One clip to decode; see `decode_clip`."""
+    """One clip to decode; see `decode_clip`.
+
+    Attributes:
+      sound_only: decode the sound of a sound file or a film alone, see `decode_sound`; the clip has no pictures then.
+    """
 
     path: PathLike
     options: DecodeOptions
     start_s: float | None = None
     end_s: float | None = None
+    sound_only: bool = False
 
 
 def send_job(pipe: BinaryIO, *, job: Job) -> None:
@@ -44,7 +49,8 @@ def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:
         return
     sound = b"" if answer.audio is None else answer.audio.astype("<i2").tobytes()
     parts = [answer.timestamps_s.astype("<f4").tobytes(), sound, *answer.jpegs]
-    header = {key: getattr(answer, key) for key in ("height", "width", "duration_s", "notes", "silent", "source")}
+    kept = ("height", "width", "duration_s", "notes", "silent", "source", "stated_s")
+    header = {key: getattr(answer, key) for key in kept}
     header["fingerprint"] = None if answer.fingerprint is None else dataclasses.asdict(answer.fingerprint)
     _send(pipe, header=header | {"has_audio": answer.audio is not None, "sizes": [len(part) for part in parts]})
     for part in parts:
@@ -73,6 +79,7 @@ def receive_answer(pipe: BinaryIO) -> DecodedClip | DecodeError:
         notes=tuple(header["notes"]),
         silent=header["silent"],
         source=header["source"],
+        stated_s=header["stated_s"],
         fingerprint=None if header["fingerprint"] is None else _fingerprint(**header["fingerprint"]),
     )
 

@@ -12,12 +12,16 @@ import threading
 from collections.abc import Generator, Iterable
 from typing import BinaryIO, cast
 
+import numpy as np
+
+from ..options import SAMPLE_RATE
 from .decode import DecodedClip, DecodeError, decode_clip
 from .fingerprint import fingerprint
 from .limits import Alarm, Limits, confine
+from .listen import decode_sound
 from .wire import Job, receive_answer, receive_job, send_answer, send_job
 
-__all__ = ["Job", "Limits", "decode_in_order", "serve"]
+__all__ = ["Decoders", "Job", "Limits", "decode_in_order", "serve"]
 
 _AHEAD = 4  # jobs per worker that are decoded or queued ahead of the next result; bounds the memory
 
@@ -27,37 +31,61 @@ def decode_in_order(
 ) -> Generator[DecodedClip | DecodeError]:
     """Decode the jobs in `workers` processes; yield one result per job, in the order of the jobs.
 
-    The processes import neither tensorflow nor the caller's main module. A job that is already a result is passed
-    through. If a process dies or a clip exceeds the limits (None = the default ones), the clip's result is an error and
-    a new process takes over.
+    A job that is already a result is passed through. For what happens to a process that dies, see `Decoders`.
     """
-    limits = limits or Limits()
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    local, started = threading.local(), list[_Worker]()
+    with Decoders(workers=workers, limits=limits) as decoders:
+        jobs = iter(jobs)
+        waiting = collections.deque(decoders.submit(job) for job in itertools.islice(jobs, _AHEAD * workers))
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(decoders.submit(job) for job in itertools.islice(jobs, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    def run(job: Job | DecodedClip | DecodeError) -> DecodedClip | DecodeError:
+
+class Decoders:
+    """Decoding processes for jobs that come one by one; use it as a context manager.
+
+    The processes import neither tensorflow nor the caller's main module. If a process dies or a clip exceeds the limits
+    (None = the default ones), the clip's result is an error and a new process takes over.
+    """
+
+    def __init__(self, *, workers: int, limits: Limits | None = None) -> None:
+        """Start nothing yet: each process starts with its first job."""
+        self._limits = limits or Limits()
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._local, self._started = threading.local(), list[_Worker]()
+
+    def __enter__(self) -> "Decoders":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(
+        self, job: Job | DecodedClip | DecodeError
+    ) -> concurrent.futures.Future[DecodedClip | DecodeError]:
+        """Queue a job; the future never raises for what is wrong with a file. A job that is a result passes through."""
+        return self._pool.submit(self._run, job)
+
+    def close(self) -> None:
+        """End the processes at once; jobs that have not begun are cancelled."""
+        for worker in self._started:
+            worker.kill()
+        self._pool.shutdown(cancel_futures=True)
+        for worker in self._started:
+            worker.close()
+
+    def _run(self, job: Job | DecodedClip | DecodeError) -> DecodedClip | DecodeError:
         if not isinstance(job, Job):
             return job
-        if not hasattr(local, "worker"):
-            local.worker = _Worker(limits)
-            started.append(local.worker)
-        return local.worker.run(job)
-
-    jobs = iter(jobs)
-    waiting = collections.deque(pool.submit(run, job) for job in itertools.islice(jobs, _AHEAD * workers))
-    try:
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(run, job) for job in itertools.islice(jobs, 1))
-            yield result
-    finally:
-        for future in waiting:
-            future.cancel()
-        for worker in started:
-            worker.kill()
-        pool.shutdown()
-        for worker in started:
-            worker.close()
+        if not hasattr(self._local, "worker"):
+            self._local.worker = _Worker(self._limits)
+            self._started.append(self._local.worker)
+        return self._local.worker.run(job)
 
 
 class _Worker:
@@ -137,6 +165,8 @@ def serve(*, timeout: float, memory_gb: float) -> None:
 def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
     try:
         with Alarm(limits.clip_timeout) as alarm:
+            if job.sound_only:
+                return _sound_alone(job)
             clip = decode_clip(
                 job.path, options=job.options, start_s=job.start_s, end_s=job.end_s, progress=alarm.progress
             )
@@ -147,6 +177,13 @@ def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
         return error
     except MemoryError:
         return DecodeError(limits.memory_reason())
+
+
+def _sound_alone(job: Job) -> DecodedClip:
+    """Return the sound of a file as a clip without pictures."""
+    audio = decode_sound(job.path, max_seconds=job.options.max_seconds)
+    empty, seconds = np.zeros(0, np.float32), len(audio) / SAMPLE_RATE
+    return DecodedClip(jpegs=[], timestamps_s=empty, height=0, width=0, audio=audio, duration_s=seconds)
 
 
 def _reason(answer: DecodedClip | DecodeError) -> str:

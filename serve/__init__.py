@@ -1,0 +1,1 @@
+"""Search a collection of videos: the index, the search, and the page."""

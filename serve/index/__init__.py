@@ -1,0 +1,1 @@
+"""The index folder: what is in it, and how it is made."""
