@@ -14,7 +14,7 @@ FLOORS = [
     ["zoo", "cost"],
     ["encode"],
     ["evaluate"],
-    ["pretrain", "finetune"],
+    ["pretrain", "finetune", "serve"],
     ["plan", "launch", "bench", "demo"],
 ]
 FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
@@ -34,6 +34,7 @@ WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset
 # Rooms of a folder: each imports only what stands before it. Files that lie in the folder itself are below all of them.
 ROOMS = {
     "data": ["transforms", "text", "index", "media", "sources", "prepare", "inspect", "batches"],
+    "serve": ["index", "search", "web"],
     "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }
 

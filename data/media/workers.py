@@ -65,9 +65,7 @@ class Decoders:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(
-        self, job: Job | DecodedClip | DecodeError
-    ) -> concurrent.futures.Future[DecodedClip | DecodeError]:
+    def submit(self, job: Job | DecodedClip | DecodeError) -> concurrent.futures.Future[DecodedClip | DecodeError]:
         """Queue a job; the future never raises for what is wrong with a file. A job that is a result passes through."""
         return self._pool.submit(self._run, job)
 

@@ -102,9 +102,7 @@ def _build(vectors: np.ndarray, *, kind: str, progress: bool) -> Any:
     else:
         lists = max(1, min(round(4 * math.sqrt(len(vectors))), len(vectors) // 39))
         parts = max(part for part in range(1, max(width // 4, 1) + 1) if width % part == 0)
-        quantiser = faiss.IndexFlatIP(width)
-        index = faiss.IndexIVFPQ(quantiser, width, lists, parts, 8, faiss.METRIC_INNER_PRODUCT)
-        index.quantizer_kept_alive = quantiser
+        index = faiss.index_factory(width, f"IVF{lists},PQ{parts}", faiss.METRIC_INNER_PRODUCT)
         chosen = np.random.default_rng(0).permutation(len(vectors))[:_TRAIN]
         index.train(np.array(vectors[np.sort(chosen)]))
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:

@@ -40,6 +40,7 @@ class Side:
         self._vectors = map_vectors(path, width=model.width, rows=total)
         self._dense = total == len(self.rows)  # no holes: blocks need not be copied
         self._index = open_approximate(approximate_file(folder, model=model, side=side), count=_EFFORT)
+        self._by_moment = np.argsort(self.moments, kind="stable")
         self.width = model.width
 
     def __len__(self) -> int:
@@ -77,6 +78,18 @@ class Side:
         for start in range(0, len(self), _BLOCK):
             found[start : start + _BLOCK] = (self._block(start) @ queries.T).max(axis=1)
         return found
+
+    def find(self, moments: Int64[np.ndarray, "k"]) -> Int64[np.ndarray, "k"]:
+        """Return the places of moments by their ids; -1 for those that have no embedding here."""
+        if not len(self):
+            return np.full(len(moments), -1, np.int64)
+        at = np.minimum(np.searchsorted(self.moments, moments, sorter=self._by_moment), len(self) - 1)
+        places = self._by_moment[at]
+        return np.where(self.moments[places] == moments, places, -1)
+
+    def of_file(self, file: int) -> Int64[np.ndarray, "k"]:
+        """Return the places of a file's moments."""
+        return np.flatnonzero(self.files == file)
 
     def spread(self, queries: Float32[np.ndarray, "q E"]) -> tuple[float, float]:
         """Return mean and standard deviation of `scores` over the collection, from a sample of it."""

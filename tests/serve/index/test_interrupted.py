@@ -1,0 +1,56 @@
+"""A run that is killed at the worst moments, and the same command again."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from brightness_model import brightness_model
+from index_state import ask, same, state
+from serve_films import SETTINGS
+
+from twinreel.serve.index import vectors
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from brightness_model import brightness_model
+from serve_films import SETTINGS
+from twinreel.serve.index import build, store, vectors
+
+def killing(function, calls, *, after):
+    def run(*args, **kwargs):
+        calls.append(0)
+        if after:
+            function(*args, **kwargs)
+        if len(calls) == (3 if sys.argv[2] == "vectors" else 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not after:
+            return function(*args, **kwargs)
+    return run
+
+target, name = {"vectors": (vectors.VectorWriter, "sync"), "chunk": (store.Store, "add_moments")}[sys.argv[2]]
+setattr(target, name, killing(getattr(target, name), [], after=True))
+options = build.BuildOptions(batch_size=1, workers=1)
+given = {"opened": brightness_model(sound=False), "settings": SETTINGS, "options": options}
+build.build_index([sys.argv[3]], folder=Path(sys.argv[4]), **given)
+"""
+
+
+@pytest.mark.parametrize("moment", ["vectors", "chunk"])
+def test_a_killed_run_is_continued(moment, films, update, tmp_path):
+    """Between the vectors' way to the disk and the transaction, and after the second transaction."""
+    index, support = tmp_path / "index", Path(vectors.__file__).parents[2] / "tests" / "support"
+    command = [sys.executable, "-c", KILLED, str(support), moment, str(films), str(index)]
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == -9
+    before = state(index)
+    assert 0 < len(before) < 30
+    rows = dict(ask(index, "SELECT moment, row FROM vectors WHERE side = 'video'"))
+    opened = brightness_model(sound=False)
+    assert update(films, opened=opened)["files"] == 8
+    assert opened.encoder.clips == 30 - len(before)
+    assert rows.items() <= dict(ask(index, "SELECT moment, row FROM vectors WHERE side = 'video'")).items()
+    fresh = tmp_path / "fresh"
+    update(films, folder=fresh, opened=brightness_model(sound=False), settings=SETTINGS)
+    same(state(index), state(fresh))
