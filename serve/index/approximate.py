@@ -3,7 +3,6 @@
 HNSW: Malkov & Yashunin 2018 (arXiv:1603.09320). Inverted lists with product quantisation (IVF-PQ): Jégou et al. 2011.
 """
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ...base.errors import UserError, unknown
+from ...evaluate.measures.neighbours import has_faiss
 from .database import ModelRow
 from .store import Store
 from .vectors import vector_file
@@ -28,11 +28,6 @@ _LINKS, _BUILD_EFFORT = 32, 200  # of HNSW: neighbours of a node, and candidates
 _LEAST_PQ = 39 * 256  # vectors that product quantisation is trained on, at least
 _TRAIN = 256_000
 _BLOCK = 65_536
-
-
-def has_faiss() -> bool:
-    """Return whether FAISS is installed (the extra `serve`)."""
-    return importlib.util.find_spec("faiss") is not None
 
 
 def approximate_file(folder: Path, *, model: ModelRow, side: str) -> Path:

@@ -144,7 +144,7 @@ def _print_summary(found: dict[str, Any]) -> None:
     """Tell on standard error what was done."""
     counts = ", ".join(f"{found[key]:,} {key}" for key in ("added", "changed", "moved", "removed", "unchanged"))
     print(f"{found['index']}: {found['files']:,} files, {found['moments']:,} moments ({counts})", file=sys.stderr)
-    from .approximate import has_faiss
+    from ...evaluate.measures.neighbours import has_faiss
 
     kinds = ", ".join(f"{side} {kind}" for side, kind in found["search"].items())
     without = "" if has_faiss() else " by NumPy (FAISS, for large collections: pip install 'twinreel[serve]')"

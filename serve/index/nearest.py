@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from ...base.errors import UserError
-from .approximate import approximate_file, has_faiss, open_approximate
+from ...evaluate.measures.neighbours import has_faiss
+from .approximate import approximate_file, open_approximate
 from .database import ModelRow
 from .vectors import map_vectors, vector_file
 
