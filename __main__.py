@@ -23,6 +23,7 @@ VERBS = {
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "index": ("serve.index.command", "index a collection of videos with a model, so that it can be searched"),
     "search": ("serve.search.command", "find moments of an index by text, a clip, a picture or sound; export them"),
+    "serve": ("serve.web.command", "search an index in the browser: a local page, and its HTTP API"),
     "launch": (
         "launch.launch",
         "run pretrain, finetune or evaluate in several processes: local, SLURM, GKE, TPU VMs",

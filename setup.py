@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 FOLDERS = [
     "base", "configs", "pages", "data", "models", "losses", "engine", "zoo", "cost", "encode",
-    "evaluate", "pretrain", "finetune", "plan", "launch", "bench", "demo",
+    "evaluate", "pretrain", "finetune", "serve", "plan", "launch", "bench", "demo",
 ]  # fmt: skip
 
 setup(
@@ -14,5 +14,6 @@ setup(
         "twinreel": ["py.typed"],
         "twinreel.pages": ["templates/*"],
         "twinreel.evaluate.protocols": ["templates.json"],
+        "twinreel.serve.web": ["static/*"],
     },
 )

@@ -68,6 +68,11 @@ def details(summary: str, *parts: object) -> Html:
     return tag("details", tag("summary", summary), *parts)
 
 
+def style_sheet() -> str:
+    """Return the style sheet that all pages share."""
+    return _template("style.css")
+
+
 def script(name: str) -> Html:
     """Return a script of `templates/` as an element of the page."""
     return tag("script", Html(_template(name)))

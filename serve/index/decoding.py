@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Generator, Iterable
 
 from ...data.media.decode import DecodedClip, DecodeError, DecodeOptions
-from ...data.media.workers import Decoders, Job
+from ...data.media.workers import Decoders, Job, Limits
 from .listing import Entry
 from .windows import Windows
 
@@ -55,7 +55,9 @@ class Chunk:
     last: bool
 
 
-def decode_chunks(tasks: Iterable[Task], *, windows: Windows, options: DecodeOptions, workers: int) -> Generator[Chunk]:
+def decode_chunks(
+    tasks: Iterable[Task], *, windows: Windows, options: DecodeOptions, workers: int, limits: Limits | None = None
+) -> Generator[Chunk]:
     """Decode files chunk by chunk; the chunks of a long file are decoded in parallel.
 
     A file's first chunk tells its length. Whatever a container states, a file ends where its pictures end: behind a
@@ -63,7 +65,7 @@ def decode_chunks(tasks: Iterable[Task], *, windows: Windows, options: DecodeOpt
     """
     todo, coming = iter(tasks), collections.deque[tuple[Task, int]]()
     running: dict[concurrent.futures.Future, tuple[Task, int]] = {}
-    with Decoders(workers=workers) as decoders:
+    with Decoders(workers=workers, limits=limits) as decoders:
         while True:
             while len(running) < _AHEAD * workers:
                 if not coming and not _take(todo, coming, windows=windows):

@@ -63,19 +63,21 @@ def write_results(path: Path, *, results: Results, terms: Sequence[Term]) -> Non
       UserError: a suffix that is none of `WRITERS`.
     """
     check_suffix(path)
+    write_whole(path, parts=[results_text(path.suffix.lower(), results=results, terms=terms)])
+
+
+def results_text(suffix: str, *, results: Results, terms: Sequence[Term]) -> str:
+    """Return hits in the form that a suffix of `WRITERS` names."""
     title = " ".join(term.shown() for term in terms)
-    suffix = path.suffix.lower()
     if suffix == ".json":
-        text = json.dumps(as_json(results, terms=terms), indent=1, ensure_ascii=False) + "\n"
-    elif suffix == ".csv":
-        text = csv_text(results)
-    elif suffix == ".edl":
-        text = edl_text(results.hits, title=title)
-    elif suffix == ".otio":
-        text = otio_text(results.hits, title=title)
-    else:
-        text = m3u_text(results.hits)
-    write_whole(path, parts=[text])
+        return json.dumps(as_json(results, terms=terms), indent=1, ensure_ascii=False) + "\n"
+    if suffix == ".csv":
+        return csv_text(results)
+    if suffix == ".edl":
+        return edl_text(results.hits, title=title)
+    if suffix == ".otio":
+        return otio_text(results.hits, title=title)
+    return m3u_text(results.hits)
 
 
 def check_suffix(path: Path) -> None:

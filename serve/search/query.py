@@ -8,7 +8,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...data.media.decode import DecodeError
-from ...data.media.workers import Decoders, Job
+from ...data.media.workers import Decoders, Job, Limits
 from ..index.database import Settings
 from ..index.decoding import Task, decode_chunks
 from ..index.listing import Entry
@@ -114,7 +114,9 @@ class Wanted:
     vectors: np.ndarray
 
 
-def embed_terms(terms: Sequence[Term], *, opened: Opened, settings: Settings) -> list[Wanted]:
+def embed_terms(
+    terms: Sequence[Term], *, opened: Opened, settings: Settings, limits: Limits | None = None
+) -> list[Wanted]:
     """Embed texts, clips and sounds with the model of an index.
 
     A clip is cut into moments as the files of the index are; each of them is looked for. Of a long one, the first
@@ -128,20 +130,24 @@ def embed_terms(terms: Sequence[Term], *, opened: Opened, settings: Settings) ->
         if term.kind == "text":
             vectors = opened.encoder.encode_text([term.value])
         elif term.kind == "sound":
-            vectors = _sound(term.value, opened=opened)
+            vectors = _sound(term.value, opened=opened, limits=limits)
         elif term.kind == "like":
-            vectors = _like(term.value, opened=opened, settings=settings)
+            vectors = _like(term.value, opened=opened, settings=settings, limits=limits)
         else:
             raise AssertionError(term.kind)
         found.append(Wanted(term=term, vectors=np.ascontiguousarray(vectors, np.float32)))
     return found
 
 
-def _like(path: str, *, opened: Opened, settings: Settings) -> np.ndarray:
+def _like(path: str, *, opened: Opened, settings: Settings, limits: Limits | None) -> np.ndarray:
     """Embed the moments of a film, or a picture."""
     windows = Windows(seconds=settings.window_s, overlap=settings.overlap_s)
     task = Task(entry=Entry(key=path, root="", path=path))
-    frames, sounds, chunks = [], [], decode_chunks([task], windows=windows, options=opened.decode, workers=1)
+    frames, sounds, chunks = (
+        [],
+        [],
+        decode_chunks([task], windows=windows, options=opened.decode, workers=1, limits=limits),
+    )
     try:
         for number, chunk in enumerate(chunks, start=1):
             if isinstance(chunk.clip, DecodeError):
@@ -160,11 +166,11 @@ def _like(path: str, *, opened: Opened, settings: Settings) -> np.ndarray:
     return opened.embed_video(frames, sounds=sounds, batch_size=8)
 
 
-def _sound(path: str, *, opened: Opened) -> np.ndarray:
+def _sound(path: str, *, opened: Opened, limits: Limits | None) -> np.ndarray:
     """Embed the sound of a file."""
     if AUDIO not in opened.row.sides:
         raise UserError(f"model {opened.row.name} has no audio tower and cannot look for sound; use --like or text")
-    with Decoders(workers=1) as decoders:
+    with Decoders(workers=1, limits=limits) as decoders:
         found = decoders.submit(Job(path=path, options=opened.decode, sound_only=True)).result()
     if isinstance(found, DecodeError):
         raise UserError(f"{path} cannot be looked for: {found}")

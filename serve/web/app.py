@@ -1,0 +1,186 @@
+"""The application: the page, the API, and films and pictures of the index by their ids (FastAPI)."""
+
+import importlib.resources
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from ... import __version__
+from ...base.errors import UserError
+from ...pages.page import style_sheet
+from ..search.engine import SearchOptions
+from ..search.filters import Filters
+from ..search.outputs import WRITERS, results_text
+from .docs import docs_page
+from .guard import COOKIE, Guard, GuardOptions
+from .service import LONGEST_TEXT, Asked, Service, hit_for_page
+
+_TYPES = {
+    **{
+        ".mp4": "video/mp4",
+        ".m4v": "video/mp4",
+        ".mov": "video/mp4",
+        ".webm": "video/webm",
+        ".mkv": "video/x-matroska",
+    },
+    **{".ogv": "video/ogg", ".gif": "image/gif", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"},
+    **{".webp": "image/webp", ".bmp": "image/bmp"},
+}
+"""What films and pictures are served as; everything else is bytes that a browser does not show."""
+_STATIC = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
+_CACHED = {"cache-control": "private, max-age=3600"}
+_BLOCK = 2**20
+
+
+class SearchRequest(BaseModel):
+    """What is looked for, and where."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = Field("", max_length=LONGEST_TEXT, description='words, "phrases", -what to avoid, ^weights')
+    within: str = Field("", pattern="^(video|audio|transcript)?$", description="where texts are looked for")
+    moments: dict[int, float] = Field({}, max_length=16, description="moments that are looked for, with weights")
+    uploads: dict[str, float] = Field({}, max_length=16, description="uploads that are looked for, with weights")
+    limit: int = Field(24, ge=1, le=200)
+    fold: float = Field(0.0, ge=0, le=1, description="cosine from which on files count as nearly the same; 0 = never")
+    labels: list[str] = Field([], max_length=50)
+    after: str = Field("", max_length=30, description="last written on this day or later, YYYY-MM-DD")
+    before: str = Field("", max_length=30)
+    min_duration: float | None = Field(None, ge=0)
+    max_duration: float | None = Field(None, ge=0)
+
+    def asked(self) -> Asked:
+        """Return it as the service takes it."""
+        names = ("after", "before", "min_duration", "max_duration")
+        return Asked(
+            text=self.text,
+            within=self.within,
+            moments=self.moments,
+            uploads=self.uploads,
+            filters=Filters(labels=tuple(self.labels), **{name: getattr(self, name) for name in names}),
+            options=SearchOptions(limit=self.limit, fold=self.fold),
+        )
+
+
+def create_app(service: Service, *, options: GuardOptions) -> Guard:
+    """Return the application, with its guard around it.
+
+    Args:
+      service: what answers.
+      options: limits of requests.
+    """
+    app = FastAPI(title="twinreel", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_exception_handler(UserError, _user_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    _add_page(app, options=options)
+    _add_api(app, service)
+    _add_media(app, service)
+    return Guard(app, options=options)
+
+
+async def _user_error(request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, status_code=422)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Say which field is wrong, without repeating what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+    return JSONResponse({"detail": f"{field}: {first['msg']}"}, status_code=422)
+
+
+def _add_page(app: FastAPI, *, options: GuardOptions) -> None:
+    files = importlib.resources.files(__package__ or "").joinpath("static")
+    texts = {name: files.joinpath(name).read_bytes() for name in ("index.html", *_STATIC)}
+    texts["base.css"] = style_sheet().encode()
+    types = _STATIC | {"base.css": "text/css"}
+
+    @app.get("/", include_in_schema=False)
+    def page(token: str = "") -> Response:
+        if token and options.token:  # the guard has compared it; from now on the cookie carries it
+            answer = RedirectResponse("/", status_code=303)
+            answer.set_cookie(COOKIE, options.token, httponly=True, samesite="strict", max_age=30 * 86_400)
+            return answer
+        return HTMLResponse(texts["index.html"], headers={"cache-control": "no-cache"})
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        if name not in types:
+            raise HTTPException(404, "no such file")
+        return Response(texts[name], media_type=types[name], headers={"cache-control": "no-cache"})
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return HTMLResponse(docs_page(app.openapi()))
+
+
+def _add_api(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="Whether the server answers", tags=["service"])
+    def health() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/api/collection", summary="What is in the index", tags=["search"])
+    def collection() -> dict[str, Any]:
+        return service.facts() | {"hears": service.hears}
+
+    @app.post("/api/search", summary="Find moments", tags=["search"])
+    def find(request: SearchRequest) -> dict[str, Any]:
+        results, terms = service.search(request.asked())
+        return {
+            "query": [term.shown() for term in terms],
+            "unit": results.unit,
+            "search": results.search,
+            "moments": results.moments,
+            "seconds": round(results.seconds, 4),
+            "hits": [hit_for_page(hit) for hit in results.hits],
+        }
+
+    @app.post("/api/export", summary="Find moments and return them as a file", tags=["search"])
+    def export(request: SearchRequest, form: Annotated[str, Query(pattern="^(json|csv|m3u|edl|otio)$")]) -> Response:
+        results, terms = service.search(request.asked())
+        assert f".{form}" in WRITERS
+        text = results_text(f".{form}", results=results, terms=terms)
+        headers = {"content-disposition": f'attachment; filename="twinreel.{form}"'}
+        return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
+
+    @app.post("/api/uploads", summary="Embed a clip, a picture or a sound to look for", tags=["search"])
+    def upload(file: UploadFile, kind: Annotated[str, Query(pattern="^(like|sound)$")] = "like") -> dict[str, str]:
+        name = re.sub(r"[^\w. -]", "_", Path(file.filename or "upload").name)[-80:]
+        suffix = Path(name).suffix.lower()
+        with tempfile.NamedTemporaryFile(suffix=suffix if suffix[1:].isalnum() else "") as copy:
+            while block := file.file.read(_BLOCK):
+                copy.write(block)
+            copy.flush()
+            return service.upload(Path(copy.name), name=name, kind=kind)
+
+
+def _add_media(app: FastAPI, service: Service) -> None:
+    @app.get("/media/{file}", summary="A film or picture of the index, with ranges", tags=["media"])
+    def media(file: int) -> Response:
+        info = service.file(file) if 0 < file < 2**62 else None
+        if info is None:
+            raise HTTPException(404, "the index has no such file")
+        path = Path(info.path)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise HTTPException(410, "the file is gone since it was indexed") from error
+        if (found.st_mtime_ns, found.st_size) != (info.mtime_ns, service.size(file)):
+            raise HTTPException(410, "the file has changed since it was indexed; run `twinreel index` again")
+        kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
+        return FileResponse(
+            path, media_type=kind, stat_result=found, headers={"cache-control": "private, max-age=3600"}
+        )
+
+    @app.get("/thumbnails/{moment}", summary="A small picture of a moment (WebP)", tags=["media"])
+    def thumbnail(moment: int) -> Response:
+        found = service.thumbnail(moment) if 0 < moment < 2**62 else None
+        if found is None:
+            raise HTTPException(404, "no such picture")
+        return Response(found, media_type="image/webp", headers=_CACHED)

@@ -1,0 +1,246 @@
+"""What the API answers: searches, uploads, facts; one model and one index, used by one request at a time."""
+
+import collections
+import dataclasses
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base.errors import UserError
+from ...data.media.workers import Limits
+from ..index.models import AUDIO, VIDEO, Opened
+from ..search.collection import Collection, FileInfo
+from ..search.engine import Hit, Results, SearchOptions, Span, search
+from ..search.filters import Filters
+from ..search.opened import check_model
+from ..search.query import Term, Wanted, checked, embed_terms, parse_text, side_of
+
+UPLOAD_LIMITS = Limits(clip_timeout=10.0, clip_memory_gb=2.0)
+"""Of the processes that decode what is uploaded."""
+
+_AT_ONCE = 2  # uploads that are decoded at a time
+_KEPT = 64  # uploads whose embeddings are remembered
+_TEXTS = 512  # texts whose embeddings are remembered
+_FRESH_S = 2.0  # how long an index is taken to be unchanged
+LONGEST_TEXT = 1000
+"""Characters of a query."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Upload:
+    """The embeddings of an uploaded file; the file itself is not kept."""
+
+    name: str
+    wanted: Wanted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A search as the API takes it.
+
+    Attributes:
+      text: a query, see `query.parse_text`; "" = none.
+      within: where texts are looked for; "" = the pictures.
+      moments: ids of moments of the index that are looked for -> weight.
+      uploads: ids of uploads that are looked for -> weight.
+      filters: which files are searched.
+      options: how many hits.
+    """
+
+    text: str = ""
+    within: str = ""
+    moments: dict[int, float] = dataclasses.field(default_factory=dict)
+    uploads: dict[str, float] = dataclasses.field(default_factory=dict)
+    filters: Filters = dataclasses.field(default_factory=Filters)
+    options: SearchOptions = dataclasses.field(default_factory=SearchOptions)
+
+
+class Service:
+    """An index and its model; all methods may be called from several threads."""
+
+    def __init__(self, folder: Path, *, model: str, opened: Opened):
+        """Open the index.
+
+        Raises:
+          UserError: no index, or another model than the one that made it.
+        """
+        self._folder, self._model, self._opened = folder, model, opened
+        self._lock, self._uploading = threading.RLock(), threading.Semaphore(_AT_ONCE)
+        self._uploads: collections.OrderedDict[str, Upload] = collections.OrderedDict()
+        self._texts: collections.OrderedDict[str, Wanted] = collections.OrderedDict()
+        self._open()
+
+    def _open(self) -> None:
+        self._collection = Collection(self._folder, model=self._model)
+        check_model(self._opened, collection=self._collection)
+        self._version, self._checked = self._data_version(), time.monotonic()
+
+    def _data_version(self) -> int:
+        """Return a number that changes when another process has written to the index."""
+        return self._collection.connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def _current(self) -> Collection:
+        """Return the index, opened again if it has changed."""
+        if time.monotonic() - self._checked > _FRESH_S:
+            self._checked = time.monotonic()
+            if self._data_version() != self._version:
+                self._collection.close()
+                self._open()
+        return self._collection
+
+    def close(self) -> None:
+        """Close the index."""
+        with self._lock:
+            self._collection.close()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the page shows of the collection, as JSON values."""
+        with self._lock:
+            collection = self._current()
+            row = collection.connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(duration_s), 0) FROM files JOIN finished ON file = id WHERE model = ?",
+                (collection.model.id,),
+            ).fetchone()
+            labels = collection.connection.execute(
+                "SELECT label, COUNT(*) FROM labels GROUP BY label ORDER BY 2 DESC, 1 LIMIT 200"
+            ).fetchall()
+            roots = [Path(path).name for (path,) in collection.connection.execute("SELECT path FROM roots")]
+            return {
+                "model": collection.model.name,
+                "sides": list(collection.sides),
+                "files": row[0],
+                "hours": round(row[1] / 3600, 2),
+                "moments": len(collection.side(VIDEO)),
+                "labels": [{"label": label, "files": count} for label, count in labels],
+                "sources": roots,
+            }
+
+    def search(self, asked: Asked) -> tuple[Results, list[Term]]:
+        """Search the index.
+
+        Raises:
+          UserError: nothing to look for, or something that the index does not have.
+        """
+        if len(asked.text) > LONGEST_TEXT:
+            raise UserError(f"the query has {len(asked.text):,} characters; wanted at most {LONGEST_TEXT:,}")
+        with self._lock:
+            collection = self._current()
+            wanted = [
+                self._text(term, collection=collection) for term in parse_text(asked.text, side=asked.within or VIDEO)
+            ]
+            wanted += [self._moment(key, weight, collection=collection) for key, weight in asked.moments.items()]
+            wanted += [self._upload(key, weight) for key, weight in asked.uploads.items()]
+            wanted.sort(key=lambda one: one.term.weight < 0)
+            if not wanted:
+                raise UserError("nothing to look for; type a text, or drop a clip or a picture")
+            terms = checked([one.term for one in wanted])
+            return search(collection, wanted, filters=asked.filters, options=asked.options), terms
+
+    def _text(self, term: Term, *, collection: Collection) -> Wanted:
+        """Return a text with its embedding, which is remembered."""
+        side_of("text", within=term.side, sides=collection.sides, name=collection.model.name)
+        if term.value not in self._texts:
+            (found,) = embed_terms([term], opened=self._opened, settings=collection.settings)
+            self._texts[term.value] = found
+            if len(self._texts) > _TEXTS:
+                self._texts.popitem(last=False)
+        return Wanted(term=term, vectors=self._texts[term.value].vectors)
+
+    def _moment(self, key: int, weight: float, *, collection: Collection) -> Wanted:
+        vectors = collection.vector(key, side=VIDEO)
+        if not len(vectors):
+            raise UserError(f"the index has no moment {key} any more; search again")
+        return Wanted(term=Term(kind="moment", value=str(key), weight=weight), vectors=vectors)
+
+    def _upload(self, key: str, weight: float) -> Wanted:
+        if key not in self._uploads:
+            raise UserError("this upload is not remembered any more; drop the file again")
+        self._uploads.move_to_end(key)
+        upload = self._uploads[key]
+        return Wanted(term=dataclasses.replace(upload.wanted.term, weight=weight), vectors=upload.wanted.vectors)
+
+    def upload(self, path: Path, *, name: str, kind: str) -> dict[str, str]:
+        """Embed an uploaded file, decoded in a limited process; return its id for searches, its kind and its name.
+
+        Args:
+          path: where it lies; it may be deleted afterwards.
+          name: what the user called it, for display only.
+          kind: "like" or "sound".
+
+        Raises:
+          UserError: it cannot be decoded, or the model does not take it.
+        """
+        with self._lock:
+            collection = self._current()
+            side = side_of(kind, within="", sides=collection.sides, name=collection.model.name)
+            given: dict[str, Any] = {"settings": collection.settings, "limits": UPLOAD_LIMITS}
+        term = Term(kind=kind, value=str(path), side=side)
+        try:
+            with self._uploading:  # searches go on meanwhile
+                (found,) = embed_terms([term], opened=self._opened, **given)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), name)) from error
+        key, wanted = (
+            secrets.token_urlsafe(12),
+            Wanted(term=dataclasses.replace(term, value=name), vectors=found.vectors),
+        )
+        with self._lock:
+            self._uploads[key] = Upload(name=name, wanted=wanted)
+            if len(self._uploads) > _KEPT:
+                self._uploads.popitem(last=False)
+        return {"id": key, "kind": kind, "name": name}
+
+    def file(self, key: int) -> FileInfo | None:
+        """Return what is known of a file of the index; None if it has none of that id."""
+        with self._lock:
+            return self._current().files([key]).get(key)
+
+    def size(self, key: int) -> int:
+        """Return how many bytes a file had when it was indexed."""
+        with self._lock:
+            query = "SELECT size FROM files WHERE id = ?"
+            return self._current().connection.execute(query, (key,)).fetchone()[0]
+
+    def thumbnail(self, moment: int) -> bytes | None:
+        """Return the WebP picture of a moment; None if it has none."""
+        with self._lock:
+            query = "SELECT webp FROM thumbnails WHERE moment = ?"
+            row = self._current().connection.execute(query, (moment,)).fetchone()
+        return None if row is None else row[0]
+
+    @property
+    def hears(self) -> bool:
+        """Whether sounds can be looked for."""
+        return AUDIO in self._collection.sides
+
+
+def _span(span: Span) -> list[float]:
+    return [round(span.start_s, 3), round(span.end_s, 3), round(span.score, 5)]
+
+
+def hit_for_page(hit: Hit) -> dict[str, Any]:
+    """Return a hit without its path on this machine, as JSON values."""
+    file = hit.file
+    spans, strip = (
+        [[round(s.start_s, 3), round(s.end_s, 3), round(s.score, 5)] for s in part] for part in (hit.spans, hit.strip)
+    )
+    return {
+        "file": file.id,
+        "moment": hit.moment,
+        "name": Path(file.path).name,
+        "folder": Path(file.path).parent.name,
+        "score": round(hit.score, 5) if np.isfinite(hit.score) else None,
+        "spans": spans,
+        "strip": strip,
+        "cosines": [None if value is None else round(value, 5) for value in hit.terms],
+        "duration_s": file.duration_s,
+        "still": file.fps is None,
+        "captions": list(file.captions),
+        "labels": list(file.labels),
+        "date": time.strftime("%Y-%m-%d", time.localtime(file.mtime_ns / 1e9)),
+        "alike": [hit_for_page(other) for other in hit.alike],
+    }
