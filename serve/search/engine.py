@@ -8,6 +8,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...evaluate.measures.rerank import times_softmax
+from ..index.models import VIDEO
 from ..index.nearest import Side
 from .collection import Collection, FileInfo
 from .filters import Filters
@@ -15,6 +16,7 @@ from .query import Wanted
 
 _FIRST = 256  # moments that are looked at first; more if they lie in too few files
 _MOST = 1 << 20
+_LOOKED_AT = 4  # files that are looked at for each hit, where those that look the same are one
 _SLACK = 1e-5  # cosines in float32 are no more exact than this
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -123,9 +125,10 @@ def search(collection: Collection, wanted: Sequence[Wanted], *, filters: Filters
     score, unit = _scorer(collection, wanted, side=side, options=options)
     places, scores = _ranked(side, positive, score=score, allowed=allowed, options=options, several=len(wanted) > 1)
     kept: list[Hit] = []
-    for place, best in _best_of_files(side, places, scores, limit=options.limit if not options.fold else len(places)):
+    shown: list[np.ndarray] = []  # embeddings of the kept hits
+    for place, best in _best_of_files(side, places, scores, limit=options.limit * (_LOOKED_AT if options.fold else 1)):
         hit = _hit(collection, side, place=place, best=best, wanted=wanted, score=score, options=options)
-        if hit is not None and not (options.fold and _fold(kept, hit, collection=collection, options=options)):
+        if hit is not None and not (options.fold and _fold(kept, shown, hit, collection=collection, options=options)):
             kept.append(hit)
         if len(kept) == options.limit:
             break
@@ -273,12 +276,16 @@ def merge(strip: Sequence[Span]) -> list[Span]:
     return sorted(runs, key=lambda span: (-span.score, span.start_s))
 
 
-def _fold(kept: list[Hit], hit: Hit, *, collection: Collection, options: SearchOptions) -> bool:
-    """Add a hit to a better one that shows nearly the same; return whether there is one."""
-    vector = collection.vector(hit.moment, side="video")
-    for place, better in enumerate(kept):
-        cosine = collection.vector(better.moment, side="video") @ vector.T
-        if cosine.size and cosine.max() >= options.fold:
-            kept[place] = dataclasses.replace(better, alike=(*better.alike, hit))
-            return True
+def _fold(
+    kept: list[Hit], shown: list[np.ndarray], hit: Hit, *, collection: Collection, options: SearchOptions
+) -> bool:
+    """Add a hit to the first better one that shows nearly the same; return whether there is one."""
+    vector = collection.vector(hit.moment, side=VIDEO)[0]
+    cosines = np.stack(shown) @ vector if shown else np.zeros(0)
+    alike = np.flatnonzero(cosines >= options.fold)
+    if len(alike):
+        better = kept[alike[0]]
+        kept[alike[0]] = dataclasses.replace(better, alike=(*better.alike, hit))
+        return True
+    shown.append(vector)
     return False

@@ -161,7 +161,7 @@
     strip(svg, hit, 250, 20, (time) => open(hit, time));
     const note = [hit.captions[0], hit.labels.join(", "), `${hit.folder} · ${hit.date}`].filter(Boolean).join(" · ");
     const acts = make("div", { class: "acts" }, make("button", { type: "button", class: "more", onclick: () => alike(hit) }, "More like this"));
-    const item = make("li", { class: "hit" }, view, ...(hit.still ? [] : [svg]),
+    const item = make("li", { class: "hit" }, view, ...(hit.strip.length > 1 ? [svg] : []),
       make("div", { class: "name", title: hit.name }, hit.name), make("div", { class: "note", title: note }, note), acts);
     if (hit.alike.length) {
       const unfold = () => item.after(...hit.alike.map((other) => card(other, place))) || button.remove();
@@ -213,7 +213,7 @@
       video.play().catch(() => {});
     }
     const seek = (time) => { const video = stage.querySelector("video"); if (video) { video.currentTime = time; video.play().catch(() => {}); } };
-    byId("wide-strip").toggleAttribute("hidden", hit.still);
+    byId("wide-strip").toggleAttribute("hidden", hit.strip.length < 2);
     strip(byId("wide-strip"), hit, 600, 48, seek);
     byId("moments").replaceChildren(...(hit.still ? [] : hit.spans).map(([start, end, score]) =>
       make("button", { type: "button", onclick: () => seek(start) }, `${clock(start)} - ${clock(end)}  ·  ${score.toFixed(3)}`)));

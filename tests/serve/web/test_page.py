@@ -1,0 +1,208 @@
+"""The page in headless Chromium: type, hover, play, filter, more like this, upload, export, keys."""
+
+import contextlib
+import importlib.util
+import shutil
+import threading
+import time
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+FOUND = {"chromium": CHROMIUM, "chromedriver": DRIVER, "selenium": importlib.util.find_spec("selenium")}
+MISSING = [name for name, found in FOUND.items() if found is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+
+@pytest.fixture(scope="module")
+def address(service):
+    """The server, in a thread."""
+    import uvicorn
+
+    from twinreel.serve.web.app import create_app
+    from twinreel.serve.web.guard import GuardOptions
+
+    app = create_app(service, options=GuardOptions())
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    end = time.monotonic() + 60
+    while not server.started:
+        assert time.monotonic() < end and thread.is_alive()
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """Chromium without a window; selenium's own downloads are off."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1000"):
+        options.add_argument(f"--{flag}")
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SE_OFFLINE", "true")
+        made = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
+    made.downloads = downloads
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def page(driver, address):
+    """The freshly opened page; at the end its console must be empty: no error, nothing that the policy refused."""
+    driver.get(address)
+    yield driver
+    assert driver.get_log("browser") == []
+
+
+def until(condition):
+    """Wait until `condition()` is true, and return what it returns."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(StaleElementReferenceException):
+            if found := condition():
+                return found
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def type_in(page, text):
+    field = page.find_element("id", "text")
+    field.clear()
+    before = page.find_element("id", "status").text
+    field.send_keys(text + "\n")
+    until(lambda: " of 30 moments in " in page.find_element("id", "status").text)
+    return before
+
+
+def names(page):
+    return [one.text for one in page.find_elements("css selector", ".hit .name")]
+
+
+def set_fold(page, on):
+    box = page.find_element("id", "fold")
+    if box.is_selected() != on:
+        box.click()
+
+
+def test_a_query_shows_its_film(page):
+    set_fold(page, False)
+    until(lambda: page.find_element("id", "about").text.startswith("8 files · 30 moments"))
+    type_in(page, "grey 230")
+    assert names(page)[0] == "grey230.mp4" and len(names(page)) == 8
+    picture = page.find_element("css selector", ".hit img")
+    until(lambda: page.execute_script("return arguments[0].naturalWidth", picture) > 10)
+    ramp = names(page).index("ramp.mp4")
+    assert len(page.find_elements("css selector", f".hit:nth-child({ramp + 1}) .strip rect")) == 23
+
+
+def test_hits_play_on_hover_and_on_enter(page):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    set_fold(page, False)
+    type_in(page, "grey 160")
+    ramp = next(one for one in page.find_elements("css selector", ".hit") if "ramp.mp4" in one.text)
+    ActionChains(page).move_to_element(ramp.find_element("css selector", ".view")).perform()
+    script = "const v = arguments[0].querySelector('video'); return v && v.currentTime"
+    until(lambda: (page.execute_script(script, ramp) or 0) > 28)  # of 48 seconds: the moment, not the beginning
+    ramp.find_element("css selector", ".view").send_keys(Keys.ENTER)
+    until(lambda: page.find_element("id", "player").is_displayed())
+    assert page.find_element("id", "playing").text == "ramp.mp4"
+    until(lambda: (page.execute_script(script, page.find_element("id", "stage")) or 0) > 28)
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(lambda: not page.find_element("id", "player").is_displayed())
+
+
+def test_filters_and_look_alikes(page):
+    from selenium.webdriver.support.select import Select
+
+    set_fold(page, False)
+    type_in(page, "grey 90")
+    everything = names(page)
+    set_fold(page, True)
+    until(lambda: len(names(page)) < len(everything))
+    same = page.find_elements("css selector", ".same")[0]
+    count = int(same.text.split()[0])
+    before = len(names(page))
+    same.click()
+    assert len(names(page)) == before + count
+    Select(page.find_element("id", "within")).select_by_value("transcript")
+    until(lambda: names(page) == ["ramp.mp4"])
+
+
+def test_more_like_this_and_not(page):
+    set_fold(page, False)
+    type_in(page, "grey 70")
+    place = names(page).index("grey190.mp4")
+    page.find_elements("css selector", ".more")[place].click()
+    until(lambda: names(page)[:1] == ["grey190.mp4"])
+    assert "like grey190.mp4" in page.find_element("id", "terms").text
+    page.find_element("css selector", "#terms button").click()
+    until(lambda: "names only what to avoid" in page.find_element("id", "status").text)
+    page.find_elements("css selector", "#terms button")[1].click()
+    until(lambda: not page.find_elements("css selector", "#terms li") and not names(page))
+    page.get_log("browser")  # the refused search is in it
+
+
+def test_a_file_is_looked_for(page, films):
+    set_fold(page, False)
+    page.find_element("id", "file").send_keys(str(films / "short" / "grey150.mp4"))
+    until(lambda: names(page)[:1] == ["grey150.mp4"])
+    assert "grey150.mp4" in page.find_element("id", "terms").text
+
+
+def test_a_bad_file_is_a_message(page, films):
+    page.find_element("id", "file").send_keys(str(films / "notes.txt"))
+    status = page.find_element("id", "status")
+    until(lambda: "notes.txt cannot be looked for" in status.text)
+    assert "bad" in status.get_attribute("class")
+    page.get_log("browser")
+
+
+def test_hits_are_saved(page):
+    from selenium.webdriver.support.select import Select
+
+    type_in(page, "grey 30")
+    Select(page.find_element("id", "form-of")).select_by_value("csv")
+    file = page.downloads / "twinreel.csv"
+    until(file.is_file)
+    assert file.read_text().startswith("rank,score,path")
+
+
+def test_keys(page):
+    from selenium.webdriver.common.keys import Keys
+
+    set_fold(page, False)
+    type_in(page, "grey 30")
+    page.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+    first = page.switch_to.active_element
+    assert first.get_attribute("data-place") == "0"
+    first.send_keys(Keys.ARROW_RIGHT)
+    assert page.switch_to.active_element.get_attribute("data-place") == "1"
+    page.switch_to.active_element.send_keys("/")
+    assert page.switch_to.active_element.get_attribute("id") == "text"
+
+
+def test_a_narrow_screen_has_no_sideways_scrolling(page):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    )
+    try:
+        type_in(page, "grey 30")
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+        columns = "return getComputedStyle(document.getElementById('hits')).gridTemplateColumns.split(' ').length"
+        assert page.execute_script(columns) == 2
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
