@@ -96,8 +96,9 @@ class Collection:
                 continue  # left the index since it was opened
             labels = self.connection.execute("SELECT label FROM labels WHERE file = ? ORDER BY label", (file,))
             values: dict[str, Any] = dict(zip(columns.split(", "), row, strict=True))
-            values |= {"captions": tuple(json.loads(row[-1])), "labels": tuple(label for (label,) in labels)}
-            found[file] = FileInfo(**values | {"has_audio": bool(values["has_audio"])})
+            values["captions"], values["labels"] = tuple(json.loads(row[-1])), tuple(label for (label,) in labels)
+            values["has_audio"] = bool(values["has_audio"])
+            found[file] = FileInfo(**values)
         return found
 
     def moments(self, file: int) -> dict[int, tuple[float, float]]:

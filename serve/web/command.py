@@ -47,9 +47,9 @@ def main(argv: list[str]) -> int:
             "65535, and at least 1"
         )
     try:
-        import fastapi  # noqa: F401
+        import fastapi  # noqa: F401  # pyright: ignore[reportMissingImports]
         import python_multipart  # noqa: F401  # pyright: ignore[reportMissingImports]
-        import uvicorn
+        import uvicorn  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"the page needs {error.name}: pip install 'twinreel[serve]'") from error
     from .app import create_app
