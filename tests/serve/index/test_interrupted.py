@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from brightness_model import brightness_model
 from index_state import ask, same, state
-from serve_films import SETTINGS
 
 from twinreel.serve.index import vectors
 
@@ -33,13 +32,13 @@ def killing(function, calls, *, after):
 target, name = {"vectors": (vectors.VectorWriter, "sync"), "chunk": (store.Store, "add_moments")}[sys.argv[2]]
 setattr(target, name, killing(getattr(target, name), [], after=True))
 options = build.BuildOptions(batch_size=1, workers=1)
-given = {"opened": brightness_model(sound=False), "settings": SETTINGS, "options": options}
+given = {"opened": brightness_model(), "settings": SETTINGS, "options": options}
 build.build_index([sys.argv[3]], folder=Path(sys.argv[4]), **given)
 """
 
 
 @pytest.mark.parametrize("moment", ["vectors", "chunk"])
-def test_a_killed_run_is_continued(moment, films, update, tmp_path):
+def test_a_killed_run_is_continued(moment, films, library, update, tmp_path):
     """Between the vectors' way to the disk and the transaction, and after the second transaction."""
     index, support = tmp_path / "index", Path(vectors.__file__).parents[2] / "tests" / "support"
     command = [sys.executable, "-c", KILLED, str(support), moment, str(films), str(index)]
@@ -47,10 +46,8 @@ def test_a_killed_run_is_continued(moment, films, update, tmp_path):
     before = state(index)
     assert 0 < len(before) < 30
     rows = dict(ask(index, "SELECT moment, row FROM vectors WHERE side = 'video'"))
-    opened = brightness_model(sound=False)
+    opened = brightness_model()
     assert update(films, opened=opened)["files"] == 8
     assert opened.encoder.clips == 30 - len(before)
     assert rows.items() <= dict(ask(index, "SELECT moment, row FROM vectors WHERE side = 'video'")).items()
-    fresh = tmp_path / "fresh"
-    update(films, folder=fresh, opened=brightness_model(sound=False), settings=SETTINGS)
-    same(state(index), state(fresh))
+    same(state(index), state(library))
