@@ -23,7 +23,7 @@ def killing(function, calls, *, after):
         calls.append(0)
         if after:
             function(*args, **kwargs)
-        if len(calls) == (3 if sys.argv[2] == "vectors" else 2):
+        if len(calls) == (4 if sys.argv[2] == "vectors" else 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if not after:
             return function(*args, **kwargs)
@@ -39,7 +39,7 @@ build.build_index([sys.argv[3]], folder=Path(sys.argv[4]), **given)
 
 @pytest.mark.parametrize("moment", ["vectors", "chunk"])
 def test_a_killed_run_is_continued(moment, films, library, update, tmp_path):
-    """Between the vectors' way to the disk and the transaction, and after the second transaction."""
+    """Between the vectors' way to the disk and a later transaction, and after the first transaction."""
     index, support = tmp_path / "index", Path(vectors.__file__).parents[2] / "tests" / "support"
     command = [sys.executable, "-c", KILLED, str(support), moment, str(films), str(index)]
     assert subprocess.run(command, capture_output=True, timeout=120).returncode == -9
