@@ -14,7 +14,7 @@ from ...data.clip import Sentence
 from . import database
 from .database import ModelRow, Settings
 from .listing import Entry
-from .vectors import VectorWriter, map_vectors, vector_file, write_compact
+from .vectors import VectorWriter, count_rows, map_vectors, vector_file, write_compact
 from .windows import Moment
 
 _HOLES = 0.3  # share of rows of removed moments from which on a file of vectors is written anew
@@ -310,10 +310,12 @@ class Store:
     def compact(self, model: ModelRow) -> ModelRow:
         """Write a model's vectors anew if many belong to removed moments; return the model's new row."""
         kept: dict[str, np.ndarray] = {}
+        total = 0
         for side in model.sides:
+            path = vector_file(self.folder, model=model.id, side=side, generation=model.generation)
+            total += count_rows(path, width=model.width)
             query = "SELECT row FROM vectors WHERE model = ? AND side = ? ORDER BY row"
             kept[side] = np.array([row[0] for row in self.connection.execute(query, (model.id, side))], np.int64)
-        total = sum(int(rows[-1]) + 1 for rows in kept.values() if len(rows))
         if total - sum(map(len, kept.values())) <= _HOLES * total:
             return model
         for key in [key for key in self._writers if key[0] == model.id]:

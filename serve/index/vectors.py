@@ -67,6 +67,11 @@ def map_vectors(path: Path, *, width: int, rows: int) -> Float32[np.ndarray, "ro
     return np.memmap(path, dtype="<f4", mode="r", shape=(rows, width))
 
 
+def count_rows(path: Path, *, width: int) -> int:
+    """Return how many whole rows a file of vectors has, those of removed moments included; 0 if there is none."""
+    return path.stat().st_size // (width * _ITEM) if path.is_file() else 0
+
+
 def write_compact(path: Path, *, source: np.ndarray, rows: Int64[np.ndarray, "n"]) -> None:
     """Write chosen rows of a file of vectors to a new file."""
     temporary = path.with_suffix(".tmp")
