@@ -16,7 +16,7 @@ VERBS = {
     "report": ("evaluate.report_command", "make a report again, or set several models side by side on one page"),
     "probe": ("evaluate.probe", "train a small classifier on a model's frozen video features, and measure it"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
-    "predict": ("finetune.predict", "label media files with a fine-tuned checkpoint"),
+    "predict": ("finetune.predict", "labels, moments or scores of media files from a fine-tuned checkpoint"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
     "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),
     "export": ("zoo.export.command", "write a model for transformers, open_clip or as StableHLO programs"),

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..base.errors import UserError
 from ..data.machine import cores
-from ..data.manifest import Clip, write_manifest
+from ..data.manifest import Clip, Span, write_manifest
 from .captions import Wording, wordings
 from .encode import encode_clip
 from .render import (
@@ -57,6 +57,7 @@ class Job:
     tone: Tone
     background: int  # seed
     captions: tuple[str, ...]
+    phrases: tuple[str, ...]  # one for each event, in the words of the first caption
     foils: dict[str, str]  # attribute of FOILS -> the first caption with another value of it
 
     @property
@@ -158,6 +159,7 @@ def _group(split: str, number: int, *, twins: bool, seed: int, fps: float, taken
             tone=tone,
             background=background,
             captions=tuple(wording.caption(order) for wording in drawn),
+            phrases=tuple(str(drawn[0].phrases[i]) for i in order),
             foils={what: _foil(what, drawn[0], events=events, order=order, rng=foil_rng) for what in foiled},
         )
 
@@ -222,7 +224,12 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _clip(job: Job, *, fps: float) -> Clip:
-    """Return the manifest's line for one clip; its label is the colour of the first event, which depends on order."""
+    """Return the manifest's line for one clip.
+
+    Its label is the colour of the first event, which depends on the order. Each event is a span, with its motion as
+    label and its phrase as text. `meta` has the events in full, and `attributes`: all their shapes, colours, sizes,
+    textures and motions, as labels of the clip.
+    """
     starts = np.cumsum([0, *(event.frames for event in job.events)]) / fps
     events = [
         {key: value for key, value in asdict(event).items() if key not in ("frames", "seed")}
@@ -232,6 +239,11 @@ def _clip(job: Job, *, fps: float) -> Clip:
     meta: dict = {"group": job.group} if job.group else {}
     meta |= {"foils": job.foils} if job.foils else {}
     meta |= {"events": events, "tone": {"pitch": job.tone.pitch, "motion": job.tone.motion}}
+    meta["attributes"] = sorted({name for event in job.events for name in event.attributes})
+    spans = tuple(
+        Span(start_s=float(told["start_s"]), end_s=float(told["end_s"]), label=event.motion, text=phrase)
+        for told, event, phrase in zip(events, job.events, job.phrases, strict=True)
+    )
     return Clip(
         clip_id=job.clip_id,
         path=job.path,
@@ -240,6 +252,7 @@ def _clip(job: Job, *, fps: float) -> Clip:
         start_s=None,
         end_s=None,
         labels=(job.events[0].colour,),
+        spans=spans,
         transcript="",
         meta=meta,
     )

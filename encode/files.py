@@ -83,7 +83,21 @@ def frames_of_files(
     workers: int = 0,
     progress: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield this process's frames of successive global batches of files.
+    """Yield this process's frames of successive global batches of files; see `clips_of_files`."""
+    options = {"batch_size": batch_size, "windows": windows, "workers": workers, "progress": progress}
+    return (rows for rows, _ in clips_of_files(spec, paths, **options))
+
+
+def clips_of_files(
+    spec: InputSpec,
+    paths: Sequence[Path],
+    *,
+    batch_size: int,
+    windows: int = 1,
+    workers: int = 0,
+    progress: bool = False,
+) -> Iterator[tuple[dict[str, np.ndarray], list[float]]]:
+    """Yield this process's frames of successive global batches of files, and how long each file is.
 
     Args:
       spec: what the model eats.
@@ -95,7 +109,7 @@ def frames_of_files(
 
     Yields:
       What `rows_of` returns of each, stacked: `video` uint8 [b,T,H,W,3] or [b,V,T,H,W,3], and with `mask_frames`
-      `video_mask`; b may be smaller where the files run out.
+      `video_mask`; and b durations in seconds. b may be smaller where the files run out.
 
     Raises:
       UserError: a file that cannot be decoded; names it and the reason.
@@ -110,7 +124,8 @@ def frames_of_files(
         for part in _shown(own, what="decode and embed", progress=progress):
             clips = [_decoded(path, next(results)) for path in part]
             made = list(threads.map(functools.partial(_rows, spec=spec, windows=windows), clips))
-            yield {key: np.stack([rows[key] for rows in made]) if made else none for key, none in empty.items()}
+            rows = {key: np.stack([one[key] for one in made]) if made else none for key, none in empty.items()}
+            yield rows, [clip.duration_s for clip in clips]
     results.close()
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from ..zoo.load import locate
+from ..zoo.load import Located, load_model, locate
 from .encoder import Encoder, encoder_of
 from .predictor import Predictor, load_predictor
+from .timeline import TASKS, TimelinePredictor
 
 
-def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor:
-    """Open a model: a dual tower as an `Encoder`, a fine-tuned model with a head as a `Predictor`.
+def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor | TimelinePredictor:
+    """Open a model: a dual tower as an `Encoder`, a fine-tuned one as the predictor of its head.
 
     Args:
       path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder, one checkpoint, or public
@@ -22,5 +23,17 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor:
     """
     located = locate(path)
     if located.spec.task_heads:
-        return load_predictor(located, mesh=mesh)
+        return predictor_of(located, mesh=mesh)
     return encoder_of(located, mesh=mesh)
+
+
+def predictor_of(located: Located, *, mesh: Mesh | None = None) -> Predictor | TimelinePredictor:
+    """Build and fill the predictor of a fine-tuned model that was located.
+
+    Raises:
+      UserError: parameters that do not fit.
+    """
+    if next(iter(located.spec.task_heads)) not in TASKS:
+        return load_predictor(located, mesh=mesh)
+    model = load_model(located)
+    return TimelinePredictor(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)

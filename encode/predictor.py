@@ -20,6 +20,12 @@ from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
 Probabilities = Float64[np.ndarray, "n classes"]
 
 
+KINDS = ("single", "multi", "ordinal", "regression")
+"""What a classifier says of a clip: its class, all its labels, its level on an ordered scale, or a number."""
+AVERAGES = ("probability", "score")
+"""What is averaged over several views: probabilities (mmaction2's "prob"), or scores before the softmax ("score")."""
+
+
 class Predictor:
     """A classifier: a video tower with a head, and the input of both.
 
@@ -28,7 +34,8 @@ class Predictor:
 
     Attributes:
       spec: what the model is; `spec.input` says how its input is made.
-      labels: names of the classes, in the order of the scores.
+      labels: names of the classes, in the order of the scores; () of a model that predicts a number.
+      kind: one of `KINDS`.
       mesh: the devices that compute.
       source: where the model was loaded from; "" of one in memory.
       meta: of the checkpoint that it comes from; {} of a bundle.
@@ -58,7 +65,10 @@ class Predictor:
         if "classify" not in spec.heads:
             raise UserError(f"the model of {source or 'this spec'} has no head 'classify' (heads: {list(spec.heads)})")
         self.spec, self.source, self.meta = spec, source, dict(meta or {})
-        self.labels: tuple[str, ...] = tuple(spec.heads["classify"]["labels"])
+        head = spec.heads["classify"]
+        self.labels: tuple[str, ...] = tuple(head["labels"])
+        self._decode: Mapping[str, Any] = head.get("decode") or {}
+        self.kind: str = self._decode.get("kind", "single")
         self.mesh = mesh or make_mesh()
         self._graph, state = nnx.split(model)
         self._state = placed_on(self.mesh, state)
@@ -83,7 +93,8 @@ class Predictor:
 
         Returns:
           For each file `{"path", "label", "probability", "probabilities"}`: the most probable class, its probability
-          (0..1), and those of all classes, the most probable first.
+          (0..1), and those of all classes, the most probable first. Of a model of several labels `labels`, those with
+          a probability of at least 1/2, in the place of the first two; of one that predicts numbers `value` alone.
 
         Raises:
           UserError: a file that does not exist or cannot be decoded; names it and the reason.
@@ -130,8 +141,8 @@ class Predictor:
             of a frozen tower (or [b,V,T,D]); and anything else.
 
         Returns:
-          `probability` float64 [B,classes], `views` int32 [B] (how many were averaged) and the other arrays, of all
-          rows, on every process.
+          `probability` float64 [B,classes] (of a number [B,1], the number itself), `views` int32 [B] (how many were
+          averaged) and the other arrays, of all rows, on every process.
         """
         rest = dict(rows)
         key = "tokens" if "tokens" in rest else "video"
@@ -139,6 +150,7 @@ class Predictor:
         views = given if given.ndim == {"video": 6, "tokens": 4}[key] else given[:, None]
         found: Rows = {}
         mean: np.ndarray = np.zeros(())
+        scores = self._decode.get("average", "probability") == "score"
         for v in range(views.shape[1]):  # one view at a time: it compiles for one shape
             found = apply_to_rows(
                 self._graph,
@@ -147,13 +159,19 @@ class Predictor:
                 function=_logits,
                 mesh=self.mesh,
             )
-            mean = mean + _softmax(found.pop("logits")) / views.shape[1]
+            logits = found.pop("logits").astype(np.float64)
+            mean = mean + (logits if scores else self._probability(logits)) / views.shape[1]
+        mean = self._probability(mean) if scores else mean
         return {**found, "probability": mean, "views": np.full(len(mean), views.shape[1], np.int32)}
 
     def named(self, probability: Float64[np.ndarray, "classes"]) -> dict[str, Any]:
         """Return `{"label", "probability", "probabilities"}` of one clip; see `predict`."""
+        if self.kind == "regression":
+            return {"value": float(probability[0])}
         order = np.argsort(-probability, kind="stable")
         shown = {self.labels[i]: float(probability[i]) for i in order}
+        if self.kind == "multi":
+            return {"labels": [name for name, value in shown.items() if value >= 0.5], "probabilities": shown}
         label = self.labels[order[0]]
         return {"label": label, "probability": shown[label], "probabilities": shown}
 
@@ -162,7 +180,20 @@ class Predictor:
         return self.predict_local({"video": padded(part, size=size // jax.process_count())})["probability"]
 
     def _joined(self, found: list[Probabilities], *, total: int) -> Probabilities:
-        return np.concatenate([*found, np.zeros((0, len(self.labels)))])[:total]
+        return np.concatenate([*found, np.zeros((0, max(len(self.labels), 1)))])[:total]
+
+    def _probability(self, logits: np.ndarray) -> Probabilities:
+        """Return what the scores [n,K] mean: probabilities of the classes, or the number."""
+        if self.kind == "regression":
+            return logits * self._decode["std"] + self._decode["mean"]
+        if self.kind == "single":
+            return _softmax(logits)
+        share = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+        if self.kind == "multi":
+            return share
+        above = np.minimum.accumulate(share, axis=1)  # of "above level k": never more for a higher k
+        ones, zeros = np.ones((len(above), 1)), np.zeros((len(above), 1))
+        return np.concatenate([ones, above], axis=1) - np.concatenate([above, zeros], axis=1)
 
     def _rounded(self, batch_size: int, *, total: int) -> int:
         if batch_size < 1:

@@ -12,8 +12,11 @@ from ..data.holdout import held_out
 
 Row = dict[str, Any]
 """A line of `clips.jsonl`."""
-_DROPPED = {"text", "text_mask", "caption_index", "audio", "audio_mask", "audio_lengths"}
-_DROPPED |= {"foil", "foil_mask", "foil_valid"}
+DROPPED = {
+    *("text", "text_mask", "caption_index", "audio", "audio_mask", "audio_lengths"),
+    *("foil", "foil_mask", "foil_valid"),
+}
+"""Keys of batches that tasks on labels have no use for."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class LabelledClips:
         """
         for batch in batches:
             label = np.where(batch["valid"], self.label[batch["clip_index"]], -1).astype(np.int32)
-            kept = {key: value for key, value in batch.items() if key not in _DROPPED}
+            kept = {key: value for key, value in batch.items() if key not in DROPPED}
             yield {**kept, "label": label, "valid": label >= 0}
 
 

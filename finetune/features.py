@@ -16,6 +16,7 @@ from flax import nnx
 
 from ..base.errors import UserError
 from ..encode.rows import Rows, apply_to_rows, placed_on, rounded_up
+from ..encode.timeline import video_tokens
 from ..engine.keeping.files import write_atomically
 from ..engine.start.processes import everywhere, of_the_first
 from ..engine.step.state import split_model
@@ -209,12 +210,6 @@ def _only(clips: LabelledClips, indices: np.ndarray) -> LabelledClips:
     label = np.full(len(clips.label), -1, np.int32)
     label[indices] = clips.label[indices]
     return LabelledClips(split=clips.split, labels=clips.labels, label=label)
-
-
-def video_tokens(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Return the time tokens of clips as a frozen tower gives them to its head, and the rows' other arrays."""
-    rest = dict(rows)
-    return {"tokens": model.video.features(rest.pop("video"), drop_patches=False), **rest}
 
 
 def _parameters_sha256(tower: nnx.Module) -> str:

@@ -1,6 +1,7 @@
 """The batches of a task: clips decoded from the records, or the features of a frozen tower computed once."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,13 @@ import jax
 import numpy as np
 
 from ..encode.rows import rounded_up
-from .clips import LabelledClips
+from .clips import DROPPED, LabelledClips
 from .features import Features, compute_features
 
 if TYPE_CHECKING:
     from flax import nnx
 
+    from ..data.batches.order import Order
     from ..data.batches.targets import Targets
     from ..data.options import DataOptions
     from .context import TaskContext
@@ -67,10 +69,47 @@ class Feed:
                 start_step=start_step,
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
-                label_names=clips.labels,
+                label_names=clips.labels or None,
                 targets=self._targets,
                 only=clips.indices,
             )
+        )
+
+    def examples(self, clips: LabelledClips, *, record: np.ndarray, start_step: int) -> Iterator[Batch]:
+        """Return the endless train batches of examples of which a clip may have several, from `start_step` on.
+
+        Args:
+          clips: the clips that take part.
+          record: int64 [q], the clip of each example, ascending.
+          start_step: number of the first batch.
+
+        Returns:
+          An iterator as of `train`, with `example int64 [b]`, the number of each row's example, for the label. An epoch
+          has each example once.
+        """
+        from ..data.batches.pipeline import train_batches
+
+        context, count = self._context, jax.process_count()
+        found = self._features.get(_name(clips, train=True))
+        order = _order(record, split=clips.split, context=context)
+        if found is not None:
+            return _cached_examples(
+                found, indices=clips.indices, record=record, order=order, context=context, start_step=start_step
+            )
+        batches = train_batches(
+            context.data,
+            tokenizer=context.tokenizer,
+            seed=context.config["seed"],
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=count,
+            only=record,
+        )
+        mine = _mine(context)
+        return (
+            {key: value for key, value in batch.items() if key not in DROPPED}
+            | {"example": order.rows(step).record[mine]}
+            for step, batch in zip(itertools.count(start_step), batches, strict=False)
         )
 
     def evaluation(self, clips: LabelledClips) -> Iterator[Batch]:
@@ -135,41 +174,61 @@ def _evaluation(
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        label_names=clips.labels,
+        label_names=clips.labels or None,
         targets=targets,
         only=clips.indices,
     )
 
 
-def _cached_train(
-    features: Features, *, clips: LabelledClips, context: "TaskContext", start_step: int
-) -> Iterator[Batch]:
-    """Yield the rows that `train_batches` yields, with features for frames."""
+def _order(record: np.ndarray, *, split: str, context: "TaskContext") -> "Order":
+    """Return the order in which `train_batches` goes through these records."""
     from ..data.batches.order import make_order
 
-    indices, feed = clips.indices, context.data.feed
-    groups = context.records.rows(clips.split).column("group")
-    order = make_order(
-        {"": groups[indices]},
+    groups, feed = context.records.rows(split).column("group"), context.data.feed
+    return make_order(
+        {"": groups[record]},
         shares={"": 1.0},
         group_size=feed.group_size,
         batch_size=feed.batch_size,
         seed=context.config["seed"],
         process_count=jax.process_count(),
     )
-    share = feed.batch_size // jax.process_count()
-    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
-    def batches() -> Iterator[Batch]:
-        step = start_step
-        while True:
-            rows = order.rows(step)
-            place = rows.record[mine]
-            tokens, ok = features.read(place)
-            yield {"tokens": tokens, "clip_index": indices[place], "valid": ok & rows.first[mine]}
-            step += 1
 
-    return batches()
+def _mine(context: "TaskContext") -> slice:
+    """Return this process's rows of a global batch."""
+    share = context.data.feed.batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def _cached_examples(
+    features: Features,
+    *,
+    indices: np.ndarray,
+    record: np.ndarray,
+    order: "Order",
+    context: "TaskContext",
+    start_step: int,
+) -> Iterator[Batch]:
+    """Yield the rows that `train_batches` yields, with features for frames, and the number of each row's example."""
+    mine = _mine(context)
+    for step in itertools.count(start_step):
+        rows = order.rows(step)
+        example = rows.record[mine]
+        tokens, ok = features.read(np.searchsorted(indices, record[example]))
+        valid = ok & rows.first[mine]
+        yield {"tokens": tokens, "clip_index": record[example], "valid": valid, "example": example}
+
+
+def _cached_train(
+    features: Features, *, clips: LabelledClips, context: "TaskContext", start_step: int
+) -> Iterator[Batch]:
+    """Yield the rows that `train_batches` yields, with features for frames."""
+    indices = clips.indices
+    order = _order(indices, split=clips.split, context=context)
+    given = {"order": order, "context": context, "start_step": start_step}
+    batches = _cached_examples(features, indices=indices, record=indices, **given)
+    return ({key: value for key, value in batch.items() if key != "example"} for batch in batches)
 
 
 def _cached_evaluation(features: Features, *, clips: LabelledClips, batch_size: int) -> Iterator[Batch]:

@@ -30,6 +30,8 @@ DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report o
 
   twinreel finetune --config demo_classify --init runs/demo/pretrain --data runs/demo/moving_shapes \\
       --workdir runs/first_colour
+  twinreel finetune --config demo_localise --init runs/demo/pretrain --data runs/demo/moving_shapes \\
+      --workdir runs/moments
   twinreel finetune --config demo_classify:linear --init runs/mine --data data/mine --workdir runs/fights \\
       --config.task.labels='("fight","no fight")' --config.task.train_towers=True
 

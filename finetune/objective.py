@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import jax
 from flax import nnx
 
 from ..engine.keeping.transfer import shapes
 from ..engine.step.state import trained_paths, without_frozen
+from ..models.heads.classifier import Classifier
+from ..models.layers.draws import RowKeys, row_keys
 from ..zoo.build import build
 from ..zoo.spec import ModelSpec
 from .context import TaskContext
@@ -44,3 +47,18 @@ class HeadObjective:
     def init(self, rngs: nnx.Rngs) -> Any:
         """Build the model with fresh parameters; those of the towers are filled in from the checkpoint afterwards."""
         return build(self.spec, rngs=rngs, **self._layers)
+
+
+def scores_of(model: Classifier, batch: dict[str, jax.Array], *, keys: RowKeys | None, frozen: bool) -> jax.Array:
+    """Return a classifier's scores of a batch of clips, or of the tokens of a frozen tower computed before."""
+    if "tokens" in batch:
+        return model.score(batch["tokens"], keys=keys)
+    return model(batch["video"], keys=keys, frozen=frozen)
+
+
+def split_keys(rngs: nnx.Rngs | None, *, rows: int) -> tuple[jax.Array | None, RowKeys | None]:
+    """Return the key of a step and those of its rows; None without random numbers."""
+    if rngs is None:
+        return None, None
+    key = rngs()
+    return jax.random.fold_in(key, rows), row_keys(key, rows=rows)

@@ -68,6 +68,7 @@ def _figures(report: dict[str, Any]) -> Html:
         ("Accuracy", report["accuracy"], f"95 % interval: {low:.1f} to {high:.1f} %"),
         ("Balanced accuracy", report["balanced_accuracy"], f"mean recall; chance {report['chance']:.1f} %"),
         ("Macro F1", report["macro"]["f1"], "mean over the classes"),
+        ("Calibration error", report["ece"], "expected, in 15 bins of confidence"),
         ("Majority baseline", report["majority"], "always the most frequent class"),
     ]
     if "top5_accuracy" in report:

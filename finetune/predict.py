@@ -1,4 +1,4 @@
-"""`twinreel predict`: label media files with a fine-tuned checkpoint."""
+"""`twinreel predict`: apply a fine-tuned checkpoint to media files."""
 
 import json
 import sys
@@ -9,14 +9,20 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.parser import Parser
 
-DESCRIPTION = """Label media files with a checkpoint of `twinreel finetune`.
+DESCRIPTION = """Apply a checkpoint of `twinreel finetune` to media files.
 
   twinreel predict runs/fights a.mp4 b.mp4
   twinreel predict runs/fights clips/*.mp4 --json > labels.jsonl
+  twinreel predict runs/moments film.mp4 --text "the red square falls" --text "a star turns"
 
-Prints the most probable classes of each file with their probabilities in percent, as a table; with --json one JSON
-object a line: {"path", "label", "probability", "probabilities"}, probabilities from 0 to 1. Files are decoded, sampled
-and cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
+What is printed depends on the model's task; scores are in percent in tables, from 0 to 1 in JSON. With --json each
+object stands on a line of its own:
+  classify    {"path", "label", "probability", "probabilities"}; of several labels {"path", "labels", "probabilities"},
+              of numbers {"path", "value"}
+  localise    {"path", "duration_s", "text"?, "spans": [{"start_s", "end_s", "score", "label"?}]}, best first
+  highlight   {"path", "duration_s", "text"?, "moments": [{"start_s", "end_s", "score"}]} in order of time
+A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
+cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
 
 
 def main(argv: list[str]) -> int:
@@ -24,11 +30,14 @@ def main(argv: list[str]) -> int:
     parser = Parser(verb="predict", description=DESCRIPTION)
     parser.add_argument("checkpoint", help="a bundle, a checkpoint, or the workdir of a run (its newest checkpoint)")
     parser.add_argument("files", nargs="+", metavar="FILE", help="media files")
-    parser.add_argument("--top_k", type=int, default=3, help="classes per file, the most probable first; 0 = all")
+    parser.add_argument(
+        "--text", action="append", default=[], help="what to find in each file; may be given repeatedly"
+    )
+    parser.add_argument("--top_k", type=int, default=3, help="classes or spans per line, the best first; 0 = all")
     parser.add_argument("--windows", type=int, default=1, help="windows of each file whose probabilities are averaged")
     parser.add_argument("--batch_size", type=int, default=16, help="files at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output, one object per file")
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output, one object per line")
     parser.add_argument("--out", metavar="FILE.jsonl", help="also write these JSON lines to a file")
     args, _ = parser.parse(argv)
     for name, least in (("top_k", 0), ("windows", 1), ("batch_size", 1), ("workers", 0)):
@@ -36,18 +45,28 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     check_files(args.files)
     predictor = open_predictor(args.checkpoint)
-    found = predictor.predict(
-        args.files, batch_size=args.batch_size, windows=args.windows, workers=args.workers, progress=True
-    )
-    shown = [_top(one, count=args.top_k or len(predictor.labels)) for one in found]
+    how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
+    if not hasattr(predictor, "kind"):  # a `TimelinePredictor`
+        if args.windows > 1:
+            raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
+        found = predictor.predict(args.files, texts=args.text, **how)
+    elif args.text:
+        raise UserError(f"{args.checkpoint} is a classifier, which no text asks; leave --text out")
+    else:
+        found = predictor.predict(args.files, windows=args.windows, **how)
+    shown = [_top(one, count=args.top_k or None) for one in found]
     if args.out:
         write_lines(Path(args.out), shown)
-        print(f"wrote {args.out}: {len(shown)} files", file=sys.stderr)
+        print(f"wrote {args.out}: {len(shown)} lines", file=sys.stderr)
     if args.json:
         for one in shown:
             print(json.dumps(one, ensure_ascii=False))
-    else:
+    elif "probabilities" in shown[0]:
         _print_table(shown)
+    elif "value" in shown[0]:
+        _print_values(shown)
+    else:
+        _print_times(shown, count=args.top_k or 3)
     return 0
 
 
@@ -67,7 +86,7 @@ def open_predictor(checkpoint: str) -> Any:
     Raises:
       UserError: nothing readable there, or a model without a head.
     """
-    from ..encode.predictor import load_predictor
+    from ..encode.load import predictor_of
     from ..zoo.load import locate
 
     located = locate(checkpoint)
@@ -76,7 +95,7 @@ def open_predictor(checkpoint: str) -> Any:
             f"{located.path} is a model without a head, so it has no classes to choose from; fine-tune it first "
             f"(`twinreel finetune --init {checkpoint} ...`), or embed files with `twinreel encode {checkpoint}`"
         )
-    return load_predictor(located)
+    return predictor_of(located)
 
 
 def write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
@@ -87,8 +106,22 @@ def write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
     partial.replace(path)
 
 
-def _top(one: dict[str, Any], *, count: int) -> dict[str, Any]:
-    return {**one, "probabilities": dict(list(one["probabilities"].items())[:count])}
+def _top(one: dict[str, Any], *, count: int | None) -> dict[str, Any]:
+    """Keep the best classes or spans; moments are all kept, as they follow each other in time."""
+    if "probabilities" in one:
+        return {**one, "probabilities": dict(list(one["probabilities"].items())[:count])}
+    return {**one, "spans": one["spans"][:count]} if "spans" in one else one
+
+
+def _print_values(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("file")
+    table.add_column("value", justify="right")
+    for one in found:
+        table.add_row(one["path"], f"{one['value']:.4g}")
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
 
 
 def _print_table(found: Sequence[dict[str, Any]]) -> None:
@@ -102,4 +135,27 @@ def _print_table(found: Sequence[dict[str, Any]]) -> None:
         (label, probability), *others = one["probabilities"].items()
         rest = ", ".join(f"{name} {100 * value:.1f}" for name, value in others)
         table.add_row(one["path"], label, f"{100 * probability:.1f}", rest)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _print_times(found: Sequence[dict[str, Any]], *, count: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    asked, named = "text" in found[0], any("label" in span for one in found for span in one.get("spans", ()))
+    table = Table("file", *(["text"] if asked else []))
+    for name in ("from, s", "to, s", "score, %"):
+        table.add_column(name, justify="right")
+    if named:
+        table.add_column("class")
+    for one in found:
+        best = one.get("spans") or sorted(one.get("moments", ()), key=lambda moment: -moment["score"])[:count]
+        cells = [one["path"], *([one["text"]] if asked else [])]
+        for span in best:
+            label = [span["label"]] if named else []
+            table.add_row(
+                *cells, f"{span['start_s']:.2f}", f"{span['end_s']:.2f}", f"{100 * span['score']:.1f}", *label
+            )
+        if not best:
+            table.add_row(*cells, "nothing", "", "", *([""] if named else []))
     Console(highlight=False, markup=False, soft_wrap=True).print(table)

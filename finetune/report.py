@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UserError
+from ..evaluate.measures import classes as classes_measures
 
 NORMAL_95 = 1.959964
 """Quantile of the standard normal distribution for a two-sided 95 % interval."""
@@ -29,8 +30,9 @@ def classification_report(
       JSON values, all shares in percent: `n`; `accuracy` with its 95 % Wilson interval (Wilson 1927); `top5_accuracy`
       where there are more than five classes; `balanced_accuracy` (mean recall of the classes that occur); `majority`
       (accuracy of always naming the most frequent class) and `chance`; `macro` and `weighted` means of precision,
-      recall and F1; `per_class` with `precision`, `recall`, `f1` and `support`; `confusion` (rows: true class,
-      columns: predicted class, counts); `clips`, each with its prediction; `mistakes`, the most confident first.
+      recall and F1; `mean_class`, the mean accuracy of the classes as scikit-learn and as mmaction2 read it; `ece`, the
+      expected calibration error; `per_class` with `precision`, `recall`, `f1` and `support`; `confusion` (rows: true
+      class, columns: predicted class, counts); `clips`, each with its prediction; `mistakes`, the most confident first.
 
     Raises:
       UserError: there is no clip to measure, or a probability is not finite (its clip is named).
@@ -62,6 +64,8 @@ def classification_report(
         "balanced_accuracy": 100.0 * float(recall[occurs].mean()),
         "majority": 100.0 * int(support.max()) / len(label),
         "chance": 100.0 / len(labels),
+        "mean_class": classes_measures.mean_class_accuracy(predicted, labels=label, classes=len(labels)),
+        "ece": classes_measures.calibration(probability, labels=label)["ece"],
         "macro": _means(precision[occurs], recall=recall[occurs], f1=f1[occurs]),
         "weighted": _means(precision, recall=recall, f1=f1, weights=support),
         "per_class": {

@@ -15,6 +15,8 @@ from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.heads.joint import JOINT_HEADS, JointHead
+from ..models.heads.moments import TIMELINE_HEADS
+from ..models.heads.timeline import TimelineModel
 from ..models.layers.backends import check_backend
 from ..models.towers.ast import AudioTower
 from ..models.towers.ast_public import PublicAstTower
@@ -32,7 +34,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
-from .spec import FAMILIES, MODALITIES, TASKS, ModelSpec, checked_fusion
+from .spec import FAMILIES, MODALITIES, ModelSpec, checked_fusion
 from .variants import expanded
 
 TOWERS: dict[str, dict[str, type]] = {
@@ -58,6 +60,11 @@ TOWERS: dict[str, dict[str, type]] = {
 }
 """Modality -> name of a family -> the class of its towers."""
 
+HEADED: dict[str, Mapping[str, type]] = {"classify": HEADS, "localise": TIMELINE_HEADS, "highlight": TIMELINE_HEADS}
+"""Name of a task in `spec.heads` -> kind of a head -> its class."""
+
+_NO_ARGUMENTS = ("kind", "labels", "outputs", "decode")  # fields of a head in a spec that its class does not take
+
 
 def build(
     spec: ModelSpec,
@@ -77,8 +84,8 @@ def build(
       attention: what computes self-attention, one of `models.layers.backends.BACKENDS`, for all towers or by tower.
 
     Returns:
-      A `models.dual.DualTower`; of a spec with a head the model of that head, such as `models.heads.Classifier`; of one
-      without `embed_dim` a `models.backbone.Backbone`.
+      A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier` or
+      `models.heads.timeline.TimelineModel`; of one without `embed_dim` a `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -227,17 +234,24 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
     return {"audio_samples": given.audio_samples, "audio_rate": given.audio_rate}
 
 
-def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier:
+def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier | TimelineModel:
     if spec.input.mask_frames:
         raise UserError(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
             "are then repeated"
         )
     [(task, given), *more] = spec.heads.items()
-    if more or task not in TASKS:
-        raise unknown("head in spec.heads:", ", ".join(spec.heads), TASKS)
-    options = {key: value for key, value in given.items() if key not in ("kind", "labels")}
-    if given["kind"] not in HEADS:
-        raise unknown("head in config.task.head", given["kind"], HEADS)
-    sizes = {"width": towers["video"].width, "num_classes": len(given["labels"]), "rngs": rngs}
-    return Classifier(video=towers["video"], head=section(HEADS[given["kind"]], options, name="task", **sizes))
+    if more or task not in HEADED:
+        raise unknown("head in spec.heads:", ", ".join(spec.heads), HEADED)
+    kinds = HEADED[task]
+    if given["kind"] not in kinds:
+        raise unknown("head in config.task.head", given["kind"], kinds)
+    head, options = kinds[given["kind"]], {key: value for key, value in given.items() if key not in _NO_ARGUMENTS}
+    width = towers["video"].width
+    if kinds is HEADS:
+        sizes = {"width": width, "num_classes": given.get("outputs", len(given["labels"])), "rngs": rngs}
+        return Classifier(video=towers["video"], head=section(head, options, name="task", **sizes))
+    text = towers.get("text")
+    sizes = {"video_width": width, "text_width": text.width if text else None, "labels": len(given["labels"]) or 1}
+    made = head(**sizes, **options, rngs=rngs)
+    return TimelineModel(video=towers["video"], text=text, head=made)

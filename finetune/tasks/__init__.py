@@ -10,6 +10,8 @@ from ..task import Task
 
 TASKS = {
     "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),
+    "localise": ("localise", "when what a text says happens, or which actions happen when"),
+    "highlight": ("highlight", "how much each moment belongs to a text, or is a highlight by itself"),
 }
 """`config.task.name` -> (module of this folder with `make(context) -> Task`, description)."""
 

@@ -1,4 +1,4 @@
-"""Classification: a video tower with a head, one label per clip."""
+"""Classification: a video tower with a head, one label per clip; the other kinds of labels lie in `grade.py`."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,78 +9,62 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ...base.errors import UserError
 from ...base.section import section
 from ...encode.predictor import Predictor
 from ...engine.sharding.mesh import check_batch_size
-from ...losses.classification import softmax_cross_entropy
+from ...losses.classification import soft_cross_entropy, softmax_cross_entropy
 from ...models.heads.classifier import Classifier
-from ...models.layers.draws import row_keys
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
+from ..classify_options import ClassifyOptions
 from ..clips import LabelledClips
 from ..context import TaskContext
 from ..feed import Feed
-from ..objective import HeadObjective
+from ..mixing import Mixing, mixed_batch
+from ..objective import HeadObjective, scores_of, split_keys
 from ..pictures import write_thumbnails
 from ..predictions import Predictions, predict_clips
 from ..report import classification_report, write_report
-from ..splits import LabelOptions, choose_splits
-from ..task import VALIDATION, TowerOptions
+from ..splits import choose_splits
+from ..targets import balanced
+from ..task import VALIDATION, Task
 from ..terminal import print_classification
 
 PICTURES = 12
 """How many mistakes the report shows as thumbnails."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(LabelOptions, TowerOptions):
-    """`config.task` for classification; the fields of both bases belong to it.
-
-    Attributes:
-      name: "classify".
-      head: a name of `models.heads.classifier.HEADS`.
-      heads: attention heads of the attentive head; divides the width of the video tower.
-      dropout: rate before the last layer.
-      label_smoothing: share of the target that is spread over all classes, 0 to below 1.
-    """
-
-    name: str = "classify"
-    head: str = "attentive"
-    heads: int = 4
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        for field in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")
-
-
 class ClassifyObjective(HeadObjective):
     """Cross-entropy over the classes."""
 
-    def __init__(self, *, spec: ModelSpec, options: ClassifyOptions, context: TaskContext):
-        """Describe the model and the loss; see `objective.HeadObjective`."""
+    def __init__(
+        self, *, spec: ModelSpec, options: ClassifyOptions, context: TaskContext, weights: np.ndarray | None = None
+    ):
+        """Describe the model and the loss; see `objective.HeadObjective`. `weights`: of the classes, float32 [K]."""
         super().__init__(spec=spec, options=options, context=context)
         self._label_smoothing = options.label_smoothing
+        self._mixing, self._weights = Mixing(mixup=options.mixup, cutmix=options.cutmix), weights
 
     def loss(
         self, model: Classifier, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
     ) -> tuple[Scalar, dict[str, Scalar]]:
         """Return the cross-entropy in nats over the rows that take part, and their accuracy (0..1)."""
-        keys = None if rngs is None else row_keys(rngs(), rows=batch["label"].shape[0])
-        if "tokens" in batch:
-            logits = model.score(batch["tokens"], keys=keys)
-        else:
-            logits = model(batch["video"], keys=keys, frozen=self.frozen)
-        return softmax_cross_entropy(
-            logits=logits,
-            label=batch["label"],
-            valid=batch["valid"],
-            label_smoothing=self._label_smoothing,
-        )
+        mixes = rngs is not None and bool(self._mixing)
+        key, keys = split_keys(rngs, rows=batch["label"].shape[0])
+        if not mixes and self._weights is None:
+            logits = scores_of(model, batch, keys=keys, frozen=self.frozen)
+            how = {"label": batch["label"], "valid": batch["valid"], "label_smoothing": self._label_smoothing}
+            return softmax_cross_entropy(logits=logits, **how)
+        classes = len(self.spec.heads["classify"]["labels"])
+        target = jax.nn.one_hot(batch["label"], classes)
+        if mixes:
+            assert key is not None
+            batch, target = mixed_batch(batch, target=target, mixing=self._mixing, key=key)
+        logits = scores_of(model, batch, keys=keys, frozen=self.frozen)
+        _, metrics = softmax_cross_entropy(logits=logits, label=batch["label"], valid=batch["valid"])
+        target = (1 - self._label_smoothing) * target + self._label_smoothing / classes
+        weights = None if self._weights is None else jax.numpy.asarray(self._weights)
+        return soft_cross_entropy(logits=logits, target=target, valid=batch["valid"], weights=weights), metrics
 
 
 class Classify:
@@ -96,9 +80,14 @@ class Classify:
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
         self.splits = choose_splits(context, options=options)
         head = {"kind": options.head, "labels": list(self.splits.labels), "dropout": options.dropout}
-        head |= {"heads": options.heads} if options.head == "attentive" else {}
+        head |= {"heads": options.heads} if options.head != "linear" else {}
+        head |= {"decode": {"kind": "single", "average": options.view_average}}
         spec = context.tower_spec("video").replace(heads={"classify": head})
-        self.objective = ClassifyObjective(spec=spec, options=options, context=context)
+        train = self.splits.train
+        weights = (
+            balanced(train.label[train.indices], classes=len(train.labels)) if options.class_weights != "none" else None
+        )
+        self.objective = ClassifyObjective(spec=spec, options=options, context=context, weights=weights)
 
     @property
     def metric(self) -> str:
@@ -155,6 +144,10 @@ class Classify:
         return predict_clips(predictor, clips=clips, feed=self.feed, progress=progress)
 
 
-def make(context: TaskContext) -> Classify:
-    """Build the task."""
-    return Classify(context)
+def make(context: TaskContext) -> Task:
+    """Build the task: of kind "single" here, of the other kinds in `grade.py`."""
+    if context.config["task"].get("kind", "single") == "single":
+        return Classify(context)
+    from .grade import Grade
+
+    return Grade(context)

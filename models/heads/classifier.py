@@ -82,14 +82,52 @@ class AttentiveHead(nnx.Module):
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
 
 
-HEADS: dict[str, type[LinearHead] | type[AttentiveHead]] = {"linear": LinearHead, "attentive": AttentiveHead}
+class QueryHead(nnx.Module):
+    """A learned query for each class attends to all tokens, an MLP follows, and a vector for each class scores it.
+
+    ML-Decoder (Ridnik et al. 2021, arXiv:2111.12933) without groups and self-attention: for clips with several labels,
+    each of which may show at other times.
+    """
+
+    def __init__(self, *, width: int, num_classes: int, heads: int = 4, dropout: float = 0.0, rngs: nnx.Rngs):
+        """Build the head; for the arguments and errors see `AttentiveHead`."""
+        if width % heads:
+            raise UserError(
+                f"the tower's width={width} must be a multiple of heads={heads}; set config.task.heads to a divisor"
+            )
+        options = BlockOptions(width=width, heads=heads, tower="head")
+        layers = {"norm_tokens": True, "norm_pooled": True, "mlp": True}
+        self.pool = AttentionPool(options, queries=num_classes, **layers, rngs=rngs)
+        self.dropout = dropout
+        self.kernel = nnx.Param(jnp.zeros((num_classes, width), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((num_classes,), jnp.float32))
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B classes"]:
+        """Score classes, float32; tokens where `mask` is False are not seen; without `keys` dropout is off."""
+        pooled = dropout(self.pool(tokens, mask=mask), rate=self.dropout, keys=keys)  # [B,classes,D]
+        return jnp.sum(pooled.astype(jnp.float32) * self.kernel[...][None], axis=-1) + self.bias[...][None]
+
+
+Head = LinearHead | AttentiveHead | QueryHead
+
+HEADS: dict[str, type[LinearHead] | type[AttentiveHead] | type[QueryHead]] = {
+    "linear": LinearHead,
+    "attentive": AttentiveHead,
+    "queries": QueryHead,
+}
 """Name of a head in `config.task.head` -> class."""
 
 
 class Classifier(nnx.Module):
     """A video tower and a head on its time tokens."""
 
-    def __init__(self, *, video: Any, head: LinearHead | AttentiveHead):
+    def __init__(self, *, video: Any, head: Head):
         """Join a tower and a head.
 
         Args:

@@ -266,6 +266,14 @@ def test_manifest_tells_label_events_and_tone(folder, clips):
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     for line, clip in zip(lines, clips, strict=True):
         assert line["labels"] == [line["meta"]["events"][0]["colour"]] == list(clip.labels)
+        places = []
+        for span, event in zip(clip.spans, line["meta"]["events"], strict=True):
+            assert (span.start_s, span.end_s, span.label) == (event["start_s"], event["end_s"], event["motion"])
+            assert event["colour"] in span.text and span.text in clip.captions[0]
+            places.append(clip.captions[0].index(span.text))
+        assert places == sorted(places)
+        told = {event[name] for event in line["meta"]["events"] for name in ("size", "colour", "shape", "motion")}
+        assert told < set(line["meta"]["attributes"])
         assert set(line["meta"]["tone"]) == {"pitch", "motion"}
         assert ("group" in line["meta"]) == line["clip_id"].endswith(("a", "b"))
 

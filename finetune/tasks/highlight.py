@@ -1,0 +1,134 @@
+"""Highlights: how much each moment of a clip belongs to what a text says, or is worth seeing by itself."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ...base.errors import UserError
+from ...losses.saliency import saliency_loss
+from ...models.heads.timeline import TimelineModel
+from ...models.shapes import Scalar
+from ...zoo.spec import ModelSpec
+from ..context import TaskContext
+from ..feed import Batch
+from ..queries import Queries
+from ..saliency import highlight_figures, marks_of, step_targets
+from ..saliency_page import print_figures, write_highlights
+from ..timeline import TimelineObjective, TimelineOptions, TimelineTask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HighlightOptions(TimelineOptions):
+    """`config.task` for highlights; the fields of the bases belong to it. `query` is "text" or "clip".
+
+    Attributes:
+      moment_seconds: length of the moments that are scored.
+      highest_score: the score of a span that counts as the best; spans without a score count so.
+      margin: by how much the score of a better step has to exceed that of a worse one.
+      ranking_weight: of that loss beside the cross-entropy.
+    """
+
+    name: str = "highlight"
+    moment_seconds: float = 2.0
+    highest_score: float = 4.0
+    margin: float = 1.0
+    ranking_weight: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.query == "label":
+            raise UserError("config.task.query='label' is for localise; highlights are of a 'text' or of the 'clip'")
+        for field in ("moment_seconds", "highest_score"):
+            if not getattr(self, field) > 0:
+                raise UserError(f"config.task.{field} must be above 0, got {getattr(self, field)}")
+        for field in ("margin", "ranking_weight"):
+            if getattr(self, field) < 0:
+                raise UserError(f"config.task.{field} must be at least 0, got {getattr(self, field)}")
+
+
+class HighlightObjective(TimelineObjective):
+    """Cross-entropy of the scores of the time steps with their marks, and a ranking loss within each clip."""
+
+    def __init__(self, *, spec: ModelSpec, options: HighlightOptions, context: TaskContext):
+        """Describe the model and the loss; see `objective.HeadObjective`."""
+        super().__init__(spec=spec, options=options, context=context)
+        self._options = options
+
+    def loss(
+        self, model: TimelineModel, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """Return the loss over the rows that take part, and its terms."""
+        logits = self.found(model, batch, rngs=rngs)
+        margin = self._options.margin
+        terms = saliency_loss(logits, target=batch["saliency"], valid=batch["valid"], margin=margin)
+        return terms["cross_entropy"] + self._options.ranking_weight * terms["ranking"], terms
+
+
+class Highlight(TimelineTask):
+    """The task `highlight`; see `task.Task`."""
+
+    options_class = HighlightOptions
+    options: HighlightOptions
+
+    def head_fields(self) -> dict[str, Any]:
+        """Return the fields of the head for the spec; see `TimelineTask`."""
+        return {"kind": "saliency", "decode": {"moment_seconds": self.options.moment_seconds}}
+
+    def make_objective(self, spec: ModelSpec) -> HighlightObjective:
+        """Build the objective."""
+        return HighlightObjective(spec=spec, options=self.options, context=self._context)
+
+    @property
+    def metric(self) -> str:
+        """Hit1 of the best moments."""
+        return self.metric_of("HL-Hit1")
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """Return this process's rows of the train batches, with the marks of the time steps, `saliency [b,T]`."""
+        steps = self.objective.spec.heads["highlight"]["times"]
+        target = step_targets(self._marks(self.splits.train), steps=steps)
+        return ({**batch, "saliency": target[batch["example"]]} for batch in super().batches(start_step))
+
+    def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
+        """Return `HL-Hit1` and `HL-mAP` of the level VeryGood, in percent."""
+        del step
+        assert self.splits.validation is not None
+        found, queries, _ = self.measured(model, queries=self.splits.validation)
+        return dict(highlight_figures(found, marks=self._marks(queries))["levels"]["VeryGood"])
+
+    def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
+        """Measure the model on the test split (or on the validation examples), write the report, print its table."""
+        found, queries, unread = self.measured(model, queries=self.splits.report, progress=True)
+        marks, train = self._marks(queries), self.splits.train
+        figures = highlight_figures(found, marks=marks)
+        usual = step_targets(self._marks(train), steps=64).mean(axis=0).astype(np.float64)
+        figures["baseline"] = highlight_figures([usual] * len(queries), marks=marks)
+        whole = protocol | self.protocol(queries=queries, unread=unread)
+        whole |= {"moment_seconds": self.options.moment_seconds}
+        if jax.process_index() == 0:
+            page = write_highlights(
+                figures,
+                found=found,
+                marks=marks,
+                queries=queries,
+                records=self._context.records,
+                out=out,
+                protocol=whole,
+            )
+            print_figures(figures, page=page)
+        return {"protocol": whole, **figures}
+
+    def _marks(self, queries: Queries) -> list[np.ndarray]:
+        rows = self._context.records.rows(queries.split)
+        how = {"seconds": self.options.moment_seconds, "highest": self.options.highest_score}
+        return marks_of(queries, rows=rows, **how)
+
+
+def make(context: TaskContext) -> Highlight:
+    """Build the task."""
+    return Highlight(context)
