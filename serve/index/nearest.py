@@ -1,5 +1,6 @@
 """The embeddings of one side of a model, and which of them are the nearest to a query."""
 
+import importlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,7 @@ class Side:
         return np.unique(best)
 
     def _approximate(self, queries: np.ndarray, *, count: int, allowed: np.ndarray | None) -> np.ndarray:
-        import faiss  # pyright: ignore[reportMissingImports]
-
+        faiss: Any = importlib.import_module("faiss")  # SWIG tells pyright nothing true of these classes
         index: Any = self._index
         kept = np.zeros(-(-index.ntotal // 8) * 8, bool)
         live = self.rows if allowed is None else self.rows[allowed]
