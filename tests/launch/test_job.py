@@ -42,7 +42,7 @@ def test_the_verbs_that_can_be_launched_are_those_that_take_the_flags(capsys):
     [
         (
             ["prepare", "clips"],
-            "`twinreel prepare` runs in one process; launch starts pretrain, evaluate and finet",
+            "`twinreel prepare` runs in one process; launch starts pretrain, evaluate, probe and finet",
         ),
         (["bench", "step"], "`twinreel bench` runs in one process"),
         (["--config", "demo"], "verb after --"),
