@@ -1,9 +1,12 @@
 """The order over blocks: each place of a run lies in a lane, and a lane goes through few shards at a time.
 
 In each epoch the shards of a split are put in a new order, one behind the other, and the units on this line (a unit is
-a record, or the records of a group) are divided into L lanes of equal length. A lane is divided into blocks of about W
-shards, and the units of a block are permuted. Row r of a global batch belongs to lane r * L // B: who reads some rows
-of every batch reads few shards at a time, each of them once an epoch.
+a record, or the records of a group) are divided into L lanes, whose lengths differ by at most one unit. A lane is
+divided into blocks of about W shards, and the units of a block are permuted. Row r of a global batch belongs to lane
+r * L // B: who reads some rows of every batch reads few shards at a time, each of them once an epoch.
+
+The longer lanes are others in each epoch, so that lanes stay within one unit of each other for the whole run. A source
+with fewer units than lanes, of a mixture, has lanes without units in some epochs.
 
 All of it is arithmetic. For a place, the shards of its epoch are put in order, which takes microseconds for each
 thousand of them and is remembered; nothing is kept from one step to the next, nor read from the data.
@@ -62,11 +65,6 @@ class Blocks:
         return int(self.counts.sum())
 
     @functools.cached_property
-    def edges(self) -> np.ndarray:
-        """Where lanes begin on the line of units, and where the last one ends, int64 [L+1]."""
-        return np.arange(self.lanes + 1, dtype=np.int64) * self.units // self.lanes
-
-    @functools.cached_property
     def blocks(self) -> int:
         """How many blocks a lane has."""
         size = self.block_shards * self.units / len(self.ends)
@@ -80,10 +78,11 @@ class Blocks:
           ordinal: int64 [m], how many units of the lane came before, from the beginning of the run.
           member: int64 [m], which record of the unit.
         """
-        epoch, place = np.divmod(ordinal, self._length(lane))
-        block, begin, size = self._block(lane, place)
+        epoch, place = self._place(lane, ordinal)
+        first, length = self._lane(lane, epoch)
+        block, begin, size = self._block(place, length=length)
         shuffled = _permuted(place - begin, size=size, seed=(self.seed, epoch, lane * self.blocks + block, _UNITS))
-        line = self.edges[lane] + begin + shuffled
+        line = first + begin + shuffled
         shard, unit = np.empty_like(line), np.empty_like(line)
         for e in np.unique(epoch):
             here = epoch == e
@@ -92,26 +91,41 @@ class Blocks:
 
     def shards(self, lane: int, *, ordinal: int, ahead: int = 0) -> list[int]:
         """Return the numbers of the shards of a block: the one with this unit of the lane, or one of those after it."""
-        length = int(self.edges[lane + 1] - self.edges[lane])
-        epoch, place = divmod(ordinal, length)
-        block = int(self._block(np.array([lane]), np.array([place]))[0][0]) + ahead
-        epoch, block = epoch + block // self.blocks, block % self.blocks
-        begin, end = (self.edges[lane] + length * b // self.blocks for b in (block, block + 1))
+        number = self.block(lane, ordinal=ordinal) + ahead
+        epoch, block = divmod(number, self.blocks)
+        start, length = (int(x) for x in self._lane(np.int64(lane), np.int64(epoch)))
+        begin, end = (start + length * b // self.blocks for b in (block, block + 1))
+        if begin == end:
+            return []
         order, ends = self._line(epoch)
         first, last = np.searchsorted(ends, [begin, end - 1], side="right")
         return order[first : last + 1].tolist()
 
     def block(self, lane: int, *, ordinal: int) -> int:
         """Return the number of the block of a unit of a lane, counted from the beginning of the run."""
-        epoch, place = divmod(ordinal, int(self.edges[lane + 1] - self.edges[lane]))
-        return epoch * self.blocks + int(self._block(np.array([lane]), np.array([place]))[0][0])
+        lanes = np.array([lane])
+        epoch, place = self._place(lanes, np.array([ordinal]))
+        _, length = self._lane(lanes, epoch)
+        return int(epoch[0]) * self.blocks + int(self._block(place, length=length)[0][0])
 
-    def _length(self, lane: np.ndarray) -> np.ndarray:
-        return self.edges[lane + 1] - self.edges[lane]
+    def _place(self, lane: np.ndarray, ordinal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the epoch of a unit of a lane, and how many of the lane's units of this epoch come before it."""
+        epoch = (ordinal * self.lanes + lane) // self.units  # units are dealt to the lanes in turn
+        return epoch, ordinal + (lane - epoch * self.units) // self.lanes
 
-    def _block(self, lane: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the block of a place in a lane, where the block begins, and how many units it has."""
-        length = self._length(lane)
+    def _lane(self, lane: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where a lane begins on the line of an epoch, and how many units it has."""
+
+        def below(units: np.ndarray, lane: np.ndarray) -> np.ndarray:
+            """Return how many of the run's first units the lanes below one have."""
+            return units // self.lanes * lane + np.minimum(units % self.lanes, lane)
+
+        start, end = epoch * self.units, (epoch + 1) * self.units
+        first = below(end, lane) - below(start, lane)
+        return first, below(end, lane + 1) - below(start, lane + 1) - first
+
+    def _block(self, place: np.ndarray, *, length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the block of a place in a lane, where the block begins in it, and how many units it has."""
         block = ((place + 1) * self.blocks - 1) // length  # the last block that begins at or before it
         begin = length * block // self.blocks
         return block, begin, length * (block + 1) // self.blocks - begin
