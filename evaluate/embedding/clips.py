@@ -302,7 +302,7 @@ def _count_views(inputs: Arrays) -> int:
 
 def _of_view(key: str, column: np.ndarray, *, number: int, views: int) -> np.ndarray:
     """Return what belongs to one of the views of each row: views come window by window, sound has one row for each."""
-    if key == "video" and column.ndim == 6:
+    if column.ndim == {"video": 6, "video_mask": 3}.get(key):
         return np.ascontiguousarray(column[:, number])
     if key in _SOUND and column.ndim == (3 if key == "audio" else 2):
         return np.ascontiguousarray(column[:, number * column.shape[1] // views])

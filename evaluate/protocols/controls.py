@@ -140,7 +140,8 @@ def reorder_frames(video: np.ndarray, *, name: str, key: tuple[int, int], real: 
       video: frames [T,H,W,3], or those of each view [V,T,H,W,3]; or features [T,C].
       name: a control of frames.
       key: (seed, clip), of which alone the draws are a function.
-      real: bool [T], of features: rows of padding (False) stay where they are, behind the others. None: all are real.
+      real: bool [T], or that of each view [V,T]: padding (False) stays where it is, behind the others. None = all are
+        real.
 
     >>> clip = np.arange(5)[:, None]
     >>> {name: reorder_frames(clip, name=name, key=(0, 0)).ravel().tolist() for name in ("one_frame", "half_fps")}
@@ -148,11 +149,11 @@ def reorder_frames(video: np.ndarray, *, name: str, key: tuple[int, int], real: 
     """
     order, draw = CONTROLS[name].order, _generator(*key)
     assert order is not None, name
-    if video.ndim == 2:
-        count = len(video) if real is None else int(np.sum(real))
-        return np.concatenate([video[:count][order(count, draw)], video[count:]])
-    views = video[None] if video.ndim == 4 else video
-    return np.stack([view[order(len(view), draw)] for view in views]).reshape(video.shape)
+    views = video if video.ndim == 5 else video[None]
+    counts = np.full(len(views), views.shape[1]) if real is None else np.sum(np.atleast_2d(real), axis=1)
+    parts = zip(views, counts.tolist(), strict=True)
+    made = [np.concatenate([view[:count][order(count, draw)], view[count:]]) for view, count in parts]
+    return np.stack(made).reshape(video.shape)
 
 
 def change_texts(texts: Sequence[str], *, name: str, seed: int, tagger: str = ENGLISH) -> list[str]:

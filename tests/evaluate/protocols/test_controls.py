@@ -37,6 +37,13 @@ def test_frames_views_and_features_are_put_in_order(name, count):
     np.testing.assert_array_equal(found[count:], features[count:])
     for place, frame in enumerate(ORDERS[name][count]):
         np.testing.assert_array_equal(found[place], features[frame])
+    padded = np.concatenate([views, views[:, -1:]], axis=1)
+    real = np.tile(np.arange(count + 1) < count, (2, 1))
+    found = reorder_frames(padded, name=name, key=(0, 1), real=real)
+    np.testing.assert_array_equal(found[:, :count], reorder_frames(views, name=name, key=(0, 1)))
+    np.testing.assert_array_equal(found[:, count], padded[:, count])
+    one = reorder_frames(padded[0], name=name, key=(0, 1), real=real[0])
+    np.testing.assert_array_equal(one[:count], reorder_frames(clip, name=name, key=(0, 1)))
 
 
 def test_a_random_order_is_that_of_seed_and_clip():
