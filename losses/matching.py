@@ -42,7 +42,7 @@ def binary_matching(
       The loss in nats (float32 mean over the valid pairs), and the share of them on the right side of 0 (0..1; a
       logit of 0 counts half). Both are 0 if no pair is valid.
     """
-    logits = logits.astype(jnp.float32)
+    logits = jnp.where(valid, logits.astype(jnp.float32), 0.0)  # not even a NaN of other pairs spreads
     signed = jnp.where(right, logits, -logits)
     weight = valid.astype(jnp.float32) / jnp.maximum(jnp.sum(valid, dtype=jnp.float32), 1.0)
     hit = jax.lax.stop_gradient(0.5 * (jnp.sign(signed) + 1.0))

@@ -234,12 +234,12 @@ class Contrastive:
         """Return what the terms of the loss see of a batch."""
         valid = has["video"] & has["text"]
         grouped = self._options.same_text != "negative"
-        _, *mask = (batch[key] for key in self._keys("video"))
+        mask = self._keys("video")[1] if "video" in self.spec.features else "video_mask"
         return Seen(
             model=model,
             texts=Texts(embedded["text"], embedded["text_tokens"], batch["text_mask"]),
             videos=embedded["video"],
-            clips=model.clips(embedded["video_tokens"], mask=mask[0] if mask else None),
+            clips=model.clips(embedded["video_tokens"], mask=batch.get(mask)),
             valid=valid,
             group=text_group(batch["text"], mask=batch["text_mask"]) if grouped else None,
             scale=model.scale,

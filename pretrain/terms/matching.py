@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ...base.errors import UserError
 from ...losses.matching import binary_matching, draw_negatives
 from ...losses.tiles import all_pairs
 from ...models.layers.draws import fold, fold_each
@@ -24,6 +25,11 @@ class MatchingOptions(TermOptions):
 
     hardness: float = 1.0
 
+    def __post_init__(self):
+        super(MatchingOptions, self).__post_init__()
+        if not 0 <= self.hardness < float("inf"):
+            raise UserError(f"config.loss.terms.matching.hardness must be at least 0, got {self.hardness}")
+
 
 def matching(seen: Seen, options: MatchingOptions) -> tuple[Scalar, dict[str, Scalar]]:
     """Tell the pair of each row from its text with another clip, and from its clip with another text.
@@ -40,8 +46,8 @@ def matching(seen: Seen, options: MatchingOptions) -> tuple[Scalar, dict[str, Sc
     clip, has_clip = draw_negatives(logits, allowed=allowed, keys=fold(seen.keys, 0))
     text, has_text = draw_negatives(logits.T, allowed=allowed.T, keys=fold(seen.keys, 1))
     own = jnp.arange(len(clip))
-    texts = jax.tree.map(lambda x: _three(x, own, own, text), seen.texts)
-    clips = jax.tree.map(lambda x: _three(x, own, clip, own), seen.clips)
+    texts = jax.tree.map(lambda x: _three(x, own, text), seen.texts)
+    clips = jax.tree.map(lambda x: _three(x, clip, own), seen.clips)
     scores = seen.model.heads["matching"](texts, clips=clips, keys=fold_each(fold(seen.keys, 2), 3))
     right = jnp.tile(jnp.array([True, False, False]), len(own))
     there = jnp.stack([seen.valid, seen.valid & has_clip, seen.valid & has_text], axis=1).reshape(-1)
@@ -49,8 +55,7 @@ def matching(seen: Seen, options: MatchingOptions) -> tuple[Scalar, dict[str, Sc
     return loss, {"": accuracy}
 
 
-def _three(x: Array, first: Array, second: Array, third: Array) -> Array:
-    """Return three rows for each row, one after another: rows stay on their devices."""
-    del first
+def _three(x: Array, second: Array, third: Array) -> Array:
+    """Return for each row itself and two others, one after another: rows stay on their devices."""
     made = jnp.stack([x, jnp.take(x, second, axis=0), jnp.take(x, third, axis=0)], axis=1)
     return made.reshape(-1, *x.shape[1:])

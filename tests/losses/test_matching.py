@@ -27,10 +27,13 @@ def test_binary_matching_is_the_mean_cross_entropy_of_pairs():
     valid = np.array([True, True, True, True, False])
     p = 1 / (1 + np.exp(-logits[:3]))
     wanted = (-np.log(p[0]) - np.log(p[1]) - np.log(1 - p[2]) + 90) / 4
-    loss, accuracy = binary_matching(
-        jnp.asarray(logits, jnp.float32), right=jnp.asarray(right), valid=jnp.asarray(valid)
-    )
+    odds, right, valid = jnp.asarray(logits, jnp.float32), jnp.asarray(right), jnp.asarray(valid)
+    loss, accuracy = binary_matching(odds, right=right, valid=valid)
     np.testing.assert_allclose(loss, wanted, rtol=1e-6)
     assert float(accuracy) == (1 + 0 + 0.5 + 0) / 4
     none = binary_matching(odds, right=right, valid=jnp.zeros(5, bool))
     assert [float(x) for x in none] == [0.0, 0.0]
+    broken = [float(x) for x in binary_matching(odds.at[4].set(jnp.nan), right=right, valid=valid)]
+    assert broken == [float(loss), float(accuracy)]  # pair 4 takes no part
+    gradient = jax.grad(lambda x: binary_matching(x, right=right, valid=valid)[0])(odds.at[4].set(jnp.nan))
+    assert np.isfinite(gradient).all() and gradient[4] == 0

@@ -93,6 +93,20 @@ def test_parts_and_devices_change_nothing(how):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * max(1, np.abs(other).max()))
 
 
+def test_frames_that_only_fill_up_a_clip_are_not_seen_by_the_heads():
+    """Terms of a masked batch are those of one whose padding holds other frames."""
+    made = objective(loss={"terms": TERMS}, heads=HEADS)
+    model = randomised(made.init(nnx.Rngs(0)), seed=4)
+    model.log_scale[...] = jnp.float32(4.0)
+    given = batch() | {"video_mask": np.arange(2)[None] < np.array([[1], [2]] * 4)}
+    noise = np.random.default_rng(5).integers(0, 256, given["video"].shape, dtype=np.uint8)
+    other = given | {"video": np.where(given["video_mask"][..., None, None, None], given["video"], noise)}
+    loss = nnx.jit(lambda model, rows: made.loss(model, rows, rngs=None)[1])
+    masked, changed = (jax.device_get(loss(model, jax.tree.map(jnp.asarray, rows))) for rows in (given, other))
+    for name in ("loss_video_text", "loss_text_pooling", "loss_matching"):
+        assert masked[name] == changed[name]
+
+
 def test_the_spec_declares_the_heads_and_builds_them_again():
     spec = ModelSpec.from_dict(objective(loss={"terms": TERMS}, heads=HEADS).spec.to_dict())
     assert set(spec.joint_heads) == set(HEADS) and not spec.task_heads
@@ -105,6 +119,7 @@ def test_the_spec_declares_the_heads_and_builds_them_again():
         ({"terms": {"matchign": {}}}, {}, "did you mean 'matching'"),
         ({"terms": {"matching": {"wieght": 1.0}}}, {}, "did you mean 'weight'"),
         ({"terms": {"matching": {"weight": -1.0}}}, {}, "at least 0, got -1"),
+        ({"terms": {"matching": {"hardness": -1.0}}}, {}, "config.loss.terms.matching.hardness must be at least 0"),
         ({"terms": {"matching": 1.0}}, {}, "must be a section such as"),
         ({"terms": {"matching": {}}}, {"heads": {}}, "trains a head that the model lacks"),
         ({}, {}, "has no term in config.loss.terms, so it would not learn"),
