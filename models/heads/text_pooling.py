@@ -91,7 +91,7 @@ class XPool(nnx.Module):
             scores = jnp.einsum("nkd,mtkd->nmkt", q, k)
             weights = _weights(scores, mask=mask[None, :, None, :], size=q.shape[-1])
             z = self._pooled(jnp.einsum("nmkt,mtkd->nmkd", weights, v), keys=fold(keys, number))
-            return jnp.einsum("ne,nme->nm", text, z)
+            return jnp.einsum("ne,nme->nm", text, z, precision="highest")  # as the cosines of two embeddings are
 
         found = jax.lax.map(jax.checkpoint(block, prevent_cse=False), (jnp.arange(count), *parts))  # [count,n,block]
         return rearrange(found, "c n m -> n (c m)")[:, :total]

@@ -26,7 +26,7 @@ class MatchingOptions(TermOptions):
     hardness: float = 1.0
 
     def __post_init__(self):
-        super(MatchingOptions, self).__post_init__()
+        super().__post_init__()
         if not 0 <= self.hardness < float("inf"):
             raise UserError(f"config.loss.terms.matching.hardness must be at least 0, got {self.hardness}")
 

@@ -38,6 +38,8 @@ def test_x_pool_scores_all_pairs_as_loops_do_whatever_its_blocks(heads):
     wanted = [[joint_loops.x_pool(head, t, c[real]) for c, real in zip(*clips[1:], strict=True)] for t in texts[0]]
     np.testing.assert_allclose(got, wanted, atol=2e-5)
     assert np.ptp(wanted) > 0.5
+    program = str(jax.make_jaxpr(lambda text: head.scores(Texts(text), clips=clips))(texts.embedding))
+    assert program.count("Precision.HIGHEST") >= 2  # TPUs would round both sides of the cosines to bfloat16
     pairs = jax.tree.map(lambda x: x[:M], texts)
     np.testing.assert_allclose(head(pairs, clips=clips), np.diagonal(np.asarray(wanted)), atol=2e-5)
 
