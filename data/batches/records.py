@@ -204,12 +204,16 @@ class _Shards:
         shard = int(np.searchsorted(self.ends, index, side="right"))
         begin = int(self.ends[shard - 1]) if shard else 0
         path = self.path(shard)
-        try:
-            self._mirror.fetch([path], shown=False)
-            reader = _open.get(path, owner=self._owner, number=shard)
-            return reader.read([index - begin])[0]
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise damaged_record(self._split, index, f"{path.name}: {error}") from error
+        for last in (False, False, True):
+            try:
+                self._mirror.fetch([path], shown=False)
+                reader = _open.get(path, owner=self._owner, number=shard)
+                return reader.read([index - begin])[0]
+            except (RuntimeError, ValueError, IndexError) as error:
+                if last or not self._mirror.url or path.exists():
+                    raise damaged_record(self._split, index, f"{path.name}: {error}") from error
+                # It has made room for another shard, of another thread or process, before it was opened.
+        raise AssertionError("the loop returns or raises")
 
 
 def read_prepared(folder: Path) -> dict[str, Any]:

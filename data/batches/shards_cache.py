@@ -122,14 +122,15 @@ class Mirror:
         while missing:
             self.fetch(missing, shown=False)
             for path in missing:
-                with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
+                with contextlib.suppress(FileNotFoundError):  # likewise, before it was opened
                     self._keep(path, held=held)
             missing = [path for path in missing if path not in held]
 
     def _keep(self, path: Path, *, held: dict[Path, int]) -> None:
         file = os.open(path, os.O_RDONLY)
         fcntl.flock(file, fcntl.LOCK_SH)
-        if os.fstat(file).st_ino != path.stat().st_ino:
+        now = _about(path)
+        if now is None or os.fstat(file).st_ino != now.st_ino:  # another process made room meanwhile
             os.close(file)
             return
         os.utime(path)  # says when it was used last
@@ -226,7 +227,7 @@ class Mirror:
         """
         self._cache.mkdir(parents=True, exist_ok=True)
         if self._limit:
-            copies = sorted(self._cache.glob(f"*/*/{NOTE}"), key=lambda note: note.stat().st_mtime)
+            copies = sorted(self._cache.glob(f"*/*/{NOTE}"), key=_last_used)
             taken = {note.parent: _taken(note.parent) for note in copies}
             for folder in taken:
                 if sum(taken.values()) + need <= self._limit:
@@ -256,13 +257,13 @@ class Mirror:
         if not self.folder.is_dir() or not self.url:
             return 0
         found = [path for path in self.folder.rglob(f"*{_SHARD}*") if path not in kept and path.name[0] != "."]
-        for _, path in sorted((path.stat().st_mtime, path) for path in found):
+        for path in sorted(found, key=_last_used):
             if freed >= count:
                 break
-            with path.open("rb") as file, contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                freed += path.stat().st_size
                 path.unlink()
+                freed += os.fstat(file.fileno()).st_size
         return freed
 
 
@@ -325,7 +326,22 @@ def _remove(folder: Path) -> bool:
 
 
 def _taken(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the bytes of the files of a copy, which other processes may be changing."""
+    found = (_about(Path(root, name)) for root, _, names in os.walk(folder) for name in names)
+    return sum(about.st_size for about in found if about is not None)
+
+
+def _about(path: Path) -> os.stat_result | None:
+    """Return what the disk says of a file; None if it is gone."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _last_used(path: Path) -> float:
+    about = _about(path)
+    return about.st_mtime if about is not None else 0.0
 
 
 def _progress(*, shown: bool = True) -> Progress:

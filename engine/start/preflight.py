@@ -267,7 +267,8 @@ def _shared_faults(workdir: Path, *, token: str) -> list[str]:
         while not (workdir / token).exists():
             if time.monotonic() > deadline:
                 return [
-                    f"{workdir} is another folder here than for process 0; --workdir must be on a shared file system"
+                    f"{workdir} is another folder here than for process 0; --workdir must be in a file system that all "
+                    "hosts share, or an s3:// or gs:// URL"
                 ]
             time.sleep(0.05)
     except OSError as error:

@@ -18,6 +18,7 @@ import pytest
 from twinreel.base.errors import UserError
 from twinreel.data import remote
 from twinreel.data.batches.ends import read_ends
+from twinreel.data.batches.open_shards import OpenShards
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.batches.shards_cache import NOTE, Mirror
@@ -225,3 +226,54 @@ def test_two_processes_fetch_once_and_a_killed_one_leaves_nothing_half(folder, u
     assert not list(copy.rglob("*.part"))
     with (copy.parent / ".use").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it any more
+
+
+def test_a_shard_that_makes_room_before_it_is_opened_is_fetched_again(url, monkeypatch):
+    records, opened = Records(url), OpenShards.get
+
+    def get(self, path, **key):
+        if next(removed, False):
+            path.unlink()
+        return opened(self, path, **key)
+
+    monkeypatch.setattr(OpenShards, "get", get)
+    removed = iter([True, True])
+    assert records.read("val", [0])[0]
+    records, removed = Records(url), itertools.repeat(True)
+    with pytest.raises(UserError, match="record 0 of split 'val' is damaged"):
+        records.read("val", [0])
+
+
+def test_shards_that_another_process_removes_meanwhile_are_passed_over(url, folder):
+    """Several processes of a host make room in one copy at once: each sees files go that it has just listed."""
+    records = Records(url)
+    records.fetch("train")
+    [one] = records.folder.rglob("twinreel_clips-train.array_record*")
+    gone = one.with_name(f"{one.name}-gone")
+    gone.symlink_to(one.with_name("no such file"))  # listed, and not there
+    mirror = Mirror(url, cache_gb=1e-9)
+    with pytest.raises(UserError, match="in use"):
+        mirror.fetch([records.folder / name for name in sizes_of(records.folder) if "-val." in name])
+    assert shards(records.folder) == [gone.name]
+
+
+def sizes_of(folder):
+    return json.loads((folder / NOTE).read_text())["shards"]
+
+
+def test_a_shard_that_goes_while_it_is_taken_hold_of_is_fetched_again(url, monkeypatch):
+    records, lock = Records(url), fcntl.flock
+    [one] = (records.folder / name for name in sizes_of(records.folder) if "-val." in name)
+    gone = iter([True])
+
+    def locked(file, how):
+        if how == fcntl.LOCK_SH and next(gone, False):
+            one.unlink()
+        return lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    records.hold("val", shards=[0])
+    monkeypatch.undo()
+    assert one.is_file()
+    opened = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert str(one) in opened and f"{one} (deleted)" not in opened
