@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ...base.errors import UserError
+from ..remote.ledger import LeaseLost
 from ..remote.parcels import TEMPORARY
 from ..remote.session import LOCAL, Session
 from ..remote.store import DamagedError
@@ -343,6 +344,8 @@ class Checkpoints:
             yield
         except Exception as error:  # an error of the writing thread: OSError, or tensorstore's ValueError
             self._manager = None  # it would raise the same error again on closing
+            if isinstance(error, LeaseLost):  # no fault of a disk or of the store
+                raise
             if self._session is not None:
                 raise UserError(self._far_fault(error, what=step)) from error
             what = "a checkpoint" if step is None else f"checkpoint {step} (or the one before it)"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import jax
 
-_TEMPORARY = "orbax-checkpoint-tmp"
+from ..remote.parcels import TEMPORARY
+
 UNREADABLE = "unreadable"
 """`<this>-<step>` is what a checkpoint is renamed to that could not be read."""
 DROPPED = "dropped"
@@ -42,7 +43,7 @@ def remove_half_written(folder: Path, *, warn: Callable[[str], None], here: bool
       here: whether this process does it; None = the first one does, in a folder that all share.
     """
     here = jax.process_index() == 0 if here is None else here
-    for path in sorted(folder.glob(f"*{_TEMPORARY}*")) if folder.is_dir() else ():
+    for path in sorted(folder.glob(f"*{TEMPORARY}*")) if folder.is_dir() else ():
         if here:
             warn(f"checkpoint {path} is half-written (the run was stopped while saving); removed")
             shutil.rmtree(path, ignore_errors=True)

@@ -51,7 +51,6 @@ class Ledger:
 
     Attributes:
       state: as it was last read or written.
-      before: the state that this start found; None = a new run.
     """
 
     def __init__(

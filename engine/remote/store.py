@@ -132,11 +132,7 @@ class Store:
         Raises:
           UserError: the store cannot be reached.
         """
-        start = self._base + "/"
-        with told(self._url(below)):
-            self._system.invalidate_cache()
-            found = self._retry(lambda: self._system.find(self._path(below), detail=True))
-        return {n.removeprefix(start): int(item["size"]) for n, item in found.items() if n.startswith(start)}
+        return {name: int(item["size"]) for name, item in self._listed(below).items()}
 
     def tags(self, below: str = "") -> dict[str, str]:
         """Return what the store states of the content of all objects below a name, by name.
@@ -144,12 +140,8 @@ class Store:
         Raises:
           UserError: the store cannot be reached.
         """
-        start = self._base + "/"
-        with told(self._url(below)):
-            self._system.invalidate_cache()
-            found = self._retry(lambda: self._system.find(self._path(below), detail=True))
         keys = ("ETag", "generation", "md5Hash", "LastModified", "size")
-        return {n.removeprefix(start): str([item.get(key) for key in keys]) for n, item in found.items()}
+        return {name: str([item.get(key) for key in keys]) for name, item in self._listed(below).items()}
 
     def upload(self, files: dict[str, Path]) -> dict[str, dict[str, Any]]:
         """Send files, several at once, and return {name: {"size", "sha256"}}.
@@ -210,6 +202,14 @@ class Store:
                 self._retry(lambda: self._system.rm_file(self._path(name)))
 
         _together([lambda n=n: remove(n) for n in names])
+
+    def _listed(self, below: str) -> dict[str, dict[str, Any]]:
+        """Return what the store says of all objects below a name, by name."""
+        start = self._base + "/"
+        with told(self._url(below)):
+            self._system.invalidate_cache()
+            found = self._retry(lambda: self._system.find(self._path(below), detail=True))
+        return {name.removeprefix(start): item for name, item in found.items() if name.startswith(start)}
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base

@@ -167,6 +167,22 @@ def test_a_second_start_is_refused_before_it_does_anything(bucket):
     assert list(far.find()) == ["run.json"]
 
 
+def test_a_run_that_was_taken_over_says_so_and_not_that_a_disk_is_full(bucket):
+    url = f"{bucket}/run"
+
+    def feed(start):
+        for number, batch in enumerate(batches(start), start):
+            if number == 5:
+                state = ledger.read_state(Store(url))
+                Store(url).write("run.json", json.dumps(state | {"epoch": 2}).encode())
+            yield batch
+
+    with pytest.raises(ledger.LeaseLost, match="was taken over by another run") as lost:
+        run(url, feed=feed)
+    assert "make room" not in str(lost.value)
+    assert "12" not in ledger.read_state(Store(url))["checkpoints"]
+
+
 def test_other_urls_are_refused():
     with pytest.raises(UserError, match=r"s3:// or gs:// URL, got 'https://"):
         workdir_of("https://example.org/run")
