@@ -113,8 +113,9 @@ class FeedOptions:
         whole split first. "blocks" permutes the shards, and the records of a few shards at a time, so that each process
         fetches its share once an epoch and keeps little of it. "auto" = "blocks" if a source lies behind a URL.
       block_shards: with the order "blocks", shards among which records are permuted in each of the lanes of a batch.
-      fetch: with the order "blocks", what is fetched of what lies behind a URL: "shards" = whole ones, ahead of their
-        use; "frames" = of each record the drawn frames alone. "auto" = "frames" if fewer than half are drawn.
+      fetch: what is fetched of what lies behind a URL: "shards" = whole ones, with the order "blocks" ahead of their
+        use; "frames" = of each record the drawn frames (and its sound) alone. "auto" = "frames" with the order "blocks"
+        if fewer than half are drawn, else "shards"; with `features` always "shards".
     """
 
     batch_size: int

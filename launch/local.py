@@ -31,7 +31,7 @@ def add_flags(group: Any) -> None:
     group.add_argument(
         "--logs",
         default="",
-        help="folder for process-N.log; by default logs/ in the verb's --workdir",
+        help="folder for process-N.log; by default logs/ in the verb's --workdir, of a URL runs/launch/logs",
     )
     group.add_argument("--restart", type=int, default=0, help="number of restarts of all processes after a failure")
     group.add_argument("--grace", type=float, default=10.0, help="seconds for the others to end when a process fails")

@@ -29,7 +29,11 @@ def add_flags(group: Any) -> None:
     group.add_argument("--qos", default="", help="quality of service")
     group.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="a further #SBATCH option")
     group.add_argument("--setup", action="append", default=[], metavar="LINE", help="a shell line to run first")
-    group.add_argument("--logs", default="", help="folder for logs and script; by default --workdir/logs")
+    group.add_argument(
+        "--logs",
+        default="",
+        help="folder for logs and script; by default logs/ in the verb's --workdir, of a URL runs/launch/logs",
+    )
     group.add_argument("--python", default=sys.executable, help="the Python on the nodes")
     group.add_argument("--wait", action="store_true", help="wait until the job has ended and return its exit status")
 

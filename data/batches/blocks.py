@@ -93,7 +93,7 @@ class Blocks:
         """Return the numbers of the shards of a block: the one with this unit of the lane, or one of those after it."""
         number = self.block(lane, ordinal=ordinal) + ahead
         epoch, block = divmod(number, self.blocks)
-        start, length = (int(x) for x in self._lane(np.int64(lane), np.int64(epoch)))
+        start, length = (int(x[0]) for x in self._lane(np.array([lane]), np.array([epoch])))
         begin, end = (start + length * b // self.blocks for b in (block, block + 1))
         if begin == end:
             return []

@@ -44,7 +44,7 @@ def record_mismatches(
     if few > _FEW * len(rows):
         found.append(
             f"{few:,} of {len(rows):,} clips have fewer than the {num_frames} frames that the checkpoint takes: "
-            "their frames are repeated (prepare them with a higher --fps)"
+            "what they lack is filled up (prepare them with a higher --fps)"
         )
     return found
 

@@ -72,9 +72,14 @@ def read_in_parts(source: Source, *, data: DataOptions, ahead: bool) -> bool:
       ahead: whether whole shards would be fetched ahead, block by block; else all of them at once.
 
     Raises:
-      UserError: it is asked for, but it is not known where the frames lie.
+      UserError: it is asked for, but precomputed features are, too, or it is not known where the frames lie.
     """
     feed, summary = data.feed, source.rows.summary
+    if source.records.url and feed.fetch == "frames" and feed.features:
+        raise UserError(
+            "config.data.fetch='frames' fetches frames and sound alone, but "
+            f"config.data.features={dict(feed.features)} wants precomputed features; set config.data.fetch='shards'"
+        )
     if not source.records.url or feed.fetch == "shards" or feed.features or not data.input.num_frames:
         return False
     if feed.fetch == "frames":

@@ -199,3 +199,10 @@ def test_a_store_that_stays_away_is_told(url, s3_proxy, monkeypatch):
     s3_proxy.fault = lambda method, path: 403 if ".array_record" in path else None
     with pytest.raises(UserError, match=r"may not be read or written.*credentials"):
         next(train_batches(data, tokenizer=tokenizer, seed=1, start_step=0))
+
+
+def test_frames_alone_do_not_bring_features(url):
+    with pytest.raises(
+        UserError, match=r"fetch='frames' .* config.data.features={'clip': 4} .* set config.data.fetch='sh"
+    ):
+        batches(options(url, fetch="frames", features={"clip": 4}), count=1)
