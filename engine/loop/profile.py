@@ -29,6 +29,7 @@ class Profile:
         """
         self._folder, self._range, self._say = workdir / "profile", options.profile_range(), say
         self._on, self._requested = False, False
+        self._asked: tuple[int, int] | None = None  # the steps of the last request
         self._previous: object = None
 
     def __enter__(self) -> "Profile":
@@ -44,20 +45,17 @@ class Profile:
     def before(self, step: int, *, settle: Callable[[], None]) -> None:
         """Start or stop before the step with number `step` is handed to the device; `settle` waits for those before."""
         if self._requested:
-            self._requested = False
-            if not self._on:
-                self._range = step, step + ON_REQUEST
-                self._say(f"profiling {ON_REQUEST} steps from step {step} on into {self._folder}")
-        if self._range is None:
+            self._requested, self._asked = False, (step, step + ON_REQUEST)
+            self._say(f"profiling {ON_REQUEST} steps from step {step} on into {self._folder}")
+        wanted = any(first <= step < end for first, end in filter(None, (self._range, self._asked)))
+        if wanted == self._on:
             return
-        first, end = self._range
-        if self._on and step >= end:
-            settle()
-            self._stop()
-        elif not self._on and first <= step < end:
-            settle()
+        settle()
+        if wanted:
             jax.profiler.start_trace(str(self._folder))
             self._on = True
+        else:
+            self._stop()
 
     def step(self, step: int) -> jax.profiler.StepTraceAnnotation:
         """Return the context for handing over the step with number `step`; it marks the step in traces."""

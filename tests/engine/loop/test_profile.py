@@ -5,7 +5,8 @@ import signal
 
 from engine_toy import ToyObjective, batches, config
 
-from twinreel.engine.loop.profile import ON_REQUEST
+from twinreel.engine.loop.options import TrainOptions
+from twinreel.engine.loop.profile import ON_REQUEST, Profile
 from twinreel.engine.loop.train import train
 
 
@@ -34,3 +35,21 @@ def test_a_signal_traces_the_next_steps(tmp_path, monkeypatch):
     # each is called before the annotation of its own step
     assert calls == [("start", 2, str(tmp_path / "run" / "profile")), ("stop", 2 + ON_REQUEST)]
     assert signal.getsignal(signal.SIGUSR2) is before
+
+
+def test_a_request_leaves_the_chosen_steps_as_they_are(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("jax.profiler.start_trace", lambda folder: calls.append("start"))
+    monkeypatch.setattr("jax.profiler.stop_trace", lambda: calls.append("stop"))
+    with Profile(tmp_path, options=TrainOptions(steps=30, profile_steps="12:14")) as profile:
+        for step in range(20):
+            if step in (2, 13):
+                os.kill(os.getpid(), signal.SIGUSR2)
+            profile.before(step, settle=lambda: None)
+            calls.append(step)
+    traced = [step for step in range(20) if _last(calls[: calls.index(step)]) == "start"]
+    assert traced == [2, 3, 4, 5, 6, 12, 13, 14, 15, 16, 17]  # steps 13 to 17 were asked for in the second trace
+
+
+def _last(calls):
+    return next((call for call in reversed(calls) if isinstance(call, str)), "")
