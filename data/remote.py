@@ -20,11 +20,11 @@ class NoSuchFile(UserError):
 
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> extra of twinreel that brings its package
-# Of the file systems: as many connections as there are requests at a time (botocore keeps ten by default).
 TRAFFIC: Counter[str] = Counter()
 """Bytes that came and requests that were made since the process began, of shards and of parts of files."""
 AT_ONCE = 64
 """Requests to a store that run at a time."""
+# Of the file systems: as many connections as there are requests at a time (botocore keeps ten by default).
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"max_pool_connections": AT_ONCE}}}
 _OPTIONS["s3a"] = _OPTIONS["s3"]
 _WHOLE = 64 * 2**20  # files and members up to this size are fetched in one request
