@@ -29,7 +29,8 @@ MISSED = 4
 _FORMAT = 1
 
 State = dict[str, Any]
-"""format, epoch (number of starts), owner (None = nobody writes), checkpoints (name -> entry), write (unique)."""
+"""format, epoch (number of starts), worked (the last start whose stages were ready to write), owner (None = nobody
+writes), checkpoints (name -> entry), write (unique)."""
 
 
 class LeaseLost(UserError):

@@ -90,6 +90,8 @@ class Session:
             here = {"steps": _steps(self.folder / LOCAL) if self._processes > 1 else []}
             there = agree("local checkpoints", facts=here, judge=lambda facts: [], timeout_s=timeout_s)
             self.local = sorted(set.intersection(*({*facts["steps"]} for facts in there)))
+            if self._ledger is not None:
+                self._ledger.update(lambda state: state.update(worked=self._epoch))
         except BaseException:
             self._release()
             raise
@@ -193,14 +195,18 @@ class Session:
         if self._ledger is not None:
             self._remove_half_written()
         about, mark = _json(self.folder / STAGE), self.folder / STAGE
-        latest = about.get("url") == self.url and about.get("epoch") == self._epoch - 1
+        # A start that was killed before it came as far as to work has changed nothing.
+        worked = state.get("worked", self._epoch - 1)
+        latest = about.get("url") == self.url and worked <= about.get("epoch", -1) < self._epoch
         if not latest or about.get("processes") != [self._process, self._processes]:
             self._empty()
             self.folder.mkdir(parents=True, exist_ok=True)
             names = [name for name in self._store.find() if _at_top(name) and name != "run.json"]
             self._store.download({name: self.folder / name for name in names})
         now = {"url": self.url, "epoch": self._epoch, "processes": [self._process, self._processes]}
-        mark.write_text(json.dumps(now))
+        part = mark.with_name(f".{STAGE}.tmp")
+        part.write_text(json.dumps(now))
+        part.replace(mark)
         local = _steps(self.folder / parcels.FOLDER)
         if self._processes > 1:  # each process has a whole copy of what it fetched, and nothing else
             for step in set(local) - set(self.steps()):

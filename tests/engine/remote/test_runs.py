@@ -118,6 +118,20 @@ def test_two_tiers(bucket, reference, monkeypatch, tmp_path, capsys):
         read_meta(f"{url}/checkpoints/5")
 
 
+def test_a_start_that_is_killed_before_it_works_costs_no_local_checkpoint(bucket, capsys):
+    url, tiers = f"{bucket}/run", {"train__local_every": 2, "train__checkpoint_every": 8}
+    with pytest.raises(UserError, match="no such batch"):
+        run(url, feed=cut_at(7), **tiers)
+    for _ in range(2):
+        ledger.Ledger(Store(url), say=print).release()  # takes the lease, and comes no further
+    capsys.readouterr()
+    run(url, **tiers)
+    assert "resuming from the checkpoint of step 6" in capsys.readouterr().err
+    Store(url).delete(Store(url).find())  # a new run takes nothing over from the stage of the old one
+    run(url, **tiers)
+    assert "resuming" not in capsys.readouterr().err
+
+
 def test_tiers_that_make_no_sense_are_refused(bucket, tmp_path):
     with pytest.raises(UserError, match="needs a workdir in an object store"):
         run(tmp_path / "run", train__local_every=2)
