@@ -20,7 +20,7 @@ from ...data import remote
 from ..layout import RESULTS
 from ..manifest import write_whole
 from ..paths import cache_folder, file_name, open_binary
-from .folder import same_as_wanted
+from .folder import may_stay, same_as_wanted
 
 _VOUCHER = "prepare.json"
 _SENT = ".sent.json"  # in the local folder: size and time of each file that has arrived
@@ -38,17 +38,9 @@ def finished(url: str, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, 
     Raises:
       UserError: something else is there, or it cannot be reached.
     """
-    if not remote.is_file(f"{url}/{_VOUCHER}"):
-        strange = [name for name in remote.walk(url) if not name.startswith(_OURS)]
-        if strange:
-            raise UserError(
-                f"--out {url!r} holds something else ({', '.join(sorted(strange)[:3])}, ...) and no {_VOUCHER}; "
-                "give an empty or new folder"
-            )
+    if (done := voucher(url)) is None:
         return None
     try:
-        with open_binary(f"{url}/{_VOUCHER}") as file:
-            done = json.loads(file.read())
         size = sum(size for name, size in remote.walk(url).items() if ".array_record" in name)
         whole = size == done["bytes"]
         same = same_as_wanted(done, wanted, where=url, overwrite=overwrite)
@@ -56,7 +48,29 @@ def finished(url: str, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, 
         if isinstance(error, UserError):
             raise
         raise UserError(f"{url}/{_VOUCHER} is not from twinreel prepare ({error!r}); give another --out") from error
-    return done if whole and same else None
+    return done if may_stay(done, whole and same, where=url, overwrite=overwrite) else None
+
+
+def voucher(url: str) -> dict[str, Any] | None:
+    """Return the prepare.json behind a URL; None if there is none.
+
+    Raises:
+      UserError: something else is there, or it cannot be reached.
+    """
+    if not remote.is_file(f"{url}/{_VOUCHER}"):
+        if strange := [name for name in remote.walk(url) if not name.startswith(_OURS)]:
+            raise UserError(
+                f"--out {url!r} holds something else ({', '.join(sorted(strange)[:3])}, ...) and no {_VOUCHER}; "
+                "give an empty or new folder"
+            )
+        return None
+    try:
+        with open_binary(f"{url}/{_VOUCHER}") as file:
+            return json.loads(file.read())
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{url}/{_VOUCHER} is not from twinreel prepare ({error!r}); give another --out") from error
 
 
 def send(folder: Path, *, url: str) -> None:
