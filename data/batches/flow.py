@@ -68,7 +68,8 @@ class Flow:
         wanted = Wanted(source=rows.source, record=rows.record, epoch=rows.epoch)
         batch = dict(zip(self._columns, self._clips(wanted), strict=True))
         columns = dict(zip(_ROW, (rows.source, rows.record, rows.epoch, rows.first, caption[part]), strict=True))
-        return columns | batch | {"valid": rows.first & batch.pop("ok")}
+        ok = batch.pop("ok")
+        return columns | batch | {"valid": rows.first & ok}
 
     def decoded(self) -> tf.data.Dataset:
         """Return a data set of batches as dicts: the fields of `Rows`, the window, video, sound and features."""

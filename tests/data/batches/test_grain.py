@@ -23,7 +23,6 @@ def options(tiny_data):
             "dir": str(tiny_data),
             "batch_size": 8,
             "num_frames": 4,
-            "sampling": "random",
             "train_video": "random_crop(32)|flip_lr",
             "eval_video": "center_crop(32)",
             "context_length": 24,
@@ -57,7 +56,13 @@ def assert_equal(got, want):
 
 @pytest.mark.parametrize(
     ("changes", "labels"),
-    [({}, ["circle"]), ({"order": "blocks", "block_shards": 1, "group_size": 2, "captions_per_clip": 2}, None)],
+    [
+        ({}, ["circle"]),
+        (
+            {"order": "blocks", "block_shards": 1, "group_size": 2, "captions_per_clip": 2, "unique_captions": False},
+            None,
+        ),
+    ],
 )
 def test_batches_are_those_of_the_run(options, tokenizer, changes, labels):
     from twinreel.data.batches.grain import map_dataset
@@ -93,5 +98,5 @@ def test_ends_and_numbers_that_do_not_fit(options, tokenizer):
     for changes in ({"steps": 0}, {"process_count": 3}, {"process_index": 1}):
         with pytest.raises(UserError, match=next(iter(changes))):
             map_dataset(options(), **changes, **given)
-    with pytest.raises(UserError, match="no such|does not exist"):
+    with pytest.raises(UserError, match=r"does not exist"):
         map_dataset(options(dir="/none"), **given)[0]
