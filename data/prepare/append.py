@@ -6,6 +6,8 @@
 
 Once `joined/prepare.json` is there, the append is decided: the files change places with those of the folder, its
 prepare.json first away and last back, and whoever is killed on the way leaves this to the next `prepare` of the folder.
+
+Of a folder behind a URL, all but the shards is fetched to a local folder, which is appended to and sent back.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from rich.console import Console
 from ...base.errors import UserError
 from ..layout import APPENDING, BUILDING, INDEX, INPUTS, NAME, RECORDS_VERSION, home_of
 from ..manifest import write_whole
+from ..prepare import sending
 from .folder import only_one
 from .joining import (
     check_equal,
@@ -37,6 +40,7 @@ from .joining import (
 
 PART, JOINED = "part", "joined"  # in APPENDING
 _FLAG = "--append"
+_BASE = "base.json"  # beside the fetched lists: the prepare.json behind the URL with which they came
 
 
 def append_to(
@@ -46,15 +50,17 @@ def append_to(
     clip_ids: Iterable[str],
     build: Callable[[Path], dict[str, Any]],
     console: Console,
+    url: str = "",
 ) -> dict[str, Any]:
     """Append a source to a finished folder, unless that has been done.
 
     Args:
-      out: the folder.
+      out: the folder; of one behind a URL, that into which its lists are fetched.
       wanted: what the prepare.json of the source alone is to have.
       clip_ids: of its clips.
       build: prepares it in a folder and returns that prepare.json.
       console: where messages go.
+      url: where the folder is, "" = on a disk.
 
     Returns:
       The prepare.json of the whole.
@@ -63,26 +69,68 @@ def append_to(
       UserError: the folder is not finished, was prepared with other options, is a benchmark, or has a clip of that id;
         and as `build`.
     """
+    given = {"wanted": wanted, "clip_ids": clip_ids, "build": build, "console": console}
+    if not url:
+        return _append(out, shown=str(out), **given)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(out.parent):
+        there, base = sending.voucher(url), out.parent / _BASE
+        if there is None and not base.is_file():
+            raise UserError(f"{_FLAG}: {url!r} has no prepare.json; leave {_FLAG} out to make it")
+        if there is not None and _has(there, wanted):
+            console.print(f"{url} has this source already; nothing to do")
+            shutil.rmtree(out, ignore_errors=True)
+            base.unlink(missing_ok=True)
+            return there
+        if there is not None and _read(base) != there:  # nothing was begun, or from another state of the folder
+            shutil.rmtree(out, ignore_errors=True)
+            base.unlink(missing_ok=True)
+            sending.fetch_lists(url, to=out)
+            write_whole(base, parts=[json.dumps(there)])
+        whole = _append(out, shown=url, **given)
+        kept = {f"{home_of(shard['name'])}/{shard['name']}" for shard in whole["shards"]}
+        sending.send(out, url=url, keep=kept)
+        base.unlink()
+    return whole
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _append(
+    out: Path,
+    *,
+    shown: str,
+    wanted: dict[str, Any],
+    clip_ids: Iterable[str],
+    build: Callable[[Path], dict[str, Any]],
+    console: Console,
+) -> dict[str, Any]:
+    """Append to a folder on a disk, `shown` to the user by its name."""
     if not out.is_dir():
-        raise UserError(f"{_FLAG}: {str(out)!r} does not exist; leave {_FLAG} out to make it")
+        raise UserError(f"{_FLAG}: {shown!r} does not exist; leave {_FLAG} out to make it")
     with only_one(out):
         recover(out)
         if (out / BUILDING).is_dir() and not (out / "prepare.json").is_file():
-            raise UserError(f"{_FLAG}: {str(out)!r} holds an unfinished build; finish it first, by its own command")
+            raise UserError(f"{_FLAG}: {shown!r} holds an unfinished build; finish it first, by its own command")
         done = read_report(out, flag=_FLAG)
         if _has(done, wanted):
             shutil.rmtree(out / APPENDING, ignore_errors=True)
-            console.print(f"{out} has this source already; nothing to do")
+            console.print(f"{shown} has this source already; nothing to do")
             return done
-        _check(done, wanted, out=out)
+        _check(done, wanted, shown=shown)
         known = list(clip_ids)
-        refuse_repeated([lambda: ids_of(out), lambda: known], where=f"{str(out)!r} and {wanted['source']!r}")
+        refuse_repeated([lambda: ids_of(out), lambda: known], where=f"{shown!r} and {wanted['source']!r}")
         ensure_index(out, done=done)
         report = build(out / APPENDING / PART)
         whole = _join(out, done=done, report=report)
         recover(out)
     clips = sum(count["clips"] for count in whole["counts"].values())
-    console.print(f"{out} has {clips:,} clips of {len(whole['parts'])} sources now")
+    console.print(f"{shown} has {clips:,} clips of {len(whole['parts'])} sources now")
     return whole
 
 
@@ -110,12 +158,12 @@ def _has(done: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return any(all(part[name] == wanted[name] for name in named) for part in done.get("parts", [done]))
 
 
-def _check(done: dict[str, Any], wanted: dict[str, Any], *, out: Path) -> None:
-    remedy = f"give the options of {str(out)!r} (the values before the arrows), or another --out without {_FLAG}"
-    check_equal(done, wanted, where=f"{_FLAG}: {str(out)!r} and what is to be appended", remedy=remedy)
+def _check(done: dict[str, Any], wanted: dict[str, Any], *, shown: str) -> None:
+    remedy = f"give the options of {shown!r} (the values before the arrows), or another --out without {_FLAG}"
+    check_equal(done, wanted, where=f"{_FLAG}: {shown!r} and what is to be appended", remedy=remedy)
     if "benchmark" in done:
         raise UserError(
-            f"{_FLAG}: {str(out)!r} is the benchmark {done['benchmark']['name']!r}, which it would not be any more; "
+            f"{_FLAG}: {shown!r} is the benchmark {done['benchmark']['name']!r}, which it would not be any more; "
             "prepare the source into a folder of its own, and join the two with `twinreel prepare --merge`"
         )
 

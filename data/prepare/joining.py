@@ -31,10 +31,11 @@ def read_report(folder: Path, *, flag: str) -> dict[str, Any]:
     remedy = "finish it with its own `twinreel prepare` command first"
     try:
         done = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
-        done["options"], done["shards"], done["list_sha256"]
+        if missing := {"options", "shards", "list_sha256", "counts"} - done.keys():
+            raise KeyError(*sorted(missing))
     except FileNotFoundError:
         raise UserError(f"{flag}: {str(folder)!r} has no prepare.json, so it is not prepared; {remedy}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{flag}: {folder / 'prepare.json'} cannot be read ({error!r}); {remedy}") from error
     return done
 

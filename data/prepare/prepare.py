@@ -93,8 +93,9 @@ def prepare(
       UserError: a fault in the source or the options, another result in `out`, or too many unusable clips.
     """
     url = os.fspath(out).rstrip("/") if is_remote(out) else ""
-    out, console = sending.staging_folder(url) if url else Path(out), console or Console()
-    _check_append(append, url=url, overwrite=overwrite)
+    out, console = sending.staging_folder(url, append=append) if url else Path(out), console or Console()
+    if append and overwrite:
+        raise UserError("--append keeps what --out holds, and --overwrite replaces it; give one of them")
     place = out / APPENDING / PART if append else out  # where the source is prepared
     options = DecodeOptions(
         fps=float(fps or 0),
@@ -111,7 +112,7 @@ def prepare(
     missing = found.missing if found else []
     clips, captions = clean_captions(_choose(listing.clips, splits), notes=listing.notes)
     _check_captions(clips, source=source, notes=listing.notes, console=console)
-    known = load_states(place, url=url)
+    known = load_states(place, url="" if append else url)
     inputs = read_inputs(clips, root=listing.root, known=known, notes=listing.notes)
     print_notes(console, listing.notes)
     wanted = {
@@ -148,7 +149,7 @@ def prepare(
     settings["duplicates"]["before"] = out
     ids = (clip.clip_id for clip in inputs.clips)
     build = lambda part: _into(part, inputs, url="", overwrite=True, **given)  # noqa: E731
-    return append_to(out, wanted=wanted, clip_ids=ids, build=build, console=console)
+    return append_to(out, wanted=wanted, clip_ids=ids, build=build, console=console, url=url)
 
 
 def _into(
@@ -320,16 +321,6 @@ def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: fl
     ):
         if not good:
             raise UserError(f"--{name} is {value}, wanted {wanted}")
-
-
-def _check_append(append: bool, *, url: str, overwrite: bool) -> None:
-    if append and overwrite:
-        raise UserError("--append keeps what --out holds, and --overwrite replaces it; give one of them")
-    if append and url:
-        raise UserError(
-            f"--append writes to a folder on a disk, --out is {url!r}; prepare the source into a local folder, join it "
-            "with a copy of that one by `twinreel prepare --merge A B --out NEW_URL`"
-        )
 
 
 def _check_beam(runner: str, options: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from twinreel.__main__ import main
 from twinreel.base.errors import UserError
+from twinreel.data import remote
 from twinreel.data.batches.identity import content_of
 from twinreel.data.batches.records import Records
 from twinreel.data.index import columns, join
@@ -20,7 +21,7 @@ from twinreel.data.inspect.inspect import inspect
 from twinreel.data.layout import APPENDING, home_of
 from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media import workers
-from twinreel.data.prepare import joining
+from twinreel.data.prepare import joining, sending
 from twinreel.data.prepare.prepare import prepare
 
 SETTINGS = {"fps": 4, "short_side": 24, "workers": 1, "shard_clips": 3, "max_bad_fraction": 0.5}
@@ -203,7 +204,6 @@ def test_appending_what_does_not_fit_is_refused(folders, sources, tmp_path, monk
         (sources[1], {"overwrite": True}, "give one of them"),
         (sources[1], {"out": tmp_path / "none"}, "does not exist"),
         (sources[1], {"out": tmp_path}, "no prepare.json"),
-        (sources[1], {"out": "s3://bucket/x"}, "folder on a disk"),
     ):
         with pytest.raises(UserError, match=message):
             run(source, settings.pop("out", out), append=True, **settings)
@@ -251,6 +251,47 @@ def test_killed_appends_and_merges_go_on(folders, sources, tmp_path):
         plain = decided and number % 2  # the command of the first source finishes what is decided, too
         run(sources[0 if plain else 1], out, append=not plain)
         assert tree(out) == tree(whole), moment
+
+
+def test_appended_behind_a_url(folders, sources, tmp_path, s3, s3_proxy, monkeypatch):
+    import fsspec
+
+    first, second, whole, *_ = folders
+    with pytest.raises(UserError, match=r"has no prepare\.json; leave --append out"):
+        run(sources[1], f"{s3}/set", append=True)
+    copy = tmp_path / "first"
+    shutil.copytree(first, copy)
+    sending.send(copy, url=f"{s3}/set")
+    s3_proxy.seen.clear()
+    real, sent = remote.upload, []
+
+    def stop(path, *, url):
+        sent.append(url.removeprefix(f"{s3}/set/"))
+        if len(sent) == 8:
+            raise KeyboardInterrupt
+        real(path, url=url)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "upload", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(sources[1], f"{s3}/set", append=True)
+    new = ["array_record" in name and name.startswith("twinreel_clips_1/") for name in sent]
+    assert new == [True] * 4 + [False] * 4  # while the folder can still be read
+    assert not remote.is_file(f"{s3}/set/prepare.json")
+    monkeypatch.setattr(workers, "decode_in_order", None)  # all is prepared
+    report, printed = run(sources[1], f"{s3}/set", append=True)
+    assert "has this source already" in printed
+    seen = [(method, path) for method, path in s3_proxy.seen if "/twinreel_clips/" in path and "array_record" in path]
+    assert not [method for method, _ in seen if method in ("GET", "PUT", "POST", "DELETE")]
+    fsspec.filesystem("s3").get(f"{s3}/set", str(tmp_path / "back"), recursive=True)
+    assert tree(tmp_path / "back") == tree(whole)
+    assert run(sources[1], f"{s3}/set", append=True)[0] == report == lines_of(whole)
+    assert not list((tmp_path / "cache" / "twinreel" / "staging").rglob("*.json*"))
+    # A merge can be sent as well.
+    assert main(["prepare", "--merge", str(first), str(second), "--out", f"{s3}/merged"]) == 0
+    fsspec.filesystem("s3").get(f"{s3}/merged", str(tmp_path / "merged"), recursive=True)
+    check_whole(tmp_path / "merged")
+    assert main(["prepare", "--merge", str(first), str(second), "--out", f"{s3}/merged"]) == 0  # nothing to do
 
 
 # --- merged ---

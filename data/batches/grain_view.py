@@ -1,6 +1,6 @@
 """The rows of a run as a `grain.MapDataset`, for training loops that take their input from Grain.
 
-    from twinreel.data.batches.grain import map_dataset
+    from twinreel.data.batches.grain_view import map_dataset
 
     rows = map_dataset(data, tokenizer=tokenizer, seed=0)
     for batch in rows.batch(data.feed.batch_size).to_iter_dataset():    # the global batches of `pretrain`
@@ -25,7 +25,7 @@ from .pipeline import Batches, train_batches
 from .targets import Targets
 
 try:
-    import grain
+    import grain  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise UserError("a grain.MapDataset needs Grain: pip install 'twinreel[grain]'") from error
 

@@ -65,7 +65,7 @@ def assert_equal(got, want):
     ],
 )
 def test_batches_are_those_of_the_run(options, tokenizer, changes, labels):
-    from twinreel.data.batches.grain import map_dataset
+    from twinreel.data.batches.grain_view import map_dataset
 
     data = options(**changes)
     given = {"tokenizer": tokenizer, "seed": 3, "label_names": labels}
@@ -89,7 +89,7 @@ def test_batches_are_those_of_the_run(options, tokenizer, changes, labels):
 
 
 def test_ends_and_numbers_that_do_not_fit(options, tokenizer):
-    from twinreel.data.batches.grain import map_dataset
+    from twinreel.data.batches.grain_view import map_dataset
 
     given = {"tokenizer": tokenizer, "seed": 0}
     rows = map_dataset(options(), steps=3, **given)
