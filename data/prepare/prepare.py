@@ -251,8 +251,8 @@ def _build(
         write_jsonl(out / INPUTS, lines=to_lines(inputs.states))
         write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
     builder.end(out)
-    shown = {"out": treatment.before, "done": "appended to"} if treatment.before else {"out": out}
-    print_found(console, summary, report, **shown)
+    done = "appended to" if treatment.before else "prepared"
+    print_found(console, summary, report, out=treatment.before or out, done=done)
     print_rejects(console, summary)
     return report
 
