@@ -61,6 +61,16 @@ class Flow:
             read, _ = self._reader.read(wanted)
             yield from read.jpegs[read.ok]
 
+    def at(self, k: int, *, part: slice) -> dict[str, np.ndarray]:
+        """Return rows of batch k as `decoded` would bring them; in any order, from any thread."""
+        rows, caption = self._rows(k)
+        rows = Rows(*(column[part] for column in rows))
+        wanted = Wanted(source=rows.source, record=rows.record, epoch=rows.epoch)
+        batch = dict(zip(self._columns, self._clips(wanted), strict=True))
+        columns = dict(zip(_ROW, (rows.source, rows.record, rows.epoch, rows.first, caption[part]), strict=True))
+        ok = batch.pop("ok")
+        return columns | batch | {"valid": rows.first & ok}
+
     def decoded(self) -> tf.data.Dataset:
         """Return a data set of batches as dicts: the fields of `Rows`, the window, video, sound and features."""
         keep_freed_memory()

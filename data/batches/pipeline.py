@@ -1,6 +1,7 @@
 """Prepared records to batches: a batch is a pure function of data, seed and step."""
 
 import atexit
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from .targets import Drawn, TargetMaker, Targets
 from .texts import Chosen, Texts, texts_of
 
 __all__ = ["Batches", "eval_batches", "make_tokenizer", "train_batches"]
+_REMEMBERED = 8  # batches whose rows are worked out once, where single rows are asked for
 
 
 def train_batches(
@@ -39,6 +41,7 @@ def train_batches(
     label_names: Sequence[str] | None = None,
     targets: Targets | None = None,
     only: np.ndarray | None = None,
+    in_order: bool = True,
 ) -> "Batches":
     """Yield this process's rows of the global batches `start_step`, `start_step + 1`, ... without end.
 
@@ -56,6 +59,7 @@ def train_batches(
         it is not in it.
       targets: what else the batches bring, see `targets.Targets`.
       only: int [m], the records that take part, where not all do (one source).
+      in_order: False = the batches are for `Batches.at` alone: nothing is read ahead, and there is nothing to iterate.
 
     Returns:
       An iterator of batches: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
@@ -76,7 +80,8 @@ def train_batches(
     table = None if only is None else np.asarray(only, np.int64)
     share = order.batch_size // process_count
     part = slice(process_index * share, (process_index + 1) * share)
-    ahead = None if isinstance(order, Order) else Ahead(order, sources=sources, rows=part, data=data)
+    over_blocks = not isinstance(order, Order)
+    ahead = Ahead(order, sources=sources, rows=part, data=data) if over_blocks and in_order else None
 
     def rows(k: int) -> tuple[Rows, np.ndarray]:
         if ahead is not None:
@@ -92,16 +97,17 @@ def train_batches(
         return mine, texts.let_each_stand_once(found.source, record=found.record, caption=captions)[part]
 
     return Batches(
-        rows=rows,
+        rows=rows if in_order else functools.lru_cache(maxsize=_REMEMBERED)(rows),
         steps=(start_step, ENDLESS),
         graph=graph,
-        reader=Reader(sources, data=data, graph=graph, seed=seed, all_shards=ahead is None),
+        reader=Reader(sources, data=data, graph=graph, seed=seed, all_shards=not over_blocks),
         texts=texts,
         data=data,
         labels=_labels(sources, label_names),
         targets=_maker(sources, targets=targets, data=data, tokenizer=tokenizer, seed=seed),
         batch_size=share,
         ahead=ahead,
+        in_order=in_order,
         order=describe(order, sources=sources),
         facts=lambda step: {
             f"epoch/{name}" if data.feed.mixture else "epoch": epochs for name, epochs in order.epochs(step).items()
@@ -215,9 +221,10 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         facts: Callable[[int], dict[str, float]] | None = None,
         pad: bool = False,
         ahead: Ahead | None = None,
+        in_order: bool = True,
         order: str = "",
     ):
-        """Begin to read ahead.
+        """Begin to read ahead, if that is wanted.
 
         Args:
           rows: k -> the rows of batch k, and the numbers int32 [b,C] of their captions.
@@ -232,6 +239,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           facts: step -> what is worth logging.
           pad: whether the last batch is filled up.
           ahead: fetches what lies behind a URL; it is told of the batches by `rows`.
+          in_order: whether there are batches to iterate over; else nothing is read ahead.
           order: how the records are ordered, in words.
         """
         self.texts, self.order, self._ahead = texts, order, ahead
@@ -239,8 +247,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self._targets, self._pad_to = targets, batch_size if pad else 0
         times = targets.times if targets is not None else ()
         self._flow = Flow(reader, graph=graph, data=data, rows=rows, steps=steps, targets=times)
-        dataset = self._flow.decoded()
-        self._iterator: Iterator[Any] | None = dataset.as_numpy_iterator()
+        self._iterator: Iterator[Any] | None = self._flow.decoded().as_numpy_iterator() if in_order else None
         self._given = 0
         _OPEN.add(self)
 
@@ -259,6 +266,18 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """Yield the T JPEG files of each clip from the first batch on, undecoded: for measurements."""
         for jpegs in self._flow.encoded():
             yield jpegs.tolist()
+
+    def at(self, k: int, *, part: slice) -> dict[str, np.ndarray]:
+        """Return some rows of batch k of this process, whichever were asked for before; any thread may call.
+
+        Args:
+          k: number of the batch.
+          part: which of its rows.
+
+        Raises:
+          UserError: too many damaged records.
+        """
+        return self._finished(self._flow.at(k, part=part))
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._iterator is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ..layout import FORMAT, INDEX, NAME, RECORDS_VERSION
+from ..layout import FORMAT, INDEX, NAME, home_of
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
 from ..tf_cpu import tf
@@ -140,8 +140,25 @@ class Records:
         }
 
     def _read_shards(self, sizes: dict[str, int]) -> dict[str, "_Shards"]:
-        """Find the shards of each split, of `sizes` bytes; TFDS's dataset_info.json says how many records each has."""
-        home = self.folder / NAME / RECORDS_VERSION
+        """Find the shards of each split, of `sizes` bytes: those of each TFDS data set of the folder in turn.
+
+        The dataset_info.json of each says how many records its shards have.
+        """
+        files, lengths = dict[str, list[str]](), dict[str, list[int]]()
+        for part in dict.fromkeys([NAME, *(file.partition("-")[0] for file in sizes)]):
+            for split, counts in self._read_part(part).items():
+                named = [f"{part}-{split}.array_record-{i:05d}-of-{len(counts):05d}" for i in range(len(counts))]
+                self._check_shards(self.folder / home_of(part), files=named, sizes=sizes)
+                files.setdefault(split, []).extend(named)
+                lengths.setdefault(split, []).extend(counts)
+        return {
+            split: _Shards(self.folder, files=named, lengths=lengths[split], split=split, mirror=self._mirror)
+            for split, named in files.items()
+        }
+
+    def _read_part(self, part: str) -> dict[str, list[int]]:
+        """Return by split how many records the shards of a TFDS data set have."""
+        home = self.folder / home_of(part)
         try:
             info = json.loads((home / "dataset_info.json").read_text(encoding="utf-8"))
             features = json.loads((home / "features.json").read_text(encoding="utf-8"))
@@ -150,23 +167,19 @@ class Records:
             raise self._damaged(f"{error}") from error
         if missing := sorted(set(_NEEDED) - stored):
             raise self._damaged(f"its records have no {', '.join(missing)}")
+        return {split["name"]: [int(n) for n in split["shardLengths"]] for split in info.get("splits", [])}
+
+    def _check_shards(self, home: Path, *, files: Sequence[str], sizes: dict[str, int]) -> None:
         with os.scandir(home) as entries:
             present = {entry.name: entry.stat().st_size for entry in entries}
-        shards = {}
-        for split in info.get("splits", []):
-            name, lengths = split["name"], [int(n) for n in split["shardLengths"]]
-            files = [f"{NAME}-{name}.array_record-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
-            for file in files:
-                wanted = sizes.get(file)
-                found = present.get(file)
-                if found is None and self._mirror.has(home / file):  # it is yet to be fetched
-                    continue
-                if found is None:
-                    raise self._damaged(f"the shard {file} is missing")
-                if found != wanted:
-                    raise self._damaged(f"the shard {file} has {found} bytes instead of {wanted}")
-            shards[name] = _Shards(home, files=files, lengths=lengths, split=name, mirror=self._mirror)
-        return shards
+        for file in files:
+            wanted, found = sizes.get(file), present.get(file)
+            if found is None and self._mirror.has(home / file):  # it is yet to be fetched
+                continue
+            if found is None:
+                raise self._damaged(f"the shard {file} is missing")
+            if found != wanted:
+                raise self._damaged(f"the shard {file} has {found} bytes instead of {wanted}")
 
     def _damaged(self, what: str) -> UserError:
         return UserError(
@@ -178,8 +191,8 @@ class Records:
 class _Shards:
     """The shards of one split, fetched and opened at their first use."""
 
-    def __init__(self, home: Path, *, files: list[str], lengths: list[int], split: str, mirror: Mirror):
-        self.files, self._home, self._split, self._mirror = files, home, split, mirror
+    def __init__(self, folder: Path, *, files: list[str], lengths: list[int], split: str, mirror: Mirror):
+        self.files, self._folder, self._split, self._mirror = files, folder, split, mirror
         self.ends = np.cumsum(lengths, dtype=np.int64)
         self.size = int(self.ends[-1]) if lengths else 0
         self._held: set[int] = set()
@@ -190,7 +203,8 @@ class _Shards:
         return self.path(int(np.searchsorted(self.ends, index, side="right")))
 
     def path(self, number: int) -> Path:
-        return self._home / self.files[number]  # made here: those of a hundred thousand shards would take seconds
+        file = self.files[number]
+        return self._folder / home_of(file) / file  # made here: those of a hundred thousand shards would take seconds
 
     def hold(self, shards: Collection[int]) -> None:
         for number in self._held - set(shards):

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from ...base.errors import UserError
 from ...data import remote
 from ..index.columns import ENDINGS as _ENDINGS
-from ..layout import INDEX, INPUTS, NAME, RECORDS_VERSION
+from ..layout import INDEX, INPUTS, NAME, home_of
 from ..manifest import write_whole
 from ..paths import PathLike, cache_folder, file_name, is_remote, open_binary
 
@@ -180,7 +180,8 @@ class Mirror:
                 {name: size for name, size in found.items() if _SHARD in name},
                 {name: size for name, size in found.items() if _SHARD not in name},
             )
-        names = ["prepare.json", *_LARGE, *(f"{NAME}/{RECORDS_VERSION}/{n}.json" for n in ("dataset_info", "features"))]
+        homes = dict.fromkeys([home_of(NAME), *(name.rpartition("/")[0] for name in listed)])
+        names = ["prepare.json", *_LARGE, *(f"{home}/{n}.json" for home in homes for n in ("dataset_info", "features"))]
         names += [f"{INDEX}/{split}{end}" for split in _splits(prepared) for end in _ENDINGS]
         with concurrent.futures.ThreadPoolExecutor(_AT_A_TIME) as pool:
             sizes = pool.map(lambda name: remote.size_if_any(f"{self.url}/{name}"), names)
@@ -277,7 +278,8 @@ def _shards(prepared: bytes) -> dict[str, int]:
     """Return the sizes of the shards that a prepare.json lists; {} if it is of another version."""
     try:
         listed = json.loads(prepared)["shards"]
-        return {f"{NAME}/{RECORDS_VERSION}/{Path(one['name']).name}": int(one["bytes"]) for one in listed}
+        names = [(Path(one["name"]).name, int(one["bytes"])) for one in listed]
+        return {f"{home_of(name)}/{name}": size for name, size in names}
     except (ValueError, KeyError, TypeError):
         return {}
 

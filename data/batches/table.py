@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from ...base.errors import UserError
-from ..index.columns import HEADER, Gathered, Summary, read_summary
+from ..index.columns import Gathered, Summary, mapped, read_summary
 from ..layout import INDEX
 
 _FIRST = b'{"split": "'  # how `prepare` begins a line: the split is known without parsing the rest
@@ -116,7 +116,7 @@ def read_tables(folder: Path) -> dict[str, Table]:
     tables = {}
     for split, summary in summaries.items():
         names = ("rows", "captions", "frames")
-        rows, keys, frames = (_mapped(folder / INDEX / f"{split}.{name}.npy") for name in names)
+        rows, keys, frames = (mapped(folder / INDEX / f"{split}.{name}.npy") for name in names)
         sample = folder / INDEX / f"{split}.sample.jsonl" if summary.sampled else None
         of = {"content": content, "summary": summary, "path": path, "sample": sample}
         tables[split] = Table(rows, keys=keys, frames=frames, **of)
@@ -152,11 +152,6 @@ def parsed(line: bytes, *, path: Path | str) -> dict[str, Any]:
             f"{str(path)!r} has a line that is no clip ({error}): {line[:60]!r}; run `twinreel prepare` again"
         ) from error
     return row
-
-
-def _mapped(path: Path) -> np.ndarray:
-    empty = path.stat().st_size <= HEADER  # an empty file cannot be mapped
-    return np.load(path) if empty else np.load(path, mmap_mode="r")
 
 
 def _gone_through(content: "mmap.mmap | bytes", *, path: Path) -> dict[str, Table]:

@@ -194,6 +194,12 @@ def header(dtype: np.dtype, *, count: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
 
 
+def mapped(path: Path) -> np.ndarray:
+    """Open an array of an index without reading it."""
+    empty = path.stat().st_size <= HEADER  # an empty file cannot be mapped
+    return np.load(path) if empty else np.load(path, mmap_mode="r")
+
+
 def read_summary(path: Path) -> Summary | None:
     """Read SPLIT.json; None if there is none, or one of another version."""
     try:

@@ -1,5 +1,6 @@
 """Write clips.jsonl together with its index: one pass over the rows, none of which is kept."""
 
+import collections
 import contextlib
 import itertools
 import json
@@ -44,23 +45,31 @@ def write_clips(
     index.rename(folder / INDEX)
 
 
-def write_index(folder: Path, *, shards: dict[str, list[tuple[int, Path | None]]]) -> None:
+def write_index(folder: Path, *, shards: Sequence[tuple[str, int, Path | None]]) -> None:
     """Write the index of a folder that has clips.jsonl.
 
     Args:
       folder: the prepared folder.
-      shards: by split, in the order of clips.jsonl, the number of records of each shard, and its file, if its records'
-        parts are to be found.
+      shards: in the order of clips.jsonl, the split of each shard, how many records it has, and its file, if its
+        records' parts are to be found.
     """
-    counts = {split: sum(count for count, _ in members) for split, members in shards.items()}
+    counts, numbers = collections.Counter[str](), collections.Counter[str]()
+    for split, count, _ in shards:
+        counts[split] += count
     with (folder / "clips.jsonl").open("rb") as file:
         rows = map(json.loads, file)
-        read = (
-            (number, list(itertools.islice(rows, count)), find_parts(path) if path else None)
-            for members in shards.values()
-            for number, (count, path) in enumerate(members)
-        )
-        write_clips(folder, shards=read, counts=counts)
+
+        def read() -> Iterator[tuple[int, list[dict[str, Any]], Parts | None]]:
+            for split, count, path in shards:
+                yield numbers[split], list(itertools.islice(rows, count)), find_parts(path) if path else None
+                numbers[split] += 1
+
+        write_clips(folder, shards=read(), counts=counts)
+
+
+def text_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row that hold texts."""
+    return {name: row[name] for name in _TEXTS if name in row}
 
 
 def _lines(
@@ -102,7 +111,7 @@ class _Split:
     def add(self, row: dict[str, Any], **place: Any) -> None:
         self.gathered.add(row, **place)
         if self._sample is not None and self._seen % self._step == 0:
-            self._sample.write(json.dumps({k: row[k] for k in _TEXTS if k in row}, ensure_ascii=False) + "\n")
+            self._sample.write(json.dumps(text_fields(row), ensure_ascii=False) + "\n")
             self.sampled += 1
         self._seen += 1
 

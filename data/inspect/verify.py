@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ..layout import NAME, RECORDS_VERSION
+from ..layout import home_of
 from ..tf_cpu import tf
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"
@@ -37,7 +37,6 @@ def check_records(
     Returns:
       `records` read, number of `faults`, and the first of them in words, each with shard and record.
     """
-    home = folder / NAME / RECORDS_VERSION
     faults: list[str] = []
     read = 0
     begin = dict.fromkeys(rows, 0)
@@ -45,9 +44,10 @@ def check_records(
         split = shard["split"]
         expected = rows[split][begin[split] : begin[split] + shard["records"]]
         begin[split] += shard["records"]
-        faults += [f"{shard['name']}: {fault}" for fault in _file_faults(home / shard["name"], shard)]
-        there = (home / shard["name"]).is_file()
-        for number, (row, fault) in enumerate(_record_faults(home / shard["name"], expected)):
+        path = folder / home_of(shard["name"]) / shard["name"]
+        faults += [f"{shard['name']}: {fault}" for fault in _file_faults(path, shard)]
+        there = path.is_file()
+        for number, (row, fault) in enumerate(_record_faults(path, expected)):
             advance()
             read += there
             if fault:
@@ -62,12 +62,12 @@ def read_frames(
     folder: Path, *, shards: Sequence[dict[str, Any]], split: str, indices: Sequence[int]
 ) -> Iterator[bytes]:
     """Yield the middle frame (JPEG) of records of a split; b"" for a clip without frames."""
-    home = folder / NAME / RECORDS_VERSION
     members = [shard for shard in shards if shard["split"] == split]
     ends = np.cumsum([shard["records"] for shard in members])
     for index in indices:
         place = int(np.searchsorted(ends, index, side="right"))
-        reader = ArrayRecordReader(str(home / members[place]["name"]), options=_READER)
+        name = members[place]["name"]
+        reader = ArrayRecordReader(str(folder / home_of(name) / name), options=_READER)
         try:
             first = int(ends[place]) - members[place]["records"]
             frames = _features(reader.read([index - first])[0])["frames"].bytes_list.value

@@ -56,7 +56,7 @@ def assemble(
             work.records(shard).replace(home / file["name"])
     listed = [file for _, file in files]
     with writing(home / "dataset_info.json"):
-        _describe(home, files=listed, version=version, features=features)
+        describe(home, files=listed, version=version, features=features)
     counts: dict[str, int] = {}
     for file in listed:
         counts[file["split"]] = counts.get(file["split"], 0) + file["records"]
@@ -135,8 +135,15 @@ def _read(work: BuildFolder, shard: Shard) -> ShardReport | None:
     return work.report(shard, moved=True)
 
 
-def _describe(home: Path, *, files: Sequence[dict[str, Any]], version: str, features: Any) -> None:
-    """Have TFDS write its metadata: dataset_info.json and features.json."""
+def describe(home: Path, *, files: Sequence[dict[str, Any]], version: str, features: Any) -> None:
+    """Have TFDS write the metadata of a data set: dataset_info.json and features.json.
+
+    Args:
+      home: folder of its shards.
+      files: of each shard, at least `name`, `split`, `records`, `bytes`, in order.
+      version: of the data set.
+      features: of a record.
+    """
     template = tfds.core.ShardedFileTemplate(
         data_dir=epath.Path(home), dataset_name=files[0]["name"].split("-")[0], filetype_suffix="array_record"
     )

@@ -77,7 +77,9 @@ def prepare_benchmark(
 
     given = Found(root=folder, clips=located.present, missing=located.missing, finish=finish)
     report = prepare(name, out=out, found=given, console=console, **settings)
-    for split, count in report["coverage"].items():
+    parts = report.get("parts", [report])  # with `append`, those of the whole
+    own = next(part for part in reversed(parts) if part.get("benchmark", {}).get("name") == name)
+    for split, count in own["coverage"].items():
         console.print(
             f"{split}: {count['prepared']:,} of {count['expected']:,} clips are in {out}; "
             f"subset id {count['prepared_ids_sha256'][:16]}",

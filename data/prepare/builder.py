@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from ...base.errors import UserError
-from ..layout import BUILDING, INPUTS, NAME, RECORDS_VERSION, RESULTS, SETTINGS
+from ..layout import APPENDING, BUILDING, INPUTS, NAME, RECORDS_VERSION, RESULTS, SETTINGS
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits
@@ -70,7 +70,7 @@ def build(
     """
     work = BuildFolder(out / BUILDING)
     take_back(work, out=out)
-    _remove(out, names=RESULTS)
+    _remove(out, names=_results(out))
     shards = plan_build(clips, contents=contents, options=options, shard_clips=shard_clips)
     work.clear(shards, also=[SETTINGS, INPUTS])
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
@@ -101,13 +101,18 @@ def begin(out: Path) -> None:
     """Remove what an earlier build left in `out`, whole or not; prepare.json, which vouches for the rest, first."""
     (out / "prepare.json").unlink(missing_ok=True)
     (out / BUILDING).mkdir(exist_ok=True)  # if the rest is cut short, this tells whose it was
-    _remove(out, names=RESULTS)
+    _remove(out, names=[*_results(out), APPENDING])
     _remove(out / BUILDING, names=[path.name for path in (out / BUILDING).iterdir()])
 
 
 def end(out: Path) -> None:
     """Remove the folder in which the shards were made: the build is whole."""
     shutil.rmtree(out / BUILDING, ignore_errors=True)
+
+
+def _results(out: Path) -> list[str]:
+    """What an earlier build, and what was appended to it, may have left."""
+    return [*RESULTS, *(path.name for path in out.glob(f"{NAME}_*"))]
 
 
 def _remove(folder: Path, *, names: Sequence[str]) -> None:

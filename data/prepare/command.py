@@ -10,6 +10,7 @@ from ...base.errors import UserError
 from ...base.parser import Parser
 from .benchmark import add_flags, explained, prepare_benchmark, take_flags
 from .duplicates import MODES
+from .merge import merge
 from .prepare import prepare
 
 WEBDATASET = "webdataset"  # the source that --shards belongs to
@@ -52,6 +53,14 @@ has the SHA-256 of each file; it is read again only if its size or times differ.
 tag are compared, or the time of change where its server has no tag; where it has neither, the size alone.) A finished
 OUT with other options or another list of clips is replaced only with --overwrite.
 
+  twinreel prepare MORE --out DIR --append          add a source to a finished DIR
+  twinreel prepare --merge A B ... --out DIR        join finished folders into a new one
+
+Neither decodes a clip twice nor changes a shard that is there, and the options (but for --splits) have to be the same.
+--append writes the new shards beside the old ones (DIR/twinreel_clips_1, ...) and then exchanges the lists; DIR can be
+trained on meanwhile. --merge makes hard links to the shards, or copies where it cannot. A clip_id that comes twice is
+refused. A run that was trained on DIR as it was reports that its data changed.
+
 Manifests, CSV files, archives, the videos that they name, and OUT may lie behind a URL: s3:// (pip install
 'twinreel[s3]'), gs:// ('twinreel[gcs]'), https:// to read. An OUT behind a URL is built in the user's cache folder and
 then sent, prepare.json last.
@@ -67,6 +76,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "source",
         metavar="SOURCE",
+        nargs="?",
         help="a manifest (.jsonl), a .csv, a folder of videos, .tar archives, or a benchmark",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, or a URL (s3://bucket/folder)")
@@ -119,6 +129,9 @@ def main(argv: list[str]) -> int:
         "--shards", metavar="PATTERN", help="archives of `prepare webdataset`: 'dir/{00000..00099}.tar'"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that has other options")
+    parser.add_argument("--append", action="store_true", help="add SOURCE to the clips that a finished OUT holds")
+    words = "finished folders to join into OUT, instead of SOURCE"
+    parser.add_argument("--merge", nargs="+", default=[], metavar="DIR", help=words)
     parser.add_json()
     add_flags(parser)
     if explained(argv):
@@ -127,9 +140,15 @@ def main(argv: list[str]) -> int:
     fields: dict[str, Any] = vars(args)
     fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
     fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
-    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
-    as_json, named = fields.pop("json"), take_flags(fields)
+    as_json, folders = fields.pop("json"), fields.pop("merge")
     fields["console"] = Console(stderr=as_json)
+    if folders or not fields["source"]:
+        report = _merge(folders, parser=parser, argv=argv, fields=fields)
+        if as_json:
+            print(json.dumps(report))
+        return 0
+    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
+    named = take_flags(fields)
     if named is None:
         report = prepare(fields.pop("source"), **fields)
     else:
@@ -137,6 +156,19 @@ def main(argv: list[str]) -> int:
     if as_json:
         print(json.dumps(report))
     return 0
+
+
+def _merge(folders: list[str], *, parser: Parser, argv: list[str], fields: dict[str, Any]) -> dict[str, Any]:
+    """Join folders; flags that say how clips are decoded have no meaning here."""
+    if not folders:
+        parser.error("SOURCE is missing: give a manifest, a CSV, a folder, archives or a benchmark; or --merge A B")
+    if fields["source"]:
+        raise UserError(f"--merge joins prepared folders and takes no SOURCE, got {fields['source']!r}; leave one out")
+    taken = ("out", "duplicates", "fail_on_leak", "overwrite", "console")
+    given = {token.partition("=")[0].removeprefix("--").removeprefix("no-") for token in argv if token.startswith("--")}
+    if others := sorted(given - {*taken, "merge", "json"}):
+        raise UserError(f"--merge decodes nothing: --{others[0]} does not apply; leave it out")
+    return merge(folders, **{name: fields[name] for name in taken})
 
 
 def _archives(source: str, *, shards: str | None) -> str:

@@ -106,22 +106,22 @@ class Duplicates:
                 found.append(self._pair(min(train, row), max(train, row), distance))
         return found
 
-    def to_drop(self) -> dict[int, int]:
-        """Return `{row: the row that is kept in its stead}`.
+    def to_drop(self, *, keep: int = 0) -> dict[int, int]:
+        """Return `{row: the row that is kept in its stead}`; the first `keep` rows are never dropped.
 
         Splits other than train come first, test before all; within a split, the first clip stays. A clip is dropped
         only for one that is kept and is its duplicate: chains of likenesses do not drop what is unlike.
         """
         rank = {"test": 0, TRAIN: 2}
-        order = sorted(range(len(self.splits)), key=lambda row: (rank.get(self.splits[row], 1), row))
+        order = sorted(range(len(self.splits)), key=lambda row: (row >= keep, rank.get(self.splits[row], 1), row))
         near, kept, dropped = self._neighbours(), dict[int, int](), dict[int, int]()
         for row in order:
             node = int(self.node[row])
             stead = [kept[other] for other in (node, *(other for other, _ in near.get(node, ()))) if other in kept]
-            if stead:
+            if stead and row >= keep:
                 dropped[row] = stead[0]
             else:
-                kept[node] = row
+                kept.setdefault(node, row)
         return dropped
 
     def _pair(self, first: int, second: int, distance: float) -> Pair:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ...base.config import difference
 from ...base.errors import UserError
-from ..layout import BUILDING, SETTINGS
+from ..layout import BUILDING, NAME, SETTINGS
 
 _SETTINGS = ("version", "records_version", "options", "shard_clips")  # an interrupted build is resumed with these
 COMPARED = (*_SETTINGS, "list_sha256")  # a finished folder with others is not replaced without being asked to
@@ -54,14 +54,30 @@ def finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str,
         return None
     try:
         done = json.loads(file.read_text(encoding="utf-8"))
-        sizes = {path.name: path.stat().st_size for path in out.glob("*/*/*.array_record*")}
+        sizes = {path.name: path.stat().st_size for path in out.glob(f"{NAME}*/*/*.array_record*")}
         whole = sizes == {shard["name"]: shard["bytes"] for shard in done["shards"]}
         same = same_as_wanted(done, wanted, where=str(out), overwrite=overwrite)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{file} is not from twinreel prepare ({error!r}); give another --out") from error
-    return done if whole and same else None
+    return done if may_stay(done, whole and same, where=str(out), overwrite=overwrite) else None
+
+
+def may_stay(done: dict[str, Any], as_wanted: bool, *, where: str, overwrite: bool) -> bool:
+    """Return whether a finished folder stays as it is.
+
+    Raises:
+      UserError: it does not, but sources were appended to it, which would be lost.
+    """
+    if not as_wanted and "parts" in done and not overwrite:
+        sources = ", ".join(repr(part["source"]) for part in done["parts"][1:])
+        raise UserError(
+            f"shards of {where!r} are lost, or files of its first source have changed; it has appended sources, too "
+            f"({sources}), so it cannot be made again in part. Prepare each source into a folder of its own and join "
+            "them with `twinreel prepare --merge`, or give --overwrite to make it again without what was appended"
+        )
+    return as_wanted
 
 
 def same_as_wanted(done: dict[str, Any], wanted: dict[str, Any], *, where: str, overwrite: bool) -> bool:
@@ -76,6 +92,7 @@ def same_as_wanted(done: dict[str, Any], wanted: dict[str, Any], *, where: str, 
     Raises:
       UserError: it has other options, or was prepared from another list of clips, and may not be replaced.
     """
+    done = done | done["parts"][0] if "parts" in done else done  # what was appended has commands of its own
     changes = difference(*({key: config[key] for key in COMPARED if key in config} for config in (done, wanted)))
     if changes and not overwrite:
         changes = ["the list of clips is another" if line.startswith("list_sha256") else line for line in changes]

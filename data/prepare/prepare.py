@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ...base.errors import UserError, unknown
-from ..layout import BUILDING, FORMAT, INDEX, INPUTS, NAME, RECORDS_VERSION, SETTINGS
+from ..layout import APPENDING, BUILDING, FORMAT, INPUTS, RECORDS_VERSION, SETTINGS
 from ..machine import cores
 from ..manifest import Clip, write_jsonl, write_whole
 from ..media.decode import DecodeOptions
@@ -23,10 +23,12 @@ from ..prepare import sending
 from ..sources.captions import clean_captions
 from ..sources.notes import Notes
 from ..sources.read import Listing, read_source
+from .append import PART, append_to, recover
 from .duplicates import refuse_counted
 from .folder import KEPT, finished, only_one, resumes
 from .found import Found
 from .inputs import Inputs, State, contents_by_path, list_hash, load_states, read_inputs, source_hash, to_lines
+from .joining import ensure_index
 from .printing import print_changed, print_done, print_found, print_notes, print_rejects
 
 
@@ -51,6 +53,7 @@ def prepare(
     duplicates: str = "report",
     fail_on_leak: bool = False,
     overwrite: bool = False,
+    append: bool = False,
     found: Found | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -77,17 +80,23 @@ def prepare(
         records as well (train gives way to other splits, later clips to earlier ones), `keep` does not look.
       fail_on_leak: whether to fail when a clip of another split has a duplicate in train.
       overwrite: replace what an earlier run with other options left in `out`, whole or not.
+      append: whether the source comes on top of those that are in `out`, whose shards stay as they are. Of duplicates
+        that are dropped, the clips that are there stay.
       found: the clips, where they have been read already; `source` is then only a name.
       console: where the tables go; None = standard output.
 
     Returns:
-      What is written to `out/prepare.json`: options, counts per split, bytes, reasons of rejection.
+      What is written to `out/prepare.json`: options, counts per split, bytes, reasons of rejection; with `append`, of
+      the whole, and `parts` of each source.
 
     Raises:
       UserError: a fault in the source or the options, another result in `out`, or too many unusable clips.
     """
     url = os.fspath(out).rstrip("/") if is_remote(out) else ""
-    out, console = sending.staging_folder(url) if url else Path(out), console or Console()
+    out, console = sending.staging_folder(url, append=append) if url else Path(out), console or Console()
+    if append and overwrite:
+        raise UserError("--append keeps what --out holds, and --overwrite replaces it; give one of them")
+    place = out / APPENDING / PART if append else out  # where the source is prepared
     options = DecodeOptions(
         fps=float(fps or 0),
         short_side=short_side,
@@ -103,7 +112,7 @@ def prepare(
     missing = found.missing if found else []
     clips, captions = clean_captions(_choose(listing.clips, splits), notes=listing.notes)
     _check_captions(clips, source=source, notes=listing.notes, console=console)
-    known = load_states(out, url=url)
+    known = load_states(place, url="" if append else url)
     inputs = read_inputs(clips, root=listing.root, known=known, notes=listing.notes)
     print_notes(console, listing.notes)
     wanted = {
@@ -118,6 +127,45 @@ def prepare(
         "source_sha256": source_hash([*inputs.clips, *missing], contents=inputs.contents()),
         "captions": dataclasses.asdict(captions),
     }
+    settings = {
+        "options": options,
+        "limits": Limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb),
+        "workers": workers or (1 if beam_runner else cores()),
+        "max_bad_fraction": max_bad_fraction,
+        "shard_clips": shard_clips,
+        "duplicates": {"mode": duplicates, "fail_on_leak": fail_on_leak},
+    }
+    given = {
+        "root": listing.root,
+        "known": known,
+        "wanted": wanted,
+        "console": console,
+        "settings": settings,
+        "fleet": (beam_runner, tuple(beam_options)) if beam_runner else None,
+        "finish": found.finish if found else lambda folder, report: report,
+    }
+    if not append:
+        return _into(out, inputs, url=url, overwrite=overwrite, **given)
+    settings["duplicates"]["before"] = out
+    ids = (clip.clip_id for clip in inputs.clips)
+    build = lambda part: _into(part, inputs, url="", overwrite=True, **given)  # noqa: E731
+    return append_to(out, wanted=wanted, clip_ids=ids, build=build, console=console, url=url)
+
+
+def _into(
+    out: Path,
+    inputs: Inputs,
+    *,
+    url: str,
+    overwrite: bool,
+    known: dict[str, State],
+    wanted: dict[str, Any],
+    console: Console,
+    settings: dict[str, Any],
+    **build: Any,
+) -> dict[str, Any]:
+    """Build the folder unless it is what is wanted; one behind a URL is sent there."""
+    fail_on_leak = settings["duplicates"]["fail_on_leak"]
     with only_one(out):
         done = sending.finished(url, wanted, overwrite=overwrite) if url else None
         if done is not None:
@@ -125,34 +173,18 @@ def prepare(
             if fail_on_leak:
                 refuse_counted(done["duplicates"], folder=url)
             return done
+        recover(out)
         overwrite = overwrite or bool(url)  # what is behind the URL has been looked at; the local folder is only ours
         done = finished(out, wanted, overwrite=overwrite)
-        settings = {
-            "options": options,
-            "limits": Limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb),
-            "workers": workers or (1 if beam_runner else cores()),
-            "max_bad_fraction": max_bad_fraction,
-            "shard_clips": shard_clips,
-            "duplicates": (duplicates, fail_on_leak),
-        }
-        fleet = (beam_runner, tuple(beam_options)) if beam_runner else None
         with sending.sent(out, url=url):
             if done is not None:
                 _finish_again(out, done, inputs=inputs, known=known, fail_on_leak=fail_on_leak)
-                print_done(console, done, out=out)
+                if "before" not in settings["duplicates"]:
+                    print_done(console, done, out=out)
                 return done
-            return _build(
-                inputs,
-                root=listing.root,
-                out=out,
-                known=known,
-                wanted=wanted,
-                console=console,
-                settings=settings,
-                fleet=fleet,
-                begun=resumes(out, wanted, overwrite=overwrite, console=console),
-                finish=found.finish if found else lambda folder, report: report,
-            )
+            begun = resumes(out, wanted, overwrite=overwrite, console=console)
+            of = {"known": known, "wanted": wanted, "console": console, "settings": settings}
+            return _build(inputs, out=out, begun=begun, **of, **build)
 
 
 def _finish_again(
@@ -160,17 +192,11 @@ def _finish_again(
 ) -> None:
     """Do what is left to do in a finished folder, and give one of an earlier version its index."""
     shutil.rmtree(out / BUILDING, ignore_errors=True)  # a build that was killed at its very end leaves it
-    if not (out / INDEX).is_dir():
-        from ..index.write import write_index
-
-        home = out / NAME / RECORDS_VERSION
-        shards: dict[str, list[tuple[int, Path | None]]] = {}
-        for file in done["shards"]:
-            shards.setdefault(file["split"], []).append((file["records"], home / file["name"]))
-        write_index(out, shards=shards)
-    if to_lines(known) != to_lines(inputs.states):
+    ensure_index(out, done=done)
+    states = known | inputs.states if "parts" in done else inputs.states  # those of other sources are known as well
+    if to_lines(known) != to_lines(states):
         with contextlib.suppress(OSError):  # it only saves reading the files again
-            write_jsonl(out / INPUTS, lines=to_lines(inputs.states))
+            write_jsonl(out / INPUTS, lines=to_lines(states))
     if fail_on_leak:
         from .settle import check_leaks
 
@@ -205,8 +231,7 @@ def _build(
         write_whole(out / BUILDING / SETTINGS, parts=[json.dumps({key: wanted[key] for key in KEPT}, indent=2), "\n"])
         write_jsonl(out / BUILDING / INPUTS, lines=to_lines(inputs.states))
     runner = BeamRunner(name=fleet[0], options=fleet[1]) if fleet else None
-    mode, fail_on_leak = settings.pop("duplicates")
-    treatment = Treatment(mode=mode, fail_on_leak=fail_on_leak)
+    treatment = Treatment(**settings.pop("duplicates"))
     files = {"contents": inputs.contents(), "root": root, "out": out}
     try:
         summary = builder.build(inputs.clips, **files, runner=runner, treatment=treatment, **settings)
@@ -226,7 +251,8 @@ def _build(
         write_jsonl(out / INPUTS, lines=to_lines(inputs.states))
         write_whole(out / "prepare.json", parts=[json.dumps(report, indent=2, ensure_ascii=False), "\n"])
     builder.end(out)
-    print_found(console, summary, report, out=out)
+    done = "appended to" if treatment.before else "prepared"
+    print_found(console, summary, report, out=treatment.before or out, done=done)
     print_rejects(console, summary)
     return report
 

@@ -24,9 +24,11 @@ def _total(report: dict[str, Any]) -> int:
     return sum(count["clips"] for count in report["counts"].values())
 
 
-def print_found(console: Console, summary: "Summary", report: dict[str, Any], *, out: Path) -> None:
-    """Print clips, captions, duration and sound of each split, and the size of the whole."""
-    table = Table(title=f"prepared: {out}", title_justify="left")
+def print_found(
+    console: Console, summary: "Summary", report: dict[str, Any], *, out: Path, done: str = "prepared"
+) -> None:
+    """Print clips, captions, duration and sound of each split, and the size of the whole; `done` says what was done."""
+    table = Table(title=f"{done}: {out}", title_justify="left")
     for name in ("split", "clips", "rejected", "captions", "frames", "duration", "with sound"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, count in report["counts"].items():

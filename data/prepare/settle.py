@@ -27,15 +27,23 @@ class Treatment:
     Attributes:
       mode: `report` lists them, `drop` leaves them out of the records as well, `keep` does not look for them.
       fail_on_leak: whether a clip of another split that has a duplicate in train ends the build with an error.
+      before: the folder to which the build is to be appended: its clips count, and are never dropped.
     """
 
     mode: str = "report"
     fail_on_leak: bool = False
+    before: Path | None = None
 
 
 def slim(row: dict[str, Any]) -> dict[str, Any] | None:
     """Return what is needed of a line of clips.jsonl to find duplicates; None for a clip without a fingerprint."""
     return {key: row[key] for key in _NEEDED} if "sha256" in row else None
+
+
+def slim_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return what is needed of a prepared folder to find duplicates, `slim` of each clip that has a fingerprint."""
+    with (folder / "clips.jsonl").open(encoding="utf-8") as file:
+        return [needed for line in file if (needed := slim(json.loads(line))) is not None]
 
 
 def settle(
@@ -51,7 +59,8 @@ def settle(
     """
     if treatment.mode == "keep" and not treatment.fail_on_leak:
         return None
-    places, rows = [], []
+    rows = [] if treatment.before is None else slim_rows(treatment.before)
+    places, there = [-1] * len(rows), len(rows)
     for number, shard in enumerate(shards):
         report = work.report(shard, moved=True)
         assert report is not None, shard.name
@@ -60,7 +69,7 @@ def settle(
                 places.append(number)
                 rows.append(needed)
     found = find_duplicates(rows)
-    stead = found.to_drop() if treatment.mode == "drop" else {}
+    stead = found.to_drop(keep=there) if treatment.mode == "drop" else {}
     with writing(out / "duplicates.jsonl"):
         write_jsonl(out / "duplicates.jsonl", lines=listed(rows, found=found, stead=stead))
     if treatment.fail_on_leak and treatment.mode != "drop":
@@ -179,8 +188,7 @@ def check_leaks(folder: Path) -> None:
     Raises:
       UserError: a clip of another split has a duplicate in train.
     """
-    with (folder / "clips.jsonl").open(encoding="utf-8") as file:
-        rows = [needed for line in file if (needed := slim(json.loads(line))) is not None]
+    rows = slim_rows(folder)
     found = find_duplicates(rows)
     leaks = found.leaks()
     if leaks:

@@ -68,7 +68,7 @@ def test_an_index_says_the_same_as_the_file(tmp_path, rows, monkeypatch):
     write(tmp_path / "clips.jsonl", by_split, ensure_ascii=False)
     scanned = read_tables(tmp_path)
     content = (tmp_path / "clips.jsonl").read_bytes()
-    write_index(tmp_path, shards={split: [(12, None), (8, None)] for split in scanned})
+    write_index(tmp_path, shards=[(split, n, None) for split in scanned for n in (12, 8)])
     assert (tmp_path / "clips.jsonl").read_bytes() == content
     monkeypatch.setattr(table_module, "_gone_through", None)
     indexed = read_tables(tmp_path)
@@ -85,7 +85,7 @@ def test_an_index_says_the_same_as_the_file(tmp_path, rows, monkeypatch):
 
 def test_an_index_of_another_clips_jsonl_is_not_used(tmp_path, rows):
     write(tmp_path / "clips.jsonl", sorted(rows, key=lambda r: r["split"]))
-    write_index(tmp_path, shards={split: [(20, None)] for split in ("train", "val", "träin")})
+    write_index(tmp_path, shards=[(split, 20, None) for split in ("train", "träin", "val")])
     write(tmp_path / "clips.jsonl", [r for r in rows if r["split"] == "val"])
     [(split, table)] = read_tables(tmp_path).items()
     assert split == "val" and len(table) == 20
@@ -94,7 +94,7 @@ def test_an_index_of_another_clips_jsonl_is_not_used(tmp_path, rows):
 def test_many_rows_have_an_even_sample(tmp_path, rows, monkeypatch):
     monkeypatch.setattr(write_module, "SAMPLE", 8)
     write(tmp_path / "clips.jsonl", sorted(rows, key=lambda r: r["split"]))
-    write_index(tmp_path, shards={split: [(20, None)] for split in ("train", "val", "träin")})
+    write_index(tmp_path, shards=[(split, 20, None) for split in ("train", "träin", "val")])
     table = read_tables(tmp_path)["train"]
     assert [r["captions"] for r in table.sample(8)] == [table[i]["captions"] for i in range(0, 20, 3)]
     assert len(table.sample(3)) == 3

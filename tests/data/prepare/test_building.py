@@ -28,8 +28,8 @@ MOMENTS = [
     (("maker", "serialize", 6), 11),  # in the middle of a shard: it is made again, those before it are not
     (("shards", "_sync", 3), 11),  # between the records of a shard and its report
     (("builder", "assemble", 0), 0),  # when all shards are finished
-    (("path", "replace", 15), 0),  # when some of them have got their final names
-    (("assemble", "_describe", 0), 0),  # before TFDS's metadata
+    (("path", "replace", 19), 0),  # when some of them have got their final names
+    (("assemble", "describe", 0), 0),  # before TFDS's metadata
     (("assemble", "write_jsonl", 0), 0),  # between clips.jsonl and rejects.jsonl
     (("builder", "end", 0), 0),  # when prepare.json is written
 ]
