@@ -107,5 +107,5 @@ class _Rows(grain.MapDataset[dict[str, np.ndarray]]):
         return self.__dict__ | {"_lock": None, "_batches": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._lock = threading.Lock()

@@ -168,8 +168,9 @@ def test_a_run_ends_before_its_first_step(config, tmp_path):
 
 
 def changed(folder, *, row=None, prepared=None):
-    """Change the lines of clips.jsonl and the content of prepare.json."""
+    """Change the lines of clips.jsonl, without an index of them, and the content of prepare.json."""
     path = folder / "clips.jsonl"
+    shutil.rmtree(folder / "index")
     rows = [json.loads(line) | (row or {}) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line) + "\n" for line in rows))
     about = json.loads((folder / "prepare.json").read_text())
