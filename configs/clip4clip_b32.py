@@ -21,6 +21,7 @@ from twinreel.configs import common
 
 def get_config(over_time: str = "mean") -> ml_collections.ConfigDict:
     """Return the config; the argument is what follows the frames, `mean` or `transformer`."""
+    over_time = common.choice(over_time, ("mean", "transformer"))
     c = ml_collections.ConfigDict()
     c.seed = 0
     c.data = dict(dir="data/msrvtt", batch_size=128, num_frames=12, context_length=32)

@@ -4,7 +4,12 @@ Each function returns a section of a config, or a part of one, as a new dict; ke
 config of your own may import from here as well: `from twinreel.configs import common`.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+from ml_collections import config_dict
+
+from twinreel.base.errors import unknown
 
 _EMBED_DIM = {"S": 384, "B": 512, "L": 768, "So400m": 1152}
 
@@ -111,3 +116,32 @@ def long_run(*, steps: int) -> dict[str, Any]:
         keep_last=2,
         best_metric="val/t2v_R@1",
     )
+
+
+def choice(given: str, known: Sequence[str]) -> str:
+    """Return the argument of a config that is one of a few names.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    if given not in known:
+        raise unknown("argument of the config", given, known)
+    return given
+
+
+def head_on_frozen_towers(**changes: Any) -> dict[str, Any]:
+    """Return the fields of `config.task` by which a head is trained alone, on features that are computed once."""
+    found = dict(train_towers=False, trainable=(), cache_features=True, features_dir="")
+    return found | dict(val_split="val", test_split="test") | changes
+
+
+def encoder_over_time(**changes: Any) -> dict[str, Any]:
+    """Return the fields of `config.task` of a small transformer over the time steps of a clip."""
+    return dict(width=128, depth=2, heads=4, encoder="transformer", dropout=0.1) | changes
+
+
+def clips_without_draws(**changes: Any) -> dict[str, Any]:
+    """Return `config.data` of fine-tuning: clips as the checkpoint has them (None), not augmented ("")."""
+    found = dict(dir=config_dict.placeholder(str), train_split="train", train_sampling="", train_video="")
+    found |= dict(eval_sampling=config_dict.placeholder(str), eval_video=config_dict.placeholder(str))
+    return found | dict(audio_seconds=0.0, num_threads=0, prefetch=2) | changes

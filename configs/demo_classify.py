@@ -38,7 +38,7 @@ def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
     tower are computed once.
 
     Args:
-      head: `attentive` (default) or `linear`: `--config demo_classify:linear`.
+      head: `attentive` (default), `linear` or `queries`: `--config demo_classify:linear`.
     """
     c = ml_collections.ConfigDict()
     c.seed = 0
@@ -46,32 +46,13 @@ def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
         name="classify",
         labels=(),
         min_count=2,
-        head=head,
+        head=common.choice(head, ("attentive", "linear", "queries")),
         heads=4,
         dropout=0.1,
         label_smoothing=0.0,
-        train_towers=False,
-        trainable=(),
-        val_split="val",
-        holdout=0.15,
-        test_split="test",
-        cache_features=True,
-        features_dir="",
     )
-    c.data = dict(
-        dir=config_dict.placeholder(str),
-        batch_size=64,
-        num_frames=config_dict.placeholder(int),
-        train_split="train",
-        train_sampling="",
-        eval_sampling=config_dict.placeholder(str),
-        train_video="",
-        eval_video=config_dict.placeholder(str),
-        audio_seconds=0.0,
-        group_size=1,
-        num_threads=0,
-        prefetch=2,
-    )
+    c.task.update(common.head_on_frozen_towers(holdout=0.15))
+    c.data = common.clips_without_draws(batch_size=64, num_frames=config_dict.placeholder(int), group_size=1)
     c.model = dict(
         video=dict(image_size=config_dict.placeholder(int), dropout=config_dict.placeholder(float)),
     )

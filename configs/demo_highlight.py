@@ -10,7 +10,7 @@ Lab record
 
 import ml_collections
 
-from twinreel.configs import demo_localise
+from twinreel.configs import common, demo_localise
 
 
 def get_config(query: str = "text") -> ml_collections.ConfigDict:
@@ -22,23 +22,13 @@ def get_config(query: str = "text") -> ml_collections.ConfigDict:
     c = demo_localise.get_config()
     c.task = dict(
         name="highlight",
-        query=query,
+        query=common.choice(query, ("text", "clip")),
         moment_seconds=0.25,
         highest_score=4.0,
-        width=128,
-        depth=2,
-        heads=4,
-        encoder="transformer",
-        dropout=0.1,
         margin=1.0,
         ranking_weight=1.0,
-        train_towers=False,
-        trainable=(),
-        val_split="val",
-        test_split="test",
-        cache_features=True,
-        features_dir="",
     )
+    c.task.update(common.encoder_over_time() | common.head_on_frozen_towers())
     c.train.steps = 400
     c.train.eval_every = 50
     return c

@@ -32,6 +32,7 @@ def get_config(query: str = "text") -> ml_collections.ConfigDict:
       query: `text` (default): find the moment that a text describes; `label`: all actions, by their classes;
         `crf`: the latter by labels of time steps under a linear-chain CRF. `--config demo_localise:label`.
     """
+    query = common.choice(query, ("text", "label", "crf"))
     c = ml_collections.ConfigDict()
     c.seed = 0
     c.task = dict(
@@ -39,34 +40,12 @@ def get_config(query: str = "text") -> ml_collections.ConfigDict:
         query="text" if query == "text" else "label",
         labels=(),
         labelling="crf" if query == "crf" else "moments",
-        width=128,
-        depth=2,
-        heads=4,
-        encoder="transformer",
         levels=2,
-        dropout=0.1,
         nms=0.5,
         keep=10,
-        train_towers=False,
-        trainable=(),
-        val_split="val",
-        test_split="test",
-        cache_features=True,
-        features_dir="",
     )
-    c.data = dict(
-        dir=config_dict.placeholder(str),
-        batch_size=64,
-        num_frames=16,
-        train_split="train",
-        train_sampling="",
-        eval_sampling=config_dict.placeholder(str),
-        train_video="",
-        eval_video=config_dict.placeholder(str),
-        audio_seconds=0.0,
-        num_threads=0,
-        prefetch=2,
-    )
+    c.task.update(common.encoder_over_time() | common.head_on_frozen_towers())
+    c.data = common.clips_without_draws(batch_size=64, num_frames=16)
     c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
     c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
     c.mesh = common.mesh()

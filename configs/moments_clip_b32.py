@@ -33,6 +33,7 @@ def get_config(what: str = "text") -> ml_collections.ConfigDict:
       what: `text`: moments of a text (default); `label`: actions by their classes; `crf`: these by labels of time
         steps; `highlight`: saliency of 2 s for a text.
     """
+    what = common.choice(what, ("text", "label", "crf", "highlight"))
     c = demo_highlight.get_config() if what == "highlight" else demo_localise.get_config(what)
     c.task.update(width=256, heads=8, depth=3, test_split="val", val_split="", holdout=0.05)
     c.task.update(dict(moment_seconds=2.0) if what == "highlight" else dict(levels=5))
