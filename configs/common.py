@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from twinreel.base.errors import unknown
+from ..base.errors import unknown
 
 _EMBED_DIM = {"S": 384, "B": 512, "L": 768, "So400m": 1152}
 
