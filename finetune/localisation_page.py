@@ -12,7 +12,7 @@ from ..pages.page import paragraph, section, write_page
 from ..pages.tables import Row, Tile, protocol_list, table, tiles
 from ..pages.timelines import Lane, timeline
 from .localisation import RECALL_AT, overlap_of_best
-from .pictures import write_strips
+from .pictures import evenly_spread, write_strips
 from .queries import Queries
 
 if TYPE_CHECKING:
@@ -187,11 +187,7 @@ def _chosen(found: Sequence[np.ndarray], *, queries: Queries) -> list[int]:
         overlap_of_best(spans, truth=truth / duration)
         for spans, truth, duration in zip(found, queries.spans, queries.duration, strict=True)
     ]
-    order = np.argsort(overlap, kind="stable")
-    first = np.unique(queries.record[order], return_index=True)[1]
-    order = order[np.sort(first)]
-    places = np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)
-    return order[places].tolist()
+    return evenly_spread(np.argsort(overlap, kind="stable"), record=queries.record, count=EXAMPLES)
 
 
 def _card(i: int, *, found: np.ndarray, queries: Queries, row: dict[str, Any], strips: dict[str, str]) -> Html:

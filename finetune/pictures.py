@@ -1,8 +1,10 @@
 """Thumbnails of clips for the report of a task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -20,18 +22,13 @@ def write_thumbnails(folder: Path, *, records: "Records", split: str, clips: Map
     Returns:
       clip_id -> path of the picture, relative to the page.
     """
-    from ..evaluate.reports.pictures import clip_frames
     from ..pages.thumbnails import write_webp
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.webp"):
-        old.unlink()
-    made = {}
-    for number, (clip_id, index) in enumerate(clips.items()):
-        jpegs, times = clip_frames(records, split=split, index=index)
-        write_webp(folder / f"{number:02d}.webp", jpegs=jpegs, timestamps_s=times)
-        made[clip_id] = f"{folder.name}/{number:02d}.webp"
-    return made
+    def write(path: Path, jpegs: Sequence[bytes], times: np.ndarray) -> bool:
+        write_webp(path, jpegs=jpegs, timestamps_s=times)
+        return True
+
+    return _write(folder, records=records, split=split, clips=clips, write=write)
 
 
 def write_strips(
@@ -49,16 +46,45 @@ def write_strips(
     Returns:
       clip_id -> path of the picture, relative to the page.
     """
-    from ..evaluate.reports.pictures import clip_frames
     from ..pages.thumbnails import write_strip
+
+    def write(path: Path, jpegs: Sequence[bytes], times: np.ndarray) -> bool:
+        del times
+        if jpegs:
+            write_strip(path, jpegs=jpegs, count=count, side=80)
+        return bool(jpegs)
+
+    return _write(folder, records=records, split=split, clips=clips, write=write)
+
+
+def evenly_spread(order: np.ndarray, *, record: np.ndarray, count: int) -> list[int]:
+    """Return `count` examples to show, evenly spread over an order of all, of a clip one at most.
+
+    Args:
+      order: int [n], examples from the worst to the best.
+      record: int [n], the clip of each example.
+      count: how many are wanted.
+    """
+    order = order[np.sort(np.unique(record[order], return_index=True)[1])]
+    return order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)].tolist()
+
+
+def _write(
+    folder: Path,
+    *,
+    records: "Records",
+    split: str,
+    clips: Mapping[str, int],
+    write: Callable[[Path, Sequence[bytes], np.ndarray], bool],
+) -> dict[str, str]:
+    """Write one picture per clip, by a function that tells whether there is one."""
+    from ..evaluate.reports.pictures import clip_frames
 
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.webp"):
         old.unlink()
     made = {}
     for number, (clip_id, index) in enumerate(clips.items()):
-        jpegs, _ = clip_frames(records, split=split, index=index)
-        if jpegs:
-            write_strip(folder / f"{number:02d}.webp", jpegs=jpegs, count=count, side=80)
+        if write(folder / f"{number:02d}.webp", *clip_frames(records, split=split, index=index)):
             made[clip_id] = f"{folder.name}/{number:02d}.webp"
     return made

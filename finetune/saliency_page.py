@@ -12,7 +12,7 @@ from ..pages.markup import join, tag
 from ..pages.page import paragraph, section, write_page
 from ..pages.tables import Row, Tile, protocol_list, table, tiles
 from ..pages.timelines import Lane, timeline
-from .pictures import write_strips
+from .pictures import evenly_spread, write_strips
 from .queries import Queries
 from .saliency import BEST
 
@@ -147,6 +147,4 @@ def _chosen(scores: Sequence[np.ndarray], *, marks: Sequence[np.ndarray], querie
         return float(((one - one.mean()) * (usual - usual.mean())).mean()) / spread if spread > 0 else 0.0
 
     order = np.argsort([agreement(one, own) for one, own in zip(scores, marks, strict=True)], kind="stable")
-    order = order[np.sort(np.unique(queries.record[order], return_index=True)[1])]
-    places = np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)
-    return order[places].tolist()
+    return evenly_spread(order, record=queries.record, count=EXAMPLES)
