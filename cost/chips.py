@@ -48,6 +48,7 @@ class Chip:
       peak_flops: bfloat16 FLOP/s of the matrix units, with float32 accumulation.
       host_chips: chips of one host (of its slices with more than one host).
       dcn_host: bytes/s of a host's network, each way.
+      devices: jax devices of a chip; then memory, bandwidth and peak are those of one of them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Chip:
     peak_flops: float
     host_chips: int
     dcn_host: float
+    devices: int = 1
 
     @property
     def usable_bytes(self) -> int:

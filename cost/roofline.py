@@ -112,7 +112,7 @@ def estimate_step(
 
 def network_speed(chip: Chip) -> float:
     """Return the share in bytes/s that a device has of its host's network, each way."""
-    return chip.dcn_host / (chip.host_chips * (chip.devices if isinstance(chip, Tpu) else 1))
+    return chip.dcn_host / (chip.host_chips * chip.devices)
 
 
 def _speed(traffic: Traffic, *, chip: Chip, mesh: jax.sharding.Mesh, wraps: Callable[[int], bool]) -> float:

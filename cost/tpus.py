@@ -20,7 +20,6 @@ class Tpu(Chip):
       pod_chips: the most chips that one slice holds.
       cores: how many a chip counts for in names such as "v5p-256"; 2 = Google Cloud counts its TensorCores.
       accelerator: what GKE's node label cloud.google.com/gke-tpu-accelerator says.
-      devices: jax devices of a chip.
     """
 
     ici_link: float
@@ -28,7 +27,6 @@ class Tpu(Chip):
     pod_chips: int
     cores: int
     accelerator: str
-    devices: int = 1
 
     @property
     def usable_bytes(self) -> int:

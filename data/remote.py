@@ -19,7 +19,8 @@ class NoSuchFile(UserError):
     """A file that does not exist; another one than the many that cannot be reached."""
 
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> extra of twinreel that brings its package
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Scheme of a URL -> the extra of twinreel that brings its package."""
 TRAFFIC: Counter[str] = Counter()
 """Bytes that came and requests that were made since the process began, of shards and of parts of files."""
 AT_ONCE = 64
@@ -265,7 +266,7 @@ def told(url: str) -> Iterator[None]:
         ) from error
     except ImportError as error:
         scheme = url.partition("://")[0].lower()
-        extra = _EXTRAS.get(scheme)
+        extra = EXTRAS.get(scheme)
         remedy = f"pip install 'twinreel[{extra}]'" if extra else f"install the package that it names ({error})"
         raise UserError(f"{url!r}: {scheme}:// needs a package that is not installed; {remedy}") from error
     except Exception as error:

@@ -51,7 +51,7 @@ class Topology:
     @property
     def devices(self) -> int:
         """Number of jax devices; a chip of TPU7x is two."""
-        return self.chips * (self.chip.devices if isinstance(self.chip, Tpu) else 1)
+        return self.chips * (self.chip.devices if self.chip is not None else 1)
 
     @property
     def hosts(self) -> int:

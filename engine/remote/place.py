@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ...base.errors import UserError
-from .store import SCHEMES
+from ...data.remote import EXTRAS
 
 ROOT = "TWINREEL_STAGE"
 """Environment variable: the folder of all stages; by default twinreel/workdirs in the user's cache folder."""
@@ -23,7 +23,7 @@ def url_in(text: str | Path) -> str | None:
     ('s3://bucket/run', 'gs://bucket/run', None, None)
     """
     match = _URL.fullmatch(str(text))
-    if not match or match[1].lower() not in SCHEMES:
+    if not match or match[1].lower() not in EXTRAS:
         return None
     return f"{match[1].lower()}://{match[2].rstrip('/')}"
 

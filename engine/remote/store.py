@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ...base.errors import UserError
-from ...data.remote import NoSuchFile, told
+from ...data.remote import EXTRAS, NoSuchFile, told
 
-SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Scheme of a URL -> the extra of twinreel that brings its package."""
 TRIES = 10
 """Attempts of a request that is throttled, times out or breaks off."""
 _WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0  # before the second attempt; doubled up to the longest
@@ -47,14 +45,14 @@ class Store:
           UserError: a scheme without conditional writes, or one whose package is not installed.
         """
         scheme = url.partition("://")[0].lower()
-        if scheme not in SCHEMES:
+        if scheme not in EXTRAS:
             raise UserError(
                 f"{url!r}: twinreel writes to s3:// and gs:// only, because a run needs conditional writes; for other "
                 "stores mount a file system and give the path in it"
             )
         from fsspec.core import url_to_fs  # here, because it takes a while and few runs need it
 
-        self.url, self.retried, self._google = url.rstrip("/"), 0, SCHEMES[scheme] == "gcs"
+        self.url, self.retried, self._google = url.rstrip("/"), 0, EXTRAS[scheme] == "gcs"
         with told(url):
             # The same file system in two threads is safe; listings are not remembered, as other programs write too.
             self._system, self._base = url_to_fs(self.url, use_listings_cache=False)
