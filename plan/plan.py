@@ -29,7 +29,7 @@ input rate that each host must deliver, the checkpoint size, hours and chip-hour
 the largest allocations and the changes to the config with which it fits; these have been compiled, too.
 
 --search compiles the most promising combinations of mesh shape, remat policy and microbatch, several at a time, and
-ranks them by step time. After --limit_s it begins no further one; the same command again goes on where it ended.
+ranks them by step time. After --limit_s seconds it starts no more; the same command resumes it.
 
 Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256, tpu7x-64 (TensorCores, two to a chip, as Google Cloud counts:
 v5p-256 is 128 chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts'

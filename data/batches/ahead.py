@@ -53,7 +53,7 @@ class Ahead:
 
     def _fetch(self, now: set[tuple[int, int]], wanted: set[tuple[int, int]], keyed: set[tuple[int, int]]) -> None:
         for part in (now, wanted):
-            # What cannot be fetched is told when a row of it is read.
+            # A fetch that failed is reported when one of its rows is read.
             with contextlib.suppress(UserError):
                 self._fetch_rows(part, keyed=keyed)
         for i, source in enumerate(self._sources):

@@ -238,7 +238,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
           batch_size: rows of a batch.
           facts: step -> what is worth logging.
           pad: whether the last batch is filled up.
-          ahead: fetches what lies behind a URL; it is told of the batches by `rows`.
+          ahead: fetches what lies behind a URL; `rows` announces the batches to it.
           in_order: whether there are batches to iterate over; else nothing is read ahead.
           order: how the records are ordered, in words.
         """
