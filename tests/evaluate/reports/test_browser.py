@@ -1,22 +1,18 @@
 """The page in headless Chromium: what a reader sees, clicks and types."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import embeddings, frames
+from headless import needs_chromium, open_chromium
 
 from twinreel.evaluate import results
 from twinreel.evaluate.reports import browser, gallery
 from twinreel.evaluate.reports.rank_file import read_ranks
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-FOUND = {"chromium": CHROMIUM, "chromedriver": DRIVER, "selenium": importlib.util.find_spec("selenium")}
-MISSING = [name for name, found in FOUND.items() if found is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +28,7 @@ def report(tmp_path_factory):
 @pytest.fixture(scope="module")
 def driver():
     """Chromium without a window; selenium's own downloads are off."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1000"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SE_OFFLINE", "true")
-        made = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
+    made = open_chromium()
     yield made
     made.quit()
 

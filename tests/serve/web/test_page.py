@@ -1,18 +1,13 @@
 """The page in headless Chromium: type, hover, play, filter, more like this, upload, export, keys."""
 
 import contextlib
-import importlib.util
-import shutil
 import threading
 import time
 
 import pytest
+from headless import needs_chromium, open_chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-FOUND = {"chromium": CHROMIUM, "chromedriver": DRIVER, "selenium": importlib.util.find_spec("selenium")}
-MISSING = [name for name, found in FOUND.items() if found is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +34,8 @@ def address(service):
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
     """Chromium without a window; selenium's own downloads are off."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1000"):
-        options.add_argument(f"--{flag}")
     downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SE_OFFLINE", "true")
-        made = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
+    made = open_chromium(downloads=downloads)
     made.downloads = downloads
     yield made
     made.quit()
