@@ -1,7 +1,6 @@
 """Classification: a video tower with a head, one label per clip; the other kinds of labels lie in `grade.py`."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,20 @@ import numpy as np
 from flax import nnx
 
 from ...base.section import section
-from ...encode.predictor import Predictor
 from ...engine.sharding.mesh import check_batch_size
 from ...losses.classification import soft_cross_entropy, softmax_cross_entropy
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
 from ..classify_options import ClassifyOptions
-from ..clips import LabelledClips
 from ..context import TaskContext
 from ..feed import Feed
+from ..labelled_task import LabelledTask
 from ..mixing import Mixing, mixed_batch
 from ..objective import HeadObjective, scores_of, split_keys
 from ..pictures import write_thumbnails
-from ..predictions import Predictions, predict_clips
 from ..report import classification_report, write_report
-from ..splits import choose_splits
+from ..splits import Splits, choose_splits
 from ..targets import balanced
 from ..task import VALIDATION, Task
 from ..terminal import print_classification
@@ -67,18 +64,15 @@ class ClassifyObjective(HeadObjective):
         return soft_cross_entropy(logits=logits, target=target, valid=batch["valid"], weights=weights), metrics
 
 
-class Classify:
+class Classify(LabelledTask):
     """The task `classify`; see `task.Task`."""
-
-    parts = ("video/.*",)
-    targets = None
 
     def __init__(self, context: TaskContext):
         """Choose classes and clips; reads `clips.jsonl` but no record."""
         self._context, self.feed = context, Feed(context)
         self.options = options = section(ClassifyOptions, context.config["task"], name="task")
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
-        self.splits = choose_splits(context, options=options)
+        self.splits: Splits = choose_splits(context, options=options)
         head = {"kind": options.head, "labels": list(self.splits.labels), "dropout": options.dropout}
         head |= {"heads": options.heads} if options.head != "linear" else {}
         head |= {"decode": {"kind": "single", "average": options.view_average}}
@@ -94,38 +88,21 @@ class Classify:
         """Validation accuracy, if there is anything to validate on."""
         return f"{VALIDATION}/accuracy" if self.splits.validation is not None else ""
 
-    @property
-    def validated_on(self) -> str:
-        """Describes the validation clips."""
-        return self.splits.validated_on
-
-    def trained_on(self) -> LabelledClips:
-        """Return the clips that are trained on."""
-        return self.splits.train
-
-    def evaluated_on(self) -> list[LabelledClips]:
-        """Return the validation clips, if any, and those of the report."""
-        return self.splits.sets()
-
     def settled(self) -> dict[str, Any]:
         """Return `config.task` with the classes that the data gave."""
         return dataclasses.asdict(self.options) | {"labels": self.splits.labels}
-
-    def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Return this process's rows of the train batches; see `feed.Feed.train`."""
-        return self.feed.train(self.splits.train, start_step=start_step)
 
     def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
         """Return `loss` (nats, not smoothed), `accuracy` and `balanced_accuracy` (0..1)."""
         del step
         assert self.splits.validation is not None
-        return self._predict(model, clips=self.splits.validation).results()
+        return self.predictions(model, clips=self.splits.validation).results()
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the model on the test split (or on the validation clips), write the report, print its table."""
         clips, records = self.splits.report, self._context.records
         rows = records.rows(clips.split)
-        found = self._predict(model, clips=clips, progress=True)
+        found = self.predictions(model, clips=clips, progress=True)
         names = [rows[i]["clip_id"] for i in found.index.tolist()]
         report = classification_report(found.probability, label=found.label, labels=self.splits.labels, clip_ids=names)
         whole = protocol | self._context.protocol(clips) | {"views": found.views, "head": self.options.head}
@@ -138,10 +115,6 @@ class Classify:
             page = write_report(report, out=out, title=title, protocol=whole, pictures=pictures)
             print_classification(report, page=page)
         return {"protocol": whole, **report}
-
-    def _predict(self, model: nnx.Module, *, clips: LabelledClips, progress: bool = False) -> Predictions:
-        predictor = Predictor(spec=self.objective.spec, model=model, mesh=self._context.mesh)
-        return predict_clips(predictor, clips=clips, feed=self.feed, progress=progress)
 
 
 def make(context: TaskContext) -> Task:

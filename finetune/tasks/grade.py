@@ -1,7 +1,6 @@
 """Classification with several labels per clip, a level of an ordered scale, or a number."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,20 @@ import numpy as np
 from flax import nnx
 
 from ...base.section import section
-from ...encode.predictor import Predictor
 from ...engine.sharding.mesh import check_batch_size
 from ...losses.classification import multilabel_cross_entropy, number_loss, ordinal_cross_entropy
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
 from ..classify_options import ClassifyOptions
-from ..clips import LabelledClips
 from ..context import TaskContext
-from ..feed import Batch, Feed
+from ..feed import Feed
 from ..grades import check_finite, level_figures, multilabel_figures, number_figures
 from ..grades_page import print_grades, write_grades
+from ..labelled_task import LabelledTask
 from ..mixing import Mixing, mixed_batch
 from ..objective import HeadObjective, scores_of, split_keys
 from ..pictures import write_thumbnails
-from ..predictions import predict_clips
 from ..report import classification_report, write_report
 from ..targets import TargetClips, TargetSplits, choose_targets
 from ..task import VALIDATION
@@ -64,11 +61,8 @@ class GradeObjective(HeadObjective):
         return number_loss(predicted=logits[:, 0], truth=truth, valid=valid, kind=options.number_loss), {}
 
 
-class Grade:
+class Grade(LabelledTask):
     """The task `classify` of the kinds "multi", "ordinal" and "regression"; see `task.Task`."""
-
-    parts = ("video/.*",)
-    targets = None
 
     def __init__(self, context: TaskContext):
         """Choose classes and clips; reads `clips.jsonl` but no record."""
@@ -98,26 +92,9 @@ class Grade:
             return ""
         return f"{VALIDATION}/{'mAP' if self.options.kind == 'multi' else 'minus_error'}"
 
-    @property
-    def validated_on(self) -> str:
-        """Describes the validation clips."""
-        return self.splits.validated_on
-
-    def trained_on(self) -> LabelledClips:
-        """Return the clips that are trained on."""
-        return self.splits.train
-
-    def evaluated_on(self) -> list[LabelledClips]:
-        """Return the validation clips, if any, and those of the report."""
-        return self.splits.sets()
-
     def settled(self) -> dict[str, Any]:
         """Return `config.task` with the classes that the data gave."""
         return dataclasses.asdict(self.options) | {"labels": self.splits.names}
-
-    def batches(self, start_step: int) -> Iterator[Batch]:
-        """Return this process's rows of the train batches; see `feed.Feed.train`."""
-        return self.feed.train(self.splits.train, start_step=start_step)
 
     def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
         """Return `mAP` and `GAP` in percent; of levels and numbers `minus_error`, the mean error below 0."""
@@ -168,8 +145,7 @@ class Grade:
         self, model: nnx.Module, *, clips: TargetClips, progress: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Return predictions [n,K], targets [n,K] and records [n] of the clips that can be read, and the views."""
-        predictor = Predictor(spec=self.objective.spec, model=model, mesh=self._context.mesh)
-        found = predict_clips(predictor, clips=clips, feed=self.feed, progress=progress)
+        found = self.predictions(model, clips=clips, progress=progress)
         return found.probability, clips.target[found.index].astype(np.float64), found.index, found.views
 
 
