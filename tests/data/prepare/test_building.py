@@ -40,6 +40,7 @@ from pathlib import Path
 from twinreel.__main__ import main
 from twinreel.data.prepare import assemble, builder, maker, shards
 
+assert "tensorflow" in sys.modules and "keras" not in sys.modules
 moments, source, folder, *flags = map(json.loads, sys.argv[1:])
 for number, (place, name, after) in enumerate(moments):
     if child := os.fork():
