@@ -63,7 +63,8 @@ class StateBuilder:
             parameter.
         """
         self.objective, self._mesh, self._seed, self.rules = objective, mesh, seed, rules
-        model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(seed)))
+        self._split_model = jax.jit(lambda: nnx.split(objective.init(nnx.Rngs(seed))))  # one trace serves `init` too
+        model = nnx.merge(*jax.eval_shape(self._split_model))
         self.optimizer = optimizer.for_model(model)
         flat = dict(nnx.to_flat_state(nnx.state(model)))
         self._keys = {join(path): path for path in flat}
@@ -127,7 +128,7 @@ class StateBuilder:
         return jax.random.fold_in(jax.random.key(self._seed), step)
 
     def _fresh(self) -> TrainState:
-        flat = split_model(self.objective.init(nnx.Rngs(self._seed)))
+        flat = split_model(nnx.merge(*self._split_model()))
         params = {path: flat[path] for path in self.abstract.params}
         others = {path: flat[path] for path in self.abstract.others}
         return TrainState(
