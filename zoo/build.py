@@ -10,6 +10,7 @@ from ..base.errors import UserError, unknown
 from ..base.section import arguments, field_of, section
 from ..data.options import SAMPLE_RATE
 from ..models.backbone import Backbone
+from ..models.decoder import TextDecoder
 from ..models.dual import DualTower
 from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
@@ -57,8 +58,9 @@ TOWERS: dict[str, dict[str, type]] = {
         "recurrent": SoundRecurrentTower,
         "wav2vec2": Wav2Vec2Tower,
     },
+    "decoder": {"transformer": TextDecoder},
 }
-"""Modality -> name of a family -> the class of its towers."""
+"""Modality, or "decoder" for a language model -> name of a family -> the class of its towers."""
 
 HEADED: dict[str, Mapping[str, type]] = {"classify": HEADS, "localise": TIMELINE_HEADS, "highlight": TIMELINE_HEADS}
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
@@ -229,7 +231,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
     given = spec.input
     if side == "video":
         return {"num_frames": given.num_frames, "pixel_mean": given.pixel_mean, "pixel_std": given.pixel_std}
-    if side == "text":
+    if side in ("text", "decoder"):
         return {"context_length": given.context_length}
     return {"audio_samples": given.audio_samples, "audio_rate": given.audio_rate}
 

@@ -24,7 +24,9 @@ from . import (
     dinov2,
     distilbert,
     frozen,
+    gpt2,
     internvideo2,
+    llama,
     open_clip,
     pe_core,
     r2plus1d,
@@ -69,6 +71,8 @@ _MODULES = (
     ast,
     wav2vec2,
     clap,
+    gpt2,
+    llama,
     word_vectors,
 )
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}

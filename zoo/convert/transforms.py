@@ -82,6 +82,21 @@ def separate_biases(*, heads: int) -> Transform:
     return _split_in_three(fused_bias(heads=heads))
 
 
+def grouped_kernels(*, heads: int, groups: int) -> Transform:
+    """The weights of query `[K d, D]`, key and value `[G d, D]` of grouped-query attention as our `qkv` kernel."""
+    share = heads // groups
+
+    def forward(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+        rows = [rearrange(x, "(g r d) i -> g r d i", g=groups, r=r) for x, r in ((query, share), (key, 1), (value, 1))]
+        return rearrange(np.concatenate(rows, axis=1), "g r d i -> i (g r d)")
+
+    def backward(kernel: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows = rearrange(kernel, "i (g r d) -> g r d i", g=groups, r=share + 2)
+        return tuple(rearrange(x, "g r d i -> (g r d) i") for x in np.split(rows, [share, share + 1], axis=1))
+
+    return Transform(forward, backward)
+
+
 def headed_kernels(*, heads: int) -> Transform:
     """The kernels `[D, K, d]` of query, key and value (Praxis, flax's DenseGeneral) as our `qkv` kernel."""
     return Transform(
