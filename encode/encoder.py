@@ -390,6 +390,11 @@ def encoder_of(located: Located, *, mesh: Mesh | None = None) -> Encoder:
     Raises:
       UserError: a model without a joint space, or parameters that do not fit.
     """
+    if "decoder" in located.spec.towers:
+        raise UserError(
+            f"{located.path} is a language model, which writes texts (`twinreel.load(...).write`) and has no joint "
+            "space; give a dual tower"
+        )
     if located.spec.embed_dim is None:
         towers = " and ".join(located.spec.towers)
         raise UserError(

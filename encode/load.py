@@ -8,10 +8,11 @@ from ..zoo.load import Located, load_model, locate
 from .encoder import Encoder, encoder_of
 from .predictor import Predictor, load_predictor
 from .timeline import TASKS, TimelinePredictor
+from .writer import Writer, writer_of
 
 
-def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor | TimelinePredictor:
-    """Open a model: a dual tower as an `Encoder`, a fine-tuned one as the predictor of its head.
+def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor | TimelinePredictor | Writer:
+    """Open a model: a dual tower as an `Encoder`, a fine-tuned one as its head's predictor, a decoder as a `Writer`.
 
     Args:
       path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder, one checkpoint, or public
@@ -24,6 +25,8 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor |
     located = locate(path)
     if located.spec.task_heads:
         return predictor_of(located, mesh=mesh)
+    if "decoder" in located.spec.towers:
+        return writer_of(located, mesh=mesh)
     return encoder_of(located, mesh=mesh)
 
 

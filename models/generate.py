@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..base.errors import UserError, unknown
 from .decoder import DecoderState
 from .layers.blocks import Cache, Context
+from .layers.draws import RowKeys, fold
 from .prefixes import Prefixes
 from .shapes import Text, TextMask
 
@@ -102,7 +103,7 @@ def generate(
     mask: TextMask | None = None,
     context: Context | None = None,
     prefixes: Prefixes | None = None,
-    key: Array | None = None,
+    keys: RowKeys | None = None,
 ) -> Generated:
     """Continue prompts; to be called in `jax.jit`.
 
@@ -115,11 +116,11 @@ def generate(
       mask: True where a token of the prompt is real; None = all are.
       context: tokens of the clips, for a decoder with cross-attention.
       prefixes: the texts (after the prompt) that may be written; None = any.
-      key: random key of the batch, for sampling: row i draws from `fold_in(key, i)`.
+      keys: one random key for each row, for sampling.
 
     Raises:
       UserError: prompt and new tokens do not fit into the decoder's context.
-      ValueError: sampling without a key.
+      ValueError: sampling without keys.
     """
     rows, length = prompt.shape
     padding = None if mask is None else length - mask.sum(axis=1, dtype=jnp.int32)
@@ -128,9 +129,9 @@ def generate(
     run = _Run(decoder, eos_id=eos_id, pad_id=pad_id, options=options, prefixes=prefixes)
     if options.method == "beam":
         return _beam_search(run, logits[:, -1], state=state)
-    if options.method == "sample" and key is None:
-        raise ValueError("sampling needs a key")
-    return _one_each(run, logits[:, -1], state=state, key=key)
+    if options.method == "sample" and keys is None:
+        raise ValueError("sampling needs keys, one for each row")
+    return _one_each(run, logits[:, -1], state=state, keys=keys)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=False)
@@ -170,7 +171,7 @@ class _Single(NamedTuple):
     state: DecoderState
 
 
-def _one_each(run: _Run, logits: Float[Array, "B V"], *, state: DecoderState, key: Array | None) -> Generated:
+def _one_each(run: _Run, logits: Float[Array, "B V"], *, state: DecoderState, keys: RowKeys | None) -> Generated:
     rows, limit = logits.shape[0], run.options.max_tokens
     zeros = jnp.zeros(rows, jnp.int32)
     start = _Single(jnp.int32(0), run.empty(rows), zeros, zeros.astype(jnp.float32), zeros > 0, zeros, logits, state)
@@ -179,12 +180,12 @@ def _one_each(run: _Run, logits: Float[Array, "B V"], *, state: DecoderState, ke
         logp = run.log_probabilities(now.logits, node=now.node)
         token = jnp.argmax(logp, axis=-1).astype(jnp.int32)
         if run.options.method == "sample":
-            assert key is not None
-            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), now.step))(jnp.arange(rows))
+            assert keys is not None
+            own = fold(keys, now.step)
             kept = keep_likely(
                 logp / jnp.float32(run.options.temperature), top_k=run.options.top_k, top_p=run.options.top_p
             )
-            token = jax.vmap(jax.random.categorical)(keys, kept).astype(jnp.int32)
+            token = jax.vmap(jax.random.categorical)(own, kept).astype(jnp.int32)
         gain = jnp.take_along_axis(logp, token[:, None], axis=1)[:, 0]
         token = jnp.where(now.done, jnp.int32(run.pad_id), token)
         done = now.done | (token == run.eos_id)

@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ...base.errors import UserError
-from .hf import HfTokenizer
+from .hf import HfTokenizer, around
 from .pieces import SentencePieceTokenizer
 
 FILES = (
@@ -48,8 +48,13 @@ _PIECES = {
 }
 
 
-def read_folder(folder: Path) -> HfTokenizer | SentencePieceTokenizer:
+def read_folder(folder: Path, *, ends: bool = False) -> HfTokenizer | SentencePieceTokenizer:
     """Build the tokenizer that a folder holds; where it has `tokenizer.json`, that file decides.
+
+    Args:
+      folder: of the tokenizer.
+      ends: an end token follows each text: that of the settings where the files put none, as those of language models
+        do, which are given texts to continue.
 
     What a family's class in `transformers` does to a text in code, beside its files, is not done here: SigLIP's
     lower-casing and dropping of punctuation, SigLIP 2's lower-casing. Declare it (`config.data.text="canonicalize"`,
@@ -60,8 +65,10 @@ def read_folder(folder: Path) -> HfTokenizer | SentencePieceTokenizer:
     """
     config = _settings(folder)
     if (folder / "tokenizer.json").is_file():
-        tokenizer = HfTokenizer(_read(folder / "tokenizer.json"))
-        return HfTokenizer(_read(folder / "tokenizer.json"), pad_id=_pad(folder, config, tokenizer))
+        file = _read(folder / "tokenizer.json")
+        if ends:
+            file = with_end(file, token=_token(config, "eos_token", ""), folder=folder)
+        return HfTokenizer(file, pad_id=_pad(folder, config, HfTokenizer(file)))
     added = _json(folder / "added_tokens.json")
     if added:
         raise UserError(
@@ -80,6 +87,33 @@ def read_folder(folder: Path) -> HfTokenizer | SentencePieceTokenizer:
         f"folder {str(folder)!r} has no tokenizer that twinreel knows ({_KINDS}); "
         f"it has {', '.join(names[:8]) or 'nothing'}. Set config.data.tokenizer to the folder with these files"
     )
+
+
+def with_end(file: str, *, token: str, folder: Path) -> str:
+    """Return a `tokenizer.json` that puts an end token after each text, besides what it puts before.
+
+    Args:
+      file: the text of a `tokenizer.json`; one that puts a token after each text is returned as it is.
+      token: the end token.
+      folder: of the file, for messages.
+
+    Raises:
+      UserError: no end token is named, or the vocabulary lacks it.
+    """
+    backend = tokenizers.Tokenizer.from_str(file)
+    begin, end = around(backend)
+    if end:
+        return file
+    if not token:
+        raise UserError(
+            f"{folder} does not say which token ends a text; add eos_token to its tokenizer_config.json, as "
+            "save_pretrained of transformers writes it"
+        )
+    names = [*map(backend.id_to_token, begin), token]
+    ids = [(name, _id(backend, name, folder)) for name in dict.fromkeys(names)]
+    single = " ".join([*names[:-1], "$A", token])
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    return backend.to_str()
 
 
 def _clip(folder: Path, config: dict[str, Any]) -> HfTokenizer:

@@ -60,7 +60,7 @@ class HfTokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._file, self._backend = file, backend
-        self._begin, self._end = _around(backend)
+        self._begin, self._end = around(backend)
         if not self._begin and not self._end:
             raise UserError(
                 "the tokenizer puts no special token before or after a text, so that an empty caption would have no "
@@ -147,8 +147,8 @@ class HfTokenizer:
         return [i for token in ids for i in (unknown if token in self._special else [token])]
 
 
-def _around(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """The special tokens that the file puts before and after a text."""
+def around(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the ids of the special tokens that a tokenizer puts before and after a text."""
     for probe in _PROBES:
         whole, bare = backend.encode(probe), backend.encode(probe, add_special_tokens=False)
         if bare.ids:

@@ -13,6 +13,7 @@ from twinreel.base.errors import UserError
 from twinreel.models.decoder import TextDecoder
 from twinreel.models.generate import GenerateOptions, generate, keep_likely
 from twinreel.models.layers.blocks import Context
+from twinreel.models.layers.draws import row_keys
 from twinreel.models.prefixes import Prefixes
 
 V, B, LIMIT, EOS, PAD = 12, 3, 6, 1, 0
@@ -49,7 +50,8 @@ def likelihood(decoder):
 
 
 def write(decoder, *, rows=slice(None), prefixes=None, key=None, **options):
-    given = {"prompt": PROMPT[rows], "context": Context(jnp.asarray(CLIP[rows])), "prefixes": prefixes, "key": key}
+    given = {"prompt": PROMPT[rows], "context": Context(jnp.asarray(CLIP[rows])), "prefixes": prefixes}
+    given["keys"] = None if key is None else row_keys(key, rows=len(given["prompt"]))
     return WRITE(decoder, eos_id=EOS, pad_id=PAD, options=GenerateOptions(max_tokens=LIMIT, **options), **given)
 
 
@@ -134,7 +136,7 @@ def test_samples_have_the_probabilities_of_the_decoder(decoder, likelihood):
     count = 3000
     prompt, clip = np.repeat(PROMPT[:1], count, axis=0), jnp.asarray(np.repeat(CLIP[:1], count, axis=0))
     options = GenerateOptions(method="sample", max_tokens=1, temperature=2.0, top_k=5)
-    given = {"prompt": prompt, "context": Context(clip), "key": jax.random.key(0)}
+    given = {"prompt": prompt, "context": Context(clip), "keys": row_keys(jax.random.key(0), rows=count)}
     tokens = WRITE(decoder, eos_id=EOS, pad_id=PAD, options=options, **given).tokens[:, 0, 0]
     logp = likelihood(0, ()) / 2
     kept = np.argsort(-logp)[:5]
@@ -148,7 +150,7 @@ def test_sampling_repeats_by_key_and_needs_one(decoder):
     one, same, other = (write(decoder, method="sample", key=jax.random.key(n)).tokens for n in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (np.asarray(one) != np.asarray(other)).any()
-    with pytest.raises(ValueError, match="needs a key"):
+    with pytest.raises(ValueError, match="needs keys, one for each row"):
         write(decoder, method="sample")
 
 

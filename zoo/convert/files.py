@@ -89,15 +89,18 @@ class SourceFiles:
         """
         return Tensors(self.folder, name=self.name)
 
-    def tokenizer(self) -> dict[str, Any]:
+    def tokenizer(self, *, ends: bool = False) -> dict[str, Any]:
         """Return the tokenizer's meta, as `ModelSpec.tokenizer` holds it; {} if there are no files of one.
+
+        Args:
+          ends: an end token follows each text, see `families.read_folder`.
 
         Raises:
           UserError: its files cannot be read, or are of a kind that is not known.
         """
         if not any(self.has(file) for file in families.WHOLE):
             return {}
-        return families.read_folder(self.folder).to_meta()
+        return families.read_folder(self.folder, ends=ends).to_meta()
 
 
 def find(source: str | Path, *, revision: str = "") -> SourceFiles:

@@ -35,7 +35,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     spec = ModelSpec(
         towers={"decoder": {"family": "transformer", **decoder}},
         input=InputSpec(num_frames=0, context_length=length),
-        tokenizer=files.tokenizer(),
+        tokenizer=files.tokenizer(ends=True),
     )
     start = beginning(files, models=("transformer",), marker="wte.weight")
     ignored = (r".*\.attn\.(masked_)?bias", r"lm_head\.weight")  # masks; the table of the embeddings again

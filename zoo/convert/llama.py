@@ -50,7 +50,7 @@ def _conversion(files: SourceFiles) -> Conversion:
     spec = ModelSpec(
         towers={"decoder": {"family": "transformer", **decoder}},
         input=InputSpec(num_frames=0, context_length=length),
-        tokenizer=files.tokenizer(),
+        tokenizer=files.tokenizer(ends=True),
     )
     ignored = (r".*\.rotary_emb\.inv_freq", *((r"lm_head\.weight",) if tied else ()))
     return Conversion(spec=spec, rules=table(decoder=decoder), ignored=ignored)
