@@ -185,7 +185,7 @@ def _one_each(run: _Run, logits: Float[Array, "B V"], *, state: DecoderState, ke
             kept = keep_likely(
                 logp / jnp.float32(run.options.temperature), top_k=run.options.top_k, top_p=run.options.top_p
             )
-            token = jax.vmap(jax.random.categorical)(own, kept).astype(jnp.int32)
+            token = jax.vmap(lambda key, row: jax.random.categorical(key, row))(own, kept).astype(jnp.int32)
         gain = jnp.take_along_axis(logp, token[:, None], axis=1)[:, 0]
         token = jnp.where(now.done, jnp.int32(run.pad_id), token)
         done = now.done | (token == run.eos_id)
