@@ -390,15 +390,10 @@ def encoder_of(located: Located, *, mesh: Mesh | None = None) -> Encoder:
     Raises:
       UserError: a model without a joint space, or parameters that do not fit.
     """
-    if "decoder" in located.spec.towers:
-        raise UserError(
-            f"{located.path} is a language model, which writes texts (`twinreel.load(...).write`) and has no joint "
-            "space; give a dual tower"
-        )
     if located.spec.embed_dim is None:
-        towers = " and ".join(located.spec.towers)
+        towers = " and ".join(located.spec.towers) + ("" if "decoder" in located.spec.towers else " encoder")
         raise UserError(
-            f"{located.path} is a {towers} encoder alone and has no joint space of video and text; begin a dual tower "
+            f"{located.path} is a {towers} alone and has no joint space of video and text; begin a dual tower "
             f"with it: `twinreel pretrain --init {located.path} ...`"
         )
     model = load_model(located)

@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_told(folder, writer, tmp_path):
         writer.write(["w1"], max_token=3)
     with pytest.raises(UserError, match=r"has 3 tokens, and with the end token it does not fit into max_tokens=3"):
         writer.write(["w1"], among=["w1 w2 w3"], max_tokens=3)
-    with pytest.raises(UserError, match="is a language model, which writes texts"):
+    with pytest.raises(UserError, match="is a decoder alone and has no joint space"):
         load_encoder(folder)
     with pytest.raises(UserError, match="has no tokenizer, so it cannot read a prompt"):
         twinreel.load(GOLDEN / "llama")
