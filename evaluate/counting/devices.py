@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..measures.rows import UnitRows
 from .host import margin
 from .layout import RowBlock, Tiles
-from .questions import AMONG_CAPTIONS, Count, Pairs
+from .questions import AMONG_CAPTIONS, Count, Pairs, decide, decide_groups
 
 AXIS = "rows"
 PRECISION = jax.lax.Precision.HIGHEST  # on TPUs and GPUs float32 products would be rounded to fewer bits
-_PART = 8192  # rows normalised at a time
 _GROUP = 8  # words that are gathered together
 _KEPT = 8  # the host gets at most every eighth group
 _SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -47,10 +47,23 @@ class Shape:
     full: bool = False
     compact: bool = False
 
+    def by_group(self, question: int) -> bool:
+        """Return whether a question of videos compares the maxima of several captions each."""
+        return self.grouped[question] and self.width > 1
+
+    def opened(self, *, texts: int) -> list[str]:
+        """Return the masks of open pairs that are made for so many questions of texts, and those of videos."""
+        groups = [self.by_group(k) for k in range(len(self.grouped))]
+        made = {"open_pairs": texts > 0 or not all(groups), "open_groups": any(groups)}
+        return [name for name, wanted in made.items() if wanted]
+
 
 @functools.partial(jax.jit, static_argnames=("shape", "mesh"))
 def count_tiles(gallery: Arrays, rows: Arrays, *, shape: Shape, mesh: Mesh) -> Arrays:
     """Compare the texts of a block with the videos of a piece, tile by tile.
+
+    A pair is open if its score lies between `low` and `high` of any question: the host then decides it for all of them,
+    so it is above none of them here. One mask of open pairs is packed, not one for each question.
 
     Args:
       gallery: `rows` float32 [P,E], unit rows of P videos, whole tiles; `low` and `high` float32 [v,P], the bounds of
@@ -61,52 +74,58 @@ def count_tiles(gallery: Arrays, rows: Arrays, *, shape: Shape, mesh: Mesh) -> A
       mesh: the devices.
 
     Returns:
-      `text_above` int32 [t,D R], scores above `high`; `video_above` int32 [D,v,P]; and the pairs between `low` and
-      `high`, 32 rows to a word: `text_open_k` uint32 [D,tiles,R/32,C] of each question of texts, and of each question
-      of videos `video_open_k` [D,tiles,R/width/32,C] or, among single captions, [D,tiles,R/32,C]. With `compact`, each
-      of these is what `_compacted` returns.
+      `text_above` int32 [t,D R], scores above `high`; `video_above` int32 [D,v,P]; and the open pairs, 32 rows to a
+      word: `open_pairs` uint32 [D,tiles,R/32,C] of texts and videos, and `open_groups` [D,tiles,R/width/32,C] of groups
+      of several captions and videos; each only if a question asks. With `compact`, they are what `_compacted` returns.
     """
     given = {"rows": _SPLIT, "real": _SPLIT, "low": PartitionSpec(None, AXIS), "high": PartitionSpec(None, AXIS)}
     made = {"text_above": PartitionSpec(None, AXIS), "video_above": _SPLIT}
-    made |= {f"text_open_{k}": _SPLIT for k in range(len(rows["low"]))}
-    made |= {f"video_open_{k}": _SPLIT for k in range(len(shape.grouped))}
+    made |= dict.fromkeys(shape.opened(texts=len(rows["low"])), _SPLIT)
     body = functools.partial(_one_device, shape=shape)
     return jax.shard_map(body, mesh=mesh, in_specs=(_WHOLE, given), out_specs=made, check_vma=False)(gallery, rows)
 
 
 def _one_device(gallery: Arrays, rows: Arrays, *, shape: Shape) -> Arrays:
-    size = len(gallery["rows"])
-    of_videos = (len(shape.grouped), size // shape.columns, shape.columns)
+    size, videos = len(gallery["rows"]), len(shape.grouped)
+    of_videos = (videos, size // shape.columns, shape.columns)
     tiles = {
         "rows": gallery["rows"].reshape(-1, shape.columns, gallery["rows"].shape[1]),
         "real": gallery["real"].reshape(-1, shape.columns),
         "low": jnp.moveaxis(gallery["low"].reshape(of_videos), 1, 0),
         "high": jnp.moveaxis(gallery["high"].reshape(of_videos), 1, 0),
     }
+    of_texts = [(low[:, None], high[:, None]) for low, high in zip(rows["low"], rows["high"], strict=True)]
 
     def step(above: jax.Array, tile: Arrays) -> tuple[jax.Array, Arrays]:
         scores = jnp.einsum("re,ce->rc", rows["rows"], tile["rows"], precision=PRECISION)
         if not shape.full:
             scores = jnp.where(rows["real"][:, None] & tile["real"][None, :], scores, -jnp.inf)
-        best = scores.reshape(-1, shape.width, shape.columns).max(axis=1) if shape.width > 1 else scores
-        made: Arrays = {"video_above": []}
-        found = []
-        for k, (low, high) in enumerate(zip(rows["low"], rows["high"], strict=True)):
-            found.append(_row_sums(scores > high[:, None]))
-            made[f"text_open_{k}"] = _packed((scores >= low[:, None]) & (scores <= high[:, None]))
-        for k, grouped in enumerate(shape.grouped):
-            low, high = tile["low"][k][None, :], tile["high"][k][None, :]
-            candidates = best if grouped else scores
-            made["video_above"].append(jnp.sum(candidates > high, axis=0, dtype=jnp.int32))
-            made[f"video_open_{k}"] = _packed((candidates >= low) & (candidates <= high))
-        counted = made["video_above"]
-        made["video_above"] = jnp.stack(counted) if counted else jnp.zeros((0, shape.columns), jnp.int32)
-        return above + jnp.stack(found) if found else above, made
+        bounds = {k: (tile["low"][k][None, :], tile["high"][k][None, :]) for k in range(videos)}
+        counted, made = {}, {}
+        if "open_pairs" in shape.opened(texts=len(of_texts)):
+            single = {k: bounds[k] for k in range(videos) if not shape.by_group(k)}
+            made["open_pairs"] = _open(scores, [*of_texts, *single.values()])
+            counted |= {k: _column_sums((scores > high) & ~made["open_pairs"]) for k, (_, high) in single.items()}
+            found = [_row_sums((scores > high) & ~made["open_pairs"]) for _, high in of_texts]
+            above = above + jnp.stack(found) if found else above
+        if "open_groups" in shape.opened(texts=len(of_texts)):
+            best = scores.reshape(-1, shape.width, shape.columns).max(axis=1)
+            several = {k: bounds[k] for k in range(videos) if shape.by_group(k)}
+            made["open_groups"] = _open(best, list(several.values()))
+            counted |= {k: _column_sums((best > high) & ~made["open_groups"]) for k, (_, high) in several.items()}
+        none = jnp.zeros((0, shape.columns), jnp.int32)
+        video_above = jnp.stack([counted[k] for k in range(videos)]) if videos else none
+        return above, {"video_above": video_above} | {name: _packed(bits) for name, bits in made.items()}
 
     text_above, made = jax.lax.scan(step, jnp.zeros(rows["low"].shape, jnp.int32), tiles)
-    video_above = jnp.moveaxis(made.pop("video_above"), 0, 1).reshape(1, len(shape.grouped), size)
+    video_above = jnp.moveaxis(made.pop("video_above"), 0, 1).reshape(1, videos, size)
     words = {name: _compacted(one) if shape.compact else one for name, one in made.items()}
     return {"text_above": text_above, "video_above": video_above} | jax.tree.map(lambda one: one[None], words)
+
+
+def _open(scores: jax.Array, bounds: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """Return which scores lie between the bounds of any question, bool [R,C]."""
+    return functools.reduce(jnp.logical_or, [(scores >= low) & (scores <= high) for low, high in bounds])
 
 
 def _compacted(words: jax.Array) -> Arrays:
@@ -136,11 +155,18 @@ def _row_sums(bits: jax.Array) -> jax.Array:
     return jnp.sum(jax.lax.optimization_barrier(parts), axis=1, dtype=jnp.int32)
 
 
+def _column_sums(bits: jax.Array) -> jax.Array:
+    """Return the sums int32 [C] of bool [R,C]: in float32, exact up to 2^24 rows, which CPUs add faster than int32."""
+    return jnp.sum(bits.astype(jnp.float32), axis=0).astype(jnp.int32)
+
+
 def _packed(bits: jax.Array) -> jax.Array:
     """Pack bool [R,C] into uint32 [R/32,C], rounded up; bit k of a word is its k-th row."""
     bits = jnp.pad(bits, ((0, -bits.shape[0] % 32), (0, 0))) if bits.shape[0] % 32 else bits
-    words = bits.reshape(-1, 32, bits.shape[1]).astype(jnp.uint32)
-    return jnp.sum(words << jnp.arange(32, dtype=jnp.uint32)[None, :, None], axis=1, dtype=jnp.uint32)
+    rows = bits.reshape(-1, 32, bits.shape[1])
+    # Row by row, which XLA compiles to half the work of a sum of shifted bits on CPUs.
+    words = [jnp.where(rows[:, k], jnp.uint32(1 << k), jnp.uint32(0)) for k in range(32)]
+    return functools.reduce(jnp.bitwise_or, words)
 
 
 def unpacked(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,28 +254,32 @@ class DeviceCounter:
         above = np.asarray(made["text_above"])
         for k, count in enumerate(self._of_texts):
             count.add_above(block.texts[real], above=above[k, real])
-            self._decide(count, made[f"text_open_{k}"], of_row=block.texts, first=piece.start)
         above = np.asarray(made["video_above"]).sum(axis=0)
         for k, count in enumerate(self._of_videos):
             count.add_above(piece, above=above[k, : piece.stop - piece.start])
-            of_row = block.groups if self._grouped[k] else block.texts
-            self._decide(count, made[f"video_open_{k}"], of_row=of_row, first=piece.start)
+        by_group = [grouped and block.width > 1 for grouped in self._grouped]
+        several = list(itertools.compress(self._of_videos, by_group))
+        single = self._of_texts + [count for count in self._of_videos if count not in several]
+        if single:
+            for texts, videos in self._opened(made["open_pairs"], of_row=block.texts, first=piece.start):
+                decide(single, pairs=self._pairs, texts=texts, videos=videos)
+        if several:
+            for groups, videos in self._opened(made["open_groups"], of_row=block.groups, first=piece.start):
+                decide_groups(several, pairs=self._pairs, groups=groups, videos=videos)
 
-    def _decide(self, count: Count, found: Any, *, of_row: np.ndarray, first: int) -> None:
+    def _opened(self, found: Any, *, of_row: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the open pairs of each device: texts or groups, and videos."""
         pairs = open_pairs(found)
         for own_rows, (tile, row, column) in zip(np.split(of_row, len(pairs)), pairs, strict=True):
-            row, column = own_rows[row], first + tile * self._tiles.columns + column
-            candidates, queries = (column, row) if count.by_text else (row, column)
-            count.decide(candidates, queries=queries)
+            yield own_rows[row], first + tile * self._tiles.columns + column
 
     def _placed(
         self, places: np.ndarray, rows: UnitRows, counts: Sequence[Count], *, real: np.ndarray, axis: str | None
     ) -> Arrays:
         """Put rows and the bounds of their questions on the devices: split over `axis`, or whole."""
-        unit = np.zeros((len(places), rows.width), np.float32)
-        for start in range(0, len(places), _PART):
-            part = slice(start, min(start + _PART, len(places)))
-            unit[part][real[part]] = rows[places[part][real[part]]]
+        unit = np.empty((len(places), rows.width), np.float32)
+        rows.write_float32(np.where(real, places, 0), out=unit)
+        unit[~real] = 0
         best = np.full((len(counts), len(places)), np.inf)
         for k, count in enumerate(counts):
             best[k, real] = count.best[places[real]]

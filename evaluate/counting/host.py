@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .questions import AMONG_CAPTIONS, Count, Pairs
+from .questions import AMONG_CAPTIONS, Count, Pairs, decide, decide_groups
 
 
 def margin(width: int, *, epsilon: float) -> float:
@@ -47,13 +47,16 @@ def count_on_host(counts: Sequence[Count], *, pairs: Pairs, block_bytes: int) ->
                 above, open_ = _split(scores, best=count.best[texts][:, None], near=near)
                 count.add_above(texts, above=np.count_nonzero(above, axis=1))
                 queries, candidates = np.nonzero(open_)
-                count.decide(candidates, queries=texts[queries])
+                decide([count], pairs=pairs, texts=texts[queries], videos=candidates)
                 continue
             single = count.question == AMONG_CAPTIONS
             above, open_ = _split(scores if single else by_group, best=count.best, near=near)
             count.add_above(slice(None), above=np.count_nonzero(above, axis=0))
-            candidates, queries = np.nonzero(open_)
-            count.decide((texts if single else groups)[candidates], queries=queries)
+            candidates, videos = np.nonzero(open_)
+            if single:
+                decide([count], pairs=pairs, texts=texts[candidates], videos=videos)
+            else:
+                decide_groups([count], pairs=pairs, groups=groups[candidates], videos=videos)
 
 
 def _split(scores: np.ndarray, *, best: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ scores are divided into blocks. `host` and `devices` decide most pairs by less e
 the pairs that they leave open are decided here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,8 @@ VIDEO_TO_ANY = "video_to_text_any_match"
 BY_TEXT = (TEXT_TO_VIDEO, TEXT_TO_ANY)
 """Questions of texts, among videos. Those of videos are among groups of captions (videos), or single captions."""
 QUESTIONS = (*BY_TEXT, VIDEO_TO_TEXT, VIDEO_TO_ANY, AMONG_CAPTIONS)
-_PAIRS = 2048  # scored at a time
+_PAIRS = 256  # scored at a time: 1 MiB of rows as float64 at width 512, which a CPU's cache holds
+_GROUPS = 2048  # groups of captions decided at a time
 _PART = 1 << 20  # right pairs listed at a time
 
 
@@ -33,7 +34,7 @@ class Pairs:
       video: the videos' rows [m,E].
       video_of_text: int64 [n].
       same_text: int64 [n], equal for equal captions, from 0; None where no question asks.
-      decided: pairs that were left open and scored exactly so far.
+      decided: pairs, or groups of captions with a video, that were left open and scored exactly so far.
       order: int64 [n], the texts by video; those of video `captioned[g]` are `order[starts[g] : starts[g + 1]]`.
     """
 
@@ -165,43 +166,37 @@ class Count:
         """Add decided candidates above the best right one; each query at most once in a call."""
         self.counts[0, queries] += above
 
-    def decide(self, candidates: np.ndarray, *, queries: np.ndarray) -> None:
-        """Score pairs exactly and count them.
+    def add_pairs(self, texts: np.ndarray, *, videos: np.ndarray, scores: np.ndarray) -> None:
+        """Add pairs by their exact scores. Of a question among groups, each text is the only caption of its group.
 
         Args:
-          candidates: int [k], videos of a text's question; texts of `AMONG_CAPTIONS`; else places in `captioned`.
-          queries: int [k], texts or videos.
+          texts: int [k].
+          videos: int [k].
+          scores: float64 [k].
         """
-        self._pairs.decided += len(queries)
-        if self.by_text:
-            self._decide(queries, candidates, queries=queries)
-        elif self.question == AMONG_CAPTIONS:
-            self._decide(candidates, queries, queries=queries)
-        else:
-            for part in range(0, len(queries), _PAIRS):
-                self._decide_groups(candidates[part : part + _PAIRS], queries=queries[part : part + _PAIRS])
-
-    def _decide(self, texts: np.ndarray, videos: np.ndarray, *, queries: np.ndarray) -> None:
-        scores, best = self._pairs.scores(texts, videos), self.best[queries]
-        tied = scores == best
+        queries = texts if self.by_text else videos
+        tied = scores == self.best[queries]
         right = tied & self._pairs.right(self.question, texts=texts, videos=videos)
-        self._add(queries, scores > best, tied & ~right, right)
+        self._add(queries, scores > self.best[queries], tied & ~right, right)
 
-    def _decide_groups(self, groups: np.ndarray, *, queries: np.ndarray) -> None:
-        """A video's score is its best caption's, of those that count as right and of the others apart."""
-        pairs = self._pairs
-        begins, sizes = pairs.starts[groups], pairs.starts[groups + 1] - pairs.starts[groups]
-        texts, videos = pairs.order[spread(begins, sizes)], np.repeat(queries, sizes)
-        scores = pairs.scores(texts, videos)
-        right = pairs.right(self.question, texts=texts, videos=videos)
-        first = np.cumsum(sizes) - sizes
-        best = self.best[queries]
+    def add_groups(self, first: np.ndarray, *, texts: np.ndarray, videos: np.ndarray, scores: np.ndarray) -> None:
+        """Add groups of captions: a video's score is its best caption's, of those that count as right and others apart.
+
+        Args:
+          first: int [g], the first pair of each group.
+          texts: int [k], the captions of one group after another.
+          videos: int [k], of a group all the same.
+          scores: float64 [k].
+        """
+        queries = videos[first]
+        right, best = self._pairs.right(self.question, texts=texts, videos=videos), self.best[queries]
         wrong, own = (np.maximum.reduceat(np.where(kind, scores, -np.inf), first) for kind in (~right, right))
-        tied = (own == best) & (self.question != VIDEO_TO_ANY)
-        self._add(queries, wrong > best, wrong == best, tied)
+        self._add(queries, wrong > best, wrong == best, own == best)
 
-    def _add(self, queries: np.ndarray, *kinds: np.ndarray) -> None:
-        for count, kind in zip(self.counts, kinds, strict=True):
+    def _add(self, queries: np.ndarray, above: np.ndarray, equal: np.ndarray, right: np.ndarray) -> None:
+        if self.question == VIDEO_TO_ANY:
+            right = np.zeros_like(right)  # `_tied` has them all
+        for count, kind in zip(self.counts, (above, equal, right), strict=True):
             np.add.at(count, queries[kind], 1)
 
     def ranks(self) -> Ranks:
@@ -209,3 +204,37 @@ class Count:
         found = self.counts + np.array([0, 0, 1])[:, None] * self._tied
         above, equal, right = found if self.by_text else found[:, self._pairs.captioned]
         return Ranks(above=above, equal=equal, right=1 if self.question == AMONG_CAPTIONS else right)
+
+
+def decide(counts: Sequence[Count], *, pairs: Pairs, texts: np.ndarray, videos: np.ndarray) -> None:
+    """Score pairs exactly, once for all questions, and count them.
+
+    Args:
+      counts: of questions among single candidates (`Count.add_pairs`).
+      pairs: the rows.
+      texts: int [k].
+      videos: int [k].
+    """
+    pairs.decided += len(texts)
+    scores = pairs.scores(texts, videos)
+    for count in counts:
+        count.add_pairs(texts, videos=videos, scores=scores)
+
+
+def decide_groups(counts: Sequence[Count], *, pairs: Pairs, groups: np.ndarray, videos: np.ndarray) -> None:
+    """Score videos with groups of captions exactly, once for all questions, and count them.
+
+    Args:
+      counts: of questions of videos among groups.
+      pairs: the rows.
+      groups: int [k], places in `Pairs.captioned`.
+      videos: int [k].
+    """
+    pairs.decided += len(groups)
+    for part in range(0, len(groups), _GROUPS):
+        chosen = groups[part : part + _GROUPS]
+        begins, sizes = pairs.starts[chosen], pairs.starts[chosen + 1] - pairs.starts[chosen]
+        texts, queries = pairs.order[spread(begins, sizes)], np.repeat(videos[part : part + _GROUPS], sizes)
+        scores, first = pairs.scores(texts, queries), np.cumsum(sizes) - sizes
+        for count in counts:
+            count.add_groups(first, texts=texts, videos=queries, scores=scores)

@@ -16,6 +16,7 @@ from .checks import check_index
 SCORE = "cosine of L2-normalised rows in float64, rounded to multiples of 2^-40"
 
 _GRID = 2.0**40
+_CACHED = 1 << 20  # bytes of rows that are worked on at a time, so that they stay in the cache
 
 
 class RowError(UserError):
@@ -102,10 +103,9 @@ class UnitRows:
     def __init__(self, rows: np.ndarray, *, name: str):
         """Check the rows; errors as in `unit_rows`."""
         self.raw = check_rows(rows, name=name)
-        self._norms = np.concatenate(
-            [_norms(_scaled(self.raw[part])) for part in parts(len(self.raw), width=self.width)]
-        )
-        self._extreme = any(_is_extreme(self.raw[part]) for part in parts(len(self.raw), width=self.width))
+        blocks = list(parts(len(self.raw), width=self.width, part_bytes=_CACHED))
+        self._extreme = any(_is_extreme(self.raw[part]) for part in blocks)
+        self._norms = np.concatenate([_norms(_scaled(self.raw[part])) for part in blocks])
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -120,6 +120,15 @@ class UnitRows:
         if self._extreme:
             return _unit(self.raw[chosen])
         return self.raw[chosen] / self._norms[chosen]
+
+    def write_float32(self, chosen: np.ndarray, *, out: np.ndarray) -> None:
+        """Write the chosen rows as unit rows, rounded to float32, into `out` float32 [k,E]."""
+        if self._extreme:
+            out[:] = _unit(self.raw[chosen])
+            return
+        for part in parts(len(chosen), width=self.width, part_bytes=_CACHED):
+            rows = chosen[part]
+            np.divide(self.raw[rows], self._norms[rows], out=out[part], casting="same_kind")
 
 
 def unit_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
@@ -140,7 +149,8 @@ def check_rows(rows: np.ndarray, *, name: str) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiu":
         raise UserError(f"{name!r} is {rows.dtype} of shape {rows.shape}; wanted numbers [rows, E], neither of them 0")
-    finite = np.concatenate([np.isfinite(rows[part]).all(axis=1) for part in parts(len(rows), width=rows.shape[1])])
+    blocks = parts(len(rows), width=rows.shape[1], part_bytes=_CACHED)
+    finite = np.concatenate([np.isfinite(rows[part]).all(axis=1) for part in blocks])
     nonzero = rows.any(axis=1)
     bad = np.flatnonzero(~(finite & nonzero))
     if len(bad):
@@ -167,15 +177,16 @@ def _norms(rows: np.ndarray) -> np.ndarray:
 
 def _scaled(rows: np.ndarray) -> np.ndarray:
     """Return contiguous float64 rows whose squares are neither 0 nor inf; scaling by a power of two is exact."""
+    extreme = _is_extreme(rows)
     rows = np.ascontiguousarray(rows, dtype=np.float64)
-    if _is_extreme(rows):
+    if extreme:
         rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
     return rows
 
 
 def _is_extreme(rows: np.ndarray) -> bool:
     """Return whether the squares of a row [n,E] might be 0 or inf in float64: of float32 they never are."""
-    if rows.dtype != np.float64 or not len(rows):
+    if rows.dtype.kind != "f" or rows.dtype.itemsize < 8 or not len(rows):
         return False
     largest = np.abs(rows).max(axis=1)
     return bool(largest.max() > 1e100 or largest.min() < 1e-100)
