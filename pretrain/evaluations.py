@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config
-from ..base.errors import unknown
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -53,7 +52,7 @@ def to_run(opened: "Sequence[Opened]", *, spec: "ModelSpec", tokenizer: "Tokeniz
       tokenizer: of the run.
 
     Raises:
-      UserError: a `clip_side` that the model does not have.
+      UserError: a `clip_side`, or a head for `rerank`, that the model does not have.
     """
     from ..encode.encoder import Encoder
     from ..encode.rows import mesh_of
@@ -66,9 +65,6 @@ def to_run(opened: "Sequence[Opened]", *, spec: "ModelSpec", tokenizer: "Tokeniz
 
         return Evaluation(name=one.name, run=run, every=one.options.every, results=one.measure.results)
 
-    fused = spec.fused_side
-    sides = {"video", *([fused] if set(fused.split("+")) == {"video", "audio"} else [])}
     for one in opened:
-        if one.options.clip_side and one.options.clip_side not in sides:
-            raise unknown(f"value of config.evaluations.{one.name}.clip_side:", one.options.clip_side, sides)
+        one.check_model(spec)
     return [run_of(one) for one in opened]

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import queue
+import re
 import threading
 import time
 import uuid
@@ -88,11 +89,12 @@ class Mlflow:
         self._client.log_dict(self._id, dict(config), "config.json")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each curve; MLflow's names have no "@", so R@1 becomes R_at_1."""
+        """Add a point to each curve; MLflow's names have no "@", ":" or "=", so R@1 becomes R_at_1."""
         from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
 
         now = int(1000 * time.time())
-        found = [Metric(name.replace("@", "_at_"), value, now, step) for name, value in values.items()]
+        named = {re.sub(r"[^\w./ -]", "_", name.replace("@", "_at_")): value for name, value in values.items()}
+        found = [Metric(name, value, now, step) for name, value in named.items()]
         self._client.log_batch(self._id, metrics=found)
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ def embed_split(
         data do not have.
     """
     asked, side = asked or Asked(), clip_side or encoder.clip_side
-    check_heads(encoder, asked=asked.joint, clip_side=side)
+    check_heads(encoder.spec, asked=asked.joint, clip_side=side, source=encoder.source)
     size = _batch_size(encoder, clip_side=clip_side, batch_size=batch_size)
     tokens = loaded.tokens(encoder)
     controls, sides, further = _choose(encoder, loaded.rows, side=side, asked=asked)

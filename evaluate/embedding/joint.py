@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import jax
 
     from ...encode.encoder import Encoder
+    from ...zoo.spec import ModelSpec
 
 _TEXTS = 1024
 """Texts whose tokens are held at a time, at least."""
@@ -28,20 +29,21 @@ _PAIRS = 8
 """Pairs in a batch, as a multiple of the batch of clips."""
 
 
-def check_heads(encoder: "Encoder", *, asked: Mapping[str, int], clip_side: str) -> None:
+def check_heads(spec: "ModelSpec", *, asked: Mapping[str, int], clip_side: str, source: str = "") -> None:
     """Raise UserError unless a model has the heads that methods of re-ranking need.
 
     Args:
-      encoder: the model.
+      spec: of the model.
       asked: of `scored.joint_asked`.
       clip_side: what stands for a clip; heads see the video tower alone.
+      source: where the model comes from, for messages.
     """
-    heads = encoder.spec.joint_heads if asked else {}
+    heads = spec.joint_heads if asked else {}
     for kind in asked:
         if heads.get(KINDS[kind], {}).get("kind") != kind:
             has = ", ".join(heads) or "none"
             raise UserError(
-                f"--rerank {kind} needs a model with the head {KINDS[kind]!r}, and {encoder.source or 'this one'} has: "
+                f"--rerank {kind} needs a model with the head {KINDS[kind]!r}, and {source or 'this one'} has: "
                 f"{has}; train one with config.model.heads={{{KINDS[kind]!r}: {{'kind': {kind!r}}}}} and its term in "
                 "config.loss.terms"
             )

@@ -167,9 +167,18 @@ def reranked(found: Scores, *, methods: Sequence[str]) -> dict[str, dict[str, An
     made: dict[str, dict[str, Any]] = {}
     for given in methods:
         method, options = parse_named(given, known=METHODS, flag="--rerank")
-        shown = f"{method}:{_with_k(method, options)}" if method in KINDS else given
-        made[shown] = METHODS[method](found, **options)
+        made[row_name(given)] = METHODS[method](found, **options)
     return made
+
+
+def row_name(given: str) -> str:
+    """Return what the row of a method is called: of a head's method k is always named.
+
+    >>> row_name("cross_encoder"), row_name("dsl:scale=10")
+    ('cross_encoder:k=50', 'dsl:scale=10')
+    """
+    method, options = parse_named(given, known=METHODS, flag="--rerank")
+    return f"{method}:{_with_k(method, options)}" if method in KINDS else given
 
 
 def _with_k(method: str, options: Mapping[str, Any]) -> str:

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ...base.errors import UserError
+from ...base.errors import UserError, unknown
 from ...data.batches.mismatch import record_mismatches
 from ...data.batches.records import Records
 from ...data.options import DataOptions, FeedOptions
+from ..embedding.joint import check_heads
 from ..embedding.loaded import LoadedSplit, Tokens
 from ..evaluate import EvaluateOptions
 from ..protocols.benchmark_data import deviations, measured_coverage, settle_split
 from ..protocols.benchmark_table import find_entry
 from ..protocols.classified import Classified
 from ..protocols.retrieval import HEADLINE, headline
+from ..protocols.scored import RERANKED, check_size, joint_asked, row_name
 from ..protocols.zero_shot import zero_shot_figures
 from ..zero_shot import ClassPlan, ZeroShotOptions
 from .options import FIELD, ClassBenchmarkOptions, ClassOptions, DuringOptions
@@ -31,6 +33,7 @@ from .options import FIELD, ClassBenchmarkOptions, ClassOptions, DuringOptions
 if TYPE_CHECKING:
     from ...data.text.tokenizer import Tokenizer
     from ...encode.encoder import Encoder
+    from ...zoo.spec import ModelSpec
 
 TWINS = "twins"
 
@@ -67,6 +70,19 @@ class Opened:
     only: np.ndarray
     measure: Measure
     warnings: tuple[str, ...]
+
+    def check_model(self, spec: "ModelSpec") -> None:
+        """Raise UserError unless a model has the side of clips and the heads that the evaluation asks for."""
+        fused, where = spec.fused_side, f"{FIELD}.{self.name}"
+        heard = set(fused.split("+")) == {"video", "audio"}
+        side, sides = self.options.clip_side, {"video", *([fused] if heard else [])}
+        if side and side not in sides:
+            raise unknown(f"value of {where}.clip_side:", side, sides)
+        asked = joint_asked(getattr(self.options, "rerank", ()))
+        try:
+            check_heads(spec, asked=asked, clip_side=side or (fused if heard else "video"))
+        except UserError as error:
+            raise UserError(f"{where}.rerank: {error}") from error
 
     def try_reading(self, data: DataOptions, *, tokenizer: "Tokenizer") -> None:
         """Read and decode the first and the last clip as an evaluation does.
@@ -211,11 +227,19 @@ class _Retrieval:
         members = Counter(row.get("group") for row in loaded.rows)
         captioned = {loaded.rows[clip].get("group") for clip in set(loaded.video_of_text.tolist())}
         has_twins = any(group and members[group] > 1 for group in captioned)
-        self.results = (*HEADLINE, *([TWINS] if has_twins else []))
+        self._rerank: tuple[str, ...] = getattr(options, "rerank", ())
+        rows = dict.fromkeys(map(row_name, self._rerank))
+        self.results = (
+            *HEADLINE,
+            *([TWINS] if has_twins else []),
+            *(f"{row}/{key}" for row in rows for key in HEADLINE),
+        )
+        if self._rerank:
+            check_size(len(loaded.texts), len(loaded.rows))
 
     def __call__(self, encoder: "Encoder") -> dict[str, float]:
-        from ..embedding.embed import embed_split
-        from ..results import measure
+        from ..embedding.embed import Asked, embed_split
+        from ..results import Further, measure
 
         found = embed_split(
             encoder,
@@ -223,10 +247,14 @@ class _Retrieval:
             clip_side=self._options.clip_side,
             batch_size=self._options.batch_size,
             feed=self._feed,
+            asked=Asked(joint=joint_asked(self._rerank)),
             progress=sys.stderr.isatty(),
         )
-        report = measure(found, intervals=False)
-        return headline(report) | ({TWINS: report["order_twins"]["accuracy"]} if TWINS in self.results else {})
+        report = measure(found, intervals=False, further=Further(rerank=self._rerank))
+        made = headline(report) | ({TWINS: report["order_twins"]["accuracy"]} if TWINS in self.results else {})
+        for row, block in report.get(RERANKED, {}).items():
+            made |= {f"{row}/{key}": value for key, value in headline(block).items()}
+        return made
 
 
 class _Classes:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...base.errors import UserError, unknown
@@ -10,10 +10,15 @@ from ...base.section import section
 from ..embedding.loaded import CAPTIONS
 from ..protocols.benchmarks import BENCHMARKS
 from ..protocols.class_benchmarks import CLASS_BENCHMARKS
+from ..protocols.joint import KINDS
+from ..protocols.scored import joint_asked
 from ..protocols.templates import DEFAULT
 from ..protocols.zero_shot import DEFAULT_RULE
 
 FIELD = "config.evaluations"
+RERANK = (*KINDS, "dsl")
+"""Methods of re-ranking that need nothing but the split and the model: its heads, or the other queries. They are
+written as for `twinreel evaluate --rerank`."""
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -59,12 +64,15 @@ class RetrievalOptions(DuringOptions):
 
     Attributes:
       captions: "all" captions of each clip as queries, or its "first".
+      rerank: methods whose re-ranked figures are measured as well, see `RERANK`.
     """
 
     captions: str = "first"
+    rerank: tuple[str, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()
+        _check_rerank(self.rerank)
         if self.captions not in CAPTIONS:
             raise unknown("value of captions", self.captions, CAPTIONS)
 
@@ -75,9 +83,15 @@ class BenchmarkOptions(DuringOptions):
 
     Attributes:
       split: "" = as the benchmark says; so are captions and, where they are None, windows and window_seconds.
+      rerank: as in `RetrievalOptions`.
     """
 
     split: str = ""
+    rerank: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_rerank(self.rerank)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +131,13 @@ PROTOCOLS: dict[str, type[DuringOptions]] = {
     **{f"benchmark:{name}": ClassBenchmarkOptions for name in CLASS_BENCHMARKS},
 }
 """Protocol -> its options."""
+
+
+def _check_rerank(methods: Sequence[str]) -> None:
+    for given in methods:
+        if given.partition(":")[0] not in RERANK:
+            raise unknown("method of rerank", given, RERANK)
+    joint_asked(methods)
 
 
 def read_options(values: Mapping[str, Any]) -> dict[str, DuringOptions]:

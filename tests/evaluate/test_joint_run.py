@@ -12,13 +12,16 @@ from tower_loops import randomised
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
-from twinreel.data.options import FeedOptions
+from twinreel.data.options import DataOptions, FeedOptions
 from twinreel.evaluate import evaluate
 from twinreel.evaluate.embedding import joint
 from twinreel.evaluate.embedding.embed import Asked, embed_split
 from twinreel.evaluate.embedding.embeddings import Embeddings
 from twinreel.evaluate.embedding.loaded import LoadedSplit
 from twinreel.evaluate.protocols.joint import first_candidates
+from twinreel.evaluate.results import Further, measure
+from twinreel.evaluate.training.opened import open_evaluation
+from twinreel.evaluate.training.options import read_options
 
 HEADS = {"text_pooling": {"kind": "x_pool", "block": 3}, "matching": {"kind": "cross_encoder", "depth": 1, "heads": 2}}
 
@@ -39,7 +42,6 @@ def loaded(tiny_data):
 def pixels_of(loaded, encoder, *, windows=1):
     """The clips as the pipeline gives them, [m,V,T,H,W,3]."""
     from twinreel.data.batches.pipeline import eval_batches
-    from twinreel.data.options import DataOptions
 
     feed = FeedOptions(batch_size=8, dir=str(loaded.records.folder), eval_clips=windows)
     data = DataOptions(input=dataclasses.replace(encoder.input, audio_seconds=0.0), feed=feed)
@@ -116,6 +118,41 @@ def test_a_checkpoint_without_the_head_is_refused_before_anything_is_embedded(lo
     plain = small_encoder()
     with pytest.raises(UserError, match=r"--rerank cross_encoder needs a model with the head 'matching', .* has: none"):
         embed_split(plain, loaded=loaded, asked=Asked(joint={"cross_encoder": 50}), progress=False)
+
+
+def test_a_run_measures_by_its_heads_while_it_trains(encoder, loaded, tiny_data):
+    """The figures of `config.evaluations` are the rows of `twinreel evaluate`."""
+    methods = ["x_pool", "cross_encoder:k=3", "dsl:scale=10"]
+    fields = {"protocol": "retrieval", "split": "test", "batch_size": 8, "captions": "all", "rerank": methods}
+    [(name, options)] = read_options({"mine": fields}).items()
+    data = DataOptions(input=encoder.input, feed=FeedOptions(batch_size=8, dir=str(tiny_data)))
+    opened = open_evaluation(name, options, data=data, records=loaded.records)
+    opened.check_model(encoder.spec)
+    found = opened.measure(encoder)
+    assert tuple(found) == opened.measure.results
+    asked = Asked(joint={"x_pool": 0, "cross_encoder": 3})
+    embedded = embed_split(encoder, loaded=loaded, batch_size=8, asked=asked, progress=False)
+    wanted = measure(embedded, further=Further(rerank=methods))["reranked"]
+    assert list(wanted) == ["x_pool:k=all", "cross_encoder:k=3", "dsl:scale=10"]
+    for row, block in wanted.items():
+        assert found[f"{row}/t2v_R@1"] == block["text_to_video"]["R@1"]
+        assert found[f"{row}/v2t_MnR"] == block["video_to_text"]["MnR"]
+    with pytest.raises(UserError, match=r"evaluations\.mine\.rerank: .*needs a model with the head 'text_pooling'"):
+        opened.check_model(small_encoder().spec)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["cross_enocder"], "rerank 'cross_enocder'; did you mean 'cross_encoder'"),
+        (["qb_norm"], "unknown method of rerank 'qb_norm'"),
+        (["cross_encoder:k=0"], "k must be a number of candidates"),
+        (["x_pool:q=3"], "parameter of --rerank x_pool: 'q'"),
+    ],
+)
+def test_a_method_that_no_run_can_measure_is_refused_at_the_start(methods, message):
+    with pytest.raises(UserError, match=message):
+        read_options({"mine": {"protocol": "retrieval", "rerank": methods}})
 
 
 def test_a_bundle_keeps_the_heads(encoder, tmp_path):

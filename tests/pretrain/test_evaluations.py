@@ -40,7 +40,13 @@ def config(tiny_overrides, other_data):
     made = load_config("demo", overrides=overrides)
     with made.unlocked():
         made.evaluations.val.every = 0
-        made.evaluations.part = {"protocol": "retrieval", "split": "test", "subset": SUBSET, "every": 3}
+        made.evaluations.part = {
+            "protocol": "retrieval",
+            "split": "test",
+            "subset": SUBSET,
+            "every": 3,
+            "rerank": ["dsl"],
+        }
         made.evaluations.colours = {"protocol": "zero_shot", "data": str(other_data), "split": "test", "every": 2}
     return made
 
@@ -76,6 +82,10 @@ def test_the_figures_are_those_of_the_saved_model(run, tiny_data):
     ranks = 1 + (scores > np.diag(scores)[:, None]).sum(axis=1)
     assert last["part/t2v_R@1"] == pytest.approx(100 * (ranks == 1).mean())
     assert last["part/t2v_MnR"] == pytest.approx(ranks.mean())
+    weights = np.exp(100 * scores) / np.exp(100 * scores).sum(axis=0)
+    again = scores * weights
+    better = 1 + (again > np.diag(again)[:, None]).sum(axis=1)
+    assert last["part/dsl/t2v_MnR"] == pytest.approx(better.mean())
     records = Records(tiny_data)
     names = sorted({label for split in records.splits for row in records.rows(split) for label in row["labels"]})
     cosines = video @ encoder.encode_text([f"a video of {name}." for name in names]).T

@@ -99,7 +99,7 @@ def go(workdir, *, steps=4, names=("wandb", "mlflow")):
         workdir=workdir,
         config=config(train__steps=steps, train__sinks=names),
         meta={},
-        evaluations=[Evaluation(name="val", run=lambda model, step: {"R@1": 10.0 * step})],
+        evaluations=[Evaluation(name="val", run=lambda model, step: {"R@1": 10.0 * step, "dsl:scale=1/R@1": 1.0})],
     )
 
 
@@ -126,7 +126,8 @@ def test_all_lines_go_to_both_and_a_resumed_run_continues_there(services, tmp_pa
     assert sorted(seen) == sorted(points(tmp_path / "mine")) and (6, "eval/val/R@1", 60.0) in seen
     [run] = server.values()
     assert (run["name"], run["status"], run["config.json"]["train"]["steps"]) == ("mine", "FINISHED", 4)
-    assert sorted(run["metrics"]) == sorted((step, name.replace("@", "_at_"), value) for step, name, value in seen)
+    named = {"eval/val/R@1": "eval/val/R_at_1", "eval/val/dsl:scale=1/R@1": "eval/val/dsl_scale_1/R_at_1"}
+    assert sorted(run["metrics"]) == sorted((step, named.get(name, name), value) for step, name, value in seen)
 
 
 def test_a_missing_package_or_address_is_said_before_the_first_step(services, tmp_path, monkeypatch):
