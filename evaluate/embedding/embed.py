@@ -103,7 +103,7 @@ def embed_split(
         bank_text=_embed_bank(encoder, loaded, split=asked.bank_split, **given) if asked.bank_split else None,
         video_windows=clips.views() if asked.keep_windows else None,
         joint=_score_jointly(encoder, text, clips=clips, words=tokens, asked=asked, **given) if asked.joint else {},
-        protocol=protocol | {"bank_split": asked.bank_split or None},
+        protocol=protocol | {"bank_split": asked.bank_split},
         further=further,
     )
 

@@ -1,6 +1,7 @@
 """Retrieval from a matrix of scores, of any origin: figures, other readings of the same scores, and re-ranking."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def reranked(found: Scores, *, methods: Sequence[str]) -> dict[str, dict[str, An
         "x_pool", "cross_encoder:k=50".
 
     Returns:
-      The method as given -> `text_to_video` and, but for QB-norm, `video_to_text`, as in `ranks.summary`.
+      `row_name` of the method -> `text_to_video` and, but for QB-norm, `video_to_text`, as in `ranks.summary`.
 
     Raises:
       UserError: an unknown method or parameter, QB-norm without a bank, "window_max" without windows, or a head's
@@ -172,19 +173,19 @@ def reranked(found: Scores, *, methods: Sequence[str]) -> dict[str, dict[str, An
 
 
 def row_name(given: str) -> str:
-    """Return what the row of a method is called: of a head's method k is always named.
+    """Return what the row of a method is called: with its parameters, also those that were not given.
 
-    >>> row_name("cross_encoder"), row_name("dsl:scale=10")
-    ('cross_encoder:k=50', 'dsl:scale=10')
+    >>> row_name("cross_encoder"), row_name("dsl"), row_name("qb_norm:k=3"), row_name("window_max")
+    ('cross_encoder:k=50', 'dsl:scale=100', 'qb_norm:beta=20,k=3', 'window_max')
     """
     method, options = parse_named(given, known=METHODS, flag="--rerank")
-    return f"{method}:{_with_k(method, options)}" if method in KINDS else given
-
-
-def _with_k(method: str, options: Mapping[str, Any]) -> str:
-    """Return the parameters of a head's method as text, k always among them: it belongs to the protocol."""
-    named = {"k": options.get("k", DEFAULT_K[method]) or ALL} | {k: v for k, v in options.items() if k != "k"}
-    return ",".join(f"{key}={value}" for key, value in named.items())
+    taken = inspect.signature(METHODS[method]).parameters.values()
+    named = {one.name: one.default for one in taken if one.kind is one.KEYWORD_ONLY}
+    if method in KINDS:
+        named = {"k": DEFAULT_K[method] or ALL}
+    named = {key: f"{value:g}" if isinstance(value, float) else value for key, value in named.items()} | options
+    shown = ",".join(f"{key}={value}" for key, value in named.items())
+    return f"{method}:{shown}" if shown else method
 
 
 def _dsl(found: Scores, *, scale: float = 100.0) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_the_figures_are_those_of_the_saved_model(run, tiny_data):
     weights = np.exp(100 * scores) / np.exp(100 * scores).sum(axis=0)
     again = scores * weights
     better = 1 + (again > np.diag(again)[:, None]).sum(axis=1)
-    assert last["part/dsl/t2v_MnR"] == pytest.approx(better.mean())
+    assert last["part/dsl:scale=100/t2v_MnR"] == pytest.approx(better.mean())
     records = Records(tiny_data)
     names = sorted({label for split in records.splits for row in records.rows(split) for label in row["labels"]})
     cosines = video @ encoder.encode_text([f"a video of {name}." for name in names]).T

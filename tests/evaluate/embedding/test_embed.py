@@ -130,7 +130,7 @@ def test_another_split_is_the_query_bank(folder, records, tmp_path, monkeypatch,
     )
     wanted = qb_norm(text @ video.T, bank=bank @ video.T, beta=20.0, k=1)
     hits = recall_at(ranks(wanted.scores, positives=saved.video_of_text), k=1)
-    assert results["reranked"]["qb_norm"]["text_to_video"]["R@1"] == pytest.approx(hits)
+    assert results["reranked"]["qb_norm:beta=20,k=1"]["text_to_video"]["R@1"] == pytest.approx(hits)
     for flags, said in [
         ([], r"add --bank_split train"),
         (["--bank_split", "test"], "is the split that is measured"),

@@ -65,7 +65,7 @@ def test_readings_and_reranked_rows(file, capsys):
     assert found["hubness"]["text_to_video"]["skewness"] != 0
     assert main(["--scores", file("sq40_ties"), "--as", "mmeb-v2", "--rerank", "dsl"]) == 0
     told = capsys.readouterr().out
-    assert "as mmeb-v2: " in told and " to " in told and "re-ranked: dsl" in told
+    assert "as mmeb-v2: " in told and " to " in told and "re-ranked: dsl:scale=100" in told
 
 
 def test_query_bank(file, capsys):
@@ -73,7 +73,7 @@ def test_query_bank(file, capsys):
     path = file(scores=scores, video_of_text=np.arange(40), bank=bank)
     found = measured(capsys, "--scores", path, "--rerank", "qb_norm", "--rerank", "qb_norm:beta=100,k=1")
     assert found["text_to_video"]["R@1"] == pytest.approx(15.0)
-    assert found["reranked"]["qb_norm"]["text_to_video"]["R@1"] == pytest.approx(40.0)
+    assert found["reranked"]["qb_norm:beta=20,k=1"]["text_to_video"]["R@1"] == pytest.approx(40.0)
     assert found["reranked"]["qb_norm:beta=100,k=1"]["text_to_video"]["R@1"] == pytest.approx(37.5)
 
 
