@@ -13,6 +13,10 @@ VERBS = {
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with a contrastive loss"),
     "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),
     "evaluate": ("evaluate.evaluate", "zero-shot retrieval of a checkpoint, or of saved embeddings"),
+    "caption": (
+        "evaluate.caption",
+        "describe media files, or the clips of a split, with a model's caption decoder",
+    ),
     "report": ("evaluate.report_command", "make a report again, or set several models side by side on one page"),
     "probe": ("evaluate.probe", "train a small classifier on a model's frozen video features, and measure it"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),

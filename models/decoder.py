@@ -54,6 +54,7 @@ class TextDecoder(nnx.Module):
       position: "learned", a table that is added to the embeddings (GPT-2), or "none", for rotary positions
         (`block={"rotary": "halves"}`).
       scale_embedding: token embeddings are multiplied by sqrt(D) (Gemma).
+      start_token: there is one more token, of id V, which may begin a text and is never predicted.
       tied: the embeddings also give the logits (Press and Wolf 2017); otherwise a dense layer without a bias does.
       block: further fields of `layers.options.BlockOptions`.
       remat: what the backward pass recomputes, a policy of `layers.remat`.
@@ -79,6 +80,7 @@ class TextDecoder(nnx.Module):
         cross_width: int | None = None,
         position: str = "learned",
         scale_embedding: bool = False,
+        start_token: bool = False,
         tied: bool = True,
         block: Mapping[str, Any] | None = None,
         remat: str = "none",
@@ -96,7 +98,7 @@ class TextDecoder(nnx.Module):
         own |= {"causal": True, "cross_width": cross_width, "remat": remat, "unroll": unroll, "dtype": self.dtype}
         self.options: BlockOptions = block_options(block, tower="decoder", **own)
         self.factor = width**0.5 if scale_embedding else 1.0
-        self.embedding = _normal(vocab_size, width, rngs=rngs)
+        self.embedding = _normal(vocab_size + start_token, width, rngs=rngs)
         self.position = _normal(context_length, width, rngs=rngs) if position == "learned" else None
         self.blocks = Blocks(self.options, depth=depth, rngs=rngs)
         self.head = None if tied else linear(width, vocab_size, dtype=self.dtype, rngs=rngs, bias=False)
@@ -176,7 +178,7 @@ class TextDecoder(nnx.Module):
     def _logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         if self.head is not None:
             return self.head(x).astype(jnp.float32)
-        table = self.embedding[...].astype(x.dtype)
+        table = self.embedding[: self.vocab_size].astype(x.dtype)
         return jnp.einsum("bld,vd->blv", x, table, preferred_element_type=jnp.float32)
 
     def _check_length(self, length: int) -> None:

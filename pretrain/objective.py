@@ -237,7 +237,7 @@ class Contrastive:
         mask = self._keys("video")[1] if "video" in self.spec.features else "video_mask"
         return Seen(
             model=model,
-            texts=Texts(embedded["text"], embedded["text_tokens"], batch["text_mask"]),
+            texts=Texts(embedded["text"], embedded["text_tokens"], batch["text_mask"], ids=batch["text"]),
             videos=embedded["video"],
             clips=model.clips(embedded["video_tokens"], mask=batch.get(mask)),
             valid=valid,

@@ -44,7 +44,8 @@ def caption_scores(candidates: Sequence[str], *, references: Sequence[Sequence[s
       references: of each clip, at least one tokenised reference.
 
     Returns:
-      `BLEU-1` … `BLEU-4`, `ROUGE-L`, `CIDEr-D`, fractions (CIDEr-D times 10); `n`.
+      `BLEU-1` … `BLEU-4`, `ROUGE-L`, `CIDEr-D`, fractions (CIDEr-D times 10); `exact`, the share of captions that
+      equal a reference; `n`.
 
     >>> found = caption_scores(["a dog runs", "a cat"], references=[["a dog runs"], ["the bird flies", "a cat"]])
     >>> found["ROUGE-L"], round(found["BLEU-2"], 6)
@@ -55,6 +56,7 @@ def caption_scores(candidates: Sequence[str], *, references: Sequence[Sequence[s
         **{f"BLEU-{n}": value for n, value in enumerate(bleu_figures, 1)},
         "ROUGE-L": float(rouge_l(candidates, references=references).mean()),
         "CIDEr-D": float(cider_d(candidates, references=references).mean()),
+        "exact": float(np.mean([one in given for one, given in zip(candidates, references, strict=True)])),
         "n": len(candidates),
     }
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 class Texts(NamedTuple):
@@ -12,11 +12,13 @@ class Texts(NamedTuple):
       embedding: float32 `[n,E]`, rows of unit length.
       tokens: `[n,L,D]`, the tower's tokens; None for a head that does not see words.
       mask: bool `[n,L]`, True where a token is real.
+      ids: int32 `[n,L]`, the texts as token ids; None for a head that does not read them itself.
     """
 
     embedding: Float[Array, "n E"]
     tokens: Float[Array, "n L D"] | None = None
     mask: Bool[Array, "n L"] | None = None
+    ids: Int[Array, "n L"] | None = None
 
 
 class Clips(NamedTuple):

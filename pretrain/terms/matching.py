@@ -9,6 +9,7 @@ from jaxtyping import Array
 from ...base.errors import UserError
 from ...losses.matching import binary_matching, draw_negatives
 from ...losses.tiles import all_pairs
+from ...models.heads.matching import CrossEncoder
 from ...models.layers.draws import fold, fold_each
 from ...models.shapes import Scalar
 from .interface import Seen, TermOptions
@@ -48,7 +49,9 @@ def matching(seen: Seen, options: MatchingOptions) -> tuple[Scalar, dict[str, Sc
     own = jnp.arange(len(clip))
     texts = jax.tree.map(lambda x: _three(x, own, text), seen.texts)
     clips = jax.tree.map(lambda x: _three(x, clip, own), seen.clips)
-    scores = seen.model.heads["matching"](texts, clips=clips, keys=fold_each(fold(seen.keys, 2), 3))
+    head = seen.model.heads["matching"]
+    assert isinstance(head, CrossEncoder)
+    scores = head(texts, clips=clips, keys=fold_each(fold(seen.keys, 2), 3))
     right = jnp.tile(jnp.array([True, False, False]), len(own))
     there = jnp.stack([seen.valid, seen.valid & has_clip, seen.valid & has_text], axis=1).reshape(-1)
     loss, accuracy = binary_matching(scores, right=right, valid=there)

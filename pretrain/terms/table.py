@@ -6,6 +6,7 @@ from ...base.errors import UserError, unknown
 from ...base.section import section
 from ...zoo.spec import ModelSpec
 from ..loss_options import LossOptions
+from .captioning import CaptioningOptions, captioning
 from .interface import Term, TermOptions
 from .matching import MatchingOptions, matching
 from .text_pooling import TextPoolingOptions, text_pooling
@@ -13,6 +14,7 @@ from .text_pooling import TextPoolingOptions, text_pooling
 TERMS: dict[str, Term] = {
     "text_pooling": Term(options=TextPoolingOptions, loss=text_pooling, head="text_pooling"),
     "matching": Term(options=MatchingOptions, loss=matching, head="matching"),
+    "captioning": Term(options=CaptioningOptions, loss=captioning, head="captioning"),
 }
 """Name in `config.loss.terms` -> its options, its loss, and the head that it trains."""
 

@@ -149,3 +149,25 @@ def test_a_head_that_cannot_be_built_is_named(heads, message):
 
 def test_the_toy_has_no_heads():
     assert objective().init(nnx.Rngs(0)).heads is None and "heads" not in MODEL
+
+
+def test_captioning_is_the_mean_over_the_tokens_of_valid_rows():
+    head = {"captioning": {"kind": "decoder", "width": 8, "depth": 1, "heads": 2}}
+    made = objective(loss={"terms": {"captioning": {"weight": 2.0, "label_smoothing": 0.1}}}, heads=head)
+    model, rows = randomised(made.init(nnx.Rngs(0)), seed=4), batch()
+    loss, logged = made.loss(model, {key: jnp.asarray(value) for key, value in rows.items()}, rngs=None)
+    _, tokens = model.encode_with_tokens("video", inputs={"video": jnp.asarray(rows["video"])})
+    decoder, start = model.heads["captioning"], made.spec.towers["text"]["vocab_size"]
+    terms = []
+    for row in np.flatnonzero(VALID):
+        words = rows["text"][row][rows["text_mask"][row]].tolist()
+        seen = decoder.context(model.clips(tokens[row : row + 1]))
+        logits = decoder.decoder(jnp.asarray([[start, *words]]), context=seen)[0]
+        for at, word in enumerate(words):
+            x = np.asarray(logits[at], np.float64)
+            logp = x - np.log(np.exp(x).sum())
+            terms.append(-(0.9 * logp[word] + 0.1 * logp.mean()))
+    assert float(logged["loss_captioning"]) == pytest.approx(np.mean(terms), rel=1e-4)
+    assert float(loss) == pytest.approx(float(logged["loss_video_text"]) + 2 * np.mean(terms), rel=1e-4)
+    with pytest.raises(UserError, match="label_smoothing must be at least 0 and below 1"):
+        objective(loss={"terms": {"captioning": {"label_smoothing": 1.0}}}, heads=head)
