@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
+from ...encode.shots import knapsack
 from .checks import check_index, check_numbers, check_vector
 
 RULES = ("vsumm", "ca-sum")
@@ -26,25 +27,6 @@ def spread(scores: np.ndarray, *, picks: np.ndarray, n_frames: int) -> np.ndarra
     if (np.diff(picks) <= 0).any():
         raise UserError("'picks' do not rise; wanted the frame of each score in order, each once")
     return np.concatenate([np.zeros(picks[0]), np.repeat(scores, np.diff(np.append(picks, n_frames)))])
-
-
-def knapsack(values: np.ndarray, *, weights: np.ndarray, capacity: int) -> list[int]:
-    """Return the items with the largest total value within the capacity, in order; of equal choices the earlier items.
-
-    >>> knapsack(np.array([0.6, 0.3, 0.3, 0.31]), weights=np.array([10, 5, 5, 5]), capacity=10)
-    [1, 3]
-    """
-    table = np.zeros((len(values) + 1, capacity + 1))
-    for row, (value, weight) in enumerate(zip(values, weights, strict=True)):
-        table[row + 1] = table[row]
-        if weight <= capacity:
-            table[row + 1, weight:] = np.maximum(table[row, weight:], table[row, : capacity + 1 - weight] + value)
-    chosen, left = [], capacity
-    for row in range(len(values) - 1, -1, -1):
-        if table[row + 1, left] != table[row, left]:
-            chosen.append(row)
-            left -= int(weights[row])
-    return chosen[::-1]
 
 
 def summarise(

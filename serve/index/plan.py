@@ -5,8 +5,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...encode.chunks import Task
 from .database import ModelRow
-from .decoding import Task
 from .listing import Entry
 from .store import FileRow, Store, sentences_json
 

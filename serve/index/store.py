@@ -11,11 +11,11 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...data.clip import Sentence
+from ...encode.windows import Moment
 from . import database
 from .database import ModelRow, Settings
 from .listing import Entry
 from .vectors import VectorWriter, count_rows, map_vectors, vector_file, write_compact
-from .windows import Moment
 
 _HOLES = 0.3  # share of rows of removed moments from which on a file of vectors is written anew
 _FIELDS = dataclasses.fields(Settings)

@@ -9,11 +9,11 @@ import numpy as np
 from ...base.errors import UserError
 from ...data.media.decode import DecodeError
 from ...data.media.workers import Decoders, Job, Limits
+from ...encode.chunks import Task, decode_chunks
+from ...encode.windows import Windows
 from ..index.database import Settings
-from ..index.decoding import Task, decode_chunks
 from ..index.listing import Entry
 from ..index.models import AUDIO, TRANSCRIPT, VIDEO, Opened
-from ..index.windows import Windows
 
 MINUS = 0.5
 """Weight of a term that is to be avoided, unless it has its own."""

@@ -5,7 +5,8 @@ import pytest
 from evaluate_golden import arrays, figures
 
 from twinreel.base.errors import UserError
-from twinreel.evaluate.measures.summaries import correlations, knapsack, summarise, summary_f
+from twinreel.encode.shots import knapsack
+from twinreel.evaluate.measures.summaries import correlations, summarise, summary_f
 
 GOLDEN = figures("summaries")
 CASES = ("plain", "ties", "long", "uncovered")

@@ -7,12 +7,12 @@ import pytest
 from serve_films import SETTINGS
 
 from twinreel.base.errors import UserError
+from twinreel.encode.windows import Moment
 from twinreel.serve.index import approximate, nearest
 from twinreel.serve.index.database import ModelRow, connect
 from twinreel.serve.index.listing import Entry
 from twinreel.serve.index.nearest import Side
 from twinreel.serve.index.store import FileFacts, NewMoment, Store
-from twinreel.serve.index.windows import Moment
 
 FAISS = importlib.util.find_spec("faiss") is not None
 needs_faiss = pytest.mark.skipif(not FAISS, reason="FAISS is not installed (extra `serve`)")

@@ -5,17 +5,14 @@ import dataclasses
 import importlib.util
 import json
 
-import av
-import numpy as np
 import pytest
-from media_files import grey, tone, write_media
 
 from twinreel.base.errors import UserError
 from twinreel.serve.index.subtitles import read_subtitles
 from twinreel.serve.search.collection import Collection, FileInfo
 from twinreel.serve.search.cutlists import edl_text
 from twinreel.serve.search.engine import Hit, Results, Span
-from twinreel.serve.search.export import cut, export_hits
+from twinreel.serve.search.export import export_hits
 from twinreel.serve.search.outputs import write_results
 from twinreel.serve.search.query import Term
 
@@ -98,47 +95,6 @@ def test_open_timeline_io(tmp_path):
 def test_other_suffixes_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"hits are written as \.json, \.csv"):
         write_results(tmp_path / "x.xml", results=RESULTS, terms=TERMS)
-
-
-def read(path):
-    """Times and grey levels of a film, and its sound."""
-    with av.open(str(path)) as container:
-        frames = [(float(f.time), float(f.to_ndarray(format="rgb24").mean())) for f in container.decode(video=0)]
-    with av.open(str(path)) as container:
-        if not container.streams.audio:
-            return frames, None
-        parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
-    return frames, np.concatenate(parts)
-
-
-@pytest.mark.parametrize("options", [{"crf": "12", "g": "250"}, {"crf": "12", "bf": "3", "g": "16"}])
-def test_a_cut_has_the_frames_of_its_window(tmp_path, options):
-    """From the middle between key frames on, of odd sides; the pitch changes at 8 s."""
-    levels = [10 + 3 * i for i in range(8 * 10)]
-    sound = np.concatenate([tone(8, hertz=500), tone(2, hertz=1500)])
-    pictures = grey(*levels, size=(34, 50))
-    source = write_media(tmp_path / "a.mkv", pictures, sound=sound, options=options)
-    cut(source, out=tmp_path / "cut.mp4", start_s=7.25, end_s=9.0)
-    frames, heard = read(tmp_path / "cut.mp4")
-    assert [time for time, _ in frames] == pytest.approx([i / 8 for i in range(14)], abs=1e-3)
-    assert [level for _, level in frames] == pytest.approx(levels[58:72], abs=2.5)
-    assert len(heard) / 16_000 == pytest.approx(1.75, abs=0.1)
-
-    def pitch(part):
-        return np.argmax(np.abs(np.fft.rfft(part * np.hanning(len(part))))) * 16_000 / len(part)
-
-    assert pitch(heard[3000:10_000]) == pytest.approx(500, abs=5)
-    assert pitch(heard[14_000:24_000]) == pytest.approx(1500, abs=5)
-
-
-def test_a_cut_of_odd_sides_without_sound(tmp_path):
-    picture = np.full((33, 49, 3), 90, np.uint8)
-    source = write_media(tmp_path / "a.mp4", [picture] * 8, codec="libx264", pix_fmt="yuv444p")
-    cut(source, out=tmp_path / "cut.mp4", start_s=0.0, end_s=5.0)
-    frames, heard = read(tmp_path / "cut.mp4")
-    assert len(frames) == 8 and heard is None
-    with pytest.raises(UserError, match="would replace the film"):
-        cut(source, out=source, start_s=0.0, end_s=1.0)
 
 
 def test_export_with_subtitles(library, films, tmp_path):

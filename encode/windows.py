@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...data.media.clip import DecodedClip
-from ...data.options import SAMPLE_RATE
+from ..data.media.clip import DecodedClip
+from ..data.options import SAMPLE_RATE
 
 _CHUNK_S = 60.0  # length that is decoded at a time, if moments are shorter
 _SLACK_S = 1e-3  # stamps are rounded to a millisecond

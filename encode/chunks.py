@@ -4,10 +4,11 @@ import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from ...data.media.decode import DecodedClip, DecodeError, DecodeOptions
-from ...data.media.workers import Decoders, Job, Limits
-from .listing import Entry
+from ..data.media.decode import DecodedClip, DecodeError, DecodeOptions
+from ..data.media.workers import Decoders, Job, Limits
 from .windows import Windows
 
 _AHEAD = 3  # chunks per process that are decoded or queued ahead of the consumer; bounds the memory
@@ -15,12 +16,46 @@ _PAST_END = "window starts after the last picture"  # reason of `DecodeError`
 _SLACK_S = 0.05  # a chunk that lacks no more than this is full
 
 
+class Stretch(Protocol):
+    """A file, or a window of it.
+
+    Attributes:
+      path: the media file.
+      start_s: start of the window in seconds from the file's first picture; None = from the first picture.
+      end_s: end of the window; None = to the last picture.
+    """
+
+    @property
+    def path(self) -> str | Path:  # noqa: D102 - see the class
+        ...
+
+    @property
+    def start_s(self) -> float | None:  # noqa: D102
+        ...
+
+    @property
+    def end_s(self) -> float | None:  # noqa: D102
+        ...
+
+
+S = TypeVar("S", bound=Stretch)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WholeFile:
+    """A file from its first picture to its last; a `Stretch`."""
+
+    path: str | Path
+    start_s: float | None = None
+    end_s: float | None = None
+
+
 @dataclasses.dataclass(eq=False, kw_only=True)
-class Task:
+class Task(Generic[S]):
     """A file that is to be decoded.
 
     Attributes:
-      entry: the file.
+      entry: the file, or a window of it.
       file: its id in the index; 0 = it has none yet.
       done: chunks that need not be decoded.
       length_s: length of the clip as stated; None = unknown.
@@ -28,7 +63,7 @@ class Task:
       failed: a chunk could not be decoded, so that no further ones are.
     """
 
-    entry: Entry
+    entry: S
     file: int = 0
     done: set[int] = dataclasses.field(default_factory=set)
     length_s: float | None = None
@@ -39,7 +74,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chunk:
+class Chunk(Generic[S]):
     """A decoded chunk.
 
     Attributes:
@@ -49,22 +84,22 @@ class Chunk:
       last: no further chunk of this file follows.
     """
 
-    task: Task
+    task: Task[S]
     number: int
     clip: DecodedClip | DecodeError | None
     last: bool
 
 
 def decode_chunks(
-    tasks: Iterable[Task], *, windows: Windows, options: DecodeOptions, workers: int, limits: Limits | None = None
-) -> Generator[Chunk]:
+    tasks: Iterable[Task[S]], *, windows: Windows, options: DecodeOptions, workers: int, limits: Limits | None = None
+) -> Generator[Chunk[S]]:
     """Decode files chunk by chunk; the chunks of a long file are decoded in parallel.
 
     A file's first chunk tells its length. Whatever a container states, a file ends where its pictures end: behind a
     full last chunk another one is looked for.
     """
-    todo, coming = iter(tasks), collections.deque[tuple[Task, int]]()
-    running: dict[concurrent.futures.Future, tuple[Task, int]] = {}
+    todo, coming = iter(tasks), collections.deque[tuple[Task[S], int]]()
+    running: dict[concurrent.futures.Future, tuple[Task[S], int]] = {}
     with Decoders(workers=workers, limits=limits) as decoders:
         while True:
             while len(running) < _AHEAD * workers:
@@ -107,8 +142,8 @@ def _span(task: Task, number: int, *, windows: Windows) -> tuple[float, float]:
 
 
 def _settle(
-    task: Task, number: int, *, result: DecodedClip | DecodeError, coming: collections.deque, windows: Windows
-) -> Chunk:
+    task: Task[S], number: int, *, result: DecodedClip | DecodeError, coming: collections.deque, windows: Windows
+) -> Chunk[S]:
     """Note what a chunk says of its file, queue those that follow, and return it."""
     ended = isinstance(result, DecodeError) and result.reason == _PAST_END and number > 0
     if isinstance(result, DecodeError) and not ended:
