@@ -21,7 +21,12 @@ It takes about four minutes on two CPU cores.
 
 You see a table of retrieval figures. The workdir then holds videos/, moving_shapes/ (records), pretrain/ (checkpoints,
 metrics) and report/index.html, a page to open in a browser. Running the same command again resumes an interrupted
-demo."""
+demo.
+
+  twinreel demo --workdir runs/demo --films
+
+joins its clips to films of about 20 s, with importance from annotators, and prepares them: films/ and shape_films/, the
+data of `twinreel finetune --config demo_summarise`."""
 
 
 def main(argv: list[str]) -> int:
@@ -29,12 +34,40 @@ def main(argv: list[str]) -> int:
     parser = Parser(verb="demo", description=DESCRIPTION)
     parser.add_argument("--workdir", default="runs/demo", help="folder for all files of the demo")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of training")
+    parser.add_argument("--films", action="store_true", help="make longer films of its clips instead, and prepare them")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
     fixed = [f"seed={args.seed}", f"data.dir={workdir / 'moving_shapes'}"]
-    demo(load_config(args.config, overrides=[*fixed, *overrides]), workdir=workdir)
+    config = load_config(args.config, overrides=[*fixed, *overrides])
+    if args.films:
+        make_films(config, workdir=workdir)
+    else:
+        demo(config, workdir=workdir)
     return 0
+
+
+def make_films(config: Config, *, workdir: Path) -> Path:
+    """Write and prepare films of the demo's clips, which are written first where they are missing.
+
+    Args:
+      config: as for `demo`, with the section `films` (arguments of `films.write`).
+      workdir: folder for videos/, films/ and shape_films/.
+
+    Returns:
+      The folder of the records.
+    """
+    from rich.console import Console
+
+    from ..data.prepare.prepare import prepare
+    from . import films, moving_shapes
+
+    clips = section(moving_shapes.write, config.shapes, name="shapes", out=workdir / "videos", seed=config.seed)
+    given = {"out": workdir / "films", "manifest": clips, "seed": config.seed}
+    manifest = section(films.write, config.films, name="films", **given)
+    out = workdir / "shape_films"
+    section(prepare, config.prepare, name="prepare", source=manifest, out=out, console=Console())
+    return out
 
 
 def demo(config: Config, *, workdir: Path) -> dict[str, Any]:

@@ -9,19 +9,19 @@ from jaxtyping import Float64, Int64
 
 from ..base.errors import UserError
 
-MOST_CELLS = 1 << 26
+MOST_CELLS = 1 << 23
 """Costs of segments that are held at a time; longer films get a bound on the length of a shot."""
 
 
 def change_points(
-    vectors: np.ndarray, *, shortest: int = 1, longest: int | None = None, penalty: float = 1.0
+    vectors: np.ndarray, *, shortest: int = 1, longest: int | None = None, penalty: float = 2.0
 ) -> Int64[np.ndarray, "m"]:
     """Return where the vectors of a film change: the first moment of each shot but the first, in order.
 
     For each number of shots, dynamic programming finds the division with the least scatter: the squared distances of
     the vectors from the mean of their shot. The number k of change points is the one with the least scatter + penalty *
-    noise * k * (log(moments / k) + 1). The noise is that of vectors within a shot: half of the median squared distance
-    of neighbours.
+    noise * k * (log(moments / k) + 1). The noise is that of vectors within a shot: half of the squared distance that a
+    quarter of the neighbours do not exceed, so that it holds for shots of few moments, too.
 
     Args:
       vectors: float [n,D], one for each moment, in order of time.
@@ -45,7 +45,7 @@ def change_points(
     most, least = count // shortest, -(-count // longest)
     totals, last = divisions(segment_scatter(vectors, longest=longest), shortest=shortest, most=most)
     steps = np.sum(np.diff(vectors, axis=0) ** 2, axis=1)
-    noise = float(np.median(steps)) / 2
+    noise = float(np.quantile(steps, 0.25)) / 2
     cuts = np.arange(most, dtype=np.float64)
     prices = penalty * noise * cuts * (np.log(count / np.maximum(cuts, 1)) + 1)
     shots = int(np.argmin(np.where(cuts + 1 >= least, totals + prices, np.inf))) + 1

@@ -19,8 +19,9 @@ from ..zoo.spec import ModelSpec
 from .files import clips_of_files, frames_graph, listed
 from .moments import at_moments, best_spans, label_runs
 from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
+from .summary import SummaryOptions, shot_starts, summarise_file
 
-TASKS = ("localise", "highlight")
+TASKS = ("localise", "highlight", "summarise")
 """Heads in `spec.heads` that look along time."""
 
 
@@ -91,12 +92,16 @@ class TimelinePredictor:
         Returns:
           For each file, and of it for each text: `path`, `duration_s`, `text` (if there is one) and, of a localiser,
           `spans`: `start_s`, `end_s`, `score` (0..1) and, of one with classes, `label`, best first; of a highlighter
-          `moments`: `start_s`, `end_s`, `score` in order of time.
+          `moments`: `start_s`, `end_s`, `score` in order of time. Of a summariser see `summary.Summary.to_dict`; its
+          files may be of any length.
 
         Raises:
           UserError: texts where the model takes none, or the reverse; a file that cannot be decoded.
         """
         files, texts = listed(paths, method="predict"), self._checked(texts)
+        if self.task == "summarise":
+            how: dict[str, Any] = {"options": self.summary_options, "workers": workers}
+            return [{"path": str(file), **summarise_file(self, file, **how).to_dict()} for file in files]
         size = rounded_up(min(max(batch_size, 1), max(len(files), 1)), mesh=self.mesh)
         found, begin = [], 0
         local = size // jax.process_count()
@@ -128,6 +133,31 @@ class TimelinePredictor:
         """
         return apply_to_rows(self._graph, self._state, rows, function=video_tokens, mesh=self.mesh)
 
+    @property
+    def summary_options(self) -> SummaryOptions:
+        """How a model of task "summarise" chooses shots."""
+        kept = self._head["decode"]
+        return SummaryOptions(**{key: kept[key] for key in ("share", "shortest_s", "penalty")})
+
+    @property
+    def piece_seconds(self) -> float:
+        """Length of the pieces in which long films are looked at: that of the clips that the head was trained on."""
+        return float(self._head["decode"]["piece_seconds"])
+
+    def steps(self, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a model of task "summarise" says of the time steps of clips.
+
+        Args:
+          video: uint8 [b,T,H,W,3], preprocessed already.
+
+        Returns:
+          The video tower's time tokens, float32 [b,T',D], and the head's scores, float64 [b,T'], 0..1.
+        """
+        size = rounded_up(len(video), mesh=self.mesh)
+        rows = self.tokens({"video": padded(video, size=size // jax.process_count())})
+        tokens = rows["tokens"][: len(video)]
+        return tokens.astype(np.float32), np.stack([output[:, 0] for output in self.head(tokens, batch_size=size)])
+
     def head(self, tokens: np.ndarray, *, texts: Sequence[str] = (), batch_size: int = 32) -> list[np.ndarray]:
         """Apply the head to the tokens of clips.
 
@@ -138,7 +168,8 @@ class TimelinePredictor:
 
         Returns:
           For each row, of a localiser float64 [k,4]: start and end as fractions of the clip, score and number of the
-          class, best first; of a highlighter float64 [T], a score 0..1 for each time step.
+          class, best first; of a highlighter float64 [T], a score 0..1 for each time step; of a summariser float64
+          [T,2], a score for each time step, and 1 where a shot begins.
         """
         rows: Rows = {"tokens": tokens}
         if self._tokenizer is not None:
@@ -150,7 +181,8 @@ class TimelinePredictor:
         for every, mine in shares(len(tokens), batch_size=size):
             part = {key: padded(value[mine], size=size // jax.process_count()) for key, value in rows.items()}
             got = apply_to_rows(self._graph, self._state, part, function=_outputs, mesh=self.mesh)
-            made += [self._decoded({k: v[i] for k, v in got.items()}) for i in range(every.stop - every.start)]
+            for i in range(every.stop - every.start):
+                made.append(self._decoded({k: v[i] for k, v in got.items()}, tokens=tokens[every.start + i]))
         return made
 
     def named(self, output: np.ndarray, *, duration_s: float) -> dict[str, Any]:
@@ -167,7 +199,11 @@ class TimelinePredictor:
             spans.append(span | ({"label": self.labels[int(label)]} if self.labels else {}))
         return {"spans": spans}
 
-    def _decoded(self, output: dict[str, np.ndarray]) -> np.ndarray:
+    def _decoded(self, output: dict[str, np.ndarray], *, tokens: np.ndarray) -> np.ndarray:
+        if self.task == "summarise":
+            begins = np.zeros(len(tokens))
+            begins[shot_starts(tokens, duration_s=self.piece_seconds, options=self.summary_options)] = 1.0
+            return np.column_stack([output["saliency"].astype(np.float64), begins])
         if "saliency" in output:
             return output["saliency"].astype(np.float64)
         if "path" in output:

@@ -8,12 +8,19 @@ import numpy as np
 
 from ..base.errors import UserError, unknown
 from ..data.holdout import held_out
+from .annotators import FIELDS
 from .clips import LabelledClips, Row
 from .context import TaskContext
 
 Batch = dict[str, np.ndarray]
-QUERIES = ("text", "label", "clip")
-"""What an example of a clip is: each text of its spans; all its labelled spans together; or the clip by itself."""
+QUERIES = ("text", "label", "clip", "annotated")
+"""What an example of a clip is: each text of its spans; all its labelled spans together; the clip by itself, if it has
+spans; or if annotators have summarised it (`annotators.FIELDS`)."""
+
+_WANTED = {
+    **{"text": "a span with a text (`spans`)", "label": "a span with a label (`spans`)", "clip": "a span (`spans`)"},
+    "annotated": "annotators' scores or summaries (`meta.importance` or `meta.summaries`)",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,8 +123,10 @@ def queries_of(rows: Sequence[Row], *, split: str, query: str, labels: Sequence[
         elif query == "label":
             named = [span for span in spans if span["label"]]
             parts = [("", [span for span in named if span["label"] in place])] if named else []
-        else:
+        elif query == "clip":
             parts = [("", spans)] if spans else []
+        else:
+            parts = [("", [])] if any(field in (row.get("meta") or {}) for field in FIELDS) else []
         found += [(number, text, own, row["duration_s"]) for text, own in parts]
     return Queries(
         split=split,
@@ -215,16 +224,15 @@ def choose_queries(context: TaskContext, *, options: QueryOptions) -> QuerySplit
 
     whole = read(split)
     if not len(whole):
-        wanted = {"text": "a span with a text", "label": "a span with a label", "clip": "a span"}[options.query]
         raise UserError(
-            f"no clip of split {split!r} has {wanted}, which config.task.query={options.query!r} needs; the field "
-            "`spans` of the manifest has them: docs/data.md"
+            f"no clip of split {split!r} has {_WANTED[options.query]}, which config.task.query={options.query!r} "
+            "needs; see the fields of the manifest in docs/data.md"
         )
     train, validation, validated_on = _divide(whole, rows=rows, read=read, context=context, options=options)
     report = read(options.test_split) if options.test_split else validation
     if report is None or not len(report):
         raise UserError(
-            f"there is nothing to report on: config.task.test_split={options.test_split!r} has no such spans; set it "
+            f"there is nothing to report on: config.task.test_split={options.test_split!r} has no such clips; set it "
             f"to a split that has some (splits: {', '.join(sorted(records.splits))}), or to '' for the validation clips"
         )
     for queries in (train, *([validation] if validation else []), report):

@@ -62,7 +62,12 @@ TOWERS: dict[str, dict[str, type]] = {
 }
 """Modality, or "decoder" for a language model -> name of a family -> the class of its towers."""
 
-HEADED: dict[str, Mapping[str, type]] = {"classify": HEADS, "localise": TIMELINE_HEADS, "highlight": TIMELINE_HEADS}
+HEADED: dict[str, Mapping[str, type]] = {
+    "classify": HEADS,
+    "localise": TIMELINE_HEADS,
+    "highlight": TIMELINE_HEADS,
+    "summarise": TIMELINE_HEADS,
+}
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
 
 _NO_ARGUMENTS = ("kind", "labels", "outputs", "decode")  # fields of a head in a spec that its class does not take

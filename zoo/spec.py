@@ -15,7 +15,7 @@ MODALITIES = ("video", "text", "audio")
 """All that a tower can encode."""
 FAMILIES = {"video": "vivit", "text": "transformer", "audio": "ast"}
 """Modality -> the family of its tower where `config.model` does not name one."""
-TASKS = ("classify", "localise", "highlight")
+TASKS = ("classify", "localise", "highlight", "summarise")
 """Names of the heads of fine-tuned models."""
 LOGIT_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
 """Name of a loss -> where its parameters start unless `config.model` says otherwise (sigmoid: Zhai et al. 2023)."""

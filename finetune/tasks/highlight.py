@@ -10,34 +10,28 @@ import numpy as np
 from flax import nnx
 
 from ...base.errors import UserError
-from ...losses.saliency import saliency_loss
-from ...models.heads.timeline import TimelineModel
-from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
 from ..context import TaskContext
 from ..feed import Batch
 from ..queries import Queries
+from ..ranking import RankingObjective, RankingOptions
 from ..saliency import highlight_figures, marks_of, step_targets
 from ..saliency_page import print_figures, write_highlights
-from ..timeline import TimelineObjective, TimelineOptions, TimelineTask
+from ..timeline import TimelineTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HighlightOptions(TimelineOptions):
+class HighlightOptions(RankingOptions):
     """`config.task` for highlights; the fields of the bases belong to it. `query` is "text" or "clip".
 
     Attributes:
       moment_seconds: length of the moments that are scored.
       highest_score: the score of a span that counts as the best; spans without a score count so.
-      margin: by how much the score of a better step has to exceed that of a worse one.
-      ranking_weight: of that loss beside the cross-entropy.
     """
 
     name: str = "highlight"
     moment_seconds: float = 2.0
     highest_score: float = 4.0
-    margin: float = 1.0
-    ranking_weight: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,27 +40,12 @@ class HighlightOptions(TimelineOptions):
         for field in ("moment_seconds", "highest_score"):
             if not getattr(self, field) > 0:
                 raise UserError(f"config.task.{field} must be above 0, got {getattr(self, field)}")
-        for field in ("margin", "ranking_weight"):
-            if getattr(self, field) < 0:
-                raise UserError(f"config.task.{field} must be at least 0, got {getattr(self, field)}")
 
 
-class HighlightObjective(TimelineObjective):
+class HighlightObjective(RankingObjective):
     """Cross-entropy of the scores of the time steps with their marks, and a ranking loss within each clip."""
 
-    def __init__(self, *, spec: ModelSpec, options: HighlightOptions, context: TaskContext):
-        """Describe the model and the loss; see `objective.HeadObjective`."""
-        super().__init__(spec=spec, options=options, context=context)
-        self._options = options
-
-    def loss(
-        self, model: TimelineModel, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
-    ) -> tuple[Scalar, dict[str, Scalar]]:
-        """Return the loss over the rows that take part, and its terms."""
-        logits = self.found(model, batch, rngs=rngs)
-        margin = self._options.margin
-        terms = saliency_loss(logits, target=batch["saliency"], valid=batch["valid"], margin=margin)
-        return terms["cross_entropy"] + self._options.ranking_weight * terms["ranking"], terms
+    target = "saliency"
 
 
 class Highlight(TimelineTask):

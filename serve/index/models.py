@@ -13,7 +13,8 @@ import numpy as np
 from ...base.errors import UserError
 from ...data.media.decode import DecodedClip, DecodeOptions
 from ...encode.encoder import Encoder, load
-from ...encode.files import decode_options, frames_graph, frames_of
+from ...encode.files import frames_of
+from ...encode.film import index_options
 from ...engine.step.state import split_model
 from ...zoo.digest import params_sha256
 from .database import ModelRow
@@ -49,14 +50,7 @@ class Opened:
     @functools.cached_property
     def decode(self) -> DecodeOptions:
         """How files are decoded: as the model says; otherwise `fps`, with twice the pixels that it looks at."""
-        spec = self.encoder.input
-        height, width = frames_graph(spec).shape[-3:-1]
-        options = dataclasses.replace(decode_options(spec), audio=self.hears)
-        if "fps" not in spec.decode:
-            options = dataclasses.replace(options, fps=self.fps or None)
-        if "short_side" not in spec.decode:
-            options = dataclasses.replace(options, short_side=2 * min(height, width))
-        return options
+        return index_options(self.encoder.input, fps=self.fps, audio=self.hears)
 
     def frames(self, clip: DecodedClip) -> np.ndarray:
         """Return the frames of a moment as the model takes them, uint8 [T,H,W,3] or [V,T,H,W,3].
