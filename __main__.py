@@ -21,6 +21,7 @@ VERBS = {
     "probe": ("evaluate.probe", "train a small classifier on a model's frozen video features, and measure it"),
     "finetune": ("finetune.finetune", "train a downstream head on a pretrained checkpoint"),
     "predict": ("finetune.predict", "labels, moments or scores of media files from a fine-tuned checkpoint"),
+    "summarise": ("finetune.summarise", "write the best shots of films as one film, with key frames and a storyboard"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
     "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),
     "export": ("zoo.export.command", "write a model for transformers, open_clip or as StableHLO programs"),

@@ -17,7 +17,7 @@ from twinreel.configs import common, demo_localise
 def get_config() -> ml_collections.ConfigDict:
     """Return the config: data, optimizer and schedule of `demo_localise`, 128 frames of a film, shots of 0.75 s."""
     c = demo_localise.get_config()
-    c.task = dict(name="summarise", share=0.15, shortest_s=0.75, penalty=2.0, margin=1.0, ranking_weight=1.0)
+    c.task = dict(name="summarise", share=0.15, shortest_s=0.75, penalty=3.0, margin=1.0, ranking_weight=1.0)
     c.task.update(common.encoder_over_time() | common.head_on_frozen_towers())
     c.data.update(dict(batch_size=16, num_frames=128))
     c.train.update(dict(steps=300, log_every=20, eval_every=30, checkpoint_every=30))

@@ -54,6 +54,7 @@ class Film:
       edges_s: float64 [n+1], start of each moment and end of the last, seconds from the first picture.
       vectors: float32 [n,D].
       scores: float64 [n], 0..1, of a model that scores moments; None of one that does not.
+      contrast: float32 [n], mean over the moment's frames of the standard deviation of their grey levels, 0..128.
       stamps_s: float64 [k], times of the decoded frames.
     """
 
@@ -61,6 +62,7 @@ class Film:
     edges_s: np.ndarray
     vectors: np.ndarray
     scores: np.ndarray | None
+    contrast: np.ndarray
     stamps_s: np.ndarray
 
     @property
@@ -110,7 +112,7 @@ def read_film(
     if not isinstance(model, Encoder):
         seconds = _piece_seconds(path, wanted=model.piece_seconds)
     windows = Windows(seconds=seconds, overlap=0.0)
-    found: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+    found: dict[int, tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
     spans: dict[int, tuple[float, float]] = {}
     stamps: dict[int, np.ndarray] = {}
     for number, clips, times, own_stamps, length_s in _chunks(model.spec.input, path, windows=windows, workers=workers):
@@ -122,7 +124,8 @@ def read_film(
             for i in range(len(part)):
                 place, *span = times[begin + i]
                 spans[place] = (span[0], span[1])
-                found[place] = (vectors[i], None if scores is None else scores[i])
+                own = None if scores is None else scores[i]
+                found[place] = (vectors[i], own, _contrast(video[i], steps=len(vectors[i])))
         tick(sum(end - start for start, end in spans.values()), length_s)
     order = sorted(found)
     vectors = np.concatenate([np.atleast_2d(found[place][0]) for place in order])
@@ -134,8 +137,16 @@ def read_film(
         edges_s=np.append(np.concatenate(starts), spans[order[-1]][1]),
         vectors=vectors.astype(np.float32),
         scores=np.concatenate(own).astype(np.float64) if own else None,
+        contrast=np.concatenate([found[place][2] for place in order]),
         stamps_s=np.concatenate([stamps[number] for number in sorted(stamps)]),
     )
+
+
+def _contrast(video: np.ndarray, *, steps: int) -> np.ndarray:
+    """Return the contrast of `steps` equal parts of a clip, uint8 [T,H,W,3] or [V,T,H,W,3]; float32 [steps]."""
+    grey = video.reshape(-1, *video.shape[-4:])[0].mean(axis=-1, dtype=np.float32)  # of several views the first
+    each = grey.std(axis=(1, 2))
+    return np.array([part.mean() for part in np.array_split(each, steps)], np.float32)
 
 
 def _embedded(model: FilmModel, video: np.ndarray, *, size: int) -> tuple[np.ndarray, np.ndarray | None]:

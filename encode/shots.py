@@ -20,8 +20,9 @@ def change_points(
 
     For each number of shots, dynamic programming finds the division with the least scatter: the squared distances of
     the vectors from the mean of their shot. The number k of change points is the one with the least scatter + penalty *
-    noise * k * (log(moments / k) + 1). The noise is that of vectors within a shot: half of the squared distance that a
-    quarter of the neighbours do not exceed, so that it holds for shots of few moments, too.
+    noise * k * (log(moments / k) + 1). The noise is that of vectors within a shot, the largest of three: half of the
+    squared distance that a quarter of the neighbours do not exceed; a tenth of the variance of all vectors, so that a
+    slow movement is one shot; and a hundredth of their mean squared length, so that a still scene is one, too.
 
     Args:
       vectors: float [n,D], one for each moment, in order of time.
@@ -44,8 +45,7 @@ def change_points(
         return np.zeros(0, np.int64)
     most, least = count // shortest, -(-count // longest)
     totals, last = divisions(segment_scatter(vectors, longest=longest), shortest=shortest, most=most)
-    steps = np.sum(np.diff(vectors, axis=0) ** 2, axis=1)
-    noise = float(np.quantile(steps, 0.25)) / 2
+    noise = _noise(vectors)
     cuts = np.arange(most, dtype=np.float64)
     prices = penalty * noise * cuts * (np.log(count / np.maximum(cuts, 1)) + 1)
     shots = int(np.argmin(np.where(cuts + 1 >= least, totals + prices, np.inf))) + 1
@@ -121,6 +121,15 @@ def knapsack(values: np.ndarray, *, weights: np.ndarray, capacity: int) -> list[
             chosen.append(row)
             left -= int(weights[row])
     return chosen[::-1]
+
+
+def _noise(vectors: Float64[np.ndarray, "n D"]) -> float:
+    """Return how far vectors of one shot are taken to be from their mean, squared; see `change_points`."""
+    steps = np.sum(np.diff(vectors, axis=0) ** 2, axis=1)
+    spread = np.mean(np.sum((vectors - vectors.mean(axis=0)) ** 2, axis=1))
+    return max(
+        float(np.quantile(steps, 0.25)) / 2, 0.1 * float(spread), 0.01 * float(np.mean(np.sum(vectors**2, axis=1)))
+    )
 
 
 def _checked(vectors: np.ndarray) -> Float64[np.ndarray, "n D"]:

@@ -114,7 +114,9 @@ def summarise_file(
 def summary_of(film: Film, *, options: SummaryOptions) -> Summary:
     """Find the shots of a film whose moments are embedded, and choose its summary."""
     starts = shot_starts(film.vectors, duration_s=film.duration_s, options=options)
-    scores = moment_scores(film.vectors, starts=starts) if film.scores is None else film.scores
+    scores = film.scores
+    if scores is None:
+        scores = moment_scores(film.vectors, starts=starts, contrast=film.contrast)
     edges = np.append(film.edges_s[starts], film.duration_s)
     inner = film.stamps_s[np.abs(film.stamps_s[None] - edges[1:-1, None]).argmin(axis=1)] if len(starts) > 1 else ()
     edges[1:-1] = np.maximum.accumulate(inner)  # at times of frames

@@ -17,6 +17,7 @@ from ..losses.crf import Chain, marginals, viterbi
 from ..models.heads.moments import Labels, Moments
 from ..zoo.spec import ModelSpec
 from .files import clips_of_files, frames_graph, listed
+from .importance import moment_scores
 from .moments import at_moments, best_spans, label_runs
 from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
 from .summary import SummaryOptions, shot_starts, summarise_file
@@ -169,7 +170,7 @@ class TimelinePredictor:
         Returns:
           For each row, of a localiser float64 [k,4]: start and end as fractions of the clip, score and number of the
           class, best first; of a highlighter float64 [T], a score 0..1 for each time step; of a summariser float64
-          [T,2], a score for each time step, and 1 where a shot begins.
+          [T,3]: a score for each time step; 1 where a shot begins; and the score of `importance.moment_scores`.
         """
         rows: Rows = {"tokens": tokens}
         if self._tokenizer is not None:
@@ -201,9 +202,11 @@ class TimelinePredictor:
 
     def _decoded(self, output: dict[str, np.ndarray], *, tokens: np.ndarray) -> np.ndarray:
         if self.task == "summarise":
-            begins = np.zeros(len(tokens))
-            begins[shot_starts(tokens, duration_s=self.piece_seconds, options=self.summary_options)] = 1.0
-            return np.column_stack([output["saliency"].astype(np.float64), begins])
+            starts = shot_starts(tokens, duration_s=self.piece_seconds, options=self.summary_options)
+            begins = np.isin(np.arange(len(tokens)), starts)
+            return np.column_stack(
+                [output["saliency"].astype(np.float64), begins, moment_scores(tokens, starts=starts)]
+            )
         if "saliency" in output:
             return output["saliency"].astype(np.float64)
         if "path" in output:

@@ -1,6 +1,6 @@
 """Figures of summaries against annotators', and of shots against known changes, with baselines that learn nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ GRID_S = 0.1
 NEAR_S = (0.25, 0.5)
 """How far from a known change a found one may lie, in seconds."""
 RANDOM_DRAWS = 10
-
-Scorer = Callable[[int], np.ndarray]
-"""Number of an example -> scores of its time steps."""
+ROWS = ("model", "untrained", "random", "uniform", "annotators")
+"""What is measured."""
 
 
 def summary_figures(
@@ -30,21 +29,22 @@ def summary_figures(
     summary is what he keeps; of one who gives scores, the knapsack over them (rule "vsumm").
 
     Args:
-      found: of each example float64 [T,2], score and begin of a shot of its time steps (`TimelinePredictor.head`).
+      found: of each example float64 [T,3], what `TimelinePredictor.head` gives.
       annotations: of each example.
       duration: float64 [q], seconds.
       share: of the film's length.
 
     Returns:
-      `n`; `model`, and as baselines `random` (mean of `RANDOM_DRAWS` draws), `uniform` (shots evenly spread) and
-      `annotators` (each of them against the others), each `F_mean` and `F_max` in percent, and but for `uniform`
-      `kendall` and `spearman`; `random` also stands for a score that is the same throughout. None = not defined.
+      `n`; `model`, and as baselines `untrained` (what a shot adds to the representation of the film), `random` (mean of
+      `RANDOM_DRAWS` draws), `uniform` (shots evenly spread) and `annotators` (each of them against the others), each
+      `F_mean` and `F_max` in percent, and but for `uniform` `kendall` and `spearman`. None = not defined.
     """
     rng = np.random.default_rng(0)
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("model", "random", "uniform", "annotators")}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ROWS}
     for output, said, seconds in zip(found, annotations, duration.tolist(), strict=True):
         film = _GriddedFilm(output[:, 1] > 0, said=said, seconds=seconds, share=share)
         rows["model"].append(film.figures(output[:, 0]))
+        rows["untrained"].append(film.figures(output[:, 2]))
         draws = [film.figures(rng.random(len(output))) for _ in range(RANDOM_DRAWS)]
         rows["random"].append({key: _mean([draw[key] for draw in draws]) for key in draws[0]})
         rows["uniform"].append(film.uniform())

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8
 """How many the page shows."""
-_ROWS = {"model": "model", "random": "random scores", "uniform": "evenly spread shots", "annotators": "annotators"}
+_ROWS = {
+    "model": "model",
+    "untrained": "representative, untrained",
+    "random": "random scores",
+    "uniform": "evenly spread shots",
+    "annotators": "annotators",
+}
 _COLUMNS = {"F_mean": "F mean, %", "F_max": "F max, %", "kendall": "Kendall", "spearman": "Spearman"}
 
 
@@ -40,7 +46,7 @@ def write_summaries(
 
     Args:
       figures: of `summaries.summary_figures`, with `changes` of `summaries.change_figures`.
-      found: of each example float64 [T,2], score and begin of a shot of its time steps.
+      found: of each example float64 [T,3], what `TimelinePredictor.head` gives.
       annotations: of each example.
       queries: the examples.
       records: the data set.

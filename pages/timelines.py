@@ -41,6 +41,18 @@ def timeline(title: str, *, picture: str | None, lanes: Sequence[Lane], duration
     return tag("figure", head, *rows, tag("div", tag("span"), ends, class_="lane"), class_="timeline")
 
 
+def clock(seconds: float) -> str:
+    """Return a time as people read it.
+
+    >>> clock(7.25), clock(3723)
+    ('0:07.2', '1:02:03.0')
+    """
+    tenths = int(10 * seconds + 1e-6)
+    hours, minutes = tenths // 36_000, tenths // 600 % 60
+    rest = f"{tenths % 600 // 10:02}.{tenths % 10}"
+    return f"{hours}:{minutes:02}:{rest}" if hours else f"{minutes}:{rest}"
+
+
 def _track(lane: Lane, *, duration_s: float) -> Html:
     parts = [
         tag(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ...base.errors import UserError
 from ...data.manifest import write_whole
+from ...pages.timelines import clock
 from .cutlists import edl_text, otio_text
 from .engine import Hit, Results
 from .query import Term
@@ -110,18 +111,6 @@ def m3u_text(hits: Sequence[Hit]) -> str:
             lines.append(f"#EXTVLCOPT:stop-time={span.end_s:.3f}")
             lines.append(Path(hit.file.path).as_uri() if "\n" in hit.file.path else hit.file.path)
     return "\n".join(lines) + "\n"
-
-
-def clock(seconds: float) -> str:
-    """Return a time as people read it.
-
-    >>> clock(7.25), clock(3723)
-    ('0:07.2', '1:02:03.0')
-    """
-    tenths = int(10 * seconds + 1e-6)
-    hours, minutes = tenths // 36_000, tenths // 600 % 60
-    rest = f"{tenths % 600 // 10:02}.{tenths % 10}"
-    return f"{hours}:{minutes:02}:{rest}" if hours else f"{minutes}:{rest}"
 
 
 def print_table(results: Results, *, terms: Sequence[Term]) -> None:
