@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 MOST = 2000
 """Moments by which representation is measured; of longer films so many, evenly spread."""
 
+_NOTHING = 1e-9  # a gain that is rounding
 PLAIN = 8.0
 """Grey levels: pictures of a lower contrast are plain (black, fades)."""
 
@@ -21,8 +22,8 @@ def shot_gains(
 ) -> Float64[np.ndarray, "s"]:
     """Return what each shot adds, 0..1, the best shot of the film 1.
 
-    A moment is represented by the largest cosine of its vector with the mean vector of a chosen shot; before any shot
-    is chosen, by its cosine with the mean vector of the film.
+    A moment is represented by the largest cosine of its vector with the mean vector of a chosen shot, but no less than
+    by the mean cosine of two moments of the film, as if one were chosen at random.
 
     Args:
       vectors: float [n,D], one for each moment.
@@ -37,14 +38,14 @@ def shot_gains(
     seen = rows[shown]
     seen = seen[np.unique(np.linspace(0, len(seen) - 1, min(len(seen), MOST)).round().astype(int))]
     likeness = centres @ seen.T  # [s,r]
-    represented = seen @ _unit(seen.mean(axis=0, keepdims=True))[0]
+    represented = np.full(len(seen), np.sum(seen.mean(axis=0) ** 2))
     gains, left = np.zeros(len(starts)), np.logical_or.reduceat(shown, starts)
     for _ in range(int(left.sum())):
         adds = np.where(left, np.maximum(likeness - represented, 0.0).mean(axis=1), -1.0)
         best = int(adds.argmax())
         gains[best], left[best] = adds[best], False
         represented = np.maximum(represented, likeness[best])
-    return gains / gains.max() if gains.max() > 0 else np.logical_or.reduceat(shown, starts).astype(np.float64)
+    return gains / gains.max() if gains.max() > _NOTHING else np.logical_or.reduceat(shown, starts).astype(np.float64)
 
 
 def moment_scores(

@@ -101,7 +101,8 @@ def _write_page(
     summary: Summary, *, out: Path, names: dict[int, str], pictures: dict[int, bytes], protocol: dict[str, Any]
 ) -> None:
     film, seconds = summary.film, summary.film.duration_s
-    video = tag("video", src="summary.mp4", controls="controls", preload="metadata", style="max-width: 100%")
+    shown: dict[str, str] = {"src": "summary.mp4", "poster": next(iter(names.values())), "controls": "controls"}
+    video = tag("video", **shown, preload="metadata", style="max-width: 100%")
     kept = [_figure(summary, number, src=name, mark="") for number, name in names.items()]
     every = [
         _figure(summary, number, src=jpeg_uri(jpeg, side=200), mark="right" if number in names else "")
@@ -146,7 +147,7 @@ def _timeline(summary: Summary) -> Html:
         Lane(name="shots", spans=every, mark="second"),
         Lane(name="kept", spans=[every[number] for number in summary.chosen]),
     ]
-    return timeline(summary.film.path.name, picture=None, lanes=lanes, duration_s=seconds)
+    return timeline("scores of moments, shots, and those that are kept", picture=None, lanes=lanes, duration_s=seconds)
 
 
 def _along(scores: Any) -> list[float]:
