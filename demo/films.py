@@ -23,7 +23,6 @@ VERSION = 1
 ANNOTATORS = 5
 PART_S = 0.5
 """Length of the parts that are scored."""
-_CLIPS = (6, 10)  # fewest and most clips of a film
 _NOISE = 0.15  # standard deviation of an annotator's opinion of an event, of a taste from 0 to 1
 
 
@@ -42,7 +41,15 @@ class Film:
 
 
 def write(
-    out: Path, *, manifest: Path, seed: int = 0, films: int = 240, workers: int = 0, progress: bool = True
+    out: Path,
+    *,
+    manifest: Path,
+    seed: int = 0,
+    films: int = 240,
+    fewest: int = 6,
+    most: int = 10,
+    workers: int = 0,
+    progress: bool = True,
 ) -> Path:
     """Write films and their manifest below `out`; calling it again writes what is missing.
 
@@ -51,6 +58,8 @@ def write(
       manifest: of `moving_shapes.write`.
       seed: of the order of clips, and of the annotators.
       films: of each split at most; fewer where the clips run out.
+      fewest: clips of a film at least.
+      most: clips of a film at most.
       workers: processes; 0 = one per core.
       progress: whether to show a progress bar.
 
@@ -60,13 +69,14 @@ def write(
     Raises:
       UserError: clips of another kind, no film, or `out` holds films that were made with other numbers.
     """
-    if films < 1:
-        raise UserError(f"films={films}: wanted at least 1 of each split")
+    if not (films >= 1 and 1 <= fewest <= most):
+        raise UserError(f"films={films} of {fewest} to {most} clips; wanted at least 1, and the second no less")
     clips = read_manifest(manifest)
     if any("events" not in clip.meta for clip in clips):
         raise UserError(f"{manifest} has clips without meta.events; give the manifest of the demo's videos")
-    planned = plan(clips, seed=seed, films=films)
-    claim(out, name="films", made_with={"version": VERSION, "seed": seed, "films": films, "clips": len(clips)})
+    planned = plan(clips, seed=seed, films=films, fewest=fewest, most=most)
+    made_with = {"seed": seed, "films": films, "fewest": fewest, "most": most, "clips": len(clips)}
+    claim(out, name="films", made_with={"version": VERSION, **made_with})
     one = functools.partial(_write_film, out=out, source=manifest.parent)
     write_missing(planned, out=out, write=one, name="films", workers=workers, progress=progress)
     taste = _taste(seed)
@@ -74,7 +84,7 @@ def write(
     return out / "manifest.jsonl"
 
 
-def plan(clips: Sequence[Clip], *, seed: int, films: int) -> list[Film]:
+def plan(clips: Sequence[Clip], *, seed: int, films: int, fewest: int, most: int) -> list[Film]:
     """Choose the clips of each film, as a pure function of the arguments; each clip is in one film at most."""
     made = []
     for split in dict.fromkeys(clip.split for clip in clips):
@@ -82,14 +92,14 @@ def plan(clips: Sequence[Clip], *, seed: int, films: int) -> list[Film]:
         rng = np.random.default_rng([seed, len(own)])
         order, place = rng.permutation(len(own)), 0
         for number in range(films):
-            chosen = order[place : place + int(rng.integers(_CLIPS[0], _CLIPS[1] + 1))]
+            chosen = order[place : place + int(rng.integers(fewest, most + 1))]
             place += len(chosen)
-            if len(chosen) < _CLIPS[0]:
+            if len(chosen) < fewest:
                 break
             found = tuple(own[i] for i in chosen)
             made.append(Film(film_id=f"film_{split}_{number:04d}", split=str(split), clips=found))
     if not made:
-        raise UserError(f"{len(clips)} clips are too few for a film of at least {_CLIPS[0]} of one split")
+        raise UserError(f"{len(clips)} clips are too few for a film of at least {fewest} of one split")
     return made
 
 

@@ -21,6 +21,8 @@ object stands on a line of its own:
               of numbers {"path", "value"}
   localise    {"path", "duration_s", "text"?, "spans": [{"start_s", "end_s", "score", "label"?}]}, best first
   highlight   {"path", "duration_s", "text"?, "moments": [{"start_s", "end_s", "score"}]} in order of time
+  summarise   {"path", "duration_s", "summary_s", "shots": [{"start_s", "end_s", "score", "chosen"}]} in order of time;
+              `twinreel summarise` writes the summary as a film, with key frames and a page
 A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
 cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
 
@@ -149,7 +151,8 @@ def _print_times(found: Sequence[dict[str, Any]], *, count: int) -> None:
     if named:
         table.add_column("class")
     for one in found:
-        best = one.get("spans") or sorted(one.get("moments", ()), key=lambda moment: -moment["score"])[:count]
+        kept = [shot for shot in one.get("shots", ()) if shot["chosen"]]
+        best = one.get("spans") or kept or sorted(one.get("moments", ()), key=lambda moment: -moment["score"])[:count]
         cells = [one["path"], *([one["text"]] if asked else [])]
         for span in best:
             label = [span["label"]] if named else []

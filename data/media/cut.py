@@ -77,7 +77,8 @@ def _encode(container: Any, parts: Sequence[Part], *, track: Track | None, tick:
     audio = None if track is None else container.add_stream("aac", rate=track[0], layout=track[1])
     heard = iter(()) if track is None else _sound_blocks(parts, track=track)
     video, spoken, turn = None, 0.0, _TURN_S
-    for time, rgb in _pictures(parts):
+    lengths: dict[int, int] = {}  # stamp of a picture -> how long it is on display, in ticks
+    for time, until, rgb in _pictures(parts):
         height, width = (side - side % 2 for side in rgb.shape[:2])
         if video is None:
             video = container.add_stream("libx264", rate=30, options=_QUALITY)
@@ -87,28 +88,42 @@ def _encode(container: Any, parts: Sequence[Part], *, track: Track | None, tick:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
         frame = picture.reformat(width=video.width, height=video.height, format="yuv420p", dst_colorspace="ITU709")
         frame.pts, frame.time_base = round(time * _CLOCK), Fraction(1, _CLOCK)
-        container.mux(video.encode(frame))
+        lengths[frame.pts] = round(until * _CLOCK) - frame.pts
+        _mux(container, video.encode(frame), lengths=lengths)
         if time >= turn:  # the container holds back what has no counterpart in the other stream yet
             turn += _TURN_S
             while spoken < time and (block := next(heard, None)) is not None:
                 spoken = _encode_block(container, audio, block, track=track)
-        tick(time)
+        tick(until)
     if video is not None:
-        container.mux(video.encode(None))
+        _mux(container, video.encode(None), lengths=lengths)
     for block in heard:
         _encode_block(container, audio, block, track=track)
     if audio is not None:
         container.mux(audio.encode(None))
 
 
-def _pictures(parts: Sequence[Part]) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield the pictures of all parts, uint8 [H,W,3], with their seconds in the joined film."""
+def _mux(container: Any, packets: Any, *, lengths: dict[int, int]) -> None:
+    """Write packets of pictures with how long each is on display: the last one ends with the film."""
+    for packet in packets:
+        packet.duration = lengths.pop(packet.pts, 0)
+        container.mux(packet)
+
+
+def _pictures(parts: Sequence[Part]) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Yield the pictures of all parts, uint8 [H,W,3], with when each appears and disappears in the joined film."""
     options = DecodeOptions(fps=None, short_side=0, audio=False, max_seconds=_LONGEST_S)
-    origin = 0.0
-    for part in parts:
-        for time, rgb in Reader(part.source, options=options, start_s=part.start_s, end_s=part.end_s):
-            yield origin + time, rgb
+    origin, held = 0.0, None
+    for number, part in enumerate(parts, start=1):
+        reader = Reader(part.source, options=options, start_s=part.start_s, end_s=part.end_s)
+        for time, rgb in reader:
+            if held is not None:
+                yield held[0], origin + time, held[1]
+            held = (origin + time, rgb)
+        last = origin + reader.duration_s  # shorter than the part where the film ends before
         origin += part.end_s - part.start_s
+        if held is not None and number == len(parts):
+            yield held[0], last, held[1]
 
 
 def _sound_blocks(parts: Sequence[Part], *, track: Track) -> Iterator[tuple[int, np.ndarray]]:

@@ -61,7 +61,7 @@ def test_scatter_of_every_stretch():
 
 
 def test_still_and_slowly_moving_scenes_are_one_shot_each():
-    rng, angle = np.random.default_rng(0), np.linspace(0, 0.5, 40)
+    rng, angle = np.random.default_rng(0), np.linspace(0, 0.3, 40)
     pan = np.column_stack([np.cos(angle), np.sin(angle), np.zeros(40)])
     still = np.tile([0.0, 0.0, 1.0], (20, 1))
     rows = np.concatenate([pan, still, -pan[:10]]) + rng.normal(0, 0.01, (70, 3))

@@ -66,7 +66,10 @@ def test_parts_of_two_films_follow_each_other(tmp_path):
     times = [[0, 1, 2, 3], [4, 6, 8], range(10, 16), [16, 17]]
     assert [level for _, level in frames] == pytest.approx(wanted, abs=3)
     assert [time for time, _ in frames] == pytest.approx([i / 8 for part in times for i in part], abs=1e-3)
-    assert seconds == pytest.approx([time for time, _ in frames], abs=1e-6)
+    assert seconds == pytest.approx([*(time for time, _ in frames[1:]), 2.25], abs=1e-3)
+    with av.open(str(tmp_path / "joined.mp4")) as container:
+        stream = container.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(2.25, abs=1e-3)  # the last one is shown, too
     assert len(heard) / 16_000 == pytest.approx(2.25, abs=0.1)
     assert pitch(heard[1_000:7_000]) == pytest.approx(1500, abs=5)
     assert np.abs(heard[9_500:18_500]).max() < 0.02 < np.abs(heard[21_000:27_000]).max()
