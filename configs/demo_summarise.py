@@ -7,6 +7,24 @@ Lab record
   Command: twinreel demo --workdir runs/demo --films
       twinreel finetune --config demo_summarise --init runs/demo/pretrain --data runs/demo/shape_films
       --workdir runs/summaries
+    64 test films of 17 to 26 s; seed 0 of the demo, three seeds of the run. F of a summary of 15 %, mean over annotators
+    and nearest annotator; rank correlations with five annotators, who share a taste for colours and motions.
+
+    seed                        F mean, %   F max, %   Kendall   Spearman
+    0                           43.8        63.1       0.362     0.462
+    1                           45.7        62.9       0.366     0.469
+    2                           45.1        63.0       0.369     0.470
+    representative, untrained   9.7         19.7       0.010     0.014
+    random scores               24.5        39.0       -0.004    -0.006
+    evenly spread shots         16.3        29.6
+    annotators                  54.5        73.1       0.551     0.622
+
+    60 s of CPU time with the features of the frozen tower, which the three runs share; the films took 160 s. Without
+    training nothing can know the annotators' taste; representative shots are long ones here, of which few fit.
+    Change points of time tokens within 0.25 s: recall 87.4 %, precision 65.1 %; as many evenly spread: recall 58.9 %.
+    Within 0.5 s: 98.0, 73.0 and 95.6 %. Of the demo's own embeddings of quarter seconds, with the same options
+    (`twinreel summarise runs/demo/pretrain --seconds 0.25 --shortest 0.75 --penalty 3`): within 0.25 s 94.8, 84.5 and
+    49.6 %, within 0.5 s 99.6, 88.7 and 94.2 %. Events last about a second, so the narrower distance tells more.
 """
 
 import ml_collections
