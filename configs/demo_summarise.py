@@ -7,8 +7,8 @@ Lab record
   Command: twinreel demo --workdir runs/demo --films
       twinreel finetune --config demo_summarise --init runs/demo/pretrain --data runs/demo/shape_films
       --workdir runs/summaries
-    64 test films of 17 to 26 s; seed 0 of the demo, three seeds of the run. F of a summary of 15 %, mean over annotators
-    and nearest annotator; rank correlations with five annotators, who share a taste for colours and motions.
+    64 test films of about 20 s; seed 0 of the demo, three seeds of the run. F of a summary of 15 %, mean over the five
+    annotators and nearest annotator, and rank correlations; they share a taste for colours and motions.
 
     seed                        F mean, %   F max, %   Kendall   Spearman
     0                           43.8        63.1       0.362     0.462
