@@ -70,7 +70,7 @@ def step_targets(annotations: Sequence[Annotations], *, steps: int) -> np.ndarra
 
 
 def _inside(times: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    return ((times[None] >= spans[:, :1]) & (times[None] < spans[:, 1:])).any(axis=0)
+    return np.any((times[None] >= spans[:, :1]) & (times[None] < spans[:, 1:]), axis=0)
 
 
 def _importance(row: Row, given: Any) -> np.ndarray:

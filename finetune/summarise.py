@@ -56,8 +56,10 @@ def main(argv: list[str]) -> int:
     for file, target in zip(args.files, targets, strict=True):
         summary = _summarised(model, Path(file), options=options, args=args)
         found.append(_written(summary, out=target, protocol=_protocol(model, options=options)) | {"out": str(target)})
-    for one in found:
-        _print(one, as_json=args.json)
+    if args.json:
+        print(json.dumps({"films": found}, ensure_ascii=False))
+    else:
+        _print(found)
     return 0
 
 
@@ -140,10 +142,10 @@ def _written(summary: "Summary", *, out: Path, protocol: dict[str, Any]) -> dict
         return write_storyboard(summary, out=out, protocol=protocol, tick=status.update)
 
 
-def _print(one: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(one, ensure_ascii=False))
-        return
-    kept = sum(shot["chosen"] for shot in one["shots"])
-    print(f"{one['path']}: {one['summary_s']:.1f} of {one['duration_s']:.1f} s, {kept} of {len(one['shots'])} shots")
-    print(f"  {Path(one['out']) / 'summary.mp4'}\n  {Path(one['out']) / 'index.html'}")
+def _print(found: Sequence[dict[str, Any]]) -> None:
+    for one in found:
+        kept = sum(shot["chosen"] for shot in one["shots"])
+        print(
+            f"{one['path']}: {one['summary_s']:.1f} of {one['duration_s']:.1f} s, {kept} of {len(one['shots'])} shots"
+        )
+        print(f"  {Path(one['out']) / 'summary.mp4'}\n  {Path(one['out']) / 'index.html'}")

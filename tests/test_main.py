@@ -82,6 +82,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("probe", "--mehtod", "--method"),
         ("finetune", "--inti", "--init"),
         ("predict", "--topk", "--top_k"),
+        ("summarise", "--shrae", "--share"),
         ("convert", "--famliy", "--family"),
         ("features", "--modle", "--model"),
         ("export", "--fromat", "--format"),

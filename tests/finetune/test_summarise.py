@@ -186,7 +186,7 @@ def test_a_film_is_summarised_into_files(start, learned, film, tmp_path, capsys,
     capsys.readouterr()
     flags = ["--share", "0.5", "--penalty", "0.5", "--workers", "1", "--json"]
     assert summarise.main([str(model), str(film), "--out", str(tmp_path), *flags]) == 0
-    printed, out = json.loads(capsys.readouterr().out), tmp_path / "film"
+    [printed], out = json.loads(capsys.readouterr().out)["films"], tmp_path / "film"
     assert printed["out"] == str(out) and json.loads((out / "summary.json").read_text())["shots"] == printed["shots"]
     shots = printed["shots"]
     assert shots[0]["start_s"] == 0 and shots[-1]["end_s"] == pytest.approx(12, abs=0.01)
