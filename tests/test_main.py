@@ -78,6 +78,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("inspect", "--tokenzier", "--tokenizer"),
         ("pretrain", "--workdri", "--workdir"),
         ("evaluate", "--spilt", "--split"),
+        ("caption", "--bems", "--beams"),
         ("report", "--thumbnail", "--thumbnails"),
         ("probe", "--mehtod", "--method"),
         ("finetune", "--inti", "--init"),
