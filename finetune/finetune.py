@@ -268,16 +268,17 @@ class Weights:
 
         located = self._source.located
         assert located is not None, "a resumed run reads its own checkpoints"
-        init = InitFrom(checkpoint=located.path, parts=self._task.parts, read=lambda _: located.params(), parts_flag="")
+        what = {"parts": self._task.parts, "parts_flag": "", "adapts": True}
+        init = InitFrom(checkpoint=located.path, read=lambda _: located.params(), **what)
         plan = init.plan(nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0))))
         self._say(plan.table())
         return plan
 
     def fill(self, model: "nnx.Module") -> None:
         """Fill the task's parts of a fresh model, in place."""
-        from ..engine.keeping.transfer import fill
+        from ..engine.keeping.transfer import fill_planned
 
-        fill(model, values=self.plan.values)
+        fill_planned(model, plan=self.plan)
 
     def model(self) -> "nnx.Module":
         """Build the model as the run begins, or as its newest checkpoint has it."""

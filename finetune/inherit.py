@@ -13,6 +13,7 @@ from ..data.batches.mismatch import record_mismatches
 from ..data.options import DataOptions, InputSpec
 from ..engine.keeping.checkpoint import FOLDER, steps_in
 from ..zoo.load import Located, locate
+from ..zoo.merge import merged
 from ..zoo.spec import ModelSpec
 
 INHERITED = tuple(field.name for field in dataclasses.fields(InputSpec) if field.name != "decode")
@@ -94,6 +95,7 @@ def source_of(init: str | Path, *, workdir: Path) -> tuple[Source, str]:
 
 
 def _found(located: Located) -> Source:
+    located = merged(located)  # a run updates plain weights
     folder = located.path.parent if located.meta else located.path
     name = folder.parent.name if folder.name == FOLDER else folder.name
     text = json.dumps(located.spec.to_dict(), sort_keys=True)

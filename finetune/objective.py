@@ -5,10 +5,12 @@ from typing import Any
 import jax
 from flax import nnx
 
+from ..base.errors import UserError
 from ..engine.keeping.transfer import shapes
 from ..engine.step.state import trained_paths, without_frozen
 from ..models.heads.classifier import Classifier
 from ..models.layers.draws import RowKeys, row_keys
+from ..zoo.adapt import AdaptOptions, adapt_options, adapted, trained_by
 from ..zoo.build import build
 from ..zoo.spec import ModelSpec
 from .context import TaskContext
@@ -33,16 +35,28 @@ class HeadObjective:
           context: of the run.
 
         Raises:
-          UserError: a regex of `config.task.trainable` or `config.optimizer.frozen` that matches no parameter, or sizes
-            that do not fit.
+          UserError: a regex of `config.task.trainable`, `config.optimizer.frozen` or `config.adapt` that matches no
+            parameter, or sizes that do not fit.
         """
-        self.spec, self._layers = spec, dict(context.layers)
-        towers = options.trainable or (tuple(f"^{side}/" for side in spec.towers) if options.train_towers else ())
-        self.trainable: tuple[str, ...] = ("^head/", *towers)
+        adapt = adapt_options(context.config)
+        self.spec, self._layers = adapted(spec, options=adapt), dict(context.layers)
         params = shapes(nnx.eval_shape(lambda: self.init(nnx.Rngs(0))))
+        self.trainable: tuple[str, ...] = ("^head/", *self._of_towers(options, adapt=adapt, paths=list(params)))
         frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
         trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)
         self.frozen = not any(path.split("/")[0] in spec.towers for path in trained)
+
+    def _of_towers(self, options: TowerOptions, *, adapt: AdaptOptions, paths: list[str]) -> tuple[str, ...]:
+        """Return regexes of the parameters of towers that are trained."""
+        if not adapt:
+            whole = tuple(f"^{side}/" for side in self.spec.towers) if options.train_towers else ()
+            return options.trainable or whole
+        if options.train_towers:
+            raise UserError(
+                "config.task.train_towers=True trains all parameters of the towers, config.adapt a few; set the former "
+                "to False, or config.adapt={}"
+            )
+        return (*trained_by(adapt, spec=self.spec, paths=paths), *options.trainable)
 
     def init(self, rngs: nnx.Rngs) -> Any:
         """Build the model with fresh parameters; those of the towers are filled in from the checkpoint afterwards."""

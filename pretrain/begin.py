@@ -282,7 +282,8 @@ def _tokenizer_for(sources: "Sources", *, data: "DataOptions") -> "Tokenizer":
 
 
 def read_params(source: Path) -> "Mapping[str, np.ndarray]":
-    """Read the parameters of `--init`: of a run or a bundle, or of public weights."""
+    """Read the parameters of `--init`: of a run or a bundle, or of public weights; low-rank updates are merged."""
     from ..zoo.load import locate
+    from ..zoo.merge import merged
 
-    return locate(source).params()
+    return merged(locate(source)).params()

@@ -9,6 +9,7 @@ from flax import nnx
 from ..base.errors import UserError, unknown
 from ..base.section import arguments, field_of, section
 from ..data.options import SAMPLE_RATE
+from ..models.adapters import KINDS, add
 from ..models.backbone import Backbone
 from ..models.decoder import TextDecoder
 from ..models.dual import DualTower
@@ -35,7 +36,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
-from .spec import FAMILIES, MODALITIES, ModelSpec, checked_fusion
+from .spec import ADAPTERS, FAMILIES, MODALITIES, ModelSpec, checked_fusion
 from .variants import expanded
 
 TOWERS: dict[str, dict[str, type]] = {
@@ -97,8 +98,20 @@ def build(
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
     """
-    layers = {"remat": remat, "unroll": unroll, "rngs": rngs}
-    backends = _backends(attention)
+    model = _built(spec, layers={"remat": remat, "unroll": unroll, "rngs": rngs}, backends=_backends(attention))
+    for side, tower in spec.towers.items():  # last: the other parameters are drawn as without
+        given = tower.get(ADAPTERS) or {}
+        for name in given:
+            if name not in KINDS:
+                raise unknown(f"kind in the adapters of the {side} tower:", name, KINDS)
+        kinds = {name: section(KINDS[name].options, one, name=f"adapt.{name}") for name, one in given.items()}
+        add(getattr(model, side), kinds=kinds, rngs=rngs)
+    return model
+
+
+def _built(spec: ModelSpec, *, layers: dict[str, Any], backends: Mapping[str, str]) -> Any:
+    """Return the model without what was added to its towers; for the arguments see `build`."""
+    rngs = layers["rngs"]
     towers = {side: _tower(spec, side, layers=layers, backend=backends.get(side, "auto")) for side in spec.towers}
     if spec.task_heads:
         return _headed(spec, towers=towers, rngs=rngs)
@@ -124,7 +137,7 @@ def build(
 def _tower(spec: ModelSpec, side: str, *, layers: Mapping[str, Any], backend: str) -> Any:
     if side not in TOWERS:
         raise unknown("tower in config.model:", side, TOWERS)
-    given = dict(spec.towers[side])
+    given = {key: value for key, value in spec.towers[side].items() if key != ADAPTERS}
     family = given.pop("family")
     if family not in TOWERS[side]:
         raise unknown(f"family in config.model.{side}.family:", family, TOWERS[side])

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..base.errors import UserError
 from .load import Located, locate
+from .merge import merged as without_updates
 from .spec import FAMILIES, ModelSpec
 from .variants import VARIANT, merged
 
@@ -91,7 +92,7 @@ class _Kept(Located):
     """A source that a run has kept: it is looked up again only if its parameters are asked for."""
 
     def params(self) -> dict[str, np.ndarray]:
-        return locate(self.path).params()
+        return without_updates(locate(self.path)).params()
 
 
 def places_from_meta(meta: Mapping[str, Any], *, name: str) -> dict[str, Located]:
@@ -159,7 +160,7 @@ def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str,
     def found(name: str, *, field: str) -> Located:
         if name not in read:
             try:
-                read[name] = locate(name)
+                read[name] = without_updates(locate(name))
             except UserError as error:
                 raise UserError(f"config.model.{field}={name!r}: {error}") from error
         return read[name]

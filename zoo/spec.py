@@ -17,6 +17,8 @@ FAMILIES = {"video": "vivit", "text": "transformer", "audio": "ast"}
 """Modality -> the family of its tower where `config.model` does not name one."""
 TASKS = ("classify", "localise", "highlight", "summarise")
 """Names of the heads of fine-tuned models."""
+ADAPTERS = "adapters"
+"""Field of a tower in a spec: name of `models.adapters.KINDS` -> its options, of the parameters added to it."""
 LOGIT_STARTS: dict[str, dict[str, float]] = {"sigmoid": {"initial_scale": 10.0, "initial_bias": -10.0}}
 """Name of a loss -> where its parameters start unless `config.model` says otherwise (sigmoid: Zhai et al. 2023)."""
 
@@ -36,7 +38,8 @@ class ModelSpec:
     """All that is needed to build a model and to make its input; the parameters are the only other half of it.
 
     Attributes:
-      towers: modality ("video", "text", "audio") -> `{"family": ..., arguments of its class}`, see `build.TOWERS`.
+      towers: modality ("video", "text", "audio") -> `{"family": ..., arguments of its class}`, see `build.TOWERS`; with
+        `ADAPTERS`, what was added to a tower.
       input: what turns files and strings into arrays.
       embed_dim: width E of the joint space; None for a model without one (a tower with a head, an encoder alone).
       projections: modality, or "fusion" -> how its vector gets into the joint space, one of `models.dual.PROJECTIONS`;

@@ -27,6 +27,7 @@ class InitFrom:
       read: checkpoint -> its parameters by path; None = a checkpoint of a run, of which it takes the averages if any.
       flag: the flag or config field that gives `checkpoint`, for error messages.
       parts_flag: the flag or config field that gives `parts`; "" if the user cannot set them.
+      adapts: the new model adapts that of the checkpoint, see `transfer.plan_transfer`.
     """
 
     checkpoint: Path
@@ -34,6 +35,7 @@ class InitFrom:
     read: "Callable[[Path], Mapping[str, np.ndarray]] | None" = None
     flag: str = "--init"
     parts_flag: str = "--init_parts"
+    adapts: bool = False
 
     def __post_init__(self):
         for pattern in self.parts or ():
@@ -78,6 +80,7 @@ class InitFrom:
             flag=self.flag,
             parts_flag=self.parts_flag,
             resizers=position_resizers(model),
+            adapts=self.adapts,
         )
 
     def table(self, model: "nnx.Module") -> "Table":
@@ -92,9 +95,9 @@ class InitFrom:
         import jax
         from rich.console import Console
 
-        from .transfer import fill
+        from .transfer import fill_planned
 
         plan = self.plan(model)
         if jax.process_index() == 0:
             Console(stderr=True, soft_wrap=True, highlight=False).print(plan.table())
-        fill(model, values=plan.values)
+        fill_planned(model, plan=plan)

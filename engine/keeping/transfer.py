@@ -14,6 +14,7 @@ from flax import nnx
 from rich.table import Table
 
 from ...base.errors import UserError
+from ...models.adapters import ADDED, set_magnitudes
 from ..step.state import join, split_model
 from .fit import table
 
@@ -87,6 +88,7 @@ def plan_transfer(
     flag: str = "--init",
     parts_flag: str = "",
     resizers: Mapping[str, Resizer] | None = None,
+    adapts: bool = False,
 ) -> Transfer:
     """Choose from a checkpoint's parameters those that a new model takes over.
 
@@ -102,6 +104,8 @@ def plan_transfer(
       flag: the flag or field that gives the checkpoint, for messages.
       parts_flag: the flag or field that gives `parts`, for messages; "" if the user cannot set it.
       resizers: path -> how its positions are interpolated, of `position_resizers`.
+      adapts: the new model adapts that of the checkpoint (`models.adapters`): what it adds is new, unless the
+        checkpoint has it.
 
     Returns:
       The values to fill in and the status of every parameter of both sides; order of the new model, then the unused.
@@ -117,7 +121,10 @@ def plan_transfer(
     for path, wanted in target.items():
         shape = tuple(wanted.shape)
         sizes[path] = (tuple(source[path].shape) if path in source else None, shape)
-        if path not in source if parts is None else not any(re.fullmatch(pattern, path) for pattern in parts):
+        added = adapts and path not in source and ADDED.search(path) is not None
+        if added or (
+            path not in source if parts is None else not any(re.fullmatch(pattern, path) for pattern in parts)
+        ):
             status[path] = NEW
             sizes[path] = (None, shape)
         elif path not in source:
@@ -165,6 +172,12 @@ def fill(model: nnx.Module, *, values: Mapping[str, np.ndarray]) -> None:
         old = variable.get_value()
         variable.set_value(jax.device_put(np.asarray(value, old.dtype), old.sharding))
     nnx.update(model, nnx.from_flat_state({flat[path][0]: flat[path][1] for path in values}))
+
+
+def fill_planned(model: nnx.Module, *, plan: Transfer) -> None:
+    """Set what a plan takes over, in place, and what follows from it in a model that adapts the checkpoint's."""
+    fill(model, values=plan.values)
+    set_magnitudes(model, chosen=lambda path: plan.status[path] == NEW)
 
 
 def _resized(

@@ -70,7 +70,8 @@ def layer_distances(model: nnx.Module) -> dict[str, np.ndarray]:
 
 
 def _distances(order: Sequence[str], *, shapes: Mapping[str, tuple[int, ...]], tower: str) -> dict[str, np.ndarray]:
-    members = {part: [name for name in shapes if name == part or name.startswith(f"{part}/")] for part in order}
+    parts = _with_prompts(order)
+    members = {part: [name for name in shapes if name == part or name.startswith(f"{part}/")] for part in parts}
     missing = shapes.keys() - {name for names in members.values() for name in names}
     assert not missing, f"layer_order() of {tower} leaves out {sorted(missing)}"
     depths = [shapes[names[0]][0] if names and is_stacked(names[0]) else 0 for names in members.values()]
@@ -83,6 +84,15 @@ def _distances(order: Sequence[str], *, shapes: Mapping[str, tuple[int, ...]], t
             distance = np.asarray(0 if done == total else total + 1 if done == 0 else total + 0.5 - done)
         distances |= dict.fromkeys(names, distance.astype(np.float32))
     return distances
+
+
+def _with_prompts(order: Sequence[str]) -> list[str]:
+    """Put the prompts of a stack (`models.adapters`) before its layers."""
+    found = []
+    for part in order:
+        stack = part.removesuffix("/layers")
+        found += [part] if stack == part else [f"{stack}/prompts", part]
+    return found
 
 
 def rate_factors(

@@ -14,6 +14,7 @@ from ...models.layers.draws import TRAINED
 from ..optimizer.optimizer import Optimizer
 from ..sharding.placement import place_optimizer
 from ..sharding.rules import REPLICATED, Rules, compiled, no_match, param_shardings
+from .counts import Count, count_parameters
 from .objective import Objective
 
 NOT_HALTED = -1
@@ -52,6 +53,7 @@ class StateBuilder:
       optimizer: how.
       abstract: a TrainState of ShapeDtypeStructs with shardings.
       trained: paths of the trained parameters, in order.
+      frozen: paths of the parameters that are not trained, in order.
       rules: the sharding table.
     """
 
@@ -74,11 +76,19 @@ class StateBuilder:
         self.trained = without_frozen(
             trained_paths(objective.trainable, params), frozen=optimizer.frozen, params=params
         )
-        for path in params.keys() - set(self.trained):
+        self._params = tuple(params)
+        self.frozen = tuple(path for path in params if path not in set(self.trained))
+        for path in self.frozen:
             flat[self._keys[path]].set_metadata(TRAINED, False)
         self._graphdef = nnx.graphdef(model)
         places = param_shardings(params, mesh=mesh, rules=rules)
         self.abstract = self._abstract_state(params, rest=rest, places=places)
+
+    @property
+    def counts(self) -> list[Count]:
+        """How many parameters of each part of the model are trained, frozen, and added by an adaptation."""
+        state = self.abstract.params | self.abstract.others
+        return count_parameters({path: state[path] for path in self._params}, trained=self.trained)
 
     @property
     def mesh(self) -> Mesh:

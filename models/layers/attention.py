@@ -38,6 +38,22 @@ class AttentionInputs(NamedTuple):
     bias: Float[Array, "b k l M"] | None = None
     angles: Float[Array, "*B L half"] | None = None
 
+    def after(self, count: int) -> "AttentionInputs":
+        """Return those of self-attention with `count` tokens before the others: seen by all, and not turned."""
+
+        def padded(x: Array | None, *, axes: tuple[int, ...], value: float | bool) -> Array | None:
+            if x is None:
+                return None
+            wide = [axis % x.ndim for axis in axes if axis == -1 or x.shape[axis] > 1]
+            return jnp.pad(x, [(count if i in wide else 0, 0) for i in range(x.ndim)], constant_values=value)
+
+        return AttentionInputs(
+            mask=padded(self.mask, axes=(-1,), value=True),
+            pairs=padded(self.pairs, axes=(-1, -2), value=True),
+            bias=padded(self.bias, axes=(-1, -2), value=0.0),
+            angles=padded(self.angles, axes=(-2,), value=0.0),
+        )
+
 
 EVERYTHING = AttentionInputs()
 """Every query sees every key; nothing is added or turned."""

@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .attention import EVERYTHING, Attention, AttentionInputs
+from .bottleneck import Bottleneck
 from .dense import along
-from .draws import RowKeys, drop_path, dropout, fold
+from .draws import RowKeys, drawing, drop_path, dropout, fold
 from .mlp import Mlp
 from .names import named
 from .options import BlockOptions
@@ -52,11 +53,31 @@ class Cache(NamedTuple):
     context_mask: Bool[Array, "B M"] | None = None
 
 
+class Adapters(nnx.Module):
+    """The adapters of a block, behind its self-attention and its MLP (Houlsby et al. 2019, figure 2)."""
+
+    def __init__(self, options: BlockOptions, *, inner: int, activation: str, rngs: nnx.Rngs):
+        """Build both; for the arguments see `Bottleneck`."""
+        given = {"width": options.width, "inner": inner, "activation": activation, "dtype": options.dtype}
+        self.attention, self.mlp = Bottleneck(**given, rngs=rngs), Bottleneck(**given, rngs=rngs)
+
+    def __call__(self, y: Float[Array, "*B D"], *, number: int) -> Float[Array, "*B D"]:
+        """Apply the adapter of a branch, if it has one."""
+        return self.attention(y) if number == _ATTENTION else self.mlp(y) if number == _MLP else y
+
+
 class Block(Mlp):
     """A transformer block: self-attention, optionally cross-attention, and an MLP, each on a residual branch.
 
     It inherits the MLP instead of holding one, so that the MLP's parameters stand next to `attention`.
+
+    Attributes:
+      adapters: bottlenecks behind the self-attention and the MLP; `models.adapters` adds them.
+      prompts: tokens `[P,D]` that take the place of the first P (deep prompts); `models.adapters` adds them.
     """
+
+    adapters: Adapters | None = None
+    prompts: nnx.Param | None = None
 
     def __init__(self, options: BlockOptions, *, rngs: nnx.Rngs):
         """Build one block."""
@@ -144,9 +165,12 @@ class Block(Mlp):
             scale: nnx.Param | None,
             number: int,
         ) -> Array:
-            y = branch(norm(x) if options.norm_position == "pre" else x)
+            with drawing(fold(keys, number)):
+                y = branch(norm(x) if options.norm_position == "pre" else x)
             if scale is not None:
                 y = (y.astype(jnp.float32) * along(scale[...], y)).astype(y.dtype)
+            if self.adapters is not None:
+                y = self.adapters(y, number=number)
             y = dropout(y, rate=options.dropout, keys=fold(keys, number))
             if options.drop_path:
                 y = drop_path(y, rate=path_rate, keys=fold(keys, _PATHS + number))
@@ -160,7 +184,16 @@ class Blocks(nnx.Module):
 
     `layers` is one `Block` whose parameters have a leading axis of length `depth`. `lax.scan` runs over it, so a deep
     tower is traced and compiled as fast as a shallow one. With `depth=0` there are no layers.
+
+    Prompts (Jia et al. 2022, arXiv:2203.12119, visual prompt tuning; Lester et al. 2021, soft prompts of texts) stand
+    before the tokens, are seen by all of them, and are left out of the result. Those of a block replace the ones that
+    the block before it made (deep prompts). They have no place among rotary positions, and no bias.
+
+    Attributes:
+      prompts: tokens `[P,D]` before the first block, or None; `models.adapters` adds them, or those of the blocks.
     """
+
+    prompts: nnx.Param | None = None
 
     def __init__(self, options: BlockOptions, *, depth: int, block: type[Block] = Block, rngs: nnx.Rngs):
         """Build the stack.
@@ -200,17 +233,19 @@ class Blocks(nnx.Module):
         if self.layers is None:
             return self._final(x)
         inputs = self._placed(inputs, places=jnp.arange(x.shape[1], dtype=jnp.int32))
+        x, inputs, prompts = self._prompted(x, inputs=inputs)
         graph, params = nnx.split(self.layers)
 
         def layer(x: Array, at: tuple[Any, Array]) -> tuple[Array, None]:
             params, number = at
-            own, rate = fold(keys, number), self._path_rate(number)
-            return nnx.merge(graph, params)(x, inputs=inputs, context=context, keys=own, path_rate=rate), None
+            own, rate, block = fold(keys, number), self._path_rate(number), nnx.merge(graph, params)
+            x = x if block.prompts is None else with_first(x, block.prompts[...])
+            return block(x, inputs=inputs, context=context, keys=own, path_rate=rate), None
 
         unroll = min(self.options.unroll or self.depth, self.depth)
         body = rematerialised(layer, policy=self.options.remat, looped=unroll < self.depth)
         x, _ = jax.lax.scan(body, x, (params, jnp.arange(self.depth)), unroll=unroll)
-        return self._final(x)
+        return self._final(x[:, prompts:] if prompts else x)
 
     def start(self, *, rows: int, places: int, context: Context | None = None) -> Cache:
         """Return an empty cache for `decode`.
@@ -252,6 +287,8 @@ class Blocks(nnx.Module):
         """
         if not self.options.causal:
             raise ValueError("only a causal stack decodes: set BlockOptions.causal")
+        if self.prompts is not None or (self.layers is not None and self.layers.prompts is not None):
+            raise ValueError("a stack with prompts does not decode")
         places = cache.keys.shape[3]
         if x.shape[1] > places:
             raise ValueError(f"{x.shape[1]} tokens do not fit into a cache of {places} places")
@@ -269,6 +306,18 @@ class Blocks(nnx.Module):
         unroll = min(self.options.unroll or self.depth, self.depth)
         x, (k, v) = jax.lax.scan(layer, x, (params, (cache.keys, cache.values, cache.context)), unroll=unroll)
         return self._final(x), cache._replace(keys=k, values=v, index=cache.index + length)
+
+    def _prompted(self, x: Array, *, inputs: AttentionInputs) -> tuple[Array, AttentionInputs, int]:
+        """Put the prompts before the tokens; returns tokens, what the attention takes of them, and how many."""
+        if self.prompts is not None:
+            count, first = self.prompts.shape[0], self.prompts[...]
+        elif self.layers.prompts is not None:
+            count = self.layers.prompts.shape[1]
+            first = jnp.zeros((count, x.shape[2]), x.dtype)  # each block has its own
+        else:
+            return x, inputs, 0
+        x = jnp.pad(x, ((0, 0), (count, 0), (0, 0)))
+        return with_first(x, first), inputs.after(count), count
 
     def _final(self, x: Array) -> Array:
         return x if self.norm is None else self.norm(x)
@@ -291,6 +340,12 @@ class Blocks(nnx.Module):
             raise ValueError("a context and BlockOptions.cross_width go together: set both or neither")
         if inputs.angles is not None and self.options.rotary == "none":
             raise ValueError("angles need BlockOptions.rotary: it names the pairs of channels that they turn")
+
+
+def with_first(x: Float[Array, "B L D"], tokens: Float[Array, "P D"]) -> Float[Array, "B L D"]:
+    """Put `tokens` in the place of the first P of each row."""
+    first = jnp.broadcast_to(tokens.astype(x.dtype)[None], (x.shape[0], *tokens.shape))
+    return jnp.concatenate([first, x[:, tokens.shape[0] :]], axis=1)
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], *, depth: int, rngs: nnx.Rngs) -> Any:

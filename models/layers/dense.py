@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from ...base.errors import unknown
 from .devices import on_one_cpu
+from .lora import Lora
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 """Compute dtypes by name; parameters are always float32."""
@@ -38,19 +39,36 @@ class Dense(nnx.Linear):
     In float32 that form would cost a sixth of a step. There, only the backward pass is written out: automatic
     differentiation leaves a gradient by the kernel for which the compiler first transposes the gradient of the output.
     Other backends and several CPU devices keep JAX's own products.
+
+    Attributes:
+      lora: a low-rank update of the kernel, or None; `models.adapters` adds it.
     """
+
+    lora: Lora | None = None
 
     def __call__(self, inputs: Float[Array, "*B D"], **placing) -> Float[Array, "*B E"]:
         """Apply the layer to the last axis; `placing` holds the further arguments of `nnx.Linear`."""
-        one_cpu = on_one_cpu()
-        if placing or (self.dtype == jnp.float32 and not one_cpu):
+        if self.lora is None and (placing or (self.dtype == jnp.float32 and not on_one_cpu())):
             return super().__call__(inputs, **placing)
-        x, kernel = inputs.astype(self.dtype), self.kernel[...]
-        if not one_cpu:
-            y = jnp.matmul(x, kernel.astype(x.dtype))
-            return y if self.bias is None else _add_bias(y, self.bias[...])
-        bias = jnp.zeros((self.out_features,), jnp.float32) if self.bias is None else self.bias[...]
-        return (_dense if self.dtype == jnp.float32 else _row_major_dense)(x, kernel, bias)
+        x, bias = inputs.astype(self.dtype), None if self.bias is None else self.bias[...]
+        if self.lora is not None:
+            return self.lora(x, kernel=self.kernel[...], bias=bias, multiply=multiply)
+        return multiply(x, self.kernel[...], bias)
+
+    def weight(self) -> Float[Array, "*depth D E"]:
+        """Return the matrix of the layer, with its low-rank update if it has one; float32."""
+        return self.kernel[...] if self.lora is None else self.lora.weight(self.kernel[...])
+
+
+def multiply(
+    x: Float[Array, "*B D"], kernel: Float[Array, "D E"], bias: Float[Array, "E"] | None
+) -> Float[Array, "*B E"]:
+    """Return `x @ kernel + bias` in the dtype of `x`, as `Dense` does."""
+    if not on_one_cpu():
+        y = jnp.matmul(x, kernel.astype(x.dtype))
+        return y if bias is None else _add_bias(y, bias)
+    bias = jnp.zeros((kernel.shape[1],), jnp.float32) if bias is None else bias
+    return (_dense if x.dtype == jnp.float32 else _row_major_dense)(x, kernel, bias)
 
 
 def linear(width_in: int, width_out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, bias: bool = True) -> Dense:

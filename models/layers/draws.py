@@ -4,6 +4,10 @@ A row's key comes from the step's key and the row's number in the global batch. 
 dropout therefore draw the same whether a batch is encoded at once or in parts, on one device or on many.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -16,6 +20,30 @@ TRAINED = "trained"
 
 RowKeys = Key[Array, "B"]
 """One key for each row of a batch. In a tower's `keys: RowKeys | None`, None turns everything random off."""
+
+_KEYS: contextvars.ContextVar[RowKeys | None] = contextvars.ContextVar("keys_of_a_branch", default=None)
+
+
+@contextlib.contextmanager
+def drawing(keys: RowKeys | None) -> Iterator[None]:
+    """Give `drawn` these keys inside this context, while tracing: for layers that are called without keys."""
+    token = _KEYS.set(keys)
+    try:
+        yield
+    finally:
+        _KEYS.reset(token)
+
+
+def drawn(rows: int, *, number: int) -> RowKeys | None:
+    """Return keys of the context `drawing` for `rows` rows, derived by `number`; None where nothing is random.
+
+    `rows` may be a multiple of the rows of the context, whose parts then follow each other (frames of a clip); of
+    fewer rows, which all rows of the batch share, nothing is random.
+    """
+    keys = fold(_KEYS.get(), number)
+    if keys is None or rows < keys.shape[0]:
+        return None
+    return keys if rows == keys.shape[0] else fold_each(keys, rows // keys.shape[0])
 
 
 def is_frozen(module: nnx.Module) -> bool:

@@ -40,7 +40,7 @@ class Recurrent(nnx.Module):
         """Return the state after each place, float32; on padding the state of the real place before it."""
         seen = jnp.moveaxis(self.input(x.astype(jnp.float32)), 1, 0)  # [L,B,gates*W]
         real = jnp.moveaxis(mask, 1, 0)[..., None]  # [L,B,1]
-        kernel, bias = self.state.kernel[...], self.state.bias[...]  # pyright: ignore[reportOptionalSubscript]
+        kernel, bias = self.state.weight(), self.state.bias[...]  # pyright: ignore[reportOptionalSubscript]
 
         def step(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
             (h, c), (seen, real) = carry, at

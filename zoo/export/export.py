@@ -8,6 +8,7 @@ import numpy as np
 
 from ...base.errors import UserError, unknown
 from ..load import locate
+from ..merge import merged
 from .card import find_results, write_card
 from .compare import Check
 from .folder import check_out, whole_folder
@@ -90,7 +91,7 @@ def export(checkpoint: str | Path, *, out: str | Path, options: ExportOptions) -
     if options.format == "onnx":
         libraries()  # the quick refusals come before the model is read
     check_out(out, overwrite=options.overwrite)
-    located = locate(checkpoint)
+    located = merged(locate(checkpoint))
     results = find_results(options.results, located=located, source=str(checkpoint))
     params = {path: np.asarray(value) for path, value in located.params().items()}
     name = options.name or out.name
