@@ -23,6 +23,7 @@ VERBS = {
     "predict": ("finetune.predict", "labels, moments or scores of media files from a fine-tuned checkpoint"),
     "summarise": ("finetune.summarise", "write the best shots of films as one film, with key frames and a storyboard"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
+    "merge": ("zoo.merge_command", "write an adapted model (LoRA, DoRA) with plain weights, as a bundle"),
     "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),
     "export": ("zoo.export.command", "write a model for transformers, open_clip or as StableHLO programs"),
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),

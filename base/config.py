@@ -29,6 +29,8 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 """Folder of the shipped experiments."""
 NOT_EXPERIMENTS = {"__init__", "common"}
 """Names of the files in that folder that hold no config."""
+OPTIONAL_SECTIONS = {"adapt"}
+"""Sections that overrides may add to a config."""
 
 
 def shipped() -> list[str]:
@@ -43,9 +45,9 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
       spec: a shipped name (`demo`) or the path of a Python file with `get_config`, either followed by `:ARG`, which is
         passed to the first parameter of `get_config` as the type that the parameter declares (a string by default).
       overrides: `--config.KEY=VALUE` or `KEY=VALUE` strings; KEY is a dotted path to a field, VALUE a Python literal
-        or, failing that, a string. The field's section must exist in the config; the field itself may be one that the
-        config leaves to its default, and is then checked by `section`, where the section is used. A dict takes the
-        place of a whole section: `--config.evaluations={}`.
+        or, failing that, a string. The field's section must exist in the config or lie in one of `OPTIONAL_SECTIONS`;
+        the field itself may be one that the config leaves to its default, and is then checked by `section`, where the
+        section is used. A dict takes the place of a whole section: `--config.evaluations={}`.
 
     Returns:
       A locked ConfigDict.
@@ -157,6 +159,7 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
     key, equals, text = item.removeprefix("--config.").partition("=")
     if not equals:
         raise UserError(f"override {item!r} has no value; write --config.{key}=VALUE")
+    _make_optional(config, key=key)
     known = flatten(config)
     value = _literal(text)
     if isinstance(value, dict) and _subsection(config, key) is not None:
@@ -180,6 +183,19 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
         place[field] = value
     except (TypeError, ValueError) as error:
         raise UserError(f"config.{key} is of type {declared.__name__}, got {text!r}: {error}") from error
+
+
+def _make_optional(config: ml_collections.ConfigDict, *, key: str) -> None:
+    """Add the sections of an optional one that the field needs and the config lacks."""
+    first, *parents = key.split(".")
+    if first not in OPTIONAL_SECTIONS:
+        return
+    place = config
+    for name in (first, *parents[:-1]):
+        with place.unlocked():
+            if not isinstance(place.get(name), ml_collections.ConfigDict):
+                place[name] = ml_collections.ConfigDict()
+        place = place[name]
 
 
 _CHECKED = {int, float, bool, str, tuple, list}

@@ -15,7 +15,7 @@ from ...data.transforms.preprocess import parse_video
 from ...engine.step.state import join
 from ...models.layers.norm import unit_rows
 from ..build import build
-from ..spec import ModelSpec
+from ..spec import ADAPTERS, ModelSpec
 
 TOLERANCE = 1e-4
 """Of unit rows in float32; a larger difference is an error."""
@@ -67,6 +67,17 @@ def refuse_heads(spec: ModelSpec) -> None:
         raise UserError(
             f"this model has the head {', '.join(spec.heads)}, and export takes encoders; label files with it: "
             "`twinreel predict`"
+        )
+
+
+def refuse_added(spec: ModelSpec) -> None:
+    """Raise UserError for a model with prompts or adapters, which are no part of any public model."""
+    added = {name: side for side, tower in spec.towers.items() for name in tower.get(ADAPTERS, {})}
+    if added:
+        listed = ", ".join(f"{name} ({side} tower)" for name, side in added.items())
+        raise UserError(
+            f"this model has {listed} from config.adapt, which cannot become part of plain weights; choose --format "
+            "stablehlo, which holds any model, or adapt it by lora, dora or bitfit"
         )
 
 

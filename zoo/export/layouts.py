@@ -14,7 +14,7 @@ from ..convert.convert import FAMILIES
 from ..convert.files import SourceFiles
 from ..convert.rules import Rule
 from ..spec import ModelSpec
-from .compare import refuse_heads
+from .compare import refuse_added, refuse_heads
 from .form import Difference, differences, image_family
 
 HF_WEIGHTS = "model.safetensors"
@@ -91,6 +91,7 @@ def fitting(
       UserError: no layout of the format holds it; names each field that does not fit the nearest one.
     """
     refuse_heads(spec)
+    refuse_added(spec)
     tried = [(made, _misfits(spec, made, params=params)) for write in writers if (made := write(spec))]
     if not tried:
         families = {f"{side}.family": tower["family"] for side, tower in spec.towers.items()}
