@@ -190,7 +190,7 @@ def _make_optional(config: ml_collections.ConfigDict, *, key: str) -> None:
     first, *parents = key.split(".")
     if first not in OPTIONAL_SECTIONS:
         return
-    place = config
+    place: Any = config
     for name in (first, *parents[:-1]):
         with place.unlocked():
             if not isinstance(place.get(name), ml_collections.ConfigDict):

@@ -38,6 +38,9 @@ DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report o
 A new run begins at step 0 with the checkpoint's towers; a table lists which parameters were loaded, resized or left
 new. The tokenizer comes from the checkpoint, and so does every field of its input that the config leaves open (frames,
 sampling, preprocessing). Clips without a validation split are held out by source file.
+config.adapt trains few parameters of the towers: LoRA's (--config.adapt.lora.rank=8), DoRA's, adapters, prompts or the
+biases (--config.adapt.bitfit={}); a table counts what is trained, frozen and added (docs/finetuning.md, "Training
+few parameters"). `twinreel merge` turns the result into plain weights.
 The workdir then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and report/ (index.html, JSON, picture).
 Stop it in any way and run the same command again to resume. `twinreel predict WORKDIR FILE ...` labels new files;
 `twinreel launch` starts several processes, here or on a cluster."""

@@ -40,13 +40,13 @@ class HeadObjective:
         """
         adapt = adapt_options(context.config)
         self.spec, self._layers = adapted(spec, options=adapt), dict(context.layers)
+        self.trainable: tuple[str, ...] = ("^head/", *self._of_towers(options, adapt=adapt))
         params = shapes(nnx.eval_shape(lambda: self.init(nnx.Rngs(0))))
-        self.trainable: tuple[str, ...] = ("^head/", *self._of_towers(options, adapt=adapt, paths=list(params)))
         frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
         trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)
         self.frozen = not any(path.split("/")[0] in spec.towers for path in trained)
 
-    def _of_towers(self, options: TowerOptions, *, adapt: AdaptOptions, paths: list[str]) -> tuple[str, ...]:
+    def _of_towers(self, options: TowerOptions, *, adapt: AdaptOptions) -> tuple[str, ...]:
         """Return regexes of the parameters of towers that are trained."""
         if not adapt:
             whole = tuple(f"^{side}/" for side in self.spec.towers) if options.train_towers else ()
@@ -56,7 +56,7 @@ class HeadObjective:
                 "config.task.train_towers=True trains all parameters of the towers, config.adapt a few; set the former "
                 "to False, or config.adapt={}"
             )
-        return (*trained_by(adapt, spec=self.spec, paths=paths), *options.trainable)
+        return (*trained_by(adapt, spec=self.spec), *options.trainable)
 
     def init(self, rngs: nnx.Rngs) -> Any:
         """Build the model with fresh parameters; those of the towers are filled in from the checkpoint afterwards."""

@@ -239,6 +239,7 @@ def set_magnitudes(model: nnx.Module, *, chosen: Callable[[str], bool] = lambda 
       chosen: tells by the path of a magnitude whether it is set.
     """
     for path, module in nnx.iter_modules(model):
+        module: Any = module
         magnitude = module.lora.magnitude if isinstance(module, Dense) and module.lora is not None else None
         if magnitude is not None and chosen("/".join(map(str, (*path, "lora", "magnitude")))):
             made = column_norms(module.kernel[...])

@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool
 
 from ..base.errors import UserError
 from ..base.section import section
-from ..engine.keeping.transfer import shapes
 from ..engine.sharding.mesh import BATCH_AXES
 from ..engine.step.grad_cache import in_parts
 from ..losses.infonce import Foils, check_rows, info_nce, text_group
@@ -20,7 +19,7 @@ from ..models.heads.sides import Texts
 from ..models.layers.draws import fold, fold_each, is_frozen, row_keys
 from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
-from ..zoo.adapt import AdaptOptions, adapt_options, adapted, outside_towers, trained_by
+from ..zoo.adapt import NOTHING, AdaptOptions, adapt_options, adapted, outside_towers, trained_by
 from ..zoo.build import build
 from ..zoo.pairs import sides_of
 from ..zoo.spec import ModelOptions
@@ -60,7 +59,7 @@ class Contrastive:
         vocab_size: int,
         steps: int = 0,
         unmasked_steps: int = 0,
-        adapt: AdaptOptions | None = None,
+        adapt: AdaptOptions = NOTHING,
     ):
         """Describe the model and the loss; nothing is allocated until `init`.
 
@@ -71,7 +70,7 @@ class Contrastive:
           vocab_size: V, of the tokenizer.
           steps: `config.train.steps`.
           unmasked_steps: `config.train.unmasked_steps`, the last steps, which see all patches (FLIP, Li et al. 2023).
-          adapt: `config.adapt`; None = all parameters are trained.
+          adapt: `config.adapt`.
 
         Raises:
           UserError: options that do not fit each other.
@@ -80,11 +79,8 @@ class Contrastive:
         made = section(ModelOptions, model, name="model")
         self.spec = made.spec(input=input, vocab_size=vocab_size, loss=self._options.name)
         self._layers = {"remat": made.remat, "unroll": made.unroll, "attention": made.attention}
-        self.trainable: tuple[str, ...] = ()
-        if adapt:
-            self.spec = adapted(self.spec, options=adapt)
-            paths = shapes(nnx.eval_shape(lambda: self.init(nnx.Rngs(0))))
-            self.trainable = (outside_towers(), *trained_by(adapt, spec=self.spec, paths=paths))
+        self.spec = adapted(self.spec, options=adapt)
+        self.trainable = (outside_towers(), *trained_by(adapt, spec=self.spec)) if adapt else ()
         self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
         if unmasked_steps and not self.spec.towers["video"].get("patch_dropout"):
             raise UserError(

@@ -36,6 +36,10 @@ loaded, resized, new or unused. A resumed run ignores it. A locked video tower a
   twinreel pretrain --config mine --workdir runs/lit --init runs/masked --init_parts '^video/.*' \\
       --config.optimizer.frozen='("^video/",)'
 
+config.adapt trains few parameters of the towers, and what lies outside of them: --config.adapt.lora.rank=8 adds
+low-rank updates to the attention layers; dora, adapters, prompts and bitfit are the other kinds (docs/finetuning.md,
+"Training few parameters"). `twinreel merge` turns the result into plain weights.
+
 The section evaluations of a config names what is measured during training: retrieval, zero-shot classification or a
 benchmark, each with data, schedule and subset of its own. --config.evaluations={} turns all off.
 

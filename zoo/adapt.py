@@ -5,7 +5,7 @@ The parameters of the towers stay as they are, and have neither gradients nor a 
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -61,6 +61,10 @@ class AdaptOptions:
         """The kinds that add parameters, by their names."""
         given = {name: getattr(self, name) for name in KINDS}
         return {name: one for name, one in given.items() if one is not None}
+
+
+NOTHING = AdaptOptions()
+"""Nothing is adapted: all parameters are trained."""
 
 
 def adapt_options(config: Mapping[str, Any]) -> AdaptOptions:
@@ -119,13 +123,12 @@ def _chosen(name: str, *, given: Mapping[str, Any], model: Any, sides: Sequence[
     return {side: paths for side, paths in chosen.items() if paths}
 
 
-def trained_by(options: AdaptOptions, *, spec: ModelSpec, paths: Iterable[str]) -> tuple[str, ...]:
+def trained_by(options: AdaptOptions, *, spec: ModelSpec) -> tuple[str, ...]:
     """Return regexes of the parameters of towers that are trained, for `Objective.trainable`.
 
     Args:
       options: `config.adapt`.
       spec: of the model, with what they add.
-      paths: of all its parameters.
 
     Raises:
       UserError: a regex of `bitfit` or `trainable` that is found in no path; it lists the paths.
@@ -135,7 +138,7 @@ def trained_by(options: AdaptOptions, *, spec: ModelSpec, paths: Iterable[str]) 
     for name in options.added:
         sides = [side for side, tower in spec.towers.items() if name in tower.get(ADAPTERS, {})]
         found.append(f"^(?:{'|'.join(sides)})/(?:.*/)?{names[name]}")
-    towers, known = "|".join(spec.towers), list(paths)
+    towers, known = "|".join(spec.towers), _paths(spec) if options.bitfit is not None or options.trainable else []
     if options.bitfit is not None:
         fields = {LAYERS: "", **options.bitfit}
         layers = section(_bitfit, fields, name="adapt.bitfit")
@@ -146,6 +149,12 @@ def trained_by(options: AdaptOptions, *, spec: ModelSpec, paths: Iterable[str]) 
         _regex(pattern, field="config.adapt.trainable")
         found.append(_known(f"^(?=(?:{towers})/)(?=.*(?:{pattern}))", shown=pattern, of="parameter", paths=known))
     return tuple(dict.fromkeys(found))
+
+
+def _paths(spec: ModelSpec) -> list[str]:
+    """Return the paths of all parameters."""
+    state = nnx.state(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))), nnx.Param)
+    return ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
 
 
 def outside_towers() -> str:

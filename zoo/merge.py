@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -76,5 +75,5 @@ def merged(located: Located) -> Located:
     """
     if is_merged(located.spec):
         return located
-    fields: dict[str, Any] = {one.name: getattr(located, one.name) for one in dataclasses.fields(Located)}
-    return _Merged(**fields | {"spec": merged_spec(located.spec)}, of=located)
+    spec = merged_spec(located.spec)
+    return _Merged(spec=spec, path=located.path, meta=located.meta, public=located.public, of=located)

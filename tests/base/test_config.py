@@ -61,6 +61,17 @@ def test_an_integer_fits_a_float_and_text_that_looks_like_a_number_fits_a_string
     assert config.optimizer.lr == 1.0 and config.optimizer.name == "12"
 
 
+def test_overrides_add_an_optional_section_with_the_sections_in_it(file):
+    """Few configs name `adapt`; its fields are checked where it is read."""
+    config = load_config(file, overrides=["--config.adapt.lora.rank=4", "adapt.bitfit={}", "adapt.lora.layers=up$"])
+    assert config.adapt.to_dict() == {"lora": {"rank": 4, "layers": "up$"}, "bitfit": {}}
+    config = load_config(file, overrides=["adapt.lora.rank=4", "adapt={'dora': {}}", "adapt.dora.rank=2"])
+    assert config.adapt.to_dict() == {"dora": {"rank": 2}}
+    assert "adapt" not in load_config(file)
+    with pytest.raises(UserError, match=r"config has no field 'adpat\.lora'"):
+        load_config(file, overrides=["adpat.lora={}"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

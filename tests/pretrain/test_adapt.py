@@ -15,13 +15,13 @@ from twinreel.engine.step.state import StateBuilder, split_model
 from twinreel.engine.step.step import compile_step, stop_flags
 from twinreel.models.adapters import ADDED
 from twinreel.pretrain.objective import Contrastive
-from twinreel.zoo.adapt import AdaptOptions
+from twinreel.zoo.adapt import NOTHING, AdaptOptions
 
 MESH = make_mesh(devices=jax.devices()[:1])
 KINDS = AdaptOptions(lora={"rank": 2}, prompts={"layers": "^text/", "count": 2, "deep": False})
 
 
-def builder_of(*, adapt=None, **optimizer):
+def builder_of(*, adapt=NOTHING, **optimizer):
     objective = Contrastive(
         model=MODEL, loss={}, input=InputSpec(num_frames=FRAMES, context_length=CONTEXT), vocab_size=VOCAB, adapt=adapt
     )
@@ -33,7 +33,7 @@ def builder_of(*, adapt=None, **optimizer):
 def compiled(adapt):
     """A builder, with averages and layer-wise rates, and its compiled step."""
     with jax.set_mesh(MESH):
-        builder = builder_of(adapt=KINDS if adapt else None, layer_decay=0.5, ema_decay=0.9)
+        builder = builder_of(adapt=KINDS if adapt else NOTHING, layer_decay=0.5, ema_decay=0.9)
         return builder, compile_step(batch_of(0), builder=builder)
 
 

@@ -54,7 +54,7 @@ def test_counts_are_those_by_hand(spec):
     """Towers of 8 channels: one block in space, one in time, one each for text and sound."""
     shapes = shapes_of(spec)
     options = AdaptOptions(**KINDS)
-    trained = trained_paths(trained_by(options, spec=spec, paths=shapes), shapes)
+    trained = trained_paths(trained_by(options, spec=spec), shapes)
     rows = {row.part: row for row in count_parameters(shapes, trained=trained)}
     assert rows["video"].added == rows["video"].trained == 2 * 2 * ((8 + 24) + (8 + 8))
     assert rows["audio"].added == 3 * (8 + 24) + 24
@@ -90,7 +90,7 @@ def test_which_parameters_are_trained(plain, case):
     options, wanted = AdaptOptions(**WANTED[case][0]), WANTED[case][1]
     spec = adapted(plain.spec, options=options)
     shapes = shapes_of(spec)
-    found = set(trained_paths(trained_by(options, spec=spec, paths=shapes), shapes))
+    found = set(trained_paths(trained_by(options, spec=spec), shapes))
     towers = {path for path in shapes if path.split("/")[0] in ("video", "text", "audio")}
     assert found and found == {path for path in towers if wanted(path)}
 
