@@ -85,6 +85,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("predict", "--topk", "--top_k"),
         ("summarise", "--shrae", "--share"),
         ("convert", "--famliy", "--family"),
+        ("merge", "--uot", "--out"),
         ("features", "--modle", "--model"),
         ("export", "--fromat", "--format"),
         ("encode", "--vidoe", "--video"),
