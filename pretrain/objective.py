@@ -80,7 +80,7 @@ class Contrastive:
         self.spec = made.spec(input=input, vocab_size=vocab_size, loss=self._options.name)
         self._layers = {"remat": made.remat, "unroll": made.unroll, "attention": made.attention}
         self.spec = adapted(self.spec, options=adapt)
-        self.trainable = (outside_towers(), *trained_by(adapt, spec=self.spec)) if adapt else ()
+        self.trainable = (outside_towers(self.spec), *trained_by(adapt, spec=self.spec)) if adapt else ()
         self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
         if unmasked_steps and not self.spec.towers["video"].get("patch_dropout"):
             raise UserError(

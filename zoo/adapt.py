@@ -14,7 +14,7 @@ from ..base.errors import UserError
 from ..base.section import section
 from ..models.adapters import KINDS, places
 from .build import build
-from .spec import ADAPTERS, MODALITIES, ModelSpec
+from .spec import ADAPTERS, ModelSpec
 
 LAYERS = "layers"
 """Field of each kind in `config.adapt`: regex found in the paths that it changes, such as "^video/.*/attention/"."""
@@ -144,10 +144,11 @@ def trained_by(options: AdaptOptions, *, spec: ModelSpec) -> tuple[str, ...]:
         layers = section(_bitfit, fields, name="adapt.bitfit")
         _regex(layers, field=f"config.adapt.bitfit.{LAYERS}")
         regex = f"^(?=(?:{towers})/)(?=.*(?:{layers})).*(?:^|/)bias$"
-        found.append(_known(regex, shown=layers, of="bias", paths=known))
+        found.append(_known(regex, shown=layers, of="bias", paths=known, spec=spec))
     for pattern in options.trainable:
         _regex(pattern, field="config.adapt.trainable")
-        found.append(_known(f"^(?=(?:{towers})/)(?=.*(?:{pattern}))", shown=pattern, of="parameter", paths=known))
+        regex = f"^(?=(?:{towers})/)(?=.*(?:{pattern}))"
+        found.append(_known(regex, shown=pattern, of="parameter", paths=known, spec=spec))
     return tuple(dict.fromkeys(found))
 
 
@@ -157,20 +158,20 @@ def _paths(spec: ModelSpec) -> list[str]:
     return ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
 
 
-def outside_towers() -> str:
+def outside_towers(spec: ModelSpec) -> str:
     """Return a regex of the parameters that belong to no tower: projections, temperature, heads, fusion."""
-    return f"^(?!(?:{'|'.join(MODALITIES)})/)"
+    return f"^(?!(?:{'|'.join(spec.towers)})/)"
 
 
 def _bitfit(*, layers: str) -> str:
     return layers
 
 
-def _known(regex: str, *, shown: str, of: str, paths: Sequence[str]) -> str:
+def _known(regex: str, *, shown: str, of: str, paths: Sequence[str], spec: ModelSpec) -> str:
     """Return the regex if it is found in a path."""
     if any(re.search(regex, path) for path in paths):
         return regex
-    sides = tuple(f"{side}/" for side in MODALITIES)
+    sides = tuple(f"{side}/" for side in spec.towers)
     ends = "/bias" if of == "bias" else ""
     listed = [path for path in paths if path.startswith(sides) and path.endswith(ends)]
     raise UserError(

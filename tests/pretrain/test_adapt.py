@@ -5,12 +5,14 @@ import functools
 import jax
 import numpy as np
 import pytest
-from contrastive_toy import CONTEXT, FRAMES, MODEL, VOCAB, batch_of
+from contrastive_toy import CONTEXT, FRAMES, MODEL, VOCAB, batch_of, sharding_rules
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from twinreel.data.options import InputSpec
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh, put_batch
+from twinreel.engine.sharding.rules import REPLICATED
 from twinreel.engine.step.state import StateBuilder, split_model
 from twinreel.engine.step.step import compile_step, stop_flags
 from twinreel.models.adapters import ADDED
@@ -21,12 +23,12 @@ MESH = make_mesh(devices=jax.devices()[:1])
 KINDS = AdaptOptions(lora={"rank": 2}, prompts={"layers": "^text/", "count": 2, "deep": False})
 
 
-def builder_of(*, adapt=NOTHING, **optimizer):
+def builder_of(*, adapt=NOTHING, mesh=MESH, rules=REPLICATED, **optimizer):
     objective = Contrastive(
         model=MODEL, loss={}, input=InputSpec(num_frames=FRAMES, context_length=CONTEXT), vocab_size=VOCAB, adapt=adapt
     )
     made = make_optimizer(**{"steps": 10, "lr": 0.1, "weight_decay": 0.1} | optimizer)
-    return StateBuilder(objective=objective, optimizer=made, mesh=MESH, seed=0)
+    return StateBuilder(objective=objective, optimizer=made, mesh=mesh, seed=0, rules=rules)
 
 
 @functools.cache
@@ -67,6 +69,18 @@ def test_frozen_matrices_have_no_moments_and_no_gradients():
     assert bytes_of[0] - bytes_of[1] == 4 * (4 * trained[0] - 4 * trained[1] - frozen)
     temporary = [step.memory_analysis().temp_size_in_bytes for step in (whole, few)]
     assert temporary[1] < temporary[0]  # no gradients of the frozen ones
+
+
+@pytest.mark.parametrize("preset", ["fsdp", "fsdp_tensor"])
+def test_added_parameters_lie_on_a_mesh_like_any_other(preset):
+    """Adapters and updates of layers whose kernels are split over both axes."""
+    adapt = AdaptOptions(lora={"layers": "/layers/", "rank": 3}, adapters={"width": 3}, prompts={"count": 3})
+    builder = builder_of(adapt=adapt, mesh=make_mesh(fsdp=2, tensor=2), rules=sharding_rules(preset))
+    placed = {path: value.sharding.spec for path, value in builder.abstract.params.items()}
+    block = "video/space/layers/"
+    assert placed[block + "attention/qkv/lora/b"] == PartitionSpec(None, None, "fsdp")
+    assert placed[block + "adapters/mlp/expand/kernel"] == PartitionSpec(None, None, "fsdp")
+    assert placed[block + "prompts"] == PartitionSpec(None, None, "fsdp")  # never along the depth
 
 
 def test_a_step_changes_what_is_trained_alone():
