@@ -141,13 +141,20 @@ def _product(a: Array, b: Array, *, contract: int) -> Float[Array, "M E"]:
 
     Both operands are made row-major first, so that the compiler folds none of their transposes into the product.
     """
-    a, b = (with_layout_constraint(side, Layout((0, 1))) for side in (a, b))
-    return _contract(a, b, axes=(1, contract))
+    return _contract(row_major(a), row_major(b), axes=(1, contract))
 
 
 def _contract(a: Array, b: Array, *, axes: tuple[int, int]) -> Float[Array, "M E"]:
     """Contract an axis of `a` with one of `b`; the result is float32."""
     return jax.lax.dot_general(a, b, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def row_major(x: Array) -> Array:
+    """Have the compiler store an array in the order of its axes, on a single CPU device; elsewhere return it as is.
+
+    The CPU compiler would rather keep a transposed array as it was, and read it with strides in each use.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if on_one_cpu() else x
 
 
 def rows_of(x: Float[Array, "*B D"]) -> Float[Array, "M D"]:

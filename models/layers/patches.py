@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange, reduce
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
@@ -13,7 +14,7 @@ from ..shapes import Video
 from .activations import ACTIVATIONS, GATED, check_activation
 from .dense import linear
 from .norm import LayerNorm
-from .oriented_gradients import oriented_gradients
+from .oriented_gradients import frames_last, mean_colours, oriented_gradients
 
 
 class PatchEmbedding(nnx.Module):
@@ -79,9 +80,7 @@ class PatchEmbedding(nnx.Module):
     def __call__(self, video: Video) -> Float[Array, "B T N D"]:
         """Embed uint8 RGB 0..255; T is the number of tubelets in time."""
         if self.gradients:
-            x, side = self._described(video).astype(self.dtype), self.patch // self.cell
-            cut = {"u": self.tubelet, "i": side, "j": side}
-            return self.out(rearrange(x, "b (t u) (h i) (w j) f -> b t (h w) (i j u f)", **cut))
+            return self.out(self._described(video).astype(self.dtype))
         x = rearrange(
             video,
             "b (t u) (h i p) (w j q) c -> b t (h w) (i j) (u p q c)",
@@ -96,16 +95,19 @@ class PatchEmbedding(nnx.Module):
             x = ACTIVATIONS[self.activation](self.norm(self.stem(x)))  # [B,T,N,cells,D/2]
         return self.out(rearrange(x, "b t n k d -> b t n (k d)"))
 
-    def _described(self, video: Video) -> Float[Array, "B T h w F"]:
-        """Describe each cell of each frame: its mean colour, normalised, and its oriented gradients; float32."""
-        colours = normalise_pixels(video, mean=self.pixel_mean, std=self.pixel_std)
-        colours = reduce(colours, "b t (h p) (w q) c -> b t h w c", "mean", p=self.cell, q=self.cell)
-        contours = oriented_gradients(video, cell=self.cell, orientations=self.gradients)
-        return jnp.concatenate([colours, contours], axis=-1)
+    def _described(self, video: Video) -> Float[Array, "B T N F"]:
+        """Describe the cells of each tubelet: mean colour, normalised, and oriented gradients; float32."""
+        planes = frames_last(video)
+        colours = jnp.moveaxis(mean_colours(planes, cell=self.cell), 2, -1)
+        colours = jnp.moveaxis(normalise_pixels(colours, mean=self.pixel_mean, std=self.pixel_std), -1, 2)
+        contours = oriented_gradients(planes, cell=self.cell, orientations=self.gradients)
+        cells = jax.lax.optimization_barrier(jnp.concatenate([colours, contours], axis=2))  # [h,w,F,M]
+        side, cut = self.patch // self.cell, "(h i) (w j) f (b t u) -> b t (h w) (i j u f)"
+        return rearrange(cells, cut, i=side, j=side, u=self.tubelet, b=video.shape[0])
 
 
 def normalise_pixels(
-    pixels: UInt8[Array, "*B C"], *, mean: Sequence[float], std: Sequence[float]
+    pixels: UInt8[Array, "*B C"] | Float[Array, "*B C"], *, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Array, "*B C"]:
     """Scale pixels to 0..1, subtract the mean and divide by the deviation, in float32.
 
@@ -114,7 +116,7 @@ def normalise_pixels(
     keep their relative precision.
 
     Args:
-      pixels: uint8 0..255; the last axis holds channels in turn, once (RGB) or several times (RGBRGB...).
+      pixels: uint8 or float32 0..255; the last axis holds channels in turn, once (RGB) or several times (RGBRGB...).
       mean: of each channel, 0..1.
       std: of each channel.
 
