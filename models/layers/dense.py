@@ -108,7 +108,19 @@ def _dense_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array
     x, kernel = saved
     dy = rows_of(dy)
     to_x = _contract(dy, kernel, axes=(1, 1)).reshape(x.shape)
-    return to_x, _contract(rows_of(x), dy, axes=(0, 0)), sum_of_rows(dy)
+    return to_x, _sum_of_products(rows_of(x), dy), sum_of_rows(dy)
+
+
+def _sum_of_products(x: Float[Array, "M D"], dy: Float[Array, "M E"]) -> Float[Array, "D E"]:
+    """Return x^T dy; of very many rows with the narrower one on the left.
+
+    With 4,000 rows, 384 columns of x and 128 of dy, that takes two thirds of the time; with 400 rows of 3,072 and 768
+    columns it would take a third more. The barrier keeps the compiler from turning the product round again.
+    """
+    rows, width = x.shape
+    if width <= dy.shape[1] or rows < 8 * width:
+        return _contract(x, dy, axes=(0, 0))
+    return jax.lax.optimization_barrier(_contract(dy, x, axes=(0, 0))).T
 
 
 _dense.defvjp(_dense_forward, _dense_backward)

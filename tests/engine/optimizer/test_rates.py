@@ -10,6 +10,7 @@ from flax import nnx
 from twinreel.base.errors import UserError
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.optimizer.rates import layer_distances
+from twinreel.engine.optimizer.transforms import OPTIMIZERS
 from twinreel.engine.step.state import split_model
 
 SHAPES = {
@@ -173,6 +174,8 @@ def adafactor_by_hand(param, grads, *, lr, b1, cap):
 
 def muon_by_hand(param, grads, *, lr, beta):
     """Jordan et al. 2024 with Nesterov momentum, of one matrix, in float64."""
+    if param.shape[0] > param.shape[1]:
+        return muon_by_hand(param.T, [grad.T for grad in grads], lr=lr, beta=beta).T
     moment = np.zeros_like(param)
     for t, grad in enumerate(grads, start=1):
         moment = beta * moment + (1 - beta) * grad
@@ -185,10 +188,12 @@ def muon_by_hand(param, grads, *, lr, beta):
     return param
 
 
-@pytest.mark.parametrize("name", ["adafactor", "muon", "lion"])
-def test_one_layer_against_a_loop_in_float64(name):
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("adafactor", (130, 128)), ("muon", (4, 6)), ("muon", (12, 4)), ("muon", (5, 5)), ("lion", (4, 6))],
+)
+def test_one_layer_against_a_loop_in_float64(name, shape):
     rng = np.random.default_rng(1)
-    shape = (130, 128) if name == "adafactor" else (4, 6)
     path = "t/layers/up/kernel"
     start, grads = rng.normal(size=shape), [rng.normal(size=shape) for _ in range(4)]
     wrap = lambda value: {path: jnp.asarray(value[None], jnp.float32)}  # noqa: E731
@@ -256,3 +261,19 @@ def test_regexes_that_match_nothing(options, message):
 def test_layer_decay_without_layers():
     with pytest.raises(UserError, match=r"config.optimizer.layer_decay=0.5 needs parameters of a tower's layers"):
         moved({"kernel": jnp.ones((2, 2))}, model=towers(depth=1), layer_decay=0.5)
+
+
+def test_muon_is_the_same_on_one_cpu_and_on_several():
+    """On one CPU the iteration runs on Gram matrices; optax's own runs where a mesh has more devices."""
+    rng = np.random.default_rng(3)
+    grads = {"t/layers/up/kernel": jnp.asarray(rng.normal(size=(2, 8, 24)), jnp.float32)}
+    transform = OPTIMIZERS["muon"](b1=0.9, b2=0.99, eps=1e-8, muon_beta=0.95, mu_dtype=jnp.float32)
+    updates = []
+    for devices in (1, 2):
+        with jax.set_mesh(jax.sharding.Mesh(np.array(jax.devices()[:devices]), "x")):
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                state = transform.init(grads)
+                updates.append(jax.jit(transform.update)(grads, state, grads))
+    (one, one_state), (several, several_state) = updates
+    assert jax.tree.structure(one_state) == jax.tree.structure(several_state)
+    np.testing.assert_allclose(one["t/layers/up/kernel"], several["t/layers/up/kernel"], rtol=1e-4, atol=1e-6)
