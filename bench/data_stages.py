@@ -47,16 +47,15 @@ def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, 
 
     records = [source.records.read(source.split, [i])[0] for i in range(count)]
     rows = [read_row(i) for i in range(count)]
+    sizes = [{key: source.rows[i][key] for key in ("height", "width")} for i in range(count)]
     out = np.empty(graph.shape, np.uint8)
 
     def decode(i: int) -> None:
         for jpeg in rows[i].jpegs[0]:
-            decode_jpeg(jpeg, height=source.rows[i]["height"], width=source.rows[i]["width"])
+            decode_jpeg(jpeg, **sizes[i])
 
     def transform(i: int) -> None:
-        size = {key: source.rows[i][key] for key in ("height", "width")}
-        row = rows[i]
-        graph.decode(row.jpegs[0], **size, uniforms=row.uniforms[0], out=out)
+        graph.decode(rows[i].jpegs[0], **sizes[i], uniforms=rows[i].uniforms[0], out=out)
 
     read = each(lambda i: source.records.read(source.split, [i]))
     parse = each(lambda i: Record(records[i]))

@@ -132,9 +132,9 @@ def get_config() -> ml_collections.ConfigDict:
             gradients=8,
             pool="depthwise",
             time_pool="linear",
-            dtype="bfloat16",
+            dtype="float32",
         ),
-        text=common.text_tower("XS", dtype="bfloat16"),
+        text=common.text_tower("XS", dtype="float32"),
     )
     c.loss = dict(name="infonce", same_text="ignore", form="dense", exchange="gather", microbatch=1, hard_negative=0.5)
     c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.05, frozen=())

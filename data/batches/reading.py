@@ -13,7 +13,7 @@ from ..options import SAMPLE_RATE, DataOptions
 from .clip_graph import ClipGraph
 from .partial import PartialRecord, damaged, read_partial
 from .records import Record, damaged_record
-from .sampling import Drawn, crop_within
+from .sampling import crop_within
 from .source import Source, read_in_parts
 
 _SOUND = 3  # the place of the sound, as texts.py numbers what it draws for
@@ -120,8 +120,10 @@ class Reader:
             row = whose.rows.rows(np.array([record]))[0]
             url = whose.records.shard_url(whose.split, index=record)
             found[i] = part = PartialRecord(url, row=row, frames=whose.rows.frames(record))
-            _, windows = self._draw(
-                source, record, epoch, times=part.timestamps_s, duration=whose.rows[record]["duration_s"]
+            windows = self._graph.draw_windows(
+                times=part.timestamps_s,
+                duration_s=whose.rows[record]["duration_s"],
+                uniforms=self._uniforms(source, record, epoch),
             )
             frames.append(np.concatenate([window.frames for window in windows]).tolist())
         parts = [part for part in found if part is not None]
@@ -225,7 +227,7 @@ class Reader:
             times = parsed.timestamps_s
             if len(times) != row["num_frames"]:
                 raise ValueError(f"{len(times)} frames instead of {row['num_frames']}")
-            _, parts = self._draw(source, record, epoch, times=times, duration=duration)
+            parts = graph.draw_windows(times=times, duration_s=duration, uniforms=out.uniforms[i])
             windows = [(part.start_s, part.end_s) for part in parts]
             frames = np.concatenate([part.frames for part in parts])
             out.jpegs[i] = parsed.frames(frames.tolist())
@@ -248,13 +250,6 @@ class Reader:
         if self._seed < 0:
             return np.zeros(count, np.float32)
         return draws.uniforms(seed=self._seed, epoch=epoch, source=source, record=record, count=count)
-
-    def _draw(
-        self, source: int, record: int, epoch: int, *, times: np.ndarray, duration: float
-    ) -> tuple[np.ndarray, list[Drawn]]:
-        """Return the random numbers of a row, and the frames of each of its windows."""
-        uniforms = self._uniforms(source, record, epoch)
-        return uniforms, self._graph.draw_windows(times=times, duration_s=duration, uniforms=uniforms)
 
     def _sound_place(self, source: int, record: int, epoch: int) -> float:
         """Return where in the window the sound lies, as a share of the room: drawn in training, else the middle."""

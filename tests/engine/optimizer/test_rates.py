@@ -270,10 +270,10 @@ def test_muon_is_the_same_on_one_cpu_and_on_several():
     transform = OPTIMIZERS["muon"](b1=0.9, b2=0.99, eps=1e-8, muon_beta=0.95, mu_dtype=jnp.float32)
     updates = []
     for devices in (1, 2):
-        with jax.set_mesh(jax.sharding.Mesh(np.array(jax.devices()[:devices]), "x")):
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                state = transform.init(grads)
-                updates.append(jax.jit(transform.update)(grads, state, grads))
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), "x")
+        with jax.set_mesh(mesh), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            state = transform.init(grads)
+            updates.append(jax.jit(transform.update)(grads, state, grads))
     (one, one_state), (several, several_state) = updates
     assert jax.tree.structure(one_state) == jax.tree.structure(several_state)
     np.testing.assert_allclose(one["t/layers/up/kernel"], several["t/layers/up/kernel"], rtol=1e-4, atol=1e-6)
