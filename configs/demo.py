@@ -8,7 +8,17 @@ similar colours that differ in other attributes.
 
     twinreel demo --workdir runs/demo --seed 0
 
-LAB RECORD (a shared server with two CPU cores, jax 0.10.2, bfloat16; batches of 64 clips, 1.2 M parameters):
+LAB RECORD (a shared server with two CPU cores, jax 0.10.2; batches of 64 clips, 1.2 M parameters):
+
+    float32, which the config has now, by `pretrain` and `evaluate`; cheaper pixel gradients and Muon (bench/README.md):
+
+    seed   t2v R@1   v2t R@1   order twins   shuffled   colour   order   size   texture   motion   shape   s
+    0      96.6      95.6      100.0         56.4       96.4     100.0   92.8   94.0      88.8     84.4    287
+
+    287 s of CPU time is `pretrain` alone, on two cores with a load of 15 to 35: 0.52 s a step in its second half. On
+    one core a step costs 0.36 s and its batch 0.05, where the bfloat16 step cost 0.53. One seed.
+
+    bfloat16, before:
 
     seed   t2v R@1   v2t R@1   order twins   shuffled   colour   order   size   texture   motion   shape   s
     0      95.8      96.2      100.0         53.2       95.2     100.0   93.2   92.8      88.4     82.0    432

@@ -30,9 +30,9 @@ def orthogonalised(x: Float[Array, "*n D E"]) -> Float[Array, "*n D E"]:
             x = first * x + (second * gram + third * (gram @ gram)) @ x
         return x
     diagonal = first * jnp.eye(x.shape[-2], dtype=x.dtype)
-    product = None
-    for step in range(STEPS):
+    product = polynomial = diagonal + second * gram + third * (gram @ gram)
+    for _ in range(STEPS - 1):
+        gram = polynomial @ gram @ polynomial
         polynomial = diagonal + second * gram + third * (gram @ gram)
-        product = polynomial if product is None else polynomial @ product
-        gram = polynomial @ gram @ polynomial if step + 1 < STEPS else gram
+        product = polynomial @ product
     return product @ x
