@@ -11,8 +11,8 @@ from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.models.layers.dense import Dense
 
 
-def build(kind=Dense, *, dtype=jnp.float32, bias=True):
-    return kind(24, 40, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+def build(kind=Dense, *, dtype=jnp.float32, bias=True, width=40):
+    return kind(24, width, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
 
 
 def value_and_gradients(layer, x, dy):
@@ -28,14 +28,15 @@ def draws(*shape, dtype=jnp.float32):
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 1e-2)])
-def test_output_and_gradients_equal_those_of_numpy_in_float64(dtype, close):
-    layer = build(dtype=dtype)
-    layer.bias[...] = draws(40)
-    x, dy = draws(6, 17, 24, dtype=dtype), draws(6, 17, 40, dtype=dtype)
+@pytest.mark.parametrize(("rows", "width"), [(17, 40), (40, 16)])  # the second has many rows and fewer columns out
+def test_output_and_gradients_equal_those_of_numpy_in_float64(rows, width, dtype, close):
+    layer = build(dtype=dtype, width=width)
+    layer.bias[...] = draws(width)
+    x, dy = draws(6, rows, 24, dtype=dtype), draws(6, rows, width, dtype=dtype)
     found = jax.jit(value_and_gradients)(layer, x, dy)
     x64, dy64, w64 = (np.asarray(a.astype(jnp.float32), np.float64) for a in (x, dy, layer.kernel[...]))
-    rows, drows = x64.reshape(-1, 24), dy64.reshape(-1, 40)
-    wanted = (x64 @ w64 + np.asarray(layer.bias[...]), dy64 @ w64.T, rows.T @ drows, drows.sum(0))
+    flat, dflat = x64.reshape(-1, 24), dy64.reshape(-1, width)
+    wanted = (x64 @ w64 + np.asarray(layer.bias[...]), dy64 @ w64.T, flat.T @ dflat, dflat.sum(0))
     for got, want in zip(found, wanted, strict=True):
         assert np.linalg.norm(np.asarray(got, np.float64) - want) <= close * np.linalg.norm(want)
     assert [value.dtype for value in found] == [dtype, dtype, jnp.float32, jnp.float32]
