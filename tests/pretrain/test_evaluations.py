@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from files import lines
+from forks import Forked
 from worker_evaluate import opened as opened_alone
 
 import twinreel
@@ -240,11 +238,8 @@ def test_a_smaller_subset_is_part_of_a_larger_one():
 
 def test_two_processes_share_the_clips_and_a_fault_of_one_ends_both(tiny_overrides, tmp_path):
     overrides = [*tiny_overrides, "evaluations.val.split=train", "evaluations.val.batch_size=4"]
-    worker = Path(__file__).parents[1] / "support" / "worker_evaluate.py"
-    command = [sys.executable, "-W", "error", str(worker), f"--workdir={tmp_path}"]
-    command += ["--num_processes=2", f"--coordinator=localhost:{free_port()}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen([*command, f"--process_id={number}", *overrides], **pipes) for number in range(2)]
+    flags = [f"--workdir={tmp_path}", "--num_processes=2", f"--coordinator=localhost:{free_port()}"]
+    started = [Forked("worker_evaluate", [*flags, f"--process_id={number}", *overrides]) for number in range(2)]
     evaluation, model = opened_alone(overrides, tmp_path)
     alone, said = evaluation.run(model, 1), []
     for process in started:

@@ -2,21 +2,19 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from forks import Forked
+
 from twinreel.launch.local import free_port
 
-WORKER = Path(__file__).parent / "worker_train.py"
 LIMIT_S = 120
 
 
 def launch(workdir, *, processes=1, **flags):
     """Start one run of `processes` processes."""
-    command = [sys.executable, "-W", "error", str(WORKER), f"--workdir={workdir}"]
-    command += [f"--{key}={value}" for key, value in flags.items()]
+    arguments = [f"--workdir={workdir}", *(f"--{key}={value}" for key, value in flags.items())]
     together = [[]]
     if processes > 1:
         port = free_port()
@@ -24,8 +22,7 @@ def launch(workdir, *, processes=1, **flags):
             [f"--coordinator=localhost:{port}", f"--num_processes={processes}", f"--process_id={i}"]
             for i in range(processes)
         ]
-    pipe = subprocess.PIPE
-    return [subprocess.Popen([*command, *more], stdout=pipe, stderr=pipe, text=True) for more in together]
+    return [Forked("worker_train", [*arguments, *more]) for more in together]
 
 
 def finish(process, *, status=0):

@@ -3,11 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import engine_toy
 import jax
 import numpy as np
 import pytest
+from forks import Forked
 
 from twinreel.base.errors import UserError
 from twinreel.engine.start.code import source_hash
@@ -78,24 +76,14 @@ def answers(tmp_path_factory):
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         port = listener.getsockname()[1]
-    worker = Path(engine_toy.__file__).with_name("worker_preflight.py")
     flags = [f"--workdir={folder}", f"--coordinator=localhost:{port}"]
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(worker), *flags, f"--process_id={i}"],
-            env=os.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
+    started = [Forked("worker_preflight", [*flags, f"--process_id={i}"]) for i in range(2)]
     try:
-        said = [process.communicate(timeout=120)[0] for process in started]
+        said = [process.communicate(timeout=120) for process in started]
     finally:
         for process in started:
             process.kill()
-            process.wait()
+            process.communicate()
     assert [process.returncode for process in started] == [0, 0], said
     assert sorted(path.name for path in folder.iterdir()) == ["answers-0.json", "answers-1.json"]
     return [json.loads((folder / f"answers-{i}.json").read_text()) for i in range(2)]
