@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PLANNING := .venv/.installed-plan
 
-.PHONY: help install demo test test-all test-real test-interop lint format clean
+.PHONY: help install demo test test-all test-real test-interop lint style format clean
 
 help:
 	@echo "make demo      install into .venv, make a data set, pretrain, report  (runs/demo/report/index.html)"
@@ -33,20 +33,29 @@ $(PLANNING): $(INSTALLED)
 demo: install
 	$(BIN)/twinreel demo --workdir runs/demo
 
-lint: install
+lint: style
+	$(BIN)/pyright
+
+style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+# pyright takes a minute of one core. It runs alongside the tests, and its report follows theirs; either can fail.
+define run_tests
+@report=$$(mktemp); $(BIN)/pyright >$$report 2>&1 & types=$$!; trap 'kill $$types' INT TERM; \
+$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(1); tests=$$?; \
+wait $$types; types=$$?; echo "pyright:"; cat $$report; rm $$report; exit $$((tests + types))
+endef
 
-test-all: lint $(PLANNING)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: style
+	$(call run_tests,-m "not slow")
+
+test-all: style $(PLANNING)
+	$(call run_tests)
 
 # Packages that hold trained weights: MiniLM (safetensors), DINOv2-small (in an ONNX file, read outside of .venv), and
 # spaCy's small English model (which spaCy itself gives out on GitHub only).
