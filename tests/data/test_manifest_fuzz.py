@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-def clips_or_error(path):
+def check_clips_or_error(path):
     """Read; what is read can be written, and is then read the same."""
     try:
         clips = read_manifest(path)
@@ -43,7 +43,7 @@ def clips_or_error(path):
 def test_any_bytes(place, content):
     path = place / "bytes.jsonl"
     path.write_bytes(content)
-    clips_or_error(path)
+    check_clips_or_error(path)
 
 
 @hypothesis.settings(**SETTINGS)
@@ -51,7 +51,7 @@ def test_any_bytes(place, content):
 def test_any_fields_of_any_type(place, lines):
     path = place / "fields.jsonl"
     path.write_text("\n".join(json.dumps({"clip_id": f"{i}", "path": "p"} | line) for i, line in enumerate(lines)))
-    clips_or_error(path)
+    check_clips_or_error(path)
 
 
 @hypothesis.settings(**SETTINGS)
@@ -59,7 +59,7 @@ def test_any_fields_of_any_type(place, lines):
 def test_a_good_line_with_a_byte_changed_and_an_end_cut_off(place, at, byte, cut):
     path = place / "changed.jsonl"
     path.write_bytes((GOOD[:at] + bytes([byte]) + GOOD[at + 1 :])[:cut])
-    clips_or_error(path)
+    check_clips_or_error(path)
 
 
 @hypothesis.settings(**SETTINGS)

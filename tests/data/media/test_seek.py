@@ -167,7 +167,7 @@ def test_edit_lists(tmp_path, sought, edits, options):
     path = tmp_path / "a.mp4"
     how = {"preset": "veryfast", "x264-params": options}
     write(path, "libx264", "yuv420p", 20, how, container_options={"video_track_timescale": str(RATE * 1024)})
-    sought(edited(path, edits), starts=(5.2, 6.0, 7.35))
+    assert any(sought(edited(path, edits), starts=(5.2, 6.0, 7.35))), "all were decoded from the start"
 
 
 def remuxed(source, target, *, is_key=None, unmarked=False):
@@ -213,13 +213,13 @@ def test_recordings_joined_in_one_file(tmp_path, sought, live, counts):
         for n, count in enumerate(counts)
     ]
     (tmp_path / "joined.mkv").write_bytes(b"".join(part.read_bytes() for part in parts))
-    sought(tmp_path / "joined.mkv", starts=(5.2, 6.0, 9.1, 12.0))
+    assert not all(sought(tmp_path / "joined.mkv", starts=(5.2, 6.0, 9.1, 12.0))), "time stamps begin anew at the join"
 
 
 def test_joined_transport_streams(tmp_path, sought):
     parts = [write(tmp_path / f"{n}.ts", "mpeg2video", "yuv420p", 12, {}, count=50) for n in range(2)]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
-    sought(tmp_path / "joined.ts", starts=(5.2, 6.0, 8.0))
+    assert not any(sought(tmp_path / "joined.ts", starts=(5.2, 6.0, 8.0))), "time stamps begin anew at the join"
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])

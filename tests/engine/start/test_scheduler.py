@@ -18,7 +18,7 @@ from twinreel.engine.start.scheduler import check_tasks
 )
 def test_several_tasks_of_a_launcher_must_know_of_each_other(environment, shown):
     with pytest.raises(UserError) as caught:
-        check_tasks(processes=1, environment=environment)
+        assert check_tasks(processes=1, environment=environment) is None
     message = str(caught.value)
     assert shown in message and "--distributed" in message and "--coordinator" in message
     check_tasks(processes=2, environment=environment)
@@ -36,7 +36,7 @@ def test_several_tasks_of_a_launcher_must_know_of_each_other(environment, shown)
     ],
 )
 def test_a_single_task_trains_alone(environment):
-    check_tasks(processes=1, environment=environment)
+    assert check_tasks(processes=1, environment=environment) is None
 
 
 def test_a_run_looks_before_it_touches_its_workdir(tmp_path, monkeypatch):
