@@ -1,15 +1,13 @@
 """Long counts: stopped and continued, shared by processes, and in bounded memory."""
 
-import subprocess
-import sys
 import tracemalloc
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from count_case import FIELDS, case, on_devices
+from forks import Forked
 
 from twinreel.evaluate.counting import kept
 from twinreel.evaluate.counting.count import CountOptions, count_ranks
@@ -17,8 +15,6 @@ from twinreel.evaluate.counting.devices import DeviceCounter, Shape, count_tiles
 from twinreel.evaluate.counting.layout import Tiles
 from twinreel.evaluate.counting.questions import QUESTIONS, Pairs
 from twinreel.launch.local import free_port
-
-WORKER = Path(__file__).parents[2] / "support" / "worker_count.py"
 
 
 def same(got, want):
@@ -71,15 +67,9 @@ def test_a_killed_count_continues_and_another_input_starts_anew(tmp_path, calls,
 def test_two_processes_share_the_blocks(tmp_path):
     arrays = case(3, videos=45, captions=5, kinds=6, uncaptioned=2)
     np.savez(tmp_path / "in.npz", **arrays)
-    command = [sys.executable, "-W", "error", str(WORKER), str(tmp_path / "in.npz"), "--num_processes=2"]
-    command.append(f"--coordinator=localhost:{free_port()}")
+    given = [str(tmp_path / "in.npz"), "--num_processes=2", f"--coordinator=localhost:{free_port()}"]
     together = [
-        subprocess.Popen(
-            [*command, f"--out={tmp_path / f'{i}.npz'}", f"--process_id={i}"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
+        Forked("worker_count", [*given, f"--out={tmp_path / f'{i}.npz'}", f"--process_id={i}"]) for i in range(2)
     ]
     for process in together:
         error = process.communicate(timeout=120)[1]
