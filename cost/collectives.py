@@ -98,6 +98,7 @@ def _measure(
     megascale = _MEGASCALE.search(found.attributes) if found.opcode == "send" else None
     if megascale:
         kind, size = megascale[1].lower().replace("_", "-"), found.results[0].bytes
+        kind = "collective-permute" if kind == "one-to-one" else kind
         whole = size * slices if kind == "all-gather" else size
         return (kind, (first,), 1), whole, _sent(kind, whole, members=slices)
     kind = _OPCODES.get(found.opcode)

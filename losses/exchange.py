@@ -1,8 +1,10 @@
 """Statistics of all pairs of a batch that is split over devices: by an all-gather, or by a ring of `ppermute`."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -11,9 +13,11 @@ from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array
 
 from ..base.errors import UserError, unknown
-from .tiles import Side, Statistics, Visit, joined, sweep
+from .tiles import Side, Statistics, Visit, join, joined, sweep
 
 EXCHANGES = ("gather", "ring")
+
+_SLICES: ContextVar[int] = ContextVar("slices", default=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,14 +28,27 @@ class Layout:
       names: mesh axes, jointly, over which rows are split; () = one device holds all.
       devices: how many devices that makes.
       exchange: "gather" (every device gets all columns at once: one collective, memory of the whole batch's
-        embeddings) or "ring" (columns go round, one device's share at a time: memory of two shares).
+        embeddings) or "ring" (columns go round, one device's share at a time: memory of two shares, of four over
+        several slices).
       block: longest side of a tile of scores.
+      slices: groups of consecutive devices between which the network is slow; a divisor of `devices`.
     """
 
     names: tuple[str, ...]
     devices: int
     exchange: str
     block: int
+    slices: int = 1
+
+
+@contextlib.contextmanager
+def over_slices(count: int) -> Iterator[None]:
+    """Trace losses for a mesh whose batch lies in `count` slices, one after another along the axes of the batch."""
+    token = _SLICES.set(count)
+    try:
+        yield
+    finally:
+        _SLICES.reset(token)
 
 
 def check_exchange(*, exchange: str, block: int) -> None:
@@ -63,7 +80,9 @@ def lay_out(*, rows: int, exchange: str, block: int, axes: tuple[str, ...]) -> L
             f"a blockwise loss of {rows} rows must divide by the {devices} devices of mesh axes "
             f"{' x '.join(map(repr, names))}; set config.data.batch_size to a multiple of {devices}"
         )
-    return Layout(names=names, devices=devices, exchange=exchange, block=block)
+    slices = _SLICES.get()
+    slices = slices if devices % slices == 0 else 1
+    return Layout(names=names, devices=devices, exchange=exchange, block=block, slices=slices)
 
 
 def on_each_device(function: Callable[[Any, Any], tuple[Any, Any]], *, layout: Layout) -> Callable[[Any, Any], Any]:
@@ -101,25 +120,72 @@ def pair_statistics(
     seen = {"rows": rows, "block": layout.block, "same": same, "per_row": per_row}
     if not layout.names:
         return sweep(visit, cols=cols, row_offset=0, col_offset=0, **seen)
-    me = lax.axis_index(layout.names)
-    share, col_share = rows["e"].shape[0], cols["e"].shape[0]
-    seen["row_offset"] = me * share
+    seen["row_offset"] = lax.axis_index(layout.names) * rows["e"].shape[0]
     if layout.exchange == "gather":
         everyone = {key: lax.all_gather(x, layout.names, tiled=True) for key, x in cols.items()}
         of_rows, of_cols = sweep(visit, cols=everyone, col_offset=0, **seen)
         return of_rows, _reduce_scatter(of_cols, layout=layout)
-    ring = [(i, (i + 1) % layout.devices) for i in range(layout.devices)]
+    if layout.slices == 1:
+        start = sweep(visit, cols=cols, col_offset=0, none=True, **seen)
+        return _ring(visit, cols=cols, lap=0, onto=start, layout=layout, seen=seen)
+    return _rings(visit, cols=cols, layout=layout, seen=seen)
+
+
+def _ring(
+    visit: Visit, *, cols: Side, lap: Array | int, onto: tuple[Statistics, Statistics], layout: Layout, seen: Any
+) -> tuple[Statistics, Statistics]:
+    """Pass columns once round the devices of each slice; return the statistics of the rows and of these columns.
+
+    Args:
+      visit: see `tiles.sweep`.
+      cols: the columns of the device at this place of the slice that lies `lap` slices before this device's.
+      lap: from 0.
+      onto: statistics to continue with.
+      layout: of all devices.
+      seen: further arguments of `tiles.sweep`.
+    """
+    inner = layout.devices // layout.slices
+    me, share = lax.axis_index(layout.names), cols["e"].shape[0]
+    first = (me // inner - lap) % layout.slices * inner
+    pairs = [(i, i - i % inner + (i + 1) % inner) for i in range(layout.devices)]
 
     def turn(step: Array, state: Any) -> Any:
         cols, of_rows, of_cols = state
-        source = (me - step) % layout.devices
+        source = first + (me - step) % inner
         # The next columns do not wait for this turn's scores, so that they can travel meanwhile.
-        coming = jax.tree.map(lambda x: lax.ppermute(x, layout.names, ring), cols)
-        of_rows, of_cols = sweep(visit, cols=cols, col_offset=source * col_share, onto=(of_rows, of_cols), **seen)
-        return coming, of_rows, jax.tree.map(lambda x: lax.ppermute(x, layout.names, ring), of_cols)
+        coming = _pass(cols, pairs, layout=layout)
+        of_rows, of_cols = sweep(visit, cols=cols, col_offset=source * share, onto=(of_rows, of_cols), **seen)
+        return coming, of_rows, _pass(of_cols, pairs, layout=layout)
 
-    start = sweep(visit, cols=cols, col_offset=me * col_share, none=True, **seen)
-    return lax.fori_loop(0, layout.devices, turn, (cols, *start))[1:]
+    return lax.fori_loop(0, inner, turn, (cols, *onto))[1:]
+
+
+def _rings(visit: Visit, *, cols: Side, layout: Layout, seen: Any) -> tuple[Statistics, Statistics]:
+    """Pass columns round a ring in each slice, then to the next slice, and so on until all have seen all.
+
+    A device's columns cross the network once for each slice, all devices at the same time, where one ring through all
+    devices would carry everything over the link between the last device of a slice and the first of the next.
+    What crosses is not needed, or comes from what was done, a whole ring earlier: it can travel meanwhile.
+    """
+    inner = layout.devices // layout.slices
+    pairs = [(i, (i + inner) % layout.devices) for i in range(layout.devices)]
+    none_of_rows, none_of_cols = sweep(visit, cols=cols, col_offset=0, none=True, **seen)
+
+    def lap(number: Array, state: Any) -> Any:
+        cols, of_rows, done = state
+        coming, before = _pass(cols, pairs, layout=layout), _pass(done, pairs, layout=layout)
+        of_rows, of_cols = _ring(
+            visit, cols=cols, lap=number, onto=(of_rows, none_of_cols), layout=layout, seen=seen
+        )
+        return coming, of_rows, join(before, of_cols)
+
+    _, of_rows, done = lax.fori_loop(0, layout.slices, lap, (cols, none_of_rows, none_of_cols))
+    return of_rows, _pass(done, pairs, layout=layout)
+
+
+def _pass(tree: Any, pairs: list[tuple[int, int]], *, layout: Layout) -> Any:
+    """Send arrays from device to device, by (source, target)."""
+    return jax.tree.map(lambda x: lax.ppermute(x, layout.names, pairs), tree)
 
 
 def _present(side: Side) -> Side:

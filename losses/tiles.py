@@ -159,6 +159,13 @@ def logsum(s: Array, *, axis: int) -> Array:
     return jnp.log(jnp.sum(jnp.exp(s - peak), axis=axis)) + jnp.squeeze(peak, axis)
 
 
+def join(one: Statistics, other: Statistics) -> Statistics:
+    """Join two statistics of the same rows or columns, from different tiles."""
+    return {
+        kind: {name: _JOIN[kind](x, other[kind][name]) for name, x in values.items()} for kind, values in one.items()
+    }
+
+
 def joined(kind: str, parts: Array) -> Array:
     """Join statistics of one kind along the leading axis."""
     if kind == "top":

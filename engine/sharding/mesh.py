@@ -102,6 +102,18 @@ def _torus(devices: list[Any], *, inner: tuple[int, int, int], slices: int, spli
     return mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices, allow_split_physical_axes=split)
 
 
+def slices_of(mesh: Mesh) -> int:
+    """Return over how many slices the batch is laid, one after another: of TPUs joined by DCN, of GPUs each host is one.
+
+    1 where the devices of the batch axes do not come in equal runs of one slice each.
+    """
+    along = [_slice(device) for device in mesh.devices[..., 0].flat]
+    count = len(set(along))
+    size = len(along) // count
+    runs = [along[i * size : (i + 1) * size] for i in range(count)]
+    return count if size * count == len(along) and all(len(set(run)) == 1 for run in runs) else 1
+
+
 def _slice(device: Any) -> int:
     return getattr(device, "slice_index", None) or 0
 

@@ -12,9 +12,10 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ...losses.exchange import over_slices
 from ...models.layers.devices import on_one_cpu
 from ...models.layers.names import placing
-from ..sharding.mesh import AXES, batch_sharding, device_dtype
+from ..sharding.mesh import AXES, batch_sharding, device_dtype, slices_of
 from ..sharding.placement import Activations
 from .phases import phase_of
 from .state import NOT_HALTED, StateBuilder, TrainState, split_model
@@ -150,7 +151,7 @@ def trace_step(
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()
     }
-    with jax.set_mesh(builder.mesh):
+    with jax.set_mesh(builder.mesh), over_slices(slices_of(builder.mesh)):
         traced = jitted.trace(builder.abstract, shapes, abstract_flag(builder.mesh))
     place.check()
     return traced

@@ -115,12 +115,19 @@ ENTRY %main (p: f32[8,4]) -> f32[8,4] {
   %near = f32[8,4]{1,0} all-reduce(%p), replica_groups={{0,1},{2,3}}, to_apply=%sum
   %token = token[] after-all()
   %send = (f32[8,4]{1,0}, u32[], token[]) send(%near, %token), MEGASCALE
+  %pass = (f32[8,4]{1,0}, u32[], token[]) send(%near, %token), ONE
   ROOT %copy = f32[8,4]{1,0} copy(%near)
 }
-""".replace("MEGASCALE", 'frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}')
-    found = {one.axes: one for one in count_collectives(parse_program(text), mesh=MESH, slices=2)}
-    assert found["replica",].over_network and found["replica",].sent == 128
-    assert not found["tensor",].over_network and found["tensor",].sent == 128
+"""
+    for name, kind in {"MEGASCALE": "ALL_REDUCE", "ONE": "ONE_TO_ONE"}.items():
+        text = text.replace(name, f'frontend_attributes={{_xla_megascale_transfer_type="{kind}"}}')
+    found = {(one.kind, *one.axes): one for one in count_collectives(parse_program(text), mesh=MESH, slices=2)}
+    sent = {key: (one.over_network, one.sent) for key, one in found.items()}
+    assert sent == {
+        ("all-reduce", "replica"): (True, 128),
+        ("collective-permute", "replica"): (True, 128),
+        ("all-reduce", "tensor"): (False, 128),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """InfoNCE against float64 loops in NumPy, and its blockwise and ring forms against the dense one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,12 @@ import pytest
 from contrast import COLLAPSED, ROWS, assert_same, chance, marks, mesh, pairs, unit, value_and_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.base.errors import UserError
+from twinreel.cost.collectives import device_groups
+from twinreel.cost.hlo import parse_program
+from twinreel.losses.exchange import over_slices
 from twinreel.losses.infonce import Foils, info_nce, text_group
 
 OPTIONS = {
@@ -115,6 +121,44 @@ def test_devices_equal_dense_on_one(shape, exchange):
     wanted = value_and_gradients(info_nce, x, y, 20.0, **known)
     form = {"form": "blockwise", "exchange": exchange, "block": 5}
     assert_same(value_and_gradients(info_nce, x, y, 20.0, on=mesh(shape), **form, **known), wanted)
+
+
+@pytest.mark.parametrize("slices", [4, pytest.param(2, marks=pytest.mark.slow)])
+def test_rings_of_slices_equal_dense_on_one(slices):
+    rng = np.random.default_rng(5)
+    x, y = pairs(rng, 56)
+    known = marks(rng, 56) | OPTIONS["all"]
+    wanted = value_and_gradients(info_nce, x, y, 20.0, **known)
+    form = {"form": "blockwise", "exchange": "ring", "block": 5}
+    with over_slices(slices):
+        assert_same(value_and_gradients(info_nce, x, y, 20.0, on=mesh((4, 2, 1)), **form, **known), wanted)
+
+
+def test_a_ring_crosses_the_network_once_for_each_slice():
+    on, rows = mesh((4, 2, 1)), 16
+
+    def permutes(slices):
+        """Pairs of each permutation of the compiled loss, and how often it runs."""
+        sharded = NamedSharding(on, PartitionSpec(("replica", "fsdp")))
+        x = jax.ShapeDtypeStruct((rows, 4), np.float32, sharding=sharded)
+        loss = functools.partial(info_nce, scale=jnp.float32(1.0), form="blockwise", exchange="ring", axes=("replica", "fsdp"))
+        with jax.set_mesh(on), over_slices(slices):
+            compiled = jax.jit(lambda x, y: loss(x=x, y=y)[0]).lower(x, x).compile()
+        program = parse_program(compiled.as_text())
+        for found, _, times in program.walk():
+            if found.opcode.startswith("collective-permute") and found.results[0].shape == (rows // 8, 4):
+                yield device_groups(found.attributes, devices=8), times
+
+    def crossing(slices):
+        """How often a device sends embeddings to another half of the devices, for the device that does it most."""
+        sent = np.zeros(8, int)
+        for pairs, times in permutes(slices):
+            far = pairs[:, 0] // 4 != pairs[:, 1] // 4
+            np.add.at(sent, pairs[far, 0], times)
+        return sent.tolist()
+
+    assert crossing(1) == [0, 0, 0, 8, 0, 0, 0, 8]
+    assert crossing(2) == [2] * 8
 
 
 @pytest.mark.parametrize("collapse", COLLAPSED.values(), ids=COLLAPSED)

@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from twinreel.base.errors import UserError
-from twinreel.engine.sharding.mesh import check_batch_size, make_mesh, put_batch
+from twinreel.engine.sharding.mesh import check_batch_size, make_mesh, put_batch, slices_of
 
 
 def test_replica_fills_up():
@@ -72,6 +73,15 @@ def test_replica_goes_across_slices():
     assert (slices[:2] == 0).all()
     assert (slices[2:] == 1).all()
     assert len(set(mesh.devices.flat)) == 32
+    assert slices_of(mesh) == 2
+
+
+def test_slices_that_take_turns_are_not_told_apart():
+    there = np.array(tpu_slices(side=2)).reshape(2, 4).T.reshape(8, 1, 1)
+    mesh = types.SimpleNamespace(devices=there)
+    assert slices_of(mesh) == 1
+    mesh.devices = there[[0, 2, 4, 6, 1, 3, 5, 7]]
+    assert slices_of(mesh) == 2
 
 
 @pytest.mark.parametrize("tensor", [1, 2, 4])
