@@ -18,6 +18,11 @@ _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)
 _LISTED = re.compile(r"replica_groups=\{(\{[\d,{} ]*\})?\}")
 _PAIRS = re.compile(r"source_target_pairs=\{([\d,{} ]*)\}")
 _MEGASCALE = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+# The TPU compiler writes a collective that runs beside others' computations once into the fusion that starts it, once
+# into each that computes meanwhile, and once into the one that ends it, all with one chain_id.
+_CHAINED = "chain_id="
+_CHAIN_START = 'custom_call_target="AsyncCollectiveStart"'
+_COMPUTING = ("fusion", "dot", "convolution", "custom-call", "while", "call", "conditional")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,7 @@ class Traffic:
       calls: how many of them a step runs.
       bytes: of the whole array of a group (an all-gather's result, a reduce-scatter's operand), summed over the calls.
       sent: bytes that each chip sends, by a ring: (n-1)/n of `bytes`, twice that for an all-reduce.
+      beside: of `sent`, what is under way while the program's order has the chip compute.
     """
 
     kind: str
@@ -41,6 +47,7 @@ class Traffic:
     bytes: int
     sent: float
     host_members: int = 1
+    beside: float = 0.0
 
 
 def count_collectives(
@@ -58,14 +65,18 @@ def count_collectives(
     """
     first = next(iter(mesh))
     inner = {axis: size // slices if axis == first else size for axis, size in mesh.items()}
-    sums: dict[tuple, list[float]] = defaultdict(lambda: [0, 0, 0.0])
+    sums: dict[tuple, list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     for found, computation, times in program.walk():
+        around = program.computations[computation]
+        if _CHAINED in found.attributes and not _starts_chain(around):
+            continue
         measured = _measure(
             found, computation=computation, inner=inner, slices=slices, first=first, host_devices=host_devices
         )
         if measured is not None:
             key, size, sent = measured
-            for i, value in enumerate((times, times * size, times * sent)):
+            beside = sent if _computes_beside(found, around=around) else 0.0
+            for i, value in enumerate((times, times * size, times * sent, times * beside)):
                 sums[key][i] += value
     traffic = [
         Traffic(
@@ -76,10 +87,31 @@ def count_collectives(
             bytes=int(size),
             sent=sent,
             host_members=max(1, members),
+            beside=beside,
         )
-        for (kind, axes, members), (calls, size, sent) in sums.items()
+        for (kind, axes, members), (calls, size, sent, beside) in sums.items()
     ]
     return sorted(traffic, key=lambda one: -one.sent)
+
+
+def _starts_chain(around: Mapping[str, Instruction]) -> bool:
+    return any(_CHAIN_START in one.attributes for one in around.values())
+
+
+def _computes_beside(found: Instruction, *, around: Mapping[str, Instruction]) -> bool:
+    """Return whether the program computes between the start and the end of a collective."""
+    if _CHAINED in found.attributes:
+        return True
+    ends = found.opcode.removesuffix("-start") + "-done"  # so "send" has "send-done"
+    if not found.opcode.endswith("-start") and found.opcode != "send":
+        return False
+    started = computing = False
+    for one in around.values():
+        if started and one.opcode == ends and found.name in one.operands:
+            return computing
+        computing |= started and one.opcode in _COMPUTING
+        started |= one.name == found.name
+    return False
 
 
 def _measure(
