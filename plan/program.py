@@ -16,6 +16,7 @@ from ..cost.hbm import count_hbm_bytes, count_kernel_bytes
 from ..cost.hlo import parse_program
 from ..cost.memory import Memory, kept_activations, step_memory, whole_bytes
 from ..cost.roofline import Assumptions, Estimate, estimate_step
+from ..engine.start.collectives import compile_lowered
 from ..pretrain.loss_options import LossOptions
 from ..pretrain.step_parts import StepParts, make_parts
 from .topology import Topology
@@ -162,7 +163,7 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
     start = time.perf_counter()
     try:
         with jax.set_mesh(traced.mesh):
-            program = traced.stage.lower().compile()
+            program = compile_lowered(traced.stage.lower())
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

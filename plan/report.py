@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..engine.start.collectives import OVERLAP
 from .advice import describe_changes, flags
 
 _KINDS = {
@@ -32,6 +33,8 @@ def print_plan(result: Mapping[str, Any], *, console: Console | None = None) -> 
         console.print(_memory_table(result))
         console.print(_cost_table(result))
         console.print(_collectives_table(result))
+        for name, value in result["compiler_options"].items():
+            console.print(f"compiled with {name}={value}{_why(name)}")
         if result["time"]:
             _print_assumptions(result, console=console)
     else:
@@ -182,14 +185,20 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
 def _collectives_table(result: Mapping[str, Any]) -> Table:
     least = " (at least: the length of some loops is unknown)" if result["bytes_are_lower_bound"] else ""
     table = Table(title=f"collectives of a step{least}", title_justify="left")
-    for name in ("kind", "mesh axes", "over", "calls", "bytes", "sent by a chip"):
+    for name in ("kind", "mesh axes", "over", "calls", "bytes", "sent by a chip", "while computing"):
         table.add_column(name, justify="left" if name in ("kind", "mesh axes", "over") else "right")
     for one in result["collectives"]:
         over = "network" if one["over_network"] else "links"
-        table.add_row(
-            one["kind"], " ".join(one["axes"]), over, f"{one['calls']:,}", size(one["bytes"]), size(one["sent"])
-        )
+        calls, beside = f"{one['calls']:,}", one["beside"] / one["sent"] if one["sent"] else 0.0
+        sizes = size(one["bytes"]), size(one["sent"])
+        table.add_row(one["kind"], " ".join(one["axes"]), over, calls, *sizes, f"{beside:.0%}")
     return table
+
+
+def _why(name: str) -> str:
+    """Return what a compiler option is for, if it is one of ours."""
+    found = [options[name].why for options in OVERLAP.values() if name in options]
+    return f": {found[0]}" if found else ""
 
 
 def _print_assumptions(result: Mapping[str, Any], *, console: Console) -> None:

@@ -19,6 +19,7 @@ class StepParts:
       batch: a global batch, of shapes with shardings.
       vocabulary: of the text tower.
       phases: each phase that occurs in the run -> how many of its steps are in it (`engine.step.phases`).
+      compiler_options: with which it is compiled (`engine.start.collectives`).
     """
 
     mesh: Any
@@ -26,6 +27,7 @@ class StepParts:
     batch: dict[str, Any]
     vocabulary: Vocabulary
     phases: dict[Hashable | None, int]
+    compiler_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def ways(self) -> int:
@@ -44,7 +46,9 @@ class StepParts:
         """Trace the step (`jax.stages.Traced`) for a phase; None = that of step 0."""
         from ..engine.step.step import trace_step
 
-        return trace_step(self.batch, builder=self.builder, phase=phase)
+        return trace_step(
+            self.batch, builder=self.builder, phase=phase, compiler_options=self.compiler_options
+        )
 
 
 def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepParts:
@@ -60,12 +64,14 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
     from ..engine.loop.train import create_rules
     from ..engine.optimizer.optimizer import make_optimizer
     from ..engine.sharding.mesh import batch_sharding, check_batch_size, device_dtype, make_mesh
+    from ..engine.start.collectives import compiler_options
     from ..engine.step.phases import count_phases
     from ..engine.step.state import StateBuilder
     from .objective import make_objective
 
     data = DataOptions.of(config.data)
-    steps = section(TrainOptions, config.train, name="train").steps
+    train = section(TrainOptions, config.train, name="train")
+    steps = train.steps
     words = vocabulary(data, text=config.model.get("text"))
     objective = make_objective(config, data=data, vocab_size=words.size)
     optimizer = section(make_optimizer, config.optimizer, name="optimizer", steps=steps)
@@ -86,4 +92,5 @@ def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepP
         batch=batch,
         vocabulary=words,
         phases=count_phases(objective, steps=range(steps)),
+        compiler_options=compiler_options(mesh.devices.flat[0].platform, chosen=train.compiler_options),
     )

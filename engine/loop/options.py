@@ -91,6 +91,8 @@ class TrainOptions:
         update of such a batch is not applied. Beyond that the run ends.
       stall_timeout: seconds; a process that does no step for so long writes its stacks and ends; 0 = never. Compiling,
         evaluations and saves have ten times as long.
+      compiler_options: options of XLA by which the step is compiled, beyond or instead of those of the platform
+        (`engine.start.collectives.OVERLAP`); None leaves one to the compiler.
       preflight_timeout: seconds in which all processes must have come to each check before the first step.
     """
 
@@ -109,6 +111,7 @@ class TrainOptions:
     profile_steps: str = ""
     skip_nonfinite: int = 0
     stall_timeout: float = 600.0
+    compiler_options: dict[str, bool | int | float | str | None] = dataclasses.field(default_factory=dict)
     preflight_timeout: float = 300.0
 
     def __post_init__(self):

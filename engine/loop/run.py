@@ -290,9 +290,18 @@ def divergence_message(
     )
 
 
-def complete_meta(meta: dict[str, Any], *, start: RunStart, saved: dict[str, Any]) -> dict[str, Any]:
-    """Add config, seed, versions and what `start` remembers to a run's meta; `saved` is that of its checkpoint."""
+def complete_meta(
+    meta: dict[str, Any], *, start: RunStart, saved: dict[str, Any], compiler: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Add config, seed, versions, compiler options and what `start` remembers to a run's meta.
+
+    Args:
+      meta: of the run.
+      start: this start of it.
+      saved: meta of the checkpoint that it resumes from.
+      compiler: the options with which the step is compiled.
+    """
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
     versions["python"] = sys.version.split()[0]
-    run = {"config": to_json(start.config), "seed": start.config.seed, **start.to_meta(saved)}
+    run = {"config": to_json(start.config), "seed": start.config.seed, **start.to_meta(saved), "compiler_options": compiler or {}}
     return meta | run | {"versions": versions | meta.get("versions", {})}

@@ -21,6 +21,7 @@ from ..remote.session import Session, session_of
 from ..sharding.mesh import check_batch_size, make_mesh
 from ..sharding.rules import REPLICATED, Rules, make_rules
 from ..sharding.table import is_split, sharding_text
+from ..start.collectives import compiler_options
 from ..start.preflight import Checks, on_all, preflight, same_programs
 from ..start.processes import everywhere
 from ..step.counts import counts_text
@@ -104,7 +105,9 @@ def train(
                                           initialize=initialize)  # fmt: skip
         run = Run(options=options, builder=builder, checkpoints=checkpoints,
                   evaluations=Evaluations(evaluations, options=options, meta=saved), terminal=terminal,
-                  watchdog=watchdog, meta=complete_meta(meta, start=start, saved=saved), stop=stop, goodput=goodput,
+                  watchdog=watchdog, stop=stop,
+                  meta=complete_meta(meta, start=start, saved=saved, compiler=compiled_with(mesh, options=options)),
+                  goodput=goodput,
                   position=start.position(saved, step=step))  # fmt: skip
         run.catch_up(state, step=step, history=lambda: create_history(run, start=start, step=step))
         take_step = None if run.over(step) else use(create_steps(batches, start=start, run=run, state=state))
@@ -258,13 +261,24 @@ def create_phases(batch: dict[str, Any], *, options: TrainOptions, step: int, bu
         )
 
     def lower(phase: Hashable | None) -> jax.stages.Lowered:
-        return lower_step(batch, builder=builder, phase=phase, skip_nonfinite=options.skip_nonfinite)
+        return lower_step(
+            batch,
+            builder=builder,
+            phase=phase,
+            skip_nonfinite=options.skip_nonfinite,
+            compiler_options=compiled_with(builder.mesh, options=options),
+        )
 
     def check(lowered: Sequence[jax.stages.Lowered]) -> None:
         if jax.process_count() > 1:
             same_programs([program.as_text() for program in lowered], timeout_s=options.preflight_timeout)
 
     return PhasedSteps(lower, objective=objective, steps=range(step, options.steps), check=check)
+
+
+def compiled_with(mesh: Mesh, *, options: TrainOptions) -> dict[str, Any]:
+    """Return the compiler options of the run's devices, see `start.collectives`."""
+    return compiler_options(mesh.devices.flat[0].platform, chosen=options.compiler_options)
 
 
 def create_goodput(workdir: Path) -> Goodput:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from ..start.collectives import compile_lowered
 from .objective import Objective
 
 
@@ -48,7 +49,7 @@ class PhasedSteps:
         self._objective = objective
         lowered = {phase: lower(phase) for phase in count_phases(objective, steps=steps)}
         check(list(lowered.values()))
-        self._compiled = {phase: program.compile() for phase, program in lowered.items()}
+        self._compiled = {phase: compile_lowered(program) for phase, program in lowered.items()}
 
     def at(self, step: int) -> Any:
         """Return the compiled step that follows `step` done ones."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -122,7 +122,12 @@ def _moved_if(good: jax.Array, *, moved: Callable[[], TrainState], state: TrainS
 
 
 def trace_step(
-    batch: Batch, *, builder: StateBuilder, phase: Hashable | None = None, skip_nonfinite: int = 0
+    batch: Batch,
+    *,
+    builder: StateBuilder,
+    phase: Hashable | None = None,
+    skip_nonfinite: int = 0,
+    compiler_options: Mapping[str, Any] | None = None,
 ) -> jax.stages.Traced:
     """Trace the step for batches shaped like `batch` (arrays or ShapeDtypeStructs); the state is donated.
 
@@ -134,6 +139,7 @@ def trace_step(
       builder: see `make_step`.
       phase: of an objective with phases; None = that of step 0.
       skip_nonfinite: see `make_step`.
+      compiler_options: of `start.collectives.compiler_options`, which the program is compiled with later.
 
     Raises:
       UserError: a rule of the sharding table for an activation that the model does not name, or that does not fit.
@@ -147,6 +153,7 @@ def trace_step(
         donate_argnums=0,
         in_shardings=(builder.shardings, rows, _flag_sharding(builder.mesh)),
         out_shardings=(builder.shardings, builder.replicated),
+        compiler_options=dict(compiler_options or {}) or None,
     )
     shapes = {
         key: jax.ShapeDtypeStruct(value.shape, device_dtype(value.dtype), sharding=rows) for key, value in batch.items()

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from twinreel.cost.collectives import count_collectives
 from twinreel.cost.flops import inner_jaxprs
+from twinreel.cost.hlo import parse_program
 from twinreel.cost.roofline import Assumptions, link_speed
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh
+from twinreel.engine.start.collectives import compiler_options
 from twinreel.models.layers.short import short_attention
 from twinreel.models.layers.splash import splash_attention
 from twinreel.plan.plan import plan
@@ -137,3 +140,30 @@ def test_kernels_compile_forward_and_backward(generation, kernel, heads, length,
     with jax.set_mesh(mesh):
         program = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, q, q, mask).compile()
     assert program.as_text().count("tpu_custom_call") >= 2
+
+
+def test_options_of_the_platform_send_gradients_while_chips_compute():
+    mesh = make_mesh(replica=-1, fsdp=4, devices=topology_devices(parse_topology("v5e-16")))
+    layers = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
+    weights = jax.ShapeDtypeStruct((4, 2048, 2048), jnp.bfloat16, sharding=layers)
+    x = jax.ShapeDtypeStruct((4096, 2048), jnp.bfloat16, sharding=NamedSharding(mesh, PartitionSpec(BATCH_AXES)))
+
+    def loss(weights, x):
+        x, _ = jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)
+        return jnp.sum(x.astype(jnp.float32) ** 2)
+
+    with jax.set_mesh(mesh):
+        lowered = jax.jit(jax.grad(loss), out_shardings=layers).lower(weights, x)
+
+    def beside(options):
+        """Of the bytes of each kind of collective, the share that is sent while the chip computes."""
+        program = parse_program(lowered.compile(compiler_options=options).as_text())
+        traffic = count_collectives(program, mesh=dict(mesh.shape))
+        gathered = sum(one.bytes for one in traffic if one.kind == "all-gather")
+        assert gathered == 2 * 4 * 2048 * 2048 * 2  # each layer's matrix, forward and backward, in bfloat16
+        return {one.kind: one.beside / one.sent for one in traffic}
+
+    ours = compiler_options("tpu", environment={})
+    by_table, by_default, without = beside(ours), beside({}), beside(dict.fromkeys(ours, False))
+    assert (without["all-gather"], by_default["all-gather"], by_table["all-gather"]) == (0, 0.5, 0.5)
+    assert (without["all-reduce"], by_default["all-reduce"], by_table["all-reduce"]) == (0, 0, 1)
