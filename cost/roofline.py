@@ -33,7 +33,8 @@ class Assumptions:
     overlap: float = 0.5
 
     def __post_init__(self):
-        for name, share in dataclasses.asdict(self).items():
+        for name in (field.name for field in dataclasses.fields(Assumptions)):
+            share = getattr(self, name)
             if not (0 <= share <= 1 and (share or name == "overlap")):
                 raise UserError(f"--{name}={share} must be a share above 0 and up to 1 (--overlap may be 0)")
 

@@ -5,11 +5,14 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.config import Config, load_config
+from ..base.errors import UserError
 from ..base.parser import Parser, folder
 from ..cost.roofline import Assumptions
+from ..engine.keeping.files import write_atomically
 from ..pretrain.begin import with_sources
 from ..pretrain.synthetic import batch_like
 from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace_phases
@@ -22,6 +25,7 @@ DESCRIPTION = """Find out, before you reserve hardware, whether a config's train
   twinreel plan --config base_1b --topology v5e-256 --search --workdir runs/search
   twinreel plan --config base_1b --topology h100-64
   twinreel plan --config demo --topology cpu-8
+  twinreel plan --config base_1b --topology v5e-256 --scale 8..8192 --csv scale.csv
 
 Compiles the train step that `pretrain` runs, with the real compiler; no accelerator and no network are used. Prints the
 memory of a chip by kind, FLOPs, collectives by mesh axis, estimates of step time and MFU with their assumptions, the
@@ -30,6 +34,11 @@ the largest allocations and the changes to the config with which it fits; these 
 
 --search compiles the most promising combinations of mesh shape, remat policy and microbatch, several at a time, and
 ranks them by step time. After --limit_s seconds it starts no more; the same command resumes it.
+
+--scale A..B compiles nothing: for each power of two of chips it prints, by formulas, the rate of data, bytes sent over
+links and network, bandwidth of checkpoints, memory of a host, form of the loss and an estimate of time. --topology is
+the size that the config's batch is meant for: a chip keeps that many clips, or, with --scale_batch fixed, the batch
+stays. --csv writes the table, --json prints it.
 
 Topologies: v5e-256, v6e-64 (chips); v4-128, v5p-256, tpu7x-64 (TensorCores, two to a chip, as Google Cloud counts:
 v5p-256 is 128 chips); v5p:8x8x8 (chips along each axis: 512); v5e-512 or --slices=2 for slices joined by the hosts'
@@ -57,6 +66,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tries", type=int, default=12, help="with --search: number of programs to compile")
     parser.add_argument("--limit_s", type=float, default=180, help="with --search: seconds after which none is begun")
     parser.add_argument("--workdir", default="runs/plan", help="with --search: folder of search.jsonl, the results")
+    parser.add_argument("--scale", metavar="A..B", help="a table over numbers of chips instead of a plan: 8..8192")
+    parser.add_argument("--scale_batch", default="per_chip", help="with --scale: per_chip (clips of a chip) or fixed")
+    parser.add_argument("--csv", help="with --scale: file for the table")
     parser.add_argument("--no_advice", action="store_true", help="if it does not fit, do not look for changes")
     for field in dataclasses.fields(Assumptions):
         parser.add_argument(f"--{field.name}", type=float, default=field.default, help=_SHARES[field.name])
@@ -64,9 +76,17 @@ def main(argv: list[str]) -> int:
     assumptions = Assumptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)})
     config, _ = with_sources(load_config(args.config, overrides=overrides))
     topology = parse_topology(args.topology, slices=args.slices)
+    result: dict[str, Any]
     from . import report, search
 
-    if args.search:
+    if args.csv and not args.scale:
+        raise UserError("--csv is for the table of --scale; give --scale 8..8192")
+    if args.scale and args.search:
+        raise UserError("--scale and --search exclude each other; run them one after the other")
+    if args.scale:
+        result = _scale(config, topology=topology, args=args, assumptions=assumptions)
+        show = report.print_scale
+    elif args.search:
         found = search.search(
             config,
             topology=topology,
@@ -76,7 +96,7 @@ def main(argv: list[str]) -> int:
             limit_s=args.limit_s,
             quiet=args.json,
         )
-        result: dict[str, Any] = {"topology": topology_facts(topology)} | found
+        result = {"topology": topology_facts(topology)} | found
         show = report.print_search
     else:
         result = plan(
@@ -89,6 +109,17 @@ def main(argv: list[str]) -> int:
         show = report.print_plan
     print(json.dumps(result)) if args.json else show(result)
     return 0 if result["fits"] else 1
+
+
+def _scale(config: Config, *, topology: Topology, args: Any, assumptions: Assumptions) -> dict[str, Any]:
+    from ..cost.scaling import ScaleAssumptions
+    from .scale import scale, table_of
+
+    shares = ScaleAssumptions(**dataclasses.asdict(assumptions))
+    found = scale(config, topology=topology, sizes=args.scale, batch=args.scale_batch, shares=shares)
+    if args.csv:
+        write_atomically(Path(args.csv), text=table_of(found))
+    return {"topology": topology_facts(topology), "fits": True} | found
 
 
 _SHARES = {

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..cost.scaling import FORMS
 from ..engine.start.collectives import OVERLAP
 from .advice import describe_changes, flags
 
@@ -81,6 +82,60 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
         f"[bold red]nothing fits[/]: the smallest estimate is {size(least['bytes'])} a chip, with "
         f"{describe_changes(least['changes'])}{has}. Take more chips or chips with more memory, a smaller "
         "config.data.batch_size, config.loss.form='blockwise', fewer frames, or smaller towers."
+    )
+
+
+_STEPS = {
+    "chips": lambda row: f"{row['chips']:,}",
+    "slices": lambda row: f"{row['slices']:,}",
+    "batch": lambda row: f"{row['batch']:,}",
+    "parts": lambda row: f"{row['parts']}",
+    "ms": lambda row: f"{1e3 * row['step_s']:,.0f}",
+    "per chip": lambda row: f"{row['efficiency']:.0%}",
+    "links MB, chip": lambda row: f"{row['ici_bytes'] / 1e6:,.0f}",
+    "network MB, host": lambda row: f"{row['host_dcn_mb']:,.0f}",
+    "loss": lambda row: row["loss_form"],
+    "MB, chip": lambda row: f"{row['loss_bytes'] / 1e6:,.0f}",
+}
+_HOSTS = {
+    "chips": lambda row: f"{row['chips']:,}",
+    "hosts": lambda row: f"{row['hosts']:,}",
+    "data MB/s": lambda row: f"{row['host_stored_mb_s']:,.0f}",
+    "all GB/s": lambda row: f"{row['fleet_stored_gb_s']:,.1f}",
+    "cores": lambda row: f"{row['host_decode_cores']:,.1f}",
+    "memory GB": lambda row: f"{row['host_memory_gb']:,.1f}",
+    "checkpoint MB/s": lambda row: f"{row['host_checkpoint_mb_s']:,.2f}",
+    "all MB/s": lambda row: f"{1e3 * row['fleet_checkpoint_gb_s']:,.0f}",
+    "restore s": lambda row: f"{row['restore_s']:,.1f}",
+    "all TB": lambda row: f"{row['fleet_restore_tb']:,.2f}",
+}
+
+
+def print_scale(result: Mapping[str, Any], *, console: Console | None = None) -> None:
+    """Print what `scale.scale` returns, one line for each number of chips."""
+    console = console or Console(soft_wrap=True)
+    batch = "clips of a chip stay" if result["batch"] == "per_chip" else "the global batch stays"
+    titles = {f"one step on {result['chip']}; {batch}": _STEPS, "a host, and all of them": _HOSTS}
+    for title, columns in titles.items():
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name in columns:
+            table.add_column(name, justify="left" if name == "loss" else "right")
+        for row in result["rows"]:
+            table.add_row(*(text(row) for text in columns.values()))
+        console.print(table)
+    for row in result["rows"]:
+        if FORMS.index(row["proposed_form"]) > FORMS.index(row["loss_form"]):
+            console.print(f"{row['chips']:,} chips: take config.loss.form='blockwise', exchange={row['proposed_form']!r}")
+    for reason in result["impossible"].values():
+        console.print(f"left out: {escape(reason)}")
+    shares = result["assumptions"]
+    console.print(
+        f"Assumed: matrix products at {shares['matmul']:.0%} of the peak and no wait for memory; links at "
+        f"{shares['links']:.0%} of one link, the network at {shares['network']:.0%}, {shares['overlap']:.0%} of sending "
+        f"overlapped; parameters gathered and gradients summed in {result['workload']['compute_bytes']} bytes; "
+        f"{1e6 * shares['decode_s']:.0f} us of a core for a frame; a checkpoint within {shares['save_share']:.0%} of the "
+        f"time between two, written by all hosts, read whole by each; {shares['process_gb']:.0f} GB for a process; a form "
+        f"of the loss may take {shares['loss_share']:.0%} of a chip's memory."
     )
 
 

@@ -25,16 +25,16 @@ def launch(workdir, *, processes=1, **flags):
     return [Forked("worker_train", [*arguments, *more]) for more in together]
 
 
-def finish(process, *, status=0):
+def finish(process, *, status=0, limit_s=LIMIT_S):
     """Wait for a worker; returns its result, or what it wrote to standard error where it failed as expected."""
-    out, err = process.communicate(timeout=LIMIT_S)
+    out, err = process.communicate(timeout=limit_s)
     assert process.returncode == status, err
     return json.loads(out.splitlines()[-1]) if status == 0 else err  # Gloo greets on the lines before
 
 
-def wait_for(condition, *, process):
+def wait_for(condition, *, process, limit_s=LIMIT_S):
     """Wait until `condition()` while the worker lives."""
-    end = time.monotonic() + LIMIT_S
+    end = time.monotonic() + limit_s
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "waited in vain"

@@ -25,7 +25,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--local_every", type=int, default=0)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--seconds_per_batch", type=float, default=0.0)
+    parser.add_argument("--slow", type=int, default=-1, help="the only process that --seconds_per_batch means")
     parser.add_argument("--full_at", type=int, default=-1, help="from this batch on no file may grow beyond 20 kB")
+    parser.add_argument("--full", type=int, default=-1, help="the only process that --full_at means; -1 = all")
+    parser.add_argument("--other_data", type=int, default=-1, help="the process that reads other data than the rest")
     parser.add_argument("--fsdp", type=int, default=1, help="split a parameter over so many devices")
     parser.add_argument("--contrastive", default="", help="train tiny towers, placed by this preset, small arrays too")
     parser.add_argument("--tensor", type=int, default=1, help="split it over so many devices on its other axis as well")
@@ -35,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hang_at", type=int, default=-1, help="this batch never comes")
     parser.add_argument("--poison_at", type=int, default=-1, help="the loss of this batch is nan, and it is skipped")
     parser.add_argument("--stall_timeout", type=float, default=600.0)
+    parser.add_argument("--preflight_timeout", type=float, default=300.0)
     parser.add_argument("--sgd_lr", type=float, default=0.0, help="plain gradient steps at this rate, else AdamW")
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)
@@ -46,14 +50,14 @@ def batches_from(start, *, toy, args, process, processes, moment):
     """Yield the toy's batches from step `start` on, with what `args` says befalls them."""
     options = {"poison_at": args.poison_at} if args.poison_at >= 0 else {}
     for step, batch in enumerate(toy.batches(start, process=process, processes=processes, **options), start):
-        if step == args.full_at:
+        if step == args.full_at and args.full in (-1, process):
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         if step >= args.starve_at >= 0 and process == args.starve:
             moment("starving")
             threading.Event().wait()
         if step == args.hang_at:
             wait_for_a_batch_that_never_comes()
-        time.sleep(args.seconds_per_batch)
+        time.sleep(args.seconds_per_batch if args.slow in (-1, process) else 0.0)
         yield batch
 
 
@@ -70,6 +74,7 @@ def main() -> int:
     from twinreel.engine.loop.train import train
     from twinreel.engine.remote.place import workdir_of
     from twinreel.engine.start.join import initialize_distributed
+    from twinreel.engine.start.preflight import on_all
 
     if args.coordinator:
         initialize_distributed(
@@ -106,7 +111,9 @@ def main() -> int:
     if args.contrastive:
         rules = contrastive_toy.sharding_rules(args.contrastive)
     sgd = {"name": "sgd", "lr": args.sgd_lr, "b1": 0.0, "schedule": "constant"}
+    content = "others" if args.other_data == jax.process_index() else "the data"
     try:
+        on_all("data", lambda: content, timeout_s=args.preflight_timeout, same=str)  # as pretrain does
         result = train(
             objective=objective,
             batches=batches,
