@@ -118,8 +118,9 @@ def print_scale(result: Mapping[str, Any], *, console: Console | None = None) ->
     titles = {f"one step on {result['chip']}; {batch}": _STEPS, "a host, and all of them": _HOSTS}
     for title, columns in titles.items():
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in columns:
-            table.add_column(name, justify="left" if name == "loss" else "right")
+        for name, text in columns.items():
+            widest = max(len(text(row)) for row in result["rows"])
+            table.add_column(name, justify="left" if name == "loss" else "right", min_width=widest)
         for row in result["rows"]:
             table.add_row(*(text(row) for text in columns.values()))
         console.print(table)

@@ -29,6 +29,7 @@ from .parts import write_part
 from .preservation import DROPPED, UNREADABLE, KeepLastAndBest, remove_half_written, set_aside
 from .quiet import report_once
 from .snapshot import to_host
+from .writer import OthersFailed, Writer
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Checkpoints:
         remove_half_written(self.folder, warn=warn, here=self._mine)
         self._manager: ocp.CheckpointManager | None = None
         self.last_save_s = 0.0
-        self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="twinreel-save")
+        self._writer = Writer()
         self._saving: tuple[int, concurrent.futures.Future[None]] | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -239,14 +240,14 @@ class Checkpoints:
         if self._saving is not None:
             (step, job), self._saving = self._saving, None
             with self._reporting(step):
-                job.result()
+                self._writer.result(job)
 
     def close(self) -> None:
         """Wait for the last save and free the threads."""
         try:
             self.wait()
         finally:
-            self._writer.shutdown()
+            self._writer.close()
             manager, self._manager = self._manager, None
             if manager is not None:
                 manager.close()
@@ -346,12 +347,13 @@ class Checkpoints:
             self._manager = None  # it would raise the same error again on closing
             if isinstance(error, LeaseLost):  # no fault of a disk or of the store
                 raise
+            reason = str(error) if isinstance(error, OthersFailed) else short_reason(error)
             if self._session is not None:
                 raise UserError(self._far_fault(error, what=step)) from error
             what = "a checkpoint" if step is None else f"checkpoint {step} (or the one before it)"
             whole = steps_in(self.folder)
             raise UserError(
-                f"saving {what} in {self.folder} failed: {short_reason(error)}\n"
+                f"saving {what} in {self.folder} failed: {reason}\n"
                 f"The newest whole checkpoint is {self.folder / str(whole[-1]) if whole else '(none yet)'}. Make room "
                 "on that disk (config.train.keep_last and keep_best say how many stay) and run the same command again"
             ) from error
