@@ -174,9 +174,7 @@ def _rings(visit: Visit, *, cols: Side, layout: Layout, seen: Any) -> tuple[Stat
     def lap(number: Array, state: Any) -> Any:
         cols, of_rows, done = state
         coming, before = _pass(cols, pairs, layout=layout), _pass(done, pairs, layout=layout)
-        of_rows, of_cols = _ring(
-            visit, cols=cols, lap=number, onto=(of_rows, none_of_cols), layout=layout, seen=seen
-        )
+        of_rows, of_cols = _ring(visit, cols=cols, lap=number, onto=(of_rows, none_of_cols), layout=layout, seen=seen)
         return coming, of_rows, join(before, of_cols)
 
     _, of_rows, done = lax.fori_loop(0, layout.slices, lap, (cols, none_of_rows, none_of_cols))

@@ -151,7 +151,8 @@ def plan(
     Returns:
       JSON values: `fits`, `topology`, `mesh`, `vocabulary`, `memory` (bytes on a chip by kind, None if it does not
       fit), `out_of_memory` (`needed` and `limit` are None if the memory that is short is not HBM), `flops` (per chip),
-      `collectives`, `compiler_options`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`, `assumptions`,
+      `collectives`, `compiler_options`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`,
+      `assumptions`,
       `compile_s`, and `advice` if there is any. A run with several phases is described in `phases` (steps, memory and
       time of each). Figures of one step are then those of `phase`, the largest; the run fits if all phases do; its
       hours are those of all steps; the input rate is that of the fastest phase.

@@ -126,17 +126,20 @@ def print_scale(result: Mapping[str, Any], *, console: Console | None = None) ->
         console.print(table)
     for row in result["rows"]:
         if FORMS.index(row["proposed_form"]) > FORMS.index(row["loss_form"]):
-            console.print(f"{row['chips']:,} chips: take config.loss.form='blockwise', exchange={row['proposed_form']!r}")
+            console.print(
+                f"{row['chips']:,} chips: take config.loss.form='blockwise', exchange={row['proposed_form']!r}"
+            )
     for reason in result["impossible"].values():
         console.print(f"left out: {escape(reason)}")
     shares = result["assumptions"]
     console.print(
         f"Assumed: matrix products at {shares['matmul']:.0%} of the peak and no wait for memory; links at "
-        f"{shares['links']:.0%} of one link, the network at {shares['network']:.0%}, {shares['overlap']:.0%} of sending "
-        f"overlapped; parameters gathered and gradients summed in {result['workload']['compute_bytes']} bytes; "
-        f"{1e6 * shares['decode_s']:.0f} us of a core for a frame; a checkpoint within {shares['save_share']:.0%} of the "
-        f"time between two, written by all hosts, read whole by each; {shares['process_gb']:.0f} GB for a process; a form "
-        f"of the loss may take {shares['loss_share']:.0%} of a chip's memory."
+        f"{shares['links']:.0%} of one link, the network at {shares['network']:.0%}, {shares['overlap']:.0%} of "
+        f"sending overlapped; parameters gathered and gradients summed in {result['workload']['compute_bytes']} "
+        f"bytes; {1e6 * shares['decode_s']:.0f} us of a core for a frame; a checkpoint within "
+        f"{shares['save_share']:.0%} of the time between two, written by all hosts, read whole by each; "
+        f"{shares['process_gb']:.0f} GB for a process; a form of the loss may take {shares['loss_share']:.0%} of a "
+        "chip's memory."
     )
 
 

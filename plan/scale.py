@@ -39,8 +39,8 @@ def scale(config: Config, *, topology: Topology, sizes: str, batch: str, shares:
       shares: assumptions.
 
     Returns:
-      JSON values: `chip`, `batch`, `assumptions`, `workload` (`cost.scaling.Workload`), `rows` (`cost.scaling.Row`, with
-      `efficiency`: clips/s per chip as a share of the first row's), `impossible` (chips -> why).
+      JSON values: `chip`, `batch`, `assumptions`, `workload` (`cost.scaling.Workload`), `rows` (`cost.scaling.Row`,
+      with `efficiency`: clips/s per chip as a share of the first row's), `impossible` (chips -> why).
 
     Raises:
       UserError: sizes in another form, fake devices, a mesh or a batch that fits none of the sizes.
@@ -84,7 +84,8 @@ def chip_counts(sizes: str) -> list[int]:
     match = re.fullmatch(r"(\d+)\.\.(\d+)", sizes)
     if not match or not 1 <= int(match[1]) <= int(match[2]) <= _MOST_CHIPS:
         raise UserError(
-            f"--scale={sizes!r} must be two numbers of chips, the smaller one first, of at most {_MOST_CHIPS:,}: 8..8192"
+            f"--scale={sizes!r} must be two numbers of chips, the smaller one first, of at most {_MOST_CHIPS:,}: "
+            "8..8192"
         )
     found = powers_of_two(int(match[1]), most=int(match[2]))
     if not found:
@@ -123,8 +124,8 @@ def workload(config: Config, *, topology: Topology) -> Workload:
     rows = config.data.batch_size * tensor / (topology.devices * loss.microbatch)
     if rows < 1:
         raise UserError(
-            f"config.data.batch_size={config.data.batch_size} in {loss.microbatch} parts leaves no clip for each of the "
-            f"{topology.devices} devices of --topology={topology.name}"
+            f"config.data.batch_size={config.data.batch_size} in {loss.microbatch} parts leaves no clip for each of "
+            f"the {topology.devices} devices of --topology={topology.name}"
         )
     count = max(8, fsdp * tensor)
     few = changed(config, {"data.batch_size": count // tensor * loss.microbatch, "mesh.replica": -1})

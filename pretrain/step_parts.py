@@ -46,9 +46,7 @@ class StepParts:
         """Trace the step (`jax.stages.Traced`) for a phase; None = that of step 0."""
         from ..engine.step.step import trace_step
 
-        return trace_step(
-            self.batch, builder=self.builder, phase=phase, compiler_options=self.compiler_options
-        )
+        return trace_step(self.batch, builder=self.builder, phase=phase, compiler_options=self.compiler_options)
 
 
 def make_parts(config: Config, *, devices: Sequence[Any] | None = None) -> StepParts:

@@ -303,5 +303,10 @@ def complete_meta(
     """
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
     versions["python"] = sys.version.split()[0]
-    run = {"config": to_json(start.config), "seed": start.config.seed, **start.to_meta(saved), "compiler_options": compiler or {}}
+    run = {
+        "config": to_json(start.config),
+        "seed": start.config.seed,
+        **start.to_meta(saved),
+        "compiler_options": compiler or {},
+    }
     return meta | run | {"versions": versions | meta.get("versions", {})}

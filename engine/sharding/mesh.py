@@ -103,7 +103,7 @@ def _torus(devices: list[Any], *, inner: tuple[int, int, int], slices: int, spli
 
 
 def slices_of(mesh: Mesh) -> int:
-    """Return over how many slices the batch is laid, one after another: of TPUs joined by DCN, of GPUs each host is one.
+    """Return over how many slices the batch is laid, one after another; each host of GPUs is one.
 
     1 where the devices of the batch axes do not come in equal runs of one slice each.
     """

@@ -33,7 +33,7 @@ ALL = ScaleAssumptions(matmul=0.5, hbm=1, links=1, network=1, overlap=0)
 
 
 def test_a_slice_of_16_chips_by_hand():
-    """2 GB in bfloat16: gathered twice and scattered once, 3/4 each; summed over 4 replicas; a batch of 2,048 x 2 kB."""
+    """2 GB in bfloat16: gathered twice, scattered once, 3/4 each; summed over 4 replicas; a batch of 2,048 x 2 kB."""
     links, network = traffic(WORK, devices=16, slices=1, batch=2048, parts=1)
     embeddings = 2 * 15 / 16 * 2048 * 512 * 4
     assert links == pytest.approx(3 * 1.5e9 + 2 * 0.5e9 * 3 / 4 + embeddings)

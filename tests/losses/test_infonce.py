@@ -141,7 +141,9 @@ def test_a_ring_crosses_the_network_once_for_each_slice():
         """Pairs of each permutation of the compiled loss, and how often it runs."""
         sharded = NamedSharding(on, PartitionSpec(("replica", "fsdp")))
         x = jax.ShapeDtypeStruct((rows, 4), np.float32, sharding=sharded)
-        loss = functools.partial(info_nce, scale=jnp.float32(1.0), form="blockwise", exchange="ring", axes=("replica", "fsdp"))
+        loss = functools.partial(
+            info_nce, scale=jnp.float32(1.0), form="blockwise", exchange="ring", axes=("replica", "fsdp")
+        )
         with jax.set_mesh(on), over_slices(slices):
             compiled = jax.jit(lambda x, y: loss(x=x, y=y)[0]).lower(x, x).compile()
         program = parse_program(compiled.as_text())
@@ -152,9 +154,9 @@ def test_a_ring_crosses_the_network_once_for_each_slice():
     def crossing(slices):
         """How often a device sends embeddings to another half of the devices, for the device that does it most."""
         sent = np.zeros(8, int)
-        for pairs, times in permutes(slices):
-            far = pairs[:, 0] // 4 != pairs[:, 1] // 4
-            np.add.at(sent, pairs[far, 0], times)
+        for moves, times in permutes(slices):
+            far = moves[:, 0] // 4 != moves[:, 1] // 4
+            np.add.at(sent, moves[far, 0], times)
         return sent.tolist()
 
     assert crossing(1) == [0, 0, 0, 8, 0, 0, 0, 8]

@@ -176,6 +176,19 @@ def test_the_expected_distance_is_that_of_a_simulation():
     assert order_of(sizes, batch_size=2, block_shards=1).distance < want
 
 
+@pytest.mark.parametrize("width", [1, 2, 8])
+def test_neighbours_in_a_lane_are_of_one_shard_once_in_the_width_of_a_block(width):
+    """And else of any two: the formula of docs/data.md."""
+    shards, records = 256, 16
+    order = order_of([records] * shards, batch_size=512, block_shards=width)
+    lanes = np.stack([order.rows(k).record.reshape(order.lanes, -1) for k in range(16)])
+    first, second = lanes[..., :-1], lanes[..., 1:]
+    assert (first // records == second // records).mean() == pytest.approx(1 / width, rel=0.15)
+    apart = np.abs(first - second).mean() / (shards * records)
+    other = (shards + 1) / (3 * shards)
+    assert apart == pytest.approx(1 / (3 * shards * width) + (1 - 1 / width) * other, rel=0.1)
+
+
 def test_seeds_differ():
     batches = [order_of(seed=seed).rows(0).record.tolist() for seed in (0, 1, 2**31 - 1)]
     assert all(a != b for a, b in itertools.pairwise(batches))

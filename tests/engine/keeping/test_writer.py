@@ -39,7 +39,7 @@ def test_a_failed_save_is_told_and_the_others_do_not_wait_for_it():
     assert told.startswith("process 0 on ") and told.endswith("OSError: disk full")
     store["twinreel/failed_saves/3"] = "process 3 on host: OSError: disk full"
     waiting = writer.submit(never.wait)
-    with pytest.raises(OthersFailed, match="^process 3 on host: OSError: disk full$"):
+    with pytest.raises(OthersFailed, match=r"^process 3 on host: OSError: disk full$"):
         writer.result(waiting)
     writer.close()
     never.set()
