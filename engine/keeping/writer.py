@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ class Writer:
         self._client = client if client is not None or jax.process_count() == 1 else store()
         self._key = f"{_ROOT}/{jax.process_index()}"
         self._last: threading.Thread | None = None
-        self._stuck = False
+        self._failed = self._stuck = False
 
     def submit(self, function: Callable[..., None], *args: Any) -> concurrent.futures.Future[None]:
         """Run `function(*args)` after the job before it; what it raises is told to the other processes."""
@@ -50,6 +51,7 @@ class Writer:
             try:
                 function(*args)
             except BaseException as error:
+                self._failed = True
                 if self._client is not None:
                     text = f"process {jax.process_index()} on {socket.gethostname()}: {type(error).__name__}: {error}"
                     self._client.key_value_set(self._key, text, allow_overwrite=True)
@@ -66,19 +68,25 @@ class Writer:
         while not concurrent.futures.wait([job], timeout=None if self._client is None else _LOOK_S).done:
             told = [text for key, text in self._client.key_value_dir_get(f"{_ROOT}/") if key != self._key]
             if told:
-                self._stuck = True
+                self._failed = self._stuck = True
                 raise OthersFailed("; ".join(told))
         job.result()
 
     def close(self) -> None:
         """Wait for the last job, unless it waits for others that have failed."""
-        if self._stuck and jax.process_count() > 1:
-            atexit.register(_leave)  # the interpreter cannot end a thread that waits in Orbax, and would abort
-        elif self._last is not None and not self._stuck:
+        if self._last is not None and not self._stuck:
             self._last.join()
+        if self._failed and jax.process_count() > 1:
+            atexit.register(_leave)
 
 
 def _leave() -> None:
+    """End at once: the interpreter cannot end a thread that waits in Orbax, nor jax meet processes that have ended.
+
+    The first process, without which jax ends all others at once, is the last.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    if jax.process_index() == 0:
+        time.sleep(5 * _LOOK_S)
     os._exit(2)
