@@ -177,7 +177,9 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
             compile_s=time.perf_counter() - start,
         )
     spent = time.perf_counter() - start
-    parsed = parse_program(program.as_text())
+    text = program.as_text()
+    assert text is not None, "every backend that plans shows its program"
+    parsed = parse_program(text)
     gpus = isinstance(topology.chip, Gpu)
     traffic = count_collectives(
         parsed,

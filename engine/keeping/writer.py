@@ -65,7 +65,7 @@ class Writer:
 
     def result(self, job: concurrent.futures.Future[None]) -> None:
         """Wait for a job; raises what it raises, or OthersFailed while it waits for a process whose save has failed."""
-        while not concurrent.futures.wait([job], timeout=None if self._client is None else _LOOK_S).done:
+        while self._client is not None and not concurrent.futures.wait([job], timeout=_LOOK_S).done:
             told = [text for key, text in self._client.key_value_dir_get(f"{_ROOT}/") if key != self._key]
             if told:
                 self._failed = self._stuck = True
