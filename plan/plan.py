@@ -14,7 +14,7 @@ from ..base.parser import Parser, folder
 from ..cost.roofline import Assumptions
 from ..engine.keeping.files import write_atomically
 from ..pretrain.begin import with_sources
-from ..pretrain.synthetic import batch_like
+from .feed import input_rate
 from .program import Compiled, Traced, checkpoint_bytes, compile_traced, trace_phases
 from .topology import Topology, parse_topology, topology_devices
 
@@ -48,9 +48,6 @@ devices: what is said of a chip is said of one of them. The compilers are extras
 
 Memory and collectives come from the compiler; the time is an estimate (--matmul and others set its assumptions). The
 exit status is 0 if the step fits (with --search: if any does), else 1."""
-
-_JPEG_BYTES_PER_SQUARE = 19e3 / 240**2  # per pixel of the squared short side: 19 kB at 240, measured (bench/README.md)
-_STORED_SIDE = 256 / 224  # frames are stored larger than they are cropped
 
 
 def main(argv: list[str]) -> int:
@@ -279,34 +276,6 @@ def resident_bytes(traced: Traced) -> dict[str, int]:
         "optimizer": device_bytes((state.opt_state, state.ema)),
         "batch": device_bytes(traced.batch),
         "activations_kept": int(traced.kept),
-    }
-
-
-def input_rate(config: Config, *, hosts: int, step_s: float | None) -> dict[str, Any]:
-    """Return the input that each host must deliver: clips of a step, their bytes, and rates if the step time is known.
-
-    `decoded` is the integer data that goes to the chips. `jpeg` (an estimate) and `sound` (16-bit samples, as in the
-    records) is the part of a record that is used; `stored`, their sum, is a lower bound for storage, as records are
-    read whole.
-    """
-    row = batch_like(config, rows=1)
-    clips = config.data.batch_size / hosts
-    decoded = sum(value.nbytes for value in row.values())
-    frames = row["video"].shape[1] if "video" in row else 0
-    side = row["video"].shape[2] if frames else 0
-    jpeg = frames * _JPEG_BYTES_PER_SQUARE * (side * _STORED_SIDE) ** 2
-    sound = row["audio"].nbytes if "audio" in row else 0
-    rate = None if step_s is None else clips / step_s
-    return {
-        "hosts": hosts,
-        "clips_per_step": clips,
-        "decoded_bytes_per_clip": decoded,
-        "jpeg_bytes_per_clip": round(jpeg),
-        "sound_bytes_per_clip": sound,
-        "clips_per_s": rate,
-        "frames_per_s": None if rate is None else rate * frames,
-        "decoded_mb_per_s": None if rate is None else rate * decoded / 1e6,
-        "stored_mb_per_s": None if rate is None else rate * (jpeg + sound) / 1e6,
     }
 
 

@@ -20,6 +20,7 @@ from ..data.options import DataOptions
 from ..engine.loop.options import TrainOptions
 from ..engine.sharding.mesh import make_mesh
 from ..pretrain.loss_options import LossOptions
+from .feed import input_rate
 from .program import changed, checkpoint_bytes, trace
 from .topology import Topology, topology_devices
 
@@ -115,8 +116,6 @@ def workload(config: Config, *, topology: Topology) -> Workload:
 
     Self-attention is counted as XLA computes it: a kernel recomputes a little less.
     """
-    from .plan import input_rate
-
     data, loss = DataOptions.of(config.data), section(LossOptions, config.loss, name="loss")
     fsdp, tensor = (field_of(make_mesh, config.mesh, field=name) for name in ("fsdp", "tensor"))
     if fsdp < 1 or tensor < 1:

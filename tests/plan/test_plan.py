@@ -16,7 +16,8 @@ from rich.console import Console
 from twinreel.base.errors import UserError
 from twinreel.plan import plan as verb
 from twinreel.plan import report
-from twinreel.plan.plan import input_rate, plan
+from twinreel.plan.feed import input_rate
+from twinreel.plan.plan import plan
 from twinreel.plan.program import Compiled, parse_out_of_memory, trace
 from twinreel.plan.topology import parse_topology, topology_devices
 from twinreel.pretrain.step_parts import make_parts
