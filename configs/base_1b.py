@@ -35,6 +35,8 @@ The first step waited for memory as long as for the matrix units; with a kernel 
 assumes that they reach 55 % of their peak (--matmul), so no MFU is above 55 %, and it is that only if nothing is
 computed twice, for which 128 clips leave a chip no room. With --matmul=0.7 the first row has 36 %, this config 55 %.
 The work of the vector units inside a kernel is not part of the estimate.
+
+Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """
 
 import ml_collections

@@ -26,6 +26,8 @@ parts only 664 T are recomputed, but memory is the bottleneck: 18.1 s.
 
 These are figures with config.model.attention="xla". With the kernel that "auto" takes, one part and remat="full" move
 8.7 TiB and take 9.7 s (MFU 44.6 %), but need 130 GiB and do not fit; the config as it is has not been planned with it.
+
+Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """
 
 import ml_collections

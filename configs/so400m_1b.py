@@ -26,6 +26,8 @@ busy cores):
 With remat="full" and two parts: 55.0 GiB, 768 T recomputed, 8,494 ms.
 
 These are figures with config.model.attention="xla"; it has not been planned with the kernel that "auto" takes.
+
+Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """
 
 import ml_collections
