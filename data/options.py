@@ -90,6 +90,8 @@ class FeedOptions:
       window_seconds: draw from a window of this length instead of the whole clip: at a random place for training, in
         the middle for evaluation. Frames, sound, transcript and spans share it. 0 = the whole clip.
       eval_clips: windows V of each clip at evaluation, evenly spread; their embeddings are averaged.
+      train_clips: windows V of each clip in training, evenly spread, for tasks that see a clip as a bag of windows;
+        above 1 `video` is [b,V,T,H,W,3].
       text_from: "captions"; "sentences" = one sentence of the transcript within the window; "transcript" = all of them.
       captions_per_clip: candidate captions C of a row (multiple-instance losses); above 1 `text` is [b,C,L].
       foils_per_clip: wrong captions n of a row, from those of its record (`meta.foils` of the manifest), drawn anew in
@@ -126,6 +128,7 @@ class FeedOptions:
     train_split: str = "train"
     window_seconds: float = 0.0
     eval_clips: int = 1
+    train_clips: int = 1
     text_from: str = "captions"
     captions_per_clip: int = 1
     foils_per_clip: int = 0
@@ -146,7 +149,7 @@ class FeedOptions:
 
     def __post_init__(self):
         for name, least in (
-            *(("window_seconds", 0), ("eval_clips", 1), ("num_threads", 0)),
+            *(("window_seconds", 0), ("eval_clips", 1), ("train_clips", 1), ("num_threads", 0)),
             *(("prefetch", 0), ("max_bad_fraction", 0), ("foils_per_clip", 0), ("block_shards", 1)),
         ):
             if getattr(self, name) < least:

@@ -27,14 +27,15 @@ Batch = dict[str, np.ndarray]
 class Feed:
     """Gives this process's rows of the batches of labelled clips."""
 
-    def __init__(self, context: "TaskContext", *, targets: "Targets | None" = None):
+    def __init__(self, context: "TaskContext", *, targets: "Targets | None" = None, bags: bool = False):
         """Remember where the clips come from; nothing is read.
 
         Args:
           context: of the run.
           targets: what the batches bring besides the clip and its label; features are cached only without any.
+          bags: whether a clip is trained on as a bag of `config.data.train_clips` windows.
         """
-        self._context, self._targets = context, targets
+        self._context, self._targets, self._bags = context, targets, bags
         self._features: dict[str, Features] = {}
 
     @property
@@ -43,14 +44,15 @@ class Feed:
         from ..data.batches.clip_graph import ClipGraph
 
         graph = ClipGraph.of(self._context.data, train=True)
-        return not (graph.sampler.random or graph.transform.draws or graph.window_seconds)
+        random_window = graph.window_seconds and graph.windows == 1
+        return not (graph.sampler.random or graph.transform.draws or random_window)
 
     def train(self, clips: LabelledClips, *, start_step: int) -> Iterator[Batch]:
         """Return the endless train batches from `start_step` on.
 
         Returns:
-          An iterator of `video uint8 [b,T,H,W,3]` or `tokens [b,T,D]`, `label int32 [b]`, `valid bool [b]`, `clip_index
-          int64 [b]`. The rows of a step are the same with and without features.
+          An iterator of `video uint8 [b,T,H,W,3]` or `tokens [b,T,D]` (of bags `[b,V,…]`), `label int32 [b]`, `valid
+          bool [b]`, `clip_index int64 [b]`. The rows of a step are the same with and without features.
 
         Raises:
           UserError: a fault in the data or the options, before anything is read.
@@ -72,6 +74,7 @@ class Feed:
                 label_names=clips.labels or None,
                 targets=self._targets,
                 only=clips.indices,
+                bags=self._bags,
             )
         )
 
@@ -249,7 +252,7 @@ def _as_trained(data: "DataOptions") -> "DataOptions":
     sampling = data.augment.train_sampling or data.input.eval_sampling
     video = data.augment.train_video or data.input.eval_video
     shown = dataclasses.replace(data.input, eval_sampling=sampling, eval_video=video)
-    return dataclasses.replace(data, input=shown, feed=dataclasses.replace(data.feed, eval_clips=1))
+    return dataclasses.replace(data, input=shown, feed=dataclasses.replace(data.feed, eval_clips=data.feed.train_clips))
 
 
 def _name(clips: LabelledClips, *, train: bool) -> str:

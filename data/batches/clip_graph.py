@@ -23,7 +23,7 @@ class ClipGraph:
       num_frames: T; 0 for batches without video.
       audio_samples: S; 0 for none.
       mask_frames: each frame that was drawn stands once, in its order; the last one fills up what is left of T.
-      windows: V, windows of a clip; above 1 for evaluation only.
+      windows: V, windows of a clip, evenly spread if they are several.
       window_seconds: length of a window; 0 = the whole clip.
       train: whether windows, frames and pixels are drawn at random.
     """
@@ -62,7 +62,7 @@ class ClipGraph:
             num_frames=data.input.num_frames,
             audio_samples=data.input.audio_samples,
             mask_frames=data.input.mask_frames,
-            windows=1 if train else data.feed.eval_clips,
+            windows=data.feed.train_clips if train else data.feed.eval_clips,
             window_seconds=data.feed.window_seconds,
             train=train,
         )
@@ -124,7 +124,7 @@ class ClipGraph:
         return np.tile(real, (self.transform.views, 1)).reshape(self.shape[:-3])
 
     def windows_of(self, duration_s: float, *, uniform: float) -> list[tuple[float, float]]:
-        """Return start and end of the V windows of a clip, in seconds; `uniform` places the one of training."""
+        """Return start and end of the V windows of a clip, in seconds; `uniform` places a single one of training."""
         if self.windows == 1:
             place = uniform if self.train else 0.5
             return [window_of(duration_s=duration_s, seconds=self.window_seconds, place=place)]

@@ -42,6 +42,7 @@ def train_batches(
     targets: Targets | None = None,
     only: np.ndarray | None = None,
     in_order: bool = True,
+    bags: bool = False,
 ) -> "Batches":
     """Yield this process's rows of the global batches `start_step`, `start_step + 1`, ... without end.
 
@@ -60,6 +61,7 @@ def train_batches(
       targets: what else the batches bring, see `targets.Targets`.
       only: int [m], the records that take part, where not all do (one source).
       in_order: False = the batches are for `Batches.at` alone: nothing is read ahead, and there is nothing to iterate.
+      bags: whether a clip may be a bag of windows: with `train_clips` V above 1 `video` is [b,V,T,H,W,3].
 
     Returns:
       An iterator of batches: `video uint8 [b,T,H,W,3]`, `text int32 [b,L]`, `text_mask bool [b,L]`, `valid bool [b]`,
@@ -73,6 +75,11 @@ def train_batches(
     Raises:
       UserError: a fault in the folder or the options, before any record is read; or too many damaged records.
     """
+    if data.feed.train_clips > 1 and not bags:
+        raise UserError(
+            f"config.data.train_clips={data.feed.train_clips} makes a bag of windows of each clip, for tasks such as "
+            "'anomaly'; set it to 1"
+        )
     graph = ClipGraph.of(data, train=True)
     sources = open_sources(data)
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=seed)

@@ -130,6 +130,16 @@ def test_several_windows_for_evaluation(options, tokenizer):
     np.testing.assert_array_equal(frame_indices(batch["video"][5]), [[1, 3, 5, 7], [25, 27, 29, 31]])
 
 
+def test_a_bag_of_windows_in_training_is_that_of_evaluation(options, tokenizer):
+    bags = options(train_clips=2, window_seconds=1.0)
+    [batch] = take(train_batches(bags, tokenizer=tokenizer, seed=0, start_step=0, bags=True), 1)
+    assert batch["video"].shape == (6, 2, 4, 32, 32, 3)
+    for video in batch["video"]:
+        np.testing.assert_array_equal(frame_indices(video), [[1, 3, 5, 7], [25, 27, 29, 31]])
+    with pytest.raises(UserError, match=r"config\.data\.train_clips=2 makes a bag of windows"):
+        train_batches(bags, tokenizer=tokenizer, seed=0, start_step=0)
+
+
 def test_prompts_are_drawn_for_training_only(options, tokenizer):
     data = options(prompts=("a video of {}", "{}, filmed", "{}"))
     found = set()
