@@ -26,7 +26,12 @@ demo.
   twinreel demo --workdir runs/demo --films
 
 joins its clips to films of about 20 s, with importance from annotators, and prepares them: films/ and shape_films/, the
-data of `twinreel finetune --config demo_summarise`."""
+data of `twinreel finetune --config demo_summarise`.
+
+  twinreel demo --workdir runs/demo --odd_films
+
+writes and prepares films in which something odd may happen, odd/ and odd_films/: the data of `twinreel finetune
+--config demo_anomaly`."""
 
 
 def main(argv: list[str]) -> int:
@@ -35,6 +40,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workdir", default="runs/demo", help="folder for all files of the demo")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of training")
     parser.add_argument("--films", action="store_true", help="make longer films of its clips instead, and prepare them")
+    parser.add_argument("--odd_films", action="store_true", help="make films for anomaly detection instead")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
@@ -42,6 +48,8 @@ def main(argv: list[str]) -> int:
     config = load_config(args.config, overrides=[*fixed, *overrides])
     if args.films:
         make_films(config, workdir=workdir)
+    elif args.odd_films:
+        make_odd_films(config, workdir=workdir)
     else:
         demo(config, workdir=workdir)
     return 0
@@ -57,15 +65,36 @@ def make_films(config: Config, *, workdir: Path) -> Path:
     Returns:
       The folder of the records.
     """
-    from rich.console import Console
-
-    from ..data.prepare.prepare import prepare
     from . import films, moving_shapes
 
     clips = section(moving_shapes.write, config.shapes, name="shapes", out=workdir / "videos", seed=config.seed)
     given = {"out": workdir / "films", "manifest": clips, "seed": config.seed}
     manifest = section(films.write, config.films, name="films", **given)
-    out = workdir / "shape_films"
+    return _prepared(manifest, out=workdir / "shape_films", config=config)
+
+
+def make_odd_films(config: Config, *, workdir: Path) -> Path:
+    """Write and prepare films in which something odd may happen; what is there already stays.
+
+    Args:
+      config: as for `demo`, with the section `odd_films` (arguments of `odd_films.write`).
+      workdir: folder for odd/ and odd_films/.
+
+    Returns:
+      The folder of the records.
+    """
+    from . import odd_films
+
+    given = {"out": workdir / "odd", "seed": config.seed}
+    manifest = section(odd_films.write, config.odd_films, name="odd_films", **given)
+    return _prepared(manifest, out=workdir / "odd_films", config=config)
+
+
+def _prepared(manifest: Path, *, out: Path, config: Config) -> Path:
+    from rich.console import Console
+
+    from ..data.prepare.prepare import prepare
+
     section(prepare, config.prepare, name="prepare", source=manifest, out=out, console=Console())
     return out
 

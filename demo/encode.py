@@ -31,24 +31,32 @@ def encode_clip(events: Sequence[Event], *, tone: Tone, background: int, size: i
     return _encode(pictures, fps=fps, sound=_encode_tone(tone, seconds=len(pictures) / fps))
 
 
+def encode_silent(frames: UInt8[np.ndarray, "T H W 3"], *, fps: float) -> bytes:
+    """Return an MP4 file of RGB pictures, without sound."""
+    return _encode(_planes(frames), fps=fps)
+
+
 @functools.lru_cache(maxsize=8)  # order twins show the same events and are written in succession
 def _draw(event: Event, *, size: int, background: int) -> UInt8[np.ndarray, "n h W"]:
-    """Return the pictures of one event as yuv420p planes, h = 3/2 of the height.
+    """Return the pictures of one event; see `_planes`."""
+    return _planes(render_clip([event], size=size, seed=background))
+
+
+def _planes(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h W"]:
+    """Return RGB pictures as yuv420p planes, h = 3/2 of the height.
 
     They are converted all at once, as one tall picture: a call per picture takes three times as long.
     """
-    frames = render_clip([event], size=size, seed=background)  # [n,H,W,3]
-    tall = av.VideoFrame.from_ndarray(frames.reshape(-1, size, 3), format="rgb24")
+    count, height, width, _ = frames.shape
+    tall = av.VideoFrame.from_ndarray(frames.reshape(-1, width, 3), format="rgb24")
     planes = tall.reformat(format="yuv420p", interpolation="AREA").to_ndarray().reshape(-1)
-    area = len(frames) * size * size
+    area = count * height * width
     y, u, v = np.split(planes, [area, area * 5 // 4])
-    return np.concatenate([plane.reshape(len(frames), -1) for plane in (y, u, v)], axis=1).reshape(
-        -1, size * 3 // 2, size
-    )
+    return np.concatenate([plane.reshape(count, -1) for plane in (y, u, v)], axis=1).reshape(-1, height * 3 // 2, width)
 
 
-def _encode(pictures: UInt8[np.ndarray, "T h W"], *, fps: float, sound: tuple[tuple[int, bytes], ...]) -> bytes:
-    """Return an MP4 file: H.264 of the yuv420p pictures, and the encoded sound of `_encode_tone`."""
+def _encode(pictures: UInt8[np.ndarray, "T h W"], *, fps: float, sound: tuple[tuple[int, bytes], ...] = ()) -> bytes:
+    """Return an MP4 file: H.264 of the yuv420p pictures, and the encoded sound of `_encode_tone`, if there is any."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         video = container.add_stream(
@@ -59,7 +67,7 @@ def _encode(pictures: UInt8[np.ndarray, "T h W"], *, fps: float, sound: tuple[tu
             height=pictures.shape[1] * 2 // 3,
             pix_fmt="yuv420p",
         )
-        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound else None
         for picture in pictures:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
         container.mux(video.encode(None))

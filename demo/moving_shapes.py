@@ -9,18 +9,13 @@ attribute, and that a clip of the data set could have.
 
 import functools
 import itertools
-import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..base.errors import UserError
-from ..data.machine import cores
 from ..data.manifest import Clip, Span, write_manifest
 from .captions import Wording, wordings
 from .encode import encode_clip
@@ -36,6 +31,7 @@ from .render import (
     Event,
     Tone,
 )
+from .writing import check_video, claim, publish, write_missing
 
 VERSION = 6
 FOILS = ("colour", "order", "size", "texture", "motion", "shape")
@@ -43,7 +39,6 @@ FOILS = ("colour", "order", "size", "texture", "motion", "shape")
 _TRIPLE_SHARE = 0.45  # of the groups that have three events
 _SECONDS = {2: (1.2, 1.5), 3: (0.85, 1.0)}  # shortest and longest event, by number of events
 _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions
-_POOL_FROM = 64  # fewer clips are written faster than a second process starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +94,10 @@ def write(
     """
     _check(train=train, val=val, test=test, size=size, fps=fps, workers=workers)
     made_with = {"version": VERSION, "seed": seed, "train": train, "val": val, "test": test, "size": size, "fps": fps}
-    _claim(out, made_with=made_with)
+    claim(out, name="moving_shapes", made_with=made_with)
     jobs = plan(seed=seed, train=train, val=val, test=test, fps=fps)
-    todo = [job for job in jobs if not (out / job.path).is_file()]
-    _write_clips(todo, out=out, size=size, fps=fps, workers=workers, progress=progress)
+    one = functools.partial(_write_clip, out=out, size=size, fps=fps)
+    write_missing(jobs, out=out, write=one, name="moving_shapes", workers=workers, progress=progress)
     manifest = out / "manifest.jsonl"
     write_manifest(manifest, clips=(_clip(job, fps=fps) for job in jobs))
     return manifest
@@ -264,63 +259,8 @@ def _check(*, train: int, val: int, test: int, size: int, fps: float, workers: i
             raise UserError(f"{name}={count}: the {name} clips are pairs of order twins; give an even number from 0 up")
     if test < 0:
         raise UserError(f"test={test}: the number of test clips cannot be negative; give a number from 0 up")
-    if size < 16 or size % 2:
-        raise UserError(f"size={size}: H.264 in 4:2:0 needs an even side; give an even number from 16 up, such as 64")
-    if not 4 <= fps <= 60:
-        raise UserError(f"fps={fps}: the motions need 4 to 60 frames per second; give a rate in that range, such as 12")
-    if workers < 0:
-        raise UserError(f"workers={workers}: give the number of processes, or 0 for one per core")
-
-
-def _claim(out: Path, *, made_with: dict) -> None:
-    """Record the settings of the clips in `out`; refuse a folder whose clips were made with other settings."""
-    note = out / "moving_shapes.json"
-    if note.is_file():
-        found = json.loads(note.read_text())
-        if found != made_with:
-            wrong = [f"{k}={found.get(k)!r} (wanted {v!r})" for k, v in made_with.items() if found.get(k) != v]
-            raise UserError(
-                f"{out} holds moving_shapes clips made with {', '.join(wrong) or 'other settings'}; "
-                "give another folder, or delete this one"
-            )
-        return
-    if (out / "clips").exists():
-        raise UserError(f"{out} holds a folder clips/ but no moving_shapes.json; give another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    _publish(note, (json.dumps(made_with) + "\n").encode())
-
-
-def _publish(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    partial.replace(path)
-
-
-def _write_clips(jobs: list[Job], *, out: Path, size: int, fps: float, workers: int, progress: bool) -> None:
-    for folder in {(out / job.path).parent for job in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
-    workers = workers or cores()
-    one = functools.partial(_write_clip, out=out, size=size, fps=fps)
-    columns = (
-        TextColumn("moving_shapes"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not progress or not jobs) as bar:
-        task = bar.add_task("", total=len(jobs))
-        if workers == 1 or len(jobs) < _POOL_FROM:
-            for _ in map(one, jobs):
-                bar.advance(task)
-            return
-        # spawn: a fork of a process that holds TensorFlow's or JAX's threads can hang
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for _ in pool.map(one, jobs, chunksize=16):
-                bar.advance(task)
+    check_video(size=size, fps=fps, workers=workers)
 
 
 def _write_clip(job: Job, *, out: Path, size: int, fps: float) -> None:
-    _publish(out / job.path, encode_clip(job.events, tone=job.tone, background=job.background, size=size, fps=fps))
+    publish(out / job.path, encode_clip(job.events, tone=job.tone, background=job.background, size=size, fps=fps))
