@@ -13,6 +13,7 @@ from .windows import Windows
 
 _AHEAD = 3  # chunks per process that are decoded or queued ahead of the consumer; bounds the memory
 _PAST_END = "window starts after the last picture"  # reason of `DecodeError`
+_FIRST = concurrent.futures.FIRST_COMPLETED
 _SLACK_S = 0.05  # a chunk that lacks no more than this is full
 
 
@@ -91,12 +92,19 @@ class Chunk(Generic[S]):
 
 
 def decode_chunks(
-    tasks: Iterable[Task[S]], *, windows: Windows, options: DecodeOptions, workers: int, limits: Limits | None = None
+    tasks: Iterable[Task[S]],
+    *,
+    windows: Windows,
+    options: DecodeOptions,
+    workers: int,
+    limits: Limits | None = None,
+    in_order: bool = False,
 ) -> Generator[Chunk[S]]:
     """Decode files chunk by chunk; the chunks of a long file are decoded in parallel.
 
     A file's first chunk tells its length. Whatever a container states, a file ends where its pictures end: behind a
-    full last chunk another one is looked for.
+    full last chunk another one is looked for. Chunks come as they are ready; with `in_order` those of one file come in
+    the order of time, and at most `_AHEAD` times `workers` of them are decoded and not taken yet.
     """
     todo, coming = iter(tasks), collections.deque[tuple[Task[S], int]]()
     running: dict[concurrent.futures.Future, tuple[Task[S], int]] = {}
@@ -114,7 +122,7 @@ def decode_chunks(
                 running[decoders.submit(job)] = (task, number)
             if not running:
                 return
-            ready, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            ready = [next(iter(running))] if in_order else concurrent.futures.wait(running, return_when=_FIRST)[0]
             for future in ready:
                 task, number = running.pop(future)
                 task.waiting.discard(number)

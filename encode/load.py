@@ -6,12 +6,23 @@ from jax.sharding import Mesh
 
 from ..zoo.load import Located, load_model, locate
 from .encoder import Encoder, encoder_of
-from .predictor import Predictor, load_predictor
-from .timeline import TASKS, TimelinePredictor
+from .predictor import Predictor
+from .steps import StepPredictor
+from .timeline import TimelinePredictor
 from .writer import Writer, writer_of
 
+PREDICTORS = {
+    "classify": Predictor,
+    "localise": TimelinePredictor,
+    "highlight": TimelinePredictor,
+    "summarise": TimelinePredictor,
+    "anomaly": StepPredictor,
+}
+"""Name of a task in `spec.heads` -> what applies its model to files."""
+AnyPredictor = Predictor | TimelinePredictor | StepPredictor
 
-def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor | TimelinePredictor | Writer:
+
+def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | AnyPredictor | Writer:
     """Open a model: a dual tower as an `Encoder`, a fine-tuned one as its head's predictor, a decoder as a `Writer`.
 
     Args:
@@ -30,13 +41,12 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | Predictor |
     return encoder_of(located, mesh=mesh)
 
 
-def predictor_of(located: Located, *, mesh: Mesh | None = None) -> Predictor | TimelinePredictor:
+def predictor_of(located: Located, *, mesh: Mesh | None = None) -> AnyPredictor:
     """Build and fill the predictor of a fine-tuned model that was located.
 
     Raises:
       UserError: parameters that do not fit.
     """
-    if next(iter(located.spec.task_heads)) not in TASKS:
-        return load_predictor(located, mesh=mesh)
+    made = PREDICTORS[next(iter(located.spec.task_heads))]
     model = load_model(located)
-    return TimelinePredictor(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
+    return made(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)

@@ -12,7 +12,6 @@ from jaxtyping import Float64, UInt8
 
 from ..base.errors import UserError
 from ..engine.sharding.mesh import make_mesh
-from ..zoo.load import Located, load_model
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files
 from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
@@ -199,16 +198,6 @@ class Predictor:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
-
-
-def load_predictor(located: Located, *, mesh: Mesh | None = None) -> Predictor:
-    """Build the model of a spec with a head; fill in its parameters.
-
-    Raises:
-      UserError: parameters that do not fit, or another head than "classify".
-    """
-    model = load_model(located)
-    return Predictor(spec=located.spec, model=model, mesh=mesh, source=str(located.path), meta=located.meta)
 
 
 def _logits(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

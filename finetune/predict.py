@@ -1,5 +1,6 @@
 """`twinreel predict`: apply a fine-tuned checkpoint to media files."""
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ DESCRIPTION = """Apply a checkpoint of `twinreel finetune` to media files.
   twinreel predict runs/fights a.mp4 b.mp4
   twinreel predict runs/fights clips/*.mp4 --json > labels.jsonl
   twinreel predict runs/moments film.mp4 --text "the red square falls" --text "a star turns"
+  twinreel predict runs/odd day1.mp4 day2.mp4 --threshold 0.8
 
 What is printed depends on the model's task; scores are in percent in tables, from 0 to 1 in JSON. With --json each
 object stands on a line of its own:
@@ -23,6 +25,8 @@ object stands on a line of its own:
   highlight   {"path", "duration_s", "text"?, "moments": [{"start_s", "end_s", "score"}]} in order of time
   summarise   {"path", "duration_s", "summary_s", "shots": [{"start_s", "end_s", "score", "chosen"}]} in order of time;
               `twinreel summarise` writes the summary as a film, with key frames and a page
+  anomaly     {"path", "duration_s", "score", "spans": [{"start_s", "end_s", "score"}], "moments": likewise}: highest
+              score, stretches above --threshold and all time steps, in order of time; files may last hours
 A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
 cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
 
@@ -37,7 +41,10 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--top_k", type=int, default=3, help="classes or spans per line, the best first; 0 = all")
     parser.add_argument("--windows", type=int, default=1, help="windows of each file whose probabilities are averaged")
-    parser.add_argument("--batch_size", type=int, default=16, help="files at a time")
+    parser.add_argument(
+        "--threshold", type=float, help="of anomalies: the score from which a stretch counts; default: the model's"
+    )
+    parser.add_argument("--batch_size", type=int, default=16, help="files, or windows of long files, at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, one object per line")
     parser.add_argument("--out", metavar="FILE.jsonl", help="also write these JSON lines to a file")
@@ -48,14 +55,8 @@ def main(argv: list[str]) -> int:
     check_files(args.files)
     predictor = open_predictor(args.checkpoint)
     how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
-    if not hasattr(predictor, "kind"):  # a `TimelinePredictor`
-        if args.windows > 1:
-            raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
-        found = predictor.predict(args.files, texts=args.text, **how)
-    elif args.text:
-        raise UserError(f"{args.checkpoint} is a classifier, which no text asks; leave --text out")
-    else:
-        found = predictor.predict(args.files, windows=args.windows, **how)
+    how |= _flags(args, labels=hasattr(predictor, "kind"), steps=hasattr(predictor, "threshold"))
+    found = list(predictor.predict(args.files, **how))
     shown = [_top(one, count=args.top_k or None) for one in found]
     if args.out:
         write_lines(Path(args.out), shown)
@@ -70,6 +71,25 @@ def main(argv: list[str]) -> int:
     else:
         _print_times(shown, count=args.top_k or 3)
     return 0
+
+
+def _flags(args: argparse.Namespace, *, labels: bool, steps: bool) -> dict[str, Any]:
+    """Return the flags that a model takes; raise UserError for one that it does not.
+
+    Args:
+      args: of the command line.
+      labels: whether the model says labels of whole clips.
+      steps: whether it scores the time steps of films.
+    """
+    if args.windows > 1 and not labels:
+        raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
+    if args.threshold is not None and not steps:
+        raise UserError(f"--threshold={args.threshold:g} is for models of anomalies; leave it out")
+    if args.text and (labels or steps):
+        raise UserError(f"no text asks the model of {args.checkpoint}; leave --text out")
+    if labels:
+        return {"windows": args.windows}
+    return {"threshold": args.threshold} if steps else {"texts": args.text}
 
 
 def check_files(files: Sequence[str]) -> None:
@@ -109,10 +129,10 @@ def write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
 
 
 def _top(one: dict[str, Any], *, count: int | None) -> dict[str, Any]:
-    """Keep the best classes or spans; moments are all kept, as they follow each other in time."""
+    """Keep the best classes or spans; moments, and spans next to them, are all kept: they are in order of time."""
     if "probabilities" in one:
         return {**one, "probabilities": dict(list(one["probabilities"].items())[:count])}
-    return {**one, "spans": one["spans"][:count]} if "spans" in one else one
+    return {**one, "spans": one["spans"][:count]} if "spans" in one and "moments" not in one else one
 
 
 def _print_values(found: Sequence[dict[str, Any]]) -> None:
@@ -151,8 +171,9 @@ def _print_times(found: Sequence[dict[str, Any]], *, count: int) -> None:
     if named:
         table.add_column("class")
     for one in found:
-        kept = [shot for shot in one.get("shots", ()) if shot["chosen"]]
-        best = one.get("spans") or kept or sorted(one.get("moments", ()), key=lambda moment: -moment["score"])[:count]
+        best = one.get("spans", [shot for shot in one.get("shots", ()) if shot["chosen"]])
+        if "spans" not in one and "shots" not in one:
+            best = sorted(one["moments"], key=lambda moment: -moment["score"])[:count]
         cells = [one["path"], *([one["text"]] if asked else [])]
         for span in best:
             label = [span["label"]] if named else []
@@ -160,5 +181,6 @@ def _print_times(found: Sequence[dict[str, Any]], *, count: int) -> None:
                 *cells, f"{span['start_s']:.2f}", f"{span['end_s']:.2f}", f"{100 * span['score']:.1f}", *label
             )
         if not best:
-            table.add_row(*cells, "nothing", "", "", *([""] if named else []))
+            highest = f"{100 * one['score']:.1f}" if "score" in one else ""
+            table.add_row(*cells, "nothing", "", highest, *([""] if named else []))
     Console(highlight=False, markup=False, soft_wrap=True).print(table)

@@ -14,6 +14,7 @@ from rich.progress import track
 from ..base.errors import UserError
 from ..base.section import section
 from ..data.batches.clip_graph import ClipGraph
+from ..data.options import DataOptions
 from ..data.text.clean import text_cleaner
 from ..encode.timeline import TimelinePredictor
 from ..engine.sharding.mesh import check_batch_size
@@ -213,6 +214,12 @@ def _checked_graph(context: TaskContext) -> ClipGraph:
             f"config.task.name={context.config['task']['name']!r} looks at the whole clip once; set "
             "config.data.window_seconds=0, eval_clips=1 and a single crop in config.data.eval_video"
         )
+    check_places(data)
+    return graph
+
+
+def check_places(data: DataOptions) -> None:
+    """Raise UserError unless frames are spread over what is shown, so that time tokens have a place in it."""
     for field, sampling in (
         ("eval_sampling", data.input.eval_sampling),
         ("train_sampling", data.augment.train_sampling or data.input.eval_sampling),
@@ -222,4 +229,3 @@ def _checked_graph(context: TaskContext) -> ClipGraph:
                 f"config.data.{field}={sampling!r} does not spread the frames over the whole clip, so they have no "
                 f"place in it; use one of {', '.join(_SPANNING)}"
             )
-    return graph

@@ -18,6 +18,7 @@ from ..models.fusion.table import FUSIONS
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.heads.moments import TIMELINE_HEADS
+from ..models.heads.steps import STEP_HEADS, StepModel
 from ..models.heads.timeline import TimelineModel
 from ..models.layers.backends import check_backend
 from ..models.towers.ast import AudioTower
@@ -68,6 +69,7 @@ HEADED: dict[str, Mapping[str, type]] = {
     "localise": TIMELINE_HEADS,
     "highlight": TIMELINE_HEADS,
     "summarise": TIMELINE_HEADS,
+    "anomaly": STEP_HEADS,
 }
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
 
@@ -92,8 +94,8 @@ def build(
       attention: what computes self-attention, one of `models.layers.backends.BACKENDS`, for all towers or by tower.
 
     Returns:
-      A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier` or
-      `models.heads.timeline.TimelineModel`; of one without `embed_dim` a `models.backbone.Backbone`.
+      A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier`,
+      `models.heads.timeline.TimelineModel` or `models.heads.steps.StepModel`; of one without `embed_dim` a `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -255,7 +257,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
     return {"audio_samples": given.audio_samples, "audio_rate": given.audio_rate}
 
 
-def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier | TimelineModel:
+def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier | TimelineModel | StepModel:
     if spec.input.mask_frames:
         raise UserError(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
@@ -272,6 +274,8 @@ def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Class
     if kinds is HEADS:
         sizes = {"width": width, "num_classes": given.get("outputs", len(given["labels"])), "rngs": rngs}
         return Classifier(video=towers["video"], head=section(head, options, name="task", **sizes))
+    if kinds is STEP_HEADS:
+        return StepModel(video=towers["video"], head=section(head, options, name="task", video_width=width, rngs=rngs))
     text = towers.get("text")
     sizes = {"video_width": width, "text_width": text.width if text else None, "labels": len(given["labels"]) or 1}
     made = head(**sizes, **options, rngs=rngs)
