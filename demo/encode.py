@@ -72,6 +72,7 @@ def _encode(pictures: UInt8[np.ndarray, "T h W"], *, fps: float, sound: tuple[tu
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
         container.mux(video.encode(None))
         for start, data in sound:
+            assert audio is not None
             packet = av.Packet(data)
             packet.stream, packet.time_base = audio, Fraction(1, SAMPLE_RATE)
             packet.pts = packet.dts = start

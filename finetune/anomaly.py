@@ -63,7 +63,7 @@ class Film:
     def truth(self) -> np.ndarray:
         """Which frames are abnormal, bool [frames]."""
         times = self.times[:, None]
-        return ((times >= self.spans[:, 0]) & (times < self.spans[:, 1])).any(axis=1)
+        return np.any((times >= self.spans[:, 0]) & (times < self.spans[:, 1]), axis=1)
 
     @property
     def events(self) -> list[tuple[int, int]]:

@@ -22,9 +22,9 @@ def bag_loss(
     """Return the terms of a batch of bags; each is 0 where the batch lacks the bags that it needs.
 
     `ranking` is the mean over all pairs of an abnormal and a normal bag of max(0, margin - (g_abnormal - g_normal)).
-    "ranking": g is the mean of the `top_k` highest scores of the bag; with top_k=1 and margin=1 it is the loss of Sultani
-    et al. (2018, arXiv:1801.04264, equation 6). "magnitude": g is the mean of the `top_k` largest magnitudes (RTFM, Tian
-    et al. 2021, arXiv:2101.10030, equation 3).
+    "ranking": g is the mean of the `top_k` highest scores of the bag; with top_k=1 and margin=1 it is the loss of
+    Sultani et al. (2018, arXiv:1801.04264, equation 6). "magnitude": g is the mean of the `top_k` largest magnitudes
+    (RTFM, Tian et al. 2021, arXiv:2101.10030, equation 3).
 
     Args:
       logits: of the time steps.

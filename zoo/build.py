@@ -95,7 +95,8 @@ def build(
 
     Returns:
       A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier`,
-      `models.heads.timeline.TimelineModel` or `models.heads.steps.StepModel`; of one without `embed_dim` a `models.backbone.Backbone`.
+      `models.heads.timeline.TimelineModel` or `models.heads.steps.StepModel`; of one without `embed_dim` a
+      `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.

@@ -28,7 +28,7 @@ from ..feed import Feed
 from ..films import film_tokens
 from ..labelled_task import LabelledTask
 from ..objective import HeadObjective
-from ..splits import choose_splits
+from ..splits import Splits, choose_splits
 from ..task import VALIDATION
 from ..timeline import check_places, time_tokens
 
@@ -67,6 +67,7 @@ class Anomaly(LabelledTask):
     """The task `anomaly`; see `task.Task`."""
 
     objective: AnomalyObjective
+    splits: Splits
 
     def __init__(self, context: TaskContext):
         """Choose classes and films; reads `clips.jsonl` but no record."""
