@@ -24,23 +24,21 @@ Lab record
 """
 
 import ml_collections
-from ml_collections import config_dict
 
-from twinreel.configs import common
+from twinreel.configs import common, demo_localise
 
 
 def get_config(loss: str = "magnitude") -> ml_collections.ConfigDict:
-    """Return the config.
+    """Return the config: input, optimizer and schedule of `demo_localise`.
 
-    Fields of `data` that are None take the checkpoint's value. A film is a bag of `data.train_clips` windows of
+    A film is a bag of `data.train_clips` windows of
     `data.window_seconds`, evenly spread; the features of the frozen tower are computed once.
 
     Args:
       loss: `magnitude` (default): RTFM's ranking of feature magnitudes with the cross-entropy of films; `ranking`:
         that of Sultani et al. `--config demo_anomaly:ranking`.
     """
-    c = ml_collections.ConfigDict()
-    c.seed = 0
+    c = demo_localise.get_config()
     c.task = dict(
         name="anomaly",
         normal=("normal",),
@@ -54,9 +52,5 @@ def get_config(loss: str = "magnitude") -> ml_collections.ConfigDict:
     )
     c.task.update(dict(smoothness=8e-4, sparsity=8e-3) if loss == "magnitude" else dict(smoothness=8e-5, sparsity=8e-5))
     c.task.update(common.head_on_frozen_towers())
-    c.data = common.clips_without_draws(batch_size=32, num_frames=16, window_seconds=2.5, train_clips=5)
-    c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
-    c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
-    c.mesh = common.mesh()
-    c.train = dict(steps=400, log_every=20, eval_every=100, checkpoint_every=100, keep_last=2, keep_best=1, patience=0)
+    c.data.update(batch_size=32, window_seconds=2.5, train_clips=5)
     return c
