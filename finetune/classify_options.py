@@ -25,6 +25,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
       target: where they stand: "labels", or "meta.NAME" for a field of the clips' meta; "labels" of kind "single".
       head: a name of `models.heads.classifier.HEADS`.
       heads: attention heads of the heads that attend; divides the width of the video tower.
+      positions: the heads that attend know the place in time of each token, see `models.heads.classifier`.
       dropout: rate before the last layer.
       label_smoothing: share of the target that is spread over all classes, 0 to below 1.
       class_weights: "none", or "balanced": a class (of several labels, its positives) counts in inverse proportion to
@@ -41,6 +42,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
     target: str = "labels"
     head: str = "attentive"
     heads: int = 4
+    positions: bool = True
     dropout: float = 0.0
     label_smoothing: float = 0.0
     class_weights: str = "none"

@@ -75,7 +75,7 @@ class Grade(LabelledTask):
         values = train.target[train.indices]
         head = {"kind": options.head, "labels": list(names), "dropout": options.dropout}
         head |= {"outputs": {"multi": len(names), "ordinal": len(names) - 1, "regression": 1}[options.kind]}
-        head |= {"heads": options.heads} if options.head != "linear" else {}
+        head |= {"heads": options.heads, "positions": options.positions} if options.head != "linear" else {}
         decode: dict[str, Any] = {"kind": options.kind, "average": options.view_average}
         if options.kind == "regression":
             decode |= {"mean": float(values.mean()), "std": float(values.std()) or 1.0}

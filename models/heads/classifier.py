@@ -45,28 +45,39 @@ class AttentiveHead(nnx.Module):
     """A learned query attends to all tokens; LayerNorm, dropout and a dense layer follow.
 
     Attentional pooling of CoCa (Yu et al. 2022, section 3.2) in the form of VideoPrism's classifiers (Zhao et al.
-    2024): unlike the mean it can select the moments that matter and read positions in time.
+    2024): unlike the mean it can select the moments that matter, by what they show and, with `positions`, when.
     """
 
-    def __init__(self, *, width: int, num_classes: int, heads: int = 4, dropout: float = 0.0, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_classes: int,
+        heads: int = 4,
+        positions: bool = False,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
         """Build the head.
 
         Args:
-          width: D of the tokens; a multiple of `heads`.
+          width: D of the tokens; a multiple of `heads`, with `positions` even.
           num_classes: how many scores.
           heads: attention heads K.
+          positions: add sinusoids of the tokens' places in time.
           dropout: rate on the pooled token.
           rngs: source of the initial values.
 
         Raises:
-          UserError: `heads` does not divide `width`.
+          UserError: `heads` does not divide `width`, or it is odd with `positions`.
         """
         if width % heads:
             raise UserError(
                 f"the tower's width={width} must be a multiple of heads={heads}; set config.task.heads to a divisor"
             )
         options = BlockOptions(width=width, heads=heads, tower="head")
-        self.pool = AttentionPool(options, norm_tokens=True, norm_pooled=True, rngs=rngs)
+        layers = {"norm_tokens": True, "positions": positions, "norm_pooled": True}
+        self.pool = AttentionPool(options, **layers, rngs=rngs)
         self.dropout = dropout
         self.scores = _scores(width, num_classes, rngs=rngs)
 
@@ -89,14 +100,23 @@ class QueryHead(nnx.Module):
     each of which may show at other times.
     """
 
-    def __init__(self, *, width: int, num_classes: int, heads: int = 4, dropout: float = 0.0, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_classes: int,
+        heads: int = 4,
+        positions: bool = False,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
         """Build the head; for the arguments and errors see `AttentiveHead`."""
         if width % heads:
             raise UserError(
                 f"the tower's width={width} must be a multiple of heads={heads}; set config.task.heads to a divisor"
             )
         options = BlockOptions(width=width, heads=heads, tower="head")
-        layers = {"norm_tokens": True, "norm_pooled": True, "mlp": True}
+        layers = {"norm_tokens": True, "positions": positions, "norm_pooled": True, "mlp": True}
         self.pool = AttentionPool(options, queries=num_classes, **layers, rngs=rngs)
         self.dropout = dropout
         self.kernel = nnx.Param(jnp.zeros((num_classes, width), jnp.float32))

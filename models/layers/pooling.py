@@ -10,6 +10,7 @@ from .attention import Attention, AttentionInputs
 from .dense import linear
 from .mlp import Mlp
 from .options import BlockOptions
+from .positions import sinusoids
 
 TEXT_POOLS = ("mean", "cls", "last", "eos", "attention", "pooler")
 """How a text tower can pool its tokens."""
@@ -73,6 +74,7 @@ class AttentionPool(nnx.Module):
         *,
         queries: int = 1,
         norm_tokens: bool = False,
+        positions: bool = False,
         norm_pooled: bool = False,
         mlp: bool = False,
         per_dim_scale: bool = False,
@@ -84,6 +86,7 @@ class AttentionPool(nnx.Module):
           options: sizes and kinds of the attention, norms and MLP.
           queries: how many vectors the tokens become.
           norm_tokens: normalise the tokens first.
+          positions: then add sinusoids of their places 0 ... L - 1, so that queries know the order; D must be even.
           norm_pooled: normalise the pooled vectors.
           mlp: end with `x + mlp(norm(x))`.
           per_dim_scale: multiply the queries by a learned factor for each channel of a head, 1 at the start: softplus
@@ -93,6 +96,7 @@ class AttentionPool(nnx.Module):
         self.options = options
         self.query = nnx.Param(0.02 * jax.random.normal(rngs.params(), (queries, options.width), jnp.float32))
         self.norm_tokens = options.make_norm(rngs=rngs) if norm_tokens else None
+        self.positions = positions
         self.attention = Attention(options, context_width=options.width, rngs=rngs)
         self.norm_pooled = options.make_norm(rngs=rngs) if norm_pooled else None
         self.per_dim_scale = nnx.Param(jnp.zeros((options.head_size,), jnp.float32)) if per_dim_scale else None
@@ -102,7 +106,10 @@ class AttentionPool(nnx.Module):
     def __call__(self, x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = None) -> Float[Array, "B Q D"]:
         """Pool tokens; those where `mask` is False are not seen. A row without any gives the bias of the output."""
         x = x.astype(self.options.dtype)
-        keys, values = self.attention.context(x if self.norm_tokens is None else self.norm_tokens(x))
+        tokens = x if self.norm_tokens is None else self.norm_tokens(x)
+        if self.positions:
+            tokens = tokens + jnp.asarray(sinusoids(x.shape[1], width=x.shape[2]), x.dtype)[None]
+        keys, values = self.attention.context(tokens)
         if self.per_dim_scale is not None:
             factor = jax.nn.softplus(self.per_dim_scale[...]) / jnp.log(jnp.float32(2))  # on queries, and so on keys
             keys = (keys.astype(jnp.float32) * factor[None, None, None]).astype(keys.dtype)

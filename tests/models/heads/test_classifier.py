@@ -26,14 +26,19 @@ def test_linear_head_is_a_dense_layer_on_the_mean():
     np.testing.assert_allclose(head(jnp.asarray(tokens))[0], got[0], rtol=1e-6)
 
 
-def test_attentive_head_against_loops():
-    head = randomised(AttentiveHead(width=6, num_classes=3, heads=2, rngs=nnx.Rngs(0)))
+@pytest.mark.parametrize("positions", [False, True])
+def test_attentive_head_against_loops(positions):
+    head = randomised(AttentiveHead(width=6, num_classes=3, heads=2, positions=positions, rngs=nnx.Rngs(0)))
     tokens = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
     mask = np.array([[True] * 5, [True, True, False, True, False]])
     got = nnx.jit(lambda h, x, m: h(x, mask=m))(head, tokens, mask)
     pool = head.pool
     for row in range(2):
-        x = norm(tokens[row].astype(np.float64)[mask[row]], pool.norm_tokens)
+        x = norm(tokens[row].astype(np.float64), pool.norm_tokens)
+        if positions:
+            turns = np.arange(5)[:, None] * 10_000.0 ** (-np.arange(3) / 3)
+            x = x + np.concatenate([np.sin(turns), np.cos(turns)], axis=1)
+        x = x[mask[row]]
         pooled = attention_by_loops(f64(pool.query), pool.attention, context=x)[0]
         wanted = dense(norm(pooled, pool.norm_pooled), head.scores)
         np.testing.assert_allclose(got[row], wanted, rtol=2e-4, atol=2e-4)
