@@ -26,8 +26,9 @@ def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | AnyPredicto
     """Open a model: a dual tower as an `Encoder`, a fine-tuned one as its head's predictor, a decoder as a `Writer`.
 
     Args:
-      path: a bundle, the workdir of a run (its newest checkpoint), a checkpoints folder, one checkpoint, or public
-        weights (a folder or `hf:ORGANISATION/NAME`, see `twinreel convert --list`); or the s3:// or gs:// URL of any.
+      path: a bundle, the workdir of a run (its newest checkpoint; of a fine-tuned run the best), one checkpoint, or
+        public weights (a folder or `hf:ORGANISATION/NAME`, see `twinreel convert --list`); or the s3:// or gs:// URL of
+        any.
       mesh: the devices that compute; None = all.
 
     Raises:

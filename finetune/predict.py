@@ -34,7 +34,7 @@ cropped as the clips that the model was evaluated on. From Python: `twinreel.loa
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="predict", description=DESCRIPTION)
-    parser.add_argument("checkpoint", help="a bundle, a checkpoint, or the workdir of a run (its newest checkpoint)")
+    parser.add_argument("checkpoint", help="a bundle, a checkpoint, or a workdir (what its report measures)")
     parser.add_argument("files", nargs="+", metavar="FILE", help="media files")
     parser.add_argument(
         "--text", action="append", default=[], help="what to find in each file; may be given repeatedly"

@@ -12,11 +12,12 @@ from ..data.hub import is_hub
 from ..engine.keeping import checkpoint
 from ..engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
 from ..engine.remote.copies import local_copy
+from ..engine.remote.place import url_in
 from .build import build
 from .bundle import is_bundle, read_params, read_spec
 from .convert.convert import PublicModel, public_model
 from .convert.files import looks_public
-from .spec import ModelSpec
+from .spec import TASKS, ModelSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,14 +47,14 @@ def locate(path: str | Path) -> Located:
     """Find out what a path holds.
 
     Args:
-      path: a bundle, a workdir (its newest checkpoint), a checkpoints folder, one checkpoint, or public weights: a
-        folder of them or `hf:ORGANISATION/NAME[@REVISION]`, see `zoo.convert`. All but the last may be an s3:// or
-        gs:// URL.
+      path: a bundle, a workdir (its newest checkpoint; of a fine-tuned run the best one, which its report measures), a
+        checkpoints folder (the same), one checkpoint, or public weights: a folder of them or
+        `hf:ORGANISATION/NAME[@REVISION]`, see `zoo.convert`. All but the last may be an s3:// or gs:// URL.
 
     Raises:
       UserError: nothing that can be read, or a checkpoint written before models had specs.
     """
-    path = path if is_hub(path) else local_copy(path)
+    given, path = path, path if is_hub(path) else local_copy(path)
     if is_bundle(path):
         return Located(spec=read_spec(path), path=Path(path))
     if is_hub(path) or looks_public(Path(path)):
@@ -61,6 +62,9 @@ def locate(path: str | Path) -> Located:
         return Located(spec=found.spec, path=Path(path), public=found)
     step_folder = _step_folder(Path(path))
     meta = checkpoint.read_meta(step_folder)
+    best = _best_of(given, newest=step_folder, meta=meta)
+    if best is not None:
+        step_folder, meta = best, checkpoint.read_meta(best)
     if "spec" not in meta:
         raise UserError(
             f"checkpoint {step_folder} has no model spec: an older version of twinreel wrote it; load it with that "
@@ -82,6 +86,30 @@ def _step_folder(path: Path) -> Path:
             f"{error}; or a bundle (spec.json), or a folder of public weights (*.safetensors or *.npz, see `twinreel "
             f"convert --list`). It holds {found}"
         ) from error
+
+
+def _best_of(given: str | Path, *, newest: Path, meta: dict[str, Any]) -> Path | None:
+    """Return the best checkpoint of a fine-tuned run, as its newest one remembers it; None where that one is wanted.
+
+    Args:
+      given: what the user named: a run, or one of its checkpoints.
+      newest: the folder of the checkpoint that was found there.
+      meta: of that checkpoint.
+    """
+    best = (meta.get("evaluations") or {}).get("best")
+    if best is None or not set((meta.get("spec") or {}).get("heads") or ()) & set(TASKS):
+        return None
+    url = url_in(given)
+    if url is None:
+        folder = newest.parent / str(best["step"])
+        return folder if Path(given).absolute() != newest and checkpoint.is_checkpoint(folder) else None
+    if f"/{checkpoint.FOLDER}/" in url:
+        return None
+    run = url.removesuffix(f"/{checkpoint.FOLDER}")
+    try:
+        return checkpoint.resolve(local_copy(f"{run}/{checkpoint.FOLDER}/{best['step']}"))
+    except UserError:  # it was not kept
+        return None
 
 
 def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:

@@ -20,10 +20,11 @@ from twinreel.base.errors import UserError
 from twinreel.data.manifest import read_manifest, write_manifest
 from twinreel.data.prepare.prepare import prepare
 from twinreel.encode import encode
-from twinreel.engine.keeping.checkpoint import read_params
+from twinreel.engine.keeping.checkpoint import FOLDER, read_params, steps_in
 from twinreel.finetune import predict
 from twinreel.finetune.finetune import finetune, main
 from twinreel.pretrain.pretrain import pretrain
+from twinreel.zoo import load
 from twinreel.zoo.load import load_model, locate
 
 
@@ -57,6 +58,20 @@ def test_best_checkpoint_is_the_one_reported(tuned):
     evaluations = [(line["val/accuracy"], -line["step"]) for line in lines if line["kind"] == "eval"]
     assert report["protocol"]["checkpoint_step"] == -max(evaluations)[1]
     assert "split 'val' (12 clips)" in report["protocol"]["checkpoint_chosen_by"]
+
+
+def test_a_run_is_used_as_its_report_measures_it(tuned, monkeypatch):
+    """The best checkpoint, though there is a newer one; a checkpoint that is named is taken as it is."""
+    report = json.loads((tuned / "report" / "classification.json").read_text())
+    best, newest = report["protocol"]["checkpoint_step"], steps_in(tuned / FOLDER)[-1]
+    assert best < newest
+    for given in (tuned, tuned / FOLDER):
+        assert locate(given).meta["step"] == best
+    assert locate(tuned / FOLDER / str(newest)).meta["step"] == newest
+    copies = {"s3://b/run": newest, f"s3://b/run/{FOLDER}": newest, f"s3://b/run/{FOLDER}/{best}": best}
+    copies = {url: tuned / FOLDER / str(step) for url, step in copies.items()} | {f"s3://b/run/{FOLDER}/7": tuned}
+    monkeypatch.setattr(load, "local_copy", lambda path: copies.get(str(path), path))  # one checkpoint at a time
+    assert [locate(url).meta["step"] for url in copies] == [best, best, best, newest]
 
 
 def test_page_opens_from_disk(tuned):
