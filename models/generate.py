@@ -211,11 +211,11 @@ def keep_likely(logits: Float[Array, "B V"], *, top_k: int, top_p: float) -> Flo
     The nucleus is the fewest tokens whose probabilities sum to at least `top_p` (Holtzman et al. 2020). Ties stay.
     """
     ordered = jnp.sort(logits, axis=-1, descending=True)
-    if top_k:
-        ordered = ordered.at[:, top_k:].set(jnp.float32(_NEVER))
-    probability = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(probability, axis=-1) - probability
-    last = jnp.where(before < top_p, ordered, jnp.float32(jnp.inf)).min(axis=-1, keepdims=True)
+    kept = jnp.broadcast_to(jnp.arange(logits.shape[-1]) < (top_k or logits.shape[-1]), logits.shape)
+    if top_p < 1:  # otherwise sums that are rounded would decide
+        probability = jax.nn.softmax(jnp.where(kept, ordered, jnp.float32(_NEVER)), axis=-1)
+        kept &= jnp.cumsum(probability, axis=-1) - probability < top_p
+    last = jnp.where(kept, ordered, jnp.float32(jnp.inf)).min(axis=-1, keepdims=True)
     return jnp.where(logits >= last, logits, jnp.float32(_NEVER))
 
 

@@ -168,6 +168,15 @@ def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p():
         assert kept == wanted, (top_p, top_k)
 
 
+def test_top_k_alone_keeps_k_tokens_of_a_large_vocabulary():
+    logits = jax.random.normal(jax.random.key(0), (64, 1000))  # sums of so many probabilities round to less than 1
+    wanted = np.argsort(-np.asarray(logits), axis=1)[:, :40]
+    kept = np.asarray(keep_likely(logits, top_k=40, top_p=1.0)) > -1e8
+    assert (kept.sum(axis=1) == 40).all()
+    assert np.take_along_axis(kept, wanted, axis=1).all()
+    assert (np.asarray(keep_likely(logits, top_k=0, top_p=1.0)) == np.asarray(logits)).all()
+
+
 def test_bad_options_are_told(decoder):
     for options, match in (
         ({"method": "beams"}, "generate.method.*beam"),
