@@ -2,6 +2,7 @@
 
 import atexit
 import concurrent.futures
+import contextlib
 import os
 import socket
 import sys
@@ -52,9 +53,8 @@ class Writer:
                 function(*args)
             except BaseException as error:
                 self._failed = True
-                if self._client is not None:
-                    text = f"process {jax.process_index()} on {socket.gethostname()}: {type(error).__name__}: {error}"
-                    self._client.key_value_set(self._key, text, allow_overwrite=True)
+                with contextlib.suppress(Exception):  # the coordinator is gone: jax ends the others by itself
+                    self._tell(error)
                 done.set_exception(error)
             else:
                 done.set_result(None)
@@ -62,6 +62,11 @@ class Writer:
         self._last = threading.Thread(target=run, name="twinreel-save", daemon=True)
         self._last.start()
         return done
+
+    def _tell(self, error: BaseException) -> None:
+        if self._client is not None:
+            text = f"process {jax.process_index()} on {socket.gethostname()}: {type(error).__name__}: {error}"
+            self._client.key_value_set(self._key, text, allow_overwrite=True)
 
     def result(self, job: concurrent.futures.Future[None]) -> None:
         """Wait for a job; raises what it raises, or OthersFailed while it waits for a process whose save has failed."""

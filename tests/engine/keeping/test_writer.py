@@ -43,3 +43,16 @@ def test_a_failed_save_is_told_and_the_others_do_not_wait_for_it():
         writer.result(waiting)
     writer.close()
     never.set()
+
+
+def test_a_failed_save_ends_the_wait_where_the_coordinator_is_gone():
+    class Gone(Store):
+        def key_value_set(self, key, value, *, allow_overwrite):
+            raise ConnectionError("no coordinator")
+
+    def fail():
+        raise OSError("disk full")
+
+    job = Writer(Gone()).submit(fail)
+    with pytest.raises(OSError, match="disk full"):
+        job.result(timeout=10)
