@@ -79,5 +79,5 @@ def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
             raise
         raise UserError(
             f"the installed compiler has no option {unknown[1]}; leave it out: "
-            f"--config.train.compiler_options.{unknown[1]}=None"
+            f"--config.train.compiler_options='{{\"{unknown[1]}\": None}}', with any other options in the same dict"
         ) from error

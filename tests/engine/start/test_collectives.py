@@ -1,7 +1,10 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 
+from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.engine.start.collectives import OVERLAP, compile_lowered, compiler_options
 
@@ -22,5 +25,8 @@ def test_the_user_comes_before_the_table():
 def test_an_option_that_the_compiler_lacks_is_named():
     options = {"xla_of_another_release": True}
     lowered = jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.zeros((), jnp.float32))
-    with pytest.raises(UserError, match=r"--config\.train\.compiler_options\.xla_of_another_release=None"):
+    with pytest.raises(UserError, match=r"leave it out: --config\.train\.compiler_options='({.*})'") as caught:
         compile_lowered(lowered)
+    [flag] = re.findall(r"--config\.train\.compiler_options='{.*}'", str(caught.value))
+    config = load_config("demo", overrides=[flag.replace("'", "")])  # as the shell passes it
+    assert config.train.compiler_options.to_dict() == {"xla_of_another_release": None}
