@@ -49,7 +49,7 @@ class Summary:
       film: its moments.
       scores: float64 [n], of the moments, 0..1.
       starts: int64 [s], the first moment of each shot.
-      shots: float64 [s,2], start and end in seconds, at times of frames.
+      shots: float64 [s,2], start and end in seconds, at times of frames where any are near.
       values: float64 [s], mean score of each shot's moments.
       chosen: the numbers of the shots in the summary, in order.
       best: int64 [s], the moment of each shot that stands for it.
@@ -117,9 +117,7 @@ def summary_of(film: Film, *, options: SummaryOptions) -> Summary:
     scores = film.scores
     if scores is None:
         scores = moment_scores(film.vectors, starts=starts, contrast=film.contrast)
-    edges = np.append(film.edges_s[starts], film.duration_s)
-    inner = film.stamps_s[np.abs(film.stamps_s[None] - edges[1:-1, None]).argmin(axis=1)] if len(starts) > 1 else ()
-    edges[1:-1] = np.maximum.accumulate(inner)  # at times of frames
+    edges = _at_frames(np.append(film.edges_s[starts], film.duration_s), stamps=film.stamps_s)
     lengths = np.diff(np.append(starts, len(scores)))
     values = np.add.reduceat(scores, starts) / lengths
     shots = np.column_stack([edges[:-1], edges[1:]])
@@ -158,6 +156,14 @@ def choose(values: np.ndarray, *, seconds: np.ndarray, share: float) -> list[int
     weights = np.maximum(1, np.ceil(seconds / grid - 1e-6)).astype(np.int64)
     chosen = knapsack(values, weights=weights, capacity=int(seconds.sum() * share / grid + 1e-6))
     return chosen or [int(np.lexsort((-values, weights))[0])]
+
+
+def _at_frames(edges: np.ndarray, *, stamps: np.ndarray) -> np.ndarray:
+    """Move the edges between shots to the nearest frame, by less than half the length of a shot: none becomes empty."""
+    inner = edges[1:-1]
+    nearest = stamps[np.abs(stamps[None] - inner[:, None]).argmin(axis=1)]
+    room = np.minimum(np.diff(edges[:-1]), np.append(np.diff(inner), np.inf)[: len(inner)]) / 2
+    return np.concatenate([edges[:1], np.where(np.abs(nearest - inner) < room, nearest, inner), edges[-1:]])
 
 
 def _best(scores: np.ndarray) -> int:

@@ -119,6 +119,15 @@ def test_a_film_without_scores_is_scored_by_what_shots_add():
     assert found.starts.tolist() == [0, 6, 10, 16] and found.chosen == (0, 1)
 
 
+def test_no_shot_is_empty_where_frames_are_far_apart():
+    rows, edges = np.repeat(np.eye(6), 4, axis=0), np.arange(25.0)
+    given = {"edges_s": edges, "vectors": rows, "scores": np.ones(24), "contrast": np.full(24, 50.0)}
+    film = Film(path=None, stamps_s=np.array([0.0, 9.5, 20.0]), **given)  # a slide show
+    found = summary_of(film, options=SummaryOptions(shortest_s=1.0))
+    assert found.shots[:, 0].tolist() == [0, 4, 9.5, 12, 16, 20]
+    assert found.shots[:, 1].tolist() == [4, 9.5, 12, 16, 20, 24]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "wanted"),
     [
