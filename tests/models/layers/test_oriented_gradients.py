@@ -92,3 +92,8 @@ def test_cells_without_a_side_and_negative_numbers_are_refused(changes):
     options = {"patch": 4, "tubelet": 1, "width": 6, "activation": "gelu", "dtype": jnp.float32} | changes
     with pytest.raises(UserError, match=r"gradients=-?\d+ .* set it to 0 or more, and stem to the side of a cell"):
         PatchEmbedding(**options, rngs=nnx.Rngs(0))
+
+
+def test_arrays_of_numpy_are_described_outside_of_a_compiled_function():
+    video = np.random.default_rng(0).integers(0, 256, (1, 2, 16, 16, 3), np.uint8)
+    np.testing.assert_array_equal(frames_last(video), video.transpose(2, 3, 4, 0, 1).reshape(16, 16, 3, 2))
