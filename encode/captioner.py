@@ -88,7 +88,7 @@ class Captioner:
           paths: n files of any format that PyAV decodes.
           batch_size: files at a time.
           workers: processes that decode; 0 = one per core.
-          seed: of sampling.
+          seed: of sampling; file i draws the same whatever the batch size.
           progress: draw a progress bar on standard error.
 
         Returns:
@@ -101,9 +101,9 @@ class Captioner:
         files = listed(paths, method="caption")
         size = rounded_up(min(max(batch_size, 1), max(len(files), 1)), mesh=self.mesh)
         parts = frames_of_files(self.spec.input, files, batch_size=size, workers=workers, progress=progress)
-        found = []
+        found, begin = [], jax.process_index() * (size // jax.process_count())
         for rows in parts:
-            number = np.arange(len(rows["video"]))
+            number, begin = begin + np.arange(len(rows["video"])), begin + size
             given = rows | {"clip_index": number, "valid": np.ones(len(number), bool)}
             found += [one for _, _, one in self.caption_rows(given, size=size, seed=seed)]
         return [{"path": str(path), **one} for path, one in zip(files, found, strict=False)]

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
@@ -41,7 +42,8 @@ def test_a_caption_is_what_the_decoder_finds_likeliest_token_by_token(captioner,
     [found] = captioner.caption([file])
     model = captioner.model
     [(rows, _)] = clips_of_files(captioner.spec.input, [file], batch_size=1)
-    _, tokens = model.encode_with_tokens("video", inputs={"video": rows["video"]}, drop_patches=False)
+    encode = nnx.jit(lambda model, inputs: model.encode_with_tokens("video", inputs=inputs, drop_patches=False))
+    _, tokens = encode(model, {"video": rows["video"]})
     head = model.heads["captioning"]
     text, score = [head.start_id], 0.0
     for _ in range(8):
@@ -74,13 +76,23 @@ def test_a_split_is_described_and_compared_with_its_captions(run, tiny_data, tmp
 def test_beams_are_ranked_and_captions_do_not_depend_on_the_batch(run, tiny_data):
     beams = load_captioner(run, options={"max_tokens": 6, "method": "beam", "beams": 2})
     one, other = (caption_split(beams, data=tiny_data, split="val", batch_size=size)["clips"] for size in (8, 16))
-    assert one == other and len(one) == 8
+    assert [clip["caption"] for clip in one] == [clip["caption"] for clip in other] and len(one) == 8
+    assert [clip["score"] for clip in one] == pytest.approx([clip["score"] for clip in other], abs=1e-5)
     assert all(clip["score"] >= clip["others"][0]["score"] for clip in one)
     drawn = [
         caption_split(load_captioner(run, options={"max_tokens": 6, "method": "sample"}), data=tiny_data, seed=seed)
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] and drawn[0]["clips"] != drawn[2]["clips"]
+
+
+def test_samples_of_files_depend_on_seed_and_number_alone(run, tiny_data):
+    rows = Records(tiny_data).rows("test")
+    files = [tiny_data.parent / "videos" / rows[i]["file"] for i in (0, 1, 0)]
+    sampler = load_captioner(run, options={"max_tokens": 6, "method": "sample"})
+    whole, parts = (sampler.caption(files, batch_size=size, workers=1) for size in (3, 2))
+    assert [one["caption"] for one in whole] == [one["caption"] for one in parts]
+    assert whole[0]["caption"] != whole[2]["caption"]
 
 
 def test_mistakes_are_named(run, tiny_data, tmp_path):
