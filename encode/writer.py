@@ -92,8 +92,10 @@ class Writer:
         how = section(GenerateOptions, options, name="generate")
         prefixes = self._prefixes(among, room=how.max_tokens) if among else None
         ids = [self._prompt(text, room=how.max_tokens) for text in prompts]
+        if not ids:
+            return []
         places = _LEAST_PLACES
-        while places < max(map(len, ids), default=0):
+        while places < max(map(len, ids)):
             places *= 2
         places = min(places, self.spec.input.context_length - how.max_tokens)
         rows = {"prompt": np.full((len(ids), places), self._tokenizer.pad_id, np.int32)}
@@ -136,13 +138,13 @@ class Writer:
 
     def _prompt(self, text: str, *, room: int) -> list[int]:
         """Return the ids of a prompt, without the end token; an empty one begins with the end token, as GPT-2 does."""
-        longest, length = self.spec.input.context_length, int(self._tokenizer.lengths([text])[0])
+        longest, length = self.spec.input.context_length, max(2, int(self._tokenizer.lengths([text])[0]))
         if length - 1 + room > longest:
             raise UserError(
                 f"the prompt {text[:40]!r} has {length - 1} tokens, and with max_tokens={room} more it does not fit "
                 f"into the context of {longest}; shorten it, or lower max_tokens"
             )
-        ids, mask, _ = self._tokenizer.encode([text], context_length=max(length, 2))
+        ids, mask, _ = self._tokenizer.encode([text], context_length=length)
         return ids[0, mask[0]].tolist()[:-1] or [self._tokenizer.eos_id]
 
     def _prefixes(self, texts: Sequence[str], *, room: int) -> Prefixes:

@@ -89,6 +89,9 @@ def test_a_bundle_writes_the_same(folder, writer, tmp_path):
 def test_what_does_not_fit_is_told(folder, writer, tmp_path):
     with pytest.raises(UserError, match="has 30 tokens, and with max_tokens=3 more it does not fit into the context"):
         writer.write([" ".join(["w1"] * 30)], max_tokens=3)
+    with pytest.raises(UserError, match="'' has 1 tokens, and with max_tokens=32 more it does not fit"):
+        writer.write([""], max_tokens=32)
+    assert writer.write([]) == []
     with pytest.raises(UserError, match=r"write \['w1'\]"):
         writer.write("w1")
     with pytest.raises(UserError, match="did you mean 'max_tokens'"):
