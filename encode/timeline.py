@@ -101,7 +101,7 @@ class TimelinePredictor:
         """
         files, texts = listed(paths, method="predict"), self._checked(texts)
         if self.task == "summarise":
-            how: dict[str, Any] = {"options": self.summary_options, "workers": workers}
+            how: dict[str, Any] = {"options": self.summary_options, "workers": workers, "batch_size": batch_size}
             return [{"path": str(file), **summarise_file(self, file, **how).to_dict()} for file in files]
         size = rounded_up(min(max(batch_size, 1), max(len(files), 1)), mesh=self.mesh)
         found, begin = [], 0
@@ -220,7 +220,8 @@ class TimelinePredictor:
         if self.asks != bool(texts):
             wanted = "needs a text that says what to find (--text); give one or more"
             if not self.asks:
-                wanted = f"takes no text: it finds {', '.join(self.labels) or 'highlights'}; leave --text out"
+                finds = ", ".join(self.labels) or ("shots" if self.task == "summarise" else "highlights")
+                wanted = f"takes no text: it finds {finds}; leave --text out"
             raise UserError(f"the model of {self.source or 'this spec'} {wanted}")
         if empty := [text for text in texts if not text.strip()]:
             raise UserError(f"a text is empty ({empty[0]!r}); say what to find")

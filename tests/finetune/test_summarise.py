@@ -247,5 +247,5 @@ def test_other_models_and_files_are_refused(start, learned, film, tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     with pytest.raises(UserError, match=r"text\.mp4 cannot be read"):
         summarise.main([str(start.root / "towers"), str(tmp_path / "text.mp4"), *out])
-    with pytest.raises(UserError, match="takes no text: it finds"):
+    with pytest.raises(UserError, match="takes no text: it finds shots; leave"):
         predict.main([str(learned[0]), str(film), "--text", "red"])
