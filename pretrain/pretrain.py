@@ -88,7 +88,8 @@ def main(argv: list[str]) -> int:
         initialize_distributed(**together.to_dict())
         workdir = workdir_of(args.workdir, process=process_index())
     parts = tuple(args.init_parts) if args.init_parts else None
-    start = InitFrom(checkpoint=Path(args.init), parts=parts, read=read_params) if args.init else None
+    how = {"parts": parts, "read": read_params, "adapts": True}
+    start = InitFrom(checkpoint=Path(args.init), **how) if args.init else None
     result, place = pretrain_stages(
         config, workdir=workdir, start=start, resume_step=args.resume_step, overwrite_config=args.overwrite_config
     )

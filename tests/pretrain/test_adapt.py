@@ -1,6 +1,8 @@
 """Pretraining of few parameters: the state, the step and its memory, layer-wise rates, averages."""
 
+import dataclasses
 import functools
+import sys
 
 import jax
 import numpy as np
@@ -10,12 +12,14 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from twinreel.data.options import InputSpec
+from twinreel.engine.keeping.transfer import NEW
 from twinreel.engine.optimizer.optimizer import make_optimizer
 from twinreel.engine.sharding.mesh import make_mesh, put_batch
 from twinreel.engine.sharding.rules import REPLICATED
 from twinreel.engine.step.state import StateBuilder, split_model
 from twinreel.engine.step.step import compile_step, stop_flags
 from twinreel.models.adapters import ADDED
+from twinreel.pretrain import pretrain
 from twinreel.pretrain.objective import Contrastive
 from twinreel.zoo.adapt import NOTHING, AdaptOptions
 
@@ -69,6 +73,19 @@ def test_frozen_matrices_have_no_moments_and_no_gradients():
     assert bytes_of[0] - bytes_of[1] == 4 * (4 * trained[0] - 4 * trained[1] - frozen)
     temporary = [step.memory_analysis().temp_size_in_bytes for step in (whole, few)]
     assert temporary[1] < temporary[0]  # no gradients of the frozen ones
+
+
+def test_parameters_that_are_added_need_not_be_in_the_chosen_parts_of_a_checkpoint(monkeypatch):
+    begun = {}
+    monkeypatch.setattr(pretrain, "pretrain_stages", lambda *_, **given: begun.update(given) or sys.exit())
+    with pytest.raises(SystemExit):
+        flags = ["--config", "demo", "--workdir", "unused", "--init", "unused", "--init_parts", "^video/.*"]
+        pretrain.main(flags)
+    plain = split_model(builder_of().objective.init(nnx.Rngs(0)))
+    start = dataclasses.replace(begun["start"], read=lambda _: plain)
+    plan = start.plan(nnx.eval_shape(lambda: builder_of(adapt=KINDS).objective.init(nnx.Rngs(0))))
+    assert plan.values.keys() == {path for path in plain if path.startswith("video/")}
+    assert {path for path in plan.status if ADDED.search(path)} <= {k for k, v in plan.status.items() if v == NEW}
 
 
 @pytest.mark.parametrize("preset", ["fsdp", "fsdp_tensor"])
