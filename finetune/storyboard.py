@@ -23,6 +23,8 @@ from ..pages.timelines import Lane, clock, timeline
 
 MOST_SHOWN = 240
 """Shots of which the storyboard shows a frame; of longer films the best ones."""
+LONGEST_PART_S = 600.0
+"""Neighbouring shots are cut together up to this length: a stretch's sound is held in memory."""
 _FRAME_S = 0.5  # so much is decoded for a key frame at most
 
 
@@ -58,7 +60,7 @@ def write_storyboard(
             if number in chosen:
                 names[number] = f"keyframes/{len(names) + 1:03d}-{time:.2f}.jpg"
                 (out / names[number]).write_bytes(pictures[number])
-        join(_parts(summary), out=out / "summary.mp4", tick=lambda _: tick("summary.mp4"))
+        join(stretches(summary), out=out / "summary.mp4", tick=lambda _: tick("summary.mp4"))
     except DecodeError as error:
         raise UserError(f"{film} cannot be cut: {error}") from error
     whole = {"path": str(film), **summary.to_dict(), "protocol": protocol}
@@ -86,12 +88,13 @@ def _frame(path: Path, *, time_s: float) -> bytes:
     return simplejpeg.encode_jpeg(rgb.copy(order="C"), quality=90, colorspace="RGB", colorsubsampling="420")
 
 
-def _parts(summary: Summary) -> list[Part]:
-    """Return the chosen shots as stretches of the film; neighbours are one stretch."""
+def stretches(summary: Summary) -> list[Part]:
+    """Return the chosen shots as stretches of the film; neighbours are one stretch, up to `LONGEST_PART_S`."""
     parts: list[Part] = []
     for number in summary.chosen:
         start, end = summary.shots[number].tolist()
-        if parts and abs(parts[-1].end_s - start) < 1e-6:
+        last = parts[-1] if parts else None
+        if last and abs(last.end_s - start) < 1e-6 and end - last.start_s <= LONGEST_PART_S:
             start = parts.pop().start_s
         parts.append(Part(source=summary.film.path, start_s=start, end_s=end))
     return parts

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -21,7 +22,7 @@ from twinreel.data.manifest import read_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import films
-from twinreel.finetune import predict, summarise
+from twinreel.finetune import predict, storyboard, summarise
 from twinreel.finetune.finetune import finetune
 from twinreel.finetune.queries import Queries
 
@@ -221,6 +222,14 @@ def test_films_without_sound_and_of_one_frame(start, tmp_path, capsys):
     assert "0.1 of 0.1 s, 1 of 1 shots" in capsys.readouterr().out
     assert read(tmp_path / "out" / "film" / "summary.mp4")[1] is None  # the second one is in film-2
     assert len(read(tmp_path / "out" / "film-2" / "summary.mp4")[0]) == 1
+
+
+def test_neighbouring_shots_are_cut_together_up_to_a_length(monkeypatch):
+    monkeypatch.setattr(storyboard, "LONGEST_PART_S", 5.0)
+    shots = np.array([[0.0, 2.0], [2.0, 4.0], [4.0, 6.0], [6.0, 13.0], [13.0, 14.0]])
+    summary = SimpleNamespace(film=SimpleNamespace(path="film.mkv"), shots=shots, chosen=(0, 1, 2, 4))
+    parts = storyboard.stretches(summary)
+    assert [(part.start_s, part.end_s) for part in parts] == [(0.0, 4.0), (4.0, 6.0), (13.0, 14.0)]
 
 
 @pytest.mark.parametrize(
