@@ -35,8 +35,11 @@ class HighlightOptions(RankingOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.query == "label":
-            raise UserError("config.task.query='label' is for localise; highlights are of a 'text' or of the 'clip'")
+        if self.query not in ("text", "clip"):
+            other = "localise" if self.query == "label" else "summarise"
+            raise UserError(
+                f"config.task.query={self.query!r} is for {other}; highlights are of a 'text' or of the 'clip'"
+            )
         for field in ("moment_seconds", "highest_score"):
             if not getattr(self, field) > 0:
                 raise UserError(f"config.task.{field} must be above 0, got {getattr(self, field)}")

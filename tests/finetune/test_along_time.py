@@ -191,7 +191,9 @@ def test_a_run_that_dies_goes_on_as_if_nothing_was(start, highlights, monkeypatc
         ("demo_localise", "task.width=15", "must be even and a multiple of config.task.heads=2"),
         ("demo_localise", "data.eval_sampling=first", "does not spread the frames over the whole clip"),
         ("demo_localise", "data.window_seconds=1.0", "looks at the whole clip once"),
+        ("demo_localise", "task.query=annotated", "is for summarise"),
         ("demo_highlight", "task.query=label", "is for localise"),
+        ("demo_highlight", "task.query=annotated", "is for summarise"),
         ("demo_highlight", "task.moment_seconds=0.0", "moment_seconds must be above 0"),
     ],
 )
