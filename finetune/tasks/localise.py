@@ -51,7 +51,7 @@ class LocaliseOptions(TimelineOptions):
     def __post_init__(self):
         super().__post_init__()
         if self.query == "annotated":
-            raise UserError("config.task.query='annotated' is for summarise; spans are found by 'text', 'label' or 'clip'")
+            raise UserError("config.task.query='annotated' is for summarise; localise takes 'text', 'label' or 'clip'")
         for field, known in (("labelling", LABELLINGS), ("regression", REGRESSIONS)):
             if getattr(self, field) not in known:
                 raise unknown(f"config.task.{field}:", getattr(self, field), known)
