@@ -46,7 +46,7 @@ class Captioner:
         Args:
           spec: what it is.
           model: the towers with the head.
-          options: fields of `models.generate.GenerateOptions`; `max_tokens` = the context length where nothing is said.
+          options: fields of `models.generate.GenerateOptions`; `max_tokens` is the context length by default.
           mesh: None = all devices, each with all parameters.
           source: where it comes from.
 

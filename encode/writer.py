@@ -19,6 +19,8 @@ from ..zoo.load import Located, load_model
 from ..zoo.spec import ModelSpec
 from .rows import apply_to_rows, padded, placed_on, rounded_up, shares
 
+_BEFORE = "."
+"""A text behind which another one is made into tokens."""
 _LEAST_PLACES = 8
 """Prompts are padded to this many tokens, or twice, four times … as many: few programs serve all lengths."""
 
@@ -90,7 +92,7 @@ class Writer:
         if isinstance(prompts, str):
             raise UserError(f"write wants a list of prompts, got one; write [{prompts!r}]")
         how = section(GenerateOptions, options, name="generate")
-        prefixes = self._prefixes(among, room=how.max_tokens) if among else None
+        known = self._tokens_of(among, room=how.max_tokens) if among else {}
         ids = [self._prompt(text, room=how.max_tokens) for text in prompts]
         if not ids:
             return []
@@ -102,39 +104,46 @@ class Writer:
         rows |= {"mask": np.zeros((len(ids), places), bool), "number": np.arange(len(ids), dtype=np.int32)}
         for i, one in enumerate(ids):
             rows["prompt"][i, places - len(one) :], rows["mask"][i, places - len(one) :] = one, True
-        return self._written(rows, how=how, prefixes=prefixes, batch_size=batch_size, seed=seed)
+        made = self._written(rows, how=how, known=list(known), batch_size=batch_size, seed=seed)
+        return [self._named(one, prompt=own, known=known) for one, own in zip(made, ids, strict=True)]
 
     def _written(
         self,
         rows: dict[str, np.ndarray],
         *,
         how: GenerateOptions,
-        prefixes: Prefixes | None,
+        known: Sequence[tuple[int, ...]],
         batch_size: int,
         seed: int,
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[Generated]:
+        """Return what follows each prompt, as token ids."""
         total = len(rows["prompt"])
         size = rounded_up(min(max(batch_size, 1), max(total, 1)), mesh=self.mesh)
         function = _continuation(how, self._tokenizer.eos_id, self._tokenizer.pad_id)
         shared: dict[str, np.ndarray] = {"seed": np.asarray(seed, np.uint32)}
-        if prefixes is not None:
+        if known:
+            prefixes = Prefixes.of(known, eos_id=self._tokenizer.eos_id)
             shared |= {"tree_tokens": np.asarray(prefixes.tokens), "tree_children": np.asarray(prefixes.children)}
-        found: list[list[dict[str, Any]]] = []
+        found: list[Generated] = []
         for every, mine in shares(total, batch_size=size):
             part = {key: padded(value[mine], size=size // jax.process_count()) for key, value in rows.items()}
             made = apply_to_rows(self._graph, self._state, part, function=function, mesh=self.mesh, shared=shared)
-            found += [
-                self._named(Generated(**{k: v[i] for k, v in made.items()})) for i in range(every.stop - every.start)
-            ]
+            found += [Generated(**{k: v[i] for k, v in made.items()}) for i in range(every.stop - every.start)]
         return found
 
-    def _named(self, one: Generated) -> list[dict[str, Any]]:
+    def _named(self, one: Generated, *, prompt: list[int], known: dict[tuple[int, ...], str]) -> list[dict[str, Any]]:
         """Return the texts of one row; a beam search among few texts may have fewer than beams."""
-        return [
-            {"text": self._tokenizer.decode(tokens[:length]), "score": float(score)}
-            for tokens, length, score in zip(one.tokens, one.lengths, one.scores, strict=True)
-            if score > -1e8
-        ]
+        found = []
+        for tokens, length, score in zip(one.tokens, one.lengths, one.scores, strict=True):
+            if score > -1e8:
+                own = tuple(tokens[:length].tolist())
+                found.append({"text": known.get(own) or self._after(prompt, tokens=own), "score": float(score)})
+        return found
+
+    def _after(self, prompt: list[int], *, tokens: tuple[int, ...]) -> str:
+        """Return the text of tokens behind a prompt: alone, some tokenizers drop the blank before the first word."""
+        before, whole = (self._tokenizer.decode(ids) for ids in (prompt, [*prompt, *tokens]))
+        return whole[len(before) :] if whole.startswith(before) else self._tokenizer.decode(tokens)
 
     def _prompt(self, text: str, *, room: int) -> list[int]:
         """Return the ids of a prompt, without the end token; an empty one begins with the end token, as GPT-2 does."""
@@ -147,18 +156,26 @@ class Writer:
         ids, mask, _ = self._tokenizer.encode([text], context_length=length)
         return ids[0, mask[0]].tolist()[:-1] or [self._tokenizer.eos_id]
 
-    def _prefixes(self, texts: Sequence[str], *, room: int) -> Prefixes:
+    def _tokens_of(self, texts: Sequence[str], *, room: int) -> dict[tuple[int, ...], str]:
+        """Return the token ids of texts that may follow a prompt, each with its text."""
         if isinstance(texts, str):
             raise UserError(f"among wants a list of texts, got one; write [{texts!r}]")
-        begin = 0 if self._tokenizer.bos_id < 0 else 1
-        ids, mask, _ = self._tokenizer.encode(list(texts), context_length=int(self._tokenizer.lengths(texts).max()))
-        rows = [one[real].tolist()[begin:-1] for one, real in zip(ids, mask, strict=True)]
-        if max(map(len, rows)) + 1 > room:
+        begun = len(self._ids(_BEFORE))  # a blank at the beginning is a token's own only behind other text
+        found = {
+            tuple(self._ids(_BEFORE + text)[begun:] if text[:1].isspace() else self._ids(text)): text for text in texts
+        }
+        longest = max(map(len, found))
+        if longest + 1 > room:
             raise UserError(
-                f"the longest of the given texts has {max(map(len, rows))} tokens, and with the end token it does not "
-                f"fit into max_tokens={room}; raise that"
+                f"the longest of the given texts has {longest} tokens, and with the end token it does not fit into "
+                f"max_tokens={room}; raise that"
             )
-        return Prefixes.of(rows, eos_id=self._tokenizer.eos_id)
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        """Return the tokens of a text without those around it."""
+        ids, mask, _ = self._tokenizer.encode([text], context_length=max(2, int(self._tokenizer.lengths([text])[0])))
+        return ids[0, mask[0]].tolist()[self._tokenizer.bos_id >= 0 : -1]
 
 
 @functools.cache

@@ -136,7 +136,7 @@ class ModelOptions:
       fusion: `{"kind": "attention", "modalities": ["video", "audio"], ...}`: fuses these modalities of a clip into one
         side of `config.loss.pairs`, "video+audio"; the further fields are the arguments of the class that
         `models.fusion.table.FUSIONS` has for the kind, `width` = `embed_dim` where nothing is said. None = no fusion.
-      heads: heads that score texts with clips: `{"text_pooling": {"kind": "x_pool"}, "matching": {"kind":
+      heads: heads that see texts and clips together: `{"text_pooling": {"kind": "x_pool"}, "matching": {"kind":
         "cross_encoder", "depth": 2}}`; the further fields are the arguments of the class that
         `models.heads.joint.JOINT_HEADS` has for the kind. Each needs its term in `config.loss.terms`. None = none.
       initial_scale: `exp(log_scale)` at the start, above 0 and at most 100; None = as the loss has it.

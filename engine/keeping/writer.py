@@ -42,7 +42,7 @@ class Writer:
         self._failed = self._stuck = False
 
     def submit(self, function: Callable[..., None], *args: Any) -> concurrent.futures.Future[None]:
-        """Run `function(*args)` after the job before it; what it raises is told to the other processes."""
+        """Run `function(*args)` after the job before it; what it raises is reported to the other processes."""
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
         before = self._last
 

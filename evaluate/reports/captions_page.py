@@ -41,7 +41,7 @@ def write_captions_page(out: Path, *, results: dict[str, Any], records: "Records
     }
     top = tiles([Tile(name=name, value=f"{100 * figures[name]:.1f}", note=note) for name, note in names.items()])
     text = f"{len(shown)} of {len(clips):,} clips, evenly spread from the lowest to the highest ROUGE-L."
-    cards = tag("div", *_cards(out / "media", shown, records=records, split=protocol["split"]), class_="clips")
+    cards = tag("div", *_cards(out / "media", shown, records=records, split=protocol["split"]), class_="grid")
     return write_page(
         out / "index.html",
         kind="captions",

@@ -57,7 +57,7 @@ def test_texts_are_those_of_the_decoder(folder, writer):
             made = write(decoder, options=GenerateOptions(**options), **given)
             for rank, one in enumerate(texts):
                 tokens = made.tokens[0, rank, : int(made.lengths[0, rank])].tolist()
-                assert one["text"] == " ".join(["<unk>", *WORDS][i - 2] for i in tokens if i >= 2)
+                assert one["text"] == "".join(" " + ["<unk>", *WORDS][i - 2] for i in tokens if i >= 2)
                 assert one["score"] == pytest.approx(float(made.scores[0, rank]), abs=1e-4)
 
 
@@ -110,3 +110,23 @@ def test_what_does_not_fit_is_told(folder, writer, tmp_path):
     small = located.spec.replace(towers={"decoder": {**located.spec.towers["decoder"], "vocab_size": 30}})
     with pytest.raises(UserError, match="has 39 tokens and the decoder 30"):
         Writer(spec=small, model=load_model(located))
+
+
+def test_blanks_belong_to_the_text_also_where_a_tokenizer_marks_them(folder, tmp_path):
+    """A tokenizer of Llama's kind: a blank becomes "▁", one is put before a text, and decoding strips it."""
+    other = Path(shutil.copytree(folder, tmp_path / "llama"))
+    names = ["<|end|>", "<pad>", "<unk>", "▁", *["▁a", "▁b", "▁c", "a", "b", "c", "."]]
+    merges = [("▁", letter) for letter in "abc"]
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE({n: i for i, n in enumerate(names)}, merges, unk_token="<unk>")
+    )
+    normalizers, decoders = tokenizers.normalizers, tokenizers.decoders
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    backend.add_special_tokens(names[:3])
+    backend.save(str(other / "tokenizer.json"))
+    writer = twinreel.load(other)
+    found = writer.write(["a b"], among=[" a", " c b", " b"], method="beam", beams=3, max_tokens=4)[0]
+    assert sorted(one["text"] for one in found) == [" a", " b", " c b"]
+    assert writer._tokens_of([" c b"], room=8) == {(names.index("▁c"), names.index("▁b")): " c b"}
+    assert writer._after([names.index("▁a")], tokens=(names.index("▁b"),)) == " b"
