@@ -9,8 +9,8 @@ Lab record
     word, as each fact has several wordings. Facts read back from the captions (the same reader finds all facts of all
     references): the right number of events in 90.4 %, all facts of all events in the right order in 10.2 %, single
     attributes 75.6 %: size 89.5, colour 81.0, texture 79.5, motion 74.2, shape 54.0. Four beams: 31.0, 54.4, 143.8;
-    9.6 %, 74.8 %. The loss still fell (0.70 nats a token at the end). The decoder sees four time tokens of a clip, not its
-    patches. Validation t2v R@1 100 on 100 clips. Other seeds, more steps and more tokens: not yet run.
+    9.6 %, 74.8 %. The loss still fell (0.70 nats a token at the end). The decoder sees four time tokens of a clip, not
+    its patches. Validation t2v R@1 100 on 100 clips. Other seeds, more steps and more tokens: not yet run.
 """
 
 import ml_collections
