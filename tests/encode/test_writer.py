@@ -48,10 +48,10 @@ def ids_of(text):
 def test_texts_are_those_of_the_decoder(folder, writer):
     """By hand: each prompt alone, without padding, and ids from the list of words."""
     decoder = load_model(locate(folder)).decoder
-    prompts = ["w1 w2 w3", "w30", "w7 w7 w7 w7 w9"]
+    write = nnx.jit(generate, static_argnames=("options", "eos_id", "pad_id"))
+    prompts = ["w1 w2 w3", "w30", "w7 w7 w9"]
     for options in ({"max_tokens": 5}, {"max_tokens": 5, "method": "beam", "beams": 2}):
         found = writer.write(prompts, **options)
-        write = nnx.jit(generate, static_argnames=("options", "eos_id", "pad_id"))
         for prompt, texts in zip(prompts, found, strict=True):
             given = {"prompt": np.array([ids_of(prompt)], np.int32), "eos_id": 0, "pad_id": 1}
             made = write(decoder, options=GenerateOptions(**options), **given)

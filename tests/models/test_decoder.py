@@ -1,11 +1,13 @@
 """The text decoder against float64 loops, step by step against all at once, and its bad options."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tower_loops import blocks_by_loops, randomised
+from tower_loops import blocks_by_loops, drawn
 
 from twinreel.base.errors import UserError
 from twinreel.losses.captioning import next_token_loss
@@ -17,18 +19,21 @@ DRAW = np.random.default_rng(0)
 TEXT = DRAW.integers(0, V, size=(B, L)).astype(np.int32)
 CLIP = Context(jnp.asarray(DRAW.normal(size=(B, 4, 6)), jnp.float32), jnp.asarray([[1, 1, 1, 0]] * B, bool))
 SMALL = {"vocab_size": V, "context_length": 12, "width": 8, "depth": 2, "heads": 2}
+LOGITS = jax.jit(lambda decoder, text, **more: decoder(text, **more))
+START = jax.jit(lambda decoder, padding, context: decoder.start(rows=B, places=L + 2, context=context, padding=padding))
+DECODE = jax.jit(lambda decoder, text, state: decoder.decode(text, state=state))
 ROTARY = {"position": "none", "tied": False, "block": {"rotary": "halves", "kv_heads": 1, "norm": "rmsnorm"}}
 
 
 def built(**changes):
-    return randomised(TextDecoder(**SMALL | changes, rngs=nnx.Rngs(0)))
+    return drawn(lambda: TextDecoder(**SMALL | changes, rngs=nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("changes", [{"scale_embedding": True}, {"cross_width": 6, "tied": False}], ids=str)
 def test_logits_equal_a_float64_loop(changes):
     decoder = built(**changes)
     context = CLIP if "cross_width" in changes else None
-    got = nnx.jit(lambda decoder, text: decoder(text, context=context))(decoder, TEXT)
+    got = np.asarray(LOGITS(decoder, TEXT, context=context))
     table, position = (np.asarray(x[...], np.float64) for x in (decoder.embedding, decoder.position))
     head = table.T if decoder.head is None else np.asarray(decoder.head.kernel[...], np.float64)
     for row in range(B):
@@ -47,14 +52,14 @@ def test_logits_equal_a_float64_loop(changes):
 def test_decoding_equals_all_at_once_also_behind_padding(changes):
     decoder = built(**changes)
     context = CLIP if "cross_width" in changes else None
-    wanted = decoder(TEXT, context=context)
+    wanted = np.asarray(LOGITS(decoder, TEXT, context=context))
     padding = np.array([0, 2, 1], np.int32)
     shifted = _left_padded(TEXT, padding=padding)
-    state = decoder.start(rows=B, places=L + 2, context=context, padding=jnp.asarray(padding))
-    first, state = decoder.decode(shifted[:, :4], state=state)
+    state = START(decoder, padding, context)
+    first, state = DECODE(decoder, shifted[:, :4], state)
     parts = [first]
     for at in range(4, L + 2):
-        y, state = decoder.decode(shifted[:, at : at + 1], state=state)
+        y, state = DECODE(decoder, shifted[:, at : at + 1], state)
         parts.append(y)
     found = np.concatenate(parts, axis=1)
     for row, pad in enumerate(padding):
@@ -71,11 +76,11 @@ def _left_padded(text, *, padding):
 def test_padding_on_the_right_is_not_seen_and_the_loss_counts_real_tokens():
     decoder = built()
     mask = np.arange(L)[None] < np.array([5, 3, 1])[:, None]
-    logits = decoder(TEXT, mask=jnp.asarray(mask))
-    other = decoder(np.where(mask, TEXT, 0), mask=jnp.asarray(mask))
+    logits = LOGITS(decoder, TEXT, mask=mask)
+    other = LOGITS(decoder, np.where(mask, TEXT, 0), mask=mask)
     np.testing.assert_allclose(np.where(mask[..., None], logits, 0), np.where(mask[..., None], other, 0), atol=1e-6)
     for smoothing in (0.0, 0.1):
-        loss, count = next_token_loss(logits, text=jnp.asarray(TEXT), mask=jnp.asarray(mask), smoothing=smoothing)
+        loss, count = jax.jit(functools.partial(next_token_loss, smoothing=smoothing))(logits, text=TEXT, mask=mask)
         assert count.tolist() == [4, 2, 0]
         for row in range(B):
             wanted = 0.0
@@ -90,16 +95,16 @@ def test_padding_on_the_right_is_not_seen_and_the_loss_counts_real_tokens():
 def test_a_decoder_without_a_head_shares_its_table_with_the_logits():
     tied, free = (set(dict(nnx.to_flat_state(nnx.state(built(tied=t))))) for t in (True, False))
     assert {path[0] for path in free - tied} == {"head"}
-    gradient = jax.grad(
-        lambda e: next_token_loss(_with(e)(TEXT), text=jnp.asarray(TEXT), mask=jnp.ones((B, L), bool))[0].sum()
-    )
-    assert np.abs(gradient(built().embedding[...])).min() > 0  # of tokens that do not occur, too: they are scored
+    graph, params = nnx.split(built())
 
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        logits = nnx.merge(graph, params)(TEXT)
+        return next_token_loss(logits, text=jnp.asarray(TEXT), mask=jnp.ones((B, L), bool))[0].sum()
 
-def _with(embedding):
-    decoder = built()
-    decoder.embedding[...] = embedding
-    return decoder
+    found = gradient(params)["embedding"].get_value()
+    assert np.abs(found).min() > 0  # of tokens that do not occur, too: they are scored
 
 
 def test_what_does_not_fit_is_told():

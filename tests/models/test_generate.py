@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tower_loops import randomised
+from tower_loops import drawn
 
 from twinreel.base.errors import UserError
 from twinreel.models.decoder import TextDecoder
@@ -26,10 +26,8 @@ WRITE = nnx.jit(generate, static_argnames=("options", "eos_id", "pad_id"))
 
 @pytest.fixture(scope="module")
 def decoder():
-    made = TextDecoder(
-        vocab_size=V, context_length=8, width=8, depth=1, heads=2, cross_width=6, tied=False, rngs=nnx.Rngs(0)
-    )
-    made = randomised(made)
+    sizes = {"vocab_size": V, "context_length": 8, "width": 8, "depth": 1, "heads": 2, "cross_width": 6}
+    made = drawn(lambda: TextDecoder(**sizes, tied=False, rngs=nnx.Rngs(0)))
     made.head.kernel[...] = 3 * made.head.kernel[...]
     return made
 
@@ -110,7 +108,7 @@ def test_greedy_takes_the_likeliest_token_each_time(decoder, likelihood, texts):
 
 
 @pytest.mark.parametrize(
-    ("beams", "penalty", "texts"), [(3, 1.0, None), (3, -1.0, None), (6, 0.0, None), (2, 1.0, TEXTS), (6, 1.0, TEXTS)]
+    ("beams", "penalty", "texts"), [(3, 1.0, None), (6, -1.0, None), (2, 0.0, TEXTS), (6, 1.0, TEXTS)]
 )
 def test_beam_search_equals_a_search_over_lists(decoder, likelihood, beams, penalty, texts):
     prefixes = texts and Prefixes.of(texts, eos_id=EOS)
@@ -126,9 +124,9 @@ def test_one_beam_is_greedy_and_a_row_does_not_depend_on_the_others(decoder):
     alone, together = write(decoder, method="beam", beams=1), write(decoder)
     np.testing.assert_array_equal(alone.tokens, together.tokens)
     whole = write(decoder, method="beam", beams=3)
-    for row in range(B):
-        part = write(decoder, rows=slice(row, row + 1), method="beam", beams=3)
-        np.testing.assert_array_equal(part.tokens[0], whole.tokens[row])
+    for rows in ([1, 1, 0], [2, 0, 0], [0, 2, 1]):
+        part = write(decoder, rows=rows, method="beam", beams=3)
+        np.testing.assert_array_equal(part.tokens, whole.tokens[np.array(rows)])
 
 
 def test_samples_have_the_probabilities_of_the_decoder(decoder, likelihood):

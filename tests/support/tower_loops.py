@@ -23,6 +23,11 @@ def randomised(module, *, seed=0):
     return module
 
 
+def drawn(make, *, seed=0):
+    """The module of `make()` with random parameters; initial values, which they replace, are not computed."""
+    return randomised(nnx.eval_shape(make), seed=seed)
+
+
 def norm(x, layer):
     """LayerNorm, or RMSNorm if the layer has no bias attribute, over the last axis."""
     scale = f64(layer.scale) + bool(getattr(layer, "plus_one", False))
