@@ -49,7 +49,7 @@ def test_texts_are_those_of_the_decoder(folder, writer):
     """By hand: each prompt alone, without padding, and ids from the list of words."""
     decoder = load_model(locate(folder)).decoder
     write = nnx.jit(generate, static_argnames=("options", "eos_id", "pad_id"))
-    prompts = ["w1 w2 w3", "w30", "w7 w7 w9"]
+    prompts = ["w1 w2 w3", "w30"]
     for options in ({"max_tokens": 5}, {"max_tokens": 5, "method": "beam", "beams": 2}):
         found = writer.write(prompts, **options)
         for prompt, texts in zip(prompts, found, strict=True):
@@ -81,9 +81,8 @@ def test_samples_depend_on_seed_and_prompt_number_alone(writer):
 
 def test_a_bundle_writes_the_same(folder, writer, tmp_path):
     assert main([str(folder), "--out", str(tmp_path / "bundle")]) == 0
-    assert twinreel.load(tmp_path / "bundle").write(["w1 w2", ""], max_tokens=3) == writer.write(
-        ["w1 w2", ""], max_tokens=3
-    )
+    again = twinreel.load(tmp_path / "bundle")
+    assert again.write(["w1 w2", ""], max_tokens=5) == writer.write(["w1 w2", ""], max_tokens=5)
 
 
 def test_what_does_not_fit_is_told(folder, writer, tmp_path):

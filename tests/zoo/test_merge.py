@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 def embeddings(located):
     """Of random clips and texts."""
-    model = build(located.spec, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: build(located.spec, rngs=nnx.Rngs(0)))
     fill(model, values=located.params())
     rng = np.random.default_rng(1)
     video = rng.integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
