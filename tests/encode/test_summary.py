@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from small_encoder import small_encoder
+from small_encoder import drawn_encoder
 
 from twinreel.base.errors import UserError
 from twinreel.data.options import InputSpec
@@ -65,8 +65,12 @@ def test_pieces_are_read_in_chunks_and_joined(film, monkeypatch):
     assert found.contrast.max() < 2  # plain frames
 
 
-def test_an_encoder_embeds_each_moment_by_itself(film):
-    encoder = small_encoder()
+@pytest.fixture(scope="module")
+def encoder():
+    return drawn_encoder()
+
+
+def test_an_encoder_embeds_each_moment_by_itself(film, encoder):
     found = read_film(encoder, film, seconds=3.0, batch_size=2, workers=1)
     assert found.edges_s.tolist() == pytest.approx([0, 3, 6, 9, 12, 13.5], abs=0.01) and found.scores is None
     level = np.full((1, 4, 16, 16, 3), 24, np.uint8)  # the first three seconds are one picture
@@ -142,9 +146,9 @@ def test_options_out_of_range_are_refused(field, value, wanted):
         SummaryOptions(**{field: value})
 
 
-def test_files_that_are_no_films_are_named(tmp_path):
+def test_files_that_are_no_films_are_named(encoder, tmp_path):
     (tmp_path / "a.mp4").write_text("no film")
     with pytest.raises(UserError, match=r"a\.mp4 cannot be read: cannot be opened"):
         read_film(Grey(), tmp_path / "a.mp4", seconds=1.0)
     with pytest.raises(UserError, match=r"a\.mp4 cannot be read"):
-        read_film(small_encoder(), tmp_path / "a.mp4", seconds=1.0, workers=1)
+        read_film(encoder, tmp_path / "a.mp4", seconds=1.0, workers=1)

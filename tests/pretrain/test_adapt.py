@@ -81,9 +81,9 @@ def test_parameters_that_are_added_need_not_be_in_the_chosen_parts_of_a_checkpoi
     with pytest.raises(SystemExit):
         flags = ["--config", "demo", "--workdir", "unused", "--init", "unused", "--init_parts", "^video/.*"]
         pretrain.main(flags)
-    plain = split_model(builder_of().objective.init(nnx.Rngs(0)))
+    plain = split_model(compiled(adapt=False)[0].objective.init(nnx.Rngs(0)))
     start = dataclasses.replace(begun["start"], read=lambda _: plain)
-    plan = start.plan(nnx.eval_shape(lambda: builder_of(adapt=KINDS).objective.init(nnx.Rngs(0))))
+    plan = start.plan(nnx.eval_shape(lambda: compiled(adapt=True)[0].objective.init(nnx.Rngs(0))))
     assert plan.values.keys() == {path for path in plain if path.startswith("video/")}
     assert {path for path in plan.status if ADDED.search(path)} <= {k for k, v in plan.status.items() if v == NEW}
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flax import nnx
+from tower_loops import drawn
 
 from twinreel.base.section import section
 from twinreel.data.options import InputSpec
@@ -31,3 +32,9 @@ def small_encoder(**model) -> Encoder:
     """The model of `small_spec`, with initial parameters."""
     spec = small_spec(**model)
     return Encoder(spec=spec, model=build(spec, rngs=nnx.Rngs(0)))
+
+
+def drawn_encoder(**model) -> Encoder:
+    """The model of `small_spec` with random parameters, which is sooner there."""
+    spec = small_spec(**model)
+    return Encoder(spec=spec, model=drawn(lambda: build(spec, rngs=nnx.Rngs(0))))
