@@ -16,7 +16,9 @@ from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import eval_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.options import DataOptions, FeedOptions
+from twinreel.encode.captioner import load_captioner
 from twinreel.engine.keeping.checkpoint import steps_in
+from twinreel.evaluate.caption import caption_split
 from twinreel.evaluate.protocols.class_benchmarks import CLASS_BENCHMARKS
 from twinreel.evaluate.training.opened import chosen_clips, open_evaluation
 from twinreel.evaluate.training.options import read_options
@@ -46,6 +48,8 @@ def config(tiny_overrides, other_data):
             "rerank": ["dsl"],
         }
         made.evaluations.colours = {"protocol": "zero_shot", "data": str(other_data), "split": "test", "every": 2}
+        made.model.heads = {"captioning": {"kind": "decoder", "width": 16, "depth": 1, "heads": 2}}
+        made.loss.terms = {"captioning": {"weight": 2.0}}
     return made
 
 
@@ -53,6 +57,15 @@ def config(tiny_overrides, other_data):
 def run(tmp_path_factory, config):
     workdir = tmp_path_factory.mktemp("run") / "run"
     return workdir, pretrain(config, workdir=workdir)
+
+
+def test_a_run_with_a_decoder_describes_clips(run, tiny_data):
+    """From pretraining on: its loss is logged, and the checkpoint writes captions that are texts of the tokenizer."""
+    losses = [line["loss_captioning"] for line in lines(run[0], "train")]
+    assert len(losses) == 5 and losses[-1] < losses[0]
+    captioner = load_captioner(run[0], options={"max_tokens": 3})
+    found = caption_split(captioner, data=tiny_data, split="val")
+    assert found["captions"]["n"] == 8 and all(one["score"] < 0 for one in found["clips"])
 
 
 def encoded(workdir, data, split):
