@@ -1,6 +1,7 @@
 """Media files to the rows of batches: decoded by several processes, each host only its share."""
 
 import concurrent.futures
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ def _frames_graph(num_frames: int, eval_sampling: str, eval_video: str, mask_fra
 def frames_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> np.ndarray:
     """Draw, decode and transform the frames of a decoded clip exactly as evaluation does.
 
+    The frames come without a mask, so a clip of fewer frames than the model takes repeats some, `mask_frames` or not.
+
     Args:
       spec: what the model eats.
       clip: the JPEG frames with their times.
@@ -56,7 +59,7 @@ def frames_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> np.nda
     Raises:
       UserError: the frames are too small for a crop.
     """
-    return rows_of(spec, clip=clip, windows=windows)["video"]
+    return rows_of(dataclasses.replace(spec, mask_frames=False), clip=clip, windows=windows)["video"]
 
 
 def rows_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from ..data.machine import cores
 from ..engine.sharding.mesh import make_mesh
 from ..models.heads.steps import reach_of
 from ..zoo.spec import ModelSpec
-from .files import frames_graph, listed, rows_of
+from .files import frames_graph, frames_of, listed
 from .film_windows import FilmWindow, film_windows
 from .rows import apply_to_rows, padded, placed_on, rounded_up
 from .timeline import video_tokens
@@ -341,7 +341,7 @@ def _batched(windows: Iterable[FilmWindow], *, size: int) -> Iterator[list[FilmW
 
 
 def _frames(clip: Any, *, spec: Any) -> np.ndarray:
-    return rows_of(spec, clip=clip)["video"]
+    return frames_of(spec, clip=clip)
 
 
 def _scores(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

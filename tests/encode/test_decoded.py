@@ -12,7 +12,7 @@ from twinreel.data.media.clip import DecodedClip
 from twinreel.data.media.decode import decode_clip
 from twinreel.data.options import InputSpec
 from twinreel.encode.decoded import frames_of_decoded
-from twinreel.encode.files import decode_options, frames_of
+from twinreel.encode.files import decode_options, frames_of, rows_of
 
 FPS, COUNT, HEIGHT, WIDTH = 5.0, 11, 40, 60
 
@@ -48,6 +48,16 @@ def test_decoded_frames_are_drawn_and_transformed_as_those_of_a_file(clip, video
     made = frames_of_decoded(spec, read=video.__getitem__, count=COUNT, fps=FPS, windows=windows)
     np.testing.assert_array_equal(made, frames_of(spec, clip=clip, windows=windows))
     assert made.shape[-4] == num_frames
+
+
+def test_frames_that_come_without_a_mask_hold_no_padding(clip):
+    """16 frames of a clip of 11, for a model with masks: with the mask 5 are padding, without it all are real."""
+    spec = InputSpec(num_frames=16, eval_video="center_crop(32)", mask_frames=True)
+    masked = rows_of(spec, clip=clip)
+    assert masked["video_mask"].sum() == COUNT
+    real = {frame.tobytes() for frame in masked["video"][masked["video_mask"]]}
+    found = [frame.tobytes() for frame in frames_of(spec, clip=clip)]
+    assert len(found) == 16 and set(found) == real
 
 
 def test_a_resize_differs_by_rounding_alone(clip, video):
