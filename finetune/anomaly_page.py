@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..evaluate.reports.pictures import evenly_spread, write_strips
 from ..pages.charts import Counts, histogram
 from ..pages.drawing import COLOURS
 from ..pages.markup import Html, join, tag
@@ -15,7 +16,6 @@ from ..pages.tables import Row, Tile, protocol_list, table, tiles
 from ..pages.timelines import Lane, timeline
 from .anomaly import Film
 from .clips import LabelledClips
-from .pictures import evenly_spread, write_strips
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records

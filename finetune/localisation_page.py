@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..evaluate.reports.pictures import evenly_spread, write_strips
 from ..pages.markup import Html, join, tag
 from ..pages.page import paragraph, section, write_page
 from ..pages.tables import Row, Tile, protocol_list, table, tiles
 from ..pages.timelines import Lane, timeline
 from .localisation import RECALL_AT, overlap_of_best
-from .pictures import evenly_spread, write_strips
 from .queries import Queries
 
 if TYPE_CHECKING:

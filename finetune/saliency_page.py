@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..encode.moments import at_moments
+from ..evaluate.reports.pictures import evenly_spread, write_strips
 from ..pages.markup import join, tag
 from ..pages.page import paragraph, section, write_page
 from ..pages.tables import Row, Tile, protocol_list, table, tiles
 from ..pages.timelines import Lane, timeline
-from .pictures import evenly_spread, write_strips
 from .queries import Queries
 from .saliency import BEST
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..encode.moments import at_moments
 from ..encode.summary import choose
+from ..evaluate.reports.pictures import evenly_spread, write_strips
 from ..pages.markup import Html, join, tag
 from ..pages.page import paragraph, section, write_page
 from ..pages.tables import Row, Tile, protocol_list, table, tiles
 from ..pages.timelines import Lane, timeline
 from .annotators import Annotations
-from .pictures import evenly_spread, write_strips
 from .queries import Queries
 
 if TYPE_CHECKING:

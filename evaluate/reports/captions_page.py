@@ -8,8 +8,8 @@ import numpy as np
 from ...pages.markup import Html, join, tag
 from ...pages.page import paragraph, section, write_page
 from ...pages.tables import Tile, protocol_list, tiles
-from ...pages.thumbnails import clip_figure, write_webp
-from .pictures import clip_frames
+from ...pages.thumbnails import clip_figure
+from .pictures import evenly_spread, write_thumbnails
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -32,7 +32,7 @@ def write_captions_page(out: Path, *, results: dict[str, Any], records: "Records
     """
     figures, protocol, clips = results["captions"], results["protocol"], results["clips"]
     order = np.argsort([one["ROUGE-L"] for one in clips], kind="stable")
-    shown = [clips[i] for i in order[np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)]]
+    shown = [clips[i] for i in evenly_spread(order, record=np.arange(len(clips)), count=EXAMPLES)]
     names = {
         "BLEU-4": "",
         "ROUGE-L": "",
@@ -53,19 +53,13 @@ def write_captions_page(out: Path, *, results: dict[str, Any], records: "Records
 
 
 def _cards(folder: Path, shown: list[dict[str, Any]], *, records: "Records", split: str) -> list[Html]:
-    """Write the pictures of clips; those of an earlier report are removed."""
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.webp"):
-        old.unlink()
+    """Write the pictures of clips, and return them with their captions."""
     number = {row["clip_id"]: i for i, row in enumerate(records.rows(split))}
+    clips = {one["clip_id"]: number[one["clip_id"]] for one in shown}
+    pictures = write_thumbnails(folder, records=records, split=split, clips=clips)
     cards = []
-    for place, one in enumerate(shown):
-        jpegs, times = clip_frames(records, split=split, index=number[one["clip_id"]])
-        path = folder / f"{place:02d}.webp"
-        if jpegs:
-            write_webp(path, jpegs=jpegs, timestamps_s=times)
+    for one in shown:
         references = " / ".join(one["references"][:_REFERENCES])
         note = join([tag("b", one["caption"]), f" · ROUGE-L {100 * one['ROUGE-L']:.0f}"])
-        picture = f"{folder.name}/{path.name}" if jpegs else None
-        cards.append(clip_figure(picture, note=note, caption=references, alt=one["caption"]))
+        cards.append(clip_figure(pictures.get(one["clip_id"]), note=note, caption=references, alt=one["caption"]))
     return cards

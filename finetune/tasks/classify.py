@@ -10,6 +10,7 @@ from flax import nnx
 
 from ...base.section import section
 from ...engine.sharding.mesh import check_batch_size
+from ...evaluate.reports.pictures import write_thumbnails
 from ...losses.classification import soft_cross_entropy, softmax_cross_entropy
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
@@ -20,7 +21,6 @@ from ..feed import Feed
 from ..labelled_task import LabelledTask
 from ..mixing import Mixing, mixed_batch
 from ..objective import HeadObjective, scores_of, split_keys
-from ..pictures import write_thumbnails
 from ..report import classification_report, write_report
 from ..splits import Splits, choose_splits
 from ..targets import balanced

@@ -10,6 +10,7 @@ from flax import nnx
 
 from ...base.section import section
 from ...engine.sharding.mesh import check_batch_size
+from ...evaluate.reports.pictures import write_thumbnails
 from ...losses.classification import multilabel_cross_entropy, number_loss, ordinal_cross_entropy
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
@@ -22,7 +23,6 @@ from ..grades_page import print_grades, write_grades
 from ..labelled_task import LabelledTask
 from ..mixing import Mixing, mixed_batch
 from ..objective import HeadObjective, scores_of, split_keys
-from ..pictures import write_thumbnails
 from ..report import classification_report, write_report
 from ..targets import TargetClips, TargetSplits, choose_targets
 from ..task import VALIDATION
