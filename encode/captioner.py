@@ -15,6 +15,7 @@ from ..base.section import section
 from ..data.text.tokenizer import tokenizer_from_meta
 from ..engine.sharding.mesh import make_mesh
 from ..models.generate import GenerateOptions, generate
+from ..models.layers.draws import numbered_keys
 from ..zoo.load import load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed
@@ -54,11 +55,7 @@ class Captioner:
           UserError: a model without a captioning head, several views of a clip, or a tokenizer without an end token.
         """
         name = source or "this model"
-        if "captioning" not in spec.joint_heads:
-            raise UserError(
-                f"{name} has no captioning head, so it writes no captions; train one with config.model.heads="
-                "{'captioning': {'kind': 'decoder'}} and config.loss.terms={'captioning': {'weight': 2.0}}"
-            )
+        _check_head(spec, name=name)
         self.spec, self.source, self.mesh = spec, source, mesh or make_mesh()
         self.tokenizer = tokenizer_from_meta(dict(spec.tokenizer))
         if self.tokenizer.eos_id < 0:
@@ -139,6 +136,15 @@ class Captioner:
             yield number, bool(made["valid"][i]), ranked[0] | ({"others": ranked[1:]} if len(ranked) > 1 else {})
 
 
+def _check_head(spec: ModelSpec, *, name: str) -> None:
+    """Raise UserError unless the model has a captioning head."""
+    if "captioning" not in spec.joint_heads:
+        raise UserError(
+            f"{name} has no captioning head, so it writes no captions; train one with config.model.heads="
+            "{'captioning': {'kind': 'decoder'}} and config.loss.terms={'captioning': {'weight': 2.0}}"
+        )
+
+
 @functools.cache
 def _captions(options: GenerateOptions, eos_id: int, pad_id: int) -> Any:
     """Return the function that describes rows of clips; one for each way to write, so that each compiles once."""
@@ -149,7 +155,7 @@ def _captions(options: GenerateOptions, eos_id: int, pad_id: int) -> Any:
         head = model.heads["captioning"]
         context = head.context(model.clips(tokens, mask=rows.get("video_mask")))
         prompt = jax.numpy.full((tokens.shape[0], 1), head.start_id, jax.numpy.int32)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(rows["seed"]), rows["clip_index"])
+        keys = numbered_keys(jax.random.key(rows["seed"]), numbers=rows["clip_index"])
         given = {"eos_id": eos_id, "pad_id": pad_id, "options": options, "keys": keys}
         made = generate(head.decoder, prompt=prompt, context=context, **given)
         return made._asdict() | {key: rows[key] for key in ("clip_index", "valid")}
@@ -166,7 +172,6 @@ def load_captioner(
       UserError: nothing readable there, or see `Captioner`.
     """
     located = locate(path)
-    if "captioning" not in located.spec.joint_heads:  # before its parameters are read
-        return Captioner(spec=located.spec, model=nnx.Module(), source=str(located.path))
+    _check_head(located.spec, name=str(located.path))  # before its parameters are read
     model = load_model(located)
     return Captioner(spec=located.spec, model=model, options=options, mesh=mesh, source=str(located.path))

@@ -14,6 +14,7 @@ from ..base.section import section
 from ..data.text.tokenizer import tokenizer_from_meta
 from ..engine.sharding.mesh import make_mesh
 from ..models.generate import Generated, GenerateOptions, generate
+from ..models.layers.draws import numbered_keys
 from ..models.prefixes import Prefixes
 from ..zoo.load import Located, load_model
 from ..zoo.spec import ModelSpec
@@ -49,7 +50,7 @@ class Writer:
         if not spec.tokenizer:
             raise UserError(
                 f"{source or 'the model'} has no tokenizer, so it cannot read a prompt; put tokenizer.json and "
-                "tokenizer_config.json beside its weights"
+                "tokenizer_config.json next to its weights"
             )
         self.spec, self.source = spec, source
         self.mesh = mesh or make_mesh()
@@ -184,7 +185,7 @@ def _continuation(how: GenerateOptions, eos_id: int, pad_id: int) -> Any:
 
     def function(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         prefixes = Prefixes(rows["tree_tokens"], rows["tree_children"]) if "tree_tokens" in rows else None
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(rows["seed"]), rows["number"])
+        keys = numbered_keys(jax.random.key(rows["seed"]), numbers=rows["number"])
         given = {"prompt": rows["prompt"], "mask": rows["mask"], "prefixes": prefixes, "keys": keys}
         return generate(model.decoder, eos_id=eos_id, pad_id=pad_id, options=how, **given)._asdict()
 

@@ -257,9 +257,9 @@ def _beam_search(run: _Run, logits: Float[Array, "B V"], *, state: DecoderState)
     last = jax.lax.while_loop(
         lambda now: (now.step < limit) & ~now.done.all(), lambda now: _next_beams(run, now), start
     )
-    ends = (last.finished == run.eos_id).any(axis=-1)
-    place = jnp.argmax(last.finished == run.eos_id, axis=-1).astype(jnp.int32)
-    return Generated(last.finished, jnp.where(ends, place, jnp.int32(limit)), last.finished_scores)
+    ends = last.finished == run.eos_id
+    place = jnp.argmax(ends, axis=-1).astype(jnp.int32)
+    return Generated(last.finished, jnp.where(ends.any(axis=-1), place, jnp.int32(limit)), last.finished_scores)
 
 
 def _next_beams(run: _Run, now: _Beams) -> _Beams:

@@ -29,7 +29,9 @@ OVERLAP: dict[str, dict[str, Option]] = {
         "xla_enable_async_all_reduce": Option(True, "splits an all-reduce (gradients over replica) into start and end"),
         "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": Option(True, "computes meanwhile; off by default"),
         "xla_tpu_overlap_compute_collective_tc": Option(True, "lets the TensorCore compute meanwhile"),
-        "xla_enable_async_collective_permute": Option(True, "sends the columns of a loss by ring beside its scores"),
+        "xla_enable_async_collective_permute": Option(
+            True, "sends the columns of a ring loss while scores are computed"
+        ),
     },
     "gpu": {
         "xla_gpu_enable_latency_hiding_scheduler": Option(True, "starts what is sent early and waits for it late"),

@@ -55,7 +55,12 @@ def is_frozen(module: nnx.Module) -> bool:
 
 def row_keys(key: Key[Array, ""], *, rows: int) -> RowKeys:
     """Return one key for each of `rows` rows of the global batch, from the step's key."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(rows))
+    return numbered_keys(key, numbers=jnp.arange(rows))
+
+
+def numbered_keys(key: Key[Array, ""], *, numbers: Int[Array, "B"]) -> RowKeys:
+    """Return one key for each number: equal ones get equal keys, wherever they stand."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
 
 
 def fold(keys: RowKeys | None, number: int | Int[Array, ""]) -> RowKeys | None:

@@ -30,7 +30,7 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
-    """Folder of the records; the files lie in `odd/` beside it."""
+    """Folder of the records; the files lie in `odd/` next to it."""
     folder = tmp_path_factory.mktemp("films")
     manifest = odd_films.write(folder / "odd", train=16, val=8, test=8, size=32, workers=1, progress=False)
     prepare(manifest, out=folder / "data", fps=6.0, short_side=24, workers=1)
