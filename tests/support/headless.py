@@ -1,7 +1,10 @@
 """Chromium without a window, for tests of pages."""
 
+import contextlib
 import importlib.util
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +31,26 @@ def open_chromium(*, downloads: Path | None = None) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SE_OFFLINE", "true")
         return webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
+
+
+def until(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+    """Wait until `condition()` is true, and return what it returns; elements that went away are looked up again."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    end = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(StaleElementReferenceException):
+            if found := condition():
+                return found
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def open_page(driver: Any, address: str, *, ready: str) -> None:
+    """Load a page and wait until it shows an element that the selector `ready` finds.
+
+    A blank page comes first: on a busy machine, the driver may answer for the page that it still shows.
+    """
+    driver.get("about:blank")
+    driver.get(address)
+    until(lambda: any(one.is_displayed() for one in driver.find_elements("css selector", ready)))

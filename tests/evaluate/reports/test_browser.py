@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import embeddings, frames
-from headless import needs_chromium, open_chromium
+from headless import needs_chromium, open_chromium, open_page
 
 from twinreel.evaluate import results
 from twinreel.evaluate.reports import browser, gallery
@@ -37,7 +37,7 @@ def driver():
 def page(report, driver):
     """The freshly opened page; at the end its console must be empty."""
     folder, *_ = report
-    driver.get((folder / "index.html").as_uri())
+    open_page(driver, (folder / "index.html").as_uri(), ready="#queries .query")
     yield driver
     assert driver.get_log("browser") == []
 
@@ -133,7 +133,7 @@ def test_without_scripts_the_page_shows_its_examples(report, driver):
     folder, *_ = report
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        driver.get((folder / "index.html").as_uri())
+        open_page(driver, (folder / "index.html").as_uri(), ready="footer")
         heads = seen(driver, "h2")
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
@@ -143,6 +143,6 @@ def test_without_scripts_the_page_shows_its_examples(report, driver):
 def test_without_its_data_the_page_shows_its_examples(report, driver, tmp_path):
     folder, *_ = report
     shutil.copy(folder / "index.html", tmp_path)
-    driver.get(Path(tmp_path / "index.html").as_uri())
+    open_page(driver, Path(tmp_path / "index.html").as_uri(), ready="footer")
     assert {"Example queries", "Worst queries"} <= set(seen(driver, "h2")) and "Queries" not in seen(driver, "h2")
     driver.get_log("browser")  # what is missing is logged there

@@ -1,11 +1,10 @@
 """The page in headless Chromium: type, hover, play, filter, more like this, upload, export, keys."""
 
-import contextlib
 import threading
 import time
 
 import pytest
-from headless import needs_chromium, open_chromium
+from headless import needs_chromium, open_chromium, open_page, until
 
 pytestmark = needs_chromium
 
@@ -44,22 +43,9 @@ def driver(tmp_path_factory):
 @pytest.fixture
 def page(driver, address):
     """The freshly opened page; at the end its console must be empty: no error, nothing that the policy refused."""
-    driver.get(address)
+    open_page(driver, address, ready="#form")
     yield driver
     assert driver.get_log("browser") == []
-
-
-def until(condition):
-    """Wait until `condition()` is true, and return what it returns."""
-    from selenium.common.exceptions import StaleElementReferenceException
-
-    end = time.monotonic() + 30
-    while True:
-        with contextlib.suppress(StaleElementReferenceException):
-            if found := condition():
-                return found
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def type_in(page, text):
