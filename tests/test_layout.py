@@ -35,6 +35,7 @@ WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset
 ROOMS = {
     "data": ["transforms", "text", "index", "media", "sources", "prepare", "inspect", "batches"],
     "serve": ["index", "search", "web"],
+    "finetune": ["examples", "inputs", "kinds", "options", "figures", "reports", "tasks", "commands"],
     "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.errors import UserError, unknown
-from ..context import TaskContext
-from ..task import Task
+from ..examples.context import TaskContext
+from ..kinds.task import Task
 
 TASKS = {
     "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),

@@ -19,18 +19,18 @@ from ...models.heads.steps import StepModel
 from ...models.layers.draws import row_keys
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
-from ..anomaly import Film, anomaly_figures, check_kinds, film_of
-from ..anomaly_options import AnomalyOptions
-from ..anomaly_page import print_figures, write_anomalies
-from ..clips import LabelledClips
-from ..context import TaskContext
-from ..feed import Feed
-from ..films import film_tokens
-from ..labelled_task import LabelledTask
-from ..objective import HeadObjective
-from ..splits import Splits, choose_splits
-from ..task import VALIDATION
-from ..timeline import check_places, time_tokens
+from ..examples.clips import LabelledClips
+from ..examples.context import TaskContext
+from ..examples.splits import Splits, choose_splits
+from ..figures.anomaly import Film, anomaly_figures, check_kinds, film_of
+from ..inputs.feed import Feed
+from ..inputs.films import film_tokens
+from ..kinds.labelled import LabelledTask
+from ..kinds.objective import HeadObjective
+from ..kinds.task import VALIDATION
+from ..kinds.timeline import check_places, time_tokens
+from ..options.anomaly import AnomalyOptions
+from ..reports.anomaly import print_figures, write_anomalies
 
 
 class AnomalyObjective(HeadObjective):

@@ -15,17 +15,17 @@ from ...losses.classification import soft_cross_entropy, softmax_cross_entropy
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
-from ..classify_options import ClassifyOptions
-from ..context import TaskContext
-from ..feed import Feed
-from ..labelled_task import LabelledTask
-from ..mixing import Mixing, mixed_batch
-from ..objective import HeadObjective, scores_of, split_keys
-from ..report import classification_report, write_report
-from ..splits import Splits, choose_splits
-from ..targets import balanced
-from ..task import VALIDATION, Task
-from ..terminal import print_classification
+from ..examples.context import TaskContext
+from ..examples.splits import Splits, choose_splits
+from ..examples.targets import balanced
+from ..inputs.feed import Feed
+from ..inputs.mixing import Mixing, mixed_batch
+from ..kinds.labelled import LabelledTask
+from ..kinds.objective import HeadObjective, scores_of, split_keys
+from ..kinds.task import VALIDATION, Task
+from ..options.classify import ClassifyOptions
+from ..reports.classification import classification_report, write_report
+from ..reports.terminal import print_classification
 
 PICTURES = 12
 """How many mistakes the report shows as thumbnails."""

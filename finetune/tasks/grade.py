@@ -15,18 +15,18 @@ from ...losses.classification import multilabel_cross_entropy, number_loss, ordi
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
-from ..classify_options import ClassifyOptions
-from ..context import TaskContext
-from ..feed import Feed
-from ..grades import check_finite, level_figures, multilabel_figures, number_figures
-from ..grades_page import print_grades, write_grades
-from ..labelled_task import LabelledTask
-from ..mixing import Mixing, mixed_batch
-from ..objective import HeadObjective, scores_of, split_keys
-from ..report import classification_report, write_report
-from ..targets import TargetClips, TargetSplits, choose_targets
-from ..task import VALIDATION
-from ..terminal import print_classification
+from ..examples.context import TaskContext
+from ..examples.targets import TargetClips, TargetSplits, choose_targets
+from ..figures.grades import check_finite, level_figures, multilabel_figures, number_figures
+from ..inputs.feed import Feed
+from ..inputs.mixing import Mixing, mixed_batch
+from ..kinds.labelled import LabelledTask
+from ..kinds.objective import HeadObjective, scores_of, split_keys
+from ..kinds.task import VALIDATION
+from ..options.classify import ClassifyOptions
+from ..reports.classification import classification_report, write_report
+from ..reports.grades import print_grades, write_grades
+from ..reports.terminal import print_classification
 
 PICTURES = 12
 """How many of the largest errors the report shows."""

@@ -11,13 +11,13 @@ from flax import nnx
 
 from ...base.errors import UserError
 from ...zoo.spec import ModelSpec
-from ..context import TaskContext
-from ..feed import Batch
-from ..queries import Queries
-from ..ranking import RankingObjective, RankingOptions
-from ..saliency import highlight_figures, marks_of, step_targets
-from ..saliency_page import print_figures, write_highlights
-from ..timeline import TimelineTask
+from ..examples.context import TaskContext
+from ..examples.queries import Queries
+from ..figures.saliency import highlight_figures, marks_of, step_targets
+from ..inputs.feed import Batch
+from ..kinds.ranking import RankingObjective, RankingOptions
+from ..kinds.timeline import TimelineTask
+from ..reports.saliency import print_figures, write_highlights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from ...models.heads.moments import Labels, Moments
 from ...models.heads.timeline import TimelineModel
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
-from ..context import TaskContext
-from ..localisation import action_figures, best_guess, moment_figures
-from ..localisation_page import print_figures, write_localisation
-from ..timeline import TimelineObjective, TimelineOptions, TimelineTask
+from ..examples.context import TaskContext
+from ..figures.localisation import action_figures, best_guess, moment_figures
+from ..kinds.timeline import TimelineObjective, TimelineOptions, TimelineTask
+from ..reports.localisation import print_figures, write_localisation
 
 LABELLINGS = ("moments", "crf")
 """How spans are predicted: each time step its span, or a label for each time step with a linear-chain CRF."""

@@ -12,14 +12,14 @@ from flax import nnx
 from ...base.errors import UserError
 from ...encode.summary import SummaryOptions
 from ...zoo.spec import ModelSpec
-from ..annotators import Annotations, annotations_of, step_targets
-from ..context import TaskContext
-from ..feed import Batch
-from ..queries import Queries
-from ..ranking import RankingObjective, RankingOptions
-from ..summaries import change_figures, summary_figures
-from ..summaries_page import print_figures, write_summaries
-from ..timeline import TimelineTask
+from ..examples.annotators import Annotations, annotations_of, step_targets
+from ..examples.context import TaskContext
+from ..examples.queries import Queries
+from ..figures.summaries import change_figures, summary_figures
+from ..inputs.feed import Batch
+from ..kinds.ranking import RankingObjective, RankingOptions
+from ..kinds.timeline import TimelineTask
+from ..reports.summaries import print_figures, write_summaries
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

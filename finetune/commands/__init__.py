@@ -1,0 +1,1 @@
+"""The verbs `finetune`, `predict` and `summarise`."""

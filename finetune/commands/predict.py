@@ -1,0 +1,186 @@
+"""`twinreel predict`: apply a fine-tuned checkpoint to media files."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...base.errors import UserError
+from ...base.parser import Parser
+
+DESCRIPTION = """Apply a checkpoint of `twinreel finetune` to media files.
+
+  twinreel predict runs/fights a.mp4 b.mp4
+  twinreel predict runs/fights clips/*.mp4 --json > labels.jsonl
+  twinreel predict runs/moments film.mp4 --text "the red square falls" --text "a star turns"
+  twinreel predict runs/odd day1.mp4 day2.mp4 --threshold 0.8
+
+What is printed depends on the model's task; scores are in percent in tables, from 0 to 1 in JSON. With --json each
+object stands on a line of its own:
+  classify    {"path", "label", "probability", "probabilities"}; of several labels {"path", "labels", "probabilities"},
+              of numbers {"path", "value"}
+  localise    {"path", "duration_s", "text"?, "spans": [{"start_s", "end_s", "score", "label"?}]}, best first
+  highlight   {"path", "duration_s", "text"?, "moments": [{"start_s", "end_s", "score"}]} in order of time
+  summarise   {"path", "duration_s", "summary_s", "shots": [{"start_s", "end_s", "score", "chosen"}]} in order of time;
+              `twinreel summarise` writes the summary as a film, with key frames and a page
+  anomaly     {"path", "duration_s", "score", "spans": [{"start_s", "end_s", "score"}], "moments": likewise}: highest
+              score, stretches above --threshold and all time steps, in order of time; files may last hours
+A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
+cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = Parser(verb="predict", description=DESCRIPTION)
+    parser.add_argument("checkpoint", help="a bundle, a checkpoint, or a workdir (what its report measures)")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="media files")
+    parser.add_argument(
+        "--text", action="append", default=[], help="what to find in each file; may be given repeatedly"
+    )
+    parser.add_argument("--top_k", type=int, default=3, help="classes or spans per line, the best first; 0 = all")
+    parser.add_argument("--windows", type=int, default=1, help="windows of each file whose probabilities are averaged")
+    parser.add_argument(
+        "--threshold", type=float, help="of anomalies: the score from which a stretch counts; default: the model's"
+    )
+    parser.add_argument("--batch_size", type=int, default=16, help="files, or windows of long files, at a time")
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output, one object per line")
+    parser.add_argument("--out", metavar="FILE.jsonl", help="also write these JSON lines to a file")
+    args, _ = parser.parse(argv)
+    for name, least in (("top_k", 0), ("windows", 1), ("batch_size", 1), ("workers", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    check_files(args.files)
+    predictor = open_predictor(args.checkpoint)
+    how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
+    how |= _flags(args, labels=hasattr(predictor, "kind"), steps=hasattr(predictor, "threshold"))
+    found = list(predictor.predict(args.files, **how))
+    shown = [_top(one, count=args.top_k or None) for one in found]
+    if args.out:
+        write_lines(Path(args.out), shown)
+        print(f"wrote {args.out}: {len(shown)} lines", file=sys.stderr)
+    if args.json:
+        for one in shown:
+            print(json.dumps(one, ensure_ascii=False))
+    elif "probabilities" in shown[0]:
+        _print_table(shown)
+    elif "value" in shown[0]:
+        _print_values(shown)
+    else:
+        _print_times(shown, count=args.top_k or 3)
+    return 0
+
+
+def _flags(args: argparse.Namespace, *, labels: bool, steps: bool) -> dict[str, Any]:
+    """Return the flags that a model takes; raise UserError for one that it does not.
+
+    Args:
+      args: of the command line.
+      labels: whether the model says labels of whole clips.
+      steps: whether it scores the time steps of films.
+    """
+    if args.windows > 1 and not labels:
+        raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
+    if args.threshold is not None and not steps:
+        raise UserError(f"--threshold={args.threshold:g} is for models of anomalies; leave it out")
+    if args.text and (labels or steps):
+        raise UserError(f"no text asks the model of {args.checkpoint}; leave --text out")
+    if labels:
+        return {"windows": args.windows}
+    return {"threshold": args.threshold} if steps else {"texts": args.text}
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Raise UserError if a file does not exist, or is a folder; names all of them."""
+    folders = [file for file in files if Path(file).is_dir()]
+    missing = [file for file in files if not Path(file).exists()]
+    if folders:
+        raise UserError(f"{folders[0]} is a folder; give the files in it: {Path(folders[0]) / '*'}")
+    if missing:
+        raise UserError(f"{len(missing)} of {len(files)} files do not exist: {', '.join(missing[:10])}")
+
+
+def open_predictor(checkpoint: str) -> Any:
+    """Load a fine-tuned model.
+
+    Raises:
+      UserError: nothing readable there, or a model without a head.
+    """
+    from ...encode.load import predictor_of
+    from ...zoo.load import locate
+
+    located = locate(checkpoint)
+    if not located.spec.task_heads:
+        raise UserError(
+            f"{located.path} is a model without a head, so it has no classes to choose from; fine-tune it first "
+            f"(`twinreel finetune --init {checkpoint} ...`), or embed files with `twinreel encode {checkpoint}`"
+        )
+    return predictor_of(located)
+
+
+def write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
+    """Write JSON lines; the file is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in values), encoding="utf-8")
+    partial.replace(path)
+
+
+def _top(one: dict[str, Any], *, count: int | None) -> dict[str, Any]:
+    """Keep the best classes or spans; moments, and spans next to them, are all kept: they are in order of time."""
+    if "probabilities" in one:
+        return {**one, "probabilities": dict(list(one["probabilities"].items())[:count])}
+    return {**one, "spans": one["spans"][:count]} if "spans" in one and "moments" not in one else one
+
+
+def _print_values(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("file")
+    table.add_column("value", justify="right")
+    for one in found:
+        table.add_row(one["path"], f"{one['value']:.4g}")
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _print_table(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("file", "class")
+    table.add_column("%", justify="right")
+    table.add_column("next")
+    for one in found:
+        (label, probability), *others = one["probabilities"].items()
+        rest = ", ".join(f"{name} {100 * value:.1f}" for name, value in others)
+        table.add_row(one["path"], label, f"{100 * probability:.1f}", rest)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _print_times(found: Sequence[dict[str, Any]], *, count: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    asked, named = "text" in found[0], any("label" in span for one in found for span in one.get("spans", ()))
+    table = Table("file", *(["text"] if asked else []))
+    for name in ("from, s", "to, s", "score, %"):
+        table.add_column(name, justify="right")
+    if named:
+        table.add_column("class")
+    for one in found:
+        best = one.get("spans", [shot for shot in one.get("shots", ()) if shot["chosen"]])
+        if "spans" not in one and "shots" not in one:
+            best = sorted(one["moments"], key=lambda moment: -moment["score"])[:count]
+        cells = [one["path"], *([one["text"]] if asked else [])]
+        for span in best:
+            label = [span["label"]] if named else []
+            table.add_row(
+                *cells, f"{span['start_s']:.2f}", f"{span['end_s']:.2f}", f"{100 * span['score']:.1f}", *label
+            )
+        if not best:
+            highest = f"{100 * one['score']:.1f}" if "score" in one else ""
+            table.add_row(*cells, "nothing", "", highest, *([""] if named else []))
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)

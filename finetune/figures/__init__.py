@@ -1,0 +1,1 @@
+"""Figures of a task on a split, beside baselines."""

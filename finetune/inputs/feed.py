@@ -1,0 +1,260 @@
+"""The batches of a task: clips decoded from the records, or the features of a frozen tower computed once."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from ...encode.rows import rounded_up
+from ..examples.clips import DROPPED, LabelledClips
+from .features import Features, compute_features
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from ...data.batches.order import Order
+    from ...data.batches.targets import Targets
+    from ...data.options import DataOptions
+    from ..examples.context import TaskContext
+
+Batch = dict[str, np.ndarray]
+
+
+class Feed:
+    """Gives this process's rows of the batches of labelled clips."""
+
+    def __init__(self, context: "TaskContext", *, targets: "Targets | None" = None, bags: bool = False):
+        """Remember where the clips come from; nothing is read.
+
+        Args:
+          context: of the run.
+          targets: what the batches bring besides the clip and its label; features are cached only without any.
+          bags: whether a clip is trained on as a bag of `config.data.train_clips` windows.
+        """
+        self._context, self._targets, self._bags = context, targets, bags
+        self._features: dict[str, Features] = {}
+
+    @property
+    def trains_as_evaluated(self) -> bool:
+        """Whether a clip looks the same in every epoch: no augmentation, no random sampling, no random window."""
+        from ...data.batches.clip_graph import ClipGraph
+
+        graph = ClipGraph.of(self._context.data, train=True)
+        random_window = graph.window_seconds and graph.windows == 1
+        return not (graph.sampler.random or graph.transform.draws or random_window)
+
+    def train(self, clips: LabelledClips, *, start_step: int) -> Iterator[Batch]:
+        """Return the endless train batches from `start_step` on.
+
+        Returns:
+          An iterator of `video uint8 [b,T,H,W,3]` or `tokens [b,T,D]` (of bags `[b,V,…]`), `label int32 [b]`, `valid
+          bool [b]`, `clip_index int64 [b]`. The rows of a step are the same with and without features.
+
+        Raises:
+          UserError: a fault in the data or the options, before anything is read.
+        """
+        from ...data.batches.pipeline import train_batches
+
+        data, seed = self._context.data, self._context.config["seed"]
+        found = self._features.get(_name(clips, train=True))
+        if found is not None:
+            return clips.attach(_cached_train(found, clips=clips, context=self._context, start_step=start_step))
+        return clips.attach(
+            train_batches(
+                data,
+                tokenizer=self._context.tokenizer,
+                seed=seed,
+                start_step=start_step,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+                label_names=clips.labels or None,
+                targets=self._targets,
+                only=clips.indices,
+                bags=self._bags,
+            )
+        )
+
+    def examples(self, clips: LabelledClips, *, record: np.ndarray, start_step: int) -> Iterator[Batch]:
+        """Return the endless train batches of examples of which a clip may have several, from `start_step` on.
+
+        Args:
+          clips: the clips that take part.
+          record: int64 [q], the clip of each example, ascending.
+          start_step: number of the first batch.
+
+        Returns:
+          An iterator as of `train`, with `example int64 [b]`, the number of each row's example, for the label. An epoch
+          has each example once.
+        """
+        from ...data.batches.pipeline import train_batches
+
+        context, count = self._context, jax.process_count()
+        found = self._features.get(_name(clips, train=True))
+        order = _order(record, split=clips.split, context=context)
+        if found is not None:
+            return _cached_examples(
+                found, indices=clips.indices, record=record, order=order, context=context, start_step=start_step
+            )
+        batches = train_batches(
+            context.data,
+            tokenizer=context.tokenizer,
+            seed=context.config["seed"],
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=count,
+            only=record,
+        )
+        mine = _mine(context)
+        return (
+            {key: value for key, value in batch.items() if key not in DROPPED}
+            | {"example": order.rows(step).record[mine]}
+            for step, batch in zip(itertools.count(start_step), batches, strict=False)
+        )
+
+    def evaluation(self, clips: LabelledClips) -> Iterator[Batch]:
+        """Return batches with every clip once, in record order; the last one is padded with rows that are not valid.
+
+        Returns:
+          An iterator as of `train`; with several windows or views `video` is [b,V,T,H,W,3] and `tokens` [b,V,T,D].
+        """
+        size = rounded_up(self._context.data.feed.batch_size, mesh=self._context.mesh)
+        found = self._features.get(_name(clips, train=False))
+        if found is not None:
+            return clips.attach(_cached_evaluation(found, clips=clips, batch_size=size))
+        return clips.attach(
+            _evaluation(self._context, self._context.data, clips=clips, size=size, targets=self._targets)
+        )
+
+    def cache(
+        self,
+        *,
+        train: LabelledClips,
+        evaluated: list[LabelledClips],
+        model: "Callable[[], nnx.Module]",
+        folder: Path,
+    ) -> None:
+        """Compute the features of all clips that are shown without augmentation, unless `folder` has them.
+
+        Args:
+          train: the clips that are trained on; left out where training draws at random.
+          evaluated: the sets that are evaluated.
+          model: builds the model whose frozen video tower computes them.
+          folder: where they are kept.
+        """
+        if self._targets is not None:
+            return
+        data, built = self._context.data, model()
+        jobs = [(clips, False, data) for clips in evaluated]
+        if self.trains_as_evaluated:
+            jobs.insert(0, (train, True, _as_trained(data)))
+        for clips, is_train, shown in jobs:
+            name = _name(clips, train=is_train)
+            if name not in self._features:
+                self._features[name] = compute_features(
+                    clips,
+                    context=self._context,
+                    data=shown,
+                    batches=lambda part, size, shown=shown: _evaluation(self._context, shown, clips=part, size=size),
+                    model=built,
+                    root=folder,
+                )
+
+
+def _evaluation(
+    context: "TaskContext", data: "DataOptions", *, clips: LabelledClips, size: int, targets: "Targets | None" = None
+) -> Iterator[Batch]:
+    """Return this process's rows of batches of the clips, decoded from the records."""
+    from ...data.batches.pipeline import eval_batches
+
+    return eval_batches(
+        data,
+        tokenizer=context.tokenizer,
+        split=clips.split,
+        batch_size=size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        label_names=clips.labels or None,
+        targets=targets,
+        only=clips.indices,
+    )
+
+
+def _order(record: np.ndarray, *, split: str, context: "TaskContext") -> "Order":
+    """Return the order in which `train_batches` goes through these records."""
+    from ...data.batches.order import make_order
+
+    groups, feed = context.records.rows(split).column("group"), context.data.feed
+    return make_order(
+        {"": groups[record]},
+        shares={"": 1.0},
+        group_size=feed.group_size,
+        batch_size=feed.batch_size,
+        seed=context.config["seed"],
+        process_count=jax.process_count(),
+    )
+
+
+def _mine(context: "TaskContext") -> slice:
+    """Return this process's rows of a global batch."""
+    share = context.data.feed.batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def _cached_examples(
+    features: Features,
+    *,
+    indices: np.ndarray,
+    record: np.ndarray,
+    order: "Order",
+    context: "TaskContext",
+    start_step: int,
+) -> Iterator[Batch]:
+    """Yield the rows that `train_batches` yields, with features for frames, and the number of each row's example."""
+    mine = _mine(context)
+    for step in itertools.count(start_step):
+        rows = order.rows(step)
+        example = rows.record[mine]
+        tokens, ok = features.read(np.searchsorted(indices, record[example]))
+        valid = ok & rows.first[mine]
+        yield {"tokens": tokens, "clip_index": record[example], "valid": valid, "example": example}
+
+
+def _cached_train(
+    features: Features, *, clips: LabelledClips, context: "TaskContext", start_step: int
+) -> Iterator[Batch]:
+    """Yield the rows that `train_batches` yields, with features for frames."""
+    indices = clips.indices
+    order = _order(indices, split=clips.split, context=context)
+    given = {"order": order, "context": context, "start_step": start_step}
+    batches = _cached_examples(features, indices=indices, record=indices, **given)
+    return ({key: value for key, value in batch.items() if key != "example"} for batch in batches)
+
+
+def _cached_evaluation(features: Features, *, clips: LabelledClips, batch_size: int) -> Iterator[Batch]:
+    indices, share = clips.indices, batch_size // jax.process_count()
+    for begin in range(0, len(indices), batch_size):
+        place = np.arange(share) + begin + jax.process_index() * share
+        there = place < len(indices)
+        tokens, ok = features.read(np.where(there, place, len(indices) - 1))
+        yield {
+            "tokens": tokens,
+            "clip_index": np.where(there, indices[np.minimum(place, len(indices) - 1)], -1),
+            "valid": ok & there,
+        }
+
+
+def _as_trained(data: "DataOptions") -> "DataOptions":
+    """Return the options by which evaluation shows clips as training does."""
+    sampling = data.augment.train_sampling or data.input.eval_sampling
+    video = data.augment.train_video or data.input.eval_video
+    shown = dataclasses.replace(data.input, eval_sampling=sampling, eval_video=video)
+    return dataclasses.replace(data, input=shown, feed=dataclasses.replace(data.feed, eval_clips=data.feed.train_clips))
+
+
+def _name(clips: LabelledClips, *, train: bool) -> str:
+    kind = "train" if train else "evaluation"
+    return f"{kind}/{clips.split}/{hash(clips.label.tobytes())}"

@@ -1,0 +1,1 @@
+"""What tasks share: the interface, objectives, and tasks with labels or along time."""

@@ -1,0 +1,1 @@
+"""`config.task` of tasks with many options."""

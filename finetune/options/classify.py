@@ -1,0 +1,65 @@
+"""`config.task` for classification, in all its kinds."""
+
+import dataclasses
+
+from ...base.errors import UserError, unknown
+from ...encode.predictor import AVERAGES, KINDS
+from ...losses.classification import NUMBER_LOSSES
+from ..examples.splits import LabelOptions
+from ..examples.targets import check_target
+from ..kinds.task import TowerOptions
+
+CHOICES = {
+    **{"kind": KINDS, "class_weights": ("none", "balanced"), "view_average": AVERAGES},
+    **{"number_loss": NUMBER_LOSSES, "scale": ("", "mosi", "sims")},
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(LabelOptions, TowerOptions):
+    """`config.task` for classification; the fields of both bases belong to it.
+
+    Attributes:
+      name: "classify".
+      kind: one of `encode.predictor.KINDS`: one class, several labels, a level of an ordered scale, or a number.
+      target: where they stand: "labels", or "meta.NAME" for a field of the clips' meta; "labels" of kind "single".
+      head: a name of `models.heads.classifier.HEADS`.
+      heads: attention heads of the heads that attend; divides the width of the video tower.
+      positions: the heads that attend know the place in time of each token, see `models.heads.classifier`.
+      dropout: rate before the last layer.
+      label_smoothing: share of the target that is spread over all classes, 0 to below 1.
+      class_weights: "none", or "balanced": a class (of several labels, its positives) counts in inverse proportion to
+        its train clips.
+      mixup: alpha of mixup, 0 = none; see `mixing.Mixing`.
+      cutmix: alpha of CutMix, 0 = none.
+      view_average: one of `encode.predictor.AVERAGES`, over the views and windows of a clip in evaluation.
+      number_loss: of kind "regression", one of `losses.classification.NUMBER_LOSSES`.
+      scale: of kind "regression", "mosi" (-3 to 3) or "sims" (-1 to 1) for the figures of sentiment; "" = none.
+    """
+
+    name: str = "classify"
+    kind: str = "single"
+    target: str = "labels"
+    head: str = "attentive"
+    heads: int = 4
+    positions: bool = True
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    view_average: str = "probability"
+    number_loss: str = "l1"
+    scale: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field, known in CHOICES.items():
+            if getattr(self, field) not in known:
+                raise unknown(f"config.task.{field}:", getattr(self, field), known)
+        check_target(self.target)
+        if self.kind == "single" and self.target != "labels":
+            raise UserError("config.task.kind='single' takes the first of the clips' labels; set target='labels'")
+        for field in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")
