@@ -13,22 +13,19 @@ from jax.sharding import Mesh
 from ..base.errors import UserError
 from ..base.section import section
 from ..data.text.tokenizer import tokenizer_from_meta
-from ..engine.sharding.mesh import make_mesh
 from ..models.generate import GenerateOptions, generate
 from ..models.layers.draws import numbered_keys
 from ..zoo.load import load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed
-from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up
+from .placed import PlacedModel
+from .rows import Rows, padded
 
 
-class Captioner:
+class Captioner(PlacedModel):
     """A dual tower with a captioning head, and its input.
 
     Attributes:
-      spec: what the model is.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
       tokenizer: of its texts.
       options: how captions are written.
     """
@@ -56,19 +53,12 @@ class Captioner:
         """
         name = source or "this model"
         _check_head(spec, name=name)
-        self.spec, self.source, self.mesh = spec, source, mesh or make_mesh()
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source)
         self.tokenizer = tokenizer_from_meta(dict(spec.tokenizer))
         if self.tokenizer.eos_id < 0:
             raise UserError(f"the tokenizer of {name} has no end token, so a caption would not end; take another one")
         given = {"max_tokens": spec.input.context_length, **(options or {})}
         self.options = section(GenerateOptions, given, name="generate")
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
-
-    @property
-    def model(self) -> Any:
-        """The towers with the head."""
-        return nnx.merge(self._graph, self._state)
 
     def caption(
         self,
@@ -96,7 +86,7 @@ class Captioner:
           UserError: a file that cannot be decoded.
         """
         files = listed(paths, method="caption")
-        size = rounded_up(min(max(batch_size, 1), max(len(files), 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=len(files))
         parts = frames_of_files(self.spec.input, files, batch_size=size, workers=workers, progress=progress)
         found, begin = [], jax.process_index() * (size // jax.process_count())
         for rows in parts:
@@ -129,7 +119,7 @@ class Captioner:
         given["clip_index"] = given["clip_index"].astype(np.int32)
         shared = {"seed": np.asarray(seed, np.uint32)}
         function = _captions(self.options, self.tokenizer.eos_id, self.tokenizer.pad_id)
-        made = apply_to_rows(self._graph, self._state, given, function=function, mesh=self.mesh, shared=shared)
+        made = self.apply_local(given, function=function, shared=shared)
         for i, number in enumerate(made["clip_index"].tolist()):
             both = zip(made["tokens"][i], made["lengths"][i], made["scores"][i].tolist(), strict=True)
             ranked = [{"caption": self.tokenizer.decode(one[:length]), "score": score} for one, length, score in both]

@@ -1,44 +1,35 @@
 """A dual tower as an `Encoder` of media files, strings, sound and arrays."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float32, Int16, Int32, UInt8
 
 from ..base.errors import UserError
-from ..data.options import InputSpec
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
-from ..engine.sharding.mesh import make_mesh
 from ..engine.step.state import split_model
 from ..models.dual import DualTower
 from ..zoo.bundle import write_bundle
 from ..zoo.load import Located, load_model, locate
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed, refuse_one, sound_of_files
-from .rows import Rows, apply_to_rows, embed_rows, padded, placed_on, rounded_up, shares
+from .placed import PlacedModel
+from .rows import embed_rows, padded, shares
 from .views import embed_views, mean_of_views, views_of
 
 Embeddings = Float32[np.ndarray, "n E"]
 
 
-class Encoder:
+class Encoder(PlacedModel):
     """A dual tower with its tokenizer and its input: everything between a file or a string and its embedding.
 
-    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls;
-    each decodes and places its share, and all get all results.
-
-    Attributes:
-      spec: what the model is; `spec.input` says how its input is made.
-      mesh: the devices that compute.
-      source: where the model was loaded from, for protocols; "" of one in memory.
-      meta: of the checkpoint that it comes from; {} of a bundle.
+    In a run of several processes each decodes and places its share, and all get all results.
     """
 
     def __init__(
@@ -61,15 +52,8 @@ class Encoder:
           source: where it comes from.
           meta: of its checkpoint.
         """
-        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
         self._tokenizer = tokenizer or (tokenizer_from_meta(dict(spec.tokenizer)) if spec.tokenizer else None)
-        self.mesh = mesh or make_mesh()
-        self.model = model
-
-    @property
-    def input(self) -> InputSpec:
-        """How the model's input is made."""
-        return self.spec.input
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -97,16 +81,6 @@ class Encoder:
         """E."""
         assert self.spec.embed_dim is not None
         return self.spec.embed_dim
-
-    @property
-    def model(self) -> DualTower:
-        """The towers; set it to encode with other parameters of the same shape (nothing is compiled again)."""
-        return nnx.merge(self._graph, self._state)
-
-    @model.setter
-    def model(self, model: DualTower) -> None:
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
 
     def encode_text(self, strings: Sequence[str], *, batch_size: int = 256) -> Embeddings:
         """Embed strings.
@@ -161,7 +135,7 @@ class Encoder:
         """
         self._needs_frames()
         files = listed(paths, method="encode_video")
-        size = self._rounded(batch_size, len(files))
+        size = self.global_batch(batch_size, total=len(files))
         parts = frames_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         embed = functools.partial(self._collect_one, side="video", size=size)
         found = [mean_of_views([embed(view) for view in views_of(part)]) for part in parts]
@@ -186,7 +160,7 @@ class Encoder:
         """
         self._needs("audio")
         files = listed(paths, method="encode_audio")
-        size = self._rounded(batch_size, len(files))
+        size = self.global_batch(batch_size, total=len(files))
         parts = sound_of_files(self.input, files, batch_size=size, workers=workers, progress=progress)
         rows = ({"audio": sound, "audio_samples": lengths} for sound, lengths in parts)
         return self._joined([self._collect_one(part, side="audio", size=size) for part in rows], total=len(files))
@@ -211,7 +185,7 @@ class Encoder:
         self._needs_clips()
         self._needs_frames()
         files = listed(paths, method="encode_clips")
-        size = self._rounded(batch_size, len(files))
+        size = self.global_batch(batch_size, total=len(files))
         kind: dict[str, Any] = {"batch_size": size, "workers": workers}
         frames = frames_of_files(self.input, files, progress=progress, **kind)
         sounds = sound_of_files(self.input, files, silent=True, **kind)
@@ -307,12 +281,6 @@ class Encoder:
         """Embed one global batch of which each process gives its own rows; see `rows.embed_rows`."""
         return embed_rows(self._graph, self._state, rows, side=side, mesh=self.mesh, tokens=tokens)
 
-    def apply_local(
-        self, rows: Rows, *, function: Callable[[Any, Any], dict[str, jax.Array]], shared: Rows | None = None
-    ) -> Rows:
-        """Call a function of the model and of rows of which each process gives its own; see `rows.apply_to_rows`."""
-        return apply_to_rows(self._graph, self._state, rows, function=function, mesh=self.mesh, shared=shared)
-
     def save(self, folder: str | Path) -> Path:
         """Write the model as a bundle (`spec.json`, the tokenizer's file, `model.safetensors`); return its folder.
 
@@ -326,7 +294,7 @@ class Encoder:
         """Embed rows of which every process holds all."""
         self._needs(side)
         total = len(next(iter(rows.values())))
-        size = self._rounded(batch_size, total)
+        size = self.global_batch(batch_size, total=total)
         parts = ({key: value[own] for key, value in rows.items()} for _, own in shares(total, batch_size=size))
         return self._joined([self._collect_one(part, side=side, size=size) for part in parts], total=total)
 
@@ -338,11 +306,6 @@ class Encoder:
 
     def _joined(self, found: list[Embeddings], *, total: int) -> Embeddings:
         return np.concatenate([*found, np.zeros((0, self.embed_dim), np.float32)])[:total]
-
-    def _rounded(self, batch_size: int, total: int) -> int:
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
-        return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
 
     def _needs_frames(self) -> None:
         self._needs("video")

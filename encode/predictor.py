@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 from jaxtyping import Float64, UInt8
 
 from ..base.errors import UserError
-from ..engine.sharding.mesh import make_mesh
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files
-from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
+from .placed import PlacedModel
+from .rows import Rows, padded, shares
 
 Probabilities = Float64[np.ndarray, "n classes"]
 
@@ -25,19 +25,14 @@ AVERAGES = ("probability", "score")
 """What is averaged over several views: probabilities (mmaction2's "prob"), or scores before the softmax ("score")."""
 
 
-class Predictor:
+class Predictor(PlacedModel):
     """A classifier: a video tower with a head, and the input of both.
 
-    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls;
-    each decodes and places its share, and all get all results.
+    In a run of several processes each decodes and places its share, and all get all results.
 
     Attributes:
-      spec: what the model is; `spec.input` says how its input is made.
       labels: names of the classes, in the order of the scores; () of a model that predicts a number.
       kind: one of `KINDS`.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
-      meta: of the checkpoint that it comes from; {} of a bundle.
     """
 
     def __init__(
@@ -63,14 +58,11 @@ class Predictor:
         """
         if "classify" not in spec.heads:
             raise UserError(f"the model of {source or 'this spec'} has no head 'classify' (heads: {list(spec.heads)})")
-        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
         head = spec.heads["classify"]
         self.labels: tuple[str, ...] = tuple(head["labels"])
         self._decode: Mapping[str, Any] = head.get("decode") or {}
         self.kind: str = self._decode.get("kind", "single")
-        self.mesh = mesh or make_mesh()
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
 
     def predict(
         self,
@@ -101,7 +93,7 @@ class Predictor:
         if isinstance(paths, (str, Path)):
             raise UserError(f"predict wants a list, got one; write predict([{str(paths)!r}])")
         files = [Path(path) for path in paths]
-        size = self._rounded(batch_size, total=len(files))
+        size = self.global_batch(batch_size, total=len(files))
         parts = frames_of_files(
             self.spec.input, files, batch_size=size, windows=windows, workers=workers, progress=progress
         )
@@ -128,7 +120,7 @@ class Predictor:
                 f"video of dtype {video.dtype} and shape {video.shape}; wanted uint8 pixels 0..255 of shape [n,T,H,W,3]"
                 " (channels last)"
             )
-        size = self._rounded(batch_size, total=len(video))
+        size = self.global_batch(batch_size, total=len(video))
         parts = [video[own] for _, own in shares(len(video), batch_size=size)]
         return self._joined([self._collect(part, size=size) for part in parts], total=len(video))
 
@@ -151,13 +143,7 @@ class Predictor:
         mean: np.ndarray = np.zeros(())
         scores = self._decode.get("average", "probability") == "score"
         for v in range(views.shape[1]):  # one view at a time: it compiles for one shape
-            found = apply_to_rows(
-                self._graph,
-                self._state,
-                {key: np.ascontiguousarray(views[:, v]), **rest},
-                function=_logits,
-                mesh=self.mesh,
-            )
+            found = self.apply_local({key: np.ascontiguousarray(views[:, v]), **rest}, function=_logits)
             logits = found.pop("logits").astype(np.float64)
             mean = mean + (logits if scores else self._probability(logits)) / views.shape[1]
         mean = self._probability(mean) if scores else mean
@@ -193,11 +179,6 @@ class Predictor:
         above = np.minimum.accumulate(share, axis=1)  # of "above level k": never more for a higher k
         ones, zeros = np.ones((len(above), 1)), np.zeros((len(above), 1))
         return np.concatenate([ones, above], axis=1) - np.concatenate([above, zeros], axis=1)
-
-    def _rounded(self, batch_size: int, *, total: int) -> int:
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
-        return rounded_up(min(batch_size, max(total, 1)), mesh=self.mesh)
 
 
 def _logits(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -17,12 +17,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..base.errors import UserError
 from ..data.machine import cores
-from ..engine.sharding.mesh import make_mesh
 from ..models.heads.steps import reach_of
 from ..zoo.spec import ModelSpec
 from .files import frames_graph, frames_of, listed
 from .film_windows import FilmWindow, film_windows
-from .rows import apply_to_rows, padded, placed_on, rounded_up
+from .placed import PlacedModel
+from .rows import padded
 from .timeline import video_tokens
 
 BLOCK = 64
@@ -70,20 +70,15 @@ class WindowTokens:
     changes: np.ndarray
 
 
-class StepPredictor:
+class StepPredictor(PlacedModel):
     """A video tower and a head that scores the time steps of windows of a film, and the input of both.
 
-    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls:
-    each decodes the films, and each device computes its share.
+    In a run of several processes each decodes the films, and each device computes its share.
 
     Attributes:
-      spec: what the model is; `spec.input` says how its input is made.
       labels: names of what can be abnormal, as the train clips had them; not told apart.
       seconds: length of the windows.
       threshold: of the scores within spans, unless another is asked for.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
-      meta: of the checkpoint that it comes from; {} of a bundle.
     """
 
     def __init__(
@@ -96,15 +91,12 @@ class StepPredictor:
         meta: Mapping[str, Any] | None = None,
     ):
         """Put a model on the devices; for the arguments see `timeline.TimelinePredictor`."""
-        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
         head = spec.heads["anomaly"]
         self.labels: tuple[str, ...] = tuple(head["labels"])
         self.seconds: float = head["decode"]["window_seconds"]
         self.threshold: float = head["decode"]["threshold"]
-        self.mesh = mesh or make_mesh()
         self._reach = reach_of(head["dilations"], smooth=head["smooth"])
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
 
     def predict(
         self,
@@ -157,7 +149,7 @@ class StepPredictor:
 
     def tokens(self, windows: Iterable[FilmWindow], *, batch_size: int = 16) -> Iterator[WindowTokens]:
         """Apply the video tower to windows, `batch_size` at a time; see `scores`."""
-        size = rounded_up(max(batch_size, 1), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=batch_size)
         with concurrent.futures.ThreadPoolExecutor(cores()) as threads:
             for part in _batched(windows, size=size):
                 tokens, changes = self._tokens(part, size=size, threads=threads)
@@ -178,7 +170,7 @@ class StepPredictor:
         """
         waiting: dict[int, _Steps] = {}
         blocks: list[_Block] = []
-        rows = rounded_up(8, mesh=self.mesh)
+        rows = self.global_batch(8, total=8)
         for window in windows:
             steps = waiting.setdefault(window.film, _Steps(film=window.film, reach=self._reach))
             blocks += steps.add(window)
@@ -212,7 +204,7 @@ class StepPredictor:
         shape = (0, *frames_graph(self.spec.input).shape)
         video = padded(np.stack(made) if made else np.zeros(shape, np.uint8), size=share)
         rows = {"video": video, "change": np.stack([frame_changes(one) for one in video])}
-        got = apply_to_rows(self._graph, self._state, rows, function=video_tokens, mesh=self.mesh)
+        got = self.apply_local(rows, function=video_tokens)
         tokens, change = got["tokens"][: len(part)], got["change"][: len(part)].astype(np.float64)
         steps = [one.mean(axis=1) for one in np.array_split(change, tokens.shape[1], axis=1)]
         return tokens, np.stack(steps, axis=1)
@@ -223,7 +215,7 @@ class StepPredictor:
         mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         given = {"tokens": np.stack([one.tokens for one in blocks]), "mask": np.stack([one.mask for one in blocks])}
         given = {key: padded(value, size=rows)[mine] for key, value in given.items()}
-        got = apply_to_rows(self._graph, self._state, given, function=_scores, mesh=self.mesh)
+        got = self.apply_local(given, function=_scores)
         for block, scores in zip(blocks, got["scores"].astype(np.float64), strict=False):
             own = scores[self._reach : self._reach + len(block.changes)]
             yield (

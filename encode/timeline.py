@@ -12,32 +12,26 @@ from jax.sharding import Mesh
 from ..base.errors import UserError
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import tokenizer_from_meta
-from ..engine.sharding.mesh import make_mesh
 from ..losses.crf import Chain, marginals, viterbi
 from ..models.heads.moments import Labels, Moments
 from ..zoo.spec import ModelSpec
 from .files import clips_of_files, frames_graph, listed
 from .importance import moment_scores
 from .moments import at_moments, best_spans, label_runs
-from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up, shares
+from .placed import PlacedModel
+from .rows import Rows, padded, shares
 from .summary import SummaryOptions, shot_starts, summarise_file
 
 TASKS = ("localise", "highlight", "summarise")
 """Heads in `spec.heads` that look along time."""
 
 
-class TimelinePredictor:
+class TimelinePredictor(PlacedModel):
     """A video tower and a head along time, with a text tower if it is asked by texts, and the input of all.
 
-    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls.
-
     Attributes:
-      spec: what the model is; `spec.input` says how its input is made.
       task: a name of `TASKS`.
       labels: names of the classes of spans; () for a model that is asked by texts.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
-      meta: of the checkpoint that it comes from; {} of a bundle.
     """
 
     def __init__(
@@ -59,11 +53,8 @@ class TimelinePredictor:
           meta: of its checkpoint.
         """
         [(self.task, self._head)] = spec.heads.items()
-        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
         self.labels: tuple[str, ...] = tuple(self._head["labels"])
-        self.mesh = mesh or make_mesh()
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
         self._tokenizer = tokenizer_from_meta(dict(spec.tokenizer)) if self.asks else None
         self._clean = text_cleaner(spec.input.text)
 
@@ -103,7 +94,7 @@ class TimelinePredictor:
         if self.task == "summarise":
             how: dict[str, Any] = {"options": self.summary_options, "workers": workers, "batch_size": batch_size}
             return [{"path": str(file), **summarise_file(self, file, **how).to_dict()} for file in files]
-        size = rounded_up(min(max(batch_size, 1), max(len(files), 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=len(files))
         found, begin = [], 0
         local = size // jax.process_count()
         for rows, durations in clips_of_files(
@@ -132,7 +123,7 @@ class TimelinePredictor:
         Returns:
           `tokens` [B,T,D] and the other arrays, of all rows, on every process.
         """
-        return apply_to_rows(self._graph, self._state, rows, function=video_tokens, mesh=self.mesh)
+        return self.apply_local(rows, function=video_tokens)
 
     @property
     def summary_options(self) -> SummaryOptions:
@@ -154,7 +145,7 @@ class TimelinePredictor:
         Returns:
           The video tower's time tokens, float32 [b,T',D], and the head's scores, float64 [b,T'], 0..1.
         """
-        size = rounded_up(len(video), mesh=self.mesh)
+        size = self.global_batch(len(video), total=len(video))
         rows = self.tokens({"video": padded(video, size=size // jax.process_count())})
         tokens = rows["tokens"][: len(video)]
         return tokens.astype(np.float32), np.stack([output[:, 0] for output in self.head(tokens, batch_size=size)])
@@ -177,11 +168,11 @@ class TimelinePredictor:
             cleaned = [self._clean(text) for text in texts]
             length = self.spec.input.context_length
             rows["query"], rows["query_mask"], _ = self._tokenizer.encode(cleaned, context_length=length)
-        size = rounded_up(min(batch_size, max(len(tokens), 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=len(tokens))
         made: list[np.ndarray] = []
         for every, mine in shares(len(tokens), batch_size=size):
             part = {key: padded(value[mine], size=size // jax.process_count()) for key, value in rows.items()}
-            got = apply_to_rows(self._graph, self._state, part, function=_outputs, mesh=self.mesh)
+            got = self.apply_local(part, function=_outputs)
             for i in range(every.stop - every.start):
                 made.append(self._decoded({k: v[i] for k, v in got.items()}, tokens=tokens[every.start + i]))
         return made

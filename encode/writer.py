@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from ..base.errors import UserError
 from ..base.section import section
 from ..data.text.tokenizer import tokenizer_from_meta
-from ..engine.sharding.mesh import make_mesh
 from ..models.generate import Generated, GenerateOptions, generate
 from ..models.layers.draws import numbered_keys
 from ..models.prefixes import Prefixes
 from ..zoo.load import Located, load_model
 from ..zoo.spec import ModelSpec
-from .rows import apply_to_rows, padded, placed_on, rounded_up, shares
+from .placed import PlacedModel
+from .rows import padded, shares
 
 _BEFORE = "."
 """A text behind which another one is made into tokens."""
@@ -26,14 +26,8 @@ _LEAST_PLACES = 8
 """Prompts are padded to this many tokens, or twice, four times … as many: few programs serve all lengths."""
 
 
-class Writer:
-    """A text decoder and its tokenizer.
-
-    Attributes:
-      spec: what the model is.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
-    """
+class Writer(PlacedModel):
+    """A text decoder and its tokenizer."""
 
     def __init__(self, *, spec: ModelSpec, model: nnx.Module, mesh: Mesh | None = None, source: str = ""):
         """Put a model on the devices.
@@ -52,8 +46,7 @@ class Writer:
                 f"{source or 'the model'} has no tokenizer, so it cannot read a prompt; put tokenizer.json and "
                 "tokenizer_config.json next to its weights"
             )
-        self.spec, self.source = spec, source
-        self.mesh = mesh or make_mesh()
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source)
         self._tokenizer = tokenizer_from_meta(dict(spec.tokenizer))
         known = spec.towers["decoder"]["vocab_size"]
         if self._tokenizer.vocab_size > known:
@@ -61,8 +54,6 @@ class Writer:
                 f"the tokenizer of {source or 'the model'} has {self._tokenizer.vocab_size} tokens and the decoder "
                 f"{known}: the two do not belong together; fetch both from the same place"
             )
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
 
     def write(
         self,
@@ -119,7 +110,7 @@ class Writer:
     ) -> list[Generated]:
         """Return what follows each prompt, as token ids."""
         total = len(rows["prompt"])
-        size = rounded_up(min(max(batch_size, 1), max(total, 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=total)
         function = _continuation(how, self._tokenizer.eos_id, self._tokenizer.pad_id)
         shared: dict[str, np.ndarray] = {"seed": np.asarray(seed, np.uint32)}
         if known:
@@ -128,7 +119,7 @@ class Writer:
         found: list[Generated] = []
         for every, mine in shares(total, batch_size=size):
             part = {key: padded(value[mine], size=size // jax.process_count()) for key, value in rows.items()}
-            made = apply_to_rows(self._graph, self._state, part, function=function, mesh=self.mesh, shared=shared)
+            made = self.apply_local(part, function=function, shared=shared)
             found += [Generated(**{k: v[i] for k, v in made.items()}) for i in range(every.stop - every.start)]
         return found
 
