@@ -72,6 +72,55 @@ Apache Beam's workers then make the shards, the same to the last byte; they must
 
 def main(argv: list[str]) -> int:
     """Run `twinreel prepare SOURCE --out DIR [flags]`."""
+    parser = _parser()
+    if explained(argv):
+        return 0
+    args, _ = parser.parse(argv)
+    fields: dict[str, Any] = vars(args)
+    fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
+    fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
+    as_json, folders = fields.pop("json"), fields.pop("merge")
+    fields["console"] = Console(stderr=as_json)
+    if folders or not fields["source"]:
+        report = _merge(folders, parser=parser, argv=argv, fields=fields)
+    else:
+        report = _prepare(fields)
+    if as_json:
+        print(json.dumps(report))
+    return 0
+
+
+def _prepare(fields: dict[str, Any]) -> dict[str, Any]:
+    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
+    named = take_flags(fields)
+    source = fields.pop("source")
+    return prepare(source, **fields) if named is None else prepare_benchmark(source, **named, **fields)
+
+
+def _merge(folders: list[str], *, parser: Parser, argv: list[str], fields: dict[str, Any]) -> dict[str, Any]:
+    """Join folders; flags that say how clips are decoded have no meaning here."""
+    if not folders:
+        parser.error("SOURCE is missing: give a manifest, a CSV, a folder, archives or a benchmark; or --merge A B")
+    if fields["source"]:
+        raise UserError(f"--merge joins prepared folders and takes no SOURCE, got {fields['source']!r}; leave one out")
+    taken = ("out", "duplicates", "fail_on_leak", "overwrite", "console")
+    given = {token.partition("=")[0].removeprefix("--").removeprefix("no-") for token in argv if token.startswith("--")}
+    if others := sorted(given - {*taken, "merge", "json"}):
+        raise UserError(f"--merge decodes nothing: --{others[0]} does not apply; leave it out")
+    return merge(folders, **{name: fields[name] for name in taken})
+
+
+def _archives(source: str, *, shards: str | None) -> str:
+    """The source, where `webdataset --shards PATTERN` is another way to say PATTERN."""
+    if (source == WEBDATASET) != (shards is not None):
+        raise UserError(
+            f"SOURCE is {source!r}: --shards PATTERN and SOURCE {WEBDATASET!r} go together; "
+            "give both, or the pattern as SOURCE"
+        )
+    return source if shards is None else shards
+
+
+def _parser() -> Parser:
     parser = Parser(verb="prepare", description=_DESCRIPTION)
     parser.add_argument(
         "source",
@@ -134,48 +183,4 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--merge", nargs="+", default=[], metavar="DIR", help=words)
     parser.add_json()
     add_flags(parser)
-    if explained(argv):
-        return 0
-    args, _ = parser.parse(argv)
-    fields: dict[str, Any] = vars(args)
-    fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
-    fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
-    as_json, folders = fields.pop("json"), fields.pop("merge")
-    fields["console"] = Console(stderr=as_json)
-    if folders or not fields["source"]:
-        report = _merge(folders, parser=parser, argv=argv, fields=fields)
-        if as_json:
-            print(json.dumps(report))
-        return 0
-    fields["source"] = _archives(fields["source"], shards=fields.pop("shards"))
-    named = take_flags(fields)
-    if named is None:
-        report = prepare(fields.pop("source"), **fields)
-    else:
-        report = prepare_benchmark(fields.pop("source"), **named, **fields)
-    if as_json:
-        print(json.dumps(report))
-    return 0
-
-
-def _merge(folders: list[str], *, parser: Parser, argv: list[str], fields: dict[str, Any]) -> dict[str, Any]:
-    """Join folders; flags that say how clips are decoded have no meaning here."""
-    if not folders:
-        parser.error("SOURCE is missing: give a manifest, a CSV, a folder, archives or a benchmark; or --merge A B")
-    if fields["source"]:
-        raise UserError(f"--merge joins prepared folders and takes no SOURCE, got {fields['source']!r}; leave one out")
-    taken = ("out", "duplicates", "fail_on_leak", "overwrite", "console")
-    given = {token.partition("=")[0].removeprefix("--").removeprefix("no-") for token in argv if token.startswith("--")}
-    if others := sorted(given - {*taken, "merge", "json"}):
-        raise UserError(f"--merge decodes nothing: --{others[0]} does not apply; leave it out")
-    return merge(folders, **{name: fields[name] for name in taken})
-
-
-def _archives(source: str, *, shards: str | None) -> str:
-    """The source, where `webdataset --shards PATTERN` is another way to say PATTERN."""
-    if (source == WEBDATASET) != (shards is not None):
-        raise UserError(
-            f"SOURCE is {source!r}: --shards PATTERN and SOURCE {WEBDATASET!r} go together; "
-            "give both, or the pattern as SOURCE"
-        )
-    return source if shards is None else shards
+    return parser

@@ -20,7 +20,7 @@ from ..media.decode import DecodeOptions
 from ..media.limits import Limits, check_limits
 from ..paths import PathLike, file_name, is_remote
 from ..prepare import sending
-from ..sources.captions import clean_captions
+from ..sources.captions import CaptionCounts, clean_captions
 from ..sources.notes import Notes
 from ..sources.read import Listing, read_source
 from .append import PART, append_to, recover
@@ -108,25 +108,7 @@ def prepare(
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
     check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
     _check_beam(beam_runner, beam_options)
-    listing = Listing(root=found.root, clips=found.clips, notes=Notes()) if found else read_source(source)
-    missing = found.missing if found else []
-    clips, captions = clean_captions(_choose(listing.clips, splits), notes=listing.notes)
-    _check_captions(clips, source=source, notes=listing.notes, console=console)
-    known = load_states(place, url="" if append else url)
-    inputs = read_inputs(clips, root=listing.root, known=known, notes=listing.notes)
-    print_notes(console, listing.notes)
-    wanted = {
-        "version": FORMAT,
-        "records_version": RECORDS_VERSION,
-        "options": dataclasses.asdict(options)
-        | {"splits": sorted({clip.split for clip in clips}), "drop_duplicates": duplicates == "drop"},
-        "shard_clips": shard_clips,
-        "source": file_name(source),
-        "source_notes": listing.notes.counts(),
-        "list_sha256": list_hash([*clips, *missing]),
-        "source_sha256": source_hash([*inputs.clips, *missing], contents=inputs.contents()),
-        "captions": dataclasses.asdict(captions),
-    }
+    read = _read(source, found=found, splits=splits, place=place, url="" if append else url, console=console)
     settings = {
         "options": options,
         "limits": Limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb),
@@ -135,9 +117,10 @@ def prepare(
         "shard_clips": shard_clips,
         "duplicates": {"mode": duplicates, "fail_on_leak": fail_on_leak},
     }
+    inputs, wanted = read.inputs, read.wanted(source, settings=settings)
     given = {
-        "root": listing.root,
-        "known": known,
+        "root": read.root,
+        "known": read.known,
         "wanted": wanted,
         "console": console,
         "settings": settings,
@@ -150,6 +133,57 @@ def prepare(
     ids = (clip.clip_id for clip in inputs.clips)
     build = lambda part: _into(part, inputs, url="", overwrite=True, **given)  # noqa: E731
     return append_to(out, wanted=wanted, clip_ids=ids, build=build, console=console, url=url)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A source as it was read.
+
+    Attributes:
+      root: folder of the clips' paths.
+      inputs: its clips with the states of their files.
+      known: states of files that earlier builds looked at.
+      missing: clips of a benchmark without a file.
+      notes: what was mended on the way.
+      captions: how captions were cleaned.
+    """
+
+    root: PathLike
+    inputs: Inputs
+    known: dict[str, State]
+    missing: Sequence[Clip]
+    notes: Notes
+    captions: CaptionCounts
+
+    def wanted(self, source: PathLike, *, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return what decides whether a finished folder is what is asked for: options and hashes of the source."""
+        splits = sorted({clip.split for clip in self.inputs.clips})
+        further = {"splits": splits, "drop_duplicates": settings["duplicates"]["mode"] == "drop"}
+        return {
+            "version": FORMAT,
+            "records_version": RECORDS_VERSION,
+            "options": dataclasses.asdict(settings["options"]) | further,
+            "shard_clips": settings["shard_clips"],
+            "source": file_name(source),
+            "source_notes": self.notes.counts(),
+            "list_sha256": list_hash([*self.inputs.clips, *self.missing]),
+            "source_sha256": source_hash([*self.inputs.clips, *self.missing], contents=self.inputs.contents()),
+            "captions": dataclasses.asdict(self.captions),
+        }
+
+
+def _read(
+    source: PathLike, *, found: Found | None, splits: Sequence[str], place: Path, url: str, console: Console
+) -> _Read:
+    """Read the source, unless its clips were found already, and look at its files."""
+    listing = Listing(root=found.root, clips=found.clips, notes=Notes()) if found else read_source(source)
+    clips, captions = clean_captions(_choose(listing.clips, splits), notes=listing.notes)
+    _check_captions(clips, source=source, notes=listing.notes, console=console)
+    known = load_states(place, url=url)
+    inputs = read_inputs(clips, root=listing.root, known=known, notes=listing.notes)
+    print_notes(console, listing.notes)
+    missing = found.missing if found else []
+    return _Read(root=listing.root, inputs=inputs, known=known, missing=missing, notes=listing.notes, captions=captions)
 
 
 def _into(
