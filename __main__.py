@@ -18,6 +18,7 @@ VERBS = {
         "describe media files, or the clips of a split, with a model's caption decoder",
     ),
     "report": ("evaluate.report_command", "make a report again, or set several models side by side on one page"),
+    "interpolate": ("evaluate.interpolate", "measure models between a checkpoint and its fine-tuned form (WiSE-FT)"),
     "probe": ("evaluate.probe", "train a small classifier on a model's frozen video features, and measure it"),
     "finetune": ("finetune.commands.finetune", "train a downstream head on a pretrained checkpoint"),
     "predict": ("finetune.commands.predict", "labels, moments or scores of media files from a fine-tuned checkpoint"),

@@ -72,9 +72,16 @@ class Panel:
 
 
 def line_chart(
-    lines: Sequence[Line], *, name: str, xlabel: str, ylabel: str, ticks: Sequence[int], top: float | None = None
+    lines: Sequence[Line],
+    *,
+    name: str,
+    xlabel: str,
+    ylabel: str,
+    ticks: Sequence[float],
+    top: float | None = None,
+    even: bool = False,
 ) -> Html:
-    """Draw curves over a logarithmic axis that begins at 1.
+    """Draw curves over a logarithmic axis that begins at 1, or an even one that begins at 0.
 
     Args:
       lines: the curves.
@@ -83,19 +90,22 @@ def line_chart(
       ylabel: name of the vertical axis.
       ticks: labelled values of the horizontal axis.
       top: of the vertical axis; None: as the values need.
+      even: whether the horizontal axis is even; then every value has a mark.
     """
     with mpl.rc_context(chart_style()):
         figure, axes = new_figure(WIDE)
         for line in lines:
             style: dict[str, Any] = {"linewidth": 1, "linestyle": (0, (2, 2))} if line.dotted else {}
             style |= {"linestyle": (0, (6, 3))} if line.dashed else {}
+            style |= {"marker": "o", "markersize": 4, "clip_on": False} if even else {}
             axes.plot(line.x, line.y, color=line.colour, label=line.name, **style)
             if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.15, linewidth=0)
-        right = max(2.0, *(float(np.max(line.x)) for line in lines))
-        axes.set(xscale="log", ylim=(0, top), xlim=(1, right), xlabel=xlabel, ylabel=ylabel)
+        right = max(float(np.max(line.x)) for line in lines)
+        axes.set(xscale="linear" if even else "log", ylim=(0, top), xlabel=xlabel, ylabel=ylabel)
+        axes.set_xlim(0 if even else 1, right if even else max(2.0, right))
         axes.set_xticks(ticks)
-        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.xaxis.set_major_formatter("{x:g}" if even else "{x:.0f}")
         axes.minorticks_off()
         axes.grid(axis="y")
         add_legend(axes)

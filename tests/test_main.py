@@ -86,6 +86,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("summarise", "--shrae", "--share"),
         ("convert", "--famliy", "--family"),
         ("merge", "--uot", "--out"),
+        ("interpolate", "--canari", "--canary"),
         ("features", "--modle", "--model"),
         ("export", "--fromat", "--format"),
         ("encode", "--vidoe", "--video"),
