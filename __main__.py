@@ -34,6 +34,8 @@ VERBS = {
     "index": ("serve.index.command", "index a collection of videos with a model, so that it can be searched"),
     "search": ("serve.search.command", "find moments of an index by text, a clip, a picture or sound; export them"),
     "serve": ("serve.web.command", "search an index in the browser: a local page, and its HTTP API"),
+    "monitor": ("serve.monitor.command", "compare new videos and queries with those that a model was checked on"),
+    "watch": ("serve.watch.command", "look at a camera or a stream with a model: alerts, labels, anomalies"),
     "launch": (
         "launch.launch",
         "run pretrain, finetune or evaluate in several processes: local, SLURM, GKE, TPU VMs",

@@ -22,9 +22,9 @@ DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
   twinreel evaluate --embeddings runs/demo/report/embeddings.npz
 
 OUT receives index.html with its media/ (open it from disk), retrieval.json, the tables as tables.md, .tex and .csv,
-ranks.npz (the rank of each query), and embeddings.npz. The second form computes the same figures again from
-embeddings.npz; `twinreel report OUT` makes the page again and compares several models. --json prints the content of
-retrieval.json on standard output, and nothing else.
+ranks.npz (the rank of each query), embeddings.npz, and embedding_stats.npz (with which `twinreel monitor` compares
+later data). The second form computes the same figures again from embeddings.npz; `twinreel report OUT` makes the page
+again and compares several models. --json prints the content of retrieval.json on standard output, and nothing else.
 
 --benchmark NAME keeps to the protocol of a public benchmark and refuses data that was prepared for another one; --list
 prints the protocols. Where clips of its list are missing, --allow_missing is needed and every figure is marked with *.
@@ -216,6 +216,7 @@ def evaluate(
     from ..data.batches.records import Records
     from . import control_flags
     from .counting.count import CountOptions
+    from .embedding.statistics import keep_statistics
     from .protocols.benchmark_data import measured_coverage
     from .protocols.groups import check_fields
     from .protocols.identity import identity
@@ -244,6 +245,7 @@ def evaluate(
         found.protocol |= identity(encoder.model)
         out.mkdir(parents=True, exist_ok=True)
         found.save(out / "embeddings.npz")  # before a count that may be interrupted
+        keep_statistics(found, out=out, given=encoder.input)
     ranks = rank(found, options=CountOptions(folder=out, together=True, progress=options.progress))
     if jax.process_index() != 0:
         return None

@@ -34,7 +34,7 @@ WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset
 # Rooms of a folder: each imports only what stands before it. Files that lie in the folder itself are below all of them.
 ROOMS = {
     "data": ["transforms", "text", "index", "media", "sources", "prepare", "inspect", "batches"],
-    "serve": ["index", "search", "web"],
+    "serve": ["index", "search", "monitor", "watch", "web"],
     "finetune": ["examples", "inputs", "kinds", "options", "figures", "reports", "tasks", "commands"],
     "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }

@@ -94,6 +94,8 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("index", "--thumbnials", "--no_thumbnails"),
         ("search", "--liek", "--like"),
         ("serve", "--prot", "--port"),
+        ("monitor", "--agianst", "--against"),
+        ("watch", "--alret", "--alert"),
         ("launch", "--bakend", "--backend"),
         ("plan", "--toplogy", "--topology"),
         ("bench step", "--step", "--steps"),

@@ -1,6 +1,8 @@
 """What identifies the weights of a model or of an image tower, wherever its files lie."""
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,3 +49,14 @@ def params_sha256(params: Mapping[str, Any]) -> str:
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()
+
+
+def model_sha256(weights: str, *, given: Any) -> str:
+    """Return a hash of a model's parameters and of how its input becomes arrays: what its embeddings depend on.
+
+    Args:
+      weights: `params_sha256` of all its parameters.
+      given: its `InputSpec`.
+    """
+    text = json.dumps(dataclasses.asdict(given), sort_keys=True, default=str)
+    return hashlib.sha256(f"{weights} {text}".encode()).hexdigest()

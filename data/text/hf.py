@@ -96,6 +96,11 @@ class HfTokenizer:
         around = len(self._begin) + len(self._end)
         return np.array([len(text) + around for text in self._tokens(strings)], np.int64)
 
+    def unknown_share(self, strings: Sequence[str]) -> float:
+        """Return the share of the tokens of the texts that are the unknown one; 0 where the vocabulary has none."""
+        tokens = [token for text in self._tokens(strings) for token in text]
+        return sum(token == self._unknown for token in tokens) / max(len(tokens), 1)
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Turn one row of ids back into text, as far as the vocabulary can; special tokens and padding are left out."""
         special = self._special | {self.pad_id, *self._begin, *self._end}

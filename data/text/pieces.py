@@ -137,6 +137,12 @@ class SentencePieceTokenizer:
         around = len(self._begin) + len(self._end)
         return np.array([len(text) + around for text in self._pieces(strings)], np.int64)
 
+    def unknown_share(self, strings: Sequence[str]) -> float:
+        """Return the share of the tokens of the texts that are the unknown one, or single bytes in its place."""
+        of = self._processor
+        tokens = [token for text in self._pieces(strings) for token in text]
+        return sum(of.IsUnknown(token) or of.IsByte(token) for token in tokens) / max(len(tokens), 1)
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Turn one row of ids back into text; padding, begin and end are left out."""
         special = {self.pad_id, self._processor.pad_id(), self._processor.bos_id(), self._processor.eos_id()}

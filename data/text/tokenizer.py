@@ -57,6 +57,10 @@ class Tokenizer(Protocol):
         """Return the tokens of each text, special ones included, uncut, int64 [n]."""
         ...
 
+    def unknown_share(self, strings: Sequence[str]) -> float:
+        """Return the share of what the texts are made of that the vocabulary has no token for, 0..1."""
+        ...
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the text of one row of ids, without the special tokens."""
         ...

@@ -69,6 +69,11 @@ class WordTokenizer:
         """Return the number of known words of each text, uncut, int64 [n]."""
         return np.array([len(row) for row in self._known(strings)], np.int64)
 
+    def unknown_share(self, strings: Sequence[str]) -> float:
+        """Return the share of the words of the texts that have no vector, and are therefore left out."""
+        total = sum(len(_WORD.findall(text)) for text in check_texts(strings))
+        return 1 - int(self.lengths(strings).sum()) / total if total else 0.0
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the words of one row of ids with spaces between them."""
         return " ".join(self.words[int(number) - 1] for number in ids if int(number) != self.pad_id)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from ...encode.encoder import Encoder, load
 from ...encode.files import frames_of
 from ...encode.film import index_options
 from ...engine.step.state import split_model
-from ...zoo.digest import params_sha256
+from ...zoo.digest import model_sha256, params_sha256
 from .database import ModelRow
 
 VIDEO, AUDIO, TRANSCRIPT = "video", "audio", "transcript"
@@ -143,5 +141,4 @@ def default_name(source: str) -> str:
 def _digest(encoder: Encoder) -> str:
     """Return a hash of all parameters, and of how input becomes arrays."""
     params = {path: np.asarray(value) for path, value in split_model(encoder.model).items()}
-    given = json.dumps(dataclasses.asdict(encoder.input), sort_keys=True, default=str)
-    return hashlib.sha256(f"{params_sha256(params)} {given}".encode()).hexdigest()
+    return model_sha256(params_sha256(params), given=encoder.input)
