@@ -151,36 +151,51 @@ class StepPredictor(PlacedModel):
         """Apply the video tower to windows, `batch_size` at a time; see `scores`."""
         size = self.global_batch(batch_size, total=batch_size)
         with concurrent.futures.ThreadPoolExecutor(cores()) as threads:
-            for part in _batched(windows, size=size):
+            for part in _batched(windows, size=batch_size):
                 tokens, changes = self._tokens(part, size=size, threads=threads)
                 for window, own, change in zip(part, tokens, changes, strict=True):
                     kept = {name: getattr(window, name) for name in ("film", "start_s", "fresh_s", "end_s", "last")}
                     yield WindowTokens(**kept, tokens=own, changes=change)
 
-    def scores(self, windows: Iterable[WindowTokens]) -> Iterator[tuple[FilmScores, bool]]:
+    def scores(
+        self, windows: Iterable[WindowTokens], *, block: int = BLOCK, blocks_at_once: int = 8
+    ) -> Iterator[tuple[FilmScores, bool]]:
         """Yield the scores of parts of films as soon as they are known.
 
         The scores do not depend on the size of the parts: a step sees as far around it as in the whole film.
 
         Args:
-          windows: those of a film in the order of time; films may alternate.
+          windows: those of a film in the order of time; films may alternate. Where they end without the last window
+            of a film, as those of a live stream, the film ends there.
+          block: steps of a part; few for a live stream, whose scores wait for a block.
+          blocks_at_once: parts that are computed together.
 
         Yields:
           The steps of a part, in the order of time within its film, and whether the film ends with it.
         """
         waiting: dict[int, _Steps] = {}
         blocks: list[_Block] = []
-        rows = self.global_batch(8, total=8)
+        rows = self.global_batch(blocks_at_once, total=blocks_at_once)
         for window in windows:
-            steps = waiting.setdefault(window.film, _Steps(film=window.film, reach=self._reach))
+            steps = waiting.setdefault(window.film, _Steps(film=window.film, reach=self._reach, block=block))
             blocks += steps.add(window)
             if window.last:
                 del waiting[window.film]
-            while len(blocks) >= rows:
-                yield from self._scored(blocks[:rows], rows=rows)
-                del blocks[:rows]
-        if blocks:
-            yield from self._scored(blocks, rows=rows)
+            while len(blocks) >= blocks_at_once:
+                yield from self._scored(blocks[:blocks_at_once], rows=rows)
+                del blocks[:blocks_at_once]
+        blocks += [block for steps in waiting.values() for block in steps.finish()]
+        for begin in range(0, len(blocks), rows):
+            yield from self._scored(blocks[begin : begin + rows], rows=rows)
+
+    def warm_up(self, *, batch_size: int, block: int, blocks_at_once: int) -> None:
+        """Compile what `tokens` and `scores` run with these arguments, so that a live stream does not wait for it."""
+        shape, size = frames_graph(self.spec.input).shape, self.global_batch(batch_size, total=batch_size)
+        rows = {"video": np.zeros((size, *shape), np.uint8), "change": np.zeros((size, shape[0]), np.float32)}
+        made = self.apply_local(rows, function=video_tokens)["tokens"]
+        many, steps = self.global_batch(blocks_at_once, total=blocks_at_once), block + 2 * self._reach
+        rows = {"tokens": np.zeros((many, steps, made.shape[2]), made.dtype), "mask": np.ones((many, steps), bool)}
+        self.apply_local(rows, function=_scores)
 
     def films(self, windows: Iterable[WindowTokens]) -> Iterator[FilmScores]:
         """Yield the scores of each film once it has ended; see `scores`."""
@@ -226,7 +241,7 @@ class StepPredictor(PlacedModel):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Block:
-    """`BLOCK` steps or fewer, and those around them: tokens [reach+BLOCK+reach,D], of which `mask` are real."""
+    """A block of steps or fewer, and those around them: tokens [reach+block+reach,D], of which `mask` are real."""
 
     film: int
     tokens: np.ndarray
@@ -239,8 +254,8 @@ class _Block:
 class _Steps:
     """The steps of one film whose scores are not asked for yet, and those before them that they look back to."""
 
-    def __init__(self, *, film: int, reach: int):
-        self._film, self._reach = film, reach
+    def __init__(self, *, film: int, reach: int, block: int):
+        self._film, self._reach, self._size = film, reach, block
         self._before = 0  # steps at the front that have their scores
         self._tokens: np.ndarray | None = None
         self._edges, self._changes = np.zeros(1), np.zeros(0)
@@ -253,10 +268,15 @@ class _Steps:
         self._tokens = tokens[fresh] if self._tokens is None else np.concatenate([self._tokens, tokens[fresh]])
         self._edges = np.concatenate([self._edges, edges[1:][fresh]])
         self._changes = np.concatenate([self._changes, changes[fresh]])
-        while self._waiting >= BLOCK + (0 if window.last else self._reach):
-            yield self._block(BLOCK, ends=window.last and self._waiting == BLOCK)
-        if window.last and self._waiting:
-            yield self._block(self._waiting, ends=True)
+        while self._waiting >= self._size + self._reach:
+            yield self._block(self._size, ends=False)
+        if window.last:
+            yield from self.finish()
+
+    def finish(self) -> Iterator[_Block]:
+        """Yield the blocks of what is left."""
+        while self._waiting:
+            yield self._block(min(self._size, self._waiting), ends=self._waiting <= self._size)
 
     @property
     def _waiting(self) -> int:
@@ -265,7 +285,7 @@ class _Steps:
     def _block(self, count: int, *, ends: bool) -> _Block:
         """Take the next steps."""
         assert self._tokens is not None
-        size = BLOCK + 2 * self._reach
+        size = self._size + 2 * self._reach
         real = self._tokens[: self._before + count + self._reach]
         left = self._reach - self._before
         tokens = np.zeros((size, real.shape[1]), real.dtype)

@@ -1,0 +1,1 @@
+"""Live streams looked at by a model: alerts, labels and anomaly scores."""
