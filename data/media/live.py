@@ -193,8 +193,8 @@ def _open(options: LiveOptions) -> Any:
         if _CAMERA.fullmatch(source):
             return av.open(source, format="v4l2", timeout=timeout)
         if options.is_file:
-            check_local(source)
             if not options.follow:
+                check_local(source)
                 return open_media(source)
             follow = {"follow": "1", "protocol_whitelist": "file"}
             return av.open(f"file:{source}", options=follow, metadata_errors="replace", timeout=timeout)
@@ -202,7 +202,7 @@ def _open(options: LiveOptions) -> Any:
         if scheme not in PROTOCOLS:
             known = f"known: {', '.join(PROTOCOLS)}, files, /dev/video0"
             raise DecodeError(f"unknown kind of source {scheme}://", known)
-        given = {"protocol_whitelist": PROTOCOLS[scheme], "fflags": "nobuffer"}
+        given = {"protocol_whitelist": PROTOCOLS[scheme]}
         given |= {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
         return av.open(source, options=given, metadata_errors="replace", timeout=timeout)
     except FFmpegError as error:

@@ -127,7 +127,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--{'loop' if args.loop else 'follow'} is for files; leave it out")
     if args.loop and args.follow:
         raise UserError("--loop begins a file again and --follow waits for it to grow; give one of them")
-    if LiveOptions(source=args.source).is_file:
+    if LiveOptions(source=args.source).is_file and not args.follow:
         from ...data.media.place import DecodeError, check_local
 
         try:
@@ -146,7 +146,7 @@ def _named(given: str) -> tuple[str, float | None, float | None]:
         return name, float(on), float(off) if off else None
     except ValueError as error:
         raise UserError(
-            f"--alert {given!r}: wanted numbers after the text, as in 'a person falls::0.3:0.25'"
+            f"--alert {given!r}: wanted numbers after ::, as in 'a person falls::0.3:0.25'"
         ) from error
 
 
@@ -163,8 +163,8 @@ def _alerts(
         on = args.on if on is None else on
         if on is None and scorer.thresholds is None:
             raise UserError(
-                f"the cosine of a text and a video has no natural threshold: give --on (see the scores of your stream "
-                f"with --scores --on 1), 'TEXT::ON', or --background TEXT, which makes scores probabilities"
+                "the cosine of a text and a video has no natural threshold: give --on (see the scores of your stream "
+                "with --scores --on 1), 'TEXT::ON', or --background TEXT, which makes scores probabilities"
             )
         usual = scorer.thresholds or (0.5, 0.4)
         off = args.off if off is None else off

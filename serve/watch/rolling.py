@@ -85,13 +85,17 @@ class Rolling:
         self._most = math.ceil((seconds + 2 * hop + 1) * (fps or _MOST_FPS)) + 2
         self._frames: collections.deque[_Held] = collections.deque()
         self._changed = threading.Condition()
-        self._base = self._due = self._until = 0.0
+        self._base = self._due = self._until = self._newest = 0.0
         self._connection, self._broken, self._closed = -1, True, False
         self.counts = Counts()
 
     def begin(self, base: float) -> None:
-        """Start a connection whose first frame is at `base` seconds; what is left of the one before is dropped."""
+        """Start a connection whose first frame is at `base` seconds, or at the end of the one before if that is later.
+
+        What is left of the one before is dropped.
+        """
         with self._changed:
+            base = max(base, self._newest)
             while self._frames:
                 self._evict()
             self._base, self._due = base, base + self._seconds
@@ -105,6 +109,7 @@ class Rolling:
             while not self._live and not self._closed and time_s > self._due + self._hop + _SLACK_S:
                 self._changed.wait(1.0)
             self._frames.append(_Held(time_s, frame))
+            self._newest = time_s
             self.counts.frames += 1
             oldest = time_s - self._seconds - 2 * self._hop - 1.0
             while len(self._frames) > self._most or self._frames[0].time_s < oldest:
