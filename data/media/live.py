@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import av
+import av.logging
 import simplejpeg
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
@@ -138,7 +139,8 @@ def receive(pipe: BinaryIO) -> LiveFrame | DecodeError | None:
     jpeg = pipe.read(header["jpeg"])
     if len(jpeg) < header["jpeg"]:
         raise EOFError
-    return LiveFrame(**header | {"jpeg": jpeg})
+    header["jpeg"] = jpeg
+    return LiveFrame(**header)
 
 
 def read_live(options: LiveOptions) -> Iterator[LiveFrame]:

@@ -145,9 +145,7 @@ def _named(given: str) -> tuple[str, float | None, float | None]:
     try:
         return name, float(on), float(off) if off else None
     except ValueError as error:
-        raise UserError(
-            f"--alert {given!r}: wanted numbers after ::, as in 'a person falls::0.3:0.25'"
-        ) from error
+        raise UserError(f"--alert {given!r}: wanted numbers after ::, as in 'a person falls::0.3:0.25'") from error
 
 
 def _alerts(

@@ -64,7 +64,7 @@ class Scorer(Protocol):
 class TextScorer:
     """Scores of texts: their cosines with a window, or their probabilities against texts of what is usual."""
 
-    window_s = None
+    window_s: float | None = None
 
     def __init__(self, encoder: Encoder, *, texts: Sequence[str], background: Sequence[str] = ()):
         """Embed the texts.
@@ -85,8 +85,9 @@ class TextScorer:
             )
         if encoder.spec.towers["video"].get("family") == "features":
             raise UserError(f"{encoder.source} takes precomputed features and no frames, so it cannot watch a stream")
-        self.spec, self.names, self._encoder = encoder.spec, tuple(texts), encoder
-        self.thresholds = (0.5, 0.4) if background else None
+        self.names: tuple[str, ...] = tuple(texts)
+        self.spec, self._encoder = encoder.spec, encoder
+        self.thresholds: tuple[float, float] | None = (0.5, 0.4) if background else None
         self._texts = encoder.encode_text(list(texts)).astype(np.float64)
         self._background = encoder.encode_text(list(background)).astype(np.float64) if background else None
         self._scale = float(np.asarray(encoder.model.scale)) if background else 1.0
@@ -116,8 +117,8 @@ class TextScorer:
 class LabelScorer:
     """Probabilities of the labels of a classifier."""
 
-    window_s = None
-    thresholds = (0.5, 0.4)
+    window_s: float | None = None
+    thresholds: tuple[float, float] | None = (0.5, 0.4)
 
     def __init__(self, predictor: Predictor, *, labels: Sequence[str] = ()):
         """Choose the labels; () = all.
@@ -130,7 +131,8 @@ class LabelScorer:
         for label in labels:
             if label not in predictor.labels:
                 raise unknown("label (--alert)", label, predictor.labels)
-        self.spec, self.names, self._predictor = predictor.spec, tuple(labels) or predictor.labels, predictor
+        self.names: tuple[str, ...] = tuple(labels) or predictor.labels
+        self.spec, self._predictor = predictor.spec, predictor
         self._columns = [predictor.labels.index(name) for name in self.names]
 
     def warm_up(self) -> None:
@@ -148,13 +150,13 @@ class LabelScorer:
 class AnomalyScorer:
     """Anomaly scores of time steps: those of the whole stream, as far as it comes without gaps."""
 
-    names = (ANOMALY,)
+    names: tuple[str, ...] = (ANOMALY,)
 
     def __init__(self, predictor: StepPredictor):
         """Set up."""
         self.spec, self._predictor = predictor.spec, predictor
-        self.window_s = predictor.seconds
-        self.thresholds = (predictor.threshold, 0.8 * predictor.threshold)
+        self.window_s: float | None = predictor.seconds
+        self.thresholds: tuple[float, float] | None = (predictor.threshold, 0.8 * predictor.threshold)
 
     def warm_up(self) -> None:
         """See `Scorer`."""

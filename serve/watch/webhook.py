@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from ...base.errors import UserError
 
-_STOP = None
 _BACKOFF_S = 0.5  # before the second attempt; doubles with each
 
 
@@ -82,13 +81,13 @@ class Webhook:
         if not self._thread.is_alive():
             return
         try:
-            self._waiting.put(_STOP, timeout=wait_s)
+            self._waiting.put(None, timeout=wait_s)
             self._thread.join(timeout=wait_s)
         except queue.Full:
             pass
         self._stopped.set()
         while not self._waiting.empty():
-            self.dropped += self._waiting.get_nowait() is not _STOP
+            self.dropped += self._waiting.get_nowait() is not None
 
     def counts(self) -> dict[str, Any]:
         """Return what became of the events, as JSON values."""
@@ -98,7 +97,7 @@ class Webhook:
     def _run(self) -> None:
         while not self._stopped.is_set():
             event = self._waiting.get()
-            if event is _STOP:
+            if event is None:
                 return
             self._deliver(event)
 
