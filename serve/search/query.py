@@ -114,9 +114,7 @@ class Wanted:
     vectors: np.ndarray
 
 
-def embed_terms(
-    terms: Sequence[Term], *, opened: Opened, settings: Settings, limits: Limits | None = None
-) -> list[Wanted]:
+def embed_terms(terms: Sequence[Term], *, opened: Opened, settings: Settings) -> list[Wanted]:
     """Embed texts, clips and sounds with the model of an index.
 
     A clip is cut into moments as the files of the index are; each of them is looked for. Of a long one, the first
@@ -130,51 +128,72 @@ def embed_terms(
         if term.kind == "text":
             vectors = opened.encoder.encode_text([term.value])
         elif term.kind == "sound":
-            vectors = _sound(term.value, opened=opened, limits=limits)
+            vectors = opened.embed_sound([decode_sound(term.value, opened=opened)], batch_size=1)
         elif term.kind == "like":
-            vectors = _like(term.value, opened=opened, settings=settings, limits=limits)
+            moments = decode_moments(term.value, opened=opened, settings=settings)
+            vectors = opened.embed_video(moments.frames, sounds=moments.sounds, batch_size=8)
         else:
             raise AssertionError(term.kind)
         found.append(Wanted(term=term, vectors=np.ascontiguousarray(vectors, np.float32)))
     return found
 
 
-def _like(path: str, *, opened: Opened, settings: Settings, limits: Limits | None) -> np.ndarray:
-    """Embed the moments of a film, or a picture."""
-    windows = Windows(seconds=settings.window_s, overlap=settings.overlap_s)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodedMoments:
+    """The moments of a file that is looked for, as the model takes them.
+
+    Attributes:
+      frames: of each moment, uint8 [T,H,W,3] or [V,T,H,W,3].
+      sounds: likewise, int16 [S']; empty where there is none.
+      spans: start and end of each in seconds of the file.
+    """
+
+    frames: list[np.ndarray] = dataclasses.field(default_factory=list)
+    sounds: list[np.ndarray] = dataclasses.field(default_factory=list)
+    spans: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+
+
+def decode_moments(path: str, *, opened: Opened, settings: Settings, limits: Limits | None = None) -> DecodedMoments:
+    """Decode a film or a picture, cut into moments as the files of the index are; of a long one the first minutes.
+
+    Raises:
+      UserError: it cannot be decoded.
+    """
+    windows, found = Windows(seconds=settings.window_s, overlap=settings.overlap_s), DecodedMoments()
     task = Task(entry=Entry(key=path, root="", path=path))
-    frames, sounds, chunks = (
-        [],
-        [],
-        decode_chunks([task], windows=windows, options=opened.decode, workers=1, limits=limits),
-    )
+    chunks = decode_chunks([task], windows=windows, options=opened.decode, workers=1, limits=limits, in_order=True)
     try:
         for number, chunk in enumerate(chunks, start=1):
             if isinstance(chunk.clip, DecodeError):
-                if not frames:
+                if not found.frames:
                     raise UserError(f"{path} cannot be looked for: {chunk.clip}")
                 break
             if chunk.clip is not None:
                 moments = windows.moments(chunk.number, decoded_s=chunk.clip.duration_s, origin=0.0)
-                for part, _ in zip(windows.cut(chunk.clip), moments, strict=False):
-                    frames.append(opened.frames(part))
-                    sounds.append(opened.sound(part))
+                for part, moment in zip(windows.cut(chunk.clip), moments, strict=False):
+                    found.frames.append(opened.frames(part))
+                    found.sounds.append(opened.sound(part))
+                    found.spans.append((moment.start_s, moment.end_s))
             if number == _CHUNKS:
                 break
     finally:
         chunks.close()
-    return opened.embed_video(frames, sounds=sounds, batch_size=8)
+    return found
 
 
-def _sound(path: str, *, opened: Opened, limits: Limits | None) -> np.ndarray:
-    """Embed the sound of a file."""
+def decode_sound(path: str, *, opened: Opened, limits: Limits | None = None) -> np.ndarray:
+    """Decode the middle `audio_seconds` of a file's sound, int16 [S'].
+
+    Raises:
+      UserError: the model has no audio tower, or the file has no sound or cannot be decoded.
+    """
     if AUDIO not in opened.row.sides:
         raise UserError(f"model {opened.row.name} has no audio tower and cannot look for sound; use --like or text")
     with Decoders(workers=1, limits=limits) as decoders:
         found = decoders.submit(Job(path=path, options=opened.decode, sound_only=True)).result()
     if isinstance(found, DecodeError):
         raise UserError(f"{path} cannot be looked for: {found}")
-    return opened.embed_sound([opened.sound(found)], batch_size=1)
+    return opened.sound(found)
 
 
 def side_of(kind: str, *, within: str, sides: Sequence[str], name: str) -> str:

@@ -1,7 +1,6 @@
 """The application: the page, the API, and films and pictures of the index by their ids (FastAPI)."""
 
 import importlib.resources
-import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +22,11 @@ from ...pages.page import style_sheet
 from ..search.engine import SearchOptions
 from ..search.filters import Filters
 from ..search.outputs import WRITERS, results_text
+from .batching import Busy
 from .docs import docs_page
-from .guard import COOKIE, Guard, GuardOptions
+from .encode_api import add_encode, display_name, keep
+from .guard import COOKIE, HEALTH, Guard, GuardOptions
+from .metrics import CONTENT_TYPE, Measured
 from .service import LONGEST_TEXT, Asked, Service, hit_for_page
 
 _TYPES = {
@@ -41,7 +43,6 @@ _TYPES = {
 """What films and pictures are served as; everything else is bytes that a browser does not show."""
 _STATIC = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
 _CACHED = {"cache-control": "private, max-age=3600"}
-_BLOCK = 2**20
 
 
 class SearchRequest(BaseModel):
@@ -73,24 +74,38 @@ class SearchRequest(BaseModel):
         )
 
 
-def create_app(service: Service, *, options: GuardOptions) -> Guard:
-    """Return the application, with its guard around it.
+def create_app(service: Service, *, options: GuardOptions) -> Measured:
+    """Return the application, with its guard around it, and what counts the answers of both.
 
     Args:
       service: what answers.
       options: limits of requests.
     """
-    app = FastAPI(title="twinreel", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="twinreel",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        redirect_slashes=False,  # a redirection would repeat the Host that a client names
+    )
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Busy, _busy)
     _add_page(app, options=options)
+    _add_service(app, service)
     _add_api(app, service)
+    add_encode(app, service)
     _add_media(app, service)
-    return Guard(app, options=options)
+    return Measured(Guard(app, options=options), metrics=service.metrics)
 
 
 async def _user_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, status_code=422)
+
+
+async def _busy(request: Request, error: Any) -> Response:
+    return JSONResponse({"detail": error.detail}, status_code=503, headers={"retry-after": str(error.retry_s)})
 
 
 async def _invalid(request: Request, error: Any) -> Response:
@@ -125,11 +140,21 @@ def _add_page(app: FastAPI, *, options: GuardOptions) -> None:
         return HTMLResponse(docs_page(app.openapi()))
 
 
-def _add_api(app: FastAPI, service: Service) -> None:
-    @app.get("/health", summary="Whether the server answers", tags=["service"])
-    def health() -> dict[str, str]:
-        return {"status": "ok", "version": __version__}
+def _add_service(app: FastAPI, service: Service) -> None:
+    async def health() -> JSONResponse:
+        well = service.encoding.alive
+        body = {"status": "ok" if well else "the model's threads have ended", "version": __version__}
+        return JSONResponse(body, status_code=200 if well else 503)
 
+    for path in HEALTH:
+        app.get(path, summary="Whether the server answers (no token needed)", tags=["service"])(health)
+
+    @app.get("/metrics", summary="Metrics in the text format of Prometheus", tags=["service"])
+    def metrics() -> Response:
+        return Response(service.metrics.text(service.facts()), media_type=CONTENT_TYPE)
+
+
+def _add_api(app: FastAPI, service: Service) -> None:
     @app.get("/api/collection", summary="What is in the index", tags=["search"])
     def collection() -> dict[str, Any]:
         return service.facts() | {"hears": service.hears}
@@ -156,13 +181,8 @@ def _add_api(app: FastAPI, service: Service) -> None:
 
     @app.post("/api/uploads", summary="Embed a clip, a picture or a sound to look for", tags=["search"])
     def upload(file: UploadFile, kind: Annotated[str, Query(pattern="^(like|sound)$")] = "like") -> dict[str, str]:
-        name = re.sub(r"[^\w. -]", "_", Path(file.filename or "upload").name)[-80:]
-        suffix = Path(name).suffix.lower()
-        with tempfile.NamedTemporaryFile(suffix=suffix if suffix[1:].isalnum() else "") as copy:
-            while block := file.file.read(_BLOCK):
-                copy.write(block)
-            copy.flush()
-            return service.upload(Path(copy.name), name=name, kind=kind)
+        with tempfile.TemporaryDirectory(prefix="twinreel-") as folder:
+            return service.upload(keep(file, folder=folder), name=display_name(file), kind=kind)
 
 
 def _add_media(app: FastAPI, service: Service) -> None:

@@ -18,7 +18,9 @@ DESCRIPTION = f"""Search an index in the browser.
   twinreel serve library                                   http://127.0.0.1:8000
   {TOKEN}=... twinreel serve library --host 0.0.0.0     for other machines, with a token
 
-Type a text, or drop a clip, a picture or a sound. Hits play on hover. /docs describes the HTTP API.
+Type a text, or drop a clip, a picture or a sound. Hits play on hover. /docs describes the HTTP API: searches, and
+embeddings of texts and files (POST /api/encode, /api/encode/files), those of several requests in batches of at most
+--batch_size rows. /healthz and /metrics (Prometheus) tell how the server is.
 
 Only this machine can reach the page, unless --host names another address; that needs a token of at least {_SHORTEST}
 characters in the environment variable {TOKEN} (`openssl rand -hex 24` makes one). Browsers then open /?token=TOKEN
@@ -39,6 +41,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--model_path", default="", metavar="MODEL", help="where the model lies now, if it was moved")
     parser.add_argument("--max_upload_mb", type=int, default=200, help="largest file that may be uploaded, in MB")
     parser.add_argument("--rate", type=int, default=600, help="requests a minute of one address to the API")
+    parser.add_argument(
+        "--batch_size", type=int, default=16, help="texts or moments of several requests that are embedded at a time"
+    )
     args, _ = parser.parse(argv)
     token = checked_token(args.host, os.environ.get(TOKEN, ""))
     if not 0 <= args.port < 65_536 or args.max_upload_mb < 1 or args.rate < 1:
@@ -48,12 +53,14 @@ def main(argv: list[str]) -> int:
         )
     try:
         import fastapi  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import prometheus_client  # noqa: F401  # pyright: ignore[reportMissingImports]
         import python_multipart  # noqa: F401  # pyright: ignore[reportMissingImports]
         import uvicorn  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"the page needs {error.name}: pip install 'twinreel[serve]'") from error
     from .app import create_app
     from .guard import GuardOptions
+    from .protocol import TimedProtocol
 
     service = _service(args)
     options = GuardOptions(token=token, upload_bytes=args.max_upload_mb * 2**20, per_minute=args.rate)
@@ -63,6 +70,8 @@ def main(argv: list[str]) -> int:
         port=args.port,
         log_level="warning",
         server_header=False,
+        http=TimedProtocol,
+        ws="none",
         limit_concurrency=128,
         timeout_keep_alive=10,
     )
@@ -100,12 +109,16 @@ def _service(args: Any) -> Any:
     """Open the index and its model."""
     from ..search.collection import Collection
     from ..search.opened import open_for
+    from .batching import BatchOptions
     from .service import Service
 
+    batches = BatchOptions(most=args.batch_size)
     with Collection(Path(args.index), model=args.model) as collection:
         opened = open_for(collection, given=args.model_path)
         print(f"{args.index}: model {collection.model.name}", file=sys.stderr)
-    return Service(Path(args.index), model=args.model, opened=opened)
+    service = Service(Path(args.index), model=args.model, opened=opened, batches=batches)
+    service.encoding.warm()
+    return service
 
 
 def _run(server: Any, *, host: str, port: int) -> None:

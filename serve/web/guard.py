@@ -18,6 +18,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 COOKIE = "twinreel_token"
+HEALTH = ("/healthz", "/health")
+"""Paths that are answered without a token."""
+UPLOADS = ("/api/uploads", "/api/encode/files")
+"""Paths that take files."""
+
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -39,6 +44,7 @@ class GuardOptions:
     Attributes:
       token: what a client must send; "" = none is needed, and only this machine's own names are answered.
       upload_bytes: largest upload.
+      encode_bytes: largest body with texts to embed.
       body_bytes: largest body of any other request.
       body_seconds: how long a body may take to arrive.
       per_minute: requests of the API (and not of pictures and films) of one address in a minute.
@@ -46,6 +52,7 @@ class GuardOptions:
 
     token: str = ""
     upload_bytes: int = 200 * 2**20
+    encode_bytes: int = 2**20
     body_bytes: int = 2**16
     body_seconds: float = 60.0
     per_minute: int = 600
@@ -88,7 +95,7 @@ class Guard:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if scope["method"] not in ("GET", "HEAD") and origin and urllib.parse.urlsplit(origin).netloc != host:
             raise _Refused(403, "requests of other sites are not answered")
-        if scope["path"] == "/health":
+        if scope["path"] in HEALTH:
             return
         if self._options.token and not self._has_token(scope, headers):
             raise _Refused(401, "a token is needed: Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser")
@@ -129,8 +136,11 @@ class Guard:
             await answer.refuse(refused)
             raise refused
 
-        upload = scope["path"] == "/api/uploads"
-        most = self._options.upload_bytes + 2**16 if upload else self._options.body_bytes
+        most = self._options.body_bytes
+        if scope["path"] in UPLOADS:
+            most = self._options.upload_bytes + 2**16
+        elif scope["path"] == "/api/encode":
+            most = max(most, self._options.encode_bytes)
         stated = headers.get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > most:
             raise _Refused(413, f"the request is larger than {most:,} bytes")

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...data.media.workers import Limits
+from ..index.database import ModelRow
 from ..index.models import AUDIO, VIDEO, Opened
 from ..search.collection import Collection, FileInfo
 from ..search.engine import Hit, Results, SearchOptions, Span, search
 from ..search.filters import Filters
 from ..search.opened import check_model
-from ..search.query import Term, Wanted, checked, embed_terms, parse_text, side_of
+from ..search.query import Term, Wanted, checked, parse_text, side_of
+from .batching import BatchOptions
+from .encoding import Encoding
+from .metrics import Metrics
 
-UPLOAD_LIMITS = Limits(clip_timeout=10.0, clip_memory_gb=2.0)
-"""Of the processes that decode what is uploaded."""
-
-_AT_ONCE = 2  # uploads that are decoded at a time
 _KEPT = 64  # uploads whose embeddings are remembered
 _TEXTS = 512  # texts whose embeddings are remembered
 _FRESH_S = 2.0  # how long an index is taken to be unchanged
@@ -60,19 +59,33 @@ class Asked:
 
 
 class Service:
-    """An index and its model; all methods may be called from several threads."""
+    """An index and its model; all methods may be called from several threads.
 
-    def __init__(self, folder: Path, *, model: str, opened: Opened):
+    Attributes:
+      metrics: what the server counts.
+      encoding: the model's towers, behind queues.
+    """
+
+    def __init__(self, folder: Path, *, model: str, opened: Opened, batches: BatchOptions | None = None):
         """Open the index.
+
+        Args:
+          folder: the index.
+          model: name of one of its models; "" = the first one.
+          opened: the model.
+          batches: how rows of several requests are batched; None = the defaults.
 
         Raises:
           UserError: no index, or another model than the one that made it.
         """
         self._folder, self._model, self._opened = folder, model, opened
-        self._lock, self._uploading = threading.RLock(), threading.Semaphore(_AT_ONCE)
+        self._lock = threading.RLock()
         self._uploads: collections.OrderedDict[str, Upload] = collections.OrderedDict()
-        self._texts: collections.OrderedDict[str, Wanted] = collections.OrderedDict()
+        self._texts: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
         self._open()
+        self.metrics = Metrics()
+        given = {"settings": self._collection.settings, "options": batches or BatchOptions()}
+        self.encoding = Encoding(opened, metrics=self.metrics, **given)
 
     def _open(self) -> None:
         self._collection = Collection(self._folder, model=self._model)
@@ -93,7 +106,8 @@ class Service:
         return self._collection
 
     def close(self) -> None:
-        """Close the index."""
+        """End the threads of the model, and close the index."""
+        self.encoding.close()
         with self._lock:
             self._collection.close()
 
@@ -127,11 +141,14 @@ class Service:
         """
         if len(asked.text) > LONGEST_TEXT:
             raise UserError(f"the query has {len(asked.text):,} characters; wanted at most {LONGEST_TEXT:,}")
+        terms = parse_text(asked.text, side=asked.within or VIDEO)
         with self._lock:
             collection = self._current()
-            wanted = [
-                self._text(term, collection=collection) for term in parse_text(asked.text, side=asked.within or VIDEO)
-            ]
+            for term in terms:
+                side_of("text", within=term.side, sides=collection.sides, name=collection.model.name)
+        wanted = self._texts_of(terms)  # without the lock: texts of several requests are encoded together
+        with self._lock:
+            collection = self._current()
             wanted += [self._moment(key, weight, collection=collection) for key, weight in asked.moments.items()]
             wanted += [self._upload(key, weight) for key, weight in asked.uploads.items()]
             wanted.sort(key=lambda one: one.term.weight < 0)
@@ -140,15 +157,18 @@ class Service:
             terms = checked([one.term for one in wanted])
             return search(collection, wanted, filters=asked.filters, options=asked.options), terms
 
-    def _text(self, term: Term, *, collection: Collection) -> Wanted:
-        """Return a text with its embedding, which is remembered."""
-        side_of("text", within=term.side, sides=collection.sides, name=collection.model.name)
-        if term.value not in self._texts:
-            (found,) = embed_terms([term], opened=self._opened, settings=collection.settings)
-            self._texts[term.value] = found
-            if len(self._texts) > _TEXTS:
+    def _texts_of(self, terms: list[Term]) -> list[Wanted]:
+        """Return texts with their embeddings, which are remembered."""
+        with self._lock:
+            known = {term.value: self._texts.get(term.value) for term in terms}
+        missing = [text for text, vector in known.items() if vector is None]
+        found = dict(zip(missing, self.encoding.texts(missing), strict=True))
+        with self._lock:
+            self._texts.update(found)
+            while len(self._texts) > _TEXTS:
                 self._texts.popitem(last=False)
-        return Wanted(term=term, vectors=self._texts[term.value].vectors)
+        vectors = known | found
+        return [Wanted(term=term, vectors=np.ascontiguousarray(vectors[term.value])[None]) for term in terms]
 
     def _moment(self, key: int, weight: float, *, collection: Collection) -> Wanted:
         vectors = collection.vector(key, side=VIDEO)
@@ -177,16 +197,10 @@ class Service:
         with self._lock:
             collection = self._current()
             side = side_of(kind, within="", sides=collection.sides, name=collection.model.name)
-            given: dict[str, Any] = {"settings": collection.settings, "limits": UPLOAD_LIMITS}
-        term = Term(kind=kind, value=str(path), side=side)
-        try:
-            with self._uploading:  # searches go on meanwhile
-                (found,) = embed_terms([term], opened=self._opened, **given)
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), name)) from error
+        (found,) = self.encoding.files([(path, name)], kind=kind)
         key, wanted = (
             secrets.token_urlsafe(12),
-            Wanted(term=dataclasses.replace(term, value=name), vectors=found.vectors),
+            Wanted(term=Term(kind=kind, value=name, side=side), vectors=found.vectors),
         )
         with self._lock:
             self._uploads[key] = Upload(name=name, wanted=wanted)
@@ -211,6 +225,11 @@ class Service:
             query = "SELECT webp FROM thumbnails WHERE moment = ?"
             row = self._current().connection.execute(query, (moment,)).fetchone()
         return None if row is None else row[0]
+
+    @property
+    def model(self) -> ModelRow:
+        """What the index knows of the model."""
+        return self._opened.row
 
     @property
     def hears(self) -> bool:

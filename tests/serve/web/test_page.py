@@ -1,33 +1,9 @@
 """The page in headless Chromium: type, hover, play, filter, more like this, upload, export, keys."""
 
-import threading
-import time
-
 import pytest
 from headless import needs_chromium, open_chromium, open_page, until
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def address(service):
-    """The server, in a thread."""
-    import uvicorn
-
-    from twinreel.serve.web.app import create_app
-    from twinreel.serve.web.guard import GuardOptions
-
-    app = create_app(service, options=GuardOptions())
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    end = time.monotonic() + 60
-    while not server.started:
-        assert time.monotonic() < end and thread.is_alive()
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(30)
 
 
 @pytest.fixture(scope="module")
