@@ -49,6 +49,8 @@ VERBS = {
     "bench data": ("bench.data", "compare the input pipeline with raw JPEG decoding"),
     "bench remote": ("bench.remote", "measure the input from behind a URL: clips/s, bytes and requests per clip"),
     "bench index": ("bench.index", "measure how long a prepared folder of very many clips takes to open"),
+    "bench search": ("bench.search", "measure searches of a large index: build, memory, recall, latency"),
+    "bench serve": ("bench.serve", "measure the search server: requests/s, latencies, batches beside a plain loop"),
     "bench compare_step": ("bench.compare_step", "compare the train step with PyTorch's on the same CLIP model"),
     "bench compare_towers": (
         "bench.compare_towers",

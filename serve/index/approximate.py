@@ -119,7 +119,8 @@ def _write(path: Path, index: Any) -> None:
 def _read(path: Path) -> Any:
     import faiss  # pyright: ignore[reportMissingImports]
 
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    # The older flag maps inverted lists only, and reads HNSW into the memory of each process.
+    return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
 
 
 def open_approximate(path: Path, *, count: int) -> Any:

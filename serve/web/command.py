@@ -1,7 +1,9 @@
 """The command line of `twinreel serve`."""
 
+import functools
 import ipaddress
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,10 @@ once; programs send `Authorization: Bearer TOKEN`. The connection is not encrypt
 any network that you do not trust.
 
 Only indexed files are served, by number. Uploads are limited in size and decoded by processes with limits of time and
-memory; they are not kept. An index that changes is opened again by itself."""
+memory; they are not kept. An index that changes is opened again by itself.
+
+With --workers, several processes answer on the same port. They share the index by the page cache of the system, but
+each has the model in its own memory; --rate and the limit of connections hold for each of them."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,25 +49,47 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--batch_size", type=int, default=16, help="texts or moments of several requests that are embedded at a time"
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that answer, each with the model in its memory"
+    )
     args, _ = parser.parse(argv)
     token = checked_token(args.host, os.environ.get(TOKEN, ""))
-    if not 0 <= args.port < 65_536 or args.max_upload_mb < 1 or args.rate < 1:
+    if not 0 <= args.port < 65_536 or min(args.max_upload_mb, args.rate, args.workers) < 1:
         raise UserError(
-            f"--port is {args.port}, --max_upload_mb {args.max_upload_mb}, --rate {args.rate}; wanted a port of 0 to "
-            "65535, and at least 1"
+            f"--port is {args.port}, --max_upload_mb {args.max_upload_mb}, --rate {args.rate}, --workers "
+            f"{args.workers}; wanted a port of 0 to 65535, and at least 1"
         )
     try:
         import fastapi  # noqa: F401  # pyright: ignore[reportMissingImports]
         import prometheus_client  # noqa: F401  # pyright: ignore[reportMissingImports]
         import python_multipart  # noqa: F401  # pyright: ignore[reportMissingImports]
-        import uvicorn  # pyright: ignore[reportMissingImports]
+        import uvicorn  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"the page needs {error.name}: pip install 'twinreel[serve]'") from error
+    from .workers import run_workers, worker_of
+
+    worker = worker_of(os.environ)
+    listening = worker[0] if worker else _listen(args.host, args.port)
+    with listening:
+        if worker is None and args.workers > 1:
+            package = (__package__ or "").split(".")[0]
+            command = [sys.executable, "-m", package, "serve", *argv]
+            shown = functools.partial(_say_where, listening, host=args.host)
+            return run_workers(command, listening=listening, count=args.workers, ready=shown)
+        _serve(args, listening=listening, token=token, uploads=worker[1] if worker else None)
+    return 0
+
+
+def _serve(args: Any, *, listening: socket.socket, token: str, uploads: Path | None) -> None:
+    """Open the index and its model, and answer until a signal comes."""
+    import uvicorn  # pyright: ignore[reportMissingImports]
+
     from .app import create_app
     from .guard import GuardOptions
     from .protocol import TimedProtocol
+    from .workers import tell_ready
 
-    service = _service(args)
+    service = _service(args, uploads=uploads)
     options = GuardOptions(token=token, upload_bytes=args.max_upload_mb * 2**20, per_minute=args.rate)
     config = uvicorn.Config(
         create_app(service, options=options),  # pyright: ignore[reportArgumentType]
@@ -75,11 +102,15 @@ def main(argv: list[str]) -> int:
         limit_concurrency=128,
         timeout_keep_alive=10,
     )
+    server = uvicorn.Server(config)
     try:
-        _run(uvicorn.Server(config), host=args.host, port=args.port)
+        if uploads is None:
+            _say_where(listening, host=args.host)
+        else:
+            tell_ready(lambda: setattr(server, "should_exit", True))
+        server.run(sockets=[listening])
     finally:
         service.close()
-    return 0
 
 
 def checked_token(host: str, token: str) -> str:
@@ -105,7 +136,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _service(args: Any) -> Any:
+def _service(args: Any, *, uploads: Path | None) -> Any:
     """Open the index and its model."""
     from ..search.collection import Collection
     from ..search.opened import open_for
@@ -115,25 +146,31 @@ def _service(args: Any) -> Any:
     batches = BatchOptions(most=args.batch_size)
     with Collection(Path(args.index), model=args.model) as collection:
         opened = open_for(collection, given=args.model_path)
-        print(f"{args.index}: model {collection.model.name}", file=sys.stderr)
-    service = Service(Path(args.index), model=args.model, opened=opened, batches=batches)
+        if uploads is None:
+            print(f"{args.index}: model {collection.model.name}", file=sys.stderr)
+    service = Service(Path(args.index), model=args.model, opened=opened, batches=batches, uploads=uploads)
     service.encoding.warm()
     return service
 
 
-def _run(server: Any, *, host: str, port: int) -> None:
-    """Serve until a signal comes; say where, once that is known."""
-    import socket
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
 
+    Raises:
+      UserError: the port is taken, or the address is not of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(2048)
     except OSError as error:
         listening.close()
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); give another --port") from error
+    return listening
+
+
+def _say_where(listening: socket.socket, *, host: str) -> None:
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{listening.getsockname()[1]}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    with listening:
-        server.run(sockets=[listening])

@@ -17,11 +17,9 @@ from prometheus_client import (  # pyright: ignore[reportMissingImports]
 )
 
 from .batching import Watch
+from .workers import MULTIPROCESS
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable of the folder in which several processes add up their metrics."""
-
 ERRORS = {
     **{400: "malformed", 401: "token", 403: "forbidden", 404: "not_found", 405: "method", 408: "slow", 410: "gone"},
     **{413: "too_large", 416: "range", 422: "invalid", 429: "rate", 500: "internal", 503: "busy"},

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import secrets
 import threading
 import time
 from pathlib import Path
@@ -21,20 +20,12 @@ from ..search.query import Term, Wanted, checked, parse_text, side_of
 from .batching import BatchOptions
 from .encoding import Encoding
 from .metrics import Metrics
+from .uploads import Uploads
 
-_KEPT = 64  # uploads whose embeddings are remembered
 _TEXTS = 512  # texts whose embeddings are remembered
 _FRESH_S = 2.0  # how long an index is taken to be unchanged
 LONGEST_TEXT = 1000
 """Characters of a query."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Upload:
-    """The embeddings of an uploaded file; the file itself is not kept."""
-
-    name: str
-    wanted: Wanted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +57,15 @@ class Service:
       encoding: the model's towers, behind queues.
     """
 
-    def __init__(self, folder: Path, *, model: str, opened: Opened, batches: BatchOptions | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: str,
+        opened: Opened,
+        batches: BatchOptions | None = None,
+        uploads: Path | None = None,
+    ):
         """Open the index.
 
         Args:
@@ -74,13 +73,14 @@ class Service:
           model: name of one of its models; "" = the first one.
           opened: the model.
           batches: how rows of several requests are batched; None = the defaults.
+          uploads: folder of the embeddings of uploads, shared with other processes; None = in memory.
 
         Raises:
           UserError: no index, or another model than the one that made it.
         """
         self._folder, self._model, self._opened = folder, model, opened
         self._lock = threading.RLock()
-        self._uploads: collections.OrderedDict[str, Upload] = collections.OrderedDict()
+        self._uploads = Uploads(uploads)
         self._texts: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
         self._open()
         self.metrics = Metrics()
@@ -150,7 +150,7 @@ class Service:
         with self._lock:
             collection = self._current()
             wanted += [self._moment(key, weight, collection=collection) for key, weight in asked.moments.items()]
-            wanted += [self._upload(key, weight) for key, weight in asked.uploads.items()]
+            wanted += [self._uploads.get(key, weight=weight) for key, weight in asked.uploads.items()]
             wanted.sort(key=lambda one: one.term.weight < 0)
             if not wanted:
                 raise UserError("nothing to look for; type a text, or drop a clip or a picture")
@@ -176,13 +176,6 @@ class Service:
             raise UserError(f"the index has no moment {key} any more; search again")
         return Wanted(term=Term(kind="moment", value=str(key), weight=weight), vectors=vectors)
 
-    def _upload(self, key: str, weight: float) -> Wanted:
-        if key not in self._uploads:
-            raise UserError("this upload is not remembered any more; drop the file again")
-        self._uploads.move_to_end(key)
-        upload = self._uploads[key]
-        return Wanted(term=dataclasses.replace(upload.wanted.term, weight=weight), vectors=upload.wanted.vectors)
-
     def upload(self, path: Path, *, name: str, kind: str) -> dict[str, str]:
         """Embed an uploaded file, decoded in a limited process; return its id for searches, its kind and its name.
 
@@ -198,14 +191,7 @@ class Service:
             collection = self._current()
             side = side_of(kind, within="", sides=collection.sides, name=collection.model.name)
         (found,) = self.encoding.files([(path, name)], kind=kind)
-        key, wanted = (
-            secrets.token_urlsafe(12),
-            Wanted(term=Term(kind=kind, value=name, side=side), vectors=found.vectors),
-        )
-        with self._lock:
-            self._uploads[key] = Upload(name=name, wanted=wanted)
-            if len(self._uploads) > _KEPT:
-                self._uploads.popitem(last=False)
+        key = self._uploads.add(Wanted(term=Term(kind=kind, value=name, side=side), vectors=found.vectors))
         return {"id": key, "kind": kind, "name": name}
 
     def file(self, key: int) -> FileInfo | None:
