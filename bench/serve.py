@@ -26,13 +26,14 @@ they are answered, each time with another text, so that nothing comes from a cac
 
   search   POST /api/search with a text: its embedding, the neighbours, merged hits
   encode   POST /api/encode?as=base64 with one text
-  batch    POST /api/encode?as=base64 with 64 texts
+  batch    POST /api/encode?as=base64 with 16 texts
 
-Every run has p50 and p99, and errors: all answers but 200. Then the same model embeds texts in this process one by one,
-as a plain loop does; `ratio` is the server's rate of texts to that of the loop. The loop runs once before and once
-after the server's turns, so that other load on the machine shows. Memory is that of the server before and after all
-requests. Clients and server share the processor."""
-_BATCH = 64
+Every run has p50 and p99, the server's CPU time for a request, and errors: all answers but 200. The same model embeds
+texts in this process one by one, as a plain loop does, once before and once after the server's turns. `ratio` is the
+server's rate of texts to that of the loop, `cpu_ratio` the loop's CPU time for a text to that of the server, which
+other load on the machine does not change much. Memory is that of the server before and after all requests. Clients and
+server share the processor."""
+_BATCH = 16
 _ADJECTIVES = (
     *("red", "green", "blue", "bright", "dark", "small", "large", "old"),
     *("new", "quiet", "loud", "fast", "slow", "tall", "round"),
@@ -117,8 +118,9 @@ def measure(folder: Path, *, clients: list[int], seconds: float, batch_size: int
       batch_size: rows of the server's largest batch.
 
     Returns:
-      JSON values: `moments`, `loop_texts_per_s` (before and after), `runs` (`path`, `clients`, and what `clients.load`
-      returns; of "encode" and "batch" also `texts_per_s` and `ratio`), `memory_before_mb` and `memory_after_mb`.
+      JSON values: `moments`, `loop_texts_per_s` and `loop_cpu_ms` (before and after), `runs` (`path`, `clients`, what
+      `clients.load` returns, and `cpu_ms` of the server for a request; of "encode" and "batch" also `texts_per_s`,
+      `ratio` and `cpu_ratio`), `memory_before_mb` and `memory_after_mb`.
 
     Raises:
       UserError: the server does not start.
@@ -139,17 +141,22 @@ def measure(folder: Path, *, clients: list[int], seconds: float, batch_size: int
         first = 0
         for name, path, body in _WORK:
             for count in clients:
+                cpu = _cpu_s(pid)
                 run = load(address, path=path, body=_from(body, first), clients=count, seconds=seconds)
-                first += run["requests"] + count
+                first += run["requests"] + run["errors"] + count
+                run["cpu_ms"] = 1000 * (_cpu_s(pid) - cpu) / max(run["requests"], 1)
                 runs.append({"path": name, "clients": count} | run)
         after = psutil.Process(pid).memory_info().rss / 1e6
     loops.append(_loop(opened, seconds=seconds))
+    rate, cpu_ms = ((loops[0][i] + loops[1][i]) / 2 for i in (0, 1))
     for run in runs:
-        if run["path"] != "search":
-            run["texts_per_s"] = run["requests_per_s"] * (_BATCH if run["path"] == "batch" else 1)
-            run["ratio"] = run["texts_per_s"] / (sum(loops) / 2)
+        texts = {"encode": 1, "batch": _BATCH}.get(run["path"])
+        if texts is not None:
+            run["texts_per_s"] = texts * run["requests_per_s"]
+            run |= {"ratio": run["texts_per_s"] / rate, "cpu_ratio": cpu_ms * texts / run["cpu_ms"]}
     memory = {"memory_before_mb": before, "memory_after_mb": after}
-    return {"moments": moments, "loop_texts_per_s": loops, "runs": runs, **memory}
+    found = {"loop_texts_per_s": [loop[0] for loop in loops], "loop_cpu_ms": [loop[1] for loop in loops]}
+    return {"moments": moments, **found, "runs": runs, **memory}
 
 
 _WORK: tuple[tuple[str, str, Body], ...] = (
@@ -169,14 +176,22 @@ def _from(body: Body, first: int) -> Body:
     return lambda number: body(first + number)
 
 
-def _loop(opened: Any, *, seconds: float) -> float:
-    """Return how many texts a second a plain loop embeds."""
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time that a process has used, in seconds."""
+    import psutil
+
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def _loop(opened: Any, *, seconds: float) -> tuple[float, float]:
+    """Return how many texts a second a plain loop embeds, and the CPU time for a text in milliseconds."""
     opened.encoder.encode_text([text(0)])
-    begun, done = time.perf_counter(), 0
+    begun, cpu, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - begun < seconds:
         opened.encoder.encode_text([text(done)])
         done += 1
-    return done / (time.perf_counter() - begun)
+    return done / (time.perf_counter() - begun), 1000 * (time.process_time() - cpu) / done
 
 
 @contextmanager
@@ -201,12 +216,20 @@ def _server(folder: Path, *, batch_size: int) -> Iterator[tuple[str, int]]:
 
 
 def _print(result: dict[str, Any]) -> None:
-    loops = ", ".join(f"{one:.0f}" for one in result["loop_texts_per_s"])
-    print(f"{result['moments']:,} moments; plain loop {loops} texts/s")
+    loops = ", ".join(
+        f"{rate:.0f} texts/s ({cpu:.1f} ms of CPU time a text)"
+        for rate, cpu in zip(result["loop_texts_per_s"], result["loop_cpu_ms"], strict=True)
+    )
+    print(f"{result['moments']:,} moments; plain loop {loops}")
     for run in result["runs"]:
-        texts = f", {run['texts_per_s']:.0f} texts/s ({run['ratio']:.2f} x loop)" if "ratio" in run else ""
+        texts = ""
+        if "ratio" in run:
+            texts = (
+                f", {run['texts_per_s']:.0f} texts/s ({run['ratio']:.2f} x loop; {run['cpu_ratio']:.2f} by CPU time)"
+            )
         print(
             f"{run['path']:<7} {run['clients']:>3} clients: {run['requests_per_s']:8.1f} requests/s, p50 "
-            f"{run['p50_ms']:7.1f} ms, p99 {run['p99_ms']:7.1f} ms, {run['errors']} errors of {run['requests']}{texts}"
+            f"{run['p50_ms']:7.1f} ms, p99 {run['p99_ms']:7.1f} ms, CPU time {run['cpu_ms']:6.1f} ms, {run['errors']} "
+            f"errors, {run['requests']} answers{texts}"
         )
     print(f"memory of the server: {result['memory_before_mb']:.0f} MB before, {result['memory_after_mb']:.0f} MB after")

@@ -41,7 +41,8 @@ _TYPES = {
     **{".webp": "image/webp", ".bmp": "image/bmp"},
 }
 """What films and pictures are served as; everything else is bytes that a browser does not show."""
-_STATIC = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
+_SCRIPTS = ("app.js", "common.js", "map.js", "player.js")
+_STATIC = {**dict.fromkeys(_SCRIPTS, "text/javascript"), "app.css": "text/css", "icon.svg": "image/svg+xml"}
 _CACHED = {"cache-control": "private, max-age=3600"}
 
 
@@ -72,6 +73,16 @@ class SearchRequest(BaseModel):
             filters=Filters(labels=tuple(self.labels), **{name: getattr(self, name) for name in names}),
             options=SearchOptions(limit=self.limit, fold=self.fold),
         )
+
+
+class MapAnswer(BaseModel):
+    """Moments as points in the plane; those that look alike are near each other."""
+
+    method: str = Field(description="PCA, or t-SNE once it is computed")
+    final: bool = Field(description="false: ask again in some seconds for a better map")
+    of: int = Field(description="moments of the index; a map has at most 5,000 of them")
+    points: list[tuple[float, float, int, int]] = Field(description="x and y from 0 to 1, moment, file")
+    names: dict[int, str] = Field(description="file -> name")
 
 
 def create_app(service: Service, *, options: GuardOptions) -> Measured:
@@ -158,6 +169,10 @@ def _add_api(app: FastAPI, service: Service) -> None:
     @app.get("/api/collection", summary="What is in the index", tags=["search"])
     def collection() -> dict[str, Any]:
         return service.facts() | {"hears": service.hears}
+
+    @app.get("/api/map", summary="A map of the collection: moments as points", tags=["search"])
+    def collection_map() -> MapAnswer:
+        return MapAnswer(**service.map())
 
     @app.post("/api/search", summary="Find moments", tags=["search"])
     def find(request: SearchRequest) -> dict[str, Any]:

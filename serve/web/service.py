@@ -19,6 +19,7 @@ from ..search.opened import check_model
 from ..search.query import Term, Wanted, checked, parse_text, side_of
 from .batching import BatchOptions
 from .encoding import Encoding
+from .map import CollectionMap
 from .metrics import Metrics
 from .uploads import Uploads
 
@@ -90,6 +91,7 @@ class Service:
     def _open(self) -> None:
         self._collection = Collection(self._folder, model=self._model)
         check_model(self._opened, collection=self._collection)
+        self._map: CollectionMap | None = None
         self._version, self._checked = self._data_version(), time.monotonic()
 
     def _data_version(self) -> int:
@@ -193,6 +195,22 @@ class Service:
         (found,) = self.encoding.files([(path, name)], kind=kind)
         key = self._uploads.add(Wanted(term=Term(kind=kind, value=name, side=side), vectors=found.vectors))
         return {"id": key, "kind": kind, "name": name}
+
+    def map(self) -> dict[str, Any]:
+        """Return the map of the collection as JSON values; its computation begins with the first call.
+
+        Raises:
+          UserError: there is nothing on the map.
+        """
+        with self._lock:
+            collection = self._current()
+            if VIDEO not in collection.sides:
+                raise UserError("the index has no embedded pictures, so there is no map")
+            if self._map is None:
+                self._map = CollectionMap(collection.side(VIDEO))
+            made, files = self._map, collection.files(self._map.files)
+        names = {key: Path(file.path).name for key, file in files.items()}
+        return made.answer() | {"names": names}
 
     def file(self, key: int) -> FileInfo | None:
         """Return what is known of a file of the index; None if it has none of that id."""

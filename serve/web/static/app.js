@@ -1,291 +1,203 @@
-"use strict";
-(() => {
-  const FOLD = 0.97, LIMIT = 48, MINUS = -0.5;
-  const byId = (id) => document.getElementById(id);
-  const state = { terms: [], hits: [], request: 0, playing: null };
+import { byId, call, clock, make, posted, say, state } from "./common.js";
+import { drawMap, setUpMap } from "./map.js";
+import { open, player, strip } from "./player.js";
 
-  function make(name, attributes, ...children) {
-    const element = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-      else if (value === true) element.setAttribute(key, "");
-      else if (value !== false && value !== "") element.setAttribute(key, value);
-    }
-    element.append(...children);
-    return element;
+const FOLD = 0.97, LIMIT = 48, MINUS = -0.5;
+
+// --- what is looked for ---
+
+function asked() {
+  const [least, most] = byId("duration").value.split("-");
+  const weights = (kinds) =>
+    Object.fromEntries(state.terms.filter((t) => kinds.includes(t.kind)).map((t) => [t.id, t.weight]));
+  return {
+    text: byId("text").value.trim(),
+    within: byId("within").value,
+    moments: weights(["moment"]),
+    uploads: weights(["like", "sound"]),
+    labels: byId("label").value ? [byId("label").value] : [],
+    after: byId("after").value,
+    min_duration: least ? Number(least) : null,
+    max_duration: most ? Number(most) : null,
+    fold: byId("fold").checked ? FOLD : 0,
+    limit: LIMIT,
+  };
+}
+
+async function search() {
+  const body = asked(), request = ++state.request;
+  if (!body.text && !state.terms.length) {
+    show({ hits: [] });
+    say("Type what you look for, or drop a clip, a picture or a sound anywhere.");
+    return;
   }
-
-  function clock(seconds) {
-    const whole = Math.floor(seconds), hours = Math.floor(whole / 3600), pad = (value) => String(value).padStart(2, "0");
-    const minutes = Math.floor(whole / 60) % 60;
-    return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
+  say("Searching …");
+  try {
+    const found = await (await call("/api/search", posted(body))).json();
+    if (request !== state.request) return; // a later search is on its way
+    show(found);
+    const files = `${found.hits.length} file${found.hits.length === 1 ? "" : "s"}`;
+    const speed = `${found.moments.toLocaleString("en-US")} moments in ${Math.round(1000 * found.seconds)} ms`;
+    say(found.hits.length ? `${files} of ${speed}` : `Nothing found among ${speed}`);
+  } catch (error) {
+    if (request === state.request) say(error.message, true);
   }
+}
 
-  function say(text, bad = false) {
-    byId("status").textContent = text;
-    byId("status").classList.toggle("bad", bad);
+function showTerms() {
+  byId("terms").replaceChildren(...state.terms.map((term) => {
+    const change = () => { term.weight = term.weight > 0 ? MINUS : 1; showTerms(); search(); };
+    const remove = () => { state.terms = state.terms.filter((one) => one !== term); showTerms(); search(); };
+    return make("li", { class: term.weight < 0 ? "minus" : "" },
+      ...(term.picture ? [make("img", { src: term.picture, alt: "" })] : []),
+      make("span", { title: term.name }, `${term.weight < 0 ? "not like" : "like"} ${term.name}`),
+      make("button", { type: "button", onclick: change, "aria-label": `Avoid ${term.name}` }, term.weight < 0 ? "+" : "−"),
+      make("button", { type: "button", onclick: remove, "aria-label": `Remove ${term.name}` }, "✕"));
+  }));
+}
+
+function alike(hit) {
+  if (!state.terms.some((term) => term.id === hit.moment)) {
+    state.terms = [{ kind: "moment", id: hit.moment, weight: 1, name: hit.name, picture: `/thumbnails/${hit.moment}` }];
   }
+  byId("text").value = "";
+  showTerms();
+  window.scrollTo({ top: 0 });
+  search();
+}
 
-  async function call(path, options = {}) {
-    const answer = await fetch(path, options);
-    if (answer.ok) return answer;
-    const body = await answer.json().catch(() => ({}));
-    throw new Error(body.detail || `the server answers with status ${answer.status}`);
-  }
-
-  // --- what is looked for ---
-
-  function asked() {
-    const [least, most] = byId("duration").value.split("-");
-    const weights = (kinds) =>
-      Object.fromEntries(state.terms.filter((t) => kinds.includes(t.kind)).map((t) => [t.id, t.weight]));
-    return {
-      text: byId("text").value.trim(),
-      within: byId("within").value,
-      moments: weights(["moment"]),
-      uploads: weights(["like", "sound"]),
-      labels: byId("label").value ? [byId("label").value] : [],
-      after: byId("after").value,
-      min_duration: least ? Number(least) : null,
-      max_duration: most ? Number(most) : null,
-      fold: byId("fold").checked ? FOLD : 0,
-      limit: LIMIT,
-    };
-  }
-
-  const posted = (body) => ({
-    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
-  });
-
-  async function search() {
-    const body = asked(), request = ++state.request;
-    if (!body.text && !state.terms.length) {
-      show({ hits: [] });
-      say("Type what you look for, or drop a clip, a picture or a sound anywhere.");
-      return;
-    }
-    say("Searching …");
-    try {
-      const found = await (await call("/api/search", posted(body))).json();
-      if (request !== state.request) return; // a later search is on its way
-      show(found);
-      const files = `${found.hits.length} file${found.hits.length === 1 ? "" : "s"}`;
-      const speed = `${found.moments.toLocaleString("en-US")} moments in ${Math.round(1000 * found.seconds)} ms`;
-      say(found.hits.length ? `${files} of ${speed}` : `Nothing found among ${speed}`);
-    } catch (error) {
-      if (request === state.request) say(error.message, true);
-    }
-  }
-
-  function showTerms() {
-    byId("terms").replaceChildren(...state.terms.map((term) => {
-      const change = () => { term.weight = term.weight > 0 ? MINUS : 1; showTerms(); search(); };
-      const remove = () => { state.terms = state.terms.filter((one) => one !== term); showTerms(); search(); };
-      return make("li", { class: term.weight < 0 ? "minus" : "" },
-        ...(term.picture ? [make("img", { src: term.picture, alt: "" })] : []),
-        make("span", { title: term.name }, `${term.weight < 0 ? "not like" : "like"} ${term.name}`),
-        make("button", { type: "button", onclick: change, "aria-label": `Avoid ${term.name}` }, term.weight < 0 ? "+" : "−"),
-        make("button", { type: "button", onclick: remove, "aria-label": `Remove ${term.name}` }, "✕"));
-    }));
-  }
-
-  function alike(hit) {
-    if (!state.terms.some((term) => term.id === hit.moment)) {
-      state.terms = [{ kind: "moment", id: hit.moment, weight: 1, name: hit.name, picture: `/thumbnails/${hit.moment}` }];
-    }
-    byId("text").value = "";
+async function upload(file) {
+  const kind = file.type.startsWith("audio/") ? "sound" : "like", body = new FormData();
+  body.append("file", file, file.name);
+  say(`Reading ${file.name} …`);
+  try {
+    const made = await (await call(`/api/uploads?kind=${kind}`, { method: "POST", body })).json();
+    const picture = file.type.startsWith("image/") ? URL.createObjectURL(file) : "";
+    state.terms.push({ kind: made.kind, id: made.id, weight: 1, name: made.name, picture });
     showTerms();
-    window.scrollTo({ top: 0 });
     search();
+  } catch (error) {
+    say(error.message, true);
   }
+}
 
-  async function upload(file) {
-    const kind = file.type.startsWith("audio/") ? "sound" : "like", body = new FormData();
-    body.append("file", file, file.name);
-    say(`Reading ${file.name} …`);
-    try {
-      const made = await (await call(`/api/uploads?kind=${kind}`, { method: "POST", body })).json();
-      const picture = file.type.startsWith("image/") ? URL.createObjectURL(file) : "";
-      state.terms.push({ kind: made.kind, id: made.id, weight: 1, name: made.name, picture });
-      showTerms();
-      search();
-    } catch (error) {
-      say(error.message, true);
-    }
+// --- hits ---
+
+function show(found) {
+  state.hits = found.hits;
+  byId("hits").replaceChildren(...found.hits.map((hit, place) => card(hit, place)));
+  drawMap();
+}
+
+function card(hit, place) {
+  const [from, to] = hit.spans[0], view = make("button", { type: "button", class: "view", "data-place": place });
+  view.setAttribute("aria-label", `${hit.name} from ${clock(from)}, score ${hit.score}`);
+  view.append(
+    make("img", { src: `/thumbnails/${hit.moment}`, alt: "", loading: "lazy", decoding: "async" }),
+    make("span", { class: "score" }, hit.score.toFixed(3)),
+    ...(hit.still ? [] : [make("span", { class: "time" }, `${clock(from)} - ${clock(to)}`)]));
+  view.addEventListener("click", () => open(hit, from));
+  if (!hit.still) {
+    view.addEventListener("mouseenter", () => preview(view, hit));
+    view.addEventListener("focus", () => preview(view, hit));
+    view.addEventListener("mouseleave", () => unpreview(view));
+    view.addEventListener("blur", () => unpreview(view));
   }
-
-  // --- hits ---
-
-  function show(found) {
-    state.hits = found.hits;
-    byId("hits").replaceChildren(...found.hits.map((hit, place) => card(hit, place)));
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [key, value] of Object.entries({
+    class: "strip", viewBox: "0 0 250 20", preserveAspectRatio: "none", role: "img", "aria-label": "Relevance over time",
+  })) svg.setAttribute(key, value);
+  strip(svg, hit, 250, 20, (time) => open(hit, time));
+  const note = [hit.captions[0], hit.labels.join(", "), `${hit.folder} · ${hit.date}`].filter(Boolean).join(" · ");
+  const acts = make("div", { class: "acts" }, make("button", { type: "button", class: "more", onclick: () => alike(hit) }, "More like this"));
+  const item = make("li", { class: "hit" }, view, ...(hit.strip.length > 1 ? [svg] : []),
+    make("div", { class: "name", title: hit.name }, hit.name), make("div", { class: "note", title: note }, note), acts);
+  if (hit.alike.length) {
+    const unfold = () => item.after(...hit.alike.map((other) => card(other, place))) || button.remove();
+    const button = make("button", { type: "button", class: "same", onclick: unfold }, `${hit.alike.length} nearly the same`);
+    acts.append(button);
   }
+  return item;
+}
 
-  function strip(svg, hit, width, height, seek) {
-    const end = Math.max(...hit.strip.map((one) => one[1]), 0.04);
-    const scores = hit.strip.map((one) => one[2]);
-    const low = Math.min(...scores), range = Math.max(...scores) - low || 1;
-    svg.replaceChildren(...hit.strip.map(([from, to, score], i) => {
-      const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      const next = i + 1 < hit.strip.length ? hit.strip[i + 1][0] : to;
-      const tall = height * (0.15 + 0.85 * (hit.strip.length > 1 ? (score - low) / range : 1));
-      const best = hit.spans.some((span) => from >= span[0] - 1e-3 && to <= span[1] + 1e-3);
-      const box = { x: (from / end) * width, y: height - tall, width: Math.max(((next - from) / end) * width - 0.6, 0.6), height: tall };
-      for (const [key, value] of Object.entries({ ...box, class: best ? "best" : "" })) rect.setAttribute(key, value);
-      const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-      title.textContent = `${clock(from)} - ${clock(to)}: ${score.toFixed(3)}`;
-      rect.append(title);
-      rect.addEventListener("click", (event) => { event.stopPropagation(); seek(from); });
-      return rect;
-    }));
+function preview(view, hit) {
+  if (view.querySelector("video")) return;
+  const [from, to] = hit.spans[0], video = player(hit, from, to, { muted: true });
+  video.muted = true;
+  video.hidden = true;
+  video.addEventListener("playing", () => { video.hidden = false; });
+  video.addEventListener("error", () => video.remove());
+  view.querySelector("img").after(video);
+  video.play().catch(() => {});
+}
+
+function unpreview(view) {
+  const video = view.querySelector("video");
+  if (!video || view.matches(":hover") || document.activeElement === view) return;
+  video.pause();
+  video.removeAttribute("src");
+  video.load(); // ends the download
+  video.remove();
+}
+
+// --- the form, files, keys ---
+
+byId("form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+for (const id of ["within", "duration", "after", "label", "fold"]) byId(id).addEventListener("change", search);
+byId("choose").addEventListener("click", () => byId("file").click());
+byId("file").addEventListener("change", () => { for (const file of byId("file").files) upload(file); byId("file").value = ""; });
+byId("form-of").addEventListener("change", async () => {
+  const form = byId("form-of").value;
+  byId("form-of").value = "";
+  if (!form) return;
+  try {
+    const blob = await (await call(`/api/export?form=${form}`, posted(asked()))).blob();
+    const link = make("a", { href: URL.createObjectURL(blob), download: `twinreel.${form}` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  } catch (error) {
+    say(error.message, true);
   }
+});
 
-  function card(hit, place) {
-    const [from, to] = hit.spans[0], view = make("button", { type: "button", class: "view", "data-place": place });
-    view.setAttribute("aria-label", `${hit.name} from ${clock(from)}, score ${hit.score}`);
-    view.append(
-      make("img", { src: `/thumbnails/${hit.moment}`, alt: "", loading: "lazy", decoding: "async" }),
-      make("span", { class: "score" }, hit.score.toFixed(3)),
-      ...(hit.still ? [] : [make("span", { class: "time" }, `${clock(from)} - ${clock(to)}`)]));
-    view.addEventListener("click", () => open(hit, from));
-    if (!hit.still) {
-      view.addEventListener("mouseenter", () => preview(view, hit));
-      view.addEventListener("focus", () => preview(view, hit));
-      view.addEventListener("mouseleave", () => unpreview(view));
-      view.addEventListener("blur", () => unpreview(view));
-    }
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    for (const [key, value] of Object.entries({
-      class: "strip", viewBox: "0 0 250 20", preserveAspectRatio: "none", role: "img", "aria-label": "Relevance over time",
-    })) svg.setAttribute(key, value);
-    strip(svg, hit, 250, 20, (time) => open(hit, time));
-    const note = [hit.captions[0], hit.labels.join(", "), `${hit.folder} · ${hit.date}`].filter(Boolean).join(" · ");
-    const acts = make("div", { class: "acts" }, make("button", { type: "button", class: "more", onclick: () => alike(hit) }, "More like this"));
-    const item = make("li", { class: "hit" }, view, ...(hit.strip.length > 1 ? [svg] : []),
-      make("div", { class: "name", title: hit.name }, hit.name), make("div", { class: "note", title: note }, note), acts);
-    if (hit.alike.length) {
-      const unfold = () => item.after(...hit.alike.map((other) => card(other, place))) || button.remove();
-      const button = make("button", { type: "button", class: "same", onclick: unfold }, `${hit.alike.length} nearly the same`);
-      acts.append(button);
-    }
-    return item;
-  }
+const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+addEventListener("dragover", (event) => { if (carries(event)) { event.preventDefault(); byId("drop").hidden = false; } });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) byId("drop").hidden = true; });
+addEventListener("drop", (event) => {
+  byId("drop").hidden = true;
+  if (!carries(event)) return;
+  event.preventDefault();
+  for (const file of event.dataTransfer.files) upload(file);
+});
+addEventListener("paste", (event) => { for (const file of event.clipboardData?.files ?? []) upload(file); });
 
-  function player(hit, from, to, attributes) {
-    const video = make("video", { src: `/media/${hit.file}#t=${from}`, playsinline: true, preload: "auto", ...attributes });
-    video.addEventListener("loadedmetadata", () => { if (Math.abs(video.currentTime - from) > 0.3) video.currentTime = from; });
-    if (to) video.addEventListener("timeupdate", () => { if (video.currentTime >= to || video.ended) { video.currentTime = from; video.play().catch(() => {}); } });
-    return video;
-  }
+function move(key) {
+  const views = [...document.querySelectorAll(".view")], at = views.indexOf(document.activeElement);
+  if (at < 0) return void (key === "ArrowDown" && views[0]?.focus());
+  const top = (view) => view.getBoundingClientRect().top;
+  const columns = views.filter((view) => Math.abs(top(view) - top(views[0])) < 4).length || 1;
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[key];
+  const next = views[at + step];
+  if (next) next.focus();
+  else if (key === "ArrowUp") byId("text").focus();
+}
 
-  function preview(view, hit) {
-    if (view.querySelector("video")) return;
-    const [from, to] = hit.spans[0], video = player(hit, from, to, { muted: true });
-    video.muted = true;
-    video.hidden = true;
-    video.addEventListener("playing", () => { video.hidden = false; });
-    video.addEventListener("error", () => video.remove());
-    view.querySelector("img").after(video);
-    video.play().catch(() => {});
-  }
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || byId("player").open) return;
+  const here = document.activeElement, typing = here.matches("input, select");
+  if (event.key === "/" && !typing) { event.preventDefault(); byId("text").select(); byId("text").focus(); }
+  else if (event.key === "Escape" && here === byId("text")) { byId("text").value = ""; search(); }
+  else if (event.key.startsWith("Arrow") && (!typing || (here === byId("text") && event.key === "ArrowDown"))) {
+    if (here.matches(".view") || here === byId("text") || here === document.body) { event.preventDefault(); move(event.key); }
+  } else if (event.key === "m" && here.matches(".view")) alike(state.hits[Number(here.dataset.place)]);
+});
 
-  function unpreview(view) {
-    const video = view.querySelector("video");
-    if (!video || view.matches(":hover") || document.activeElement === view) return;
-    video.pause();
-    video.removeAttribute("src");
-    video.load(); // ends the download
-    video.remove();
-  }
-
-  function open(hit, from) {
-    state.playing = hit;
-    byId("playing").textContent = hit.name;
-    const stage = byId("stage");
-    if (hit.still) stage.replaceChildren(make("img", { src: `/media/${hit.file}`, alt: hit.captions[0] || hit.name }));
-    else {
-      const video = player(hit, from, 0, { controls: true });
-      const failed = () => stage.replaceChildren(
-        make("img", { src: `/thumbnails/${hit.moment}`, alt: "" }),
-        make("p", { class: "bad" }, "This browser cannot play the format of this film; save the hits as a playlist and open it in VLC."));
-      video.addEventListener("error", failed);
-      stage.replaceChildren(video);
-      video.play().catch(() => {});
-    }
-    const seek = (time) => { const video = stage.querySelector("video"); if (video) { video.currentTime = time; video.play().catch(() => {}); } };
-    byId("wide-strip").toggleAttribute("hidden", hit.strip.length < 2);
-    strip(byId("wide-strip"), hit, 600, 48, seek);
-    byId("moments").replaceChildren(...(hit.still ? [] : hit.spans).map(([start, end, score]) =>
-      make("button", { type: "button", onclick: () => seek(start) }, `${clock(start)} - ${clock(end)}  ·  ${score.toFixed(3)}`)));
-    byId("facts").textContent = [hit.captions[0], hit.labels.join(", "), hit.date, hit.duration_s ? clock(hit.duration_s) : ""].filter(Boolean).join(" · ");
-    if (!byId("player").open) byId("player").showModal();
-  }
-
-  byId("player").addEventListener("close", () => {
-    byId("stage").replaceChildren();
-    document.querySelector(`.view[data-place="${state.hits.indexOf(state.playing)}"]`)?.focus({ preventScroll: true });
-  });
-  byId("player").addEventListener("click", (event) => { if (event.target === byId("player")) byId("player").close(); });
-  byId("close").addEventListener("click", () => byId("player").close());
-
-  // --- the form, files, keys ---
-
-  byId("form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
-  for (const id of ["within", "duration", "after", "label", "fold"]) byId(id).addEventListener("change", search);
-  byId("choose").addEventListener("click", () => byId("file").click());
-  byId("file").addEventListener("change", () => { for (const file of byId("file").files) upload(file); byId("file").value = ""; });
-  byId("form-of").addEventListener("change", async () => {
-    const form = byId("form-of").value;
-    byId("form-of").value = "";
-    if (!form) return;
-    try {
-      const blob = await (await call(`/api/export?form=${form}`, posted(asked()))).blob();
-      const link = make("a", { href: URL.createObjectURL(blob), download: `twinreel.${form}` });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    } catch (error) {
-      say(error.message, true);
-    }
-  });
-
-  const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  addEventListener("dragover", (event) => { if (carries(event)) { event.preventDefault(); byId("drop").hidden = false; } });
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) byId("drop").hidden = true; });
-  addEventListener("drop", (event) => {
-    byId("drop").hidden = true;
-    if (!carries(event)) return;
-    event.preventDefault();
-    for (const file of event.dataTransfer.files) upload(file);
-  });
-  addEventListener("paste", (event) => { for (const file of event.clipboardData?.files ?? []) upload(file); });
-
-  function move(key) {
-    const views = [...document.querySelectorAll(".view")], at = views.indexOf(document.activeElement);
-    if (at < 0) return void (key === "ArrowDown" && views[0]?.focus());
-    const top = (view) => view.getBoundingClientRect().top;
-    const columns = views.filter((view) => Math.abs(top(view) - top(views[0])) < 4).length || 1;
-    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[key];
-    const next = views[at + step];
-    if (next) next.focus();
-    else if (key === "ArrowUp") byId("text").focus();
-  }
-
-  addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("player").open) return;
-    const here = document.activeElement, typing = here.matches("input, select");
-    if (event.key === "/" && !typing) { event.preventDefault(); byId("text").select(); byId("text").focus(); }
-    else if (event.key === "Escape" && here === byId("text")) { byId("text").value = ""; search(); }
-    else if (event.key.startsWith("Arrow") && (!typing || (here === byId("text") && event.key === "ArrowDown"))) {
-      if (here.matches(".view") || here === byId("text") || here === document.body) { event.preventDefault(); move(event.key); }
-    } else if (event.key === "m" && here.matches(".view")) alike(state.hits[Number(here.dataset.place)]);
-  });
-
-  call("/api/collection").then((answer) => answer.json()).then((facts) => {
-    const count = (value) => value.toLocaleString("en-US");
-    byId("about").textContent = `${count(facts.files)} files · ${count(facts.moments)} moments · ${facts.hours} h · ${facts.model}`;
-    for (const side of facts.sides) if (side === "transcript") byId("within").append(make("option", { value: side }, "what is said"));
-    for (const side of facts.sides) if (side === "audio") byId("within").append(make("option", { value: side }, "sound"));
-    byId("labelled").hidden = !facts.labels.length;
-    for (const { label, files } of facts.labels) byId("label").append(make("option", { value: label }, `${label} (${files})`));
-  }).catch((error) => say(error.message, true));
-})();
+setUpMap(alike);
+call("/api/collection").then((answer) => answer.json()).then((facts) => {
+  const count = (value) => value.toLocaleString("en-US");
+  byId("about").textContent = `${count(facts.files)} files · ${count(facts.moments)} moments · ${facts.hours} h · ${facts.model}`;
+  for (const side of facts.sides) if (side === "transcript") byId("within").append(make("option", { value: side }, "what is said"));
+  for (const side of facts.sides) if (side === "audio") byId("within").append(make("option", { value: side }, "sound"));
+  byId("labelled").hidden = !facts.labels.length;
+  for (const { label, files } of facts.labels) byId("label").append(make("option", { value: label }, `${label} (${files})`));
+}).catch((error) => say(error.message, true));

@@ -194,7 +194,16 @@ def test_headers_keep_other_sites_out(client):
 
 
 def test_the_page_asks_no_other_server(client):
-    for path in ("/", "/static/app.js", "/static/app.css", "/static/base.css", "/docs"):
+    for path in (
+        "/",
+        "/static/app.js",
+        "/static/map.js",
+        "/static/player.js",
+        "/static/common.js",
+        "/static/app.css",
+        "/static/base.css",
+        "/docs",
+    ):
         text = client().get(path).text
         assert "https://" not in text and "http://" not in text.replace("http://www.w3.org/2000/svg", ""), path
     docs = client().get("/docs").text

@@ -153,3 +153,42 @@ def test_a_narrow_screen_has_no_sideways_scrolling(page):
         assert page.execute_script(columns) == 2
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_map_shows_and_plays_moments(page):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    set_fold(page, False)
+    type_in(page, "grey 230")
+    page.find_element("id", "show-map").click()
+    about = page.find_element("id", "map-about")
+    until(lambda: "30 moments" in about.text and "t-SNE" in about.text)  # the better map came by itself
+    canvas, tip = page.find_element("id", "map-canvas"), page.find_element("id", "map-tip")
+    painted = (
+        "const c = arguments[0]; return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v)"
+    )
+    assert page.execute_script(painted, canvas)
+    canvas.send_keys(Keys.ARROW_RIGHT)
+    until(lambda: tip.is_displayed() and tip.text)
+    seen = {tip.get_attribute("data-moment")}
+    picture = tip.find_element("css selector", "img")
+    until(lambda: page.execute_script("return arguments[0].naturalWidth", picture) > 10)
+    for key in (Keys.ARROW_LEFT, Keys.ARROW_RIGHT, Keys.ARROW_UP, Keys.ARROW_DOWN):
+        canvas.send_keys(key)
+        seen.add(tip.get_attribute("data-moment"))
+    assert len(seen) > 1 and tip.text in canvas.get_attribute("aria-label")
+    name = tip.text
+    canvas.send_keys(Keys.ENTER)
+    until(lambda: page.find_element("id", "player").is_displayed())
+    assert page.find_element("id", "playing").text == name
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(lambda: not page.find_element("id", "player").is_displayed())
+    box = "const r = arguments[0].getBoundingClientRect(), c = document.getElementById('map-canvas')"
+    box += ".getBoundingClientRect(); return [r.left - c.left, c.right - r.right, r.width]"
+    assert min(page.execute_script(box, tip)[:2]) >= -1
+    canvas.send_keys(Keys.ESCAPE)
+    assert not tip.is_displayed()
+    ActionChains(page).move_to_element(canvas).perform()  # the pointer finds none or one, and nothing breaks
+    page.find_element("id", "show-map").click()
+    assert not canvas.is_displayed()
