@@ -23,7 +23,8 @@ cannot be decoded are listed with their reasons.
 
 Run the same command again at any time: only new and changed files are decoded, moved files keep their moments, and
 deleted files leave the index. Without SOURCE, the sources of earlier runs are read again. An interrupted run resumes
-where it stopped. Another --model adds its embeddings next to those of the first."""
+where it stopped. Another --model adds its embeddings next to those of the first. --export writes them to Parquet files,
+which vector databases load."""
 
 
 def main(argv: list[str]) -> int:
@@ -41,6 +42,9 @@ def main(argv: list[str]) -> int:
         with Store(out, settings=before) as store:
             store.drop_model(args.drop_model)
         print(f"{out}: model {args.drop_model!r} removed", file=sys.stderr)
+        return 0
+    if args.export:
+        _export(out, Path(args.export), model=args.name, quiet=args.json)
         return 0
     given = {"window_s": args.window, "overlap_s": args.overlap, "fps": args.fps}
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -74,6 +78,12 @@ def _parser() -> Parser:
     parser.add_argument("--model", default="", help="a run, a bundle or public weights; default: the index's own model")
     parser.add_argument("--name", default="", help="of the model in the index; default: the last part of --model")
     parser.add_argument("--drop_model", default="", metavar="NAME", help="remove a model's embeddings, do nothing else")
+    parser.add_argument(
+        "--export",
+        default="",
+        metavar="DIR",
+        help="write the embeddings of the model --name to Parquet files in DIR, do nothing else",
+    )
     group = parser.add_argument_group("moments (the same for all models of an index)")
     group.add_argument("--window", type=float, metavar="S", help="seconds of a moment (default: 10)")
     group.add_argument("--overlap", type=float, metavar="S", help="seconds that neighbours share (default: half of it)")
@@ -100,6 +110,24 @@ def _parser() -> Parser:
     )
     parser.add_json()
     return parser
+
+
+def _export(folder: Path, out: Path, *, model: str, quiet: bool) -> None:
+    """Write the Parquet files, and tell on standard error what was written."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .parquet import export_parquet
+
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        task = bar.add_task("write", total=None)
+        written = export_parquet(
+            folder, out=out, model=model, tick=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if quiet:
+        print(json.dumps({str(path): rows for path, rows in written.items()}))
+    for path, rows in written.items() if not quiet else ():
+        print(f"wrote {path}: {rows:,} moments", file=sys.stderr)
 
 
 def _settings(out: Path) -> Any:
