@@ -21,8 +21,9 @@ from ...base.errors import UserError
 from ...pages.page import style_sheet
 from ..search.engine import SearchOptions
 from ..search.filters import Filters
-from ..search.outputs import WRITERS, results_text
+from ..search.outputs import results_text
 from .batching import Busy
+from .cutlist_api import Form, add_cutlist, attachment
 from .docs import docs_page
 from .encode_api import add_encode, display_name, keep
 from .guard import COOKIE, HEALTH, Guard, GuardOptions
@@ -41,7 +42,7 @@ _TYPES = {
     **{".webp": "image/webp", ".bmp": "image/bmp"},
 }
 """What films and pictures are served as; everything else is bytes that a browser does not show."""
-_SCRIPTS = ("app.js", "common.js", "map.js", "player.js")
+_SCRIPTS = ("app.js", "collections.js", "common.js", "map.js", "player.js")
 _STATIC = {**dict.fromkeys(_SCRIPTS, "text/javascript"), "app.css": "text/css", "icon.svg": "image/svg+xml"}
 _CACHED = {"cache-control": "private, max-age=3600"}
 
@@ -106,6 +107,7 @@ def create_app(service: Service, *, options: GuardOptions) -> Measured:
     _add_page(app, options=options)
     _add_service(app, service)
     _add_api(app, service)
+    add_cutlist(app, service)
     add_encode(app, service)
     _add_media(app, service)
     return Measured(Guard(app, options=options), metrics=service.metrics)
@@ -187,12 +189,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
         }
 
     @app.post("/api/export", summary="Find moments and return them as a file", tags=["search"])
-    def export(request: SearchRequest, form: Annotated[str, Query(pattern="^(json|csv|m3u|edl|otio)$")]) -> Response:
+    def export(request: SearchRequest, form: Form) -> Response:
         results, terms = service.search(request.asked())
-        assert f".{form}" in WRITERS
-        text = results_text(f".{form}", results=results, terms=terms)
-        headers = {"content-disposition": f'attachment; filename="twinreel.{form}"'}
-        return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
+        return attachment(results_text(f".{form}", results=results, terms=terms), form=form)
 
     @app.post("/api/uploads", summary="Embed a clip, a picture or a sound to look for", tags=["search"])
     def upload(file: UploadFile, kind: Annotated[str, Query(pattern="^(like|sound)$")] = "like") -> dict[str, str]:

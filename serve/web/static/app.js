@@ -1,4 +1,5 @@
-import { byId, call, clock, make, posted, say, state } from "./common.js";
+import { keep, setUpCollections } from "./collections.js";
+import { byId, call, clock, make, posted, save, say, state } from "./common.js";
 import { drawMap, setUpMap } from "./map.js";
 import { open, player, strip } from "./player.js";
 
@@ -109,7 +110,8 @@ function card(hit, place) {
   })) svg.setAttribute(key, value);
   strip(svg, hit, 250, 20, (time) => open(hit, time));
   const note = [hit.captions[0], hit.labels.join(", "), `${hit.folder} · ${hit.date}`].filter(Boolean).join(" · ");
-  const acts = make("div", { class: "acts" }, make("button", { type: "button", class: "more", onclick: () => alike(hit) }, "More like this"));
+  const acts = make("div", { class: "acts" }, make("button", { type: "button", class: "more", onclick: () => alike(hit) }, "More like this"),
+    make("button", { type: "button", class: "keep", onclick: () => keep(hit) }, "Keep"));
   const item = make("li", { class: "hit" }, view, ...(hit.strip.length > 1 ? [svg] : []),
     make("div", { class: "name", title: hit.name }, hit.name), make("div", { class: "note", title: note }, note), acts);
   if (hit.alike.length) {
@@ -146,18 +148,11 @@ byId("form").addEventListener("submit", (event) => { event.preventDefault(); sea
 for (const id of ["within", "duration", "after", "label", "fold"]) byId(id).addEventListener("change", search);
 byId("choose").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", () => { for (const file of byId("file").files) upload(file); byId("file").value = ""; });
-byId("form-of").addEventListener("change", async () => {
+byId("form-of").addEventListener("change", () => {
   const form = byId("form-of").value;
   byId("form-of").value = "";
   if (!form) return;
-  try {
-    const blob = await (await call(`/api/export?form=${form}`, posted(asked()))).blob();
-    const link = make("a", { href: URL.createObjectURL(blob), download: `twinreel.${form}` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  } catch (error) {
-    say(error.message, true);
-  }
+  save(`/api/export?form=${form}`, asked(), `twinreel.${form}`);
 });
 
 const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -193,6 +188,7 @@ addEventListener("keydown", (event) => {
 });
 
 setUpMap(alike);
+setUpCollections();
 call("/api/collection").then((answer) => answer.json()).then((facts) => {
   const count = (value) => value.toLocaleString("en-US");
   byId("about").textContent = `${count(facts.files)} files · ${count(facts.moments)} moments · ${facts.hours} h · ${facts.model}`;

@@ -34,3 +34,14 @@ export async function call(path, options = {}) {
 export const posted = (body) => ({
   method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
 });
+
+export async function save(path, body, name) {
+  try {
+    const blob = await (await call(path, posted(body))).blob();
+    const link = make("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  } catch (error) {
+    say(error.message, true);
+  }
+}

@@ -104,6 +104,25 @@ def test_exports(client, films):
     assert client().post("/api/export?form=exe", json={"text": "a"}).status_code == 422
 
 
+def test_a_collection_is_written_in_its_order(client):
+    first, second = (file_of(client, name)["file"] for name in ("ramp.mp4", "grey30.mp4"))
+    stretches = [{"file": first, "start_s": 4, "end_s": 8.5, "score": 0.25}, {"file": second, "start_s": 0, "end_s": 2}]
+    body = {"name": "beach days", "stretches": stretches}
+    rows = client().post("/api/cutlist?form=csv", json=body).text.splitlines()
+    assert [row.split(",")[1] for row in rows[1:]] == ["0.250000", "0.000000"]
+    assert "ramp.mp4,4.000,8.500" in rows[1] and "grey30.mp4,0.000,2.000" in rows[2]
+    assert "beach days" in client().post("/api/cutlist?form=edl", json=body).text
+    for wrong, message in (
+        ({"stretches": []}, "stretches: "),
+        ({"name": ""}, "name: "),
+        ({"stretches": [{"file": 9999, "start_s": 0, "end_s": 1}]}, "no file 9999"),
+        ({"stretches": [{"file": first, "start_s": 2, "end_s": 1}]}, "ends before it starts"),
+        ({"stretches": [{"file": first, "start_s": 0, "end_s": 1, "path": "/etc"}]}, "path: "),
+    ):
+        answer = client().post("/api/cutlist?form=csv", json=body | wrong)
+        assert answer.status_code == 422 and message in answer.json()["detail"]
+
+
 def file_of(client, name):
     hits = client().post("/api/search", json={"text": "grey 30"}).json()["hits"]
     return next(hit for hit in hits if hit["name"] == name)

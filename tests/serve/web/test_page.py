@@ -192,3 +192,30 @@ def test_the_map_shows_and_plays_moments(page):
     ActionChains(page).move_to_element(canvas).perform()  # the pointer finds none or one, and nothing breaks
     page.find_element("id", "show-map").click()
     assert not canvas.is_displayed()
+
+
+def test_hits_are_kept_in_a_named_collection(page):
+    from selenium.webdriver.support.select import Select
+
+    set_fold(page, False)
+    type_in(page, "grey 70")
+    page.find_element("id", "show-kept").click()
+    page.find_element("id", "kept-name").send_keys("Dark ones\n")
+    wanted = names(page)[:2]
+    for button in page.find_elements("css selector", ".keep")[:2]:
+        button.click()
+        button.click()  # once is enough
+    kept = [one.text.split(" · ")[0] for one in page.find_elements("css selector", "#kept-list span")]
+    assert kept == wanted and page.find_element("id", "show-kept").text == "Collections (2)"
+    Select(page.find_element("id", "kept-as")).select_by_value("csv")
+    file = page.downloads / "Dark ones.csv"
+    until(file.is_file)
+    assert [line.split(",")[2].rpartition("/")[2] for line in file.read_text().splitlines()[1:]] == wanted
+    page.refresh()  # another visit
+    until(lambda: page.find_element("id", "show-kept").text == "Collections (2)")
+    page.find_element("id", "show-kept").click()
+    page.find_elements("css selector", "#kept-list button")[0].click()
+    assert [one.text.split(" · ")[0] for one in page.find_elements("css selector", "#kept-list span")] == wanted[1:]
+    page.find_element("id", "kept-drop").click()
+    assert page.find_element("id", "show-kept").text == "Collections"
+    assert page.find_element("id", "kept-none").is_displayed()
