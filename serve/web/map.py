@@ -63,7 +63,7 @@ class CollectionMap:
         places = sample(side)
         self._moments, self._files, self._of = side.moments[places], side.files[places], len(side)
         components = principal(side.vectors(places))
-        self._made = ("PCA", to_square(components[:, :2]), len(places) < _LEAST)
+        self._made: tuple[str, np.ndarray, bool] = ("PCA", to_square(components[:, :2]), len(places) < _LEAST)
         self._thread = threading.Thread(target=self._better, args=(components,), name="map", daemon=True)
         if not self.final:
             self._thread.start()
@@ -97,5 +97,5 @@ class CollectionMap:
         try:
             self._made = ("t-SNE", to_square(spread_out(components)), True)
         except Exception:
-            self._made = (*self._made[:2], True)  # the first map stays
+            self._made = (self._made[0], self._made[1], True)  # the first map stays
             raise
