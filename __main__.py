@@ -21,7 +21,9 @@ VERBS = {
     "interpolate": ("evaluate.interpolate", "measure models between a checkpoint and its fine-tuned form (WiSE-FT)"),
     "probe": ("evaluate.probe", "train a small classifier on a model's frozen video features, and measure it"),
     "finetune": ("finetune.commands.finetune", "train a downstream head on a pretrained checkpoint"),
+    "sweep": ("sweep.sweep", "try other values of a config's fields: many runs, compared on one page"),
     "predict": ("finetune.commands.predict", "labels, moments or scores of media files from a fine-tuned checkpoint"),
+    "select": ("finetune.commands.select", "choose the clips that are worth labelling next"),
     "summarise": (
         "finetune.commands.summarise",
         "write the best shots of films as one film, with key frames and a storyboard",
@@ -60,7 +62,19 @@ VERBS = {
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
 """First words of verbs of two words."""
-RESUMABLE = {"demo", "prepare", "pretrain", "plan", "finetune", "convert", "encode", "features", "probe", "index"}
+RESUMABLE = {
+    "demo",
+    "prepare",
+    "pretrain",
+    "plan",
+    "finetune",
+    "sweep",
+    "convert",
+    "encode",
+    "features",
+    "probe",
+    "index",
+}
 """Verbs that continue an interrupted run when the same command runs again."""
 
 

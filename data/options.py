@@ -87,6 +87,8 @@ class FeedOptions:
       temperature: shares of a mixture without weights are proportional to `clips ** (1 / temperature)`.
       mix_by: "row" mixes sources within a batch, "batch" takes each batch from one source.
       train_split: split to train on.
+      share: part of its source files that is trained on, above 0 and at most 1, for learning curves; which files is a
+        function of their names and the seed, and a smaller share is a part of a larger one. Not with a mixture.
       window_seconds: draw from a window of this length instead of the whole clip: at a random place for training, in
         the middle for evaluation. Frames, sound, transcript and spans share it. 0 = the whole clip.
       eval_clips: windows V of each clip at evaluation, evenly spread; their embeddings are averaged.
@@ -126,6 +128,7 @@ class FeedOptions:
     temperature: float = 1.0
     mix_by: str = "row"
     train_split: str = "train"
+    share: float = 1.0
     window_seconds: float = 0.0
     eval_clips: int = 1
     train_clips: int = 1
@@ -154,6 +157,8 @@ class FeedOptions:
         ):
             if getattr(self, name) < least:
                 raise UserError(f"config.data.{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.share <= 1:
+            raise UserError(f"config.data.share must be above 0 and at most 1, got {self.share}")
         for name, known in (("order", ORDERS), ("fetch", FETCHES)):
             if getattr(self, name) not in known:
                 raise unknown(f"value of config.data.{name}:", getattr(self, name), known)

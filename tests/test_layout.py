@@ -15,7 +15,7 @@ FLOORS = [
     ["encode"],
     ["evaluate"],
     ["pretrain", "finetune", "serve"],
-    ["plan", "launch", "bench", "demo"],
+    ["plan", "launch", "bench", "demo", "sweep"],
 ]
 FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
 _NO_TENSORFLOW = {"tensorflow", "tensorflow_datasets"}

@@ -22,6 +22,7 @@ from .order import Order, Rows
 from .reading import Reader
 from .records import Records
 from .run_order import describe, make_run_order
+from .share import only_of_share
 from .source import Source, open_sources
 from .targets import Drawn, TargetMaker, Targets
 from .texts import Chosen, Texts, texts_of
@@ -83,6 +84,7 @@ def train_batches(
     graph = ClipGraph.of(data, train=True)
     sources = open_sources(data)
     texts = Texts([source.rows for source in sources], data=data, tokenizer=tokenizer, seed=seed)
+    only = only_of_share(data, sources=sources, seed=seed, only=only)
     order = make_run_order(data, sources=sources, seed=seed, process_count=process_count, only=only)
     table = None if only is None else np.asarray(only, np.int64)
     share = order.batch_size // process_count

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,6 +40,10 @@ class LabelledClips:
 
     def __len__(self) -> int:
         return int((self.label >= 0).sum())
+
+    def only(self, taken: np.ndarray) -> Self:
+        """Return the clips of these records, bool [n]."""
+        return dataclasses.replace(self, label=np.where(taken, self.label, -1).astype(np.int32))
 
     def attach(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
         """Yield batches without caption and sound, with `label int32 [b]`.
@@ -110,8 +114,8 @@ def hold_out(whole: LabelledClips, *, rows: Sequence[Row], share: float) -> tupl
     out = np.zeros(len(whole.label), bool)
     out[own] = held_out([rows[i] for i in own.tolist()], targets=targets, share=share)
     return (
-        dataclasses.replace(whole, label=np.where(out, -1, whole.label).astype(np.int32)),
-        dataclasses.replace(whole, label=np.where(out, whole.label, -1).astype(np.int32)),
+        whole.only(~out),
+        whole.only(out),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...base.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from jax.sharding import Mesh
 
     from ...data.batches.records import Records
@@ -53,6 +54,17 @@ class TaskContext:
                     f"none (it has: {', '.join(self.spec.towers)}); give --init another one"
                 )
         return self.spec.replace(towers={side: self.spec.towers[side] for side in sides}, heads={})
+
+    def in_share(self, split: str) -> "np.ndarray | None":
+        """Return which records of the train split `config.data.share` takes, bool [n]; None = all. Says how many."""
+        from ...data.batches.share import records_of_share
+
+        share = self.data.feed.share
+        if share == 1.0:
+            return None
+        taken = records_of_share(self.records.rows(split), share=share, seed=self.config["seed"])
+        self.say(f"config.data.share={share:g}: {taken.sum()} of {len(taken)} clips of split {split!r}, by source file")
+        return taken
 
     def protocol(self, clips: "LabelledClips") -> dict[str, Any]:
         """Return how clips are chosen and shown, for a report on them."""

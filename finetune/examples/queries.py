@@ -229,6 +229,8 @@ def choose_queries(context: TaskContext, *, options: QueryOptions) -> QuerySplit
             "needs; see the fields of the manifest in docs/data.md"
         )
     train, validation, validated_on = _divide(whole, rows=rows, read=read, context=context, options=options)
+    taken = context.in_share(split)
+    train = train if taken is None else train.only(np.flatnonzero(taken[train.record]))
     report = read(options.test_split) if options.test_split else validation
     if report is None or not len(report):
         raise UserError(

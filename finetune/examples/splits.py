@@ -75,6 +75,8 @@ def choose_splits(context: TaskContext, *, options: LabelOptions) -> Splits:
     names = label_set(rows, labels=options.labels, min_count=options.min_count)
     whole = labelled_clips(rows, split=split, labels=names)
     train, validation, validated_on = _divide(context, whole, rows=rows, options=options)
+    taken = context.in_share(split)
+    train = train if taken is None else train.only(taken)
     found, test_split = validation, options.test_split
     if test_split:
         tested = _rows(context, test_split, field="config.task.test_split")

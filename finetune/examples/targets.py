@@ -30,10 +30,6 @@ class TargetClips(LabelledClips):
         for batch in super().attach(batches):
             yield {**batch, "target": self.target[batch["clip_index"]]}
 
-    def only(self, taken: np.ndarray) -> "TargetClips":
-        """Return the clips of these records, bool [n]."""
-        return dataclasses.replace(self, label=np.where(taken, self.label, -1).astype(np.int32))
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TargetSplits:
@@ -91,6 +87,8 @@ def choose_targets(context: TaskContext, *, options: LabelOptions, kind: str, ta
         return _clips(records.rows(name), split=name, names=names, kind=kind, target=target)
 
     train, validation, validated_on = _divide(read(split), rows=rows, read=read, context=context, options=options)
+    taken = context.in_share(split)
+    train = train if taken is None else train.only(taken)
     report = read(options.test_split) if options.test_split else validation
     if report is None or not len(report) or not len(train):
         raise UserError(
