@@ -255,7 +255,8 @@ def import_optuna() -> Any:
 
 def shown_state(trial: "FrozenTrial") -> str:
     """Return the state of a trial in lower case: complete, pruned, failed, running or waiting."""
-    return {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+    name = str(trial.state.name)
+    return "failed" if name == "FAIL" else name.lower()
 
 
 def curve_of(trial: "FrozenTrial") -> Sequence[tuple[int, float]]:

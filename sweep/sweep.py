@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ files, with the best values that the sweep has found (or the config as it is, wi
 FILE, PAGE, RESULTS = "sweep.json", "index.html", "results.json"
 TRIALS, SHARES = "trials", "shares"
 VERBS = ("pretrain", "finetune")
+_WRITE_S = 30.0
 
 
 def main(argv: list[str]) -> int:
@@ -83,6 +85,7 @@ class Sweep:
         self._trials: SweepStudy | None = None
         self._curve: SweepStudy | None = None
         self._chosen: list[str] = []
+        self._written = -_WRITE_S
         self._claim(config)
 
     def run(self) -> Results:
@@ -98,7 +101,8 @@ class Sweep:
                 self._run(self._curve, flags=tuple(f"--config.{one}" for one in self._chosen), title="learning curve")
         finally:
             signal.signal(signal.SIGTERM, previous)
-        return self._write()
+            results = self._write()
+        return results
 
     def _best_overrides(self) -> list[str]:
         """Return the values of the best trial, for the learning curve; [] without trials."""
@@ -149,7 +153,7 @@ class Sweep:
             processes=args.processes,
             gpus=args.gpus,
         )
-        Runner(study, work=work, title=title, say=_say, ended=self._write).run()
+        Runner(study, work=work, title=title, say=_say, ended=self._now_and_then).run()
 
     def _claim(self, config: Config) -> None:
         """Write what this sweep is of into the workdir, or compare it with what is there."""
@@ -181,6 +185,12 @@ class Sweep:
         about = {"config": args.config, "verb": args.verb, "init": args.init, "data": args.data}
         about |= {"sampler": args.sampler, "pruner": args.pruner, "twinreel": __version__}
         return results_of(self._trials, about=about, maximize=self._maximize, metric=self._metric)
+
+    def _now_and_then(self) -> None:
+        """Write results and page, but not more often than every so many seconds."""
+        if time.monotonic() - self._written > _WRITE_S:
+            self._write()
+            self._written = time.monotonic()
 
     def _write(self) -> Results:
         """Write results and page."""

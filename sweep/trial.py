@@ -76,7 +76,9 @@ class Evaluations:
         step = int(values["step"])
         self.last_step = max(self.last_step, step)
         if values["kind"] == "eval" and step > self._step:
-            numbers = {name: one for name, one in values.items() if isinstance(one, float | int) and name != "step"}
+            numbers = {
+                name: float(one) for name, one in values.items() if isinstance(one, float | int) and name != "step"
+            }
             found[step] = numbers
             self._step = step
 

@@ -92,16 +92,17 @@ def select(args: argparse.Namespace, *, options: "SelectOptions", out: Path) -> 
             )
         labelled = np.zeros(len(labelled), bool)  # all are known: the list is of a start from nothing
     found = model.of_split(args.split, **of)
-    probability, source = found.probability, "predictions of the model"
+    probability, source, several = found.probability, "predictions of the model", model.several
     if probability is None and options.by in ("uncertainty", "both"):
-        probability, source = _probed(records, split=args.split, features=found.features, labelled=labelled)
+        of_probe = {"split": args.split, "features": found.features, "labelled": labelled}
+        probability, source, several = _probed(records, **of_probe)
     features, taken = found.features, labelled
     if other:  # labelled clips of another split are centres, too
         features = np.concatenate([features, model.of_split(other, **of).features])
         taken = np.concatenate([labelled, np.ones(len(features) - len(labelled), bool)])
-    chosen = _choose(features, probability=probability, labelled=taken, options=options, several=model.several)
+    chosen = _choose(features, probability=probability, labelled=taken, options=options, several=several)
     rows = records.rows(args.split)
-    lines = _lines(chosen, rows=rows, probability=probability, several=model.several, options=options)
+    lines = _lines(chosen, rows=rows, probability=probability, several=several, options=options)
     facts = _facts(records, args=args, options=options, chosen=chosen, labelled=taken, kind=found.kind)
     facts |= {"predictions": source} if options.by in ("uncertainty", "both") else {}
     _write(out, lines=lines, facts=facts, curve=curve, records=records, split=args.split, chosen=chosen)
@@ -155,8 +156,10 @@ def _ids(path: Path) -> list[str]:
     return found
 
 
-def _probed(records: "Records", *, split: str, features: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return probabilities of all clips from a probe that is trained on the labelled ones."""
+def _probed(
+    records: "Records", *, split: str, features: np.ndarray, labelled: np.ndarray
+) -> tuple[np.ndarray, str, bool]:
+    """Return what a probe of the labelled clips predicts for all, its name, and whether a clip has several labels."""
     from ...evaluate.protocols.probe_data import ProbeSet, check_trainable
     from ...evaluate.protocols.probe_linear import linear_probe
 
@@ -165,13 +168,14 @@ def _probed(records: "Records", *, split: str, features: np.ndarray, labelled: n
     train = ProbeSet(features=features[rows], targets=targets[0][rows])
     if len(rows) == 0 or not train.seen.any():
         raise UserError(
-            f"the model has no classifier, and no labelled clip of split {split!r} has labels in the manifest, so there "
-            "are no predictions; give a run of `twinreel finetune`, or use --by k_centre"
+            f"the model has no classifier, and no labelled clip of split {split!r} has labels in the manifest, so "
+            "there are no predictions; give a run of `twinreel finetune`, or use --by k_centre"
         )
     check_trainable(train, classes=classes, several=several)
     whole = ProbeSet(features=features, targets=targets[0])
     how = {"validation": None, "several": several, "join": False, "say": lambda _: None}
-    return linear_probe(train, test=whole, **how).scores, f"a linear probe of {len(rows)} labelled clips"
+    scores = linear_probe(train, test=whole, **how).scores
+    return scores, f"a linear probe of {len(rows)} labelled clips", several
 
 
 def _targets(records: "Records", *, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], bool]:
