@@ -73,6 +73,8 @@ def scatter_grid(axes: Sequence[Axis], *, values: Sequence[float], best: int, na
             place.set(title=axis.name, ylabel=ylabel)
             if axis.numbers and axis.log:
                 place.set_xscale("log")
+                place.xaxis.set_major_formatter("{x:g}")
+                place.minorticks_off()
             if not axis.numbers:
                 _name_levels(place, axis)
             place.margins(x=0.12, y=0.12)
@@ -106,12 +108,11 @@ def parallel_axes(axes: Sequence[Axis], *, values: Sequence[float], best: int, n
         for at, axis in enumerate(whole):
             place.axvline(at, color=MUTED, linewidth=0.8)
             for y, text in _ends(axis):
-                place.annotate(
-                    text, (at, y), xytext=(4, 0), textcoords="offset points", va="center", color=MUTED, size=8
-                )
+                side: dict[str, Any] = {0.0: {"va": "top"}, 1.0: {"va": "bottom"}}.get(y, {"va": "center"})
+                place.annotate(text, (at, y), xytext=(3, 0), textcoords="offset points", color=MUTED, size=8, **side)
         place.set_xticks(range(len(whole)), [axis.name for axis in whole])
         place.tick_params(axis="x", length=0)
-        place.set(yticks=[], ylim=(-0.08, 1.08), xlim=(-0.1, len(whole) - 0.6))
+        place.set(yticks=[], ylim=(-0.1, 1.1), xlim=(-0.1, len(whole) - 0.6))
         place.spines[:].set_visible(False)
         return to_svg(figure, name=name)
 

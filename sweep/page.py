@@ -67,8 +67,8 @@ def _best(best: Mapping[str, Any], *, results: Mapping[str, Any]) -> Html:
             tag("code", best["workdir"]),
             "; use it as any other run, or give its values to another one:",
         ),
-        tag("pre", flags),
-        details("its whole command", tag("pre", best["command"])),
+        _text(flags),
+        details("its whole command", _text(best["command"])),
         paragraph(
             "The value is the best of all evaluations of the best of all trials, so it is higher than what new clips "
             "will give; measure the chosen run on clips that took no part in the choice."
@@ -157,8 +157,13 @@ def _table(results: Mapping[str, Any], *, path: Path, metric: str) -> Html:
     note = f"{more} further trials are in results.json." if more > 0 else "results.json has the same with commands."
     failed = [one for one in results["trials"] if one["error"]]
     parts: list[Any] = [table(head, rows=rows), paragraph(note, class_="aside")]
-    parts += [details(f"trial {one['run']} failed", tag("pre", one["error"])) for one in failed[:20]]
+    parts += [details(f"trial {one['run']} failed", _text(one["error"])) for one in failed[:20]]
     return section("All trials", *parts)
+
+
+def _text(text: str) -> Html:
+    """Return text to copy; long lines wrap."""
+    return tag("pre", text, style="white-space: pre-wrap; overflow-wrap: anywhere")
 
 
 def _link(one: Mapping[str, Any], *, folder: Path) -> object:

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Choose the clips that are worth labelling next.
 
-  twinreel select runs/fights --data data/films --budget 50 --out runs/fights/next.jsonl
-  twinreel select runs/demo/pretrain --data data/films --budget 50 --by k_centre --out next.jsonl
+  twinreel select runs/demo/pretrain --data data/films --budget 50 --out next.jsonl
+  twinreel select runs/fights --data data/films --budget 50 --by both --out runs/fights/next.jsonl
   twinreel select runs/fights --data data/films --labelled done.txt --budget 50 --out next.jsonl
   twinreel select runs/demo/pretrain --data data/known --budget 20 --curve --out try.jsonl
 
 Ways (--by):
-  uncertainty  the clips about which the model is least certain: highest entropy of its predictions
   k_centre     clips that cover the others: each is the farthest from all labelled and chosen ones (Sener & Savarese
                2018); looks at features alone, so any model with a video tower will do
+  uncertainty  the clips about which the model is least certain: highest entropy of its predictions
   both         of the most uncertain clips, --candidates times as many as the budget, a k-centre cover
   random       to compare with
 
-MODEL is a run of `twinreel finetune` for task classify, whose predictions are used. With any other model, predictions
-come from a linear probe that is trained on its features of the labelled clips.
+Predictions are those of MODEL if it is a run of `twinreel finetune` for task classify. With any other model they come
+from a linear probe of its features, trained on the labelled clips of the split.
 Labelled clips are those of the split that have labels, or what --labelled names: a file (an id per line, or JSON lines
 with clip_id, such as an earlier list), or a split. OUT gets JSON lines in the order in which to label: rank, clip_id,
 path, reason, and entropy, margin, distance and nearest where they are known. The page beside it shows the clips.
@@ -75,25 +75,16 @@ def select(args: argparse.Namespace, *, options: "SelectOptions", out: Path) -> 
     from ..inputs.predicted import ClipModel
 
     records = Records(args.data)
-    if args.split not in records.splits:
-        raise unknown("split (--split)", args.split, records.splits)
-    labelled, other = labelled_clips(records, split=args.split, named=args.labelled)
+    labelled, other = _checked(records, args=args)
     model = ClipModel(args.model)
-    folder = out.parent / "features"
-    of = {"records": records, "folder": folder, "batch_size": args.batch_size}
-    curve = None
-    if args.curve:
-        curve = _curve(model, args=args, options=options, of=of)
-    if labelled.all():
-        if curve is None:
-            raise UserError(
-                f"all {len(labelled)} clips of split {args.split!r} have labels, so none is left to choose; name those "
-                "that are to count as labelled with --labelled, or ask for --curve"
-            )
-        labelled = np.zeros(len(labelled), bool)  # all are known: the list is of a start from nothing
+    probed = not model.labels and options.by in ("uncertainty", "both")
+    if probed:
+        _check_labels(records, split=args.split, labelled=labelled)
+    of = {"records": records, "folder": out.parent / "features", "batch_size": args.batch_size}
+    curve = _curve(model, args=args, options=options, of=of) if args.curve else None
     found = model.of_split(args.split, **of)
     probability, source, several = found.probability, "predictions of the model", model.several
-    if probability is None and options.by in ("uncertainty", "both"):
+    if probed:
         of_probe = {"split": args.split, "features": found.features, "labelled": labelled}
         probability, source, several = _probed(records, **of_probe)
     features, taken = found.features, labelled
@@ -107,6 +98,27 @@ def select(args: argparse.Namespace, *, options: "SelectOptions", out: Path) -> 
     facts |= {"predictions": source} if options.by in ("uncertainty", "both") else {}
     _write(out, lines=lines, facts=facts, curve=curve, records=records, split=args.split, chosen=chosen)
     return facts | ({"curve": curve} if curve else {}), lines
+
+
+def _checked(records: "Records", *, args: argparse.Namespace) -> tuple[np.ndarray, str]:
+    """Return what `labelled_clips` does, once splits and flags are known to fit; without clips left, of a new start."""
+    for name in ("split", *(["test_split"] if args.curve else [])):
+        if getattr(args, name) not in records.splits:
+            raise unknown(f"split (--{name})", getattr(args, name), records.splits)
+    labelled, other = labelled_clips(records, split=args.split, named=args.labelled)
+    if labelled.all() and not args.curve:
+        raise UserError(
+            f"all {len(labelled)} clips of split {args.split!r} have labels, so none is left to choose; name those "
+            "that are to count as labelled with --labelled, or ask for --curve"
+        )
+    if labelled.all():  # all are known: the list is what one would label first
+        if args.by in ("uncertainty", "both"):
+            raise UserError(
+                f"all {len(labelled)} clips of split {args.split!r} have labels, so there is no list by {args.by}; add "
+                "--by k_centre, or name those that are to count as labelled with --labelled (the curve has all ways)"
+            )
+        labelled = np.zeros(len(labelled), bool)
+    return labelled, other
 
 
 def labelled_clips(records: "Records", *, split: str, named: str) -> tuple[np.ndarray, str]:
@@ -162,20 +174,27 @@ def _probed(
     """Return what a probe of the labelled clips predicts for all, its name, and whether a clip has several labels."""
     from ...evaluate.protocols.probe_data import ProbeSet, check_trainable
     from ...evaluate.protocols.probe_linear import linear_probe
+    from ..figures.selection import scaled
 
     targets, classes, several = _targets(records, splits=[split])
+    features = scaled(features)
     rows = np.flatnonzero(labelled & targets[0].any(axis=1))
     train = ProbeSet(features=features[rows], targets=targets[0][rows])
-    if len(rows) == 0 or not train.seen.any():
-        raise UserError(
-            f"the model has no classifier, and no labelled clip of split {split!r} has labels in the manifest, so "
-            "there are no predictions; give a run of `twinreel finetune`, or use --by k_centre"
-        )
     check_trainable(train, classes=classes, several=several)
     whole = ProbeSet(features=features, targets=targets[0])
     how = {"validation": None, "several": several, "join": False, "say": lambda _: None}
     scores = linear_probe(train, test=whole, **how).scores
     return scores, f"a linear probe of {len(rows)} labelled clips", several
+
+
+def _check_labels(records: "Records", *, split: str, labelled: np.ndarray) -> None:
+    """Raise UserError unless some labelled clip says what it is."""
+    rows = records.rows(split)
+    if not any(rows[number]["labels"] for number in np.flatnonzero(labelled).tolist()):
+        raise UserError(
+            f"the model has no classifier, and no labelled clip of split {split!r} has labels in the manifest, so "
+            "there are no predictions; give a run of `twinreel finetune`, or use --by k_centre"
+        )
 
 
 def _targets(records: "Records", *, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], bool]:
@@ -199,8 +218,6 @@ def _curve(model: "ClipModel", *, args: argparse.Namespace, options: "SelectOpti
     from ..figures.selection_curve import CurveOptions, learning_curves
 
     records: Records = of["records"]
-    if args.test_split not in records.splits:
-        raise unknown("split (--test_split)", args.test_split, records.splits)
     how = CurveOptions(start=args.start or options.budget, rounds=args.rounds, draws=args.draws, select=options)
     splits = [args.split, args.test_split]
     targets, _, several = _targets(records, splits=splits)
@@ -325,7 +342,7 @@ def _parser() -> Parser:
     parser.add_argument("--data", required=True, metavar="DIR", help="folder that `twinreel prepare` made")
     parser.add_argument("--budget", type=int, required=True, help="clips to choose; with --curve in each round")
     parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="the list; the page is written beside it")
-    parser.add_argument("--by", default="both", help="uncertainty, k_centre, both or random")
+    parser.add_argument("--by", default="k_centre", help="k_centre, uncertainty, both or random")
     parser.add_argument("--split", default="train", help="of the clips to choose from")
     parser.add_argument("--labelled", default="", help="a file of clip ids, or a split; default: clips with labels")
     parser.add_argument("--candidates", type=int, default=5, help="of `both`: uncertain clips per chosen one")

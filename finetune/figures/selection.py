@@ -25,7 +25,7 @@ class SelectOptions:
     """
 
     budget: int
-    by: str = "both"
+    by: str = "k_centre"
     candidates: int = 5
     seed: int = 0
 
@@ -81,6 +81,16 @@ def margin(probability: np.ndarray, *, several: bool = False) -> np.ndarray:
         return 2 * np.abs(p - 0.5).min(axis=1)
     ordered = np.sort(p, axis=1)
     return ordered[:, -1] - ordered[:, -2]
+
+
+def scaled(features: np.ndarray) -> np.ndarray:
+    """Return features around 0 with a mean variance of 1, float32 [n,D].
+
+    All are moved by one vector and multiplied by one number, which keeps the order of distances. The regularisation of
+    a probe then means the same for every model; rows of unit length would hardly be fitted at all.
+    """
+    centred = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return centred / max(float(np.sqrt(np.mean(np.square(centred), dtype=np.float64))), 1e-12)
 
 
 def k_centre(

@@ -10,7 +10,7 @@ from ...base.errors import UserError
 from ...evaluate.measures.multilabel import mean_average_precision
 from ...evaluate.protocols.probe_data import ProbeSet
 from ...evaluate.protocols.probe_linear import SOURCE, WITHOUT_VALIDATION, linear_probe
-from .selection import WAYS, SelectOptions, select_clips
+from .selection import WAYS, SelectOptions, scaled, select_clips
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def learning_curves(
     """Label clips of a pool round by round, and measure a linear probe on the test clips after each.
 
     In each draw all ways begin with the same clips. Predictions come from the probe itself, trained on the clips that
-    are labelled by then, with a fixed regularisation (there are no validation clips).
+    are labelled by then, with a fixed regularisation (there are no validation clips) on features that are `scaled`.
 
     Args:
       pool: clips with known labels, to be chosen from.
@@ -67,6 +67,11 @@ def learning_curves(
             f"the curve wants {wanted:,} labelled clips (--start {options.start} and --rounds {options.rounds} of "
             f"--budget {budget}), and there are {len(pool):,}; lower one of them"
         )
+    both = scaled(np.concatenate([pool.features, test.features]))
+    pool, test = (
+        dataclasses.replace(one, features=own)
+        for one, own in zip((pool, test), np.split(both, [len(pool)]), strict=True)
+    )
     values: dict[str, list[list[float]]] = {way: [[] for _ in range(options.rounds + 1)] for way in options.ways}
     for draw in range(options.draws):
         first = _first(pool, start=options.start, seed=options.select.seed, draw=draw)

@@ -56,7 +56,7 @@ def _clips(lines: Sequence[Mapping[str, Any]], *, pictures: Mapping[str, str]) -
     shown = [
         clip_figure(
             pictures.get(one["clip_id"]),
-            note=f"{one['rank']}",
+            note=f"{one['rank']} · {one['clip_id']}",
             caption=one["clip_id"],
             text=one["reason"],
             alt=one["clip_id"],

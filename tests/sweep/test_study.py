@@ -145,6 +145,19 @@ def test_a_median_pruner_stops_a_trial_below_the_others(tmp_path):
     assert [shown_state(one) for one in study.trials()] == ["complete"] * 4 + ["pruned", "running"]
 
 
+def test_hyperband_gives_most_trials_a_part_of_the_steps(tmp_path):
+    study = study_in(tmp_path, trials=12, pruner="hyperband", first_step=10, steps=90)
+    ended = []
+    while (claim := study.claim()) != "done":
+        step = 10
+        while not study.report(claim, value=-float(len(ended)), step=step) and step < 90:
+            step += 10
+        ended.append(step)
+        study.end(claim, value=0.0, state="COMPLETE" if step == 90 else "PRUNED")
+        os.close(claim.lock)
+    assert min(ended) < 90 == max(ended) and len(ended) == 12
+
+
 def test_the_parameter_that_matters_is_the_important_one(tmp_path):
     space = Space(parameters=(Parameter(name="a", low=0.0, high=1.0), Parameter(name="b", low=0.0, high=1.0)))
     study = study_in(tmp_path, space=space, trials=12)

@@ -244,3 +244,21 @@ def test_a_stopped_run_reports_what_it_wrote_last(fake, monkeypatch):
     )
     os.close(reading), os.close(writing)
     assert (status, pruned) == (STOPPED, True) and seen[:2] == [10, 20]
+
+
+@pytest.mark.slow
+def test_real_runs_of_fine_tuning(tmp_path):
+    from colour_clips import SHORT, prepare_and_pretrain
+
+    import twinreel
+
+    root = prepare_and_pretrain(tmp_path)
+    (root / "space.toml").write_text('"optimizer.lr" = [1e-6, 1e-2]\n')
+    given = ["--config", "demo_classify:linear", "--init", str(root / "pretrained"), "--data", str(root / "data")]
+    given += ["--space", str(root / "space.toml"), "--workdir", str(root / "sweep"), "--sampler", "grid", *SHORT]
+    assert main(["--verb", "finetune", *given]) == 0
+    found = results(root)
+    assert found["metric"] == "val/accuracy" and found["best"]["values"] == {"optimizer.lr": 0.01}
+    assert [step for step, _ in found["best"]["curve"]] == [10, 20, 30, 40]
+    assert twinreel.load(found["best"]["workdir"]).labels == ("blue", "green", "red")
+    assert (Path(found["best"]["workdir"]) / "report" / "index.html").is_file()

@@ -30,7 +30,9 @@ def some_ids(colours, *, split="train", count=6) -> list[str]:
 def test_a_probe_of_the_labelled_clips_predicts_the_others(colours, out, capsys):
     known = some_ids(colours)
     (out / "done.txt").write_text("\n".join(known) + "\n\n")
-    assert main(flags(colours, out, "--budget", "4", "--labelled", str(out / "done.txt"), "--json")) == 0
+    assert (
+        main(flags(colours, out, "--budget", "4", "--by", "both", "--labelled", str(out / "done.txt"), "--json")) == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["clips"] == lines(out / "next.jsonl") and found["labelled"] == 6 and found["unlabelled"] == 31
     assert found["predictions"] == "a linear probe of 6 labelled clips" and found["features"] == "embedding"
@@ -87,8 +89,9 @@ def test_a_curve_next_to_random_choice(colours, out, capsys):
         (["--budget", "1", "--labelled", "{out}/strange"], "no clip of split 'train' has an id"),
         (["--budget", "1", "--labelled", "{out}/broken"], r"broken:1 is no JSON object with clip_id"),
         (["--budget", "1"], "have labels, so none is left to choose"),
-        (["--budget", "1", "--labelled", "val"], "there are no predictions"),
-        (["--budget", "9", "--curve", "--rounds", "9"], "the curve wants"),
+        (["--budget", "1", "--by", "both", "--labelled", "val"], "there are no predictions"),
+        (["--budget", "1", "--curve", "--by", "both"], "there is no list by both"),
+        (["--budget", "9", "--curve", "--rounds", "9", "--by", "k_centre"], "the curve wants"),
         (["--budget", "1", "--curve", "--test_split", "tset"], "did you mean 'test'"),
     ],
 )
