@@ -6,9 +6,10 @@ its lock is stale: it is recorded as failed, and its values are queued again wit
 
 import contextlib
 import dataclasses
+import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,13 +85,29 @@ class SweepStudy:
       options: how.
     """
 
-    def __init__(self, workdir: Path, *, name: str, space: Space, options: StudyOptions):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        name: str,
+        space: Space,
+        options: StudyOptions,
+        points: Sequence[Mapping[str, Value]] = (),
+    ):
         """Open or create the study `name` in the storage of `workdir`; its runs lie in `workdir/NAME`.
+
+        Args:
+          workdir: of the sweep.
+          name: of the study.
+          space: what is varied.
+          options: how.
+          points: with the sampler "grid", the values to try; () = all combinations of the space.
 
         Raises:
           UserError: Optuna is not installed, or the storage cannot be opened.
         """
         self.folder, self.space, self.options = workdir / name, space, options
+        self._points = list(points or space.grid()) if options.sampler == "grid" else []
         self._lock = workdir / "study.lock"
         self.folder.mkdir(parents=True, exist_ok=True)
         optuna = import_optuna()
@@ -171,7 +188,7 @@ class SweepStudy:
     @property
     def wanted(self) -> int:
         """How many trials the study is to have."""
-        return sum(1 for _ in self.space.grid()) if self.options.sampler == "grid" else self.options.trials
+        return len(self._points) or self.options.trials
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -210,12 +227,11 @@ class SweepStudy:
 
         Optuna's GridSampler is not used: it does not know trials that were queued, as those are that are tried again.
         """
-        if self.options.sampler != "grid":
-            return
         known = {one.user_attrs.get("grid") for one in self._study.get_trials(deepcopy=False)}
-        for number, values in enumerate(self.space.grid()):
-            if number not in known:
-                self._study.enqueue_trial(values, user_attrs={"grid": number})
+        for values in self._points:
+            named = json.dumps(values, sort_keys=True)
+            if named not in known:
+                self._study.enqueue_trial(dict(values), user_attrs={"grid": named})
 
     def _sampler(self, number: int) -> Any:
         """Return the sampler of trial `number`: values are a function of seed, number and what is known by then."""

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..engine.keeping.files import write_atomically
 from .page import write_sweep_page
 from .results import Results, copied_flags, results_of, share_curve
 from .runner import Runner, Work
-from .space import Space, make_space, read_space
+from .space import Parameter, Space, Value, make_space, read_space
 from .study import PRUNERS, SAMPLERS, STORAGES, StudyOptions, SweepStudy, import_optuna
 
 DESCRIPTION = """Try other values of a config's fields: many runs, each a normal run with a workdir of its own.
@@ -48,6 +49,7 @@ trials/NNNN is the workdir of a trial. --shares draws a learning curve: the metr
 files, with the best values that the sweep has found (or the config as it is, without --space)."""
 FILE, PAGE, RESULTS = "sweep.json", "index.html", "results.json"
 TRIALS, SHARES = "trials", "shares"
+MAX_SEED = 2**31 - 1
 VERBS = ("pretrain", "finetune")
 _WRITE_S = 30.0
 
@@ -116,13 +118,16 @@ class Sweep:
     def _share_study(self) -> SweepStudy:
         """Open the study of the learning curve: a grid of shares and seeds, with the values of the best trial."""
         config = load_config(self._args.config, overrides=[*self._overrides, *self._chosen])
+        share, seed = Parameter(name="data.share", high=1.0), Parameter(name="seed", high=MAX_SEED, whole=True)
         seeds = [int(config.seed) + number for number in range(self._args.draws)]
-        space = make_space({"data.share": _shares(self._args.shares), "seed": seeds}, config=config)
+        points = [{"data.share": one, "seed": own} for one in _shares(self._args.shares) for own in seeds]
         of = zlib.crc32(" ".join(self._chosen).encode())
-        return self._study(f"{SHARES}-{of:08x}" if self._chosen else SHARES, space=space, curve=True)
+        return self._study(
+            f"{SHARES}-{of:08x}" if self._chosen else SHARES, space=Space(parameters=(share, seed)), points=points
+        )
 
-    def _study(self, name: str, *, space: Space, curve: bool = False) -> SweepStudy:
-        args = self._args
+    def _study(self, name: str, *, space: Space, points: Sequence[Mapping[str, Value]] = ()) -> SweepStudy:
+        args, curve = self._args, bool(points)
         options = StudyOptions(
             trials=args.trials,
             sampler="grid" if curve else args.sampler,
@@ -133,7 +138,7 @@ class Sweep:
             first_step=self._eval_every or self._steps,
             steps=self._steps,
         )
-        return SweepStudy(self.workdir, name=name, space=space, options=options)
+        return SweepStudy(self.workdir, name=name, space=space, options=options, points=points)
 
     def _run(self, study: SweepStudy, *, flags: tuple[str, ...], title: str) -> None:
         args = self._args

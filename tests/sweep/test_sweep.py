@@ -104,6 +104,12 @@ def test_a_learning_curve_has_the_best_values_and_other_seeds(fake, capsys):
     assert [(one["share"], len(one["values"])) for one in shares["points"]] == [(0.5, 2), (1.0, 2)]
     assert shares["points"][0]["mean"] == pytest.approx(0.455) and shares["points"][1]["mean"] == pytest.approx(0.905)
     assert "share 0.5: 0.455" in capsys.readouterr().out
+    assert main(flags(fake, "--sampler", "grid", "--shares", "0.25,0.5,1", "--draws", "3")) == 0  # more of both
+    assert [(one["share"], len(one["values"])) for one in results(fake)["shares"]["points"]] == [
+        (0.25, 3),
+        (0.5, 3),
+        (1.0, 3),
+    ]
     assert (fake / "sweep" / "index.html").read_text().count("<svg") == 3
 
 

@@ -13,11 +13,13 @@ from twinreel.finetune.examples.context import TaskContext
 from twinreel.finetune.examples.queries import QueryOptions, choose_queries
 
 
-@pytest.mark.parametrize("name", ["demo_classify", "demo_attributes"])
-def test_the_share_is_of_the_train_clips_alone(name, colours, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "more"), [("demo_classify", ()), ("demo_attributes", ("task.target=labels", "task.min_count=1"))]
+)
+def test_the_share_is_of_the_train_clips_alone(name, more, colours, tmp_path):
     said, sets = [], []
     for share in (1.0, 0.5):
-        config = config_of(colours, "task.heads=2", f"data.share={share}", name=name)
+        config = config_of(colours, "task.heads=2", f"data.share={share}", *more, name=name)
         *_, task = open_task(config.to_dict(), init=colours / "pretrained", workdir=tmp_path, say=said.append)
         sets.append(task)
     taken = records_of_share(Records(colours / "data").rows("train"), share=0.5, seed=0)
