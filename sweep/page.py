@@ -129,7 +129,14 @@ def _learning_curve(shares: Mapping[str, Any], *, metric: str) -> Html:
         series, name="shares", xlabel="share of the training files", ylabel=metric, log=len(points) > 1
     )
     rows = [
-        Row(name=f"{one['share']:g}", cells=[f"{one['mean']:.4g}", f"{one['std']:.3g}", str(len(one["values"]))])
+        Row(
+            name=f"{one['share']:g}",
+            cells=[
+                f"{one['mean']:.4g}",
+                f"{one['std']:.3g}" if len(one["values"]) > 1 else "",
+                str(len(one["values"])),
+            ],
+        )
         for one in points
     ]
     chosen = copied_flags(shares["overrides"]) if shares["overrides"] else "the config as it is"
