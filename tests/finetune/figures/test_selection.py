@@ -107,22 +107,28 @@ def test_options_out_of_range(options, message):
 
 def test_uncertainty_without_predictions_is_refused():
     with pytest.raises(UserError, match="needs predictions"):
-        select_clips(points(), probability=None, labelled=np.zeros(60, bool), options=SelectOptions(budget=1))
+        select_clips(
+            points(), probability=None, labelled=np.zeros(60, bool), options=SelectOptions(budget=1, by="both")
+        )
+
+
+CENTRES = ((4, 0), (0, 4), (-4, 0), (0, -9))
 
 
 def blobs(*, n, seed, rare=4) -> ProbeSet:
     """Four classes around four points; the last one is rare, so that random draws seldom find it."""
     rng = np.random.default_rng(seed)
     label = np.where(rng.uniform(size=n) < 1 / rare / 4, 3, rng.integers(0, 3, n))
-    centres = np.array([[4, 0], [0, 4], [-4, 0], [0, -9]], np.float32)
     return ProbeSet(
-        features=(centres[label] + rng.normal(size=(n, 2))).astype(np.float32), targets=np.eye(4, dtype=bool)[label]
+        features=(np.array(CENTRES)[label] + rng.normal(size=(n, 2))).astype(np.float32),
+        targets=np.eye(4, dtype=bool)[label],
     )
 
 
 def test_curves_begin_alike_and_cover_beats_random_where_a_class_is_rare():
     pool = blobs(n=300, seed=0)
-    test = ProbeSet(features=pool.features, targets=pool.targets)
+    each = np.repeat(np.eye(4, dtype=bool), 10, axis=0)  # of the rare class as many as of the others
+    test = ProbeSet(features=np.repeat(np.array(CENTRES, np.float32), 10, axis=0), targets=each)
     select = SelectOptions(budget=4)
     options = CurveOptions(start=4, rounds=2, draws=3, ways=("k_centre", "random"), select=select)
     ticks = []
