@@ -78,8 +78,8 @@ def _chart(results: dict[str, Any], *, direction: str) -> Html:
         )
         for number, (name, one) in enumerate(results["sets"].items())
     ]
-    words = {"xlabel": "alpha: share of the fine-tuned weights", "ylabel": "R@1 (%)"}
-    return line_chart(lines, name=direction, ticks=_TICKS, even=True, **words)
+    across = "alpha: share of the fine-tuned weights"
+    return line_chart(lines, name=direction, xlabel=across, ylabel="R@1 (%)", ticks=_TICKS, even=True)
 
 
 def _cells(results: dict[str, Any], place: int) -> list[str]:
