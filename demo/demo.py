@@ -31,7 +31,12 @@ data of `twinreel finetune --config demo_summarise`.
   twinreel demo --workdir runs/demo --odd_films
 
 writes and prepares films in which something odd may happen, odd/ and odd_films/: the data of `twinreel finetune
---config demo_anomaly`."""
+--config demo_anomaly`.
+
+  twinreel demo --workdir runs/demo --identities
+
+writes and prepares clips of one shape each, whose shape, texture and colour are its identity, identities/ and
+shape_identities/: the data of `twinreel finetune --config demo_identify`."""
 
 
 def main(argv: list[str]) -> int:
@@ -41,6 +46,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of training")
     parser.add_argument("--films", action="store_true", help="make longer films of its clips instead, and prepare them")
     parser.add_argument("--odd_films", action="store_true", help="make films for anomaly detection instead")
+    parser.add_argument("--identities", action="store_true", help="make clips for the verification of identity instead")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
@@ -50,6 +56,8 @@ def main(argv: list[str]) -> int:
         make_films(config, workdir=workdir)
     elif args.odd_films:
         make_odd_films(config, workdir=workdir)
+    elif args.identities:
+        make_identities(config, workdir=workdir)
     else:
         demo(config, workdir=workdir)
     return 0
@@ -88,6 +96,23 @@ def make_odd_films(config: Config, *, workdir: Path) -> Path:
     given = {"out": workdir / "odd", "seed": config.seed}
     manifest = section(odd_films.write, config.odd_films, name="odd_films", **given)
     return _prepared(manifest, out=workdir / "odd_films", config=config)
+
+
+def make_identities(config: Config, *, workdir: Path) -> Path:
+    """Write and prepare clips of identities; what is there already stays.
+
+    Args:
+      config: as for `demo`, with the section `identities` (arguments of `identities.write`).
+      workdir: folder for identities/ and shape_identities/.
+
+    Returns:
+      The folder of the records.
+    """
+    from . import identities
+
+    given = {"out": workdir / "identities", "seed": config.seed}
+    manifest = section(identities.write, config.identities, name="identities", **given)
+    return _prepared(manifest, out=workdir / "shape_identities", config=config)
 
 
 def _prepared(manifest: Path, *, out: Path, config: Config) -> Path:

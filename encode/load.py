@@ -9,6 +9,7 @@ from .encoder import Encoder, encoder_of
 from .predictor import Predictor
 from .steps import StepPredictor
 from .timeline import TimelinePredictor
+from .verifier import Verifier
 from .writer import Writer, writer_of
 
 PREDICTORS = {
@@ -17,9 +18,10 @@ PREDICTORS = {
     "highlight": TimelinePredictor,
     "summarise": TimelinePredictor,
     "anomaly": StepPredictor,
+    "identify": Verifier,
 }
 """Name of a task in `spec.heads` -> what applies its model to files."""
-AnyPredictor = Predictor | TimelinePredictor | StepPredictor
+AnyPredictor = Predictor | TimelinePredictor | StepPredictor | Verifier
 
 
 def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | AnyPredictor | Writer:

@@ -112,6 +112,30 @@ def line_chart(
         return to_svg(figure, name=name)
 
 
+def rate_chart(lines: Sequence[Line], *, name: str, xlabel: str, ylabel: str, left: float) -> Html:
+    """Draw curves of one rate over another, both in percent, the horizontal axis logarithmic up to 100.
+
+    Args:
+      lines: the curves, percent.
+      name: unique on the page: the ids of the element begin with it.
+      xlabel: name of the horizontal axis.
+      ylabel: name of the vertical axis.
+      left: where the horizontal axis begins, above 0 and below 100.
+    """
+    with mpl.rc_context(chart_style()):
+        figure, axes = new_figure((6.4, 3.0))
+        for line in lines:
+            style: dict[str, Any] = {"linewidth": 1, "linestyle": (0, (2, 2))} if line.dotted else {}
+            shown = np.asarray(line.x) >= left
+            axes.plot(np.asarray(line.x)[shown], np.asarray(line.y)[shown], color=line.colour, label=line.name, **style)
+        axes.set(xscale="log", xlim=(left, 100), ylim=(0, 102), xlabel=xlabel, ylabel=ylabel)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.grid(axis="both")
+        add_legend(axes)
+        return to_svg(figure, name=name)
+
+
 def bar_chart(
     values: Mapping[str, Sequence[float]], *, categories: Sequence[str], name: str, xlabel: str, ylabel: str
 ) -> Html:

@@ -16,6 +16,7 @@ from ..models.dual import DualTower
 from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
 from ..models.heads.classifier import HEADS, Classifier
+from ..models.heads.embedding import EMBEDDING_HEADS, EmbeddingModel
 from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.heads.moments import TIMELINE_HEADS
 from ..models.heads.steps import STEP_HEADS, StepModel
@@ -70,6 +71,7 @@ HEADED: dict[str, Mapping[str, type]] = {
     "highlight": TIMELINE_HEADS,
     "summarise": TIMELINE_HEADS,
     "anomaly": STEP_HEADS,
+    "identify": EMBEDDING_HEADS,
 }
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
 
@@ -95,8 +97,8 @@ def build(
 
     Returns:
       A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier`,
-      `models.heads.timeline.TimelineModel` or `models.heads.steps.StepModel`; of one without `embed_dim` a
-      `models.backbone.Backbone`.
+      `models.heads.timeline.TimelineModel`, `models.heads.steps.StepModel` or
+      `models.heads.embedding.EmbeddingModel`; of one without `embed_dim` a `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -258,7 +260,9 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
     return {"audio_samples": given.audio_samples, "audio_rate": given.audio_rate}
 
 
-def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Classifier | TimelineModel | StepModel:
+def _headed(
+    spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs
+) -> Classifier | TimelineModel | StepModel | EmbeddingModel:
     if spec.input.mask_frames:
         raise UserError(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
@@ -272,9 +276,10 @@ def _headed(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> Class
         raise unknown("head in config.task.head", given["kind"], kinds)
     head, options = kinds[given["kind"]], {key: value for key, value in given.items() if key not in _NO_ARGUMENTS}
     width = towers["video"].width
-    if kinds is HEADS:
+    if kinds in (HEADS, EMBEDDING_HEADS):
         sizes = {"width": width, "num_classes": given.get("outputs", len(given["labels"])), "rngs": rngs}
-        return Classifier(video=towers["video"], head=section(head, options, name="task", **sizes))
+        model = Classifier if kinds is HEADS else EmbeddingModel
+        return model(video=towers["video"], head=section(head, options, name="task", **sizes))
     if kinds is STEP_HEADS:
         return StepModel(video=towers["video"], head=section(head, options, name="task", video_width=width, rngs=rngs))
     text = towers.get("text")

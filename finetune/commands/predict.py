@@ -16,6 +16,7 @@ DESCRIPTION = """Apply a checkpoint of `twinreel finetune` to media files.
   twinreel predict runs/fights clips/*.mp4 --json > labels.jsonl
   twinreel predict runs/moments film.mp4 --text "the red square falls" --text "a star turns"
   twinreel predict runs/odd day1.mp4 day2.mp4 --threshold 0.8
+  twinreel predict runs/faces a.mp4 b.mp4 c.mp4 --embeddings faces.npz
 
 What is printed depends on the model's task; scores are in percent in tables, from 0 to 1 in JSON. With --json each
 object stands on a line of its own:
@@ -27,6 +28,8 @@ object stands on a line of its own:
               `twinreel summarise` writes the summary as a film, with key frames and a page
   anomaly     {"path", "duration_s", "score", "spans": [{"start_s", "end_s", "score"}], "moments": likewise}: highest
               score, stretches above --threshold and all time steps, in order of time; files may last hours
+  identify    {"first", "second", "score", "threshold", "same"} for each pair of the files: the cosine of their
+              embeddings, and whether they show the same identity; at least two files
 A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
 cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
 
@@ -42,7 +45,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top_k", type=int, default=3, help="classes or spans per line, the best first; 0 = all")
     parser.add_argument("--windows", type=int, default=1, help="windows of each file whose probabilities are averaged")
     parser.add_argument(
-        "--threshold", type=float, help="of anomalies: the score from which a stretch counts; default: the model's"
+        "--threshold",
+        type=float,
+        help="the score from which a stretch counts as an anomaly, or two files as one identity; default: the model's",
+    )
+    parser.add_argument(
+        "--embeddings", default="", metavar="FILE.npz", help="of identities: also write the embeddings of the files"
     )
     parser.add_argument("--batch_size", type=int, default=16, help="files, or windows of long files, at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
@@ -55,8 +63,11 @@ def main(argv: list[str]) -> int:
     check_files(args.files)
     predictor = open_predictor(args.checkpoint)
     how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
-    how |= _flags(args, labels=hasattr(predictor, "kind"), steps=hasattr(predictor, "threshold"))
-    found = list(predictor.predict(args.files, **how))
+    how |= _flags(args, predictor=predictor)
+    if args.embeddings:
+        found = _embedded(args, predictor=predictor, how=how)
+    else:
+        found = list(predictor.predict(args.files, **how))
     shown = [_top(one, count=args.top_k or None) for one in found]
     if args.out:
         write_lines(Path(args.out), shown)
@@ -64,32 +75,50 @@ def main(argv: list[str]) -> int:
     if args.json:
         for one in shown:
             print(json.dumps(one, ensure_ascii=False))
+    elif not shown:
+        print("one file: there is no pair", file=sys.stderr)
     elif "probabilities" in shown[0]:
         _print_table(shown)
     elif "value" in shown[0]:
         _print_values(shown)
+    elif "second" in shown[0]:
+        _print_pairs(shown)
     else:
         _print_times(shown, count=args.top_k or 3)
     return 0
 
 
-def _flags(args: argparse.Namespace, *, labels: bool, steps: bool) -> dict[str, Any]:
-    """Return the flags that a model takes; raise UserError for one that it does not.
-
-    Args:
-      args: of the command line.
-      labels: whether the model says labels of whole clips.
-      steps: whether it scores the time steps of films.
-    """
-    if args.windows > 1 and not labels:
+def _flags(args: argparse.Namespace, *, predictor: Any) -> dict[str, Any]:
+    """Return the flags that a model takes; raise UserError for one that it does not."""
+    compares, labels = hasattr(predictor, "embed"), hasattr(predictor, "kind")
+    steps = hasattr(predictor, "threshold") and not compares
+    if args.windows > 1 and not (labels or compares):
         raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
-    if args.threshold is not None and not steps:
-        raise UserError(f"--threshold={args.threshold:g} is for models of anomalies; leave it out")
-    if args.text and (labels or steps):
+    if args.threshold is not None and not (steps or compares):
+        raise UserError(f"--threshold={args.threshold:g} is for models of anomalies and identities; leave it out")
+    if args.embeddings and not compares:
+        raise UserError(f"--embeddings={args.embeddings} is for models of identities; use `twinreel encode`")
+    if args.text and (labels or steps or compares):
         raise UserError(f"no text asks the model of {args.checkpoint}; leave --text out")
+    if compares:
+        return {"threshold": args.threshold, "windows": args.windows}
     if labels:
         return {"windows": args.windows}
     return {"threshold": args.threshold} if steps else {"texts": args.text}
+
+
+def _embedded(args: argparse.Namespace, *, predictor: Any, how: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write `paths` and `embeddings` float32 [n,E] to a npz file, and return the pairs of the files."""
+    import numpy as np
+
+    embeddings = predictor.embed(args.files, **{key: value for key, value in how.items() if key != "threshold"})
+    path = Path(args.embeddings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial.npz")
+    np.savez(partial, paths=np.array(args.files), embeddings=embeddings)
+    partial.replace(path)
+    print(f"wrote {path}: {len(embeddings)} embeddings", file=sys.stderr)
+    return predictor.pairs(args.files, embeddings=embeddings, threshold=how["threshold"])
 
 
 def check_files(files: Sequence[str]) -> None:
@@ -143,6 +172,19 @@ def _print_values(found: Sequence[dict[str, Any]]) -> None:
     table.add_column("value", justify="right")
     for one in found:
         table.add_row(one["path"], f"{one['value']:.4g}")
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _print_pairs(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("file", "file")
+    table.add_column("cosine", justify="right")
+    table.add_column("identity")
+    for one in found:
+        verdict = {None: "no threshold known", True: "same", False: "different"}[one.get("same")]
+        table.add_row(one["first"], one["second"], f"{one['score']:.3f}", verdict)
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
 
 

@@ -12,6 +12,7 @@ TASKS = {
     "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),
     "localise": ("localise", "when what a text says happens, or which actions happen when"),
     "anomaly": ("anomaly", "when something abnormal happens, learned from labels of whole films"),
+    "identify": ("identify", "whether two clips show the same identity, such as a face, a person or an object"),
     "highlight": ("highlight", "how much each moment belongs to a text, or is a highlight by itself"),
     "summarise": ("summarise", "which shots of a film are worth keeping, as annotators score or choose them"),
 }
