@@ -36,7 +36,12 @@ writes and prepares films in which something odd may happen, odd/ and odd_films/
   twinreel demo --workdir runs/demo --identities
 
 writes and prepares clips of one shape each, whose shape, texture and colour are its identity, identities/ and
-shape_identities/: the data of `twinreel finetune --config demo_identify`."""
+shape_identities/: the data of `twinreel finetune --config demo_identify`.
+
+  twinreel demo --workdir runs/demo --sessions
+
+writes sessions.jsonl: which of the demo's clips imagined users with a hidden taste watch, one after another, for
+`twinreel finetune --config demo_recommend`."""
 
 
 def main(argv: list[str]) -> int:
@@ -47,6 +52,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--films", action="store_true", help="make longer films of its clips instead, and prepare them")
     parser.add_argument("--odd_films", action="store_true", help="make films for anomaly detection instead")
     parser.add_argument("--identities", action="store_true", help="make clips for the verification of identity instead")
+    parser.add_argument("--sessions", action="store_true", help="make sessions of users with a hidden taste instead")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
@@ -58,6 +64,8 @@ def main(argv: list[str]) -> int:
         make_odd_films(config, workdir=workdir)
     elif args.identities:
         make_identities(config, workdir=workdir)
+    elif args.sessions:
+        print(f"wrote {make_sessions(config, workdir=workdir)}")
     else:
         demo(config, workdir=workdir)
     return 0
@@ -113,6 +121,23 @@ def make_identities(config: Config, *, workdir: Path) -> Path:
     given = {"out": workdir / "identities", "seed": config.seed}
     manifest = section(identities.write, config.identities, name="identities", **given)
     return _prepared(manifest, out=workdir / "shape_identities", config=config)
+
+
+def make_sessions(config: Config, *, workdir: Path) -> Path:
+    """Write sessions of the demo's clips, which are written first where they are missing.
+
+    Args:
+      config: as for `demo`, with the section `sessions` (arguments of `sessions.write`).
+      workdir: folder for videos/ and sessions.jsonl.
+
+    Returns:
+      The file.
+    """
+    from . import moving_shapes, sessions
+
+    clips = section(moving_shapes.write, config.shapes, name="shapes", out=workdir / "videos", seed=config.seed)
+    given = {"out": workdir / "sessions.jsonl", "manifest": clips, "seed": config.seed}
+    return section(sessions.write, config.sessions, name="sessions", **given)
 
 
 def _prepared(manifest: Path, *, out: Path, config: Config) -> Path:

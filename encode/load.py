@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from ..zoo.load import Located, load_model, locate
 from .encoder import Encoder, encoder_of
 from .predictor import Predictor
+from .recommender import Recommender
 from .steps import StepPredictor
 from .timeline import TimelinePredictor
 from .verifier import Verifier
@@ -19,9 +20,10 @@ PREDICTORS = {
     "summarise": TimelinePredictor,
     "anomaly": StepPredictor,
     "identify": Verifier,
+    "recommend": Recommender,
 }
 """Name of a task in `spec.heads` -> what applies its model to files."""
-AnyPredictor = Predictor | TimelinePredictor | StepPredictor | Verifier
+AnyPredictor = Predictor | TimelinePredictor | StepPredictor | Verifier | Recommender
 
 
 def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | AnyPredictor | Writer:

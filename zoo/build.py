@@ -19,6 +19,7 @@ from ..models.heads.classifier import HEADS, Classifier
 from ..models.heads.embedding import EMBEDDING_HEADS, EmbeddingModel
 from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.heads.moments import TIMELINE_HEADS
+from ..models.heads.sequence import SEQUENCE_HEADS, SessionModel
 from ..models.heads.steps import STEP_HEADS, StepModel
 from ..models.heads.timeline import TimelineModel
 from ..models.layers.backends import check_backend
@@ -72,9 +73,12 @@ HEADED: dict[str, Mapping[str, type]] = {
     "summarise": TIMELINE_HEADS,
     "anomaly": STEP_HEADS,
     "identify": EMBEDDING_HEADS,
+    "recommend": SEQUENCE_HEADS,
 }
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
 
+_ON_TOKENS: dict[str, Any] = {"classify": Classifier, "identify": EmbeddingModel, "recommend": SessionModel}
+"""Name of a task -> the model of a video tower and a head on its time tokens."""
 _NO_ARGUMENTS = ("kind", "labels", "outputs", "decode")  # fields of a head in a spec that its class does not take
 
 
@@ -97,8 +101,8 @@ def build(
 
     Returns:
       A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier`,
-      `models.heads.timeline.TimelineModel`, `models.heads.steps.StepModel` or
-      `models.heads.embedding.EmbeddingModel`; of one without `embed_dim` a `models.backbone.Backbone`.
+      `models.heads.timeline.TimelineModel`, `models.heads.steps.StepModel`, `models.heads.embedding.EmbeddingModel` or
+      `models.heads.sequence.SessionModel`; of one without `embed_dim` a `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -262,7 +266,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
 
 def _headed(
     spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs
-) -> Classifier | TimelineModel | StepModel | EmbeddingModel:
+) -> Classifier | TimelineModel | StepModel | EmbeddingModel | SessionModel:
     if spec.input.mask_frames:
         raise UserError(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
@@ -276,10 +280,10 @@ def _headed(
         raise unknown("head in config.task.head", given["kind"], kinds)
     head, options = kinds[given["kind"]], {key: value for key, value in given.items() if key not in _NO_ARGUMENTS}
     width = towers["video"].width
-    if kinds in (HEADS, EMBEDDING_HEADS):
-        sizes = {"width": width, "num_classes": given.get("outputs", len(given["labels"])), "rngs": rngs}
-        model = Classifier if kinds is HEADS else EmbeddingModel
-        return model(video=towers["video"], head=section(head, options, name="task", **sizes))
+    if task in _ON_TOKENS:
+        classes = {} if kinds is SEQUENCE_HEADS else {"num_classes": given.get("outputs", len(given["labels"]))}
+        made = section(head, options, name="task", width=width, rngs=rngs, **classes)
+        return _ON_TOKENS[task](video=towers["video"], head=made)
     if kinds is STEP_HEADS:
         return StepModel(video=towers["video"], head=section(head, options, name="task", video_width=width, rngs=rngs))
     text = towers.get("text")

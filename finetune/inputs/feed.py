@@ -129,6 +129,25 @@ class Feed:
             _evaluation(self._context, self._context.data, clips=clips, size=size, targets=self._targets)
         )
 
+    def features(self, clips: LabelledClips, *, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean time token of each clip of an evaluated set whose features `cache` has computed.
+
+        Args:
+          clips: the set.
+          chunk: clips at a time.
+
+        Returns:
+          float32 [n,D], zeros for a clip whose record is damaged; and bool [n], False for such a clip. The same on
+          every process.
+        """
+        found, means, read = self._features[_name(clips, train=False)], [], []
+        for begin in range(0, len(clips), chunk):
+            tokens, ok = found.read(np.arange(begin, min(begin + chunk, len(clips))))
+            flat = tokens.astype(np.float32).reshape(len(ok), -1, tokens.shape[-1])
+            means.append(flat.mean(axis=1))
+            read.append(ok)
+        return np.concatenate(means), np.concatenate(read)
+
     def cache(
         self,
         *,

@@ -1,0 +1,180 @@
+"""A model of sessions: which clips of a catalogue come next, after clips of it or after media files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from ..base.errors import UserError, unknown
+from ..engine.sharding.mesh import make_mesh
+from ..zoo.spec import ModelSpec
+from .files import frames_of_files
+from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up
+
+CATALOGUE = "report/catalogue.npz"
+"""Where a run keeps the vectors of the clips that can be recommended, relative to its workdir."""
+
+
+class Recommender:
+    """A video tower and a session model, the input of both, and the catalogue.
+
+    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls.
+
+    Attributes:
+      spec: what the model is; `spec.input` says how its input is made.
+      clip_ids: of the catalogue; () until there is one.
+      max_length: the latest items of a history that count.
+      mesh: the devices that compute.
+      source: where the model was loaded from; "" of one in memory.
+      meta: of the checkpoint that it comes from; {} of a bundle.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        model: nnx.Module,
+        mesh: Mesh | None = None,
+        source: str = "",
+        meta: Mapping[str, Any] | None = None,
+    ):
+        """Put a model on the devices; for the arguments see `timeline.TimelinePredictor`."""
+        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        self.max_length: int = spec.heads["recommend"]["max_length"]
+        self.mesh = mesh or make_mesh()
+        self._graph, state = nnx.split(model)
+        self._state = placed_on(self.mesh, state)
+        self.clip_ids: tuple[str, ...] = ()
+        self._vectors = self._items = np.zeros((0, 1), np.float32)
+        kept = Path(source).parent.parent / CATALOGUE
+        if source and self.meta and kept.is_file():
+            with np.load(kept, allow_pickle=False) as found:
+                self.use_catalogue(found["vectors"], clip_ids=found["clip_ids"].tolist())
+
+    def use_catalogue(self, vectors: np.ndarray, *, clip_ids: Sequence[str] = ()) -> None:
+        """Take these clips as the catalogue: float32 [n,D], the mean time tokens of the tower, and their ids."""
+        self.clip_ids, self._vectors = tuple(clip_ids), np.asarray(vectors, np.float32)
+        size = rounded_up(min(1024, max(len(vectors), 1)), mesh=self.mesh)
+        parts = [
+            self._apply(
+                self._local({"vectors": padded(self._vectors[i : i + size], size=size)}, size=size), function=_items
+            )["items"]
+            for i in range(0, len(vectors), size)
+        ]
+        self._items = np.concatenate(parts)[: len(vectors)]
+
+    def scores(self, histories: Sequence[np.ndarray], *, batch_size: int = 256) -> np.ndarray:
+        """Return the cosine of each history's vector and each item's, float64 [histories,n].
+
+        Args:
+          histories: of each the numbers of its items, at least one.
+          batch_size: histories at a time.
+        """
+        size = rounded_up(min(batch_size, max(len(histories), 1)), mesh=self.mesh)
+        found = []
+        for begin in range(0, len(histories), size):
+            part = [items[-self.max_length :] for items in histories[begin : begin + size]]
+            rows = np.zeros((size, self.max_length, self._items.shape[1]), np.float32)
+            mask = np.zeros((size, self.max_length), bool)
+            mask[:, 0] = True
+            for row, items in enumerate(part):
+                rows[row, : len(items)], mask[row, : len(items)] = self._items[items], True
+            own = self._local({"items": rows, "mask": mask}, size=size)
+            found.append(self._apply(own, function=_histories)["history"][: len(part)])
+        return np.concatenate(found).astype(np.float64) @ self._items.T.astype(np.float64)
+
+    def predict(
+        self,
+        history: Iterable[str | Path],
+        *,
+        count: int = 10,
+        batch_size: int = 16,
+        workers: int = 0,
+        progress: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Recommend clips of the catalogue after a history.
+
+        Args:
+          history: at least one clip id of the catalogue or media file, in order of time.
+          count: how many clips; those of the history are left out.
+          batch_size: files at a time.
+          workers: processes that decode; 0 = one per core.
+          progress: draw a progress bar on standard error.
+
+        Returns:
+          `clip_id` and `score` (the cosine), best first.
+
+        Raises:
+          UserError: no catalogue, no history, or one that is neither a clip nor a file.
+        """
+        given = [str(one) for one in history]
+        if not self.clip_ids:
+            raise UserError(
+                f"{self.source or 'this model'} has no catalogue: load the workdir of the run, whose {CATALOGUE} holds "
+                "the clips that can be recommended"
+            )
+        if not given or count < 1:
+            raise UserError(f"a history of {len(given)} clips and count={count}; wanted at least one of each")
+        place = {clip: i for i, clip in enumerate(self.clip_ids)}
+        files = [one for one in given if one not in place]
+        for one in files:
+            if not Path(one).is_file():
+                raise unknown("clip, which is neither in the catalogue nor a file:", one, place)
+        vectors, items = self._vectors, self._items
+        if files:
+            new = self.embed(files, batch_size=batch_size, workers=workers, progress=progress)
+            self.use_catalogue(np.concatenate([vectors, new]), clip_ids=self.clip_ids)
+        try:
+            order = iter(range(len(vectors), len(vectors) + len(files)))
+            numbers = np.array([place[one] if one in place else next(order) for one in given])
+            found = self.scores([numbers])[0, : len(vectors)]
+        finally:
+            self._vectors, self._items = vectors, items
+        found[[place[one] for one in given if one in place]] = -np.inf
+        best = [i for i in np.argsort(-found, kind="stable")[:count].tolist() if np.isfinite(found[i])]
+        return [{"clip_id": self.clip_ids[i], "score": float(found[i])} for i in best]
+
+    def embed(
+        self, paths: Iterable[str | Path], *, batch_size: int = 16, workers: int = 0, progress: bool = False
+    ) -> np.ndarray:
+        """Return the vectors of n media files, float32 [n,D]: the mean time tokens of the tower."""
+        files = [Path(path) for path in paths]
+        size = rounded_up(min(batch_size, max(len(files), 1)), mesh=self.mesh)
+        how = {"batch_size": size, "workers": workers, "progress": progress}
+        parts = [
+            self.vectors({"video": padded(part["video"], size=size // jax.process_count())})["vectors"]
+            for part in frames_of_files(self.spec.input, files, **how)
+        ]
+        return np.concatenate(parts)[: len(files)]
+
+    def vectors(self, rows: Rows) -> Rows:
+        """Return `vectors` float32 [B,D] of one global batch of `video` or `tokens`, and its other arrays."""
+        return self._apply(rows, function=_vectors)
+
+    def _apply(self, rows: Rows, *, function: Any) -> Rows:
+        return apply_to_rows(self._graph, self._state, rows, function=function, mesh=self.mesh)
+
+    @staticmethod
+    def _local(rows: Rows, *, size: int) -> Rows:
+        share = size // jax.process_count()
+        return {key: value[jax.process_index() * share :][:share] for key, value in rows.items()}
+
+
+def _vectors(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    rest = dict(rows)
+    found = model.score(rest.pop("tokens")) if "tokens" in rest else model(rest.pop("video"))
+    return {"vectors": found, **rest}
+
+
+def _items(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {"items": model.head.items(rows["vectors"])}
+
+
+def _histories(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    found, last = model.head.histories(rows["items"], mask=rows["mask"]), jnp.sum(rows["mask"], axis=1) - 1
+    return {"history": jnp.take_along_axis(found, last[:, None, None], axis=1)[:, 0]}
