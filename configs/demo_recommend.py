@@ -23,6 +23,7 @@ def get_config(session: str = "mean") -> ml_collections.ConfigDict:
     c.task = dict(
         name="recommend",
         sessions="runs/demo/sessions.jsonl",
+        tokens="joined",
         session=common.choice(session, ("mean", "gru", "attention")),
         embed_dim=64,
         depth=1,
@@ -35,5 +36,5 @@ def get_config(session: str = "mean") -> ml_collections.ConfigDict:
     c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
     c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.05, b2=0.999)
     c.mesh = common.mesh()
-    c.train = dict(steps=400, log_every=50, eval_every=100, checkpoint_every=100, keep_last=2, keep_best=1, patience=0)
+    c.train = dict(steps=300, log_every=50, eval_every=150, checkpoint_every=150, keep_last=2, keep_best=1, patience=0)
     return c

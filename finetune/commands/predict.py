@@ -30,6 +30,8 @@ object stands on a line of its own:
               score, stretches above --threshold and all time steps, in order of time; files may last hours
   identify    {"first", "second", "score", "threshold", "same"} for each pair of the files: the cosine of their
               embeddings, and whether they show the same identity; at least two files
+  recommend   {"clip_id", "score"} of the clips that come next, best first: FILE ... is the history, clip ids of the
+              run's data or media files in order of time
 A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
 cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
 
@@ -38,11 +40,11 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="predict", description=DESCRIPTION)
     parser.add_argument("checkpoint", help="a bundle, a checkpoint, or a workdir (what its report measures)")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="media files")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="media files; of sessions also ids of clips")
     parser.add_argument(
         "--text", action="append", default=[], help="what to find in each file; may be given repeatedly"
     )
-    parser.add_argument("--top_k", type=int, default=3, help="classes or spans per line, the best first; 0 = all")
+    parser.add_argument("--top_k", type=int, default=3, help="classes, spans or next clips, the best first; 0 = all")
     parser.add_argument("--windows", type=int, default=1, help="windows of each file whose probabilities are averaged")
     parser.add_argument(
         "--threshold",
@@ -60,8 +62,7 @@ def main(argv: list[str]) -> int:
     for name, least in (("top_k", 0), ("windows", 1), ("batch_size", 1), ("workers", 0)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
-    check_files(args.files)
-    predictor = open_predictor(args.checkpoint)
+    predictor = open_predictor(args.checkpoint, files=args.files)
     how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
     how |= _flags(args, predictor=predictor)
     if args.embeddings:
@@ -83,6 +84,8 @@ def main(argv: list[str]) -> int:
         _print_values(shown)
     elif "second" in shown[0]:
         _print_pairs(shown)
+    elif "clip_id" in shown[0]:
+        _print_next(shown)
     else:
         _print_times(shown, count=args.top_k or 3)
     return 0
@@ -90,7 +93,8 @@ def main(argv: list[str]) -> int:
 
 def _flags(args: argparse.Namespace, *, predictor: Any) -> dict[str, Any]:
     """Return the flags that a model takes; raise UserError for one that it does not."""
-    compares, labels = hasattr(predictor, "embed"), hasattr(predictor, "kind")
+    compares, labels = hasattr(predictor, "pairs"), hasattr(predictor, "kind")
+    follows = hasattr(predictor, "use_catalogue")
     steps = hasattr(predictor, "threshold") and not compares
     if args.windows > 1 and not (labels or compares):
         raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
@@ -98,10 +102,12 @@ def _flags(args: argparse.Namespace, *, predictor: Any) -> dict[str, Any]:
         raise UserError(f"--threshold={args.threshold:g} is for models of anomalies and identities; leave it out")
     if args.embeddings and not compares:
         raise UserError(f"--embeddings={args.embeddings} is for models of identities; use `twinreel encode`")
-    if args.text and (labels or steps or compares):
+    if args.text and (labels or steps or compares or follows):
         raise UserError(f"no text asks the model of {args.checkpoint}; leave --text out")
     if compares:
         return {"threshold": args.threshold, "windows": args.windows}
+    if follows:
+        return {"count": args.top_k or len(predictor.clip_ids) or 1}
     if labels:
         return {"windows": args.windows}
     return {"threshold": args.threshold} if steps else {"texts": args.text}
@@ -131,11 +137,12 @@ def check_files(files: Sequence[str]) -> None:
         raise UserError(f"{len(missing)} of {len(files)} files do not exist: {', '.join(missing[:10])}")
 
 
-def open_predictor(checkpoint: str) -> Any:
-    """Load a fine-tuned model.
+def open_predictor(checkpoint: str, *, files: Sequence[str]) -> Any:
+    """Load a fine-tuned model, after a check of the files that it is to be applied to.
 
     Raises:
-      UserError: nothing readable there, or a model without a head.
+      UserError: nothing readable there, a model without a head, or files that do not exist; of a model of sessions they
+        may be clip ids.
     """
     from ...encode.load import predictor_of
     from ...zoo.load import locate
@@ -146,6 +153,8 @@ def open_predictor(checkpoint: str) -> Any:
             f"{located.path} is a model without a head, so it has no classes to choose from; fine-tune it first "
             f"(`twinreel finetune --init {checkpoint} ...`), or embed files with `twinreel encode {checkpoint}`"
         )
+    if "recommend" not in located.spec.task_heads:
+        check_files(files)
     return predictor_of(located)
 
 
@@ -185,6 +194,17 @@ def _print_pairs(found: Sequence[dict[str, Any]]) -> None:
     for one in found:
         verdict = {None: "no threshold known", True: "same", False: "different"}[one.get("same")]
         table.add_row(one["first"], one["second"], f"{one['score']:.3f}", verdict)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _print_next(found: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("next clip")
+    table.add_column("cosine", justify="right")
+    for one in found:
+        table.add_row(one["clip_id"], f"{one['score']:.3f}")
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
 
 

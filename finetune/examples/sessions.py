@@ -96,7 +96,7 @@ def read_sessions(
     if not rows:
         raise UserError(f"{path} (config.task.sessions) has no sessions")
     place = {clip: i for i, clip in enumerate(catalogue.clip_ids)}
-    named = any(row.get("split") for _, row in rows)
+    named = any(isinstance(row, dict) and row.get("split") for _, row in rows)
     found: dict[str, list[tuple[str, np.ndarray]]] = {split: [] for split in SPLITS}
     where: dict[str, str] = {}
     for number, row in rows:

@@ -129,11 +129,12 @@ class Feed:
             _evaluation(self._context, self._context.data, clips=clips, size=size, targets=self._targets)
         )
 
-    def features(self, clips: LabelledClips, *, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean time token of each clip of an evaluated set whose features `cache` has computed.
+    def features(self, clips: LabelledClips, *, joined: bool, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+        """Return a vector of each clip of an evaluated set whose features `cache` has computed.
 
         Args:
           clips: the set.
+          joined: all time tokens side by side, T D wide, instead of their mean.
           chunk: clips at a time.
 
         Returns:
@@ -143,8 +144,8 @@ class Feed:
         found, means, read = self._features[_name(clips, train=False)], [], []
         for begin in range(0, len(clips), chunk):
             tokens, ok = found.read(np.arange(begin, min(begin + chunk, len(clips))))
-            flat = tokens.astype(np.float32).reshape(len(ok), -1, tokens.shape[-1])
-            means.append(flat.mean(axis=1))
+            tokens = tokens.astype(np.float32)
+            means.append(tokens.reshape(len(ok), -1) if joined else tokens.mean(axis=1))
             read.append(ok)
         return np.concatenate(means), np.concatenate(read)
 

@@ -6,6 +6,9 @@ from ...base.errors import UserError, unknown
 from ...models.heads.sequence import SESSIONS
 from ..kinds.task import TowerOptions
 
+TOKENS = ("mean", "joined")
+"""How time tokens become a vector."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecommendOptions(TowerOptions):
@@ -17,6 +20,8 @@ class RecommendOptions(TowerOptions):
       item_splits: splits of the data set whose clips can be recommended; () = all.
       val_share: share of the sessions to validate on where the file names no splits.
       test_share: likewise, to report on.
+      tokens: how the time tokens of a clip become its vector: "mean", or "joined", side by side, which tells what
+        belongs together in time.
       session: how a history becomes a vector, one of `models.heads.sequence.SESSIONS`.
       embed_dim: E.
       depth: layers of the session model.
@@ -35,6 +40,7 @@ class RecommendOptions(TowerOptions):
     item_splits: tuple[str, ...] = ()
     val_share: float = 0.1
     test_share: float = 0.2
+    tokens: str = "mean"
     session: str = "attention"
     embed_dim: int = 128
     depth: int = 2
@@ -49,6 +55,8 @@ class RecommendOptions(TowerOptions):
     def __post_init__(self):
         if self.session not in SESSIONS:
             raise unknown("config.task.session:", self.session, SESSIONS)
+        if self.tokens not in TOKENS:
+            raise unknown("config.task.tokens:", self.tokens, TOKENS)
         for field in ("val_share", "test_share", "dropout"):
             if not 0 <= getattr(self, field) < 1:
                 raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")

@@ -12,6 +12,7 @@ from flax import nnx
 
 from ...base.errors import UserError
 from ...base.section import section
+from ...data.batches.clip_graph import ClipGraph
 from ...encode.recommender import Recommender
 from ...engine.sharding.mesh import check_batch_size
 from ...losses.sampled import sampled_softmax
@@ -27,6 +28,7 @@ from ..inputs.feed import Batch, Feed
 from ..inputs.sessions import session_batches
 from ..kinds.objective import HeadObjective
 from ..kinds.task import VALIDATION
+from ..kinds.timeline import time_tokens
 from ..options.recommend import RecommendOptions
 from ..reports.recommend import print_figures, write_recommendations
 
@@ -81,7 +83,13 @@ class Recommend:
         context.say(f"sessions: {counts}; {len(self.catalogue.clip_ids):,} clips can be recommended")
         fields = ("session", "embed_dim", "depth", "heads", "max_length", "dropout")
         head = {"kind": "sequence", "labels": []} | {name: getattr(options, name) for name in fields}
-        spec = context.tower_spec("video").replace(heads={"recommend": head})
+        spec, graph = context.tower_spec("video"), ClipGraph.of(context.data, train=False)
+        if graph.transform.views > 1 or graph.windows > 1:
+            raise UserError(
+                "config.task.name='recommend' looks at a clip once; set config.data.eval_clips=1 and one crop"
+            )
+        head["times"] = time_tokens(spec, graph=graph) if options.tokens == "joined" else 1
+        spec = spec.replace(heads={"recommend": head})
         self.objective = RecommendObjective(spec=spec, options=options, context=context)
         if len(self.sessions["train"]) < context.data.feed.batch_size:
             raise UserError(
@@ -172,7 +180,7 @@ class Recommend:
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the vectors of the catalogue, float32 [items,D], on every process; and which clips could be read."""
         if self._kept is None:
-            found = [self.feed.features(clips) for clips in self.catalogue.sets]
+            found = [self.feed.features(clips, joined=self.options.tokens == "joined") for clips in self.catalogue.sets]
             vectors, ok = (np.concatenate(part) for part in zip(*found, strict=True))
             if not ok.any():
                 raise UserError("no clip of the catalogue can be read; prepare the data set again")

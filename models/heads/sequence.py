@@ -33,6 +33,7 @@ class SequenceHead(nnx.Module):
         self,
         *,
         width: int,
+        times: int = 1,
         embed_dim: int = 128,
         session: str = "attention",
         depth: int = 2,
@@ -45,7 +46,8 @@ class SequenceHead(nnx.Module):
         """Build the layers.
 
         Args:
-          width: D of the items' vectors.
+          width: D of the time tokens.
+          times: T of the time tokens that make an item's vector, side by side; 1 = their mean.
           embed_dim: E; of "attention" a multiple of `heads`.
           session: one of `SESSIONS`.
           depth: layers of the session model.
@@ -63,16 +65,16 @@ class SequenceHead(nnx.Module):
         if session == "attention" and embed_dim % heads:
             raise UserError(f"config.task.embed_dim={embed_dim} must be a multiple of config.task.heads={heads}")
         make = {"dtype": jnp.float32, "rngs": rngs}
-        self.dropout = dropout
-        self.norm, self.hidden = LayerNorm(width, **make), linear(width, 2 * embed_dim, **make)
+        self.dropout, self.times = dropout, times
+        self.norm, self.hidden = LayerNorm(width * times, **make), linear(width * times, 2 * embed_dim, **make)
         self.item = linear(2 * embed_dim, embed_dim, **make)
         one_head = heads if session == "attention" else 1
         options = BlockOptions(width=embed_dim, heads=one_head, dropout=dropout, causal=True, tower="head")
         self.blocks = Blocks(options, depth=depth, rngs=rngs) if session == "attention" else None
         sizes = {"cell": "gru", "depth": depth, "bidirectional": False, "field": "config.task"}
         self.recurrent = RecurrentStack(embed_dim, embed_dim, **sizes, rngs=rngs) if session == "gru" else None
-        shape = (max_length, embed_dim) if session == "attention" else (0, embed_dim)
-        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, jnp.float32))
+        start = 0.02 * jax.random.normal(rngs.params(), (max_length, embed_dim), jnp.float32)
+        self.position = nnx.Param(start) if session == "attention" else None
         self.log_scale = nnx.Param(jnp.asarray(math.log(initial_scale), jnp.float32))
 
     @property
@@ -80,7 +82,12 @@ class SequenceHead(nnx.Module):
         """The factor on cosines in the loss, at most 100."""
         return jnp.minimum(jnp.exp(self.log_scale[...]), jnp.float32(100))
 
-    def items(self, vectors: Float[Array, "N D"]) -> Embedding:
+    def vectors(self, tokens: Float[Array, "N T D"]) -> Float[Array, "N C"]:
+        """Return an item's vector from its time tokens: their mean, or all side by side; float32."""
+        tokens = tokens.astype(jnp.float32)
+        return jnp.mean(tokens, axis=1) if self.times == 1 else tokens.reshape(tokens.shape[0], -1)
+
+    def items(self, vectors: Float[Array, "N C"]) -> Embedding:
         """Embed items by their content: float32 rows of unit length."""
         hidden = jax.nn.gelu(self.hidden(self.norm(vectors.astype(jnp.float32))))
         return unit_rows(self.item(hidden))
@@ -97,7 +104,7 @@ class SequenceHead(nnx.Module):
         """
         length, size = items.shape[1], jnp.float32(math.sqrt(items.shape[2]))
         x = dropout(jnp.where(mask[..., None], items, jnp.float32(0)), rate=self.dropout, keys=fold(keys, 0))
-        if self.blocks is not None:
+        if self.blocks is not None and self.position is not None:
             return unit_rows(self.blocks(x * size + self.position[...][None, :length], mask=mask, keys=fold(keys, 1)))
         if self.recurrent is not None:
             return unit_rows(self.recurrent(x * size, mask=mask))
@@ -105,19 +112,19 @@ class SequenceHead(nnx.Module):
 
 
 class SessionModel(nnx.Module):
-    """A video tower and a head on the mean of its time tokens."""
+    """A video tower and a head on its time tokens."""
 
     def __init__(self, *, video: Any, head: SequenceHead):
         """Join them; the tower's `features` give `[B,T,D]` for clips."""
         self.video, self.head = video, head
 
-    def __call__(self, video: Video) -> Float[Array, "B D"]:
-        """Return the vector of each clip, which the head takes: the mean time token, float32."""
+    def __call__(self, video: Video) -> Float[Array, "B C"]:
+        """Return the vector of each clip, which the head takes, float32."""
         return self.score(self.video.features(video, drop_patches=False))
 
-    def score(self, tokens: Float[Array, "B T D"]) -> Float[Array, "B D"]:
-        """Return the mean of time tokens that were computed before, float32."""
-        return jnp.mean(tokens.astype(jnp.float32), axis=1)
+    def score(self, tokens: Float[Array, "B T D"]) -> Float[Array, "B C"]:
+        """Return the vectors of time tokens that were computed before, float32."""
+        return self.head.vectors(tokens)
 
 
 SEQUENCE_HEADS: dict[str, type[SequenceHead]] = {"sequence": SequenceHead}
