@@ -4,17 +4,13 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...base.errors import UserError, unknown
 from .clips import LabelledClips, Row, shared_files
 from .context import TaskContext
-from .targets import value_of
-
-if TYPE_CHECKING:
-    from ..options.identify import IdentifyOptions
+from .targets import check_target, value_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +44,37 @@ class IdentitySplits:
         return [clips for clips in (self.validation, self.report) if clips is not None]
 
 
-def choose_identities(context: TaskContext, *, options: "IdentifyOptions") -> IdentitySplits:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IdentityOptions:
+    """The fields of `config.task` that choose identities and clips.
+
+    Attributes:
+      identity: where it stands: "labels" for a clip's first label, or "meta.NAME" for a field of its meta.
+      min_count: clips that an identity of training needs.
+      val_split: split to validate on during training; "" = none.
+      holdout: share of the identities of the train split to validate on where there is no validation split; 0 = do not
+        validate.
+      test_split: split that is reported on; "" for the validation clips.
+    """
+
+    identity: str = "labels"
+    min_count: int = 2
+    val_split: str = "val"
+    holdout: float = 0.1
+    test_split: str = "test"
+
+    def __post_init__(self):
+        try:
+            check_target(self.identity)
+        except UserError as error:
+            raise UserError(str(error).replace("config.task.target", "config.task.identity")) from error
+        if not 0 <= self.holdout < 1:
+            raise UserError(f"config.task.holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.min_count < 1:
+            raise UserError(f"config.task.min_count must be at least 1, got {self.min_count}")
+
+
+def choose_identities(context: TaskContext, *, options: IdentityOptions) -> IdentitySplits:
     """Choose the clips to train, to validate and to report on, and print what was chosen; reads `clips.jsonl` only.
 
     Args:
@@ -107,7 +133,7 @@ def _identity(row: Row, *, target: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _frequent(train: IdentityClips, *, options: "IdentifyOptions") -> IdentityClips:
+def _frequent(train: IdentityClips, *, options: IdentityOptions) -> IdentityClips:
     count = np.bincount(train.label[train.indices], minlength=len(train.names))
     chosen = np.flatnonzero(count >= options.min_count).tolist()
     if len(chosen) < 2:

@@ -5,22 +5,16 @@ import dataclasses
 from ...base.errors import UserError, unknown
 from ...losses.margins import MARGINS
 from ...models.heads.embedding import POOLS
-from ..examples.targets import check_target
+from ..examples.identities import IdentityOptions
 from ..kinds.task import TowerOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IdentifyOptions(TowerOptions):
-    """`config.task` for the verification of identity; the fields of the base belong to it.
+class IdentifyOptions(IdentityOptions, TowerOptions):
+    """`config.task` for the verification of identity; the fields of the bases belong to it.
 
     Attributes:
       name: "identify".
-      identity: where it stands: "labels" for a clip's first label, or "meta.NAME" for a field of its meta.
-      min_count: clips that an identity of training needs.
-      val_split: split to validate on during training; "" = none.
-      holdout: share of the identities of the train split to validate on where there is no validation split; 0 = do not
-        validate.
-      test_split: split that is reported on; "" for the validation clips.
       pairs: JSON lines with the pairs that are reported on, `{"first", "second", "same"}` with two clip ids of the test
         split; "" = all pairs.
       most_pairs: of all pairs, at most so many are compared, a random choice of each kind.
@@ -36,11 +30,6 @@ class IdentifyOptions(TowerOptions):
     """
 
     name: str = "identify"
-    identity: str = "labels"
-    min_count: int = 2
-    val_split: str = "val"
-    holdout: float = 0.1
-    test_split: str = "test"
     pairs: str = ""
     most_pairs: int = 1_000_000
     loss: str = "arcface"
@@ -54,17 +43,13 @@ class IdentifyOptions(TowerOptions):
     dropout: float = 0.0
 
     def __post_init__(self):
+        super().__post_init__()
         for field, known in (("loss", MARGINS), ("pool", POOLS)):
             if getattr(self, field) not in known:
                 raise unknown(f"config.task.{field}:", getattr(self, field), known)
-        try:
-            check_target(self.identity)
-        except UserError as error:
-            raise UserError(str(error).replace("config.task.target", "config.task.identity")) from error
-        for field in ("holdout", "dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")
-        for field, least in (("min_count", 1), ("most_pairs", 2), ("embed_dim", 2), ("hidden", 0)):
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"config.task.dropout must be at least 0 and below 1, got {self.dropout}")
+        for field, least in (("most_pairs", 2), ("embed_dim", 2), ("hidden", 0)):
             if getattr(self, field) < least:
                 raise UserError(f"config.task.{field} must be at least {least}, got {getattr(self, field)}")
         if not 0 <= self.margin < 1.5 or self.scale <= 0:
