@@ -11,27 +11,21 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ..base.errors import UserError, unknown
-from ..engine.sharding.mesh import make_mesh
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files
-from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up
+from .placed import PlacedModel
+from .rows import Rows, padded
 
 CATALOGUE = "report/catalogue.npz"
 """Where a run keeps the vectors of the clips that can be recommended, relative to its workdir."""
 
 
-class Recommender:
+class Recommender(PlacedModel):
     """A video tower and a session model, the input of both, and the catalogue.
 
-    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls.
-
     Attributes:
-      spec: what the model is; `spec.input` says how its input is made.
       clip_ids: of the catalogue; () until there is one.
       max_length: the latest items of a history that count.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
-      meta: of the checkpoint that it comes from; {} of a bundle.
     """
 
     def __init__(
@@ -43,12 +37,9 @@ class Recommender:
         source: str = "",
         meta: Mapping[str, Any] | None = None,
     ):
-        """Put a model on the devices; for the arguments see `timeline.TimelinePredictor`."""
-        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        """Put a model on the devices; for the arguments see `placed.PlacedModel`."""
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
         self.max_length: int = spec.heads["recommend"]["max_length"]
-        self.mesh = mesh or make_mesh()
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
         self.clip_ids: tuple[str, ...] = ()
         self._vectors = self._items = np.zeros((0, 1), np.float32)
         kept = Path(source).parent.parent / CATALOGUE
@@ -57,11 +48,11 @@ class Recommender:
                 self.use_catalogue(found["vectors"], clip_ids=found["clip_ids"].tolist())
 
     def use_catalogue(self, vectors: np.ndarray, *, clip_ids: Sequence[str] = ()) -> None:
-        """Take these clips as the catalogue: float32 [n,D], the mean time tokens of the tower, and their ids."""
+        """Take these clips as the catalogue: float32 [n,C], of `vectors`, and their ids."""
         self.clip_ids, self._vectors = tuple(clip_ids), np.asarray(vectors, np.float32)
-        size = rounded_up(min(1024, max(len(vectors), 1)), mesh=self.mesh)
+        size = self.global_batch(1024, total=len(vectors))
         parts = [
-            self._apply(
+            self.apply_local(
                 self._local({"vectors": padded(self._vectors[i : i + size], size=size)}, size=size), function=_items
             )["items"]
             for i in range(0, len(vectors), size)
@@ -75,7 +66,7 @@ class Recommender:
           histories: of each the numbers of its items, at least one.
           batch_size: histories at a time.
         """
-        size = rounded_up(min(batch_size, max(len(histories), 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=len(histories))
         found = []
         for begin in range(0, len(histories), size):
             part = [items[-self.max_length :] for items in histories[begin : begin + size]]
@@ -85,7 +76,7 @@ class Recommender:
             for row, items in enumerate(part):
                 rows[row, : len(items)], mask[row, : len(items)] = self._items[items], True
             own = self._local({"items": rows, "mask": mask}, size=size)
-            found.append(self._apply(own, function=_histories)["history"][: len(part)])
+            found.append(self.apply_local(own, function=_histories)["history"][: len(part)])
         return np.concatenate(found).astype(np.float64) @ self._items.T.astype(np.float64)
 
     def predict(
@@ -142,9 +133,9 @@ class Recommender:
     def embed(
         self, paths: Iterable[str | Path], *, batch_size: int = 16, workers: int = 0, progress: bool = False
     ) -> np.ndarray:
-        """Return the vectors of n media files, float32 [n,D]: the mean time tokens of the tower."""
+        """Return the vectors of n media files, float32 [n,C]."""
         files = [Path(path) for path in paths]
-        size = rounded_up(min(batch_size, max(len(files), 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=len(files))
         how = {"batch_size": size, "workers": workers, "progress": progress}
         parts = [
             self.vectors({"video": padded(part["video"], size=size // jax.process_count())})["vectors"]
@@ -153,11 +144,8 @@ class Recommender:
         return np.concatenate(parts)[: len(files)]
 
     def vectors(self, rows: Rows) -> Rows:
-        """Return `vectors` float32 [B,D] of one global batch of `video` or `tokens`, and its other arrays."""
-        return self._apply(rows, function=_vectors)
-
-    def _apply(self, rows: Rows, *, function: Any) -> Rows:
-        return apply_to_rows(self._graph, self._state, rows, function=function, mesh=self.mesh)
+        """Embed one global batch of `video` or `tokens`: `vectors` float32 [B,C], and its other arrays."""
+        return self.apply_local(rows, function=_vectors)
 
     @staticmethod
     def _local(rows: Rows, *, size: int) -> Rows:

@@ -13,27 +13,21 @@ from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from ..base.errors import UserError
-from ..engine.sharding.mesh import make_mesh
 from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed
-from .rows import Rows, apply_to_rows, padded, placed_on, rounded_up
+from .placed import PlacedModel
+from .rows import Rows, padded
 
 REPORT = "report/verification.json"
 """Where a run keeps its threshold, relative to its workdir."""
 
 
-class Verifier:
+class Verifier(PlacedModel):
     """A video tower and an embedding head, and the input of both.
 
-    Rows are split over the devices of the mesh. In a run of several processes all of them must make the same calls.
-
     Attributes:
-      spec: what the model is; `spec.input` says how its input is made.
       labels: the identities of training; others can be compared as well.
       threshold: cosine from which two clips count as one identity, of the run's report; None where that is not there.
-      mesh: the devices that compute.
-      source: where the model was loaded from; "" of one in memory.
-      meta: of the checkpoint that it comes from; {} of a bundle.
     """
 
     def __init__(
@@ -45,13 +39,10 @@ class Verifier:
         source: str = "",
         meta: Mapping[str, Any] | None = None,
     ):
-        """Put a model on the devices; for the arguments see `timeline.TimelinePredictor`."""
-        self.spec, self.source, self.meta = spec, source, dict(meta or {})
+        """Put a model on the devices; for the arguments see `placed.PlacedModel`."""
+        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
         self.labels: tuple[str, ...] = tuple(spec.heads["identify"]["labels"])
         self.threshold = _threshold_of(Path(source)) if source and self.meta else None
-        self.mesh = mesh or make_mesh()
-        self._graph, state = nnx.split(model)
-        self._state = placed_on(self.mesh, state)
 
     def predict(
         self,
@@ -126,9 +117,7 @@ class Verifier:
           UserError: a file that does not exist or cannot be decoded; names it and the reason.
         """
         files = listed(paths, method="embed")
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
-        size = rounded_up(min(batch_size, max(len(files), 1)), mesh=self.mesh)
+        size = self.global_batch(batch_size, total=len(files))
         how = {"batch_size": size, "windows": windows, "workers": workers, "progress": progress}
         parts = [
             self.embed_local({"video": padded(part["video"], size=size // jax.process_count())})["embedding"]
@@ -162,7 +151,7 @@ class Verifier:
         sums: Rows = {}
         for v in range(views.shape[1]):  # one view at a time: it compiles for one shape
             part = {key: np.ascontiguousarray(views[:, v]), **rest}
-            found = apply_to_rows(self._graph, self._state, part, function=_embeddings, mesh=self.mesh)
+            found = self.apply_local(part, function=_embeddings)
             for name in ("embedding", "untrained"):
                 sums[name] = sums.get(name, np.float32(0)) + found.pop(name)
         return {**found, **{name: _unit(value) for name, value in sums.items()}}

@@ -29,7 +29,7 @@ def recommendation_figures(
       What `measures.recommendation.recommendation` gives, over all sessions; and `cold` and `warm`, the same of those
       whose next item is in no session of training, or in some; None without any.
     """
-    parts: dict[str, list[tuple[int, dict[str, Any]]]] = {"all": [], "cold": [], "warm": []}
+    parts: dict[str, list[tuple[int, dict[str, Any]]]] = {"cold": [], "warm": []}
     for begin in range(0, len(sessions), CHUNK):
         part = sessions[begin : begin + CHUNK]
         found = scores([items[:-1] for items in part]).astype(np.float64)
@@ -40,11 +40,13 @@ def recommendation_figures(
                 found[row, items[:-1][items[:-1] != items[-1]]] = last
         relevance = np.zeros(found.shape, np.float32)
         relevance[np.arange(len(part)), target] = 1
-        for name, chosen in (("all", target >= 0), ("cold", ~known[target]), ("warm", known[target])):
+        for name, chosen in (("cold", ~known[target]), ("warm", known[target])):
             if chosen.any():
                 own = recommendation(found[chosen], relevance=relevance[chosen], k=k)
                 parts[name].append((int(chosen.sum()), own))
-    return _mean(parts["all"]) | {name: _mean(parts[name]) if parts[name] else None for name in ("cold", "warm")}
+    return _mean(parts["cold"] + parts["warm"]) | {
+        name: _mean(parts[name]) if parts[name] else None for name in ("cold", "warm")
+    }
 
 
 def _mean(parts: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:

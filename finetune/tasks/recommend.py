@@ -77,8 +77,8 @@ class Recommend:
         self.options = options = section(RecommendOptions, context.config["task"], name="task")
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
         self.catalogue = read_catalogue(context, splits=options.item_splits)
-        shares = {"val_share": options.val_share, "test_share": options.test_share}
-        self.sessions = read_sessions(options.sessions, catalogue=self.catalogue, **shares)
+        val, test = options.val_share, options.test_share
+        self.sessions = read_sessions(options.sessions, catalogue=self.catalogue, val_share=val, test_share=test)
         counts = ", ".join(f"{len(own)} {split}" for split, own in self.sessions.items())
         context.say(f"sessions: {counts}; {len(self.catalogue.clip_ids):,} clips can be recommended")
         fields = ("session", "embed_dim", "depth", "heads", "max_length", "dropout")
