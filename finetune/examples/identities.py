@@ -86,6 +86,9 @@ def choose_identities(context: TaskContext, *, options: IdentityOptions) -> Iden
         report on.
     """
     train = _clips(context, context.data.feed.train_split, field="config.data.train_split", target=options.identity)
+    taken = context.in_share(train.split)
+    if taken is not None:
+        train = dataclasses.replace(train, label=np.where(taken, train.label, -1).astype(np.int32))
     train = _frequent(train, options=options)
     validation, validated_on = None, ""
     if options.val_split and options.val_split in context.records.splits:
