@@ -145,3 +145,9 @@ def clips_without_draws(**changes: Any) -> dict[str, Any]:
     found = dict(dir=config_dict.placeholder(str), train_split="train", train_sampling="", train_video="")
     found |= dict(eval_sampling=config_dict.placeholder(str), eval_video=config_dict.placeholder(str))
     return found | dict(audio_seconds=0.0, num_threads=0, prefetch=2) | changes
+
+
+def long_head_run() -> dict[str, Any]:
+    """Return `config.train` of a head on the cached features of real videos."""
+    every = dict(log_every=50, eval_every=500, checkpoint_every=500)
+    return dict(steps=10_000, keep_last=2, keep_best=1, patience=0) | every

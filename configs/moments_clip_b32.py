@@ -39,7 +39,5 @@ def get_config(what: str = "text") -> ml_collections.ConfigDict:
     c.task.update(dict(moment_seconds=2.0) if what == "highlight" else dict(levels=5))
     c.data.update(batch_size=32, num_frames=75)
     c.optimizer = common.adamw(lr=3e-4, warmup_steps=500, weight_decay=0.05, b2=0.999)
-    c.train = dict(
-        steps=10_000, log_every=50, eval_every=500, checkpoint_every=500, keep_last=2, keep_best=1, patience=0
-    )
+    c.train = common.long_head_run()
     return c

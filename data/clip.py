@@ -49,12 +49,14 @@ class Question:
       answers: accepted answers, the first one is the main one; () where they are unknown.
       options: two texts or more to choose among; () of an open question.
       correct: place of the right one among the options, from 0; None where it is unknown.
+      type: kind of the question as its source names it ("colour", "yes/no"); "" where unknown.
     """
 
     question: str = ""
     answers: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     correct: int | None = None
+    type: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

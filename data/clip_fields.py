@@ -12,6 +12,7 @@ from .timecode import FORMS, to_seconds
 
 _LONGEST_S = 1e9  # thirty years: no file is longer
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_OF_QUESTIONS = {"question", "answers", "options", "correct", "type"}
 
 
 class _Problem(Exception):
@@ -184,7 +185,7 @@ def _questions(fields: dict[str, Any]) -> tuple[Question, ...]:
     made = []
     for index, item in enumerate(value):
         here = f"questions[{index}]"
-        if not isinstance(item, dict) or not set(item) <= {"question", "answers", "options", "correct"}:
+        if not isinstance(item, dict) or not set(item) <= _OF_QUESTIONS:
             _problem(here, item, wanted)
         if not {"question", "options"} & set(item):
             _problem(here, item, wanted)
@@ -196,7 +197,8 @@ def _questions(fields: dict[str, Any]) -> tuple[Question, ...]:
             _problem(f"{here}.options", item["options"], "two texts or more, none of them blank")
         answers = _strings(item, "answers", path=f"{here}.answers")
         correct = _correct(item, count=len(options), path=f"{here}.correct")
-        made.append(Question(question=question, answers=answers, options=options, correct=correct))
+        kind = _string(item, "type", path=f"{here}.type")
+        made.append(Question(question=question, answers=answers, options=options, correct=correct, type=kind))
     return tuple(made)
 
 

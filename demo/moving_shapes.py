@@ -19,6 +19,7 @@ from ..base.errors import UserError
 from ..data.manifest import Clip, Span, write_manifest
 from .captions import Wording, wordings
 from .encode import encode_clip
+from .questions import questions
 from .render import (
     COLOURS,
     MOTIONS,
@@ -223,7 +224,7 @@ def _clip(job: Job, *, fps: float) -> Clip:
 
     Its label is the colour of the first event, which depends on the order. Each event is a span, with its motion as
     label and its phrase as text. `meta` has the events in full, and `attributes`: all their shapes, colours, sizes,
-    textures and motions, as labels of the clip.
+    textures and motions, as labels of the clip. Its questions (`questions.questions`) are about events and tone.
     """
     starts = np.cumsum([0, *(event.frames for event in job.events)]) / fps
     events = [
@@ -248,6 +249,7 @@ def _clip(job: Job, *, fps: float) -> Clip:
         end_s=None,
         labels=(job.events[0].colour,),
         spans=spans,
+        questions=questions(job.events, tone=job.tone, clip_id=job.clip_id),
         transcript="",
         meta=meta,
     )

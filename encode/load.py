@@ -5,6 +5,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from ..zoo.load import Located, load_model, locate
+from .answers import AnswerPredictor
 from .encoder import Encoder, encoder_of
 from .predictor import Predictor
 from .recommender import Recommender
@@ -21,9 +22,10 @@ PREDICTORS = {
     "anomaly": StepPredictor,
     "identify": Verifier,
     "recommend": Recommender,
+    "answer": AnswerPredictor,
 }
 """Name of a task in `spec.heads` -> what applies its model to files."""
-AnyPredictor = Predictor | TimelinePredictor | StepPredictor | Verifier | Recommender
+AnyPredictor = Predictor | TimelinePredictor | StepPredictor | Verifier | Recommender | AnswerPredictor
 
 
 def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | AnyPredictor | Writer:

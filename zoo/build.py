@@ -15,6 +15,7 @@ from ..models.decoder import TextDecoder
 from ..models.dual import DualTower
 from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
+from ..models.heads.answers import ANSWER_HEADS, AnswerModel
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.heads.embedding import EMBEDDING_HEADS, EmbeddingModel
 from ..models.heads.joint import JOINT_HEADS, JointHead
@@ -74,6 +75,7 @@ HEADED: dict[str, Mapping[str, type]] = {
     "anomaly": STEP_HEADS,
     "identify": EMBEDDING_HEADS,
     "recommend": SEQUENCE_HEADS,
+    "answer": ANSWER_HEADS,
 }
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
 
@@ -101,8 +103,9 @@ def build(
 
     Returns:
       A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier`,
-      `models.heads.timeline.TimelineModel`, `models.heads.steps.StepModel`, `models.heads.embedding.EmbeddingModel` or
-      `models.heads.sequence.SessionModel`; of one without `embed_dim` a `models.backbone.Backbone`.
+      `models.heads.timeline.TimelineModel`, `models.heads.steps.StepModel`, `models.heads.embedding.EmbeddingModel`,
+      `models.heads.sequence.SessionModel` or `models.heads.answers.AnswerModel`; of one without `embed_dim` a
+      `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -266,7 +269,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
 
 def _headed(
     spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs
-) -> Classifier | TimelineModel | StepModel | EmbeddingModel | SessionModel:
+) -> Classifier | TimelineModel | StepModel | EmbeddingModel | SessionModel | AnswerModel:
     if spec.input.mask_frames:
         raise UserError(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
@@ -286,7 +289,12 @@ def _headed(
         return _ON_TOKENS[task](video=towers["video"], head=made)
     if kinds is STEP_HEADS:
         return StepModel(video=towers["video"], head=section(head, options, name="task", video_width=width, rngs=rngs))
-    text = towers.get("text")
+    text, audio = towers.get("text"), towers.get("audio")
+    if kinds is ANSWER_HEADS:
+        outputs = len(given["labels"]) if given["kind"] == "closed" else 1
+        sizes = {"video_width": width, "text_width": towers["text"].width, "outputs": outputs, "rngs": rngs}
+        sizes |= {"audio_width": audio.width if audio else None}
+        return AnswerModel(**towers, head=section(head, options, name="task", **sizes))
     sizes = {"video_width": width, "text_width": text.width if text else None, "labels": len(given["labels"]) or 1}
     made = head(**sizes, **options, rngs=rngs)
     return TimelineModel(video=towers["video"], text=text, head=made)

@@ -58,7 +58,7 @@ def train_batches(
       process_index: p of P: rows p * B / P to (p + 1) * B / P.
       process_count: P.
       label_names: gives the batch a `label`: the place of the record's first label in this list; -1 (and not valid) if
-        it is not in it.
+        it is not in it. (): no label, and clips without a caption take part, too, which else are not valid.
       targets: what else the batches bring, see `targets.Targets`.
       only: int [m], the records that take part, where not all do (one source).
       in_order: False = the batches are for `Batches.at` alone: nothing is read ahead, and there is nothing to iterate.
@@ -309,6 +309,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
             batch |= self._targets.make(drawn)
         if self._data.feed.mixture:
             batch["source"] = source
+        if self._labels == []:
+            return batch
         if self._labels is None:
             index = batch["caption_index"]
             batch["valid"] = batch["valid"] & ((index if index.ndim == 1 else index[:, 0]) >= 0)
@@ -338,9 +340,9 @@ def _maker(
 
 
 def _labels(sources: Sequence[Source], names: Sequence[str] | None) -> list[np.ndarray] | None:
-    """Return by source int32 [c]: the place in `names` of each label of its index, -1 if it is not there."""
-    if names is None:
-        return None
+    """Return by source int32 [c]: the place in `names` of each label of its index, -1 if it is not there; [] of ()."""
+    if names is None or not names:
+        return None if names is None else []
     place = {name: i for i, name in enumerate(names)}
     return [np.array([place.get(name, -1) for name in source.rows.summary.labels], np.int32) for source in sources]
 

@@ -1,6 +1,7 @@
 """`twinreel predict`: apply a fine-tuned checkpoint to media files."""
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from ...base.errors import UserError
 from ...base.parser import Parser
+from ..reports.predictions import print_predictions
 
 DESCRIPTION = """Apply a checkpoint of `twinreel finetune` to media files.
 
@@ -17,6 +19,7 @@ DESCRIPTION = """Apply a checkpoint of `twinreel finetune` to media files.
   twinreel predict runs/moments film.mp4 --text "the red square falls" --text "a star turns"
   twinreel predict runs/odd day1.mp4 day2.mp4 --threshold 0.8
   twinreel predict runs/faces a.mp4 b.mp4 c.mp4 --embeddings faces.npz
+  twinreel predict runs/answers film.mp4 --question "what falls after the red square?" --question "how many shapes?"
 
 What is printed depends on the model's task; scores are in percent in tables, from 0 to 1 in JSON. With --json each
 object stands on a line of its own:
@@ -32,7 +35,9 @@ object stands on a line of its own:
               embeddings, and whether they show the same identity; at least two files
   recommend   {"clip_id", "score"} of the clips that come next, best first: FILE ... is the history, clip ids of the
               run's data or media files in order of time
-A model that was tuned on texts needs --text; there is a line for each file and text. Files are decoded, sampled and
+  answer      {"path", "question", "answer", "score", "scores": {answer: score}}, best first
+A model that was tuned on texts needs --text, one that answers needs --question, and where it chooses among options
+--option, twice or more; there is a line for each file and text, or question. Files are decoded, sampled and
 cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""
 
 
@@ -44,7 +49,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--text", action="append", default=[], help="what to find in each file; may be given repeatedly"
     )
-    parser.add_argument("--top_k", type=int, default=3, help="classes, spans or next clips, the best first; 0 = all")
+    parser.add_argument(
+        "--question", action="append", default=[], help="what is asked about each file; may be given repeatedly"
+    )
+    parser.add_argument("--option", action="append", default=[], help="an answer to choose among; give two or more")
+    words = "classes, spans, answers or next clips, the best first; 0 = all"
+    parser.add_argument("--top_k", type=int, default=3, help=words)
     parser.add_argument("--windows", type=int, default=1, help="windows of each file whose probabilities are averaged")
     parser.add_argument(
         "--threshold",
@@ -64,7 +74,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     predictor = open_predictor(args.checkpoint, files=args.files)
     how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
-    how |= _flags(args, predictor=predictor)
+    how |= _flags(args, takes=set(inspect.signature(predictor.predict).parameters), predictor=predictor)
     if args.embeddings:
         found = _embedded(args, predictor=predictor, how=how)
     else:
@@ -76,41 +86,34 @@ def main(argv: list[str]) -> int:
     if args.json:
         for one in shown:
             print(json.dumps(one, ensure_ascii=False))
-    elif not shown:
-        print("one file: there is no pair", file=sys.stderr)
-    elif "probabilities" in shown[0]:
-        _print_table(shown)
-    elif "value" in shown[0]:
-        _print_values(shown)
-    elif "second" in shown[0]:
-        _print_pairs(shown)
-    elif "clip_id" in shown[0]:
-        _print_next(shown)
     else:
-        _print_times(shown, count=args.top_k or 3)
+        print_predictions(shown, count=args.top_k or 3)
     return 0
 
 
-def _flags(args: argparse.Namespace, *, predictor: Any) -> dict[str, Any]:
-    """Return the flags that a model takes; raise UserError for one that it does not."""
-    compares, labels = hasattr(predictor, "pairs"), hasattr(predictor, "kind")
-    follows = hasattr(predictor, "use_catalogue")
-    steps = hasattr(predictor, "threshold") and not compares
-    if args.windows > 1 and not (labels or compares):
+def _flags(args: argparse.Namespace, *, takes: set[str], predictor: Any) -> dict[str, Any]:
+    """Return the flags that a model takes; raise UserError for one that it does not.
+
+    Args:
+      args: of the command line.
+      takes: the arguments of its `predict`.
+      predictor: the model.
+    """
+    if args.windows > 1 and "windows" not in takes:
         raise UserError(f"--windows={args.windows}: this model looks at each file as a whole; leave --windows out")
-    if args.threshold is not None and not (steps or compares):
+    if args.threshold is not None and "threshold" not in takes:
         raise UserError(f"--threshold={args.threshold:g} is for models of anomalies and identities; leave it out")
-    if args.embeddings and not compares:
-        raise UserError(f"--embeddings={args.embeddings} is for models of identities; use `twinreel encode`")
-    if args.text and (labels or steps or compares or follows):
+    if args.text and "texts" not in takes:
         raise UserError(f"no text asks the model of {args.checkpoint}; leave --text out")
-    if compares:
-        return {"threshold": args.threshold, "windows": args.windows}
-    if follows:
-        return {"count": args.top_k or len(predictor.clip_ids) or 1}
-    if labels:
-        return {"windows": args.windows}
-    return {"threshold": args.threshold} if steps else {"texts": args.text}
+    if (args.question or args.option) and "questions" not in takes:
+        raise UserError(f"the model of {args.checkpoint} answers no questions; leave --question and --option out")
+    if args.embeddings and not hasattr(predictor, "embed"):
+        raise UserError(f"--embeddings={args.embeddings} is for models of identities; use `twinreel encode`")
+    given = {"windows": args.windows, "threshold": args.threshold, "texts": args.text}
+    given |= {"questions": args.question, "options": args.option}
+    if "count" in takes:
+        given["count"] = args.top_k or len(predictor.clip_ids) or 1
+    return {name: value for name, value in given.items() if name in takes}
 
 
 def _embedded(args: argparse.Namespace, *, predictor: Any, how: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,81 +171,7 @@ def write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
 
 def _top(one: dict[str, Any], *, count: int | None) -> dict[str, Any]:
     """Keep the best classes or spans; moments, and spans next to them, are all kept: they are in order of time."""
-    if "probabilities" in one:
-        return {**one, "probabilities": dict(list(one["probabilities"].items())[:count])}
+    for name in ("probabilities", "scores"):
+        if name in one:
+            return {**one, name: dict(list(one[name].items())[:count])}
     return {**one, "spans": one["spans"][:count]} if "spans" in one and "moments" not in one else one
-
-
-def _print_values(found: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("file")
-    table.add_column("value", justify="right")
-    for one in found:
-        table.add_row(one["path"], f"{one['value']:.4g}")
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-def _print_pairs(found: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("file", "file")
-    table.add_column("cosine", justify="right")
-    table.add_column("identity")
-    for one in found:
-        verdict = {None: "no threshold known", True: "same", False: "different"}[one.get("same")]
-        table.add_row(one["first"], one["second"], f"{one['score']:.3f}", verdict)
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-def _print_next(found: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("next clip")
-    table.add_column("cosine", justify="right")
-    for one in found:
-        table.add_row(one["clip_id"], f"{one['score']:.3f}")
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-def _print_table(found: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("file", "class")
-    table.add_column("%", justify="right")
-    table.add_column("next")
-    for one in found:
-        (label, probability), *others = one["probabilities"].items()
-        rest = ", ".join(f"{name} {100 * value:.1f}" for name, value in others)
-        table.add_row(one["path"], label, f"{100 * probability:.1f}", rest)
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-def _print_times(found: Sequence[dict[str, Any]], *, count: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    asked, named = "text" in found[0], any("label" in span for one in found for span in one.get("spans", ()))
-    table = Table("file", *(["text"] if asked else []))
-    for name in ("from, s", "to, s", "score, %"):
-        table.add_column(name, justify="right")
-    if named:
-        table.add_column("class")
-    for one in found:
-        best = one.get("spans", [shot for shot in one.get("shots", ()) if shot["chosen"]])
-        if "spans" not in one and "shots" not in one:
-            best = sorted(one["moments"], key=lambda moment: -moment["score"])[:count]
-        cells = [one["path"], *([one["text"]] if asked else [])]
-        for span in best:
-            label = [span["label"]] if named else []
-            table.add_row(
-                *cells, f"{span['start_s']:.2f}", f"{span['end_s']:.2f}", f"{100 * span['score']:.1f}", *label
-            )
-        if not best:
-            highest = f"{100 * one['score']:.1f}" if "score" in one else ""
-            table.add_row(*cells, "nothing", "", highest, *([""] if named else []))
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)

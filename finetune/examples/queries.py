@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -228,7 +229,7 @@ def choose_queries(context: TaskContext, *, options: QueryOptions) -> QuerySplit
             f"no clip of split {split!r} has {_WANTED[options.query]}, which config.task.query={options.query!r} "
             "needs; see the fields of the manifest in docs/data.md"
         )
-    train, validation, validated_on = _divide(whole, rows=rows, read=read, context=context, options=options)
+    train, validation, validated_on = divide(whole, rows=rows, read=read, context=context, options=options)
     taken = context.in_share(split)
     train = train if taken is None else train.only(np.flatnonzero(taken[train.record]))
     report = read(options.test_split) if options.test_split else validation
@@ -244,13 +245,65 @@ def choose_queries(context: TaskContext, *, options: QueryOptions) -> QuerySplit
     return QuerySplits(train=train, validation=validation, report=report, validated_on=validated_on)
 
 
-def _divide(
-    whole: Queries, *, rows: Sequence[Row], read: Callable[[str], Queries], context: TaskContext, options: QueryOptions
-) -> tuple[Queries, Queries | None, str]:
-    """Return the examples to train on, those to validate on, and a description of the latter."""
+class SplitExamples(Protocol):
+    """Examples of a split, of which a clip may have several."""
+
+    @property
+    def split(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def record(self) -> np.ndarray:
+        """The clip of each example, int64 [q], ascending."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def only(self, chosen: np.ndarray) -> Self:
+        """Return the examples of some numbers, int [n], ascending."""
+        ...
+
+
+class SplitOptions(Protocol):
+    """The fields of `config.task` that choose examples to validate on."""
+
+    @property
+    def val_split(self) -> str:
+        """Split to validate on; "" = none."""
+        ...
+
+    @property
+    def holdout(self) -> float:
+        """Share of the train split to validate on where there is no such split."""
+        ...
+
+
+Examples = TypeVar("Examples", bound=SplitExamples)
+
+
+def divide(
+    whole: Examples,
+    *,
+    rows: Sequence[Row],
+    read: Callable[[str], Examples],
+    context: TaskContext,
+    options: SplitOptions,
+    noun: str = "queries",
+) -> tuple[Examples, Examples | None, str]:
+    """Return the examples to train on, those to validate on, and a description of the latter.
+
+    Args:
+      whole: the examples of the train split.
+      rows: its lines of `clips.jsonl`.
+      read: split -> its examples.
+      context: of the run.
+      options: `config.task`.
+      noun: what an example is called.
+    """
     split = options.val_split
     if split and split in context.records.splits and len(found := read(split)):
-        return whole, found, f"split {split!r} ({len(found)} queries)"
+        return whole, found, f"split {split!r} ({len(found)} {noun})"
     none = "no validation clips: no early stopping, and the last checkpoint is reported"
     if not options.holdout:
         context.say(none)
@@ -263,8 +316,8 @@ def _divide(
         return whole, None, ""
     validation = whole.only(np.flatnonzero(held))
     context.say(
-        f"{len(validation)} of {len(whole)} queries are held out to validate on, by source file "
+        f"{len(validation)} of {len(whole)} {noun} are held out to validate on, by source file "
         f"(config.task.holdout={options.holdout:g})"
     )
-    described = f"{len(validation)} queries held out of split {whole.split!r} by source file"
+    described = f"{len(validation)} {noun} held out of split {whole.split!r} by source file"
     return whole.only(np.flatnonzero(~held)), validation, described

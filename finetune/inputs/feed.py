@@ -1,6 +1,7 @@
 """The batches of a task: clips decoded from the records, or the features of a frozen tower computed once."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,20 +23,25 @@ if TYPE_CHECKING:
     from ..examples.context import TaskContext
 
 Batch = dict[str, np.ndarray]
+SOUND = ("audio", "audio_mask", "audio_samples")
+"""Keys of batches that hold the clips' sound."""
 
 
 class Feed:
     """Gives this process's rows of the batches of labelled clips."""
 
-    def __init__(self, context: "TaskContext", *, targets: "Targets | None" = None, bags: bool = False):
+    def __init__(
+        self, context: "TaskContext", *, targets: "Targets | None" = None, bags: bool = False, sound: bool = False
+    ):
         """Remember where the clips come from; nothing is read.
 
         Args:
           context: of the run.
           targets: what the batches bring besides the clip and its label; features are cached only without any.
           bags: whether a clip is trained on as a bag of `config.data.train_clips` windows.
+          sound: whether the batches of `examples` and `evaluation` bring the clips' sound, too (keys of `SOUND`).
         """
-        self._context, self._targets, self._bags = context, targets, bags
+        self._context, self._targets, self._bags, self._sound = context, targets, bags, sound
         self._features: dict[str, Features] = {}
 
     @property
@@ -71,7 +77,7 @@ class Feed:
                 start_step=start_step,
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
-                label_names=clips.labels or None,
+                label_names=clips.labels,
                 targets=self._targets,
                 only=clips.indices,
                 bags=self._bags,
@@ -95,38 +101,52 @@ class Feed:
         context, count = self._context, jax.process_count()
         found = self._features.get(_name(clips, train=True))
         order = _order(record, split=clips.split, context=context)
+
+        def decoded(data: "DataOptions") -> Iterator[Batch]:
+            return train_batches(
+                data,
+                tokenizer=context.tokenizer,
+                seed=context.config["seed"],
+                start_step=start_step,
+                process_index=jax.process_index(),
+                process_count=count,
+                label_names=(),
+                only=record,
+            )
+
         if found is not None:
-            return _cached_examples(
+            batches = _cached_examples(
                 found, indices=clips.indices, record=record, order=order, context=context, start_step=start_step
             )
-        batches = train_batches(
-            context.data,
-            tokenizer=context.tokenizer,
-            seed=context.config["seed"],
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=count,
-            only=record,
-        )
-        mine = _mine(context)
+            return self._with_sound(batches, sound=decoded)
+        mine, kept = _mine(context), DROPPED.difference(SOUND if self._sound else ())
         return (
-            {key: value for key, value in batch.items() if key not in DROPPED}
-            | {"example": order.rows(step).record[mine]}
-            for step, batch in zip(itertools.count(start_step), batches, strict=False)
+            {key: value for key, value in batch.items() if key not in kept} | {"example": order.rows(step).record[mine]}
+            for step, batch in zip(itertools.count(start_step), decoded(context.data), strict=False)
         )
 
-    def evaluation(self, clips: LabelledClips) -> Iterator[Batch]:
+    def evaluation(self, clips: LabelledClips, *, cached: bool = True) -> Iterator[Batch]:
         """Return batches with every clip once, in record order; the last one is padded with rows that are not valid.
+
+        Args:
+          clips: which ones.
+          cached: take the features of a frozen tower where they were computed; else frames in any case.
 
         Returns:
           An iterator as of `train`; with several windows or views `video` is [b,V,T,H,W,3] and `tokens` [b,V,T,D].
         """
         size = rounded_up(self._context.data.feed.batch_size, mesh=self._context.mesh)
-        found = self._features.get(_name(clips, train=False))
+        found = self._features.get(_name(clips, train=False)) if cached else None
+        decoded = functools.partial(_evaluation, self._context, clips=clips, size=size, targets=self._targets)
         if found is not None:
-            return clips.attach(_cached_evaluation(found, clips=clips, batch_size=size))
-        return clips.attach(
-            _evaluation(self._context, self._context.data, clips=clips, size=size, targets=self._targets)
+            batches = clips.attach(_cached_evaluation(found, clips=clips, batch_size=size))
+            return self._with_sound(batches, sound=decoded)
+        if not self._sound:
+            return clips.attach(decoded(self._context.data))
+        return (
+            batch | {key: own[key] for key in SOUND}
+            for own in decoded(self._context.data)
+            for batch in clips.attach(iter([own]))
         )
 
     def features(self, clips: LabelledClips, *, joined: bool, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +169,17 @@ class Feed:
             read.append(ok)
         return np.concatenate(means), np.concatenate(read)
 
+    def _with_sound(
+        self, batches: Iterator[Batch], *, sound: "Callable[[DataOptions], Iterator[Batch]]"
+    ) -> Iterator[Batch]:
+        """Add the sound of the same rows, read without their frames, if it is wanted."""
+        if not self._sound:
+            return batches
+        data = self._context.data
+        only = dataclasses.replace(data, input=dataclasses.replace(data.input, num_frames=0))
+        both = zip(batches, sound(only), strict=False)
+        return (batch | {key: own[key] for key in SOUND} for batch, own in both)
+
     def cache(
         self,
         *,
@@ -167,7 +198,7 @@ class Feed:
         """
         if self._targets is not None:
             return
-        data, built = self._context.data, model()
+        data, built = _silent(self._context.data), model()
         jobs = [(clips, False, data) for clips in evaluated]
         if self.trains_as_evaluated:
             jobs.insert(0, (train, True, _as_trained(data)))
@@ -197,7 +228,7 @@ def _evaluation(
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        label_names=clips.labels or None,
+        label_names=clips.labels,
         targets=targets,
         only=clips.indices,
     )
@@ -265,6 +296,11 @@ def _cached_evaluation(features: Features, *, clips: LabelledClips, batch_size: 
             "clip_index": np.where(there, indices[np.minimum(place, len(indices) - 1)], -1),
             "valid": ok & there,
         }
+
+
+def _silent(data: "DataOptions") -> "DataOptions":
+    """Return the options without sound, for what looks at frames alone."""
+    return dataclasses.replace(data, input=dataclasses.replace(data.input, audio_seconds=0.0))
 
 
 def _as_trained(data: "DataOptions") -> "DataOptions":

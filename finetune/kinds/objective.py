@@ -23,6 +23,7 @@ class HeadObjective:
     Attributes:
       spec: of the model.
       trainable: regexes over parameter paths.
+      trained_sides: towers of which parameters are trained.
       frozen: whether no parameter of the towers is trained.
     """
 
@@ -44,7 +45,8 @@ class HeadObjective:
         params = shapes(nnx.eval_shape(lambda: self.init(nnx.Rngs(0))))
         frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
         trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)
-        self.frozen = not any(path.split("/")[0] in spec.towers for path in trained)
+        self.trained_sides = frozenset(path.split("/")[0] for path in trained) & set(spec.towers)
+        self.frozen = not self.trained_sides
 
     def _of_towers(self, options: TowerOptions, *, adapt: AdaptOptions) -> tuple[str, ...]:
         """Return regexes of the parameters of towers that are trained."""

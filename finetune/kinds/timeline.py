@@ -89,7 +89,7 @@ class TimelineTask:
         self._context, self.feed = context, Feed(context)
         self.options = section(self.options_class, context.config["task"], name="task")
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
-        graph = _checked_graph(context)
+        graph = checked_graph(context)
         self.splits = choose_queries(context, options=self.options)
         spec = context.tower_spec("video", *(["text"] if self.options.asks else []))
         head = {name: getattr(self.options, name) for name in ("width", "depth", "heads", "encoder", "dropout")}
@@ -205,7 +205,7 @@ def time_tokens(spec: ModelSpec, *, graph: ClipGraph) -> int:
     return jax.eval_shape(tokens).shape[1]
 
 
-def _checked_graph(context: TaskContext) -> ClipGraph:
+def checked_graph(context: TaskContext) -> ClipGraph:
     """Check that time tokens stand for equal parts of the whole clip; return how clips are shown in evaluation."""
     data = context.data
     graph = ClipGraph.of(data, train=False)

@@ -14,6 +14,7 @@ TASKS = {
     "anomaly": ("anomaly", "when something abnormal happens, learned from labels of whole films"),
     "identify": ("identify", "whether two clips show the same identity, such as a face, a person or an object"),
     "recommend": ("recommend", "which clip comes next in a session, from the clips before it"),
+    "answer": ("answer", "what the answer to a question about a clip is"),
     "highlight": ("highlight", "how much each moment belongs to a text, or is a highlight by itself"),
     "summarise": ("summarise", "which shots of a film are worth keeping, as annotators score or choose them"),
 }

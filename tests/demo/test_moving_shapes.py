@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from shape_words import MOTION, SHAPE
 
 from twinreel.base.errors import UserError
 from twinreel.data.manifest import read_manifest
@@ -17,25 +18,7 @@ from twinreel.demo.render import COLOURS, MOTIONS, Tone, render_clip, render_ton
 
 FPS = 12
 
-# Written again here, on purpose: what a reader would accept as naming the fact.
-SHAPE = {
-    "disc": "disc|circle",
-    "ring": "ring|hoop",
-    "square": "square|box",
-    "triangle": "triangle",
-    "star": "star",
-    "cross": "cross|plus sign",
-}
-MOTION = {
-    "slides left": "(slides|moves|goes) (to the )?left",
-    "slides right": "(slides|moves|goes) (to the )?right",
-    "falls": "falls|drops|moves down|sinks",
-    "rises": "rises|goes up|moves up|climbs",
-    "turns": "turns|spins|rotates",
-    "grows": "grows|gets bigger|swells",
-    "shrinks": "shrinks|gets smaller|dwindles",
-    "fades": "fades|slowly vanishes",
-}
+# Written again here and in shape_words, on purpose: what a reader would accept as naming the fact.
 SIZE = {"small": "small|little", "large": "large|big"}
 TEXTURE = {"plain": "", "striped": "striped|with stripes", "dotted": "dotted|with dots"}
 REVERSED = re.compile(r"^before |^(?!after ).* after (?!that)")

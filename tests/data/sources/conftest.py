@@ -118,6 +118,24 @@ FILES = {
         )
     },
     "ssv2_mc": {"val.jsonl": '{"clip_name": "74225.webm", "options": ["Moving it", "Holding it"], "answer": "1"}\n'},
+    "msrvtt_qa": {
+        "train_qa.json": '[{"answer": "dog", "category_id": 14, "id": 0, "question": "what runs?", "video_id": 7},'
+        ' {"answer": "park", "category_id": 14, "id": 1, "question": "where is it?", "video_id": 7}]',
+        "test_qa.json": '[{"answer": "cat", "category_id": 1, "id": 9, "question": "what sleeps?", "video_id": 8}]',
+    },
+    "msvd_qa": {
+        "val_qa.json": '[{"answer": "dog", "id": 3, "question": "what runs?", "video_id": 1}]',
+        "youtube_mapping.txt": "-a_b_5_15 vid1\n",
+    },
+    "activitynet_qa": {
+        "test_q.json": '[{"video_name": "-a_b", "question": "is it a dog", "question_id": "v_-a_b_1"}]',
+        "test_a.json": '[{"answer": "yes", "type": 3, "question_id": "v_-a_b_1"}]',
+    },
+    "next_qa": {
+        "val.csv": "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n"
+        '4010,10,6,4,"why, then",2,1,CW,a,b,c,d,e\n4010,10,6,4,what next,e,2,TN,a,b,c,d,e\n',
+        "map_vid_vidorID.json": '{"4010": "1164/3238"}',
+    },
     "coco": {
         "dataset_coco.json": '{"images": [{"filepath": "val2014", "sentids": [1, 2],'
         ' "filename": "COCO_val2014_000000000042.jpg", "imgid": 0, "split": "restval",'

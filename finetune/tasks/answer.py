@@ -1,0 +1,149 @@
+"""Video question answering: the answer of a closed vocabulary, or one of the options that come with a question."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ...base.errors import UserError, unknown
+from ...losses.classification import multilabel_cross_entropy, softmax_cross_entropy
+from ...models.heads.answers import AnswerModel
+from ...models.shapes import Scalar
+from ...zoo.spec import ModelSpec
+from ..examples.context import TaskContext
+from ..examples.questions import Questions
+from ..figures.answers import answer_figures, most_frequent
+from ..inputs.feed import Batch
+from ..kinds.asking import AskingOptions, AskingTask
+from ..kinds.objective import HeadObjective, split_keys
+from ..kinds.task import VALIDATION
+from ..reports.answers import print_figures, write_answers
+
+LOSSES = ("softmax", "soft")
+"""One right answer of the vocabulary; or all that annotators gave, each as right as VQA counts it, by a sigmoid each
+(Anderson et al. 2018)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswerOptions(AskingOptions):
+    """`config.task` for answers; the fields of the bases belong to it.
+
+    Attributes:
+      loss: one of `LOSSES`, for a closed vocabulary.
+    """
+
+    name: str = "answer"
+    loss: str = "softmax"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.loss not in LOSSES:
+            raise unknown("config.task.loss:", self.loss, LOSSES)
+        if self.loss == "soft" and self.kind == "choice":
+            raise UserError("config.task.loss='soft' is for a vocabulary; a choice has one right option: 'softmax'")
+
+
+class AnswerObjective(HeadObjective):
+    """Cross-entropy of the answers, from question and clip, and the same from the question alone for the baseline."""
+
+    def __init__(self, *, spec: ModelSpec, options: AnswerOptions, context: TaskContext):
+        """Describe the model and the loss; a new sound tower is trained with the head."""
+        new = "audio" in spec.towers and "audio" not in context.spec.towers and not options.train_towers
+        opened = (*options.trainable, *(("^audio/",) if new else ()))
+        super().__init__(spec=spec, options=dataclasses.replace(options, trainable=opened), context=context)
+        self._loss, self._frozen = options.loss, frozenset(spec.towers) - self.trained_sides
+        self.frozen = "video" in self._frozen  # its features can be computed once, whatever else is trained
+
+    def loss(
+        self, model: AnswerModel, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """Return the sum of both losses, and of each its value (nats) and its accuracy (0..1)."""
+        _, keys = split_keys(rngs, rows=batch["valid"].shape[0])
+        given = {key: batch.get(key) for key in ("video", "tokens", "audio", "audio_samples")}
+        how: dict[str, Any] = {"keys": keys, "frozen": self._frozen}
+        seen = model.see(**given, **how)
+        found = model.answer(seen, text=batch["question"], mask=batch["question_mask"], **how)
+        total, metrics = jnp.float32(0), {}
+        for name, logits in found._asdict().items():
+            value, right = self._of_scores(logits, batch=batch)
+            total = total + value
+            metrics |= {f"loss_{name}": value} | ({} if right is None else {f"accuracy_{name}": right})
+        return total, metrics
+
+    def _of_scores(self, logits: jax.Array, *, batch: dict[str, jax.Array]) -> tuple[Scalar, Scalar | None]:
+        if self._loss == "soft":  # summed over the answers, as its authors do
+            mean = multilabel_cross_entropy(logits=logits, target=batch["target"], valid=batch["valid"])
+            return logits.shape[1] * mean, None
+        if "options_mask" in batch:
+            logits = jnp.where(batch["options_mask"], logits, jnp.float32(-1e9))
+        value, metrics = softmax_cross_entropy(logits=logits, label=batch["label"], valid=batch["valid"])
+        return value, metrics["accuracy"]
+
+
+class Answer(AskingTask):
+    """The task `answer`; see `task.Task`."""
+
+    options_class = AnswerOptions
+    options: AnswerOptions
+
+    def head_fields(self) -> dict[str, Any]:
+        """Return the fields of the head for the spec; see `AskingTask`."""
+        return {"decode": {"loss": self.options.loss}}
+
+    def make_objective(self, spec: ModelSpec) -> AnswerObjective:
+        """Build the objective."""
+        return AnswerObjective(spec=spec, options=self.options, context=self._context)
+
+    @property
+    def metric(self) -> str:
+        """Accuracy on the validation questions, if there are any."""
+        return f"{VALIDATION}/accuracy" if self.splits.validation is not None else ""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """Return this process's rows of the train batches; see `Questions.attach`."""
+        return self.asked(start_step=start_step, soft=self.options.loss == "soft")
+
+    def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
+        """Return `accuracy` and `question_only_accuracy` in percent, and `vqa_accuracy` where there are annotators."""
+        del step
+        assert self.splits.validation is not None
+        predictor = self.predictor(model)
+        questions, tokens, _ = self.seen(predictor, questions=self.splits.validation)
+        found = self.scores(predictor, questions=questions, tokens=tokens)
+        joint, alone = (self._figures(scores, questions=questions) for scores in found)
+        figures = {"accuracy": joint["accuracy"], "question_only_accuracy": alone["accuracy"]}
+        return figures | ({"vqa_accuracy": joint["vqa_accuracy"]} if "vqa_accuracy" in joint else {})
+
+    def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
+        """Measure the model on the test split (or on the validation questions), write the report, print its table."""
+        predictor, seed = self.predictor(model), self._context.config["seed"]
+        questions, tokens, unread = self.seen(predictor, questions=self.splits.report, progress=True)
+        joint, alone = self.scores(predictor, questions=questions, tokens=tokens)
+        usual = most_frequent(self.splits.train, questions=questions, vocabulary=self.splits.vocabulary)
+        rows = {"model": joint, "question only": alone, "most frequent answer": usual}
+        _, shuffled, _ = self.seen(predictor, questions=questions, shuffle=seed, progress=True)
+        changed = {"frames shuffled": shuffled, "another clip's frames": tokens.swapped("tokens", seed=seed)}
+        if predictor.hears:
+            changed["another clip's sound"] = tokens.swapped("sound", "sound_mask", seed=seed)
+        for name, other in changed.items():
+            rows[name], _ = self.scores(predictor, questions=questions, tokens=other, baseline=False)
+        figures = {name: self._figures(scores, questions=questions) for name, scores in rows.items()}
+        whole = protocol | self.protocol(questions=questions, unread=unread) | {"loss": self.options.loss}
+        if jax.process_index() == 0:
+            given = {"scores": joint, "questions": questions, "vocabulary": self.splits.vocabulary}
+            page = write_answers(figures, **given, records=self._context.records, out=out, protocol=whole)
+            print_figures(figures, page=page)
+        return {"protocol": whole, "rows": figures}
+
+    def _figures(self, scores: list[np.ndarray], *, questions: Questions) -> dict[str, Any]:
+        return answer_figures(scores, questions=questions, vocabulary=self.splits.vocabulary)
+
+
+def make(context: TaskContext) -> Answer:
+    """Build the task."""
+    return Answer(context)

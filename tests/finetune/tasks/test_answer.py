@@ -1,0 +1,226 @@
+"""Video question answering from a bundle to report and predictions, on the generated clips and their questions."""
+
+import itertools
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files import lines
+from small_encoder import small_encoder
+
+import twinreel
+from twinreel.base.config import load_config
+from twinreel.base.errors import UserError
+from twinreel.data.batches.records import Records
+from twinreel.data.text.tokenizer import tokenizer_from_meta
+from twinreel.encode.files import clips_of_files, sound_of_files
+from twinreel.finetune.commands import predict
+from twinreel.finetune.commands.finetune import finetune
+from twinreel.finetune.examples.questions import Questions
+from twinreel.zoo.load import load_model, locate
+
+SHORT = [
+    *("data.batch_size=8", "data.num_frames=4", "task.width=16", "task.heads=2", "task.depth=1", "train.steps=6"),
+    *("train.log_every=1", "train.eval_every=3", "train.checkpoint_every=2", "optimizer.warmup_steps=1"),
+    *(
+        "data.context_length=16",
+        "task.sound_tower={}",
+        "task.trainable=()",
+        "data.audio_seconds=0.5",
+        "task.vocabulary=12",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def start(tiny_data, tmp_path_factory):
+    """A function (workdir, overrides) -> report; the towers are random ones."""
+    root = tmp_path_factory.mktemp("answers")
+    small_encoder().save(root / "towers")
+
+    def start(workdir, *overrides, data=tiny_data):
+        config = load_config("demo_answer", overrides=[f"data.dir={data}", *SHORT, *overrides])
+        return finetune(config, init=root / "towers", workdir=root / workdir)
+
+    start.root = root
+    return start
+
+
+@pytest.fixture(scope="module")
+def answered(start):
+    """Workdir and report of a closed vocabulary, with the checkpoint's sound tower and cached features."""
+    return start.root / "closed", start("closed")
+
+
+def test_the_report_counts_every_question_of_the_test_split(answered, tiny_data):
+    workdir, report = answered
+    rows = Records(tiny_data).rows("test")
+    asked = [(row["clip_id"], q["question"], q["answers"][0], q["type"]) for row in rows for q in row["questions"]]
+    whole = json.loads((workdir / "report" / "answers.json").read_text())
+    examples = whole["examples"]
+    assert [(one["clip_id"], one["question"], one["right"], one["type"]) for one in examples] == asked
+    assert list(report["rows"]) == [
+        *("model", "question only", "most frequent answer"),
+        *("frames shuffled", "another clip's frames", "another clip's sound"),
+    ]
+    assert report["rows"] == whole["rows"]
+    trained = Counter(q["answers"][0] for row in Records(tiny_data).rows("train") for q in row["questions"])
+    vocabulary = {name for name, _ in trained.most_common(12)}
+    model = report["rows"]["model"]
+    assert model["vocabulary"] == len(vocabulary) and report["protocol"]["questions"] == len(asked)
+    inside = np.mean([answer in vocabulary for *_, answer, _ in asked])
+    assert model["answerable"] == pytest.approx(100 * inside) and inside < 1
+    assert model["answerable_only"]["top1"] == pytest.approx(model["accuracy"] / inside)
+    by_hand = [one["answer"] == one["right"] for one in examples]
+    assert model["accuracy"] == pytest.approx(100 * np.mean(by_hand))
+    for kind, one in model["per_type"].items():
+        own = [right for right, example in zip(by_hand, examples, strict=True) if example["type"] == kind]
+        assert one == {"n": len(own), "accuracy": pytest.approx(100 * np.mean(own))}
+    usual = {"": Counter()}  # the most frequent answer of each type, by hand; "" of all types
+    for row in Records(tiny_data).rows("train"):
+        for kind, answer in ((kind, q["answers"][0]) for q in row["questions"] for kind in ("", q["type"])):
+            if answer in vocabulary:
+                usual.setdefault(kind, Counter())[answer] += 1
+    hits = []
+    for *_, answer, kind in asked:
+        counts = usual.get(kind, usual[""])
+        top = [name for name, count in counts.items() if count == max(counts.values())]
+        hits.append((answer in top) / len(top))
+    assert report["rows"]["most frequent answer"]["accuracy"] == pytest.approx(100 * np.mean(hits))
+    page = (workdir / "report" / "index.html").read_text()
+    assert "http" not in page and page.count('class="timeline"') == len(rows)
+
+
+def test_validation_chooses_the_checkpoint(answered):
+    workdir, report = answered
+    values = [(line["val/accuracy"], -line["step"]) for line in lines(workdir, "eval")]
+    assert report["protocol"]["checkpoint_step"] == -max(values)[1] and len(values) == 2
+
+
+def test_questions_are_answered_in_files(answered, tiny_data, capsys):
+    clip = Records(tiny_data).rows("test")[0]
+    file, texts = str(tiny_data.parent / "videos" / clip["file"]), ["red?", "a disc?"]
+    asked = [flag for text in texts for flag in ("--question", text)]
+    capsys.readouterr()
+    assert predict.main([str(answered[0]), file, *asked, "--json", "--top_k", "2"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["path"], one["question"]) for one in printed] == [(file, text) for text in texts]
+    model, located = twinreel.load(answered[0]), locate(answered[0])
+    [(rows, _)] = clips_of_files(located.spec.input, [Path(file)], batch_size=1)
+    [(audio, samples)] = sound_of_files(located.spec.input, [Path(file)], batch_size=1)
+    plain, tokenizer = load_model(located), tokenizer_from_meta(dict(located.spec.tokenizer))
+    seen = plain.see(video=rows["video"], audio=audio, audio_samples=samples)
+    for text, shown, one in zip(texts, printed, model.predict([file], questions=texts), strict=True):
+        ids, mask, _ = tokenizer.encode([text], context_length=16)
+        logits = np.asarray(plain.answer(seen, text=ids, mask=mask).joint, np.float64)[0]
+        wanted = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose([one["scores"][name] for name in model.labels], wanted, rtol=1e-3)
+        assert shown["answer"] == one["answer"] == model.labels[wanted.argmax()] and len(shown["scores"]) == 2
+    assert predict.main([str(answered[0]), file, *asked]) == 0 and "question" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"answers questions \(--question\)"):
+        predict.main([str(answered[0]), file])
+    with pytest.raises(UserError, match="leave --option out"):
+        predict.main([str(answered[0]), file, *asked, "--option", "a"])
+    with pytest.raises(UserError, match="no text asks the model"):
+        predict.main([str(answered[0]), file, *asked, "--text", "a"])
+    with pytest.raises(UserError, match="more than the 16 tokens that the text tower reads; shorten it"):
+        predict.main([str(answered[0]), file, "--question", "what " * 30])
+    every = [q["question"] for row in Records(tiny_data).rows("test") for q in row["questions"]]
+    long = tokenizer.encode(every, context_length=100)[1].sum(axis=1) > 16
+    assert answered[1]["protocol"]["texts_cut"] == long.sum()
+    with pytest.raises(UserError, match=r"write questions=\['why'\]"):
+        model.predict([file], questions="why")
+
+
+def test_a_run_that_dies_goes_on_as_if_nothing_was(start, answered, monkeypatch):
+    """The same questions with the same sound, before and after."""
+    features = f"task.features_dir={answered[0] / 'features'}"
+    attach = Questions.attach
+
+    def dying(self, batches, **how):
+        for number, batch in enumerate(attach(self, batches, **how)):
+            if number == 5:
+                raise RuntimeError("killed")
+            yield batch
+
+    monkeypatch.setattr(Questions, "attach", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        start("again", features)
+    monkeypatch.setattr(Questions, "attach", attach)
+    report = start("again", features)
+    losses = [{line["step"]: line["loss"] for line in lines(w, "train")} for w in (answered[0], start.root / "again")]
+    assert sorted(losses[0]) == list(range(1, 7)) and losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert report["rows"] == answered[1]["rows"]
+
+
+def rewritten(data, folder, change):
+    """Copy a data set with other lines of clips.jsonl."""
+    shutil.copytree(data, folder)
+    rows = [json.loads(line) for line in (folder / "clips.jsonl").read_text().splitlines()]
+    (folder / "clips.jsonl").write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+    return folder
+
+
+def test_options_are_chosen_among(start, tiny_data, capsys):
+    """Of clips without captions, questions with two or three options."""
+    numbers = itertools.count()
+
+    def change(row):
+        kept = []
+        for q in row["questions"][:3]:
+            number = next(numbers)
+            options = [q["answers"][0], "grey", "nothing"][: 2 + number % 2]
+            place = number % len(options)
+            options[0], options[place] = options[place], options[0]
+            kept.append({**q, "answers": [], "options": options, "correct": place})
+        return {**row, "captions": [], "questions": kept}
+
+    data = rewritten(tiny_data, start.root / "choices", change)
+    report = start("choice", "task.kind=choice", "data.audio_seconds=0.0", "task.cache_features=False", data=data)
+    model = report["rows"]["model"]
+    options = [q["options"] for row in Records(data).rows("test") for q in row["questions"]]
+    assert model["n"] == len(options) and "another clip's sound" not in report["rows"]
+    assert model["chance"] == pytest.approx(100 * np.mean([1 / len(one) for one in options]))
+    file = str(tiny_data.parent / "videos" / Records(data).rows("test")[0]["file"])
+    flags = [str(start.root / "choice"), file, "--question", "what falls?"]
+    capsys.readouterr()
+    assert predict.main([*flags, "--option", "disc", "--option", "star", "--json"]) == 0
+    [printed] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(printed["scores"]) == ["disc", "star"] and sum(printed["scores"].values()) == pytest.approx(1)
+    with pytest.raises(UserError, match=r"chooses among options \(--option\), got 1"):
+        predict.main([*flags, "--option", "disc"])
+
+
+@pytest.mark.parametrize(
+    ("change", "override", "wanted"),
+    [
+        (lambda q: None, "task.kind=closed", "no clip of split 'train' has a question"),
+        (lambda q: {**q, "answers": []}, "task.kind=closed", "none of the .* with an answer"),
+        (lambda q: q, "task.kind=choice", r"with options .*; \d+ of them suit config.task.kind='closed'"),
+        (lambda q: q, "task.min_count=1000", "the vocabulary has 0 answers"),
+        (lambda q: q, "task.kind=open", r"config\.task\.kind: 'open'"),
+        (lambda q: q, "task.loss=hinge", r"config\.task\.loss: 'hinge'"),
+        (lambda q: q, "task.sound_tower={'family':'cnn'}", "has a sound tower already"),
+        (lambda q: q, "task.heads=3", "a multiple of config.task.heads=3"),
+        (lambda q: q, "data.eval_sampling=first", "does not spread the frames"),
+    ],
+)
+def test_mistakes_are_named_before_the_workdir_is_taken(start, tiny_data, tmp_path, change, override, wanted):
+    def changed(row):
+        return {**row, "questions": [new for q in row["questions"] if (new := change(q)) is not None]}
+
+    with pytest.raises(UserError, match=wanted):
+        start("refused", override, data=rewritten(tiny_data, tmp_path / "data", changed))
+    assert not (start.root / "refused").exists()
+
+
+def test_a_test_split_of_other_answers_is_named(start, tiny_data, tmp_path):
+    def changed(row):
+        other = [{**q, "answers": [f"the {answer}" for answer in q["answers"]]} for q in row["questions"]]
+        return {**row, "questions": other if row["split"] == "test" else row["questions"]}
+
+    with pytest.raises(UserError, match=r"none of the \d+ answers of split 'test' is in the vocabulary"):
+        start("refused", data=rewritten(tiny_data, tmp_path / "data", changed))
