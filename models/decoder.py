@@ -126,10 +126,21 @@ class TextDecoder(nnx.Module):
         Raises:
           UserError: more tokens than `context_length`.
         """
+        return self.logits(self.states(text, mask=mask, context=context, keys=keys))
+
+    def states(
+        self,
+        text: Text,
+        *,
+        mask: TextMask | None = None,
+        context: Context | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Return what `logits` takes: the last state of each token; for the arguments see `__call__`."""
         self._check_length(text.shape[1])
         places = jnp.arange(text.shape[1], dtype=jnp.int32)[None]
         inputs = AttentionInputs(mask=mask, angles=self._angles(places))
-        return self._logits(self.blocks(self._embed(text, places=places), inputs=inputs, context=context, keys=keys))
+        return self.blocks(self._embed(text, places=places), inputs=inputs, context=context, keys=keys)
 
     def start(
         self, *, rows: int, places: int, context: Context | None = None, padding: Int[Array, "B"] | None = None
@@ -162,7 +173,7 @@ class TextDecoder(nnx.Module):
         places = jnp.maximum(at - padding[:, None], 0)  # [B,L]
         inputs = AttentionInputs(mask=slots >= padding[:, None], angles=self._angles(places))
         x, cache = self.blocks.decode(self._embed(text, places=places), cache=cache, inputs=inputs)
-        return self._logits(x), DecoderState(cache, padding)
+        return self.logits(x), DecoderState(cache, padding)
 
     def _embed(self, text: Text, *, places: Int[Array, "b L"]) -> Float[Array, "B L D"]:
         x = self.factor * jnp.take(self.embedding[...], text, axis=0)  # [B,L,D]
@@ -175,7 +186,8 @@ class TextDecoder(nnx.Module):
             return None
         return rotary_angles(places, width=self.options.head_size, base=self.options.rotary_base)
 
-    def _logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """Return the logits of the token after each place from its state, float32."""
         if self.head is not None:
             return self.head(x).astype(jnp.float32)
         table = self.embedding[: self.vocab_size].astype(x.dtype)

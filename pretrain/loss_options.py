@@ -27,9 +27,10 @@ class LossOptions:
         A side may be the one that `config.model.fusion` makes: "video+audio_text"; a row has it if it has at least one
         of its modalities.
       kl_weight: factor on the KL term of the fusion "poe", in nats, a mean over the rows that have the fused side.
-      terms: further terms by name -> `{"weight": 1.0, ...}`, of `pretrain.terms.table.TERMS`: "text_pooling" and
-        "matching", which train the heads of the same names in `config.model.heads`. The weighted terms are added to the
-        loss; they need the dense form of InfoNCE and the pair "video_text".
+      terms: further terms by name -> `{"weight": 1.0, ...}`, of `pretrain.terms.table.TERMS`: "text_pooling",
+        "matching", "captioning", "masked_language", "masked_frames" and "distillation", which train the heads of the
+        same names in `config.model.heads`. The weighted terms are added to the loss; they need the dense form of
+        InfoNCE and the pair "video_text".
       same_text: what two rows whose captions are token for token equal are to each other, in pairs with text: "ignore"
         (not negatives), "positive" or "negative"; see `losses.infonce.info_nce`.
       label_smoothing: see the losses.

@@ -1,8 +1,8 @@
 """The contrastive objective: towers, and a loss over the pairs of modalities of the global batch."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
@@ -16,13 +16,14 @@ from ..losses.milnce import mil_nce
 from ..losses.sigmoid import sigmoid
 from ..models.dual import DualTower
 from ..models.heads.sides import Texts
-from ..models.layers.draws import fold, fold_each, is_frozen, row_keys
+from ..models.layers.draws import fold, is_frozen, row_keys
 from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
 from ..zoo.adapt import NOTHING, AdaptOptions, adapt_options, adapted, outside_towers, trained_by
 from ..zoo.build import build
 from ..zoo.pairs import sides_of
 from ..zoo.spec import ModelOptions
+from .encoding import all_texts, texts_of, with_tokens
 from .loss_options import LossOptions
 from .terms.interface import Seen
 from .terms.table import TERMS, term_options
@@ -57,6 +58,7 @@ class Contrastive:
         loss: dict[str, Any],
         input: "InputSpec",
         vocab_size: int,
+        special_ids: Collection[int] = (),
         steps: int = 0,
         unmasked_steps: int = 0,
         adapt: AdaptOptions = NOTHING,
@@ -68,6 +70,7 @@ class Contrastive:
           loss: `config.loss`, fields of `LossOptions`.
           input: what the towers take.
           vocab_size: V, of the tokenizer.
+          special_ids: its special tokens, which no term of the loss hides.
           steps: `config.train.steps`.
           unmasked_steps: `config.train.unmasked_steps`, the last steps, which see all patches (FLIP, Li et al. 2023).
           adapt: `config.adapt`.
@@ -89,6 +92,7 @@ class Contrastive:
             )
         self._check_fusion()
         self._terms = term_options(self._options, spec=self.spec)
+        self._special_ids = tuple(sorted(special_ids))
         if "audio" in self._options.modalities() and not ("audio" in self.spec.towers and input.audio_samples):
             raise UserError(
                 f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
@@ -155,7 +159,7 @@ class Contrastive:
         That is `scale` (and `bias`), for each pair the in-batch accuracies of both directions (`accuracy_v2t`,
         `accuracy_t2v`, and so with `a` for audio and `va` for both; 0..1), with foils `accuracy_foils`, where there are
         several pairs or terms `loss_<pair>`, and `kl`, nats, of a fusion that has this term. Of each term of
-        `config.loss.terms` there are `loss_<term>` and `accuracy_<term>`.
+        `config.loss.terms` there are `loss_<term>` and, of most, `accuracy_<term>`.
 
         Args:
           model: what `init` built.
@@ -209,14 +213,14 @@ class Contrastive:
                 fused = towers.encode_fused(rows, **kind)
                 made |= {self.spec.fused_side: fused.embedding} | fused.sides | fused.losses
             if self._terms:
-                made |= _with_tokens(towers, rows, keys=keys, drop_patches=drop_patches)
+                made |= with_tokens(towers, rows, keys=keys, drop_patches=drop_patches)
             if "video" in sides and "video" not in made:
                 real = {"mask": rows["video_mask"]} if "video_mask" in rows else {}
                 made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches, **real)
             if "text" in sides and "text" not in made:
-                made |= _all_texts(towers, rows, keys=keys)
+                made |= all_texts(towers, rows, keys=keys)
             elif "foil" in rows:
-                made["foil"] = _texts(towers, rows["foil"], mask=rows["foil_mask"], keys=fold(keys, _FOILS))
+                made["foil"] = texts_of(towers, rows["foil"], mask=rows["foil_mask"], keys=fold(keys, _FOILS))
             if "audio" in sides and "audio" not in made:
                 made["audio"] = towers.encode_audio(rows["audio"], lengths=rows.get("audio_samples"), keys=keys)
             return made
@@ -249,6 +253,8 @@ class Contrastive:
             scale=model.scale,
             keys=None if rngs is None else row_keys(rngs(), rows=valid.shape[0]),
             loss=self._options,
+            batch=batch,
+            special_ids=self._special_ids,
         )
 
     def _keys(self, side: str) -> tuple[str, ...]:
@@ -334,13 +340,16 @@ class Contrastive:
         return Foils(embedding=embedding, valid=batch["foil_valid"], group=group)
 
 
-def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) -> Contrastive:
+def make_objective(
+    config: "Config", *, data: "DataOptions", vocab_size: int, special_ids: Collection[int] = ()
+) -> Contrastive:
     """Return the objective that a config describes.
 
     Args:
       config: sections model, loss, train and, if there is one, adapt.
       data: section data.
       vocab_size: V, of the tokenizer.
+      special_ids: its special tokens.
 
     Raises:
       UserError: a field that is not known, or options that do not fit each other or the batch size.
@@ -353,6 +362,7 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
         loss=config.loss.to_dict(),
         input=data.input,
         vocab_size=vocab_size,
+        special_ids=special_ids,
         steps=train.steps,
         unmasked_steps=train.unmasked_steps,
         adapt=adapt_options(config),
@@ -365,33 +375,3 @@ def make_objective(config: "Config", *, data: "DataOptions", vocab_size: int) ->
 
 def _letters(side: str) -> str:
     return "".join(_LETTER[modality] for modality in side.split("+"))
-
-
-def _with_tokens(
-    towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None, drop_patches: bool
-) -> dict[str, Array]:
-    """Embed clips and texts, and keep the tokens of both."""
-    made = {}
-    for side in ("video", "text"):
-        kind = {"keys": keys, "drop_patches": drop_patches}
-        made[side], made[f"{side}_tokens"] = towers.encode_with_tokens(side, inputs=rows, **kind)
-    return made
-
-
-def _all_texts(towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None) -> dict[str, Array]:
-    """Embed the texts of rows and, where there are any, their foils [B,n,L]."""
-    text, mask = rows["text"], rows["text_mask"]
-    if "foil" not in rows:
-        return {"text": _texts(towers, text, mask=mask, keys=keys)}
-    text = jnp.concatenate([text[:, None], rows["foil"]], axis=1)
-    made = _texts(towers, text, mask=jnp.concatenate([mask[:, None], rows["foil_mask"]], axis=1), keys=keys)
-    return {"text": made[:, 0], "foil": made[:, 1:]}
-
-
-def _texts(towers: DualTower, text: Array, *, mask: Array, keys: jax.Array | None) -> Array:
-    """Embed texts [B,L] or candidates [B,C,L]."""
-    if text.ndim == 2:
-        return towers.encode_text(text, mask=mask, keys=keys)
-    rows, candidates, length = text.shape
-    flat = towers.encode_text(text.reshape(-1, length), mask=mask.reshape(-1, length), keys=fold_each(keys, candidates))
-    return flat.reshape(rows, candidates, -1)

@@ -156,6 +156,7 @@ def pretrain(
     from ..engine.loop.train import train
     from ..engine.start.preflight import on_all
     from .objective import make_objective
+    from .teacher import make_teacher, sha256_of, taught, teacher_content
 
     limit_s = section(TrainOptions, config.train, name="train").preflight_timeout
     with writing_alone(workdir, timeout_s=limit_s, say=warn):  # a second start is refused before it reads any data
@@ -163,22 +164,25 @@ def pretrain(
             "data", lambda: begin(config, workdir=workdir, start=start), timeout_s=limit_s, same=Begun.to_json
         )
         data, tokenizer = begun.data, begun.tokenizer
-        objective = make_objective(begun.config, data=data, vocab_size=tokenizer.vocab_size)
+        words = {"vocab_size": tokenizer.vocab_size, "special_ids": tokenizer.special_ids}
+        objective = make_objective(begun.config, data=data, **words)
         spec = objective.spec.replace(tokenizer=tokenizer.to_meta(), origin=run_origin(begun))
         warn(objective.check_batch_size(data.feed.batch_size))
         if "audio" in spec.towers and data.feed.dir and not data.feed.mixture:
             warn(check_sound(begun.records, split=data.feed.train_split))
         for note in (note for one in begun.evaluations for note in one.warnings):
             warn(note)
+        known = {"spec": spec, "tokenizer": tokenizer}
+        teacher = on_all("teacher", lambda: make_teacher(begun.config, **known), timeout_s=limit_s, same=sha256_of)
         return train(
             objective=objective,
-            batches=lambda step: stream(begun, step=step, spec=spec, workdir=workdir),
+            batches=lambda step: taught(stream(begun, step=step, spec=spec, workdir=workdir), teacher=teacher),
             workdir=workdir,
             config=config,
             meta=run_meta(begun, spec=spec),
             evaluations=to_run(begun.evaluations, spec=spec, tokenizer=tokenizer),
             initialize=None if begun.start is None else begun.start.fill,
-            identity=begun.identity,
+            identity=begun.identity | teacher_content(teacher),
             resume_step=resume_step,
             overwrite_config=overwrite_config,
             readable=lambda: try_reading(begun, spec=spec),

@@ -14,6 +14,7 @@ from ..data.options import DataOptions
 from ..zoo.build import argument_of, feature_width
 from ..zoo.spec import features_of
 from .begin import fed
+from .teacher import teacher_like, teacher_options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
     model = config.model.to_dict()
     data = fed(DataOptions.of(config.data), towers=model)
     widths = {name: feature_width(model[side]) for side, name in features_of(model).items()}
-    return synthetic_batch(
+    batch = synthetic_batch(
         0,
         batch_size=rows,
         num_frames=data.input.num_frames,
@@ -83,3 +84,5 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
         foils=data.feed.foils_per_clip,
         features={name: (rows, widths[name]) for name, rows in data.feed.features.items() if name in widths},
     )
+    teacher = teacher_options(config.loss.to_dict())
+    return batch if teacher is None else batch | teacher_like(teacher, rows=rows)

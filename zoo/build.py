@@ -251,6 +251,7 @@ def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[
             raise unknown(f"kind of head in config.model.heads.{name}.kind", str(kind), kinds)
         sizes = {"embed_dim": spec.embed_dim, "text_width": towers["text"].width, "video_width": towers["video"].width}
         sizes |= {"vocab_size": spec.towers["text"]["vocab_size"], "context_length": spec.input.context_length}
+        sizes |= {"layout": getattr(towers["video"], "patch_layout", None)}
         takes = arguments(kinds[kind])
         sizes = {key: value for key, value in (sizes | dict(layers)).items() if key in takes}
         found[name] = section(kinds[kind], fields, name=f"model.heads.{name}", **sizes)

@@ -91,6 +91,12 @@ class HfTokenizer:
         ids, mask = padded(rows, context_length=context_length, pad_id=self.pad_id)
         return ids, mask, sum(len(text) > room for text in texts)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that stand for no part of a text: all special tokens, the unknown, and padding."""
+        unknown = set() if self._unknown is None else {self._unknown}
+        return self._special | unknown | {self.pad_id, *self._begin, *self._end}
+
     def lengths(self, strings: Sequence[str]) -> np.ndarray:
         """Return the number of tokens of each text with the special ones, uncut, int64 [n]."""
         around = len(self._begin) + len(self._end)

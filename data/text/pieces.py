@@ -132,6 +132,12 @@ class SentencePieceTokenizer:
         ids, mask = padded(rows, context_length=context_length, pad_id=self.pad_id)
         return ids, mask, sum(len(text) > room for text in pieces)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that stand for no part of a text: control tokens, the unknown, and padding."""
+        model, all_ids = self._processor, range(self.vocab_size)
+        return frozenset(i for i in all_ids if model.IsControl(i) or model.IsUnknown(i)) | {self.pad_id}
+
     def lengths(self, strings: Sequence[str]) -> np.ndarray:
         """Return the number of tokens of each text with begin and end, uncut, int64 [n]."""
         around = len(self._begin) + len(self._end)

@@ -49,6 +49,11 @@ class Tokenizer(Protocol):
     KIND: ClassVar[str]
     FILE: ClassVar[str]
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that stand for no part of a text: begin, end, padding, the unknown, and other control tokens."""
+        ...
+
     def encode(self, strings: Sequence[str], *, context_length: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Return ids int32 [n,L] padded on the right, mask bool [n,L] (True = real), and how many texts were cut."""
         ...

@@ -65,6 +65,11 @@ class WordTokenizer:
         ids, mask = padded([row[:context_length] for row in rows], context_length=context_length, pad_id=self.pad_id)
         return ids, mask, sum(len(row) > context_length for row in rows)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The id of padding."""
+        return frozenset({self.pad_id})
+
     def lengths(self, strings: Sequence[str]) -> np.ndarray:
         """Return the number of known words of each text, uncut, int64 [n]."""
         return np.array([len(row) for row in self._known(strings)], np.int64)

@@ -82,8 +82,8 @@ class CaptionDecoder(nnx.Module):
 
     def __call__(
         self, texts: Texts, *, clips: Clips, keys: RowKeys | None = None
-    ) -> tuple[Float[Array, "P L V"], Text, TextMask]:
-        """Return logits of the tokens of text p given clip p, and the text behind its start token with its mask.
+    ) -> tuple[Float[Array, "P L D"], Text, TextMask]:
+        """Return states for the tokens of text p given clip p, and the text behind its start token with its mask.
 
         Args:
           texts: with ids and mask.
@@ -91,9 +91,10 @@ class CaptionDecoder(nnx.Module):
           keys: one a pair; turns dropout on.
 
         Returns:
-          Logits `[P,L+1,V]` of the token after each place, float32; ids `[P,L+1]` and their mask.
+          States `[P,L+1,D]`, of which `decoder.logits` makes logits of the token after each place; ids `[P,L+1]` and
+          their mask.
         """
         assert texts.ids is not None and texts.mask is not None
         text = jnp.pad(texts.ids, ((0, 0), (1, 0)), constant_values=self.start_id)
         mask = jnp.pad(texts.mask, ((0, 0), (1, 0)), constant_values=True)
-        return self.decoder(text, mask=mask, context=self.context(clips), keys=keys), text, mask
+        return self.decoder.states(text, mask=mask, context=self.context(clips), keys=keys), text, mask

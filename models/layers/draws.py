@@ -70,6 +70,11 @@ def fold(keys: RowKeys | None, number: int | Int[Array, ""]) -> RowKeys | None:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
+def folded(keys: RowKeys, number: int) -> RowKeys:
+    """Return `fold(keys, number)` of keys that are there."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
 def fold_each(keys: RowKeys | None, times: int) -> RowKeys | None:
     """Derive `times` keys for each row, row-major: `[B] -> [B * times]`, for frames as rows of their own."""
     if keys is None:

@@ -1,6 +1,7 @@
 """From pixels to tokens."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,30 @@ from .activations import ACTIVATIONS, GATED, check_activation
 from .dense import linear
 from .norm import LayerNorm
 from .oriented_gradients import frames_last, mean_colours, oriented_gradients
+
+
+class PatchLayout(NamedTuple):
+    """What the patches of a video tower are that can encode some of them without the others.
+
+    Attributes:
+      patch: side P, pixels.
+      tubelet: frames of a patch.
+      width: of the tokens that the tower makes of them.
+    """
+
+    patch: int
+    tubelet: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Numbers F of a patch: its pixels in all frames and colours."""
+        return self.tubelet * self.patch**2 * 3
+
+    def cut(self, video: Video) -> UInt8[Array, "B T N F"]:
+        """Cut clips into patches, row by row of the frames; `tubelet` divides T and `patch` the sides."""
+        cut = "b (t u) (h p) (w q) c -> b t (h w) (u p q c)"
+        return rearrange(video, cut, u=self.tubelet, p=self.patch, q=self.patch)
 
 
 class PatchEmbedding(nnx.Module):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -14,6 +14,7 @@ from ..layers.draws import RowKeys, fold, fold_each
 from ..layers.norm import unit_rows
 from ..layers.options import block_options
 from ..layers.over_time import OVER_TIME, make_over_time
+from ..layers.patches import PatchEmbedding, PatchLayout
 from ..layers.pooling import masked_mean
 from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_resnet import ClipResNetTower
@@ -99,6 +100,23 @@ class FramesTower(nnx.Module):
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         return (*(f"image/{part}" for part in self.image.layer_order()), "time")
+
+    @property
+    def patch_layout(self) -> PatchLayout | None:
+        """What `visible_patches` takes; None of an image tower that cannot do it."""
+        image = self.image
+        if not isinstance(image, ImageTower) or image.naflex or not isinstance(image.embed, PatchEmbedding):
+            return None
+        return PatchLayout(image.patch, 1, image.options.width)
+
+    def visible_patches(
+        self, video: Video, *, kept: Int[Array, "B n"], mask: FrameMask | None = None, keys: RowKeys | None = None
+    ) -> Float[Array, "B T n D"]:
+        """Encode the patches at the places `kept` of every frame, which see only each other, in their frame."""
+        del mask  # frames do not see each other
+        times = video.shape[1]
+        each = {"keys": fold_each(keys, times), "kept": repeat(kept, "b n -> (b t) n", t=times)}
+        return rearrange(self.image.tokens(_frames(video), **each).patches, "(b t) n d -> b t n d", t=times)
 
     def tokens(
         self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True

@@ -19,7 +19,7 @@ from ..layers.mean_query import MeanQueryPool
 from ..layers.names import named
 from ..layers.norm import LayerNorm
 from ..layers.options import block_options
-from ..layers.patches import PatchEmbedding
+from ..layers.patches import PatchEmbedding, PatchLayout
 from ..layers.pooling import masked_mean
 from ..layers.positions import resize_square, sinusoids
 from ..shapes import FrameFeatures, FrameMask, Video
@@ -202,21 +202,47 @@ class JointTower(nnx.Module):
         x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
         return x.patches, x.kept
 
+    @property
+    def patch_layout(self) -> PatchLayout:
+        """What `visible_patches` takes."""
+        return PatchLayout(self.patch, self.tubelet, self.tokens_width)
+
+    def visible_patches(
+        self, video: Video, *, kept: Int[Array, "B n"], mask: FrameMask | None = None, keys: RowKeys | None = None
+    ) -> Float[Array, "B T n D"]:
+        """Encode the patches at the places `kept` of every time step, which see only each other (VideoMAE)."""
+        return self.all_tokens(video, mask=mask, keys=keys, kept=kept).patches
+
     def all_tokens(
-        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+        self,
+        video: Video,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+        kept: Int[Array, "B n"] | None = None,
     ) -> ClipTokens:
-        """Encode the tokens of clips, the class token among them; for the arguments see `__call__`."""
+        """Encode the tokens of clips, the class token among them; for the other arguments see `__call__`.
+
+        Args:
+          video: clips.
+          mask: True where a frame is real.
+          keys: one key for each clip.
+          drop_patches: let patch dropout act.
+          kept: places of the patches to encode, the same at each time step; None = as patch dropout draws them.
+        """
         video = frame_sequence(video, patch=self.patch, tubelet=self.tubelet)
         x = self.embed(video).astype(jnp.float32)  # [B,T,N,D]
         times, places = x.shape[1:3]
         x = x + self._positions(times, video.shape[2] // self.patch, video.shape[3] // self.patch)[None]
-        kept = None
-        if keys is not None and drop_patches and self.patch_dropout:
+        drawn = None if kept is None else repeat(kept, "b n -> b t n", t=times)
+        if drawn is None and keys is not None and drop_patches and self.patch_dropout:
             each = fold_each(keys, times)
             assert each is not None
             drawn = kept_tokens(each, tokens=places, rate=self.patch_dropout)
-            kept = rearrange(drawn, "(b t) n -> b t n", t=times)
-            x = jnp.take_along_axis(x, kept[..., None], axis=2)
+            drawn = rearrange(drawn, "(b t) n -> b t n", t=times)
+        if drawn is not None:
+            x = jnp.take_along_axis(x, drawn[..., None], axis=2)
         x, leading = rearrange(x, "b t n d -> b (t n) d"), 0
         if self.class_token is not None:
             token = jnp.broadcast_to(self.class_token[...][None], (x.shape[0], 1, x.shape[2]))
@@ -227,7 +253,7 @@ class JointTower(nnx.Module):
         seen = None if seen is None else jnp.pad(seen, ((0, 0), (leading, 0)), constant_values=True)
         x = self.blocks(x if self.pre_norm is None else self.pre_norm(x), mask=seen, keys=fold(keys, _BLOCKS))
         patches = rearrange(x[:, leading:], "b (t n) d -> b t n d", t=times)
-        return ClipTokens(patches=patches, leading=x[:, :leading], kept=kept, times=real, seen=seen)
+        return ClipTokens(patches=patches, leading=x[:, :leading], kept=drawn, times=real, seen=seen)
 
     def features(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True

@@ -1,12 +1,12 @@
 """The text tower: a transformer over subword tokens, in the forms of CLIP, SigLIP, VideoPrism, BERT and T5."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError, unknown
 from ..layers.attention import EVERYTHING, AttentionInputs
@@ -21,6 +21,18 @@ from ..shapes import Text, TextMask
 
 POSITIONS = ("learned", "sinusoids", "relative", "none")
 """How a text tower knows the order of its tokens."""
+
+
+class HiddenTokens(NamedTuple):
+    """Tokens that a text tower does not see (masked language modelling, Devlin et al. 2019).
+
+    Attributes:
+      where: bool `[B,L]`.
+      vector: float32 `[D]`, stands in place of their embeddings; positions are added to it.
+    """
+
+    where: Bool[Array, "B L"]
+    vector: Float[Array, "D"]
 
 
 class TextTower(nnx.Module):
@@ -132,18 +144,30 @@ class TextTower(nnx.Module):
         rows = self.position.shape[0]
         return {"position": lambda table: resize_positions(table, old=(table.shape[0],), new=(rows,))}
 
-    def tokens(self, text: Text, *, mask: TextMask, keys: RowKeys | None = None) -> Float[Array, "B L D"]:
+    def tokens(
+        self, text: Text, *, mask: TextMask, keys: RowKeys | None = None, hidden: HiddenTokens | None = None
+    ) -> Float[Array, "B L D"]:
         """Encode token ids `[B,L]`, L at most `context_length`, one vector per token; see `padding_seen`.
+
+        Args:
+          text: token ids.
+          mask: True where a token is real.
+          keys: one for each row; turns dropout on.
+          hidden: tokens that the tower does not see.
 
         Raises:
           UserError: a text that is too long.
         """
-        return self._encode(text, mask=mask, keys=keys)[:, : text.shape[1]]
+        return self._encode(text, mask=mask, keys=keys, hidden=hidden)[:, : text.shape[1]]
 
-    def _encode(self, text: Text, *, mask: TextMask, keys: RowKeys | None) -> Float[Array, "B M D"]:
+    def _encode(
+        self, text: Text, *, mask: TextMask, keys: RowKeys | None, hidden: HiddenTokens | None = None
+    ) -> Float[Array, "B M D"]:
         """Encode token ids; the class token, if there is one, follows them: M is L + 1."""
         length, inputs = text.shape[1], EVERYTHING
         x = self.factor * jnp.take(self.embedding[...], text, axis=0)  # [B,L,D]
+        if hidden is not None:
+            x = jnp.where(hidden.where[..., None], hidden.vector[None, None], x)
         if self.position is not None or self.has_sinusoids:
             x = x + self._positions(length)[None]
         if self.token_type is not None:

@@ -185,13 +185,21 @@ class ImageTower(nnx.Module):
         resize = functools.partial(resize_square, side=self.side, **dict(self.position_resizing))
         return {"space_position": resize}
 
-    def tokens(self, images: Images, *, keys: RowKeys | None = None, drop_patches: bool = True) -> ImageTokens:
+    def tokens(
+        self,
+        images: Images,
+        *,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+        kept: Int[Array, "B n"] | None = None,
+    ) -> ImageTokens:
         """Encode the patches of pictures, uint8 RGB 0..255.
 
         Args:
           images: pictures whose sides `patch` divides.
           keys: one key for each picture; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
+          kept: places of the patches to encode; None = as patch dropout draws them.
 
         Raises:
           UserError: pictures of another dtype, or sides that do not divide.
@@ -202,9 +210,10 @@ class ImageTower(nnx.Module):
         x = self.embed(images[:, None])[:, 0].astype(jnp.float32)  # [B,N,D]
         if self.space_position is not None:
             x = x + self._positions(rows, columns)[None]
-        angles, kept = self._angles(rows, columns), None
-        if keys is not None and drop_patches and self.patch_dropout:
+        angles = self._angles(rows, columns)
+        if kept is None and keys is not None and drop_patches and self.patch_dropout:
             kept = kept_tokens(keys, tokens=x.shape[1], rate=self.patch_dropout)
+        if kept is not None:
             x = jnp.take_along_axis(x, kept[:, :, None], axis=1)
             angles = None if angles is None else jnp.take(angles, kept, axis=0)  # [B,N,half]
         leading = [token[...] for token in (self.class_token, self.registers) if token is not None]

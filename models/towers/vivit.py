@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -18,7 +18,7 @@ from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
 from ..layers.options import block_options
-from ..layers.patches import PatchEmbedding
+from ..layers.patches import PatchEmbedding, PatchLayout
 from ..layers.pooling import masked_mean
 from ..layers.positions import position_embedding, resize_square, resize_time_map, resize_times
 from ..shapes import FrameFeatures, FrameMask, Video
@@ -149,8 +149,26 @@ class VideoTower(nnx.Module):
             else found | {"time_join/kernel": functools.partial(resize_time_map, times=times)}
         )
 
+    @property
+    def patch_layout(self) -> PatchLayout | None:
+        """What `visible_patches` takes; None of a tower whose convolutions see beyond a patch."""
+        embed = self.embed
+        return PatchLayout(embed.patch, embed.tubelet, self.width) if isinstance(embed, PatchEmbedding) else None
+
+    def visible_patches(
+        self, video: Video, *, kept: Int[Array, "B n"], mask: FrameMask | None = None, keys: RowKeys | None = None
+    ) -> Float[Array, "B T n D"]:
+        """Encode the patches at the places `kept` of every time step, which see only each other, in their time step."""
+        del mask  # time steps do not see each other
+        return self.tokens(video, keys=keys, kept=kept)[0]
+
     def tokens(
-        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+        self,
+        video: Video,
+        *,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+        kept: Int[Array, "B n"] | None = None,
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
         """Encode the tokens of each time step by themselves.
 
@@ -158,6 +176,7 @@ class VideoTower(nnx.Module):
           video: clips, uint8 RGB 0..255.
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
+          kept: places of the patches to encode, the same at each time step; None = as patch dropout draws them.
 
         Returns:
           The tokens, T `num_frames / tubelet` and N the patches of a frame that were kept, and the places of these
@@ -167,13 +186,14 @@ class VideoTower(nnx.Module):
         x = _add_positions(self.embed(video), self.space_position[...][None, None])
         x = rearrange(x, "b t n d -> (b t) n d")
         times = self.time_position.shape[0]
-        keys, kept = fold_each(keys, times), None
-        if keys is not None and drop_patches and self.patch_dropout:
-            kept = kept_tokens(keys, tokens=x.shape[1], rate=self.patch_dropout)  # [B*T,N]
-            x = jnp.take_along_axis(x, kept[:, :, None], axis=1)
-            kept = rearrange(kept, "(b t) n -> b t n", t=times)
+        keys, drawn = fold_each(keys, times), None if kept is None else repeat(kept, "b n -> (b t) n", t=times)
+        if drawn is None and keys is not None and drop_patches and self.patch_dropout:
+            drawn = kept_tokens(keys, tokens=x.shape[1], rate=self.patch_dropout)  # [B*T,N]
+        if drawn is not None:
+            x = jnp.take_along_axis(x, drawn[:, :, None], axis=1)
+            drawn = rearrange(drawn, "(b t) n -> b t n", t=times)
         x = self.space(named(x, "activation/video/tokens"), keys=keys)
-        return rearrange(x, "(b t) n d -> b t n d", t=times), kept
+        return rearrange(x, "(b t) n d -> b t n d", t=times), drawn
 
     def features(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True

@@ -5,8 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 
 from ...base.errors import UserError
+from ...engine.sharding.mesh import BATCH_AXES
+from ...engine.step.grad_cache import Rows
 from ...losses.captioning import next_token_loss
+from ...models.dual import DualTower
 from ...models.heads.captioning import CaptionDecoder
+from ...models.heads.sides import Clips, Texts
 from ...models.shapes import Scalar
 from .interface import Seen, TermOptions
 
@@ -31,11 +35,26 @@ class CaptioningOptions(TermOptions):
 
 
 def captioning(seen: Seen, options: CaptioningOptions) -> tuple[Scalar, dict[str, Scalar]]:
-    """Return the mean negative log-likelihood of all tokens of the valid rows' texts, nats."""
-    assert seen.model.heads is not None
-    head = seen.model.heads["captioning"]
-    assert isinstance(head, CaptionDecoder)
-    logits, text, mask = head(seen.texts, clips=seen.clips, keys=seen.keys)
-    loss, count = next_token_loss(logits, text=text, mask=mask, smoothing=options.label_smoothing)
-    count = jnp.where(seen.valid, count, 0).sum().astype(jnp.float32)
-    return jnp.where(seen.valid, loss, jnp.float32(0)).sum() / jnp.maximum(count, jnp.float32(1)), {}
+    """Return the mean negative log-likelihood of all tokens of the valid rows' texts, nats.
+
+    The decoder reads the batch in the parts of `config.loss.microbatch`.
+    """
+
+    def compute(model: DualTower, rows: Rows) -> Rows:
+        assert model.heads is not None
+        head = model.heads["captioning"]
+        assert isinstance(head, CaptionDecoder)
+        texts = Texts(rows["embedding"], mask=rows["text_mask"], ids=rows["ids"])
+        clips = Clips(rows["tokens"], rows["frames"], rows.get("mask"))
+        states, text, mask = head(texts, clips=clips, keys=rows.get("keys"))
+        given = {"logits": head.decoder.logits, "smoothing": options.label_smoothing, "axes": BATCH_AXES}
+        loss, count = next_token_loss(states, text=text, mask=mask, **given)
+        return {"loss": loss, "count": count}
+
+    texts, clips = seen.texts, seen.clips
+    sides = {"embedding": texts.embedding, "ids": texts.ids, "text_mask": texts.mask}
+    sides |= {"tokens": clips.tokens, "frames": clips.frames, "mask": clips.mask}
+    found = seen.by_rows(compute, **sides, keys=seen.keys)
+    count = jnp.where(seen.valid, found["count"], 0).sum().astype(jnp.float32)
+    loss = jnp.where(seen.valid, found["loss"], jnp.float32(0)).sum()
+    return loss / jnp.maximum(count, jnp.float32(1)), {}

@@ -7,7 +7,11 @@ from ...base.section import section
 from ...zoo.spec import ModelSpec
 from ..loss_options import LossOptions
 from .captioning import CaptioningOptions, captioning
+from .distillation import NAME as DISTILLATION
+from .distillation import DistillationOptions, check_distillation, distillation
 from .interface import Term, TermOptions
+from .masked_frames import MaskedFramesOptions, check_masked_frames, masked_frames
+from .masked_language import MaskedLanguageOptions, check_masked_language, masked_language
 from .matching import MatchingOptions, matching
 from .text_pooling import TextPoolingOptions, text_pooling
 
@@ -15,6 +19,15 @@ TERMS: dict[str, Term] = {
     "text_pooling": Term(options=TextPoolingOptions, loss=text_pooling, head="text_pooling"),
     "matching": Term(options=MatchingOptions, loss=matching, head="matching"),
     "captioning": Term(options=CaptioningOptions, loss=captioning, head="captioning"),
+    "masked_language": Term(
+        options=MaskedLanguageOptions, loss=masked_language, head="masked_language", check=check_masked_language
+    ),
+    "masked_frames": Term(
+        options=MaskedFramesOptions, loss=masked_frames, head="masked_frames", check=check_masked_frames
+    ),
+    DISTILLATION: Term(
+        options=DistillationOptions, loss=distillation, head=DISTILLATION, check=check_distillation, optional=True
+    ),
 }
 """Name in `config.loss.terms` -> its options, its loss, and the head that it trains."""
 
@@ -43,7 +56,7 @@ def term_options(loss: LossOptions, *, spec: ModelSpec) -> dict[str, TermOptions
         found |= {name: options} if options.weight else {}
     heads = {TERMS[name].head: name for name in found}
     for head, name in heads.items():
-        if head not in spec.joint_heads:
+        if head not in spec.joint_heads and not TERMS[name].optional:
             raise UserError(
                 f"config.loss.terms.{name} trains a head that the model lacks; add config.model.heads={{{head!r}: "
                 "{'kind': ...}}, or leave the term out"
@@ -56,6 +69,8 @@ def term_options(loss: LossOptions, *, spec: ModelSpec) -> dict[str, TermOptions
             )
     if found:
         _check(loss, names=list(found), spec=spec)
+    for name, options in found.items():
+        TERMS[name].check(options, spec)
     return found
 
 

@@ -80,7 +80,8 @@ def test_padding_on_the_right_is_not_seen_and_the_loss_counts_real_tokens():
     other = LOGITS(decoder, np.where(mask, TEXT, 0), mask=mask)
     np.testing.assert_allclose(np.where(mask[..., None], logits, 0), np.where(mask[..., None], other, 0), atol=1e-6)
     for smoothing in (0.0, 0.1):
-        loss, count = jax.jit(functools.partial(next_token_loss, smoothing=smoothing))(logits, text=TEXT, mask=mask)
+        given = {"logits": lambda x: x, "smoothing": smoothing, "most": B * V * 2}  # two places at a time
+        loss, count = jax.jit(functools.partial(next_token_loss, **given))(logits, text=TEXT, mask=mask)
         assert count.tolist() == [4, 2, 0]
         for row in range(B):
             wanted = 0.0
@@ -100,8 +101,9 @@ def test_a_decoder_without_a_head_shares_its_table_with_the_logits():
     @jax.jit
     @jax.grad
     def gradient(params):
-        logits = nnx.merge(graph, params)(TEXT)
-        return next_token_loss(logits, text=jnp.asarray(TEXT), mask=jnp.ones((B, L), bool))[0].sum()
+        decoder = nnx.merge(graph, params)
+        given = {"logits": decoder.logits, "text": jnp.asarray(TEXT), "mask": jnp.ones((B, L), bool)}
+        return next_token_loss(decoder.states(TEXT), **given)[0].sum()
 
     found = gradient(params)["embedding"].get_value()
     assert np.abs(found).min() > 0  # of tokens that do not occur, too: they are scored

@@ -153,7 +153,8 @@ def test_the_toy_has_no_heads():
 
 def test_captioning_is_the_mean_over_the_tokens_of_valid_rows():
     head = {"captioning": {"kind": "decoder", "width": 8, "depth": 1, "heads": 2}}
-    made = objective(loss={"terms": {"captioning": {"weight": 2.0, "label_smoothing": 0.1}}}, heads=head)
+    terms = {"captioning": {"weight": 2.0, "label_smoothing": 0.1}}
+    made = objective(loss={"terms": terms, "microbatch": 2}, heads=head)
     model, rows = randomised(made.init(nnx.Rngs(0)), seed=4), batch()
     loss, logged = made.loss(model, {key: jnp.asarray(value) for key, value in rows.items()}, rngs=None)
     _, tokens = model.encode_with_tokens("video", inputs={"video": jnp.asarray(rows["video"])})

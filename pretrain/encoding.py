@@ -1,0 +1,38 @@
+"""Clips and texts to embeddings, with what a loss wants beside them: tokens for its terms, wrong captions."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..models.dual import DualTower
+from ..models.layers.draws import fold_each
+
+
+def with_tokens(
+    towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None, drop_patches: bool
+) -> dict[str, Array]:
+    """Embed clips and texts, and keep the tokens of both."""
+    made = {}
+    for side in ("video", "text"):
+        kind = {"keys": keys, "drop_patches": drop_patches}
+        made[side], made[f"{side}_tokens"] = towers.encode_with_tokens(side, inputs=rows, **kind)
+    return made
+
+
+def all_texts(towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None) -> dict[str, Array]:
+    """Embed the texts of rows and, where there are any, their foils [B,n,L]."""
+    text, mask = rows["text"], rows["text_mask"]
+    if "foil" not in rows:
+        return {"text": texts_of(towers, text, mask=mask, keys=keys)}
+    text = jnp.concatenate([text[:, None], rows["foil"]], axis=1)
+    made = texts_of(towers, text, mask=jnp.concatenate([mask[:, None], rows["foil_mask"]], axis=1), keys=keys)
+    return {"text": made[:, 0], "foil": made[:, 1:]}
+
+
+def texts_of(towers: DualTower, text: Array, *, mask: Array, keys: jax.Array | None) -> Array:
+    """Embed texts [B,L] or candidates [B,C,L]."""
+    if text.ndim == 2:
+        return towers.encode_text(text, mask=mask, keys=keys)
+    rows, candidates, length = text.shape
+    flat = towers.encode_text(text.reshape(-1, length), mask=mask.reshape(-1, length), keys=fold_each(keys, candidates))
+    return flat.reshape(rows, candidates, -1)

@@ -1,0 +1,138 @@
+"""Distillation: embeddings, and the similarities of a batch, become like those of a teacher that does not change."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ...base.errors import UserError, unknown
+from ...losses.distillation import DISTANCES, embedding_distance, similarities, similarity_divergence
+from ...models.heads.distillation import TeacherProjection
+from ...models.shapes import Scalar
+from ...zoo.spec import ModelSpec
+from .interface import Seen, TermOptions
+
+NAME = "distillation"
+"""Of the term, of its head, and of its section."""
+SIDES = ("video", "text")
+SCALE = "teacher_scale"
+"""Array of the batch: float32 `[b]`, the teacher's factor on cosines. Its embeddings are `teacher_<side>`."""
+FIELD = f"config.loss.terms.{NAME}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillationOptions(TermOptions):
+    """`config.loss.terms.distillation`.
+
+    Attributes:
+      source: the teacher: a run, a checkpoint, a bundle or public weights, as `config.model.source` names them.
+      sides: which of its towers teach: "video", "text" or both. The text tower must have the tokenizer of the run.
+      embedding: factor on the distance of each embedding to the teacher's.
+      similarity: factor on the divergence of the similarities of the batch: of texts and clips where both towers teach,
+        in both directions; otherwise among the clips, or among the texts.
+      distance: "cosine" or "mse", see `losses.distillation`.
+      temperature: divides the cosines before the softmax, of both models; None = each has its own.
+    """
+
+    source: str = ""
+    sides: tuple[str, ...] = SIDES
+    embedding: float = 1.0
+    similarity: float = 1.0
+    distance: str = "cosine"
+    temperature: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.source:
+            raise UserError(f"{FIELD}.source must name a teacher: a run, a bundle or public weights")
+        for side in self.sides:
+            if side not in SIDES:
+                raise unknown(f"side in {FIELD}.sides", side, SIDES)
+        if not self.sides or len(set(self.sides)) < len(self.sides):
+            raise UserError(f"{FIELD}.sides={self.sides} must name video, text, or both, each once")
+        if self.distance not in DISTANCES:
+            raise unknown(f"{FIELD}.distance", self.distance, DISTANCES)
+        factors = (self.embedding, self.similarity)
+        if not all(0 <= factor < float("inf") for factor in factors) or not any(factors):
+            raise UserError(f"{FIELD}: embedding and similarity must be at least 0, and one above, got {factors}")
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise UserError(f"{FIELD}.temperature must be above 0, or None, got {self.temperature}")
+
+
+def check_distillation(options: DistillationOptions, spec: ModelSpec) -> None:
+    """Raise UserError for a head that would not learn, or for a model that does not take the frames of the teacher."""
+    if NAME in spec.joint_heads and not options.embedding:
+        raise UserError(
+            f"config.model.heads.{NAME} maps embeddings to the teacher's space, and {FIELD}.embedding=0 does not "
+            "compare them; leave the head out, or set embedding above 0"
+        )
+    if "video" in options.sides and "video" in spec.features:
+        raise UserError(
+            f"{FIELD}: a teacher of clips needs frames, but config.model.video.features="
+            f"{spec.features['video']!r} takes vectors that were computed before; set sides=('text',), or leave the "
+            "features out"
+        )
+
+
+def check_width(width: int, *, spec: ModelSpec) -> None:
+    """Raise UserError unless embeddings of the model get the teacher's width, by themselves or by the head."""
+    head = spec.joint_heads.get(NAME)
+    if head is None and spec.embed_dim != width:
+        raise UserError(
+            f"the teacher's embeddings have {width} numbers, those of this model config.model.embed_dim="
+            f"{spec.embed_dim}; add config.model.heads={{{NAME!r}: {{'kind': 'linear', 'width': {width}}}}}, or set "
+            f"{FIELD}.embedding=0"
+        )
+    if head is not None and head.get("width") != width:
+        raise UserError(
+            f"config.model.heads.{NAME}.width={head.get('width')}, but the teacher's embeddings have {width} numbers; "
+            "set it to that"
+        )
+
+
+def distillation(seen: Seen, options: DistillationOptions) -> tuple[Scalar, dict[str, Scalar]]:
+    """Return the distances of embeddings plus the divergences of similarities, weighted by the options.
+
+    Yang et al. 2024 (CLIP-KD, arXiv:2307.12732): feature and contrastive relational distillation; Wu et al. 2023
+    (TinyCLIP): affinity mimicking. The teacher's embeddings come with the batch (`pretrain.teacher`).
+    """
+    student = {"video": seen.videos, "text": seen.texts.embedding}
+    missing = [side for side in options.sides if f"teacher_{side}" not in seen.batch]
+    if missing:
+        raise UserError(
+            f"{FIELD} needs the teacher's embeddings of {' and '.join(missing)} in the batches, which `twinreel "
+            f"pretrain` adds; these have {', '.join(sorted(seen.batch))}"
+        )
+    teacher = {side: seen.batch[f"teacher_{side}"] for side in options.sides}
+    total = jnp.zeros((), jnp.float32)
+    if options.embedding:
+        head = None if seen.model.heads is None else seen.model.heads.get(NAME)
+        for side in options.sides:
+            made = student[side]
+            if head is not None:
+                assert isinstance(head, TeacherProjection)
+                made = head(made)
+            how = {"valid": seen.valid, "distance": options.distance}
+            total = total + embedding_distance(made, teacher=teacher[side], **how) / jnp.float32(len(options.sides))
+        total = jnp.float32(options.embedding) * total
+    if options.similarity:
+        total = total + jnp.float32(options.similarity) * _similarity(seen, options, student=student, teacher=teacher)
+    return total, {}
+
+
+def _similarity(
+    seen: Seen, options: DistillationOptions, *, student: dict[str, Array], teacher: dict[str, Array]
+) -> Scalar:
+    if options.temperature is None:
+        of_student, of_teacher = seen.scale, jax.lax.stop_gradient(jnp.max(seen.batch[SCALE]))
+    else:
+        of_student = of_teacher = jnp.float32(1 / options.temperature)
+    first, last = options.sides[0], options.sides[-1]
+    mine = of_student * similarities(student[first], y=student[last])
+    wanted = of_teacher * similarities(teacher[first], y=teacher[last])
+    taken = seen.valid[:, None] & seen.valid[None, :]
+    if first == last:  # a row is like itself whatever the model is
+        return similarity_divergence(mine, teacher=wanted, taken=taken & ~jnp.eye(len(seen.valid), dtype=bool))
+    ways = ((mine, wanted), (mine.T, wanted.T))
+    return sum(similarity_divergence(x, teacher=y, taken=taken) for x, y in ways) / jnp.float32(2)
