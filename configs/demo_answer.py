@@ -38,9 +38,8 @@ def get_config(kind: str = "closed") -> ml_collections.ConfigDict:
         min_count=2,
         loss="softmax",
         sound_tower=dict(family="cnn", mels=40, channels=(16, 32, 64, 64)) if hears else {},
-        **common.head_on_frozen_towers(trainable=("^text/",)),
+        **common.head_on_frozen_towers(trainable=("^text/",)) | dict(width=128, depth=2, heads=4, dropout=0.1),
     )
-    c.task.update(dict(width=128, depth=2, heads=4, dropout=0.1))
     c.data = common.clips_without_draws(batch_size=64, num_frames=16, audio_seconds=3.0 if hears else 0.0)
     c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
     c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
