@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .attend import attend
 from .backends import choose_backend, kernel_attention
+from .capture import capture_inside
 from .dense import linear
 from .names import named
 from .options import BlockOptions
@@ -111,6 +112,8 @@ class Attention(nnx.Module):
 
     def _backend(self, x: Array, *, inputs: AttentionInputs) -> str:
         options = self.options
+        if capture_inside() is not None:
+            return "xla"  # its weights are wanted
         extra = "a bias" if inputs.bias is not None else None if inputs.pairs is None else "a mask of pairs of tokens"
         return choose_backend(
             options.attention,
@@ -183,8 +186,9 @@ class Attention(nnx.Module):
         return self._output(self._attend(q, keys, values, seen=seen, bias=inputs.bias))
 
     def _attend(self, q: Heads, k: Heads, v: Heads, *, seen: Array | None, bias: Array | None) -> Heads:
-        options = self.options
-        return attend(q, k, v, seen=seen, bias=bias, scale=options.attention_scale, cap=options.logit_cap)
+        options, capture = self.options, capture_inside()
+        function = attend if capture is None else capture.attend
+        return function(q, k, v, seen=seen, bias=bias, scale=options.attention_scale, cap=options.logit_cap)
 
     def _output(self, y: Array, *, order: str = "b k l d") -> Float[Array, "B L D"]:
         y = rearrange(y, f"{order} -> b l (k d)")

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .attention import EVERYTHING, Attention, AttentionInputs
 from .bottleneck import Bottleneck
+from .capture import capture_of
 from .dense import along
 from .draws import RowKeys, drawing, drop_path, dropout, fold
 from .mlp import Mlp
@@ -242,6 +243,9 @@ class Blocks(nnx.Module):
             x = x if block.prompts is None else with_first(x, block.prompts[...])
             return block(x, inputs=inputs, context=context, keys=own, path_rate=rate), None
 
+        if (capture := capture_of(self.options.tower)) is not None:
+            x = capture.run(layer, x, params=params, depth=self.depth)
+            return capture.end(self._final(x[:, prompts:] if prompts else x))
         unroll = min(self.options.unroll or self.depth, self.depth)
         body = rematerialised(layer, policy=self.options.remat, looped=unroll < self.depth)
         x, _ = jax.lax.scan(body, x, (params, jnp.arange(self.depth)), unroll=unroll)

@@ -39,8 +39,8 @@ def oriented_gradients(planes: Planes, *, cell: int, orientations: int) -> Float
     A pixel's gradient is the central difference in the channel in which it is largest, the first of them if several
     are. It votes for each of the F directions by its magnitude times the eighth power of the cosine of the angle
     between them, which halves at 23 degrees. The square root of a cell's mean vote is kept, which brings faint contours
-    closer to strong ones (as RootSIFT, Arandjelovic & Zisserman 2012). Nothing is learned here, and no gradient flows
-    back.
+    closer to strong ones (as RootSIFT, Arandjelovic & Zisserman 2012). Nothing is learned here; gradients flow back to
+    pixels that are real numbers alone (`capture.real_pixels`).
 
     Args:
       planes: of `frames_last`; `cell` divides H and W.
@@ -61,8 +61,16 @@ def oriented_gradients(planes: Planes, *, cell: int, orientations: int) -> Float
         jnp.square(jnp.square(jnp.square(at_x[:, :, None] * cosine + at_y[:, :, None] * sine)))
         for at_x, at_y in _pixels_of_cells(x, y, cell=cell)
     )
-    found = jnp.float32(_GAIN) * jnp.sqrt(jnp.float32(1 / cell**2) * votes) - jnp.float32(1)
-    return jax.lax.stop_gradient(row_major(found))
+    mean = jnp.float32(1 / cell**2) * votes
+    if jnp.issubdtype(planes.dtype, jnp.floating):
+        return row_major(jnp.float32(_GAIN) * _root(mean) - jnp.float32(1))
+    return jax.lax.stop_gradient(row_major(jnp.float32(_GAIN) * jnp.sqrt(mean) - jnp.float32(1)))
+
+
+def _root(x: Array) -> Array:
+    """Return the square root, whose gradient is 0 where `x` is: votes of faint pixels grow with the eighth power."""
+    some = x > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, x, jnp.float32(1))), jnp.float32(0))
 
 
 def _pixels_of_cells(*planes: Array, cell: int) -> list[tuple[Array, ...]]:

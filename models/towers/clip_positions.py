@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from ...base.errors import UserError
+from ..layers.capture import are_pixels
 from ..layers.positions import resize_positions
 from ..shapes import Video
 
@@ -38,7 +39,7 @@ def frame_sequence(video: Video, *, patch: int, tubelet: int = 1) -> Video:
     """
     if video.ndim != 5 or video.shape[4] != 3:
         raise UserError(f"video of shape {video.shape}, the tower wants [B,T,H,W,3]")
-    if video.dtype != jnp.uint8:
+    if not are_pixels(video.dtype):
         raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")
     frames, height, width = video.shape[1:4]
     if height % patch or width % patch:

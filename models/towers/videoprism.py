@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...base.errors import UserError, unknown
 from ..layers.blocks import Blocks
+from ..layers.capture import are_pixels
 from ..layers.dense import compute_dtype
 from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
 from ..layers.names import named
@@ -232,7 +233,7 @@ class VideoPrismTower(nnx.Module):
         return masked_mean(x, mask=mask) if self.pooler is None else self.pooler(x, mask=mask)[:, 0].astype(jnp.float32)
 
     def _grid(self, video: Video) -> tuple[int, int]:
-        if video.ndim != 5 or video.shape[-1] != 3 or video.dtype != jnp.uint8:
+        if video.ndim != 5 or video.shape[-1] != 3 or not are_pixels(video.dtype):
             raise UserError(
                 f"video of dtype {video.dtype} and shape {video.shape}, the tower wants uint8 pixels 0..255 of shape "
                 "[B,T,H,W,3]"

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ...base.errors import UserError, unknown
 from ..layers.attention import EVERYTHING, AttentionInputs
 from ..layers.blocks import Blocks
+from ..layers.capture import are_pixels
 from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, kept_tokens
 from ..layers.names import named
@@ -296,7 +297,7 @@ class ImageTower(nnx.Module):
 
 def check_pictures(images: Images) -> None:
     """Raise UserError for pictures of another dtype than uint8."""
-    if images.dtype != jnp.uint8:
+    if not are_pixels(images.dtype):
         raise UserError(f"pictures of dtype {images.dtype}, the tower wants uint8 pixels 0..255")
 
 

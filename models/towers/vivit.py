@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...base.errors import UserError, unknown
 from ..layers.blocks import Blocks
+from ..layers.capture import are_pixels
 from ..layers.conv_stem import ConvStem, stride_of
 from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, fold, fold_each, kept_tokens
@@ -242,7 +243,7 @@ class VideoTower(nnx.Module):
                 f"video of shape [B,T,H,W,C]={video.shape}, the tower wants [B,{','.join(map(str, wanted))}]; "
                 "make config.model.video.image_size, config.data.num_frames and the crop in config.data.*_video agree"
             )
-        if video.dtype != jnp.uint8:
+        if not are_pixels(video.dtype):
             raise UserError(f"video of dtype {video.dtype}, the tower wants uint8 pixels 0..255")
 
 
