@@ -1,10 +1,8 @@
-"""Stretches of films as an MP4 file: decoded, cut to the frame, and encoded again (PyAV: H.264 and AAC)."""
+"""Stretches of films as an MP4 file: decoded, cut to the frame, and encoded again."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -15,15 +13,9 @@ from .clip import DecodeOptions
 from .pictures import open_media, video_stream
 from .reader import Reader
 from .sound import sound_stream
+from .write import BLOCK, Sound, Track, write_film
 
-_CLOCK = 90_000  # ticks a second of the pictures' times
-_QUALITY = {"crf": "18", "preset": "veryfast"}
-_BLOCK = 1024  # samples of an AAC frame
 _LONGEST_S = 3600.0
-_TURN_S = 10.0  # seconds of pictures that are encoded before it is the turn of the sound
-
-Track = tuple[int, str]
-"""Rate in Hz and channel layout of a sound track."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,52 +54,13 @@ def join(parts: Sequence[Part], *, out: Path, tick: Callable[[float], object] = 
     for part in parts:
         if out.exists() and out.samefile(part.source):
             raise UserError(f"{out} would replace the film that it is cut from; give another folder")
+    write_film(out, pictures=_pictures(parts), sound=sound_of(parts), tick=tick)
+
+
+def sound_of(parts: Sequence[Part]) -> Sound | None:
+    """Return the sound of stretches one after another, as `join` writes it; None where no film has any."""
     track = next((found for source in dict.fromkeys(part.source for part in parts) if (found := _track(source))), None)
-    temporary = out.with_name(f".{out.name}.tmp.mp4")
-    try:
-        with av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-            _encode(container, parts, track=track, tick=tick)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _encode(container: Any, parts: Sequence[Part], *, track: Track | None, tick: Callable[[float], object]) -> None:
-    """Encode pictures and sound in turns; the streams are declared before anything is written."""
-    audio = None if track is None else container.add_stream("aac", rate=track[0], layout=track[1])
-    heard = iter(()) if track is None else _sound_blocks(parts, track=track)
-    video, spoken, turn = None, 0.0, _TURN_S
-    lengths: dict[int, int] = {}  # stamp of a picture -> how long it is on display, in ticks
-    for time, until, rgb in _pictures(parts):
-        height, width = (side - side % 2 for side in rgb.shape[:2])
-        if video is None:
-            video = container.add_stream("libx264", rate=30, options=_QUALITY)
-            video.height, video.width, video.pix_fmt = height, width, "yuv420p"
-            video.codec_context.time_base = Fraction(1, _CLOCK)
-            video.codec_context.colorspace, video.codec_context.color_range = 1, 1  # BT.709, limited range
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
-        frame = picture.reformat(width=video.width, height=video.height, format="yuv420p", dst_colorspace="ITU709")
-        frame.pts, frame.time_base = round(time * _CLOCK), Fraction(1, _CLOCK)
-        lengths[frame.pts] = round(until * _CLOCK) - frame.pts
-        _mux(container, video.encode(frame), lengths=lengths)
-        if time >= turn:  # the container holds back what has no counterpart in the other stream yet
-            turn += _TURN_S
-            while spoken < time and (block := next(heard, None)) is not None:
-                spoken = _encode_block(container, audio, block, track=track)
-        tick(until)
-    if video is not None:
-        _mux(container, video.encode(None), lengths=lengths)
-    for block in heard:
-        _encode_block(container, audio, block, track=track)
-    if audio is not None:
-        container.mux(audio.encode(None))
-
-
-def _mux(container: Any, packets: Any, *, lengths: dict[int, int]) -> None:
-    """Write packets of pictures with how long each is on display: the last one ends with the film."""
-    for packet in packets:
-        packet.duration = lengths.pop(packet.pts, 0)
-        container.mux(packet)
+    return None if track is None else Sound(track=track, blocks=_sound_blocks(parts, track=track))
 
 
 def _pictures(parts: Sequence[Part]) -> Iterator[tuple[float, float, np.ndarray]]:
@@ -134,23 +87,13 @@ def _sound_blocks(parts: Sequence[Part], *, track: Track) -> Iterator[tuple[int,
         elapsed += part.end_s - part.start_s
         found = _sound(part, samples=round(elapsed * rate) - first, track=track)
         rest = found if rest is None else np.concatenate([rest, found], axis=1)
-        whole = rest.shape[1] // _BLOCK * _BLOCK
-        for start in range(0, whole, _BLOCK):
-            yield begun, rest[:, start : start + _BLOCK]
-            begun += _BLOCK
+        whole = rest.shape[1] // BLOCK * BLOCK
+        for start in range(0, whole, BLOCK):
+            yield begun, rest[:, start : start + BLOCK]
+            begun += BLOCK
         rest = rest[:, whole:]
     if rest is not None and rest.shape[1]:
         yield begun, rest
-
-
-def _encode_block(container: Any, audio: Any, block: tuple[int, np.ndarray], *, track: Track | None) -> float:
-    """Encode a block of sound; return the seconds at its end."""
-    assert track is not None
-    start, samples = block
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=track[1])
-    frame.sample_rate, frame.pts, frame.time_base = track[0], start, Fraction(1, track[0])
-    container.mux(audio.encode(frame))
-    return (start + samples.shape[1]) / track[0]
 
 
 def _track(source: Path) -> Track | None:
