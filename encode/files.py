@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float32, Int16
 from rich.console import Console
 from rich.progress import track
 
@@ -68,13 +69,21 @@ def rows_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> dict[str
     Returns:
       `video`, as `frames_of`; with `mask_frames` also `video_mask` bool [T], with several windows or views [V,T].
     """
+    return timed_rows_of(spec, clip=clip, windows=windows)[0]
+
+
+def timed_rows_of(
+    spec: InputSpec, *, clip: DecodedClip, windows: int = 1
+) -> tuple[dict[str, np.ndarray], Float32[np.ndarray, "VT"]]:
+    """Return what `rows_of` does, and when each drawn frame begins in the clip, window after window, in seconds."""
     graph = frames_graph(spec, windows=windows)
     graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
     uniforms = np.zeros(graph.draws, np.float32)
     drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=uniforms)
     jpegs = [clip.jpegs[i] for i in drawn.frames]
     rows = {"video": graph.decode(jpegs, height=clip.height, width=clip.width, uniforms=uniforms)}
-    return rows | ({"video_mask": graph.real_frames(drawn.frames)} if graph.mask_frames else {})
+    rows |= {"video_mask": graph.real_frames(drawn.frames)} if graph.mask_frames else {}
+    return rows, clip.timestamps_s[drawn.frames]
 
 
 def frames_of_files(
@@ -160,9 +169,9 @@ def sound_of_files(
     own = [paths[mine][: max(0, every.stop - mine.start)] for every, mine in shares(len(paths), batch_size=batch_size)]
     with concurrent.futures.ThreadPoolExecutor(workers or cores()) as threads:
         for part in _shown(own, what="decode and embed", progress=progress):
-            made = list(threads.map(functools.partial(_sound, spec=spec, silent=silent), part))
+            made = list(threads.map(functools.partial(middle_of_sound, spec=spec, silent=silent), part))
             rows, lengths = np.zeros((len(made), spec.audio_samples), np.int16), np.zeros(len(made), np.int32)
-            for i, sound in enumerate(made):
+            for i, (sound, _) in enumerate(made):
                 rows[i, : len(sound)], lengths[i] = sound, len(sound)
             yield rows, lengths
 
@@ -183,16 +192,20 @@ def _rows(clip: DecodedClip, *, spec: InputSpec, windows: int) -> dict[str, np.n
     return rows_of(spec, clip=clip, windows=windows)
 
 
-def _sound(path: Path, *, spec: InputSpec, silent: bool) -> np.ndarray:
-    """Return at most `audio_seconds` of a file's sound, from its middle."""
+def middle_of_sound(path: Path, *, spec: InputSpec, silent: bool = False) -> tuple[Int16[np.ndarray, "n"], float]:
+    """Return at most `audio_seconds` of a file's sound, from its middle, and the second at which it begins.
+
+    Raises:
+      UserError: a file that cannot be decoded, or, unless `silent`, one without sound.
+    """
     try:
         sound = decode_sound(path, rate=spec.audio_rate)
     except DecodeError as error:
         if silent and error.reason in NO_SOUND:
-            return np.zeros(0, np.int16)
+            return np.zeros(0, np.int16), 0.0
         raise UserError(f"{path} cannot be encoded: {error}") from error
     start = max(0, (len(sound) - spec.audio_samples) // 2)
-    return sound[start : start + spec.audio_samples]
+    return sound[start : start + spec.audio_samples], start / spec.audio_rate
 
 
 def _decoded(path: Path, result: DecodedClip | DecodeError) -> DecodedClip:
