@@ -79,6 +79,7 @@ def line_chart(
     ylabel: str,
     ticks: Sequence[float],
     top: float | None = None,
+    bottom: float | None = 0.0,
     even: bool = False,
 ) -> Html:
     """Draw curves over a logarithmic axis that begins at 1, or an even one that begins at 0.
@@ -90,6 +91,7 @@ def line_chart(
       ylabel: name of the vertical axis.
       ticks: labelled values of the horizontal axis.
       top: of the vertical axis; None: as the values need.
+      bottom: likewise.
       even: whether the horizontal axis is even; then every value has a mark.
     """
     with mpl.rc_context(chart_style()):
@@ -102,7 +104,7 @@ def line_chart(
             if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.15, linewidth=0)
         right = max(float(np.max(line.x)) for line in lines)
-        axes.set(xscale="linear" if even else "log", ylim=(0, top), xlabel=xlabel, ylabel=ylabel)
+        axes.set(xscale="linear" if even else "log", ylim=(bottom, top), xlabel=xlabel, ylabel=ylabel)
         axes.set_xlim(0 if even else 1, right if even else max(2.0, right))
         axes.set_xticks(ticks)
         axes.xaxis.set_major_formatter("{x:g}" if even else "{x:.0f}")
