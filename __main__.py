@@ -28,6 +28,7 @@ VERBS = {
         "finetune.commands.summarise",
         "write the best shots of films as one film, with key frames and a storyboard",
     ),
+    "explain": ("explain.command", "show which frames, patches, sounds and words carry a score, and check it"),
     "convert": ("zoo.convert.command", "turn public weights (CLIP, SigLIP, VideoPrism ...) into a bundle"),
     "merge": ("zoo.merge_command", "write an adapted model (LoRA, DoRA) with plain weights, as a bundle"),
     "features": ("encode.features", "compute vectors of frames once, for towers that train on them"),

@@ -14,7 +14,7 @@ FLOORS = [
     ["zoo", "cost"],
     ["encode"],
     ["evaluate"],
-    ["pretrain", "finetune", "serve"],
+    ["pretrain", "finetune", "serve", "explain"],
     ["plan", "launch", "bench", "demo", "sweep"],
 ]
 FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}

@@ -86,6 +86,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("predict", "--topk", "--top_k"),
         ("select", "--budgte", "--budget"),
         ("summarise", "--shrae", "--share"),
+        ("explain", "--methdo", "--method"),
         ("convert", "--famliy", "--family"),
         ("merge", "--uot", "--out"),
         ("interpolate", "--canari", "--canary"),
