@@ -9,6 +9,11 @@ from .base.errors import UserError, nearest
 VERBS = {
     "demo": ("demo.demo", "make a data set of moving shapes, pretrain on it, report zero-shot retrieval"),
     "prepare": ("data.prepare.command", "decode videos (manifest, CSV or folder) once into record shards"),
+    "transcribe": (
+        "data.language.transcribe_command",
+        "recognise what is said in the clips of a source, with word times, into a manifest",
+    ),
+    "translate": ("data.language.translate_command", "translate the captions and transcripts of a manifest"),
     "inspect": ("data.inspect.inspect", "describe a prepared folder, as text and as a page; verify its records"),
     "pretrain": ("pretrain.pretrain", "train a video tower and a text tower with a contrastive loss"),
     "plan": ("plan.plan", "compile the train step for a pod without the pod: memory, time, chip-hours"),
@@ -36,6 +41,10 @@ VERBS = {
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "index": ("serve.index.command", "index a collection of videos with a model, so that it can be searched"),
     "search": ("serve.search.command", "find moments of an index by text, a clip, a picture or sound; export them"),
+    "describe": (
+        "serve.describe.command",
+        "describe clips, or answer a question, with a language model told what a dual tower finds",
+    ),
     "serve": ("serve.web.command", "search an index in the browser: a local page, and its HTTP API"),
     "monitor": ("serve.monitor.command", "compare new videos and queries with those that a model was checked on"),
     "watch": ("serve.watch.command", "look at a camera or a stream with a model: alerts, labels, anomalies"),
@@ -75,6 +84,9 @@ RESUMABLE = {
     "features",
     "probe",
     "index",
+    "transcribe",
+    "translate",
+    "describe",
 }
 """Verbs that continue an interrupted run when the same command runs again."""
 

@@ -5,6 +5,15 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word of a sentence: its times as those of the sentence, and its text."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sentence:
     """What is said, or happens, in a stretch of time.
 
@@ -12,11 +21,26 @@ class Sentence:
       start_s: seconds from the first picture of the file (in a prepared folder: from the clip's start).
       end_s: the same, exclusive.
       text: unchanged as given.
+      words: its words with their times, in order of `start_s`, where speech recognition gave them; () where unknown.
     """
 
     start_s: float
     end_s: float
     text: str
+    words: tuple[Word, ...] = ()
+
+    def moved(self, seconds: float) -> "Sentence":
+        """Return the sentence so many seconds later."""
+        words = tuple(
+            dataclasses.replace(word, start_s=word.start_s + seconds, end_s=word.end_s + seconds) for word in self.words
+        )
+        return dataclasses.replace(self, start_s=self.start_s + seconds, end_s=self.end_s + seconds, words=words)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values; `words` as `[start_s, end_s, text]` each, left out if there are none."""
+        fields: dict[str, Any] = {"start_s": self.start_s, "end_s": self.end_s, "text": self.text}
+        words = [[word.start_s, word.end_s, word.text] for word in self.words]
+        return fields | ({"words": words} if words else {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

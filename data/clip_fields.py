@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 from ..base.errors import UserError
-from .clip import REFUSED, Clip, Question, Sentence, Span
+from .clip import REFUSED, Clip, Question, Sentence, Span, Word
 from .timecode import FORMS, to_seconds
 
 _LONGEST_S = 1e9  # thirty years: no file is longer
@@ -144,10 +144,30 @@ def _stretches(fields: dict[str, Any], name: str, *, known: set[str], form: str)
 def _sentences(fields: dict[str, Any]) -> tuple[Sentence, ...]:
     form = '{"start_s": 0.5, "end_s": 2.0, "text": "..."}'
     made = []
-    for here, item in _stretches(fields, "sentences", known={"start_s", "end_s", "text"}, form=form):
+    for here, item in _stretches(fields, "sentences", known={"start_s", "end_s", "text", "words"}, form=form):
         text = _string(item, "text", required="what is said", path=f"{here}.text")
-        made.append(Sentence(start_s=item["start_s"], end_s=item["end_s"], text=text))
+        words = _words(item, path=f"{here}.words")
+        made.append(Sentence(start_s=item["start_s"], end_s=item["end_s"], text=text, words=words))
     return tuple(made)
+
+
+def _words(item: dict[str, Any], *, path: str) -> tuple[Word, ...]:
+    value = item.get("words")
+    if value is None:
+        return ()
+    wanted = 'a list of words with their times, as "words": [[0.5, 0.9, "hello"]], each end after its start'
+    if not isinstance(value, list):
+        _problem(path, value, wanted)
+    made = []
+    for index, word in enumerate(value):
+        here = f"{path}[{index}]"
+        if not isinstance(word, list) or len(word) != 3 or not isinstance(word[2], str) or not word[2].strip():
+            _problem(here, word, wanted)
+        start, end = (_time({"time": time}, "time", path=here) for time in word[:2])
+        if start is None or end is None or not 0 <= start < end <= _LONGEST_S:
+            _problem(here, word, wanted)
+        made.append(Word(start_s=start, end_s=end, text=_encodable(here, word[2])))
+    return tuple(sorted(made, key=lambda word: word.start_s))
 
 
 def _spans(fields: dict[str, Any]) -> tuple[Span, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, nearest
-from .clip import FIELDS, NOT_FETCHED, REFUSED, Clip, Question, Sentence, Span
+from .clip import FIELDS, NOT_FETCHED, REFUSED, Clip, Question, Sentence, Span, Word
 from .clip_fields import make_clip, short
 from .faults import Faults
 from .paths import PathLike, exists, open_binary
@@ -23,6 +23,7 @@ __all__ = [
     "Question",
     "Sentence",
     "Span",
+    "Word",
     "ids_sha256",
     "make_clip",
     "read_manifest",
@@ -132,7 +133,7 @@ def to_json(clip: Clip) -> dict[str, Any]:
         "spans": [_filled(dataclasses.asdict(span)) for span in clip.spans],
         "questions": [_filled(dataclasses.asdict(question)) for question in clip.questions],
         "transcript": clip.transcript,
-        "sentences": [dataclasses.asdict(sentence) for sentence in clip.sentences],
+        "sentences": [sentence.to_json() for sentence in clip.sentences],
         "features": clip.features,
         "meta": clip.meta,
     }

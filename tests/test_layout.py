@@ -33,8 +33,8 @@ WITHOUT_TENSORFLOW = {"options", "manifest", "batches/synthetic", "text/tokenize
 WITHOUT_TENSORFLOW |= {"sources/registry", "sources/videos", "sources/webdataset", "paths", "batches/shards_cache"}
 # Rooms of a folder: each imports only what stands before it. Files that lie in the folder itself are below all of them.
 ROOMS = {
-    "data": ["transforms", "text", "index", "media", "sources", "prepare", "inspect", "batches"],
-    "serve": ["index", "search", "monitor", "watch", "web"],
+    "data": ["transforms", "text", "index", "media", "sources", "language", "prepare", "inspect", "batches"],
+    "serve": ["index", "search", "describe", "monitor", "watch", "web"],
     "finetune": ["examples", "inputs", "kinds", "options", "figures", "reports", "tasks", "commands"],
     "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...base.errors import UserError, unknown
 from ..options import DataOptions
+from ..said import within
 from ..text.clean import text_cleaner
 from ..text.tokenizer import Tokenizer
 from .draws import below, numbers
@@ -142,11 +143,8 @@ class Texts:
         if self._data.feed.text_from == "captions":
             return [(int(c), row["captions"][c] if c >= 0 else "") for c in chosen.caption[i]]
         start, end = chosen.window[i].tolist()
-        said = [
-            (number, sentence["text"])
-            for number, sentence in enumerate(row["sentences"])
-            if sentence["start_s"] < end and sentence["end_s"] > start
-        ]
+        cut = (within(sentence, start_s=start, end_s=end) for sentence in row["sentences"])
+        said = [(number, part["text"]) for number, part in enumerate(cut) if part is not None]
         if not row["sentences"] and row["transcript"]:
             said = [(0, row["transcript"])]
         if not said:

@@ -21,6 +21,7 @@ class Job:
 
     Attributes:
       sound_only: decode the sound of a sound file or a film alone, see `decode_sound`; the clip has no pictures then.
+        Without `start_s` it begins with the first sample of the track.
     """
 
     path: PathLike

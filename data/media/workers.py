@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -164,7 +164,7 @@ def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
     try:
         with Alarm(limits.clip_timeout) as alarm:
             if job.sound_only:
-                return _sound_alone(job)
+                return _sound_alone(job, progress=alarm.progress)
             clip = decode_clip(
                 job.path, options=job.options, start_s=job.start_s, end_s=job.end_s, progress=alarm.progress
             )
@@ -177,9 +177,10 @@ def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
         return DecodeError(limits.memory_reason())
 
 
-def _sound_alone(job: Job) -> DecodedClip:
+def _sound_alone(job: Job, *, progress: Callable[[float], object]) -> DecodedClip:
     """Return the sound of a file as a clip without pictures."""
-    audio = decode_sound(job.path, max_seconds=job.options.max_seconds)
+    window = {"start_s": job.start_s, "end_s": job.end_s, "progress": progress}
+    audio = decode_sound(job.path, max_seconds=job.options.max_seconds, **window)
     empty, seconds = np.zeros(0, np.float32), len(audio) / SAMPLE_RATE
     return DecodedClip(jpegs=[], timestamps_s=empty, height=0, width=0, audio=audio, duration_s=seconds)
 

@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from ..manifest import REFUSED, Clip
 from ..media.decode import DecodedClip
+from ..said import within
 from ..tf_cpu import tf
 from .features import Features
 
@@ -73,16 +74,14 @@ def example(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features])
 
 
 def sentences(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
-    """Return the sentences that overlap the clip's window, cut to it: `start_s`, `end_s` from its start, `text`."""
-    return _within(clip.sentences, clip=clip, duration_s=duration_s)
+    """Return what is said within the clip's window, cut to it: the form of `Sentence.to_json`, times from its start."""
+    moved = (sentence.moved(-(clip.start_s or 0.0)).to_json() for sentence in clip.sentences)
+    cut = (within(sentence, start_s=0.0, end_s=duration_s) for sentence in moved)
+    return [_rounded(sentence) for sentence in cut if sentence is not None]
 
 
 def spans(clip: Clip, *, duration_s: float) -> list[dict[str, Any]]:
     """Return the spans that overlap the clip's window, cut to it: the fields of `Span`, times from its start."""
-    return _within(clip.spans, clip=clip, duration_s=duration_s)
-
-
-def _within(stretches: Sequence[Any], *, clip: Clip, duration_s: float) -> list[dict[str, Any]]:
     start = clip.start_s or 0.0
     return [
         dataclasses.asdict(stretch)
@@ -90,9 +89,17 @@ def _within(stretches: Sequence[Any], *, clip: Clip, duration_s: float) -> list[
             "start_s": round(max(stretch.start_s - start, 0.0), 4),
             "end_s": round(min(stretch.end_s - start, duration_s), 4),
         }
-        for stretch in stretches
+        for stretch in clip.spans
         if stretch.start_s - start < duration_s and stretch.end_s > start
     ]
+
+
+def _rounded(sentence: dict[str, Any]) -> dict[str, Any]:
+    """A sentence with times to a tenth of a millisecond."""
+    made = sentence | {key: round(sentence[key], 4) for key in ("start_s", "end_s")}
+    if "words" in sentence:
+        made["words"] = [[round(first, 4), round(last, 4), word] for first, last, word in sentence["words"]]
+    return made
 
 
 def _further(meta: Mapping[str, Any]) -> dict[str, Any]:

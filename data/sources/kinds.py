@@ -19,7 +19,7 @@ UNREAD_LISTS = (".arrow", ".xlsx", ".feather")
 _SYSTEM_NAMES = frozenset(("desktop.ini", "thumbs.db"))
 SYSTEM_FOLDERS = frozenset(("$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"))
 _LEFT_OUT = {  # what it is and what to do with it -> the ends of its name
-    "subtitle files left out (put what is said into `sentences` of a manifest)": (
+    "subtitle files left out (KEY.srt, KEY.vtt, KEY.en.srt are read, one for each KEY)": (
         *(".ass", ".json3", ".lrc", ".sbv", ".srt", ".srv3", ".ssa", ".sub", ".ttml", ".vtt"),
     ),
     "sound in files of its own left out (what is in the video is used)": (

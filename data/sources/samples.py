@@ -14,6 +14,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..subtitles import SUFFIXES as SUBTITLES
+from ..subtitles import belongs
 from .kinds import PICTURE_SUFFIXES, TEXT_SUFFIXES, VIDEO_SUFFIXES, is_hidden, left_out, suffix_of
 from .notes import Notes
 
@@ -34,7 +36,7 @@ class Sample:
     Attributes:
       key: what their names share.
       media: the file with the pictures, "" if there is none.
-      texts: files with texts by suffix (`.txt`, `.cap`, `.cls`, `.json`).
+      texts: files with texts by suffix (`.txt`, `.cap`, `.cls`, `.json`, and `.srt` or `.vtt`).
       features: files with features by name.
       refused: why the sample cannot be used, "" if it can.
     """
@@ -79,8 +81,11 @@ class _Grouping:
             self._place_media(key)
         rest = list(itertools.filterfalse(self._place_text, self._others))
         self._share_texts()
+        subtitles = [name for name in rest if suffix_of(name) in SUBTITLES]
+        self._place_subtitles(subtitles)
         for name in rest:
-            self._place_features(name)
+            if name not in subtitles:
+                self._place_features(name)
         order = {name: number for number, name in enumerate(names)}
         samples = [sample for made in self._samples.values() for sample in made]
         return sorted(samples, key=lambda sample: min(order[name] for name in _files(sample)))
@@ -181,6 +186,20 @@ class _Grouping:
                     sample.refused = (
                         f"{len(samples)} films share the key {texts.key!r}: give each film texts of its own name"
                     )
+
+    def _place_subtitles(self, names: list[str]) -> None:
+        """Put a subtitle file to each film: `KEY.srt` before `KEY.en.srt`, English before other languages."""
+        order = lambda name: (_composed(name).count("."), ".en." not in name.lower(), name)  # noqa: E731
+        for name in sorted(names, key=order):
+            composed = _composed(name)
+            key = composed[: len(composed) - len(suffix_of(name))]
+            films = [one for prefix in (key, *_prefixes(key)) for one in self._samples.get(prefix, []) if one.media]
+            own = [one for one in films if belongs(composed, to=_composed(one.media))]
+            if not own or any(set(SUBTITLES) & set(sample.texts) for sample in own):
+                self._notes.add(left_out(name), name=name)
+                continue
+            for sample in own:
+                sample.texts[suffix_of(name)] = name
 
     # --- features ---
 

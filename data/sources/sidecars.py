@@ -1,4 +1,4 @@
-"""The texts of a media file (`KEY.txt`, `KEY.cap`, `KEY.json`, `KEY.cls`) to the fields of a clip.
+"""The texts of a media file (`KEY.txt`, `.cap`, `.json`, `.cls`, `.srt`, `.vtt`) to the fields of a clip.
 
 The fields of `KEY.json` are those that video2dataset and img2dataset write: `caption`; `clips` (where the file was cut
 out of its video); `yt_meta_dict.subtitles`, `clip_subtitles` and `whisper_transcript` (what is said).
@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...data import strict_json
+from ...data import strict_json, subtitles
 from ..timecode import to_seconds
 from .notes import Notes
 
 LONGEST_TEXT = 2**20  # bytes of a .txt, .cap or .cls
 LONGEST_JSON = 16 * 2**20  # bytes of a .json
+_LONGEST_S = 1e9  # as `clip_fields` takes times
 _LONGEST_META = 2000  # characters of a string that is kept under `meta`
 _HANDLED = frozenset(
     (
@@ -57,23 +58,32 @@ def note_left_out(texts: Texts, *, name: str, notes: Notes) -> None:
 
 def longest(suffix: str) -> int:
     """Return how many bytes a text may have, by its suffix."""
-    return LONGEST_JSON if suffix == ".json" else LONGEST_TEXT
+    return {".json": LONGEST_JSON, **dict.fromkeys(subtitles.SUFFIXES, subtitles.LONGEST)}.get(suffix, LONGEST_TEXT)
 
 
 def read_texts(texts: Mapping[str, bytes], *, one_per_line: bool) -> Texts:
     """Read the texts of one media file.
 
     Args:
-      texts: contents by suffix: `.txt` and `.cap` are captions, `.cls` is a label, `.json` an object.
+      texts: contents by suffix: `.txt` and `.cap` are captions, `.cls` is a label, `.json` an object, `.srt` and `.vtt`
+        are subtitles, which count where the `.json` does not say what is said.
       one_per_line: whether each line of the `.txt` is a caption; else all of it is one.
 
     Raises:
       BadText: one is not UTF-8, or the `.json` is no JSON object.
     """
-    decoded = {suffix: text(data, suffix=suffix) for suffix, data in texts.items()}
+    plain = {suffix: data for suffix, data in texts.items() if suffix not in subtitles.SUFFIXES}
+    decoded = {suffix: text(data, suffix=suffix) for suffix, data in plain.items()}
     fields = json_fields(texts[".json"]) if ".json" in texts else {}
     first = _lines(decoded.get(".txt", "")) if one_per_line else [decoded.get(".txt", "").strip()]
     said, bad_lines = sentences(fields)
+    if not said:
+        said = [
+            line.to_json()
+            for suffix in subtitles.SUFFIXES
+            for line in subtitles.subtitles_of(texts.get(suffix, b""))
+            if line.end_s <= _LONGEST_S
+        ]
     spoken = fields.get("transcript")
     kept, left_out = meta(fields)
     made = {

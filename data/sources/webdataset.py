@@ -24,6 +24,7 @@ from ...base.errors import UserError
 from ...data import paths, remote
 from ..manifest import NOT_FETCHED, REFUSED, Clip, make_clip
 from ..sources import sidecars
+from ..subtitles import SUFFIXES as SUBTITLES
 from ..tars import TarError, TarMember, members
 from .kinds import ARCHIVES, TEXT_SUFFIXES, left_out, suffix_of
 from .notes import Notes
@@ -159,7 +160,7 @@ def scan(archive: str) -> Shard:
 def _read_text(member: TarMember, *, file: BinaryIO, shard: Shard) -> None:
     """Read a member that may be the text of a sample."""
     suffix = suffix_of(member.name)
-    if suffix in TEXT_SUFFIXES and not member.refused and member.size <= sidecars.longest(suffix):
+    if suffix in (*TEXT_SUFFIXES, *SUBTITLES) and not member.refused and member.size <= sidecars.longest(suffix):
         file.seek(member.data)
         shard.texts[member.name] = file.read(member.size)
 

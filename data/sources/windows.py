@@ -19,9 +19,9 @@ def cut_from(clip: Clip, *, path: str, start_s: float | None = None, end_s: floa
     """
     if start_s is None:
         return dataclasses.replace(clip, path=path)
-    sentences, spans = (
-        tuple(dataclasses.replace(part, start_s=part.start_s + start_s, end_s=part.end_s + start_s) for part in parts)
-        for parts in (clip.sentences, clip.spans)
+    sentences = tuple(sentence.moved(start_s) for sentence in clip.sentences)
+    spans = tuple(
+        dataclasses.replace(span, start_s=span.start_s + start_s, end_s=span.end_s + start_s) for span in clip.spans
     )
     window = {"start_s": start_s, "end_s": end_s}
     return dataclasses.replace(clip, path=path, **window, sentences=sentences, spans=spans)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ...base.errors import UserError
 from ...data.machine import cores
 from ...data.media.decode import DecodedClip, DecodeError
+from ...data.subtitles import within
 from ...encode.chunks import Chunk, Task, decode_chunks
 from ...encode.windows import Windows
 from .approximate import build_approximate
@@ -26,7 +27,6 @@ from .listing import combined
 from .models import AUDIO, TRANSCRIPT, VIDEO, Opened, about
 from .plan import Plan, content_sha256, make_plan
 from .store import FileFacts, NewMoment, Store
-from .subtitles import within
 
 _GROUP = 4  # batches of moments that are embedded and written together
 _LATEST_S = 20.0  # longest time between two writes

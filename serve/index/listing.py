@@ -10,7 +10,7 @@ from ...data.clip import REFUSED, Clip, Sentence
 from ...data.paths import is_plain, join
 from ...data.sources.kinds import PICTURE_SUFFIXES, SYSTEM_FOLDERS, VIDEO_SUFFIXES, is_hidden, suffix_of
 from ...data.sources.read import read_source
-from .subtitles import SUFFIXES, read_subtitles
+from ...data.subtitles import SUFFIXES, belongs, read_subtitles
 
 _NO_END = 1e9  # seconds; end of a transcript without times
 
@@ -90,7 +90,7 @@ def _files(root: str) -> Iterator[Entry]:
             if is_hidden(name) or suffix_of(name) not in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
                 continue
             entry = _with_state(Entry(key=f"{here}/{name}", root=root, path=f"{here}/{name}"))
-            found = [one for one in subtitles if _belongs(one, to=name)]
+            found = [one for one in subtitles if belongs(one, to=name)]
             if found and not entry.refused:
                 entry = dataclasses.replace(entry, sentences=read_subtitles(Path(here) / found[0]))
             yield entry
@@ -98,13 +98,6 @@ def _files(root: str) -> Iterator[Entry]:
 
 def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename!r} cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _belongs(subtitle: str, *, to: str) -> bool:
-    """Whether a subtitle file is that of a video: the same name, perhaps with a language before its suffix."""
-    stem, own = os.path.splitext(subtitle)[0], os.path.splitext(to)[0]  # noqa: PTH122
-    language = stem.removeprefix(f"{own}.")
-    return stem == own or (stem.startswith(f"{own}.") and language.isalpha() and len(language) <= 3)
 
 
 def _of_clip(clip: Clip, *, root: str, folder: str) -> Entry:

@@ -7,7 +7,7 @@ from av.error import FFmpegError
 
 from ...data.media.cut import cut
 from ...data.media.place import DecodeError
-from ..index.subtitles import write_srt
+from ...data.subtitles import write_srt
 from .collection import Collection
 from .engine import Hit
 

@@ -65,7 +65,7 @@ def test_text_that_cannot_be_used_costs_its_film_alone(tmp_path, name, content, 
 
 
 def test_previews_subtitles_and_others_beside_films_are_counted(tmp_path):
-    touch(tmp_path, "a.mp4", "a.webp", "a.en.vtt", "a.info.json", "notes.md", "lost.txt", "b.mp4.part", "old/x.tar")
+    touch(tmp_path, "a.mp4", "a.webp", "a.en.ass", "a.info.json", "notes.md", "lost.txt", "b.mp4.part", "old/x.tar")
     touch(tmp_path, ".hidden.mp4", ".trash/d.mp4", "@eaDir/a.mp4/SYNOVIDEO.jpg", "list.csv")
     write(tmp_path / "a.txt", "one\n")
     clips, notes = read(tmp_path)
@@ -76,7 +76,7 @@ def test_previews_subtitles_and_others_beside_films_are_counted(tmp_path):
         "hidden files and folders left out: 3 ('.hidden.mp4', '.trash', '@eaDir')",
         "lists left out (to use a list, give it as the source): 1 ('list.csv')",
         "pictures beside a video left out (previews; give a picture a .txt of its own to use it): 1 ('a.webp')",
-        "subtitle files left out (put what is said into `sentences` of a manifest): 1 ('a.en.vtt')",
+        "subtitle files left out (KEY.srt, KEY.vtt, KEY.en.srt are read, one for each KEY): 1 ('a.en.ass')",
         "texts or features without a film left out (name them as their film is): 1 ('lost.txt')",
         "texts with a further name left out (KEY.txt, KEY.cap, KEY.cls and KEY.json are read): 1 ('a.info.json')",
         "unfinished downloads left out (fetch them again): 1 ('b.mp4.part')",

@@ -48,9 +48,24 @@ def test_further_names_between_key_and_suffix(one_film):
     samples, notes = grouped(*names, one_film=one_film)
     [sample] = samples.values()
     assert (sample.key, sample.features) == ("d.x/k", {"rgb": "d.x/k.rgb.npy"})
-    assert sample.texts == {".txt": "d.x/k.txt", ".cls": "d.x/k.mp4.cls", ".json": "d.x/k.JSON"}
-    assert [line.rpartition(": ")[2] for line in notes] == ["1 ('d.x/k.info.json')", "1 ('d.x/k.en.vtt')"]
-    assert "`sentences` of a manifest" in notes[1]
+    found = {".txt": "d.x/k.txt", ".cls": "d.x/k.mp4.cls", ".json": "d.x/k.JSON", ".vtt": "d.x/k.en.vtt"}
+    assert sample.texts == found
+    assert [line.rpartition(": ")[2] for line in notes] == ["1 ('d.x/k.info.json')"]
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["k.de.srt", "k.en.vtt"], {".vtt": "k.en.vtt"}),
+        (["k.de.srt", "k.vtt"], {".vtt": "k.vtt"}),
+        (["k.es.srt", "k.de.srt"], {".srt": "k.de.srt"}),
+        (["k.info.srt", "other.srt", "k.en.ass"], {}),
+    ],
+)
+def test_one_subtitle_file_is_taken_for_a_film_and_the_others_are_counted(names, taken):
+    samples, notes = grouped("k.mp4", *names, one_film=False)
+    assert samples["k.mp4"].texts == taken and samples["k.mp4"].media == "k.mp4" and len(samples) == 1
+    assert len(notes) == 1 and f"one for each KEY): {len(names) - len(taken)} (" in notes[0]
 
 
 @pytest.mark.parametrize("one_film", [True, False])

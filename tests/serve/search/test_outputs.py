@@ -8,7 +8,7 @@ import json
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.serve.index.subtitles import read_subtitles
+from twinreel.data.subtitles import read_subtitles
 from twinreel.serve.search.collection import Collection, FileInfo
 from twinreel.serve.search.cutlists import edl_text
 from twinreel.serve.search.engine import Hit, Results, Span

@@ -1,7 +1,7 @@
 """Subtitle files: what is read, and what is written of a window."""
 
 from twinreel.data.clip import Sentence
-from twinreel.serve.index.subtitles import read_subtitles, write_srt
+from twinreel.data.subtitles import read_subtitles, write_srt
 
 VTT = """WEBVTT
 Kind: captions

@@ -1,15 +1,17 @@
 """Subtitle files (SubRip, WebVTT) next to videos, as sentences with times; and sentences as a SubRip file."""
 
 import html
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...data.clip import Sentence
-from ...data.timecode import to_seconds
+from .clip import Sentence
+from .timecode import to_seconds
 
 SUFFIXES = (".srt", ".vtt")
-_LONGEST = 16 * 2**20  # bytes of a file that is read
+LONGEST = 16 * 2**20
+"""Bytes of a file that is read."""
 _MARKUP = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 
 
@@ -20,8 +22,24 @@ def read_subtitles(path: Path) -> tuple[Sentence, ...]:
       In order of `start_s`, which counts from the file's first picture. Markup is removed, lines are joined.
     """
     with path.open("rb") as file:
-        text = file.read(_LONGEST).decode("utf-8-sig", errors="replace")
+        return subtitles_of(file.read(LONGEST))
+
+
+def subtitles_of(content: bytes) -> tuple[Sentence, ...]:
+    """Return the entries of a subtitle file; see `read_subtitles`."""
+    text = content.decode("utf-8-sig", errors="replace")
     return tuple(sorted(_entries(text.splitlines()), key=lambda sentence: sentence.start_s))
+
+
+def belongs(subtitle: str, *, to: str) -> bool:
+    """Whether a subtitle file is that of a video: the same name, perhaps with a language before its suffix.
+
+    >>> [belongs(name, to="a.mp4") for name in ("a.srt", "a.en.vtt", "ab.srt", "a.info.vtt")]
+    [True, True, False, False]
+    """
+    stem, own = os.path.splitext(subtitle)[0], os.path.splitext(to)[0]  # noqa: PTH122
+    language = stem.removeprefix(f"{own}.")
+    return stem == own or (stem.startswith(f"{own}.") and language.isalpha() and len(language) <= 3)
 
 
 def _entries(lines: list[str]) -> Iterable[Sentence]:

@@ -1,0 +1,1 @@
+"""Transcripts by speech recognition, and translations, from manifest to manifest."""
