@@ -41,9 +41,6 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def get(self, key: str) -> Any:
         """Return the value of a key, None if there is none."""
         return self._values.get(key)

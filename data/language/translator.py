@@ -84,8 +84,8 @@ class Translator:
         return dict(zip(texts, answer, strict=True))
 
     def _key(self, text: str) -> str:
-        asked = self._chat.options
-        return key_of(text=text, to=self._to, of=self._of, model=asked.model, endpoint=asked.shown)
+        asked = self._chat.options  # a model that has a name is the same at another endpoint
+        return key_of(text=text, to=self._to, of=self._of, llm=asked.model or asked.shown)
 
 
 def _answer(reply: Reply, *, count: int) -> list[str] | None:

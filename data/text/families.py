@@ -1,7 +1,8 @@
 """The tokenizer folders that Hugging Face's libraries write: which files there are, and what each family adds.
 
 Beside `tokenizer.json`, which says everything, there are the older files of a family alone: `vocab.json` and
-`merges.txt` (CLIP), `vocab.txt` (BERT), `spiece.model` or `tokenizer.model` (T5, SigLIP, Gemma). No tensorflow.
+`merges.txt` (CLIP), `vocab.txt` (BERT), `spiece.model` or `tokenizer.model` (T5, SigLIP, Gemma),
+`sentencepiece.bpe.model` (XLM-R). No tensorflow.
 """
 
 import dataclasses
@@ -13,18 +14,20 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ...base.errors import UserError
+from .fairseq import FairseqTokenizer
 from .hf import HfTokenizer, around
 from .pieces import SentencePieceTokenizer
 
 FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
 )
-WHOLE = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+_FAIRSEQ = "sentencepiece.bpe.model"
+WHOLE = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", _FAIRSEQ)
 """Each of these is, or begins, a whole tokenizer."""
 _KINDS = (
     "tokenizer.json, or vocab.json + merges.txt (CLIP), vocab.txt (BERT), spiece.model or tokenizer.model (T5, SigLIP, "
-    "Gemma)"
+    "Gemma), sentencepiece.bpe.model (XLM-R)"
 )
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _CLIP_BEGIN, _CLIP_END = "<|startoftext|>", "<|endoftext|>"
@@ -82,6 +85,8 @@ def read_folder(folder: Path, *, ends: bool = False) -> HfTokenizer | SentencePi
     for name in ("spiece.model", "tokenizer.model"):
         if (folder / name).is_file():
             return _pieces(folder / name, config)
+    if (folder / _FAIRSEQ).is_file():
+        return _fairseq(folder, config)
     names = sorted(path.name for path in folder.iterdir())
     raise UserError(
         f"folder {str(folder)!r} has no tokenizer that twinreel knows ({_KINDS}); "
@@ -206,6 +211,19 @@ def _pieces(path: Path, config: dict[str, Any]) -> SentencePieceTokenizer:
     given = {key: config[f"{key}_token"] for key in ("add_bos", "add_eos") if config.get(f"{key}_token") is not None}
     layout = {"add_bos": family.add_bos, "add_eos": family.add_eos} | given
     return SentencePieceTokenizer(model, pad_id=found, **layout)
+
+
+def _fairseq(folder: Path, config: dict[str, Any]) -> FairseqTokenizer:
+    """XLM-R's; other families (CamemBERT, mBART) have a file of that name, and number its pieces in other ways."""
+    model = _json(folder / "config.json").get("model_type", "")
+    name = str(config.get("tokenizer_class", "")).removesuffix("Fast").removesuffix("Tokenizer")
+    if name != "XLMRoberta" and (name or model != "xlm-roberta"):
+        found = f"tokenizer_class {config['tokenizer_class']!r}" if name else f"model_type {model!r}"
+        raise UserError(
+            f"{folder / _FAIRSEQ} is of {found}; twinreel reads this file of XLM-R alone (tokenizer_class "
+            "XLMRobertaTokenizer in tokenizer_config.json); save the folder with tokenizer.json"
+        )
+    return FairseqTokenizer((folder / _FAIRSEQ).read_bytes())
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from ...base.errors import UserError
 from .. import hub
 from . import families
+from .fairseq import FairseqTokenizer
 from .hf import HfTokenizer
 from .pieces import SentencePieceTokenizer
 from .words import WordTokenizer, read_vectors
@@ -27,6 +28,7 @@ _KINDS: dict[str, _Kind] = {
     SentencePieceTokenizer.KIND: SentencePieceTokenizer,
     HfTokenizer.KIND: HfTokenizer,
     WordTokenizer.KIND: WordTokenizer,
+    FairseqTokenizer.KIND: FairseqTokenizer,
 }
 
 

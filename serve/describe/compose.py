@@ -69,10 +69,10 @@ def compose(evidence: Evidence, *, chat: Chat, question: str = "", journal: Jour
     asked = chat.options
     how = {"model": asked.model, "max_tokens": asked.max_tokens, "temperature": asked.temperature}
     key = key_of(messages=sent, endpoint=asked.shown, **how)
-    value = journal.get(key) if journal else None
+    value = None if journal is None else journal.get(key)
     if value is None:
         reply = chat.ask(sent)
         value = {"text": reply.text, "cut": reply.cut, "llm": reply.model or asked.model}
-        if journal:
+        if journal is not None:
             journal.put(key, value=value)
     return Described(evidence=evidence, question=question, endpoint=asked.shown, **value)

@@ -72,9 +72,10 @@ class Evidence:
         found: list[str] = []
         found += _listed("Captions nearest to the clip, with their cosine:", self.captions)
         found += _listed("Class names nearest to the clip, with their cosine:", self.labels)
-        if self.neighbours:
+        told = [one for one in self.neighbours if one.texts]  # the others say nothing in words
+        if told:
             found.append("Clips of a collection that look most like it, with their cosine and their own texts:")
-            found += [f"- {one.score:.3f} {' | '.join(one.texts) or '(no text)'}" for one in self.neighbours]
+            found += [f"- {one.score:.3f} {' | '.join(one.texts)}" for one in told]
         if self.speech_from:
             found += _spoken(self.speech)
         return found

@@ -46,7 +46,7 @@ def test_the_evidence_of_a_clip_is_sent_and_kept(described, films, library, tmp_
         assert len(server.requests) == 2  # nothing is asked twice
     first, second = map(json.loads, (out / "descriptions.jsonl").read_text().splitlines())
     assert first["text"] == "A grey film." and first["endpoint"] == server.url and first["llm"] == "stand-in"
-    assert [one["text"] for one in first["evidence"]["captions"]] == ["grey 110", "grey 230"]
+    assert [one["text"] for one in first["evidence"]["captions"]] == ["grey 110", "grey 30"]
     assert first["evidence"]["labels"][0]["text"] == "grey 40"
     found = first["evidence"]["neighbours"]
     assert len(found) == 2 and not any(one["path"].endswith("grey110.mp4") for one in found)  # not the clip itself
@@ -106,7 +106,7 @@ def test_long_speech_is_cut_and_says_so():
         (["--evidence_only"], "no evidence; give --captions FILE|DIR:SPLIT, --classes FILE or --index INDEX"),
         (
             ["--evidence_only", "--captions", "nowhere"],
-            "--captions 'nowhere' does not exist; give a text file, or DIR:",
+            "--captions 'nowhere' does not exist; give a text file",
         ),
         (["--evidence_only", "--captions", "empty.txt"], "--captions empty.txt has no caption"),
         (["--evidence_only", "--classes", "empty.txt"], "has no class"),
