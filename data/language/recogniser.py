@@ -83,7 +83,7 @@ RECOGNISERS = {
     "pocketsphinx": Entry(
         package="pocketsphinx",
         extra="pocketsphinx",
-        module="pocketsphinx",
+        module="sphinx",
         about="CMU Sphinx; its small English model is part of the package. Fast, and right about clear speech only",
     ),
     "faster_whisper": Entry(

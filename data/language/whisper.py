@@ -1,5 +1,6 @@
 """Recognition by Whisper (Radford et al. 2022, arXiv:2212.04356) through faster-whisper, from a local folder."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,9 @@ def open_model(options: RecogniserOptions) -> Whisper:
             "`ct2-transformers-converter --model openai/whisper-small --copy_files tokenizer.json "
             "preprocessor_config.json --output_dir FOLDER` writes it"
         )
-    from faster_whisper import WhisperModel
-
+    package: Any = importlib.import_module("faster_whisper")
     try:
-        model = WhisperModel(str(folder), device="auto", cpu_threads=options.threads, local_files_only=True)
+        model = package.WhisperModel(str(folder), device="auto", cpu_threads=options.threads, local_files_only=True)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--model {options.model!r} cannot be loaded ({error}); convert it again") from error
     return Whisper(model, language=options.language)

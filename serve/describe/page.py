@@ -79,7 +79,7 @@ def _list(title: str, items: Sequence[tuple[str, float]], *, mark: str) -> Html:
         tag(
             "li",
             tag("span", text),
-            tag("span", f"{score:.3f}"),
+            tag("span", f"{score:.3f}", style="white-space:nowrap"),
             class_=mark,
             style=f"--share:{max(100 * score / best, 0):.1f}%",
         )

@@ -1,5 +1,6 @@
 """Recognition by CMU Sphinx (Huggins-Daines et al. 2006, "PocketSphinx"), with the English model of its package."""
 
+import importlib
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -43,17 +44,20 @@ def open_model(options: RecogniserOptions) -> PocketSphinx:
     Raises:
       UserError: the folder of `options.model` lacks one of them, or the language is not that of the model.
     """
-    import pocketsphinx
-
     if options.language not in ("", "en") and not options.model:
         raise UserError(
             f"--language {options.language}: the model of pocketsphinx is English; give --model FOLDER with a model of "
             "that language, or --recogniser faster_whisper --model FOLDER"
         )
     try:
-        return PocketSphinx(pocketsphinx.Decoder(samprate=float(RATE), loglevel="FATAL", **_files(options.model)))
+        return PocketSphinx(_package().Decoder(samprate=float(RATE), loglevel="FATAL", **_files(options.model)))
     except RuntimeError as error:
         raise UserError(f"--model {options.model!r} is no model of pocketsphinx ({error})") from error
+
+
+def _package() -> Any:
+    """The extra, which only those who recognise with it have installed."""
+    return importlib.import_module("pocketsphinx")
 
 
 def _files(folder: str) -> dict[str, str]:
@@ -74,10 +78,8 @@ def _files(folder: str) -> dict[str, str]:
 
 def _stretches(samples: np.ndarray) -> Iterator[tuple[float, bytes]]:
     """Yield the stretches in which somebody speaks: their starts in seconds, and their samples."""
-    from pocketsphinx import Segmenter
-
     most = int(_LONGEST_S * RATE)
-    for part in Segmenter(sample_rate=RATE).segment(io.BytesIO(samples.astype("<i2").tobytes())):
+    for part in _package().Segmenter(sample_rate=RATE).segment(io.BytesIO(samples.astype("<i2").tobytes())):
         for at in range(0, len(part.pcm) // 2, most):
             yield part.start_time + at / RATE, part.pcm[2 * at : 2 * (at + most)]
 
