@@ -5,10 +5,11 @@ import json
 import pytest
 
 from twinreel.base.errors import UserError
-from twinreel.data.manifest import Clip, Question, Sentence, Span, read_manifest, write_manifest
+from twinreel.data.manifest import Clip, Question, Sentence, Span, Word, read_manifest, write_manifest
 
 SPAN = {"start_s": 1, "end_s": 2.5, "text": "a dog jumps"}
 GOOD = {"clip_id": "a", "path": "v/a.mp4", "captions": ["a dog runs"], "split": "train"}
+SAID = {"start_s": 0, "end_s": 1, "text": "so"}
 
 
 def write(path, *lines):
@@ -37,7 +38,10 @@ def test_round_trip_keeps_every_field_and_every_text(tmp_path):
                 Question(question="What colour?", options=("red", "blue")),
             ),
             transcript="good dog",
-            sentences=(Sentence(start_s=0.0, end_s=1.5, text="good"), Sentence(start_s=1.0, end_s=3.0, text="dog")),
+            sentences=(
+                Sentence(start_s=0.0, end_s=1.5, text="good", words=(Word(start_s=0.25, end_s=1.5, text="good"),)),
+                Sentence(start_s=1.0, end_s=3.0, text="dog"),
+            ),
             features={"rgb": "f/a.npy"},
             meta={"group": "pair7", "n": [1, {"x": None}]},
         ),
@@ -91,6 +95,10 @@ def test_byte_order_mark_windows_line_ends_and_blank_lines_are_no_fault(tmp_path
         ({**GOOD, "sentences": ["so"]}, ["field 'sentences[0]'", "'so'", "start_s"]),
         ({**GOOD, "sentences": [{"start_s": 2, "end_s": 1, "text": "so"}]}, ["'sentences[0]'", "end_s after it"]),
         ({**GOOD, "sentences": [{"start_s": 0, "end_s": 1, "text": ""}]}, ["'sentences[0].text'", "what is said"]),
+        ({**GOOD, "sentences": [{**SAID, "words": "so"}]}, ["'sentences[0].words'", "a list of words"]),
+        ({**GOOD, "sentences": [{**SAID, "words": [[0.5, "so"]]}]}, ["'sentences[0].words[0]'", "their times"]),
+        ({**GOOD, "sentences": [{**SAID, "words": [[0.5, 0.5, "so"]]}]}, ["'sentences[0].words[0]'", "end after"]),
+        ({**GOOD, "sentences": [{**SAID, "words": [["x", 1, "so"]]}]}, ["'sentences[0].words[0]'", "'x'"]),
         ({**GOOD, "spans": {}}, ["field 'spans'", "{}", "a list of objects", '"label" or "text"']),
         ({**GOOD, "spans": [{"start_s": 0, "end_s": 1}]}, ["field 'spans[0]'", "a label or a text"]),
         ({**GOOD, "spans": [SPAN, {**SPAN, "end_s": 1}]}, ["field 'spans[1]'", "an end_s after it"]),

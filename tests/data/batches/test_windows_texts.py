@@ -9,12 +9,22 @@ import pytest
 from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
 from twinreel.data.batches.records import Record, Records
-from twinreel.data.manifest import Clip, Sentence, write_manifest
+from twinreel.data.manifest import Clip, Sentence, Word, write_manifest
 from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
 
 CLIPS, FRAMES, FPS = 12, 32, 8
 SAME = {3: "caption 1 of 2", 7: "caption 0 of 5", 9: "caption 1 of 2"}  # captions that other clips have, too
+
+
+TIMED = 11  # the clip whose words have times
+
+
+def timed(sentence):
+    """The words of a sentence of that clip, an eighth of a second each."""
+    starts = [sentence / 2 + i / 8 for i in range(4)]
+    words = ("said", str(sentence), "in", str(TIMED))
+    return tuple(Word(start_s=start, end_s=start + 1 / 8, text=word) for start, word in zip(starts, words, strict=True))
 
 
 def noise(seed):
@@ -33,7 +43,10 @@ def folder(tmp_path_factory, media):
         captions = [f"caption {i} of {c}" for i in range(3)]
         if c in SAME:
             captions = [SAME[c], *([] if c == 9 else [f"spare of {c}"])]
-        said = tuple(Sentence(start_s=s / 2, end_s=s / 2 + 0.5, text=f"said {s} in {c}") for s in range(8))
+        said = tuple(
+            Sentence(start_s=s / 2, end_s=s / 2 + 0.5, text=f"said {s} in {c}", words=timed(s) if c == TIMED else ())
+            for s in range(8)
+        )
         clips.append(
             Clip(clip_id=f"c{c}", path=f"{c}.mp4", captions=tuple(captions), split="train", sentences=said if c else ())
         )
@@ -89,7 +102,11 @@ def test_frames_sound_and_transcript_share_a_window(options, tokenizer, folder, 
             assert (frames / FPS > start - 1 / FPS - 1e-6).all() and (frames / FPS < end + 1e-3).all()
             text = tokenizer.decode(batch["text"][i])
             said = [s for s in range(8) if s / 2 < end - 1e-4 and s / 2 + 0.5 > start + 1e-4]
-            assert text == (" ".join(f"said {s} in {clip}" for s in said) if clip else "")
+            if clip == TIMED:
+                words = [word for s in range(8) for word in timed(s) if start <= word.start_s + 1 / 16 < end]
+                assert text == " ".join(word.text for word in words)
+            else:
+                assert text == (" ".join(f"said {s} in {clip}" for s in said) if clip else "")
             assert batch["valid"][i] == (clip != 0), "clip 0 says nothing"
             starts.add(round(start, 2))
     assert len(starts) > 8, "windows hardly differ"
@@ -111,7 +128,8 @@ def test_a_sentence_of_the_window_is_drawn_each_epoch(options, tokenizer):
                 assert not batch["valid"][i] and batch["caption_index"][i] == -1
                 continue
             number = int(batch["caption_index"][i])
-            assert tokenizer.decode(batch["text"][i]) == f"said {number} in {clip}"
+            text = tokenizer.decode(batch["text"][i])
+            assert text == f"said {number} in {clip}" or (clip == TIMED and text in f"said {number} in {clip}")
             frames = frame_indices(batch["video"][i]) / FPS
             assert frames.min() - 2.1 < number / 2 < frames.max() + 2.1
             heard[clip].add(number)
