@@ -108,12 +108,7 @@ def transcribe(
         for clip, sentences in _progress(work.run(wanted), total=len(wanted), console=console):
             if sentences is not None:
                 found[clip.clip_id] = sentences
-    if bad.total() > options.max_bad_fraction * len(wanted):
-        reasons = "; ".join(f"{reason}: {count}" for reason, count in bad.most_common(3))
-        raise UserError(
-            f"{bad.total()} of {len(wanted)} clips cannot be heard ({reasons}); correct them, or raise "
-            f"--max_bad_fraction ({options.max_bad_fraction:g})"
-        )
+    _check_bad(bad, of=len(wanted), most=options.max_bad_fraction)
     clips = [_with(clip, found.get(clip.clip_id), as_captions=options.as_captions) for clip in listing.clips]
     write_manifest(out, clips=[in_folder(clip, root=listing.root, folder=out.parent) for clip in clips])
     names = ("recognised", "reused", "silent", "words")
@@ -126,6 +121,16 @@ def transcribe(
         "recogniser": dataclasses.asdict(recogniser) | {"version": recogniser.version()},
         "out": str(out),
     }
+
+
+def _check_bad(bad: "collections.Counter[str]", *, of: int, most: float) -> None:
+    """Raise UserError if too many clips cannot be decoded."""
+    if bad.total() > most * of:
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in bad.most_common(3))
+        raise UserError(
+            f"{bad.total()} of {of} clips cannot be heard ({reasons}); correct them, or raise --max_bad_fraction "
+            f"({most:g})"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
