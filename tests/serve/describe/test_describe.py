@@ -10,6 +10,7 @@ from chat_server import chat_server
 
 from twinreel import __main__ as cli
 from twinreel.data.clip import Sentence
+from twinreel.serve.describe import gather
 from twinreel.serve.describe.bank import Bank
 from twinreel.serve.describe.compose import messages
 from twinreel.serve.describe.evidence import Evidence
@@ -20,6 +21,7 @@ CAPTIONS = "grey 30\ngrey 110\n\ngrey 230\ngrey 110\n"
 @pytest.fixture
 def described(films, library, tmp_path, monkeypatch, capsys):
     """Runs the verb on films with the model of the index; returns status, output and errors."""
+    assert gather.check_model  # modules that take `open_model` along are loaded before it is replaced
     monkeypatch.setattr("twinreel.serve.index.models.open_model", lambda source, **_: brightness_model())
     monkeypatch.delenv("TWINREEL_ENDPOINT", raising=False)
     monkeypatch.setenv("TWINREEL_API_KEY", "sk-secret")
