@@ -28,8 +28,8 @@ SOURCE is one of
                 bars may stand between the fields. A metadata.csv, .jsonl or .parquet as Hugging Face has it
                 (file_name,text) and a Parquet file with the same columns are read as well
   a folder      videos and pictures (clips of one frame) with texts beside them: a.mp4 with a.txt (a caption per line),
-                a.json, a.cls (label); or with a metadata.csv; or in class folders, whose name is label and caption.
-                Folders such as train, Test, validation are splits. Linked folders are followed
+                a.json, a.cls (label), a.srt or a.vtt (what is said); or with a metadata.csv; or in class folders, whose
+                name is label and caption. Folders such as train, Test, validation are splits. Linked folders are followed
   archives      WebDataset .tar files, as video2dataset, img2dataset and clip-video-encode write them: one, a folder of
                 them, or a pattern such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt or KEY.cap (caption),
                 KEY.json, KEY.cls (label), KEY.NAME.npy (features; KEY.npy are features named rgb); a picture is a clip
@@ -41,7 +41,7 @@ Times are seconds (12.5) or HH:MM:SS.mmm (00:00:12.5).
 Without any split in the source, 80 % of the clips go to train, 10 % to val, 10 % to test, by a hash of the path (or
 of meta.group, where a clip has one): windows of one file stay in one split, and so does a clip when others come or go.
 
-What belongs to no clip (previews, subtitles, files of other kinds) is counted and named. Faults in a list are reported
+What belongs to no clip (previews, files of other kinds) is counted and named. Faults in a list are reported
 together. A clip that cannot be used (no such file, not decodable, an impossible window, no caption, label or question)
 is listed in OUT/rejects.jsonl with its reason. Clips that are the same, byte for byte as stored or nearly, are listed
 in OUT/duplicates.jsonl; --duplicates drop leaves them out, --fail_on_leak refuses a clip of another split that is in
