@@ -29,7 +29,7 @@ SOURCE is one of
                 (file_name,text) and a Parquet file with the same columns are read as well
   a folder      videos and pictures (clips of one frame) with texts beside them: a.mp4 with a.txt (a caption per line),
                 a.json, a.cls (label), a.srt or a.vtt (what is said); or with a metadata.csv; or in class folders, whose
-                name is label and caption. Folders such as train, Test, validation are splits. Linked folders are followed
+                name is label and caption. Folders such as train, Test, validation are splits. Linked folders are read
   archives      WebDataset .tar files, as video2dataset, img2dataset and clip-video-encode write them: one, a folder of
                 them, or a pattern such as 'shards/{00000..00099}.tar': KEY.mp4 with KEY.txt or KEY.cap (caption),
                 KEY.json, KEY.cls (label), KEY.NAME.npy (features; KEY.npy are features named rgb); a picture is a clip
