@@ -1,23 +1,20 @@
 """Load an experiment's ConfigDict by file or by shipped name, and change its fields from the command line."""
 
 import ast
-import contextlib
 import difflib
-import importlib.util
 import inspect
 import json
 import re
-import traceback
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
 from .errors import UserError, nearest, unknown
 from .fields import fit, fits
+from .python_file import module_of, naming_errors_in
 
 # The type of a config in signatures. Type checkers accept every field of it: `section` checks them at run time.
 if TYPE_CHECKING:
@@ -58,12 +55,12 @@ def load_config(spec: str, *, overrides: list[str] | tuple[str, ...] = ()) -> Co
     """
     path, arg = _split(spec)
     file = _file(path)
-    with _naming_errors_in(file, config=spec):
-        module = _module(file)
+    with naming_errors_in(file, what=f"config {spec!r}"):
+        module = module_of(file, kind="config")
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"config {path!r} has no function get_config(arg) -> ConfigDict; add one to {file}")
     arguments = _arguments(module.get_config, arg=arg, config=path)
-    with _naming_errors_in(file, config=spec):
+    with naming_errors_in(file, what=f"config {spec!r}"):
         config = module.get_config(*arguments)
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(
@@ -102,31 +99,6 @@ def _file(path: str) -> Path:
     if not Path(path).is_file():
         raise UserError(f"config file {path!r} does not exist; give a .py file or one of: {', '.join(shipped())}")
     return Path(path)
-
-
-def _module(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"twinreel_config_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _naming_errors_in(file: Path, *, config: str) -> Iterator[None]:
-    """Turn an error inside a config file into one that names the file and the line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except SyntaxError as error:
-        where = f"{error.filename or file}:{error.lineno}"
-        raise UserError(f"config {config!r} is not valid Python: {where}: {error.msg}") from error
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename) == file]
-        where = f"{own[-1].filename}:{own[-1].lineno}: `{own[-1].line}`" if own else str(file)
-        raise UserError(f"config {config!r} failed at {where}: {type(error).__name__}: {error}") from error
 
 
 def _arguments(function: Callable[..., Any], *, arg: str, config: str) -> tuple[Any, ...]:

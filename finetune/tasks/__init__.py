@@ -2,9 +2,12 @@
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ...base.errors import UserError, unknown
+from ...base.python_file import module_of, naming_errors_in
 from ..examples.context import TaskContext
 from ..kinds.task import Task
 
@@ -22,15 +25,28 @@ TASKS = {
 
 
 def make_task(context: TaskContext) -> Task:
-    """Build the task that `config.task.name` names.
+    """Build the task that `config.task.name` names: one of `TASKS`, or a Python file with `make(context) -> Task`.
 
     Raises:
-      UserError: no such task (the nearest is named), or an error of the task itself.
+      UserError: no such task (the nearest is named) or file, or an error of the task itself.
     """
     name = context.config["task"]["name"]
+    if name.endswith(".py"):
+        return _from_file(Path(name)).make(context)
     if name not in TASKS:
         raise unknown("task in config.task.name:", name, TASKS)
     return importlib.import_module(f".{TASKS[name][0]}", __package__).make(context)
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Import a task of the user's own."""
+    if not path.is_file():
+        raise UserError(f"config.task.name={str(path)!r} is no file; give a Python file that has make(context)")
+    with naming_errors_in(path, what=f"task {str(path)!r}"):
+        module = module_of(path, kind="task")
+    if not hasattr(module, "make"):
+        raise UserError(f"config.task.name={str(path)!r} has no function make(context) that returns a task; add one")
+    return module
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -65,12 +65,22 @@ class ClassifyObjective(HeadObjective):
 
 
 class Classify(LabelledTask):
-    """The task `classify`; see `task.Task`."""
+    """The task `classify`; see `task.Task`.
+
+    A task of one's own may take its place with other options or another loss:
+
+    Attributes:
+      options_class: of `config.task`; a subclass of `ClassifyOptions`.
+      objective_class: of the model and its loss; takes what `ClassifyObjective` takes.
+    """
+
+    options_class = ClassifyOptions
+    objective_class = ClassifyObjective
 
     def __init__(self, context: TaskContext):
         """Choose classes and clips; reads `clips.jsonl` but no record."""
         self._context, self.feed = context, Feed(context)
-        self.options = options = section(ClassifyOptions, context.config["task"], name="task")
+        self.options = options = section(self.options_class, context.config["task"], name="task")
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
         self.splits: Splits = choose_splits(context, options=options)
         head = {"kind": options.head, "labels": list(self.splits.labels), "dropout": options.dropout}
@@ -81,7 +91,7 @@ class Classify(LabelledTask):
         weights = (
             balanced(train.label[train.indices], classes=len(train.labels)) if options.class_weights != "none" else None
         )
-        self.objective = ClassifyObjective(spec=spec, options=options, context=context, weights=weights)
+        self.objective = self.objective_class(spec=spec, options=options, context=context, weights=weights)
 
     @property
     def metric(self) -> str:
