@@ -11,8 +11,8 @@ from twinreel.data.manifest import Clip, write_manifest
 LINE = "print one JSON object on standard output, nothing else"
 
 
-WITHOUT = {"demo", "pretrain", "finetune", "predict", "serve"}
-"""Verbs that report by their files, and the web page."""
+WITHOUT = {"demo", "pretrain", "finetune", "predict", "serve", "watch"}
+"""Verbs that report by their files, the web page, and the one that prints a line of JSON for each event."""
 
 
 @pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb not in WITHOUT])

@@ -106,7 +106,8 @@ def read_msvd_qa(folder: Path) -> Annotations:
                     raise UserError(f"{where}: has {len(parts)} fields, wanted two: the clip and its number, as vid1")
                 mapping[parts[1]] = parts[0]
         if mapping and video not in mapping:
-            raise UserError(f"youtube_mapping.txt does not name {video!r}, of which questions are asked; complete it")
+            path = files.find("youtube_mapping.txt")
+            raise UserError(f"{path} does not name {video!r}, of which questions are asked; complete it")
         return {"path": mapping.get(video, video), "meta": {"other_name": video}}
 
     ask = functools.partial(_one_word, prefix="vid")
@@ -168,7 +169,7 @@ def read_next_qa(folder: Path) -> Annotations:
     def fields_of(files: Folder, video: str) -> dict[str, Any]:
         if not paths and (found := files.find("map_vid_vidorID.json")):
             paths.update(read_json(found, kind=dict))
-        path = expect(paths.get(video, video), str, what=repr(video), where="map_vid_vidorID.json")
+        path = expect(paths.get(video, video), str, what=repr(video), where=str(files.find("map_vid_vidorID.json")))
         return {"path": PurePosixPath(path).name, "meta": {"other_name": video}}
 
     named = {"names": lambda split: (f"{split}.csv",), "fields_of": fields_of}

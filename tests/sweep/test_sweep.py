@@ -116,10 +116,14 @@ def test_a_learning_curve_has_the_best_values_and_other_seeds(fake, capsys):
 def test_ctrl_c_ends_the_runs_and_the_next_start_resumes_them(fake, monkeypatch):
     monkeypatch.setenv("STEP_S", "0.5")
     timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        main(flags(fake, "--sampler", "grid"))
-    timer.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore the signal
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            main(flags(fake, "--sampler", "grid"))
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     steps = [json.loads(line)["step"] for line in (fake / "sweep/trials/0000/metrics.jsonl").read_text().splitlines()]
     assert 0 < max(steps) < 40
     monkeypatch.setenv("STEP_S", "0")
