@@ -132,10 +132,13 @@ def measure_line(
     if len(folders) <= len(canaries):
         raise UserError("two of the folders have one name; rename one, or give each once")
     loaded = {name: LoadedSplit(one, split=options.split) for name, one in folders.items()}
-    encoder = encoder_of(line.at(0.0))
-    points = []
+    encoder, points = None, []
     for alpha in sorted({0.0, 1.0, *options.alphas}):
-        encoder.model = load_model(line.at(alpha))
+        located = line.at(alpha)
+        if encoder is None:
+            encoder = encoder_of(located)
+        else:
+            encoder.model = load_model(located)
         figures = {}
         for name, split in loaded.items():
             found = embed_split(encoder, loaded=split, batch_size=options.batch_size, progress=options.progress)
