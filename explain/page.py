@@ -23,7 +23,7 @@ _BINS = 120  # of the lanes along the clip
 
 
 def write_explanation(explanation: Explanation, *, out: Path) -> Path:
-    """Write `index.html` into a folder that exists; `explain.mp4` is expected beside it. Return its path."""
+    """Write `index.html` into a folder that exists; `explain.mp4` is expected next to it. Return its path."""
     shown = {"src": "explain.mp4", "poster": _picture(explanation, 0), "controls": "controls"}
     video = tag("video", **shown, preload="metadata", style="max-width: 100%")
     legend = paragraph(

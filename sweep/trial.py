@@ -168,7 +168,7 @@ def _process(spec: RunSpec, *, lock: int) -> Any:
 
 
 def log_of(workdir: Path) -> Path:
-    """Return where the output of a trial's run is kept: beside its workdir."""
+    """Return the file that holds the output of a trial's run, next to its workdir."""
     return workdir.with_name(f"{workdir.name}.log")
 
 

@@ -144,7 +144,7 @@ class _Read:
       inputs: its clips with the states of their files.
       known: states of files that earlier builds looked at.
       missing: clips of a benchmark without a file.
-      notes: what was mended on the way.
+      notes: what was corrected in the source.
       captions: how captions were cleaned.
     """
 

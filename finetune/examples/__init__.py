@@ -1,1 +1,1 @@
-"""Which clips a task works with, and what it is told about them: labels, targets, queries, annotators."""
+"""The clips of a task with their labels, targets, queries and annotations."""

@@ -17,7 +17,7 @@ class Busy(Exception):
     """The queue is full.
 
     Attributes:
-      detail: what the client is told.
+      detail: the message for the client.
       retry_s: seconds after which it may ask again.
     """
 
@@ -68,7 +68,7 @@ class _Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What is told of the work of a `Batcher`.
+    """Callbacks that observe the work of a `Batcher`.
 
     Attributes:
       batch: called after each batch with its real rows and its seconds.
@@ -96,7 +96,7 @@ class Batcher:
           encode: takes a list of rows, as many as one of the static sizes; returns float32 [rows,E].
           name: of the rows, for messages and metrics.
           options: see `BatchOptions`.
-          watch: who is told of batches and of the queue.
+          watch: observes batches and the queue.
         """
         self._encode, self._name, self._options, self._watch = encode, name, options, watch or Watch()
         self._waiting: collections.deque[tuple[_Job, Any]] = collections.deque()
