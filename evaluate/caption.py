@@ -14,6 +14,7 @@ from .results import to_json
 if TYPE_CHECKING:
     from ..data.batches.records import Records
     from ..encode.captioner import Captioner
+    from .measures.meteor import Meteor
 
 DESCRIPTION = """Describe clips with a model that has a caption decoder (config.model.heads.captioning).
 
@@ -22,7 +23,8 @@ DESCRIPTION = """Describe clips with a model that has a caption decoder (config.
   twinreel caption runs/mine --data data/mine --split test --out runs/mine/captions
 
 The first two describe files. The last one describes a prepared split and compares with its captions: BLEU, ROUGE-L and
-CIDEr-D on tokens of the Penn Treebank, and the share of captions that equal a reference. OUT receives captions.json and
+CIDEr-D on tokens of the Penn Treebank, and the share of captions that equal a reference. METEOR is a Java program that
+you name: --meteor meteor-1.5.jar (of the package pycocoevalcap, or of its authors). OUT receives captions.json and
 index.html, a page with examples. From Python: `twinreel.encode.captioner.load_captioner(MODEL).caption(files)`."""
 _GENERATE = ("method", "max_tokens", "beams", "length_penalty", "temperature", "top_p", "top_k")
 
@@ -35,6 +37,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", type=Path, help="prepared data set to describe instead of files")
     parser.add_argument("--split", default="test", help="of the data set")
     parser.add_argument("--out", type=Path, metavar="DIR", help="with --data: where captions.json and the page go")
+    parser.add_argument("--meteor", type=Path, metavar="JAR", help="with --data: METEOR by meteor-1.5.jar, with Java")
+    parser.add_argument("--java", default="java", metavar="COMMAND", help="that runs the jar of --meteor")
     parser.add_argument("--batch_size", type=int, default=16, help="clips at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
     _add_generation(parser)
@@ -47,6 +51,11 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name} must be at least {int(name == 'batch_size')}, got {getattr(args, name)}")
     if args.out and not args.data:
         raise UserError("--out goes with --data; captions of files are printed (--json: one object per line)")
+    if args.meteor and not args.data:
+        raise UserError("--meteor goes with --data, whose captions are the references; leave it out")
+    from .measures.meteor import Meteor
+
+    meteor = Meteor(args.meteor, java=args.java) if args.meteor else None  # refuses before the model is read
     from ..encode.captioner import load_captioner
 
     options = {name: getattr(args, name) for name in _GENERATE if getattr(args, name) is not None}
@@ -55,7 +64,8 @@ def main(argv: list[str]) -> int:
         how = {"batch_size": args.batch_size, "workers": args.workers, "seed": args.seed}
         _print_files(captioner.caption(args.files, progress=True, **how), as_json=args.json)
         return 0
-    results = caption_split(captioner, data=args.data, split=args.split, batch_size=args.batch_size, seed=args.seed)
+    how = {"batch_size": args.batch_size, "seed": args.seed}
+    results = caption_split(captioner, data=args.data, split=args.split, meteor=meteor, **how)
     if results is not None:
         _tell(results, args=args)
     return 0
@@ -74,7 +84,13 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
 
 
 def caption_split(
-    captioner: "Captioner", *, data: Path, split: str = "test", batch_size: int = 16, seed: int = 0
+    captioner: "Captioner",
+    *,
+    data: Path,
+    split: str = "test",
+    batch_size: int = 16,
+    seed: int = 0,
+    meteor: "Meteor | None" = None,
 ) -> dict[str, Any] | None:
     """Describe the clips of a prepared split, and compare with their captions.
 
@@ -84,10 +100,12 @@ def caption_split(
       split: whose clips have captions; those without are left out and counted.
       batch_size: clips at a time.
       seed: of sampling.
+      meteor: the program that computes METEOR; None = without.
 
     Returns:
-      JSON values: `captions`, the figures of `measures.captions.caption_scores`; `protocol`; `clips`, of each its
-      `clip_id`, `caption`, `score`, `references` and its own `ROUGE-L`. None on all processes but the first.
+      JSON values: `captions`, the figures of `measures.captions.caption_scores`, and `METEOR` if asked for; `protocol`;
+      `clips`, of each its `clip_id`, `caption`, `score`, `references` and its own `ROUGE-L`. None on all processes but
+      the first.
 
     Raises:
       UserError: no such folder or split, no caption in it, or no clip that can be read.
@@ -111,7 +129,10 @@ def caption_split(
         return None
     texts = [ptb_tokens(one["caption"]) for one in found.values()]
     references = [[ptb_tokens(text) for text in rows[i]["captions"]] for i in found]
-    own = rouge_l(texts, references=references)
+    own, figures = rouge_l(texts, references=references), caption_scores(texts, references=references)
+    if meteor is not None:
+        with meteor as program:
+            figures["METEOR"] = program.scores(texts, references=references)["corpus"]
     clips = [
         {"clip_id": rows[i]["clip_id"], **one, "references": rows[i]["captions"], "ROUGE-L": round(float(share), 4)}
         for (i, one), share in zip(found.items(), own, strict=True)
@@ -120,7 +141,8 @@ def caption_split(
     protocol |= {"clips_without_caption": len(rows) - len(described), "damaged": len(described) - len(found)}
     protocol |= {"model": captioner.source, "tokens": "Penn Treebank, without Java", "seed": seed}
     protocol |= {name: getattr(captioner.options, name) for name in _GENERATE}
-    return {"captions": caption_scores(texts, references=references), "protocol": protocol, "clips": clips}
+    protocol |= {"meteor": meteor.about} if meteor is not None else {}
+    return {"captions": figures, "protocol": protocol, "clips": clips}
 
 
 def _captions(
@@ -192,5 +214,6 @@ def caption_line(figures: dict[str, Any]) -> str:
     >>> caption_line({"BLEU-4": 0.25, "ROUGE-L": 0.5, "CIDEr-D": 1.0, "exact": 0.1, "n": 40})
     'BLEU-4 25.0, ROUGE-L 50.0, CIDEr-D 100.0, exact 10.0 % of 40 clips'
     """
-    shown = [f"{name} {100 * figures[name]:.1f}" for name in ("BLEU-4", "ROUGE-L", "CIDEr-D", "exact")]
+    names = ("BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR", "exact")
+    shown = [f"{name} {100 * figures[name]:.1f}" for name in names if name in figures]
     return f"{', '.join(shown)} % of {figures['n']} clips"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import UserError, unknown
-from .measures.zero_shot_rules import RULES, VIDEO_RULES, VIEW_RULES
+from .measures.zero_shot_rules import DEFAULT_RULE, RULES, VIDEO_RULES, VIEW_RULES
 from .options import SplitOptions
 from .protocols.benchmark_data import describe_benchmark, measured_coverage, settle_split
 from .protocols.class_benchmarks import CLASS_BENCHMARKS
@@ -30,7 +30,6 @@ from .protocols.templates import DEFAULT, Templates, load_templates, shipped
 from .protocols.zero_shot import (
     DEFAULT_FRAME_RULE,
     DEFAULT_KEEP,
-    DEFAULT_RULE,
     DEFAULT_VIEW_RULE,
     OF_EMBEDDINGS,
     zero_shot_report,
@@ -65,7 +64,8 @@ class ZeroShotOptions(SplitOptions):
     Attributes:
       templates: a shipped set, or a file; see `protocols.templates.load_templates`. None = as the benchmark says, or
         "plain".
-      rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`.
+      rule: from texts and clips to class scores, a name of `zero_shot_rules.RULES`; None = as the benchmark says, or
+        "unit_text_means".
       classes: a file of classes; None = the labels of all splits of the data set, in alphabetical order.
       class_names: "as_is", or "words": "brush_hair" and "ApplyEyeMakeup" are read as words; None = as the benchmark
         says, or "as_is".
@@ -78,7 +78,7 @@ class ZeroShotOptions(SplitOptions):
     """
 
     templates: str | None = None
-    rule: str = DEFAULT_RULE
+    rule: str | None = None
     view_rule: str = OF_EMBEDDINGS
     classes: Path | None = None
     class_names: str | None = None
@@ -88,14 +88,15 @@ class ZeroShotOptions(SplitOptions):
     rerank: Sequence[str] = ()
 
     def settled(self) -> "ZeroShotOptions":
-        """Return the options with split, templates and class names; raises `UserError` for another split."""
+        """Return the options with split, templates, rule and class names; raises `UserError` for another split."""
         entry = CLASS_BENCHMARKS.get(self.benchmark)
-        own = (entry.templates, entry.class_names) if entry else (DEFAULT, NAME_RULES[0])
+        own = (entry.templates, entry.class_names, entry.rule) if entry else (DEFAULT, NAME_RULES[0], DEFAULT_RULE)
         return dataclasses.replace(
             self,
             split=settle_split(self.benchmark, split=self.split),
             templates=self.templates or own[0],
             class_names=self.class_names or own[1],
+            rule=self.rule or own[2],
         )
 
 
@@ -182,6 +183,7 @@ def zero_shot(
     found.protocol |= {"checkpoint": str(model), "step": encoder.meta.get("step"), "seed": encoder.meta.get("seed")}
     if jax.process_index() != 0:
         return None
+    assert options.rule is not None
     results = zero_shot_report(
         found,
         rule=options.rule,
@@ -217,7 +219,7 @@ class ClassPlan:
           UserError: no such split, rule or template set; missing clips, or a label that is no class, without
             `allow_missing`; no clip with a label.
         """
-        assert options.templates is not None and options.class_names is not None
+        assert options.templates is not None and options.class_names is not None and options.rule is not None
         if options.split not in records.splits:
             raise unknown("split", options.split, records.splits)
         if options.rule not in RULES:
@@ -309,6 +311,7 @@ def _about_classes(plan: ClassPlan, *, options: ZeroShotOptions, texts_truncated
         "templates_source": plan.templates.source,
         "classes_from": plan.classes.origin,
         "class_names": options.class_names,
+        "rule": options.rule,
         "class_texts_sha256": names_sha256(plan.classes.texts),
         "labels": options.labels,
         "clips_without_label": plan.targets.unlabelled,

@@ -4,6 +4,7 @@ from ...base.errors import unknown
 from ..sources import (
     actions,
     activitynet,
+    anomaly,
     choices,
     didemo,
     howto100m,
@@ -14,6 +15,7 @@ from ..sources import (
     msvd,
     questions,
     something,
+    summaries,
     vatex,
     youcook2,
     youtube8m,
@@ -36,6 +38,8 @@ SOURCES: dict[str, Source] = {
         *choices.SOURCES,
         *questions.SOURCES,
         *moments.SOURCES,
+        *summaries.SOURCES,
+        *anomaly.SOURCES,
         *images.SOURCES,
         *youtube8m.SOURCES,
     )

@@ -2,8 +2,8 @@
 
 All take tokens separated by blanks; figures on other tokens are other figures (`ptb_tokens`). BLEU is of the corpus.
 CIDEr-D's document frequencies come from the references of the set that is scored, so a subset or a batch gives other
-figures. METEOR is left out: papers print the figure of a Java program (METEOR 1.5) with its own tables of paraphrases,
-and implementations without these are another metric of the same name.
+figures. For METEOR see `meteor`: papers print the figure of a Java program (METEOR 1.5) with its own tables of
+paraphrases, and implementations without these are another metric of the same name.
 """
 
 import math

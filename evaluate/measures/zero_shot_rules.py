@@ -118,6 +118,7 @@ RULES: dict[str, Callable[..., np.ndarray]] = {
     "softmax_per_template": softmax_per_template,
     "softmax_over_pairs": softmax_over_pairs,
 }
+DEFAULT_RULE = "unit_text_means"
 VIEW_RULES = ("score", "prob", "max", "prob_max")
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ..measures.zero_shot_rules import DEFAULT_RULE
 from .benchmark_entry import Entry
 
 _KINETICS_TEXTS = {
@@ -33,6 +34,7 @@ class ClassBenchmark(Entry):
       classes_sha256: of the class names, see `class_names.names_sha256`; None = not known to twinreel.
       templates: the set that is used unless another one is named.
       class_names: how labels become words, "as_is" or "words".
+      rule: from texts and clips to scores, a name of `zero_shot_rules.RULES`, unless another one is named.
       texts: templates and rules by the code that uses them.
     """
 
@@ -41,6 +43,7 @@ class ClassBenchmark(Entry):
     classes_sha256: str | None = None
     templates: str
     class_names: str = "as_is"
+    rule: str = DEFAULT_RULE
     texts: Mapping[str, str]
     frames: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"InternVideo2": 8})
     views: str = "one clip of each video, one centre crop"
@@ -132,6 +135,20 @@ _ENTRIES = (
         notes="Classes are sentences with 'something' for each object. Papers that choose among all 174 of them call "
         "it SSv2-MC, with lists of their own: see ssv2-mc.",
     ),
+    ClassBenchmark(
+        name="charades-mc",
+        title="Charades-MC: which of 157 actions occur in a home video",
+        source="charades_mc",
+        videos=None,
+        classes=157,
+        templates="name_only",
+        rule="softmax_per_template",
+        texts={"InternVideo2": "the options, lower case without punctuation; softmax over them at the temperature"},
+        citation="Wang et al.: InternVideo2: Scaling Foundation Models for Multimodal Video Understanding, ECCV 2024; "
+        "actions of Sigurdsson et al., ECCV 2016",
+        notes="Multiple choice by name, but several options are right: the figure is mAP over the options. Each option "
+        "ranks all videos, so the softmax over a video's options changes it.",
+    ),
 )
 
 CLASS_BENCHMARKS: dict[str, ClassBenchmark] = {entry.name: entry for entry in _ENTRIES}
@@ -143,10 +160,11 @@ def class_deviations(entry: ClassBenchmark, *, protocol: Mapping[str, Any]) -> l
 
     Args:
       entry: the benchmark.
-      protocol: of the embeddings, with `template_set`, `class_names`, `classes_from` and `class_texts_sha256`.
+      protocol: of the embeddings, with `template_set`, `class_names`, `rule`, `classes_from` and
+        `class_texts_sha256`.
     """
     found = []
-    for key, name in (("template_set", "templates"), ("class_names", "class_names")):
+    for key, name in (("template_set", "templates"), ("class_names", "class_names"), ("rule", "rule")):
         if protocol.get(key) not in (None, getattr(entry, name)):
             found.append(f"{name} is {protocol[key]!r}, the protocol has {getattr(entry, name)!r}")
     if str(protocol.get("classes_from")).startswith("--classes"):

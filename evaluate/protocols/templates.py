@@ -42,7 +42,7 @@ def shipped() -> dict[str, Templates]:
     """Return the template sets that twinreel ships, by name.
 
     >>> {name: len(one.templates) for name, one in shipped().items()}
-    {'clip_kinetics': 28, 'clip_ucf101': 48, 'actionclip': 16, 'plain': 1}
+    {'clip_kinetics': 28, 'clip_ucf101': 48, 'actionclip': 16, 'plain': 1, 'name_only': 1}
     """
     text = importlib.resources.files(_PACKAGE).joinpath("templates.json").read_text(encoding="utf-8")
     return {

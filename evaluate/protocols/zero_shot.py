@@ -23,13 +23,13 @@ from ..measures.multilabel import (
 )
 from ..measures.ranks import TIE_RULE, ranks
 from ..measures.rerank import dual_softmax
-from ..measures.zero_shot_rules import RULES, VIDEO_RULES, combine_views, video_vectors
+from ..measures.zero_shot_rules import DEFAULT_RULE, RULES, VIDEO_RULES, combine_views, video_vectors
 from .classified import Classified
 from .marks import marked
 from .options import parse_named
 from .retrieval import coverage_of
 
-DEFAULT_RULE, DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_text_means", "unit_frames", "score"
+DEFAULT_FRAME_RULE, DEFAULT_VIEW_RULE = "unit_frames", "score"
 OF_EMBEDDINGS = "embedding"
 """The rule for views by which their embeddings are averaged, before any score."""
 DEFAULT_KEEP = 20

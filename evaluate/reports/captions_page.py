@@ -33,13 +33,9 @@ def write_captions_page(out: Path, *, results: dict[str, Any], records: "Records
     figures, protocol, clips = results["captions"], results["protocol"], results["clips"]
     order = np.argsort([one["ROUGE-L"] for one in clips], kind="stable")
     shown = [clips[i] for i in evenly_spread(order, record=np.arange(len(clips)), count=EXAMPLES)]
-    names = {
-        "BLEU-4": "",
-        "ROUGE-L": "",
-        "CIDEr-D": "mean over clips, times 100",
-        "exact": "equal to a reference, %",
-    }
-    top = tiles([Tile(name=name, value=f"{100 * figures[name]:.1f}", note=note) for name, note in names.items()])
+    notes = {"CIDEr-D": "mean over clips, times 100", "exact": "equal to a reference, %"}
+    names = [name for name in ("BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR", "exact") if name in figures]
+    top = tiles([Tile(name=name, value=f"{100 * figures[name]:.1f}", note=notes.get(name, "")) for name in names])
     text = f"{len(shown)} of {len(clips):,} clips, evenly spread from the lowest to the highest ROUGE-L."
     cards = tag("div", *_cards(out / "media", shown, records=records, split=protocol["split"]), class_="grid")
     return write_page(

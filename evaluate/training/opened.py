@@ -279,8 +279,10 @@ class _Classes:
         if isinstance(options, ClassOptions):
             named = {key: getattr(options, key) for key in ("templates", "class_names", "labels")}
             asked = dataclasses.replace(asked, classes=Path(options.classes) if options.classes else None, **named)
-        self.plan = ClassPlan.of(records, options=asked.settled(), only=only.tolist())
-        self._options, self._records, self._feed = options, records, feed
+        asked = asked.settled()
+        assert asked.rule is not None
+        self.plan = ClassPlan.of(records, options=asked, only=only.tolist())
+        self._options, self._records, self._feed, self._rule = options, records, feed, asked.rule
         self._clips, rows = only[self.plan.targets.clips], records.rows(options.split)
         self._ids = [rows[clip]["clip_id"] for clip in self._clips.tolist()]
         self._tokens: Tokens | None = None
@@ -316,4 +318,4 @@ class _Classes:
             names=list(classes.texts),
             clip_ids=self._ids,
         )
-        return zero_shot_figures(found, rule=options.rule)
+        return zero_shot_figures(found, rule=self._rule)

@@ -8,12 +8,12 @@ from typing import Any
 from ...base.errors import UserError, unknown
 from ...base.section import section
 from ..embedding.loaded import CAPTIONS
+from ..measures.zero_shot_rules import DEFAULT_RULE
 from ..protocols.benchmarks import BENCHMARKS
 from ..protocols.class_benchmarks import CLASS_BENCHMARKS
 from ..protocols.joint import KINDS
 from ..protocols.scored import joint_asked
 from ..protocols.templates import DEFAULT
-from ..protocols.zero_shot import DEFAULT_RULE
 
 FIELD = "config.evaluations"
 RERANK = (*KINDS, "dsl")
@@ -117,11 +117,11 @@ class ClassBenchmarkOptions(DuringOptions):
     Attributes:
       split: "" = as the benchmark says; so are templates, class names and, where they are None, windows and
         window_seconds.
-      rule: as in `zero_shot.ZeroShotOptions`.
+      rule: as in `zero_shot.ZeroShotOptions`; "" = as the benchmark says.
     """
 
     split: str = ""
-    rule: str = DEFAULT_RULE
+    rule: str = ""
 
 
 PROTOCOLS: dict[str, type[DuringOptions]] = {

@@ -6,6 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from java import stand_in_java
 from small_encoder import drawn_encoder
 
 from twinreel.base.errors import UserError
@@ -58,14 +59,19 @@ def test_a_caption_is_what_the_decoder_finds_likeliest_token_by_token(captioner,
 
 def test_a_split_is_described_and_compared_with_its_captions(run, tiny_data, tmp_path, capsys):
     out = tmp_path / "captions"
+    java = stand_in_java(tmp_path)
     argv = [str(run), "--data", str(tiny_data), "--out", str(out), "--max_tokens", "8", "--batch_size", "3"]
-    assert main(argv) == 0
+    assert main([*argv, "--meteor", str(java["jar"]), "--java", java["java"]]) == 0
     printed = capsys.readouterr().out
     saved, rows = json.loads((out / "captions.json").read_text()), Records(tiny_data).rows("test")
     assert [one["clip_id"] for one in saved["clips"]] == [row["clip_id"] for row in rows]
     references = [[ptb_tokens(text) for text in row["captions"]] for row in rows]
     wanted = caption_scores([ptb_tokens(one["caption"]) for one in saved["clips"]], references=references)
-    assert saved["captions"] == pytest.approx(wanted) and saved["captions"]["n"] == 8
+    words = [[ptb_tokens(one["caption"]).split(), own] for one, own in zip(saved["clips"], references, strict=True)]
+    right = sum(max(sum(word in one.split() for word in mine) for one in own) for mine, own in words)
+    meteor = right / sum(len(mine) for mine, _ in words)  # of the stand-in
+    assert saved["captions"] == pytest.approx(wanted | {"METEOR": meteor}) and saved["captions"]["n"] == 8
+    assert saved["protocol"]["meteor"]["java"] == 'stand-in version "17"' and f"METEOR {100 * meteor:.1f}" in printed
     assert f"ROUGE-L {100 * wanted['ROUGE-L']:.1f}" in printed
     page = (out / "index.html").read_text()
     pictures = re.findall(r'src="([^"]+webp)"', page)
@@ -100,6 +106,8 @@ def test_mistakes_are_named(run, tiny_data, tmp_path):
     for argv, message in (
         ([str(run)], "give media files to describe, or --data DIR"),
         ([str(run), "a.mp4", "--out", "x"], "--out goes with --data"),
+        ([str(run), "a.mp4", "--meteor", "x.jar"], "--meteor goes with --data"),
+        ([str(run), "--data", str(tiny_data), "--meteor", "x.jar"], r"--meteor 'x\.jar' is no file"),
         ([str(run), "--data", str(tiny_data), "--split", "tset"], "did you mean 'test'"),
         ([str(run), "--data", str(tiny_data), "--method", "beems"], "did you mean 'beam'"),
         ([str(run), "--data", str(tiny_data), "--max_tokens", "90"], "do not fit into the decoder's context of 17"),

@@ -1,8 +1,12 @@
 """Small annotation files in the documented format of each benchmark."""
 
+import io
 import json
 
+import h5py
+import numpy as np
 import pytest
+from scipy.io import savemat
 
 _CAPTIONS = [f"caption {n}" for n in range(10)]
 _VATEX = [{"videoID": f"-a_b{n}_000012_000022", "enCap": _CAPTIONS, "chCap": ["一只狗"] * 10} for n in range(4)]
@@ -20,6 +24,41 @@ _SOMETHING = {
     "template": "Holding [something] next to [something]",
     "placeholders": ["a potato", "a cup"],
 }
+
+
+def _tvsum(**changed):
+    """A file of MATLAB's version 7.3 with two videos of 60 and 31 frames and two annotators, as TVSum's."""
+    videos = [
+        {
+            "video": "-ab",
+            "title": "A dog",
+            "category": "PA",
+            "nframes": 60.0,
+            "user_anno": [[1] * 30 + [5] * 30, [2] * 60],
+        },
+        {"video": "cd", "title": "", "category": "VT", "nframes": 31.0, "user_anno": np.arange(62).reshape(2, 31)},
+    ]
+    videos[0] |= changed
+    file = io.BytesIO()
+    with h5py.File(file, "w") as made:
+        for name in videos[0]:
+            references = made.create_dataset(f"tvsum50/{name}", (2, 1), dtype=h5py.ref_dtype)
+            for number, video in enumerate(videos):
+                value = video[name]
+                if isinstance(value, str):  # an empty text is stored by its size
+                    value = np.array([[ord(one)] for one in value], np.uint16) if value else np.zeros(2, np.uint64)
+                else:
+                    value = np.atleast_2d(np.asarray(value, np.float64))
+                references[number, 0] = made.create_dataset(f"#refs#/{name}{number}", data=value).ref
+    return file.getvalue()
+
+
+def _summe(**changed):
+    """A file of SumMe: four frames at 2 frames/s, two annotators."""
+    file = io.BytesIO()
+    savemat(file, {"user_score": np.array([[1, 0], [2, 0], [0, 0], [3, 0]]), "FPS": 2.0, "nFrames": 4} | changed)
+    return file.getvalue()
+
 
 FILES = {
     "msrvtt": {
@@ -118,6 +157,14 @@ FILES = {
         )
     },
     "ssv2_mc": {"val.jsonl": '{"clip_name": "74225.webm", "options": ["Moving it", "Holding it"], "answer": "1"}\n'},
+    "charades_mc": {
+        "charades_mc_test.json": json.dumps(
+            [
+                {"image": "A1.mp4", "option": ["Holding a book", "Sitting"], "answer": [1, 1]},
+                {"video": "B2.mp4", "option": ["Holding a book", "Sitting"], "answer": [0, 1]},
+            ]
+        )
+    },
     "msrvtt_qa": {
         "train_qa.json": '[{"answer": "dog", "category_id": 14, "id": 0, "question": "what runs?", "video_id": 7},'
         ' {"answer": "park", "category_id": 14, "id": 1, "question": "where is it?", "video_id": 7}]',
@@ -148,6 +195,13 @@ FILES = {
     "flickr30k": {
         "dataset_flickr30k.json": '{"images": [{"sentids": [0], "imgid": 0, "filename": "1.jpg", "split": "test",'
         ' "sentences": [{"tokens": ["two"], "raw": "Two men.", "imgid": 0, "sentid": 0}]}], "dataset": "flickr30k"}',
+    },
+    "tvsum": {"ydata-tvsum50.mat": _tvsum()},
+    "summe": {"Air_Force_One.mat": _summe(), "Base jumping.mat": _summe()},
+    "ucf_crime": {
+        "Temporal_Anomaly_Annotation_for_Testing_Videos.txt": "Abuse028_x264.mp4  Abuse  166  240  -1  -1  \n"
+        "Normal_Videos_003_x264.mp4  Normal  -1  -1  -1  -1  \nArson011_x264.mp4  Arson  0  420  691  900\n",
+        "Anomaly_Train.txt": "Abuse/Abuse001_x264.mp4\nTraining_Normal_Videos_Anomaly/Normal_Videos001_x264.mp4\n",
     },
     "charades_sta": {"charades_sta_train.txt": "A1 2.0 9.5##person sits.\nA1 9.0 4.0##person runs.\nA1 3 3##none\n"},
     "qvhighlights": {
@@ -197,6 +251,12 @@ def annotations(tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def matlab():
+    """Functions that write the MATLAB files of TVSum and SumMe with other values."""
+    return {"tvsum": _tvsum, "summe": _summe}
 
 
 @pytest.fixture(scope="session")

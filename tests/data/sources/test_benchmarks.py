@@ -9,6 +9,8 @@ from twinreel.base.errors import UserError
 from twinreel.data.manifest import Sentence, Span
 from twinreel.data.sources.howto100m import nearest_in_time
 from twinreel.data.sources.registry import SOURCES, get_source
+from twinreel.finetune.examples.annotators import annotations_of
+from twinreel.finetune.figures.anomaly import Film
 
 
 def table(found):
@@ -298,6 +300,15 @@ def test_multiple_choice(read):
     assert read("msrvtt_mc", other).clips[0].questions[0].options == ("x", "y")
 
 
+def test_options_of_which_several_are_right_become_labels(read):
+    found = read("charades_mc")
+    assert [(clip.clip_id, clip.path, clip.split, clip.labels) for clip in found.clips] == [
+        ("A1", "A1", "test", ("Holding a book", "Sitting")),
+        ("B2", "B2", "test", ("Sitting",)),
+    ]
+    assert found.expected == {"labels": 2} and not found.deviations()
+
+
 def test_something_v2(read):
     found = read("something_v2")
     assert table(found) == [
@@ -346,3 +357,44 @@ def test_qvhighlights(read):
     (whole,) = get_source("qvhighlights").alternatives(found.clips[0])  # cut from the whole video: spans move with it
     assert (whole.path, whole.start_s, whole.end_s) == ("x_y", 60.0, 210.0)
     assert [(span.start_s, span.end_s) for span in whole.spans] == [(60.0, 64.0), (70.0, 72.0)]
+
+
+# --- summaries and anomalies ---
+
+
+def test_tvsum_keeps_a_score_of_each_annotator_for_every_half_second(read):
+    dog, other = read("tvsum").clips
+    assert (dog.clip_id, dog.path, dog.captions, dog.labels, dog.split) == ("-ab", "-ab", ("A dog",), ("PA",), "test")
+    assert dog.meta == {"importance": [[1.0, 1.0, 5.0, 5.0], [2.0] * 4]}
+    assert (other.captions, other.split) == ((), "train")
+    assert other.meta["importance"] == [[7.0, 23.0], [38.0, 54.0]]  # frames 7 and 23 of 31
+    assert [clip.split for clip in read("tvsum", fold=2).clips] == ["train", "test"]
+    assert annotations_of({"clip_id": "-ab", "duration_s": 2.0, "meta": dog.meta}).mean.tolist() == [0, 0, 1, 1]
+
+
+def test_summe_keeps_what_annotators_select(read):
+    first, second = read("summe").clips
+    assert (first.path, first.split, second.path, second.split) == ("Air_Force_One", "test", "Base jumping", "train")
+    assert first.meta == {"summaries": [[[0.0, 1.0], [1.5, 2.0]], []]}
+    found = annotations_of({"clip_id": "a", "duration_s": 2.0, "meta": first.meta})
+    assert found.kept(np.array([0.25, 1.25, 1.75])).tolist() == [[True, False, True], [False] * 3]
+
+
+def test_the_events_of_ucf_crime_are_spans(read):
+    found = read("ucf_crime")
+    assert [(clip.clip_id, clip.split, clip.labels) for clip in found.clips] == [
+        ("Abuse001_x264", "train", ("Abuse",)),
+        ("Normal_Videos001_x264", "train", ("Normal",)),
+        ("Abuse028_x264", "test", ("Abuse",)),
+        ("Normal_Videos_003_x264", "test", ("Normal",)),
+        ("Arson011_x264", "test", ("Arson",)),
+    ]
+    assert found.clips[2].spans == (Span(start_s=165 / 30, end_s=8.0, label="Abuse"),)
+    assert found.clips[3].spans == ()
+    assert [(span.start_s, span.end_s) for span in found.clips[4].spans] == [(0.0, 14.0), (23.0, 30.0)]
+    film = Film(
+        clip_id="a", label="Abuse", abnormal=True, spans=np.array([[165 / 30, 8]]), rate=30, duration_s=20, found=None
+    )
+    assert film.events == [(166, 240)] and film.truth.sum() == 75
+    only = {"Anomaly_Train.txt": None}
+    assert read("ucf_crime", only, fps_of_annotation=25.0).clips[0].spans[0].end_s == 240 / 25

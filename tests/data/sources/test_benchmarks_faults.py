@@ -1,9 +1,15 @@
 """Annotation files of benchmarks with faults: each is named with its file and line, or is the fault of one clip."""
 
+import io
+
+import h5py
 import pytest
+from scipy.io import savemat
 
 from twinreel.base.errors import UserError
 from twinreel.data.sources.registry import SOURCES, get_source
+
+TIMES = "Temporal_Anomaly_Annotation_for_Testing_Videos.txt"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,31 @@ from twinreel.data.sources.registry import SOURCES, get_source
             r"entry 0: has none of 'caption', 'op",
         ),
         ("ssv2_mc", "val.jsonl", '{"clip_name": "a", "options": ["x", "y"]}', r"line 1: 'answer'"),
+        (
+            "charades_mc",
+            "charades_mc_test.json",
+            '[{"video": "a", "option": ["x", "y"], "answer": [0]}]',
+            r"entry 0: 'answer' is \[0\]; wanted 0 or 1 for each of the 2 options",
+        ),
+        (
+            "charades_mc",
+            "charades_mc_test.json",
+            '[{"video": "a", "option": ["x", "x"], "answer": [0, 1]}]',
+            r"entry 0: 'option' has 'x' twice",
+        ),
+        (
+            "charades_mc",
+            "charades_mc_test.json",
+            '[{"video": "a", "option": ["x"], "answer": [1]}, {"video": "b", "option": ["y"], "answer": [1]}]',
+            r"entry 1: 'option' are not the 1 options of the first entry",
+        ),
+        ("ucf_crime", "Anomaly_Train.txt", "Abuse001_x264.mp4\n", r"line 1: is 'Abuse001_x264.mp4', wanted CLASS/FILE"),
+        ("ucf_crime", TIMES, "a.mp4 Abuse 1 2\n", r"line 1: is 'a.mp4 Abuse 1 2', wanted FILE CLASS START END"),
+        ("ucf_crime", TIMES, "a.mp4 Abuse 9 2 -1 -1\n", r"line 1: event 9 2 is none"),
+        ("ucf_crime", TIMES, "a.mp4 Normal 1 2 -1 -1\n", r"line 1: class 'Normal' with 1 events"),
+        ("ucf_crime", TIMES, "a.mp4 Abuse -1 -1 -1 -1\n", r"line 1: class 'Abuse' with 0 events"),
+        ("tvsum", "ydata-tvsum50.mat", "text", r"tvsum50.mat: is no MATLAB file of version 7.3"),
+        ("summe", "Air_Force_One.mat", "text", r"One.mat: is no MATLAB file that can be read"),
         ("something_v2", "something-something-v2-labels.json", "{}", r"entry 0: label 'Holding .* does not stand in"),
         (
             "howto100m",
@@ -138,7 +169,7 @@ def test_impossible_window_is_the_fault_of_one_clip(read, name, file, text, reas
 
 @pytest.mark.parametrize("name", sorted(name for name in SOURCES if SOURCES[name].videos))
 def test_an_empty_folder_is_an_error_that_names_the_files(name, tmp_path):
-    with pytest.raises(UserError, match=r"has no .*\.(csv|json|jsonl|txt) .*found: nothing.*--list") as error:
+    with pytest.raises(UserError, match=r"has no .*\.(csv|json|jsonl|mat|txt) .*found: nothing.*--list") as error:
         SOURCES[name].read(tmp_path)
     assert any(word.strip(",;") in SOURCES[name].layout for word in str(error.value).split())
     with pytest.raises(UserError, match="is not a folder"):
@@ -153,3 +184,33 @@ def test_options_that_do_not_exist():
     with pytest.raises(UserError, match=r"unknown benchmark 'msrvt'; did you mean 'msrvtt'"):
         get_source("msrvt")
     assert get_source("msrvtt").settings({"train": "7k"}) == {"variant": "1ka", "train": "7k"}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changed", "message"),
+    [
+        (
+            "tvsum",
+            "ydata-tvsum50.mat",
+            {"user_anno": [[1, 2]]},
+            r"0: 'user_anno' of shape \(1, 2\) has no number",
+        ),
+        ("tvsum", "ydata-tvsum50.mat", {"title": 3.0}, r"video 0: 'title' is float64 of shape \(1, 1\), wanted a text"),
+        ("summe", "Air_Force_One.mat", {"nFrames": 5}, r"'user_score' has shape \(4, 2\), nFrames is 5 and FPS 2"),
+        ("summe", "Air_Force_One.mat", {"FPS": 0.0}, r"wanted a row per frame, .* and a rate above 0"),
+    ],
+)
+def test_matlab_files_with_faults(read, matlab, name, file, changed, message):
+    with pytest.raises(UserError, match=message):
+        read(name, {file: matlab[name](**changed)})
+
+
+def test_matlab_files_of_other_content(read, tmp_path):
+    other, file = tmp_path / "other.mat", io.BytesIO()
+    with h5py.File(other, "w") as made:
+        made["data"] = [1.0]
+    with pytest.raises(UserError, match="has no tvsum50/video; wanted the file of TVSum's owners"):
+        read("tvsum", {"ydata-tvsum50.mat": other.read_bytes()})
+    savemat(file, {"gt_score": [1.0]})
+    with pytest.raises(UserError, match="has no 'user_score'; wanted a file of SumMe's folder GT"):
+        read("summe", {"Air_Force_One.mat": file.getvalue()})

@@ -20,6 +20,13 @@ VIDEOS = GOLDEN["videos"]
 def test_sultani():
     scores = [frames_of_segments(v["scores_of_32_segments"], clips=v["clips"], frames=v["frames"]) for v in VIDEOS]
     truth = [frames_of_events(v["events_from_1_inclusive"], frames=v["frames"]) for v in VIDEOS]
+    for own, abnormal, told in zip(
+        scores, truth, GOLDEN["sultani"]["per_video (order of the file names)"], strict=True
+    ):
+        assert len(own) - 1 - np.flatnonzero(own)[-1] >= told["frames_scored_0_at_the_end"] > 0
+        assert abnormal.sum() == told["abnormal_frames"]
+        starts = [0, *(np.flatnonzero(np.diff(own)) + 1)]
+        assert [(int(at), own[at]) for at in starts] == [(at, pytest.approx(v)) for at, v in told["frame_score_runs"]]
     scores, truth = np.concatenate(scores), np.concatenate(truth)
     np.testing.assert_allclose(scores, arrays("anomaly")["sultani/frame_scores"], atol=1e-6)
     assert (truth == arrays("anomaly")["sultani/frame_truth"]).all()

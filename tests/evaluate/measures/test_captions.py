@@ -38,9 +38,22 @@ def test_figures_of_nltk_and_rouge_score():
     want = GOLDEN["other packages on the PTB tokens"]
     got = bleu(candidates, **references, least=1)["corpus"][3]
     assert 100 * got == pytest.approx(want["nltk corpus_bleu"], abs=1e-6)
-    assert 100 * bleu(candidates, **references)["corpus"][3] == pytest.approx(want["torchmetrics bleu_score"], abs=1e-4)
+    orders = [100 * one for one in bleu(candidates, **references)["corpus"]]
+    assert orders[3] == pytest.approx(want["torchmetrics bleu_score"], abs=1e-4)
+    for key in ("tokenize=none", "tokenize=13a", "tokenize=none, smooth=none"):
+        assert orders[3] == pytest.approx(want[f"sacrebleu corpus, {key}"], abs=1e-6)
+    assert orders[:3] == pytest.approx([want[f"sacrebleu corpus BLEU-{n}, tokenize=none"] for n in (1, 2, 3)], abs=1e-6)
     scores = rouge_f1(candidates, **references)
-    assert scores.mean() == pytest.approx(want["rouge-score rougeL F1, best reference, stemmer=False"], abs=1e-9)
+    for key in ("best reference", "score_multi"):
+        assert scores.mean() == pytest.approx(want[f"rouge-score rougeL F1, {key}, stemmer=False"], abs=1e-9)
+
+
+def test_figures_do_not_depend_on_the_order_of_references_and_clips():
+    candidates, references = pair(GOLDEN["ptb_tokens"])
+    assert all(GOLDEN["reversed order gives the same BLEU-4, ROUGE-L, CIDEr"])
+    turned = {"references": [given[::-1] for given in references["references"][::-1]]}
+    one, other = caption_scores(candidates, **references), caption_scores(candidates[::-1], **turned)
+    assert other == pytest.approx(one)
 
 
 def test_cider_of_a_part_is_another_figure():

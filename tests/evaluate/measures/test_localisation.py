@@ -42,17 +42,23 @@ def test_untied_figures_in_single_precision_are_mmaction2_s(case):
     given, truth, want = spans(case)
     found = localisation(given, truth=truth, single_precision=True)
     assert values(found) == pytest.approx(want["mmaction2 mAP@0.5:0.05:0.95"])
+    if "mmaction2 average_mAP" in want:
+        assert found["average"] == pytest.approx(want["mmaction2 average_mAP"])
 
 
 def test_equal_scores_are_settled_by_a_rule_of_ours():
     given, truth, want = spans("tal_random25")
-    both = [localisation(given, truth=truth, ties=ties)["average"] for ties in ("last_first", "first_first")]
-    assert both[0] != both[1]
-    for key in ("ActivityNet average_mAP", "mmaction2 average_mAP"):
-        assert min(abs(one - want[key]) for one in both) < 2e-3
+    both = [localisation(given, truth=truth, ties=ties) for ties in ("last_first", "first_first")]
+    assert both[0]["average"] != both[1]["average"]
+    for code in ("ActivityNet", "mmaction2"):
+        assert min(abs(one["average"] - want[f"{code} average_mAP"]) for one in both) < 2e-3
+        for got in map(values, both):
+            assert got == pytest.approx(want[f"{code} mAP@0.5:0.05:0.95"], abs=5e-3)
+    got = values(localisation(given, truth=truth, thresholds=THUMOS))
+    assert got == pytest.approx(want["ActivityNet mAP@0.3:0.1:0.7 (the THUMOS thresholds)"], abs=5e-3)
 
 
-@pytest.mark.parametrize("case", ["tal_mmaction2_sample", "tal_random25_no_ties"])
+@pytest.mark.parametrize("case", ["tal_mmaction2_sample", "tal_random25_no_ties", "tal_random25"])
 @pytest.mark.parametrize("most", [3, 100])
 def test_proposals_are_mmaction2_s(case, most):
     given, truth, want = spans(case)
@@ -62,9 +68,10 @@ def test_proposals_are_mmaction2_s(case, most):
         most=most,
     )
     want = want[f"mmaction2 proposals max_avg={most}"]
-    assert found["AUC"] == pytest.approx(want["AUC"])
+    of_ties = 0.1 if (case, most) == ("tal_random25", 3) else 0  # percent, by which the order of equal scores counts
+    assert found["AUC"] == pytest.approx(want["AUC"], abs=of_ties)
     chosen = [0, 24, 49, 99]
-    assert [found["AR"][i] for i in chosen] == pytest.approx(want["AR_first_quarter_half_all"])
+    assert [found["AR"][i] for i in chosen] == pytest.approx(want["AR_first_quarter_half_all"], abs=of_ties / 10)
     assert [found["AN"][i] for i in chosen] == pytest.approx(want["AN"])
 
 

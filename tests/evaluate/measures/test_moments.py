@@ -13,6 +13,16 @@ from twinreel.evaluate.measures.moments import highlight_detection, moment_retri
 CASES = ("small12", "random60")
 
 
+def brief(moments, highlights):
+    """The figures of both as the last lines of moment_detr's result files name them."""
+    full = moments["full"]
+    made = {f"MR-full-R1@{t}": full["MR-R1"][t] for t in ("0.5", "0.7")}
+    made |= {"MR-full-mAP": full["MR-mAP"]["average"]}
+    made |= {f"MR-full-mAP@{t}": full["MR-mAP"][t] for t in ("0.5", "0.75")}
+    made |= {f"MR-{length}-mAP": moments[length]["MR-mAP"]["average"] for length in ("short", "middle", "long")}
+    return made | {f"HL-min-{level}-{key[3:]}": v for level, block in highlights.items() for key, v in block.items()}
+
+
 def lines(case):
     found = figures("moments")[case]
     return found["predictions"], found["ground_truth"]
@@ -33,6 +43,7 @@ def test_highlights_are_moment_detr_s(case):
     found, want = highlight_detection(predictions, truth=truth), figures("moments")[case]["result"]
     for level, block in found.items():
         assert block == pytest.approx(want[f"HL-min-{level}"], abs=5.1e-3), level
+    assert brief(moment_retrieval(predictions, truth=truth), found) == pytest.approx(want["brief"], abs=5.1e-3)
 
 
 @pytest.mark.real

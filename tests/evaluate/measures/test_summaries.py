@@ -15,6 +15,7 @@ NAMES = ("F", "precision", "recall")
 
 def inputs(case):
     one = GOLDEN[case]
+    assert [last - first + 1 for first, last in one["change_points"]] == one["n_frame_per_seg"]
     return np.array(one["scores"]), {
         "picks": np.array(one["picks"]),
         "change_points": np.array(one["change_points"]),
@@ -52,9 +53,13 @@ def test_ca_sum(case):
 
 def test_where_no_segment_fits_the_summary_is_empty():
     scores, about = inputs("nothing_fits")
-    summary, chosen = summarise(scores, **about)
-    found = summary_f(summary, users=arrays("summaries")["nothing_fits/user_summary"])
-    assert (chosen, found["empty"], found["mean"]["F"]) == ([], True, 0)
+    want = GOLDEN["nothing_fits"]["result"]
+    for rule in ("vsumm", "ca-sum"):
+        summary, chosen = summarise(scores, **about, rule=rule)
+        found = summary_f(summary, users=arrays("summaries")["nothing_fits/user_summary"])
+        assert (chosen, found["empty"], found["mean"]["F"]) == ([], True, want["vsumm avg F"])
+        assert summary.sum() == want[f"{rule} frames"]
+    assert want["ca-sum avg F"] == "nan"  # where `empty` says that the summary has no frame
 
 
 @pytest.mark.parametrize("case", sorted(GOLDEN["knapsack"]))

@@ -6,14 +6,17 @@ import hashlib
 import io
 import json
 
+import numpy as np
 import pytest
 from fake_encoder import Encoder
 from rich.console import Console
+from sklearn.metrics import average_precision_score
 
 from twinreel.base.errors import UserError
 from twinreel.data.prepare.benchmark import prepare_benchmark
 from twinreel.data.sources.registry import get_source
 from twinreel.evaluate.evaluate import main
+from twinreel.evaluate.measures.zero_shot_rules import RULES
 from twinreel.evaluate.protocols import choice_benchmarks, class_benchmarks
 from twinreel.evaluate.protocols.class_benchmarks import CLASS_BENCHMARKS
 from twinreel.evaluate.protocols.class_names import names_sha256, to_words
@@ -28,27 +31,33 @@ CHOICES = [
     {"image": "video1.mp4", "caption": ["a dog", "a cat"], "answer": 1},
     {"image": "video2.mp4", "caption": ["a", "b", "c"], "answer": 0},
 ]
+SEVERAL = [
+    {"image": "video1.mp4", "option": ["run", "sit", "jump"], "answer": [1, 0, 1]},
+    {"image": "video2.mp4", "option": ["run", "sit", "jump"], "answer": [0, 1, 0]},
+]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, media):
-    """Folders of prepared clips: `ucf101` (three test clips of two classes), `part` (one class), `mc`."""
+    """Folders of prepared clips: `ucf101` (three test clips of two classes), `part` (one class), `mc`, `several`."""
     home = tmp_path_factory.mktemp("classes")
     (home / "lists").mkdir()
     for name, text in LISTS.items():
         (home / "lists" / name).write_text(text)
     (home / "lists" / "msrvtt_mc_test.json").write_text(json.dumps(CHOICES))
+    (home / "lists" / "charades_mc_test.json").write_text(json.dumps(SEVERAL))
     for number, name in enumerate(("v_A_g01_c01", "v_Y_g01_c01", "v_Y_g02_c01")):
         media.write(home / "ucf101" / f"{name}.mp4", media.grey(*range(20 + 5 * number, 180, 20)))
     for name in ("v_Y_g01_c01", "v_Y_g02_c01"):
         media.write(home / "part" / f"{name}.mp4", media.grey(*range(30, 180, 20)))
     for name in ("video1", "video2"):
         media.write(home / "mc" / f"{name}.mp4", media.grey(*range(40, 180, 20)))
-    for name, source in (("ucf101", "ucf101"), ("part", "ucf101"), ("mc", "msrvtt_mc")):
+    sources = {"ucf101": "ucf101", "part": "ucf101", "mc": "msrvtt_mc", "several": "charades_mc"}
+    for name, source in sources.items():
         prepare_benchmark(
             source,
             annotations=home / "lists",
-            videos=home / name,
+            videos=home / ("mc" if name == "several" else name),
             out=home / f"{name}_set",
             splits=["test"],
             fps=4,
@@ -56,7 +65,7 @@ def data(tmp_path_factory, media):
             workers=1,
             console=Console(file=io.StringIO()),
         )
-    return {name: home / f"{name}_set" for name in ("ucf101", "part", "mc")}
+    return {name: home / f"{name}_set" for name in sources}
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +89,7 @@ def run(data, out, *argv, name="ucf101-1", file="zero_shot"):
 def test_entries_agree_with_the_sources_and_the_template_sets():
     for entry in CLASS_BENCHMARKS.values():
         assert entry.templates in shipped() and entry.class_names in ("as_is", "words")
+        assert entry.rule in RULES
         if entry.source == "ucf101":
             continue
         source = get_source(entry.source)
@@ -140,6 +150,27 @@ def test_missing_clips_and_classes_need_the_flag_and_mark_the_figures(data, tmp_
 def test_what_contradicts_the_protocol_is_refused(name, argv, message, data, tmp_path):
     with pytest.raises(UserError, match=message):
         run(data["ucf101"], tmp_path, *argv, name=name)
+
+
+def test_options_of_which_several_are_right_are_measured_by_map_of_their_softmax(data, tmp_path, monkeypatch):
+    """InternVideo2's figure of Charades-MC: a softmax over the options of each video, AP of each option over videos."""
+    entry = dataclasses.replace(CLASS_BENCHMARKS["charades-mc"], classes=3, frames={"fake": 4})
+    monkeypatch.setitem(class_benchmarks.CLASS_BENCHMARKS, entry.name, entry)
+    found = run(data["several"], tmp_path, name="charades-mc")
+    protocol, figures = found["protocol"], found["multilabel"]
+    assert (protocol["rule"], protocol["templates"], protocol["deviations"]) == ("softmax_per_template", ["{}"], [])
+    assert (found["coverage"]["classes_found"], figures["labels_per_clip"]) == (3, 1.5)
+    with np.load(tmp_path / "zero_shot.npz") as arrays:
+        unit = [rows / np.linalg.norm(rows, axis=-1, keepdims=True) for rows in (arrays["video"], arrays["class_text"])]
+    logits = protocol["scale"] * unit[0] @ unit[1][:, 0].T
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores /= scores.sum(axis=1, keepdims=True)
+    classes = [row["name"] for row in found["per_class"]]
+    right = np.array([[one["answer"][one["option"].index(name)] for name in classes] for one in SEVERAL])
+    want = np.mean([average_precision_score(*both) for both in zip(right.T, scores.T, strict=True)])
+    assert figures["mAP"] == pytest.approx(100 * want)
+    other = run(data["several"], tmp_path / "other", "--rule", "mean_of_cosines", name="charades-mc")
+    assert other["protocol"]["deviations"] == ["rule is 'mean_of_cosines', the protocol has 'softmax_per_template'"]
 
 
 def test_multiple_choice_of_a_benchmark(data, tmp_path, capsys):

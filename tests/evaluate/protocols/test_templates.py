@@ -13,6 +13,7 @@ DIGESTS = {
     "clip_kinetics": "820c23cc30bda2e5c3e9f8a477edd75d2a9e0f01e7c6240afa6f0644ef5e93ca",
     "clip_ucf101": "d1fceafd76c54a5f54628fbdaa23bacedaf21a2adbb6eb4589aa51f8fe2d5a13",
     "actionclip": "3c15b373c88d8d5cb41f58faca1b072e49f566b0882d6eceda6a902577d26afb",
+    "name_only": "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356",
     "plain": "af98a40a0922320eb887ac611322406db726133a242c0dcee930dc7adc9f95ab",
 }
 
