@@ -287,5 +287,6 @@ class DeviceCounter:
         high = np.nextafter((best + self._near).astype(np.float32), np.float32(np.inf))
         low = np.where(np.isinf(best), np.float32(np.inf), low)
         by_row, by_column = PartitionSpec(axis), PartitionSpec(None, axis)
-        arrays = {"rows": (unit, by_row), "real": (real, by_row), "low": (low, by_column), "high": (high, by_column)}
-        return {name: jax.device_put(one, NamedSharding(self.mesh, spec)) for name, (one, spec) in arrays.items()}
+        arrays = {"rows": unit, "real": real, "low": low, "high": high}
+        split = {"rows": by_row, "real": by_row, "low": by_column, "high": by_column}
+        return jax.device_put(arrays, {name: NamedSharding(self.mesh, spec) for name, spec in split.items()})
