@@ -23,7 +23,7 @@ DESCRIPTION = f"""Compare towers with their public implementation in one run: er
 The public library makes a model with random weights and writes its folder; twinreel converts the folder. Both encode
 the same uint8 clips and token ids in float32. Printed: the largest difference of rows of unit length; times of a
 forward pass and of a forward and backward pass (gradients of all parameters), as twinreel / public, medians over rounds
-in which both take turns, by CPU time; and the peak of each process's memory up to then. Both towers of a pair are in one
+in which both take turns, by CPU time; and the peak of each process's memory up to then. The towers of a pair share a
 process, so the row of the second is at least that of the first.
 
 Cases: {", ".join(CASES)}."""

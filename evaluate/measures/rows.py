@@ -123,7 +123,7 @@ class UnitRows:
         return self.raw[chosen] / self._norms[chosen]
 
     def write_float32(self, chosen: np.ndarray, *, out: np.ndarray) -> None:
-        """Write the chosen rows as unit rows into `out` float32 [k,E]; a number is off by an epsilon of itself at most."""
+        """Write the chosen rows as unit rows into `out` float32 [k,E]; numbers are off by a relative epsilon."""
         if self._extreme:
             out[:] = _unit(self.raw[chosen])
             return
