@@ -238,8 +238,9 @@ class _Retrieval:
             check_size(len(loaded.texts), len(loaded.rows))
 
     def __call__(self, encoder: "Encoder") -> dict[str, float]:
+        from ..counting.count import CountOptions
         from ..embedding.embed import Asked, embed_split
-        from ..results import Further, measure
+        from ..results import Further, measure, rank
 
         found = embed_split(
             encoder,
@@ -250,7 +251,8 @@ class _Retrieval:
             asked=Asked(joint=joint_asked(self._rerank)),
             progress=sys.stderr.isatty(),
         )
-        report = measure(found, intervals=False, further=Further(rerank=self._rerank))
+        ranks = rank(found, options=CountOptions(together=True))  # of a large split each process counts its share
+        report = measure(found, ranks=ranks, intervals=False, further=Further(rerank=self._rerank))
         made = headline(report) | ({TWINS: report["order_twins"]["accuracy"]} if TWINS in self.results else {})
         for row, block in report.get(RERANKED, {}).items():
             made |= {f"{row}/{key}": value for key, value in headline(block).items()}

@@ -249,21 +249,25 @@ def test_a_smaller_subset_is_part_of_a_larger_one():
     assert {ids[::-1][place] for place in mixed} == {ids[place] for place in chosen[0]}
 
 
-def test_two_processes_share_the_clips_and_a_fault_of_one_ends_both(tiny_overrides, tmp_path):
+def test_four_processes_share_the_clips_and_the_counts_and_a_fault_of_one_ends_all(tiny_overrides, tmp_path):
     overrides = [*tiny_overrides, "evaluations.val.split=train", "evaluations.val.batch_size=4"]
-    flags = [f"--workdir={tmp_path}", "--num_processes=2", f"--coordinator=localhost:{free_port()}"]
-    started = [Forked("worker_evaluate", [*flags, f"--process_id={number}", *overrides]) for number in range(2)]
+    overrides += ["evaluations.val.captions=all"]
+    flags = [f"--workdir={tmp_path}", "--num_processes=4", f"--coordinator=localhost:{free_port()}"]
+    started = [Forked("worker_evaluate", [*flags, f"--process_id={number}", *overrides]) for number in range(4)]
     evaluation, model = opened_alone(overrides, tmp_path)
     alone, said = evaluation.run(model, 1), []
     for process in started:
         out, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
         said.append([json.loads(line) for line in out.splitlines() if line.startswith("{")])
-    first, second = (lines[0] for lines in said)
-    assert len(first["read"]) == len(second["read"]) == 12
-    assert sorted(first["read"] + second["read"]) == list(range(24))
-    assert first["results"] == second["results"] == pytest.approx(alone, abs=1e-3)
+    shares = [lines[0] for lines in said]
+    assert [len(one["read"]) for one in shares] == [6] * 4
+    assert sorted(number for one in shares for number in one["read"]) == list(range(24))
+    assert all(one["results"] == shares[0]["results"] for one in shares)
+    assert shares[0]["results"] == pytest.approx(alone, abs=1e-3)
+    counted = [one["counted"] for one in shares]  # pairs of texts and clips that went through the tiles
+    assert sum(counted) == 48 * 24 and max(counted) <= 2 * min(counted)
     faults = [lines[1] for lines in said]
-    assert "record 5 is damaged" in faults[1]["error"]
-    assert "another process of the run could not read its share" in faults[0]["error"]
+    assert "record 5 is damaged" in faults[3]["error"]
+    assert all("another process of the run could not read its share" in fault["error"] for fault in faults[:3])
     assert max(fault["seconds"] for fault in faults) < 60

@@ -1,6 +1,7 @@
 """One of several processes that run the evaluations of a config on a model with random weights.
 
-Prints the results, and how many records of the split this process has read; then a record fails on the last process.
+Prints the results, the records of the split that this process has read, and how many pairs it has counted in tiles; then
+a record fails on the last process.
 """
 
 import argparse
@@ -28,6 +29,23 @@ def opened(overrides, workdir):
     return evaluation, objective.init(nnx.Rngs(0))
 
 
+def count_in_tiles():
+    """Count on the devices however small the set is; returns a list of the pairs of each call."""
+    from twinreel.evaluate.counting.count import CountOptions
+    from twinreel.evaluate.counting.devices import DeviceCounter
+
+    pairs, call = [], DeviceCounter.call
+
+    def counted(self, block, *, gallery, piece):
+        pairs.append(int((block.texts >= 0).sum()) * (piece.stop - piece.start))
+        return call(self, block, gallery=gallery, piece=piece)
+
+    DeviceCounter.call = counted
+    small = {"host_pairs": 0, "tile_bytes": 256}
+    CountOptions.__init__.__kwdefaults__.update(small)
+    return pairs
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--coordinator")
@@ -49,9 +67,9 @@ def main() -> int:
         read.extend(int(index) for index in indices)
         return whole(self, split, indices)
 
-    Records.read = counted
+    Records.read, pairs = counted, count_in_tiles()
     results = evaluation.run(model, 1)
-    print(json.dumps({"results": results, "read": read}), flush=True)
+    print(json.dumps({"results": results, "read": read, "counted": sum(pairs)}), flush=True)
 
     def broken(self, split, indices):
         if args.process_id == args.num_processes - 1:
