@@ -136,3 +136,50 @@ def test_a_text_tower_without_tokenizer_files(tiny_data, tmp_path):
     config.data.tokenizer = str(GOLDEN.parent / "tokenizers" / "clip_fast")
     with pytest.raises(UserError, match=r"clip_fast' has \d+ ids, but the text tower of .* has embeddings for 520"):
         pretrain(config, workdir=tmp_path / "run")
+
+
+SMALL_TEXT = {"width": 8, "heads": 2, "depth": 1}
+
+
+def trained(config, *, tiny_data, tmp_path, name, model, **data):
+    """A step of AdamW with weight decay on a public tower; returns its parameters before and after, and the spec."""
+    folder = source(name, tmp_path / "public")
+    with config.unlocked():
+        config.evaluations = {}
+        config.data = {"dir": str(tiny_data), "batch_size": 8, "tokenizer": "train", **data}
+        config.model = {
+            "embed_dim": 12,
+            **{side: more or {"source": str(folder)} for side, more in model.items()},
+        }
+        config.loss = {"pairs": {"audio_text" if "audio" in model else "video_text": 1.0}}
+        config.optimizer = {"name": "adamw", "lr": 1e-3, "warmup_steps": 0, "weight_decay": 0.1}
+        config.train = {"steps": 1, "checkpoint_every": 1}
+    pretrain(config, workdir=tmp_path / "run")
+    ours = locate(tmp_path / "run")
+    return locate(folder).params(), ours.params(), ours.spec
+
+
+@pytest.mark.slow
+def test_clap_trains_and_keeps_the_statistics_of_its_batch_norm(tiny_data, tmp_path):
+    given = {"tiny_data": tiny_data, "tmp_path": tmp_path, "name": "clap/unfused"}
+    before, after, spec = trained(load_config("demo"), **given, model={"audio": {}, "text": SMALL_TEXT})
+    assert spec.towers["audio"]["family"] == "htsat" and spec.input.audio_rate == 16_000
+    own = [path for path in before if path.startswith("audio/")]
+    kept = {path for path in own if np.array_equal(before[path], after[path])}
+    assert kept == {"audio/mel_norm/mean", "audio/mel_norm/variance"}  # neither gradient nor weight decay moves them
+    moved = np.abs(after["audio/mel_norm/scale"] - before["audio/mel_norm/scale"])
+    assert 0 < moved.max() < 5e-3
+    assert all(np.isfinite(value).all() for value in after.values())
+
+
+def test_naflex_trains_on_sequences_of_patches(tiny_data, tmp_path):
+    config = load_config("demo")
+    given = {"tiny_data": tiny_data, "tmp_path": tmp_path, "name": "siglip2", "num_frames": 2}
+    before, after, spec = trained(config, **given, model={"video": {}, "text": SMALL_TEXT})
+    assert spec.input.eval_video == "naflex(16,8)" and spec.towers["video"]["image"]["naflex"]
+    own = [path for path in before if path.startswith("video/")]
+    assert own and all(not np.array_equal(before[path], after[path]) for path in own)
+    assert twinreel.load(tmp_path / "run").encode_video_arrays(np.zeros((1, 2, 17 * 8, 8, 3), np.uint8)).shape == (
+        1,
+        12,
+    )

@@ -1,7 +1,7 @@
 """One of several processes that run the evaluations of a config on a model with random weights.
 
-Prints the results, the records of the split that this process has read, and how many pairs it has counted in tiles; then
-a record fails on the last process.
+Prints the results, the records of the split that this process has read, and how many pairs it has counted in tiles;
+then a record fails on the last process.
 """
 
 import argparse

@@ -6,8 +6,10 @@ Two steps, run once; the tests read the files only:
     python make_processors.py public FOLDER FRAMES   # with transformers 5.24.0, open_clip 3.3.0, torchvision 0.29.1,
                                                      # timm 1.0.31, torch 2.14.1: NAME.npz and NAME/*.json
 
-Names of cases after FRAMES make these alone. FOLDER is the folder beside this script, FRAMES a place for the decoded
-frames between the steps. Weights are those of the neighbouring folders.
+For `s3d`, ffmpeg 5.1 and a folder on PYTHONPATH with s3dg.py of antoine77340/S3D_HowTo100M. Vectors of `s3d`, `pe_core`
+and `open_clip_pe` are of torch 2.13.0 and torchvision 0.28.0. Names of cases after FRAMES make these alone. FOLDER is
+the folder beside this script, FRAMES a place for the decoded frames between the steps. Weights are those of the
+neighbouring folders.
 """
 
 import json
@@ -183,15 +185,79 @@ def big_vision(frames):
     return {"pixels": x.permute(0, 2, 3, 1).numpy().astype(np.uint8), "vector": vector}, []
 
 
+PE_TRUNK = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+PE_TRUNK |= {"ref_feat_shape": (4, 4), "attn_pool_num_heads": 4}
+
+
 def pe_core(frames):
-    """`get_image_transform` of perception_models: Pillow's bilinear to a square; frames of its evaluation."""
+    """`get_image_transform` of perception_models: Pillow's bilinear to a square; frames of its evaluation.
+
+    The vector is timm's, whose reading of the weights is checked by the outputs of perception_models; the mean of the
+    frames' vectors, as there.
+    """
+    import timm
     import torch
     from PIL import Image
+    from safetensors.torch import load_file
+    from timm.models.eva import checkpoint_filter_fn
     from torchvision import transforms
 
     squash = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
     x = torch.stack([squash(Image.fromarray(frames[int(i * (len(frames) - 1) / 7)])) for i in range(8)])
-    return {"pixels": (255 * x).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)}, []
+    model = timm.create_model("vit_pe_core_base_patch16_224", num_classes=24, **PE_TRUNK).eval()
+    tensors = load_file(HERE / "pe_core/cls/model.safetensors")
+    model.load_state_dict(checkpoint_filter_fn(tensors, model))
+    given = np.load(HERE / "pe_core/cls/io.npz")
+    seen = torch.tensor(given["frames"][0]).permute(0, 3, 1, 2) / 127.5 - 1
+    assert np.allclose(model(seen), given["image_embeddings_of_frames"][0], atol=1e-5)
+    pixels = (255 * x).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    return {"pixels": pixels, "vector": model(2 * x - 1).mean(0)}, []
+
+
+def s3d(frames):
+    """Crop and `scale` of the loader of antoine77340/MIL-NCE_HowTo100M by ffmpeg, and the published network."""
+    import subprocess
+
+    import s3dg
+    import torch
+    from safetensors.torch import load_file
+
+    filters = "crop=min(iw\\,ih):min(iw\\,ih):(iw-min(iw\\,ih))*0.5:(ih-min(iw\\,ih))*0.5,scale=224:224"
+    source = str(HERE / "processors/clip.mp4")
+    command = ["ffmpeg", "-v", "error", "-i", source, "-vf", filters, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    made = subprocess.run(command, check=True, capture_output=True).stdout
+    film = np.frombuffer(made, np.uint8).reshape(-1, 224, 224, 3)
+    assert len(film) == len(frames)
+    drawn = film[uniform(len(film), 32)]
+    tensors = load_file(HERE / "s3d/model.safetensors")
+    model = s3d_of(s3dg, tensors)
+    model.load_state_dict(tensors, strict=False)  # words have no part in this
+    model.eval()
+    given = np.load(HERE / "s3d/io.npz")
+    seen = torch.tensor(given["frames"]).permute(0, 4, 1, 2, 3) / 255
+    assert np.allclose(model(seen)["video_embedding"], given["video_embedding"], rtol=1e-4, atol=1e-4)
+    vector = model(torch.tensor(drawn[None]).permute(0, 4, 1, 2, 3) / 255)["video_embedding"][0]
+    return {"pixels": drawn[[15]], "places": np.array([15]), "vector": vector}, []
+
+
+def s3d_of(s3dg, tensors):
+    """The published network with the widths of these tensors."""
+    import torch
+
+    def width(name, axis=0):
+        return tensors[name].shape[axis]
+
+    model = s3dg.S3D(str(HERE / "s3d/s3d_dict.npy"))
+    stem = [width(f"{name}.conv1.weight") for name in ("conv1", "conv_2b", "conv_2c")]
+    model.conv1 = s3dg.STConv3D(24, stem[0], [2, 4, 4], stride=1, padding=(1, 2, 2))
+    model.conv_2b = s3dg.STConv3D(stem[0], stem[1], [1, 1, 1])
+    model.conv_2c = s3dg.STConv3D(stem[1], stem[2], [3, 3, 3], padding=1, separable=True)
+    model.gating = s3dg.SelfGating(stem[2])
+    for block in ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c"):
+        parts = [f"mixed_{block}.conv_{part}.conv1.weight" for part in ("b0", "b1_a", "b1_b", "b2_a", "b2_b", "b3_b")]
+        setattr(model, f"mixed_{block}", s3dg.InceptionBlock(width(parts[0], 1), *map(width, parts)))
+    model.fc = torch.nn.Linear(width("fc.weight", 1), width("fc.weight"))
+    return model
 
 
 def open_clip_native(frames):
@@ -225,6 +291,25 @@ def open_clip_other(name):
         return {"pixels": grey_levels(x, mean, std)}, []
 
     return make
+
+
+def open_clip_pe(frames):
+    """The transform and the model of open_clip, whose trunk timm makes smaller than its name says."""
+    import open_clip.timm_model
+    import torch
+    from open_clip.model import CustomTextCLIP
+    from safetensors.torch import load_file
+
+    arrays, processors = open_clip_other("open_clip/pe_core")(frames)
+    given = json.loads((HERE / "open_clip/pe_core/open_clip_config.json").read_text())["model_cfg"]
+    create = open_clip.timm_model.timm.create_model
+    open_clip.timm_model.timm.create_model = lambda name, **more: create(name, **more, **PE_TRUNK)
+    vision = {key: value for key, value in given["vision_cfg"].items() if key != "timm_model_kwargs"}
+    model = CustomTextCLIP(embed_dim=given["embed_dim"], vision_cfg=vision, text_cfg=given["text_cfg"]).eval()
+    open_clip.timm_model.timm.create_model = create
+    model.load_state_dict(load_file(HERE / "open_clip/pe_core/open_clip_model.safetensors"))
+    x = torch.tensor(arrays["pixels"]).permute(0, 3, 1, 2) / 127.5 - 1
+    return arrays | {"vector": model.encode_image(x).mean(0)}, processors
 
 
 def timm_resnet(frames):
@@ -361,8 +446,9 @@ CASES = {
         **VIVIT,
     ),
     "open_clip": open_clip_native,
-    "open_clip_pe": open_clip_other("open_clip/pe_core"),
+    "open_clip_pe": open_clip_pe,
     "pe_core": pe_core,
+    "s3d": s3d,
     "big_vision": big_vision,
     "open_clip_siglip": open_clip_other("open_clip/siglip_exact"),
     "mobileclip": open_clip_other("open_clip/mobileclip_s0"),

@@ -28,12 +28,14 @@ MODELS = {
     **{"mobileclip": "open_clip/mobileclip_s0", "timm": "resnet/timm", "r2plus1d": "r2plus1d"},
     **{"videoprism": "videoprism/hf_lvt", "internvideo2": "internvideo2", "frozen": "frozen"},
     **{"big_vision": "big_vision", "pe_core": "pe_core/cls", "open_clip_pe": "open_clip/pe_core"},
+    **{"s3d": "s3d"},
 }
 """Name of a case -> folder of the weights."""
 OLD = {"videomae": "videomae_1", "vivit": "vivit_1"}
 """Cases with the file of an image processor, too, as transformers 4 wrote it."""
 RESIZED_APART = ("r2plus1d", "internvideo2")  # where torchvision resizes tensors, which rounds otherwise
 RESIZED_TWICE = ("frozen",)  # without rounding in between, by torchvision
+SCALED_BY_FFMPEG = ("s3d",)  # luma and chroma apart, before they become RGB
 COSINE = 1.2e-4  # of VideoPrism; the others are below 1e-5
 LEVELS = 0.45  # mean difference by JPEG, grey levels; with the former quality of 92 it was 0.6 to 2.1
 
@@ -81,12 +83,14 @@ def test_pixels_are_those_of_the_public_processor(name, film, tmp_path):
     most, mean = 1.001, 0.02  # measured 0.005 (0.018 where all is shifted)
     mean = 0.15 if name in RESIZED_APART else mean  # measured 0.12 to 0.14
     most, mean = (1.5, 0.4) if name in RESIZED_TWICE else (most, mean)  # measured 1.38, 0.35
+    most, mean = (55, 2.1) if name in SCALED_BY_FFMPEG else (most, mean)  # measured 49, 1.93: at coloured edges
     assert away.max() <= most and away.mean() < mean
     if "pillow" in wanted and name != "videomae":
         np.testing.assert_allclose(exact, wanted["pillow"], atol=1e-3)  # bit for bit
     clip = decode_clip(FILM, options=decode_options(spec))
     away = np.abs(frames_of(spec, clip=clip)[places].astype(np.float64) - wanted["pixels"])
-    assert away.max() < 5 and away.mean() < LEVELS
+    most, mean = (55, 2.1) if name in SCALED_BY_FFMPEG else (5, LEVELS)
+    assert away.max() < most and away.mean() < mean
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if "vector" in golden(name)])
@@ -99,14 +103,16 @@ def test_vectors_of_a_film_are_those_of_the_public_model(name, film, tmp_path):
         found = model.video(jnp.asarray(frames[None])) if single else model.encode_video(jnp.asarray(frames[None]))
         return float(unit(found)[0] @ unit(wanted["vector"].ravel()))
 
-    near = 2e-5 if name in RESIZED_TWICE else 3e-6  # measured: 9e-6; 1e-8 to 2e-6
-    assert 1 - cosine(without_jpeg(made.spec.input, film)) < near
+    near = 2e-5 if name in RESIZED_TWICE else 3e-6  # measured: 9e-6; 3e-14 to 2e-6
+    file = 6e-4 if name in SCALED_BY_FFMPEG else COSINE  # measured: 2.8e-4, of decoded frames 4.8e-4
+    if name not in SCALED_BY_FFMPEG:  # a network of 32 frames of 224 pixels: once is enough
+        assert 1 - cosine(without_jpeg(made.spec.input, film)) < near
     if single:
         clip = decode_clip(FILM, options=decode_options(made.spec.input))
-        assert 1 - cosine(frames_of(made.spec.input, clip=clip)) < COSINE
+        assert 1 - cosine(frames_of(made.spec.input, clip=clip)) < file
     else:
         vector = Encoder(spec=made.spec, model=model).encode_video([FILM], workers=1)[0]
-        assert 1 - float(vector @ unit(wanted["vector"].ravel())) < COSINE
+        assert 1 - float(vector @ unit(wanted["vector"].ravel())) < file
 
 
 @pytest.mark.parametrize("name", OLD)
