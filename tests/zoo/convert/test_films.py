@@ -93,7 +93,11 @@ def test_pixels_are_those_of_the_public_processor(name, film, tmp_path):
     assert away.max() < most and away.mean() < mean
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "vector" in golden(name)])
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name in SCALED_BY_FFMPEG else name  # 32 frames of 224 pixels
+
+
+@pytest.mark.parametrize("name", [slow(name) for name in MODELS if "vector" in golden(name)])
 def test_vectors_of_a_film_are_those_of_the_public_model(name, film, tmp_path):
     made, wanted = convert(folder_of(name, tmp_path / "model")), golden(name)
     model = model_of(made)
