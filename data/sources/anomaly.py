@@ -82,7 +82,7 @@ Anomaly_Train.txt                                    `CLASS/FILE` per line
 One of them is enough.""",
         videos="Abuse001_x264.mp4, in a folder per class or not",
         published_at="https://www.crcv.ucf.edu/projects/real-world/",
-        licence="research use; the videos belong to their uploaders",
+        licence="see the owners' page; the videos belong to their uploaders",
         notes=(
             "The events of test videos are spans with the class as label; frames are counted from 1. Training videos "
             "have labels only. For `twinreel finetune` set config.task.normal to ('Normal',)."

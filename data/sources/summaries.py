@@ -144,7 +144,7 @@ SOURCES = (
         layout="ydata-tvsum50.mat   of ydata-tvsum50-v1_1/matlab",
         videos="YOUTUBEID.mp4",
         published_at="https://github.com/yalesong/tvsum",
-        licence="annotations CC BY 3.0; the videos belong to their uploaders",
+        licence="see the owners' repository; the videos belong to their uploaders",
         notes=(
             "meta.importance has the scores of each annotator, one for every 15 frames: they are constant over 2 s. "
             f"The title is the caption, the category the label. {_SPLITS}"
