@@ -45,8 +45,8 @@ def teacher(tiny_overrides, tokenizer, tmp_path_factory):
 
 
 def config_of(tiny_overrides, teacher):
-    steps = ["train.steps=2", "train.eval_every=0", "train.checkpoint_every=1", "loss.microbatch=2"]
-    steps += ["data.batch_size=16", "model.video.dtype=bfloat16", "model.text.dtype=bfloat16"]
+    steps = ["train.steps=2", "train.eval_every=0", "train.checkpoint_every=1"]
+    steps += ["data.batch_size=8", "model.video.dtype=bfloat16", "model.text.dtype=bfloat16"]
     config = load_config("demo", overrides=[*tiny_overrides, *steps])
     with config.unlocked():
         config.evaluations = {}
@@ -64,22 +64,17 @@ def losses(workdir):
     return [line["loss_distillation"] for line in lines if "loss_distillation" in line]
 
 
-def test_a_resumed_run_is_the_same_and_holds_no_teacher(tiny_overrides, teacher, tmp_path):
-    """In bfloat16, in parts, on all devices, with both masked terms: every head and both towers learn."""
+def test_every_head_learns_and_no_checkpoint_holds_the_teacher(tiny_overrides, teacher, tmp_path):
+    """In bfloat16, on all devices, with both masked terms; a run goes on with its own teacher only."""
     config = config_of(tiny_overrides, teacher)
     pretrain(config, workdir=tmp_path / "run")
-    again = shutil.copytree(tmp_path / "run", tmp_path / "again")
-    shutil.rmtree(again / "checkpoints" / "2")
-    pretrain(config, workdir=again)
-    whole, resumed = read_params(tmp_path / "run"), read_params(again)
-    for name, value in whole.items():
-        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
+    whole = read_params(tmp_path / "run")
     assert not [name for name in whole if "teacher" in name]
     before = read_params(tmp_path / "run" / "checkpoints" / "1")
     moved = {"/".join(name.split("/")[:2]) for name, value in whole.items() if not np.array_equal(value, before[name])}
     assert moved >= {"heads/distillation", "heads/masked_language", "heads/masked_frames", "video/space", "text/blocks"}
     found = losses(tmp_path / "run")
-    assert len(found) == 2 and np.isfinite(found).all() and losses(again)[-1] == found[-1]
+    assert len(found) == 2 and np.isfinite(found).all()
     other = shutil.copytree(teacher, tmp_path / "other")
     tensors = load_file(other / "model.safetensors")
     save_file(tensors | {"log_scale": np.array(tensors["log_scale"] + 1, np.float32)}, other / "model.safetensors")
@@ -87,7 +82,7 @@ def test_a_resumed_run_is_the_same_and_holds_no_teacher(tiny_overrides, teacher,
     with config.unlocked():
         config.train.steps = 3
     with pytest.raises(UserError, match=r"config\.loss\.terms\.distillation\.source has changed"):
-        pretrain(config, workdir=again)
+        pretrain(config, workdir=tmp_path / "run")
 
 
 def test_a_teacher_sees_frames_of_its_own_size(tiny_overrides, teacher, tokenizer):

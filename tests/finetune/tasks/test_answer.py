@@ -6,10 +6,13 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from files import lines
-from small_encoder import small_encoder
+from flax import nnx
+from small_encoder import drawn_encoder
+from tower_loops import drawn
 
 import twinreel
 from twinreel.base.config import load_config
@@ -18,13 +21,11 @@ from twinreel.data.batches.records import Records
 from twinreel.data.text.tokenizer import tokenizer_from_meta
 from twinreel.encode.files import clips_of_files, sound_of_files
 from twinreel.finetune.commands import predict
-from twinreel.finetune.commands.finetune import finetune
-from twinreel.finetune.examples.questions import Questions
-from twinreel.zoo.load import load_model, locate
+from twinreel.finetune.commands.finetune import finetune, open_task
 
 SHORT = [
-    *("data.batch_size=8", "data.num_frames=4", "task.width=16", "task.heads=2", "task.depth=1", "train.steps=6"),
-    *("train.log_every=1", "train.eval_every=3", "train.checkpoint_every=2", "optimizer.warmup_steps=1"),
+    *("data.batch_size=8", "data.num_frames=4", "task.width=16", "task.heads=2", "task.depth=1", "train.steps=4"),
+    *("train.log_every=1", "train.eval_every=2", "train.checkpoint_every=2", "optimizer.warmup_steps=1"),
     *(
         "data.context_length=16",
         "task.sound_tower={}",
@@ -37,16 +38,28 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def start(tiny_data, tmp_path_factory):
-    """A function (workdir, overrides) -> report; the towers are random ones."""
+    """A function (workdir, overrides) -> report; the towers are random ones. `task` of it builds the task alone."""
     root = tmp_path_factory.mktemp("answers")
-    small_encoder().save(root / "towers")
+    drawn_encoder().save(root / "towers")
 
-    def start(workdir, *overrides, data=tiny_data):
-        config = load_config("demo_answer", overrides=[f"data.dir={data}", *SHORT, *overrides])
-        return finetune(config, init=root / "towers", workdir=root / workdir)
+    def config(*overrides, data=tiny_data):
+        return load_config("demo_answer", overrides=[f"data.dir={data}", *SHORT, *overrides])
 
-    start.root = root
+    def start(workdir, *overrides, **given):
+        return finetune(config(*overrides, **given), init=root / "towers", workdir=root / workdir)
+
+    def task(*overrides, **given):
+        whole = config(*overrides, **given).to_dict()
+        return open_task(whole, init=root / "towers", workdir=root / "none", say=lambda _: None)[-1]
+
+    start.root, start.task = root, task
     return start
+
+
+@pytest.fixture(scope="module")
+def model(answered):
+    """The model of that run."""
+    return twinreel.load(answered[0])
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +113,7 @@ def test_validation_chooses_the_checkpoint(answered):
     assert report["protocol"]["checkpoint_step"] == -max(values)[1] and len(values) == 2
 
 
-def test_questions_are_answered_in_files(answered, tiny_data, capsys):
+def test_questions_are_answered_in_files(answered, tiny_data, monkeypatch, capsys, model):
     clip = Records(tiny_data).rows("test")[0]
     file, texts = str(tiny_data.parent / "videos" / clip["file"]), ["red?", "a disc?"]
     asked = [flag for text in texts for flag in ("--question", text)]
@@ -108,15 +121,17 @@ def test_questions_are_answered_in_files(answered, tiny_data, capsys):
     assert predict.main([str(answered[0]), file, *asked, "--json", "--top_k", "2"]) == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["path"], one["question"]) for one in printed] == [(file, text) for text in texts]
-    model, located = twinreel.load(answered[0]), locate(answered[0])
-    [(rows, _)] = clips_of_files(located.spec.input, [Path(file)], batch_size=1)
-    [(audio, samples)] = sound_of_files(located.spec.input, [Path(file)], batch_size=1)
-    plain, tokenizer = load_model(located), tokenizer_from_meta(dict(located.spec.tokenizer))
-    seen = plain.see(video=rows["video"], audio=audio, audio_samples=samples)
-    for text, shown, one in zip(texts, printed, model.predict([file], questions=texts), strict=True):
-        ids, mask, _ = tokenizer.encode([text], context_length=16)
-        logits = np.asarray(plain.answer(seen, text=ids, mask=mask).joint, np.float64)[0]
-        wanted = np.exp(logits) / np.exp(logits).sum()
+    monkeypatch.setattr(predict, "open_predictor", lambda checkpoint, *, files: model)  # it is loaded once
+    given, tokenizer = model.spec.input, tokenizer_from_meta(dict(model.spec.tokenizer))
+    [(rows, _)] = clips_of_files(given, [Path(file)], batch_size=1)
+    [(audio, samples)] = sound_of_files(given, [Path(file)], batch_size=1)
+    ids, mask, _ = tokenizer.encode(texts, context_length=16)
+    both = {"video": rows["video"], "audio": audio, "audio_samples": samples}
+    both = {key: jnp.asarray(np.repeat(value, 2, axis=0)) for key, value in both.items()}
+    plain = nnx.jit(lambda model, clips, ids, mask: model.answer(model.see(**clips), text=ids, mask=mask).joint)
+    logits = np.asarray(plain(model.model, both, jnp.asarray(ids), jnp.asarray(mask)), np.float64)
+    for shown, row, one in zip(printed, logits, model.predict([file], questions=texts), strict=True):
+        wanted = np.exp(row) / np.exp(row).sum()
         np.testing.assert_allclose([one["scores"][name] for name in model.labels], wanted, rtol=1e-3)
         assert shown["answer"] == one["answer"] == model.labels[wanted.argmax()] and len(shown["scores"]) == 2
     assert predict.main([str(answered[0]), file, *asked]) == 0 and "question" in capsys.readouterr().out
@@ -135,25 +150,22 @@ def test_questions_are_answered_in_files(answered, tiny_data, capsys):
         model.predict([file], questions="why")
 
 
-def test_a_run_that_dies_goes_on_as_if_nothing_was(start, answered, monkeypatch):
-    """The same questions with the same sound, before and after."""
-    features = f"task.features_dir={answered[0] / 'features'}"
-    attach = Questions.attach
-
-    def dying(self, batches, **how):
-        for number, batch in enumerate(attach(self, batches, **how)):
-            if number == 5:
-                raise RuntimeError("killed")
-            yield batch
-
-    monkeypatch.setattr(Questions, "attach", dying)
-    with pytest.raises(RuntimeError, match="killed"):
-        start("again", features)
-    monkeypatch.setattr(Questions, "attach", attach)
-    report = start("again", features)
-    losses = [{line["step"]: line["loss"] for line in lines(w, "train")} for w in (answered[0], start.root / "again")]
-    assert sorted(losses[0]) == list(range(1, 7)) and losses[1] == pytest.approx(losses[0], rel=1e-5)
-    assert report["rows"] == answered[1]["rows"]
+def test_a_resumed_run_sees_the_rows_that_it_would_have_seen(start, answered, model):
+    """The same questions and answers, sound included, from whatever step; with the features as with the frames."""
+    task = start.task()
+    whole = list(itertools.islice(task.batches(0), 5))
+    resumed = next(task.batches(4))
+    assert resumed.keys() == whole[4].keys() >= {"question", "audio", "label", "video"}
+    for name, value in resumed.items():
+        np.testing.assert_array_equal(value, whole[4][name], err_msg=name)
+    assert not np.array_equal(whole[3]["question"], resumed["question"])
+    there = sorted((answered[0] / "features").iterdir())
+    task.feed.cache(train=task.trained_on(), evaluated=[], model=lambda: model.model, folder=answered[0] / "features")
+    assert sorted((answered[0] / "features").iterdir()) == there  # of the same tower: nothing is computed again
+    cached = next(task.batches(4))
+    assert cached.keys() ^ resumed.keys() == {"tokens", "video"}
+    for name in cached.keys() & resumed.keys():
+        np.testing.assert_array_equal(cached[name], resumed[name], err_msg=name)
 
 
 def rewritten(data, folder, change):
@@ -164,8 +176,8 @@ def rewritten(data, folder, change):
     return folder
 
 
-def test_options_are_chosen_among(start, tiny_data, capsys):
-    """Of clips without captions, questions with two or three options."""
+def test_options_are_chosen_among(start, tiny_data, monkeypatch, capsys):
+    """Of clips without captions, questions with two or three options; a model of random parameters."""
     numbers = itertools.count()
 
     def change(row):
@@ -179,19 +191,35 @@ def test_options_are_chosen_among(start, tiny_data, capsys):
         return {**row, "captions": [], "questions": kept}
 
     data = rewritten(tiny_data, start.root / "choices", change)
-    report = start("choice", "task.kind=choice", "data.audio_seconds=0.0", "task.cache_features=False", data=data)
-    model = report["rows"]["model"]
+    task = start.task("task.kind=choice", "data.audio_seconds=0.0", data=data)
+    model = drawn(lambda: task.objective.init(nnx.Rngs(0)))
+    report = task.report(model, out=start.root / "choice", protocol={})
+    figures = report["rows"]["model"]
     options = [q["options"] for row in Records(data).rows("test") for q in row["questions"]]
-    assert model["n"] == len(options) and "another clip's sound" not in report["rows"]
-    assert model["chance"] == pytest.approx(100 * np.mean([1 / len(one) for one in options]))
-    file = str(tiny_data.parent / "videos" / Records(data).rows("test")[0]["file"])
-    flags = [str(start.root / "choice"), file, "--question", "what falls?"]
+    assert figures["n"] == len(options) and "another clip's sound" not in report["rows"]
+    assert figures["chance"] == pytest.approx(100 * np.mean([1 / len(one) for one in options]))
+    predictor, file = task.predictor(model), str(tiny_data.parent / "videos" / Records(data).rows("test")[0]["file"])
+    monkeypatch.setattr(predict, "open_predictor", lambda checkpoint, *, files: predictor)
+    flags = ["choice", file, "--question", "what falls?"]
     capsys.readouterr()
     assert predict.main([*flags, "--option", "disc", "--option", "star", "--json"]) == 0
     [printed] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(printed["scores"]) == ["disc", "star"] and sum(printed["scores"].values()) == pytest.approx(1)
     with pytest.raises(UserError, match=r"chooses among options \(--option\), got 1"):
         predict.main([*flags, "--option", "disc"])
+    batch = next(task.batches(0))
+    loss, _ = nnx.jit(lambda model, batch: task.objective.loss(model, batch, rngs=None))(
+        model, {key: jnp.asarray(value) for key, value in batch.items() if key != "clip_index"}
+    )
+    seen = predictor.see({"video": batch["video"]})
+    found = predictor.scores(seen, texts=asked_of(task, batch), counts=batch["options_mask"].sum(axis=1).tolist())
+    logs = [[np.log(one[label]) for one, label in zip(part, batch["label"], strict=True)] for part in found]
+    assert float(loss) == pytest.approx(-np.sum(np.mean(logs, axis=1)), rel=1e-4)
+
+
+def asked_of(task, batch):
+    """The questions of a batch of `task`, each with its options."""
+    return task.splits.train.only(batch["example"]).asked()
 
 
 @pytest.mark.parametrize(
