@@ -1,10 +1,12 @@
 """A model with a head that answers questions, for media files and arrays."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -12,7 +14,8 @@ from jax.sharding import Mesh
 from ..base.errors import UserError
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import tokenizer_from_meta
-from ..models.heads.answers import Answers, Seen
+from ..models.generate import GenerateOptions, generate
+from ..models.heads.answers import Answers, Seen, Writings
 from ..zoo.spec import ModelSpec
 from .files import clips_of_files, frames_graph, listed, sound_of_files
 from .placed import PlacedModel
@@ -22,12 +25,25 @@ SEEN = ("tokens", "sound", "sound_mask")
 """Keys of rows that hold the tokens of clips."""
 
 
+class Written(NamedTuple):
+    """An answer that was written token by token.
+
+    Attributes:
+      answer: its text.
+      score: its probability, 0..1, of all texts.
+    """
+
+    answer: str
+    score: float
+
+
 class AnswerPredictor(PlacedModel):
     """A video, a text and perhaps a sound tower with a head that joins their tokens, and the input of all.
 
     Attributes:
-      kind: "closed": answers of a vocabulary; "choice": options that come with each question.
-      labels: the vocabulary; () of a choice.
+      kind: "closed": answers of a vocabulary; "choice": options that come with each question; "generated": answers
+        that are written token by token.
+      labels: the vocabulary; () of the other kinds.
     """
 
     def __init__(
@@ -81,7 +97,7 @@ class AnswerPredictor(PlacedModel):
 
         Returns:
           For each file, and of it for each question: `path`, `question`, `answer`, its `score` (0..1) and `scores`, of
-          all answers, the best first.
+          all answers, the best first; a written answer has no `scores`.
 
         Raises:
           UserError: no question, one that is empty or longer than the context, options where the model takes none or
@@ -104,9 +120,12 @@ class AnswerPredictor(PlacedModel):
             rows_of = {key: seen[key][place] for key in SEEN if key in seen}
             texts = asked * len(part)
             counts = [max(len(options), 1)] * len(place)
-            joint, _ = self.scores(rows_of, texts=texts, counts=counts, batch_size=size)
-            for number, (row, scores) in enumerate(zip(place.tolist(), joint, strict=True)):
-                named = self.named(scores, options=options)
+            if self.kind == "generated":
+                joint, _ = self.write(rows_of, texts=texts, batch_size=size, baseline=False)
+            else:
+                joint, _ = self.scores(rows_of, texts=texts, counts=counts, batch_size=size)
+            for number, (row, one) in enumerate(zip(place.tolist(), joint, strict=True)):
+                named = one._asdict() if isinstance(one, Written) else self.named(one, options=options)
                 found.append({"path": str(part[row]), "question": questions[number % len(questions)], **named})
             begin += size
         return found
@@ -140,24 +159,48 @@ class AnswerPredictor(PlacedModel):
           For each question the probabilities of the answers, float32 [K]; of a choice those of its options. First by
           question and clip, then by the question alone ([] without `baseline`).
         """
+        place = np.repeat(np.arange(len(counts)), counts)
+        rows = {key: value[place] for key, value in seen.items()}
+        function = _answers if baseline else _joint_answers
+        got = self._asked(rows, texts=texts, batch_size=batch_size, function=function)
+        found = self._probabilities(got["joint"], counts=counts)
+        return found, self._probabilities(got["question_only"], counts=counts) if baseline else []
+
+    def write(
+        self, seen: Rows, *, texts: Sequence[str], batch_size: int = 32, baseline: bool = True
+    ) -> tuple[list[Written], list[Written]]:
+        """Write the answers to questions, the likeliest token first (greedy); all processes give all rows.
+
+        Args:
+          seen: the tokens of the clips, keys of `SEEN`, one row for each question.
+          texts: the questions.
+          batch_size: texts at a time.
+          baseline: also write by the question alone.
+
+        Returns:
+          The answers by question and clip, and those by the question alone ([] without `baseline`).
+        """
+        tokenizer, names = self._tokenizer, Writings._fields[: 1 + baseline]
+        options = GenerateOptions(max_tokens=self._head["decode"]["max_tokens"])
+        function = _writer(options, tokenizer.eos_id, tokenizer.pad_id, names)
+        got, found = self._asked(seen, texts=texts, batch_size=batch_size, function=function), []
+        for name in names:
+            both = zip(got[name], got[f"{name}_lengths"], np.exp(got[f"{name}_scores"]).tolist(), strict=True)
+            found.append([Written(tokenizer.decode(ids[:length]).strip(), score) for ids, length, score in both])
+        return found[0], found[1] if baseline else []
+
+    def _asked(self, rows: Rows, *, texts: Sequence[str], batch_size: int, function: Any) -> Rows:
+        """Return what `function` makes of clips and questions, one row for each text, in parts of `batch_size`."""
         length = self.spec.input.context_length
         ids, mask, _ = self._tokenizer.encode([self._clean(text) for text in texts], context_length=length)
         length = padded_length(self.spec, longest=int(mask.sum(axis=1).max(initial=1)))
-        ids, mask = ids[:, :length], mask[:, :length]
-        place = np.repeat(np.arange(len(counts)), counts)
-        size = self.global_batch(batch_size, total=len(texts))
-        joint: list[np.ndarray] = []
-        alone: list[np.ndarray] = []
+        rows = rows | {"question": ids[:, :length], "question_mask": mask[:, :length]}
+        size, parts = self.global_batch(batch_size, total=len(texts)), []
         for every, mine in shares(len(texts), batch_size=size):
-            rows = {"question": ids[mine], "question_mask": mask[mine]}
-            rows |= {key: value[place[mine]] for key, value in seen.items()}
-            part = {key: padded(value, size=size // jax.process_count()) for key, value in rows.items()}
-            function = _answers if baseline else _joint_answers
+            part = {key: padded(value[mine], size=size // jax.process_count()) for key, value in rows.items()}
             got = self.apply_local(part, function=function)
-            joint.append(got["joint"][: every.stop - every.start])
-            alone += [got["question_only"][: every.stop - every.start]] if baseline else []
-        found = self._probabilities(joint, counts=counts)
-        return found, self._probabilities(alone, counts=counts) if baseline else []
+            parts.append({key: value[: every.stop - every.start] for key, value in got.items()})
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def cut(self, texts: Iterable[str]) -> np.ndarray:
         """Return bool [n]: whether a text is longer than the context, so that its end is not read."""
@@ -171,9 +214,8 @@ class AnswerPredictor(PlacedModel):
         best = names[int(order[0])]
         return {"answer": best, "score": shown[best], "scores": shown}
 
-    def _probabilities(self, parts: list[np.ndarray], *, counts: Sequence[int]) -> list[np.ndarray]:
+    def _probabilities(self, logits: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
         """Return the probabilities of each question's answers, of scores before the softmax or the sigmoid."""
-        logits = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
         if self.kind == "choice":
             return [_softmax(one[:, 0]) for one in np.split(logits, np.cumsum(counts)[:-1])]
         if self._head["decode"]["loss"] == "soft":
@@ -196,9 +238,8 @@ class AnswerPredictor(PlacedModel):
                 "two or more"
             )
         if self.kind != "choice" and options:
-            raise UserError(
-                f"the model of {name} has a vocabulary of {len(self.labels)} answers of its own; leave --option out"
-            )
+            own = f"has a vocabulary of {len(self.labels)} answers of its own" if self.labels else "writes its answers"
+            raise UserError(f"the model of {name} {own}; leave --option out")
         texts = [f"{text} {option}" for text in questions for option in options] or list(questions)
         if (cut := self.cut(texts)).any():
             raise UserError(
@@ -238,6 +279,25 @@ def _answers(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 def _joint_answers(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return {"joint": _answers(model, rows)["joint"]}  # the compiler leaves the other out
+
+
+@functools.cache
+def _writer(options: GenerateOptions, eos_id: int, pad_id: int, names: tuple[str, ...]) -> Any:
+    """Return the function that writes answers to rows of questions; one for each way, so that each compiles once."""
+
+    def function(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        seen = Seen(rows["tokens"], rows.get("sound"), rows.get("sound_mask"))
+        read: Writings = model.read(seen, text=rows["question"], mask=rows["question_mask"])
+        prompt = jnp.full((rows["question"].shape[0], 1), model.head.start_id, jnp.int32)
+        found = {}
+        for name in names:
+            given = {"eos_id": eos_id, "pad_id": pad_id, "options": options, "context": getattr(read, name)}
+            made = generate(model.head.writers[name], prompt=prompt, **given)
+            found[name], found[f"{name}_lengths"] = made.tokens[:, 0], made.lengths[:, 0]
+            found[f"{name}_scores"] = made.scores[:, 0]
+        return found
+
+    return function
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -293,8 +293,10 @@ def _headed(
     text, audio = towers.get("text"), towers.get("audio")
     if kinds is ANSWER_HEADS:
         outputs = len(given["labels"]) if given["kind"] == "closed" else 1
-        sizes = {"video_width": width, "text_width": towers["text"].width, "outputs": outputs, "rngs": rngs}
+        sizes = {"video_width": width, "text_width": towers["text"].width, "rngs": rngs}
         sizes |= {"audio_width": audio.width if audio else None}
+        written = {"vocab_size": spec.towers["text"]["vocab_size"], "context_length": spec.input.context_length}
+        sizes |= written if given["kind"] == "generated" else {"outputs": outputs}
         return AnswerModel(**towers, head=section(head, options, name="task", **sizes))
     sizes = {"video_width": width, "text_width": text.width if text else None, "labels": len(given["labels"]) or 1}
     made = head(**sizes, **options, rngs=rngs)

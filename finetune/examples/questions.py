@@ -11,8 +11,9 @@ from .clips import LabelledClips, Row
 from .context import TaskContext
 from .queries import Batch, divide
 
-KINDS = ("closed", "choice")
-"""How questions are answered: from a closed vocabulary of the train split's answers, or by choosing an option."""
+KINDS = ("closed", "choice", "generated")
+"""How questions are answered: from a closed vocabulary of the train split's answers, by choosing an option, or in words
+that are written token by token."""
 Encode = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 """Texts -> token ids int32 [n,L] and mask bool [n,L]."""
 
@@ -102,22 +103,31 @@ class Questions:
         )
 
     def attach(
-        self, batches: Iterator[Batch], *, encode: Encode, vocabulary: Sequence[str], soft: bool
+        self,
+        batches: Iterator[Batch],
+        *,
+        encode: Encode,
+        vocabulary: Sequence[str],
+        soft: bool,
+        spell: Encode | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of clips with the question and the answer of each row's example.
 
         Args:
           batches: with `example` int64 [b], besides the clips.
           encode: reads texts.
-          vocabulary: of the answers; () of a choice.
+          vocabulary: of the answers; () of a choice, or of answers that are written.
           soft: the target is `targets` and not one answer.
+          spell: makes token ids of answers that are written; None = they are not.
 
         Yields:
           The clips with `question int32 [b,L]` and `question_mask`, of a choice [b,O,L] with `options_mask bool [b,O]`;
-          and `label int32 [b]`, or with `soft` `target float32 [b,K]`.
+          and `label int32 [b]`, with `soft` `target float32 [b,K]`, or with `spell` `answer int32 [b,A]` and
+          `answer_mask`.
         """
         most = max((len(options) for options in self.options), default=0)
         label = self.labels(vocabulary) if vocabulary else self.correct.astype(np.int32)
+        right = self.right if spell else []
         for batch in batches:
             example = batch["example"]
             own = self.only(example)
@@ -128,6 +138,8 @@ class Questions:
                 ids, mask = (padded_options(part, real=real) for part in (ids, mask))
                 batch = batch | {"options_mask": real}
             made = {"target": own.targets(vocabulary)} if soft else {"label": label[example]}
+            if spell is not None:
+                made = dict(zip(("answer", "answer_mask"), spell([right[i] for i in example]), strict=True))
             yield batch | made | {"question": ids, "question_mask": mask}
 
 
@@ -196,21 +208,21 @@ def questions_of(rows: Sequence[Row], *, split: str, kind: str) -> tuple[Questio
     Args:
       rows: lines of `clips.jsonl`.
       split: their split.
-      kind: one of `KINDS`: "closed" takes questions with answers, "choice" those with options of which one is right.
+      kind: one of `KINDS`: "choice" takes questions with options of which one is right, the others those with answers.
     """
     found, left = [], 0
     for number, row in enumerate(rows):
         for one in row.get("questions") or ():
             answers = tuple(answer.strip() for answer in one.get("answers") or () if answer.strip())
             options, place = tuple(one.get("options") or ()), one.get("correct")
-            fits = answers and one["question"].strip() if kind == "closed" else options and place is not None
+            chosen = kind == "choice"
+            fits = options and place is not None if chosen else answers and one["question"].strip()
             if not fits:
                 left += 1
                 continue
             text = one["question"].strip()
             type_of = one.get("type") or (text.lower().split() or [""])[0]
-            closed = kind == "closed"
-            found.append((number, text, type_of, answers if closed else (), () if closed else options, place))
+            found.append((number, text, type_of, () if chosen else answers, options if chosen else (), place))
     questions = Questions(
         split=split,
         record=np.array([number for number, *_ in found], np.int64),
@@ -218,7 +230,7 @@ def questions_of(rows: Sequence[Row], *, split: str, kind: str) -> tuple[Questio
         types=tuple(one[2] for one in found),
         answers=tuple(one[3] for one in found),
         options=tuple(one[4] for one in found),
-        correct=np.array([-1 if kind == "closed" else one[5] for one in found], np.int64),
+        correct=np.array([one[5] if kind == "choice" else -1 for one in found], np.int64),
         size=len(rows),
     )
     return questions, left
@@ -299,6 +311,7 @@ def choose_questions(context: TaskContext, *, options: QuestionOptions) -> Quest
 
 _WANTED = {
     "closed": "with an answer (`answers`)",
+    "generated": "with an answer (`answers`)",
     "choice": "with options to choose among of which one is right (`options`, `correct`)",
 }
 
@@ -312,7 +325,7 @@ def _usable(context: TaskContext, split: str, *, kind: str) -> Questions:
             f"no clip of split {split!r} has a question; fill in the field `questions` of the manifest (docs/data.md)"
         )
     if not len(found):
-        other = "choice" if kind == "closed" else "closed"
+        other = "closed" if kind == "choice" else "choice"
         can = len(questions_of(rows, split=split, kind=other)[0])
         hint = f"; {can} of them suit config.task.kind={other!r}" if can else ""
         raise UserError(

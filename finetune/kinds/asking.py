@@ -38,6 +38,7 @@ class AskingOptions(QuestionOptions, TowerOptions):
       depth: blocks.
       heads: attention heads; divides `width`.
       dropout: rate in the head.
+      decoder_depth: of answers that are written (`kind="generated"`): blocks of the decoder.
     """
 
     name: str = ""
@@ -46,6 +47,7 @@ class AskingOptions(QuestionOptions, TowerOptions):
     depth: int = 2
     heads: int = 4
     dropout: float = 0.1
+    decoder_depth: int = 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -101,6 +103,8 @@ class AskingTask:
         self.splits = choose_questions(context, options=options)
         head = {name: getattr(options, name) for name in ("kind", "width", "depth", "heads", "dropout")}
         head |= {"labels": list(self.splits.vocabulary)}
+        self.answer_length = self._answer_length() if options.kind == "generated" else 0
+        head |= {"decoder_depth": options.decoder_depth} if options.kind == "generated" else {}
         self.objective = self.make_objective(spec.replace(heads={options.name: head | self.head_fields()}))
         longest = int(self._lengths(self.splits.train).max())
         self._length = padded_length(self.objective.spec, longest=longest)
@@ -146,7 +150,8 @@ class AskingTask:
         """Return this process's rows of the train batches; see `Questions.attach`."""
         train = self.splits.train
         batches = self.feed.examples(train.clips, record=train.record, start_step=start_step)
-        return train.attach(batches, encode=self._encode, vocabulary=self.splits.vocabulary, soft=soft)
+        how = {"encode": self._encode, "vocabulary": self.splits.vocabulary, "soft": soft}
+        return train.attach(batches, **how, spell=self._spell if self.answer_length else None)
 
     def predictor(self, model: nnx.Module) -> AnswerPredictor:
         """Return the model as an answerer."""
@@ -188,8 +193,8 @@ class AskingTask:
 
     def scores(
         self, predictor: AnswerPredictor, *, questions: Questions, tokens: ClipTokens, baseline: bool = True
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the probabilities of the answers to all questions; see `AnswerPredictor.scores`."""
+    ) -> tuple[list[Any], list[Any]]:
+        """Return the probabilities of the answers to all questions, or the written ones; see `AnswerPredictor`."""
         counts = [max(len(options), 1) for options in questions.options]
         texts, joint, alone = questions.asked(), [], []
         size, begins = 4 * self._context.data.feed.batch_size, np.cumsum([0, *counts])
@@ -198,7 +203,9 @@ class AskingTask:
             place = np.searchsorted(tokens.record, questions.record[part])
             own = {key: value[place] for key, value in tokens.arrays.items()}
             read = texts[begins[begin] : begins[min(begin + size, len(questions))]]
-            found = predictor.scores(own, texts=read, counts=counts[part], batch_size=size, baseline=baseline)
+            how: dict[str, Any] = {"texts": read, "batch_size": size, "baseline": baseline}
+            written = predictor.kind == "generated"
+            found = predictor.write(own, **how) if written else predictor.scores(own, counts=counts[part], **how)
             joint += found[0]
             alone += found[1]
         return joint, alone
@@ -237,6 +244,31 @@ class AskingTask:
 
     def _cut(self, questions: Questions) -> int:
         return int((self._lengths(questions) > self._context.data.input.context_length).sum())
+
+    def _answer_length(self) -> int:
+        """Return the most tokens of an answer: that of the longest one trained on, at most the context.
+
+        Raises:
+          UserError: a tokenizer without an end token.
+        """
+        context, whole = self._context, self._context.data.input.context_length
+        if context.tokenizer.eos_id < 0:
+            raise UserError(
+                "config.task.kind='generated': the checkpoint's tokenizer has no end token, so an answer would not "
+                "end; use kind='closed'"
+            )
+        lengths = np.asarray(context.tokenizer.lengths([self._clean(text) for text in self.splits.train.right]))
+        if cut := int((lengths > whole).sum()):
+            context.say(
+                f"warning: {cut} answers of split {self.splits.train.split!r} have more than "
+                f"config.data.context_length={whole} tokens; their ends are not learned"
+            )
+        return int(min(lengths.max(), whole))
+
+    def _spell(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        cleaned = [self._clean(text) for text in texts]
+        ids, mask, _ = self._context.tokenizer.encode(cleaned, context_length=self.answer_length)
+        return ids, mask
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         cleaned = [self._clean(text) for text in texts]

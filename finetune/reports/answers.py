@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...encode.answers import Written
 from ...evaluate.reports.pictures import evenly_spread, write_strips
 from ...pages.markup import Html, join, tag
 from ...pages.page import paragraph, section, write_page
 from ...pages.tables import Row, Tile, protocol_list, table, tiles
 from ..examples.questions import Questions
+from ..figures.written import WUPS
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -25,7 +27,7 @@ _TYPES = 40  # in tables
 def write_answers(
     figures: dict[str, Any],
     *,
-    scores: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray | Written],
     questions: Questions,
     vocabulary: Sequence[str],
     records: "Records",
@@ -36,9 +38,9 @@ def write_answers(
 
     Args:
       figures: name of a row, "model" first -> its figures, see `figures.answers.answer_figures`.
-      scores: of each question the probabilities of the answers, by the model.
+      scores: of each question the probabilities of the answers, by the model; or the answer that it wrote.
       questions: the questions.
-      vocabulary: the answers; () of a choice.
+      vocabulary: the answers; () of the other kinds.
       records: the data set.
       out: folder, made if absent.
       protocol: how the figures were made.
@@ -50,14 +52,13 @@ def write_answers(
     rows, right = records.rows(questions.split), questions.right
     listed = []
     for i, one in enumerate(scores):
-        names = questions.options[i] or vocabulary
-        best = np.argsort(-one, kind="stable")[:_TOP].tolist()
+        best = _best(one, names=questions.options[i] or vocabulary)
         example = {"clip_id": rows[int(questions.record[i])]["clip_id"], "question": questions.texts[i]}
-        example |= {"type": questions.types[i], "right": right[i], "answer": names[best[0]]}
-        listed.append(example | {"scores": {names[k]: round(float(one[k]), 4) for k in best}})
+        example |= {"type": questions.types[i], "right": right[i], "answer": next(iter(best))}
+        listed.append(example | {"scores": best})
     whole = {"protocol": protocol, "rows": figures, "examples": listed}
     (out / "answers.json").write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
-    shown = _chosen(scores, questions=questions, listed=listed)
+    shown = _chosen(questions, listed=listed)
     clips = {listed[i]["clip_id"]: int(questions.record[i]) for i in shown}
     strips = write_strips(out / "clips", records=records, split=questions.split, clips=clips)
     cards = [_card(listed[i], strip=strips.get(listed[i]["clip_id"])) for i in shown]
@@ -103,9 +104,18 @@ def print_figures(figures: dict[str, Any], *, page: Path) -> None:
     console.print(f"in percent, on {figures['model']['n']} questions\nreport: {page}", soft_wrap=True, highlight=False)
 
 
+def _best(one: np.ndarray | Written, *, names: Sequence[str]) -> dict[str, float]:
+    """Return the likeliest answers with their probabilities, the best first."""
+    if isinstance(one, Written):
+        return {one.answer: round(one.score, 4)}
+    best = np.argsort(-one, kind="stable")[:_TOP].tolist()
+    return {str(names[k]): round(float(one[k]), 4) for k in best}
+
+
 def _columns(figures: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return name of a column -> keys of its figure, of those that the model has."""
     known = {"accuracy": ("accuracy",), "VQA accuracy": ("vqa_accuracy",)}
+    known |= {name.replace("wups", "WUPS"): (name,) for name in WUPS}
     known |= {"outside left out": ("answerable_only", "top1"), "top 10": ("top10",), "first wins": ("first_wins",)}
     return {name: path for name, path in known.items() if _cell(figures["model"], path)}
 
@@ -145,6 +155,10 @@ def _reading(figures: dict[str, Any]) -> str:
             f"{model['answerable']:.1f} % of the right answers are in it. “Outside left out” does not count those "
             "questions (InternVideo)."
         )
+    if "answerable" not in model and "chance" not in model:
+        text += " Accuracy is exact match after the normalisation of VQA."
+    if WUPS[0] in model:
+        text += " WUPS counts nearly right answers by their distance in WordNet (Malinowski & Fritz 2014)."
     if "chance" in model:
         text += f" A random option is right in {model['chance']:.1f} %."
     return text
@@ -187,10 +201,10 @@ def _card(example: dict[str, Any], *, strip: str | None) -> Html:
     return tag("figure", head, *lanes, class_="timeline")
 
 
-def _chosen(scores: Sequence[np.ndarray], *, questions: Questions, listed: Sequence[dict[str, Any]]) -> list[int]:
+def _chosen(questions: Questions, *, listed: Sequence[dict[str, Any]]) -> list[int]:
     """Return the numbers of questions to show, from the most certain mistake to the most certain right answer."""
     sure = [
-        float(one.max()) * (1 if example["answer"] == example["right"] else -1)
-        for one, example in zip(scores, listed, strict=True)
+        next(iter(example["scores"].values())) * (1 if example["answer"] == example["right"] else -1)
+        for example in listed
     ]
     return evenly_spread(np.argsort(sure, kind="stable"), record=questions.record, count=EXAMPLES)

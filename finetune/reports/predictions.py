@@ -46,7 +46,7 @@ def _classes(found: Sequence[dict[str, Any]]) -> Table:
 def _answers(found: Sequence[dict[str, Any]]) -> Table:
     table = _table("file", "question", "answer", "%", "next", numbers=["%"])
     for one in found:
-        others = list(one["scores"].items())[1:]
+        others = list(one.get("scores", {}).items())[1:]
         table.add_row(one["path"], one["question"], one["answer"], f"{100 * one['score']:.1f}", _others(others))
     return table
 

@@ -1,4 +1,4 @@
-"""Video question answering: the answer of a closed vocabulary, or one of the options that come with a question."""
+"""Video question answering: an answer of a closed vocabulary, one of a question's options, or one that is written."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,21 +7,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from ...base.errors import UserError, unknown
+from ...evaluate.measures.wups import wordnet_similarity
 from ...losses.classification import multilabel_cross_entropy, softmax_cross_entropy
-from ...models.heads.answers import AnswerModel
+from ...models.heads.answers import AnswerModel, AnswerWriter
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
 from ..examples.context import TaskContext
 from ..examples.questions import Questions
 from ..figures.answers import answer_figures, most_frequent
+from ..figures.written import WUPS, most_frequent_texts, written_figures
 from ..inputs.feed import Batch
 from ..kinds.asking import AskingOptions, AskingTask
 from ..kinds.objective import HeadObjective, split_keys
 from ..kinds.task import VALIDATION
+from ..kinds.writing import writing_loss
 from ..reports.answers import print_figures, write_answers
 
 LOSSES = ("softmax", "soft")
@@ -35,17 +37,28 @@ class AnswerOptions(AskingOptions):
 
     Attributes:
       loss: one of `LOSSES`, for a closed vocabulary.
+      wordnet: of answers that are written: a local folder with WordNet's files, for WUPS (`pip install
+        'twinreel[wups]'`); "" = WUPS is not computed.
     """
 
     name: str = "answer"
     loss: str = "softmax"
+    wordnet: str = ""
 
     def __post_init__(self):
         super().__post_init__()
         if self.loss not in LOSSES:
             raise unknown("config.task.loss:", self.loss, LOSSES)
-        if self.loss == "soft" and self.kind == "choice":
-            raise UserError("config.task.loss='soft' is for a vocabulary; a choice has one right option: 'softmax'")
+        if self.loss == "soft" and self.kind != "closed":
+            raise UserError(
+                f"config.task.loss='soft' is for a vocabulary (kind='closed'), got kind={self.kind!r}; set it to "
+                "'softmax'"
+            )
+        if self.wordnet and self.kind != "generated":
+            raise UserError(
+                f"config.task.wordnet={self.wordnet!r} is for answers that are written (kind='generated'), got "
+                f"kind={self.kind!r}; leave it out"
+            )
 
 
 class AnswerObjective(HeadObjective):
@@ -66,8 +79,10 @@ class AnswerObjective(HeadObjective):
         _, keys = split_keys(rngs, rows=batch["valid"].shape[0])
         given = {key: batch.get(key) for key in ("video", "tokens", "audio", "audio_samples")}
         how: dict[str, Any] = {"keys": keys, "frozen": self._frozen}
-        seen = model.see(**given, **how)
-        found = model.answer(seen, text=batch["question"], mask=batch["question_mask"], **how)
+        seen, asked = model.see(**given, **how), {"text": batch["question"], "mask": batch["question_mask"]}
+        if isinstance(model.head, AnswerWriter):
+            return writing_loss(model.head, model.read(seen, **asked, **how), batch=batch, keys=keys)
+        found = model.answer(seen, **asked, **how)
         total, metrics = jnp.float32(0), {}
         for name, logits in found._asdict().items():
             value, right = self._of_scores(logits, batch=batch)
@@ -91,9 +106,14 @@ class Answer(AskingTask):
     options_class = AnswerOptions
     options: AnswerOptions
 
+    def __init__(self, context: TaskContext):
+        """Choose questions and open WordNet, if it is named."""
+        super().__init__(context)
+        self._similarity = wordnet_similarity(self.options.wordnet) if self.options.wordnet else None
+
     def head_fields(self) -> dict[str, Any]:
         """Return the fields of the head for the spec; see `AskingTask`."""
-        return {"decode": {"loss": self.options.loss}}
+        return {"decode": {"max_tokens": self.answer_length} if self.answer_length else {"loss": self.options.loss}}
 
     def make_objective(self, spec: ModelSpec) -> AnswerObjective:
         """Build the objective."""
@@ -109,7 +129,7 @@ class Answer(AskingTask):
         return self.asked(start_step=start_step, soft=self.options.loss == "soft")
 
     def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
-        """Return `accuracy` and `question_only_accuracy` in percent, and `vqa_accuracy` where there are annotators."""
+        """Return `accuracy`, `question_only_accuracy` and, where known, `vqa_accuracy` and WUPS, in percent."""
         del step
         assert self.splits.validation is not None
         predictor = self.predictor(model)
@@ -117,14 +137,14 @@ class Answer(AskingTask):
         found = self.scores(predictor, questions=questions, tokens=tokens)
         joint, alone = (self._figures(scores, questions=questions) for scores in found)
         figures = {"accuracy": joint["accuracy"], "question_only_accuracy": alone["accuracy"]}
-        return figures | ({"vqa_accuracy": joint["vqa_accuracy"]} if "vqa_accuracy" in joint else {})
+        return figures | {key: joint[key] for key in ("vqa_accuracy", *WUPS) if key in joint}
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the model on the test split (or on the validation questions), write the report, print its table."""
         predictor, seed = self.predictor(model), self._context.config["seed"]
         questions, tokens, unread = self.seen(predictor, questions=self.splits.report, progress=True)
         joint, alone = self.scores(predictor, questions=questions, tokens=tokens)
-        usual = most_frequent(self.splits.train, questions=questions, vocabulary=self.splits.vocabulary)
+        usual = self._most_frequent(questions)
         rows = {"model": joint, "question only": alone, "most frequent answer": usual}
         _, shuffled, _ = self.seen(predictor, questions=questions, shuffle=seed, progress=True)
         changed = {"frames shuffled": shuffled, "another clip's frames": tokens.swapped("tokens", seed=seed)}
@@ -140,8 +160,16 @@ class Answer(AskingTask):
             print_figures(figures, page=page)
         return {"protocol": whole, "rows": figures}
 
-    def _figures(self, scores: list[np.ndarray], *, questions: Questions) -> dict[str, Any]:
-        return answer_figures(scores, questions=questions, vocabulary=self.splits.vocabulary)
+    def _figures(self, found: list[Any], *, questions: Questions) -> dict[str, Any]:
+        if self.options.kind == "generated":
+            return written_figures([one.answer for one in found], questions=questions, similarity=self._similarity)
+        return answer_figures(found, questions=questions, vocabulary=self.splits.vocabulary)
+
+    def _most_frequent(self, questions: Questions) -> list[Any]:
+        train, vocabulary = self.splits.train, self.splits.vocabulary
+        if self.options.kind == "generated":
+            return most_frequent_texts(train, questions=questions)
+        return most_frequent(train, questions=questions, vocabulary=vocabulary)
 
 
 def make(context: TaskContext) -> Answer:

@@ -8,7 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int16
 
 from ...base.errors import UserError
-from ..layers.blocks import Blocks
+from ..decoder import TextDecoder
+from ..layers.blocks import Blocks, Context
 from ..layers.dense import linear
 from ..layers.draws import RowKeys, dropout, fold, fold_each
 from ..layers.norm import LayerNorm
@@ -60,7 +61,7 @@ class JointEncoder(nnx.Module):
 
         Args:
           widths: "text", and of "video" and "audio" those that it sees -> width of their tokens.
-          outputs: scores K.
+          outputs: scores K; 0 = none, for `states` alone.
           width: D, even; a multiple of `heads`.
           depth: blocks.
           heads: attention heads.
@@ -77,7 +78,8 @@ class JointEncoder(nnx.Module):
             BlockOptions(width=width, heads=heads, dropout=dropout, tower="head"), depth=depth, rngs=rngs
         )
         zeros = nnx.initializers.zeros
-        self.scores = nnx.Linear(width, outputs, kernel_init=zeros, param_dtype=jnp.float32, rngs=rngs)
+        made = {"kernel_init": zeros, "param_dtype": jnp.float32, "rngs": rngs}
+        self.scores = nnx.Linear(width, outputs, **made) if outputs else None
 
     def __call__(
         self,
@@ -87,6 +89,17 @@ class JointEncoder(nnx.Module):
         keys: RowKeys | None = None,
     ) -> Float[Array, "B K"]:
         """Score answers; `masks` is True where a token is real. Without `keys` dropout is off."""
+        assert self.scores is not None
+        return self.scores(self.states(tokens, masks=masks, keys=keys).tokens[:, 0])
+
+    def states(
+        self,
+        tokens: dict[str, Float[Array, "B L C"]],
+        *,
+        masks: dict[str, Bool[Array, "B L"]],
+        keys: RowKeys | None = None,
+    ) -> Context:
+        """Return the last states of all tokens `[B,N,D]`, the learned one first, and where they are real."""
         rows = tokens["text"].shape[0]
         parts, real = [jnp.broadcast_to(self.kinds[...][None, :1], (rows, 1, self.width))], [jnp.ones((rows, 1), bool)]
         for number, side in enumerate(self.sides, start=1):
@@ -99,7 +112,31 @@ class JointEncoder(nnx.Module):
             parts.append(x)
             real.append(masks[side])
         x = dropout(jnp.concatenate(parts, axis=1), rate=self.dropout, keys=fold(keys, 0))
-        return self.scores(self.blocks(x, mask=jnp.concatenate(real, axis=1), keys=fold(keys, 1))[:, 0])
+        mask = jnp.concatenate(real, axis=1)
+        return Context(self.blocks(x, mask=mask, keys=fold(keys, 1)), mask)
+
+
+def _check_sizes(*, width: int, heads: int, depth: int) -> None:
+    if width % 2 or width % heads or depth < 1:
+        raise UserError(
+            f"config.task.width={width} must be even and a multiple of config.task.heads={heads}, and "
+            f"config.task.depth={depth} at least 1"
+        )
+
+
+def _joined(
+    seen: Seen, *, words: Float[Array, "B L C"], mask: TextMask
+) -> tuple[dict[str, Array], dict[str, Bool[Array, "B L"]]]:
+    """Return the tokens of question and clip by modality, and their masks."""
+    tokens, masks = {"text": words, "video": seen.video}, {"text": mask}
+    masks["video"] = jnp.ones(seen.video.shape[:2], bool)
+    if seen.sound is not None and seen.sound_mask is not None:
+        tokens["audio"], masks["audio"] = seen.sound, seen.sound_mask
+    return tokens, masks
+
+
+def _widths(video: int, text: int, audio: int | None) -> dict[str, int]:
+    return {"text": text, "video": video} | ({} if audio is None else {"audio": audio})
 
 
 class AnswerHead(nnx.Module):
@@ -137,40 +174,123 @@ class AnswerHead(nnx.Module):
         Raises:
           UserError: sizes that do not divide.
         """
-        if width % 2 or width % heads or depth < 1:
-            raise UserError(
-                f"config.task.width={width} must be even and a multiple of config.task.heads={heads}, and "
-                f"config.task.depth={depth} at least 1"
-            )
+        _check_sizes(width=width, heads=heads, depth=depth)
         sizes = {"outputs": outputs, "width": width, "depth": depth, "heads": heads, "dropout": dropout, "rngs": rngs}
-        widths = {"text": text_width, "video": video_width}
-        widths |= {} if audio_width is None else {"audio": audio_width}
-        self.joint = JointEncoder(widths=widths, **sizes)
+        self.joint = JointEncoder(widths=_widths(video_width, text_width, audio_width), **sizes)
         self.question_only = JointEncoder(widths={"text": text_width}, **sizes)
 
     def __call__(
         self, seen: Seen, *, words: Float[Array, "B L C"], mask: TextMask, keys: RowKeys | None = None
     ) -> Answers:
         """Score answers to questions about clips, or candidates; row i of both belong together."""
-        tokens, masks = {"text": words, "video": seen.video}, {"text": mask}
-        masks["video"] = jnp.ones(seen.video.shape[:2], bool)
-        if seen.sound is not None and seen.sound_mask is not None:
-            tokens["audio"], masks["audio"] = seen.sound, seen.sound_mask
+        tokens, masks = _joined(seen, words=words, mask=mask)
         joint = self.joint(tokens, masks=masks, keys=fold(keys, 0))
         return Answers(joint, self.question_only({"text": words}, masks={"text": mask}, keys=fold(keys, 1)))
+
+
+class Writings(NamedTuple):
+    """What writers of answers attend to: the states of question and clip, and those of the question alone."""
+
+    joint: Context
+    question_only: Context
+
+
+class AnswerWriter(nnx.Module):
+    """Writes answers token by token, from question and clip, and next to it from the question alone, as a baseline.
+
+    A causal decoder attends to the states of a `JointEncoder`, as GIT and BLIP answer open questions (Wang et al. 2022;
+    Li et al. 2022). The baseline has parameters of its own.
+
+    Attributes:
+      start_id: the token that begins every answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        video_width: int,
+        text_width: int,
+        audio_width: int | None,
+        vocab_size: int,
+        context_length: int,
+        width: int = 256,
+        depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        decoder_depth: int = 1,
+        rngs: nnx.Rngs,
+    ):
+        """Build both.
+
+        Args:
+          video_width: of the time tokens.
+          text_width: of the question's tokens.
+          audio_width: of the sound's tokens; None = there is none.
+          vocab_size: V, of the tokenizer.
+          context_length: the most tokens of an answer.
+          width: D, even.
+          depth: blocks of the encoder.
+          heads: attention heads; divides `width`.
+          dropout: rate.
+          decoder_depth: blocks of the decoder.
+          rngs: source of the initial values.
+
+        Raises:
+          UserError: sizes that do not divide.
+        """
+        _check_sizes(width=width, heads=heads, depth=min(depth, decoder_depth))
+        sizes: dict[str, Any] = {"width": width, "heads": heads, "dropout": dropout, "rngs": rngs}
+        encoder: dict[str, Any] = sizes | {"outputs": 0, "depth": depth}
+        self.joint = JointEncoder(widths=_widths(video_width, text_width, audio_width), **encoder)
+        self.question_only = JointEncoder(widths={"text": text_width}, **encoder)
+        self.start_id = vocab_size
+        decoder = sizes | {"vocab_size": vocab_size, "context_length": context_length + 1, "start_token": True}
+        decoder |= {"depth": decoder_depth, "cross_width": width}
+        self.writers = nnx.Dict({name: TextDecoder(**decoder) for name in Writings._fields})
+
+    def __call__(
+        self, seen: Seen, *, words: Float[Array, "B L C"], mask: TextMask, keys: RowKeys | None = None
+    ) -> Writings:
+        """Read questions about clips; row i of both belong together."""
+        tokens, masks = _joined(seen, words=words, mask=mask)
+        joint = self.joint.states(tokens, masks=masks, keys=fold(keys, 0))
+        alone = self.question_only.states({"text": words}, masks={"text": mask}, keys=fold(keys, 1))
+        return Writings(joint, alone)
+
+    def states(
+        self, read: Writings, *, answer: Text, mask: TextMask, keys: RowKeys | None = None
+    ) -> tuple[dict[str, Float[Array, "B L D"]], Text, TextMask]:
+        """Return the states of the token after each one of the answers, given those before it.
+
+        Args:
+          read: of `__call__`.
+          answer: token ids int32 `[B,L]`, the end token included.
+          mask: True where a token is real.
+          keys: one for each row; turns dropout on.
+
+        Returns:
+          Name of `Writings` -> states `[B,L+1,D]`, of which `writers[name].logits` makes logits; the ids behind the
+          start token, `[B,L+1]`; and their mask.
+        """
+        text = jnp.pad(answer, ((0, 0), (1, 0)), constant_values=self.start_id)
+        real = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+        found = {}
+        for number, (name, context) in enumerate(read._asdict().items(), start=2):
+            found[name] = self.writers[name].states(text, mask=real, context=context, keys=fold(keys, number))
+        return found, text, real
 
 
 class AnswerModel(nnx.Module):
     """A video and a text tower, a sound tower where there is one, and a head that joins their tokens."""
 
-    def __init__(self, *, video: Any, text: Any, audio: Any = None, head: AnswerHead):
+    def __init__(self, *, video: Any, text: Any, audio: Any = None, head: AnswerHead | AnswerWriter):
         """Join towers and head.
 
         Args:
           video: a tower whose `features` give `[B,T,C]` for clips.
           text: a tower whose `tokens` give `[B,L,C]` for token ids.
           audio: a tower whose `features` give `[B,N,C]` and their mask for sound; or None.
-          head: scores answers.
+          head: scores answers, or writes them.
         """
         self.video, self.text, self.audio, self.head = video, text, audio, head
 
@@ -231,11 +351,31 @@ class AnswerModel(nnx.Module):
             )
             seen = Seen(jnp.repeat(seen.video, options, axis=0), sound, real)
             keys = fold_each(keys, options)
-        words = self.text.tokens(text, mask=mask, keys=None if "text" in frozen else fold(keys, 2))
-        words = jax.lax.stop_gradient(words) if "text" in frozen else words
-        found = self.head(seen, words=words, mask=mask, keys=fold(keys, 3))
+        assert isinstance(self.head, AnswerHead)
+        found = self.head(seen, words=self._words(text, mask, keys=keys, frozen=frozen), mask=mask, keys=fold(keys, 3))
         return Answers(*(part.reshape(rows, options) for part in found)) if several else found
 
+    def read(
+        self,
+        seen: Seen,
+        *,
+        text: Text,
+        mask: TextMask,
+        keys: RowKeys | None = None,
+        frozen: frozenset[str] = frozenset(),
+    ) -> Writings:
+        """Return what the writers of answers attend to; for the arguments see `answer`."""
+        assert isinstance(self.head, AnswerWriter)
+        words = self._words(text, mask, keys=keys, frozen=frozen)
+        return self.head(seen, words=words, mask=mask, keys=fold(keys, 3))
 
-ANSWER_HEADS = {"closed": AnswerHead, "choice": AnswerHead}
-"""`kind` of a head in a spec: answers of a closed vocabulary, or candidates that come with each question."""
+    def _words(
+        self, text: Text, mask: TextMask, *, keys: RowKeys | None, frozen: frozenset[str]
+    ) -> Float[Array, "B L C"]:
+        words = self.text.tokens(text, mask=mask, keys=None if "text" in frozen else fold(keys, 2))
+        return jax.lax.stop_gradient(words) if "text" in frozen else words
+
+
+ANSWER_HEADS = {"closed": AnswerHead, "choice": AnswerHead, "generated": AnswerWriter}
+"""`kind` of a head in a spec: answers of a closed vocabulary, candidates that come with each question, or answers that
+are written token by token."""

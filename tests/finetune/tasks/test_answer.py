@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from twinreel.data.text.tokenizer import tokenizer_from_meta
 from twinreel.encode.files import clips_of_files, sound_of_files
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune, open_task
+from twinreel.models.heads.answers import Seen
 
 SHORT = [
     *("data.batch_size=8", "data.num_frames=4", "task.width=16", "task.heads=2", "task.depth=1", "train.steps=4"),
@@ -222,6 +224,63 @@ def asked_of(task, batch):
     return task.splits.train.only(batch["example"]).asked()
 
 
+def test_answers_are_written(start, tiny_data, monkeypatch, capsys):
+    """By a model of random parameters: the loss, and what is written, against the logits of whole texts."""
+    task = start.task("task.kind=generated", "data.audio_seconds=0.0")
+    model = drawn(lambda: task.objective.init(nnx.Rngs(0)))
+    batch = next(task.batches(0))
+    train, tokenizer = task.splits.train, task._context.tokenizer
+    right = [train.right[i] for i in batch["example"]]
+    assert [
+        tokenizer.decode(ids[mask]) for ids, mask in zip(batch["answer"], batch["answer_mask"], strict=True)
+    ] == right
+    predictor = task.predictor(model)
+    seen = predictor.see({"video": batch["video"]})
+    texts = [train.texts[i] for i in batch["example"]]
+    joint, alone = predictor.write(seen, texts=texts)
+    head = model.head
+
+    @nnx.jit
+    def logits_of(model, batch, text):
+        read = model.read(Seen(batch["tokens"]), text=batch["question"], mask=batch["question_mask"])
+        states, _, _ = model.head.states(read, answer=text, mask=jnp.ones(text.shape, bool))
+        return {name: jax.nn.log_softmax(head.writers[name].logits(x)) for name, x in states.items()}
+
+    given = {key: jnp.asarray(batch[key]) for key in ("question", "question_mask")} | {"tokens": seen["tokens"]}
+    for written, name in ((joint, "joint"), (alone, "question_only")):
+        text = np.zeros((8, task.answer_length), np.int32)
+        for place in range(task.answer_length):  # greedy, by the whole text each time
+            logp = np.asarray(logits_of(model, given, jnp.asarray(text))[name], np.float64)
+            text[:, place] = logp[:, place].argmax(axis=-1)
+        for row, one in enumerate(written):
+            ends = np.flatnonzero(text[row] == tokenizer.eos_id)
+            length = int(ends[0]) if len(ends) else task.answer_length
+            assert one.answer == tokenizer.decode(text[row, :length]).strip()
+            kept = range(min(length + 1, task.answer_length))
+            assert np.log(one.score) == pytest.approx(sum(logp[row, at, text[row, at]] for at in kept), rel=1e-4)
+    loss, metrics = nnx.jit(lambda model, rows: task.objective.loss(model, rows, rngs=None))(
+        model, {key: jnp.asarray(value) for key, value in batch.items() if key != "clip_index"}
+    )
+    logp = logits_of(model, given, jnp.asarray(batch["answer"]))
+    for name in ("joint", "question_only"):
+        each = np.take_along_axis(np.asarray(logp[name])[:, :-1], batch["answer"][..., None], axis=2)[..., 0]
+        assert float(metrics[f"loss_{name}"]) == pytest.approx(-each[batch["answer_mask"]].mean(), rel=1e-4)
+    assert float(loss) == pytest.approx(float(metrics["loss_joint"] + metrics["loss_question_only"]))
+    report = task.report(model, out=start.root / "written", protocol={})
+    asked = [(q["answers"][0], q["type"]) for row in Records(tiny_data).rows("test") for q in row["questions"]]
+    examples = json.loads((start.root / "written" / "answers.json").read_text())["examples"]
+    hits = [one["answer"] == right for one, (right, _) in zip(examples, asked, strict=True)]
+    assert report["rows"]["model"]["accuracy"] == pytest.approx(100 * np.mean(hits))
+    file = str(tiny_data.parent / "videos" / Records(tiny_data).rows("test")[0]["file"])
+    monkeypatch.setattr(predict, "open_predictor", lambda checkpoint, *, files: predictor)
+    capsys.readouterr()
+    assert predict.main(["written", file, "--question", "what falls?", "--json"]) == 0
+    [printed] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert set(printed) == {"path", "question", "answer", "score"} and 0 < printed["score"] < 1
+    with pytest.raises(UserError, match="writes its answers; leave --option out"):
+        predict.main(["written", file, "--question", "what falls?", "--option", "a"])
+
+
 @pytest.mark.parametrize(
     ("change", "override", "wanted"),
     [
@@ -230,6 +289,7 @@ def asked_of(task, batch):
         (lambda q: q, "task.kind=choice", r"with options .*; \d+ of them suit config.task.kind='closed'"),
         (lambda q: q, "task.min_count=1000", "the vocabulary has 0 answers"),
         (lambda q: q, "task.kind=open", r"config\.task\.kind: 'open'"),
+        (lambda q: q, "task.wordnet=nowhere", "is for answers that are written"),
         (lambda q: q, "task.loss=hinge", r"config\.task\.loss: 'hinge'"),
         (lambda q: q, "task.sound_tower={'family':'cnn'}", "has a sound tower already"),
         (lambda q: q, "task.heads=3", "a multiple of config.task.heads=3"),
