@@ -68,6 +68,10 @@ VERBS = {
         "bench.compare_towers",
         "compare towers with their public implementation: error, speed, memory",
     ),
+    "bench compare_generate": (
+        "bench.compare_generate",
+        "compare the generation of texts with transformers: tokens/s, greedy and by beams",
+    ),
     "bench compare_input": ("bench.compare_input", "compare the input pipeline with a PyTorch DataLoader"),
 }
 GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}

@@ -255,12 +255,12 @@ class AnswerPredictor(PlacedModel):
 
 
 def padded_length(spec: ModelSpec, *, longest: int) -> int:
-    """Return to how many tokens texts are padded whose longest has `longest`: a multiple of 8, at most the context.
+    """Return to how many tokens texts are padded whose longest has `longest`: a multiple of 4, at most the context.
 
     A text tower that sees padding gets the whole context, as it was trained.
     """
     whole = spec.input.context_length
-    return whole if spec.towers["text"].get("padding_seen") else min(whole, -(-longest // 8) * 8)
+    return whole if spec.towers["text"].get("padding_seen") else min(whole, -(-longest // 4) * 4)
 
 
 def _seen(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -117,6 +117,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("bench data", "--dta", "--data"),
         ("bench compare_step", "--modle", "--model"),
         ("bench compare_towers", "--case", "--cases"),
+        ("bench compare_generate", "--case", "--cases"),
         ("bench compare_input", "--wokers", "--workers"),
     ],
 )
