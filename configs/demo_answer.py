@@ -37,12 +37,14 @@ def get_config(kind: str = "closed") -> ml_collections.ConfigDict:
         vocabulary=100,
         min_count=2,
         loss="softmax",
-        sound_tower=dict(family="cnn", mels=40, channels=(16, 32, 64, 64)) if hears else {},
-        **common.head_on_frozen_towers(trainable=("^text/",)) | dict(width=128, depth=2, heads=4, dropout=0.1),
+        questions_per_clip=8,
+        sound_tower=dict(family="cnn", mels=40, channels=(16, 32, 32, 64, 64)) if hears else {},
+        **common.head_on_frozen_towers(trainable=("^text/",)) | dict(width=96, depth=2, heads=4, dropout=0.0),
     )
-    c.data = common.clips_without_draws(batch_size=64, num_frames=16, audio_seconds=3.0 if hears else 0.0)
+    c.data = common.clips_without_draws(batch_size=16, audio_seconds=3.0 if hears else 0.0)
+    c.data["num_frames"] = config_dict.placeholder(int)
     c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
-    c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
+    c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.05)
     c.mesh = common.mesh()
-    c.train = dict(steps=600, log_every=20, eval_every=150, checkpoint_every=150, keep_last=2, keep_best=1, patience=0)
+    c.train = dict(steps=400, log_every=20, eval_every=200, checkpoint_every=200, keep_last=2, keep_best=1, patience=0)
     return c

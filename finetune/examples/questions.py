@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -142,6 +143,36 @@ class Questions:
                 made = dict(zip(("answer", "answer_mask"), spell([right[i] for i in example]), strict=True))
             yield batch | made | {"question": ids, "question_mask": mask}
 
+    def attach_several(
+        self, batches: Iterator[Batch], *, count: int, seed: int, start_step: int, **how: Any
+    ) -> Iterator[Batch]:
+        """Yield batches of clips with up to `count` questions of each.
+
+        Args:
+          batches: with `example` int64 [b], the place of each row's clip among `clips.indices`.
+          count: Q; of a clip that has more, Q are drawn by (seed, step, clip).
+          seed: of these draws.
+          start_step: number of the first batch.
+          **how: the other arguments of `attach`; no choices.
+
+        Yields:
+          The clips with what `attach` adds, as [b,Q,…], and `asked bool [b,Q]`, where there is a question.
+        """
+        clips = self.clips.indices
+        begins, ends = (np.searchsorted(self.record, clips, side=side).tolist() for side in ("left", "right"))
+        for step, batch in enumerate(batches, start=start_step):
+            real = np.zeros((len(batch["example"]), count), bool)
+            chosen: list[np.ndarray] = []
+            for row, clip in enumerate(batch["example"].tolist()):
+                own = np.arange(begins[clip], ends[clip])
+                if len(own) > count:
+                    own = np.sort(np.random.default_rng([seed, step, clip]).choice(own, count, replace=False))
+                chosen.append(own)
+                real[row, : len(own)] = True
+            [made] = self.attach(iter([{"example": np.concatenate(chosen)}]), **how)
+            del made["example"]
+            yield batch | {key: padded_options(part, real=real) for key, part in made.items()} | {"asked": real}
+
 
 def padded_options(rows: np.ndarray, *, real: np.ndarray) -> np.ndarray:
     """Return the rows of all options, one question's after another's, as [b,O,…], zeros where `real` [b,O] is False."""
@@ -158,6 +189,8 @@ class QuestionOptions:
       kind: one of `KINDS`.
       vocabulary: K, at most so many answers, the commonest of the train split.
       min_count: train questions that an answer of the vocabulary needs at least.
+      questions_per_clip: Q; a row of a train batch is a clip with up to so many of its questions: clip and sound are
+        encoded once for all of them. 0 = a row is one question.
       val_split: split to validate on during training; "" = none.
       holdout: share of the train split to validate on, by source file, where there is no validation split; 0 = do not
         validate.
@@ -167,6 +200,7 @@ class QuestionOptions:
     kind: str = "closed"
     vocabulary: int = 1000
     min_count: int = 1
+    questions_per_clip: int = 0
     val_split: str = "val"
     holdout: float = 0.15
     test_split: str = "test"
@@ -176,6 +210,11 @@ class QuestionOptions:
             raise unknown("config.task.kind:", self.kind, KINDS)
         if not 0 <= self.holdout < 1:
             raise UserError(f"config.task.holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.questions_per_clip < 0 or (self.questions_per_clip and self.kind == "choice"):
+            raise UserError(
+                f"config.task.questions_per_clip={self.questions_per_clip} must be 0, or a number of questions where "
+                f"they come without options, got kind={self.kind!r}"
+            )
         if self.vocabulary < 2 or self.min_count < 1:
             raise UserError(
                 f"config.task.vocabulary={self.vocabulary} must be at least 2, and config.task.min_count="

@@ -148,10 +148,15 @@ class AskingTask:
 
     def asked(self, *, start_step: int, soft: bool) -> Iterator[Batch]:
         """Return this process's rows of the train batches; see `Questions.attach`."""
-        train = self.splits.train
-        batches = self.feed.examples(train.clips, record=train.record, start_step=start_step)
-        how = {"encode": self._encode, "vocabulary": self.splits.vocabulary, "soft": soft}
-        return train.attach(batches, **how, spell=self._spell if self.answer_length else None)
+        train, count = self.splits.train, self.options.questions_per_clip
+        how: dict[str, Any] = {"encode": self._encode, "vocabulary": self.splits.vocabulary, "soft": soft}
+        how["spell"] = self._spell if self.answer_length else None
+        record = train.clips.indices if count else train.record
+        batches = self.feed.examples(train.clips, record=record, start_step=start_step)
+        if not count:
+            return train.attach(batches, **how)
+        given = {"count": count, "seed": self._context.config["seed"], "start_step": start_step}
+        return train.attach_several(batches, **given, **how)
 
     def predictor(self, model: nnx.Module) -> AnswerPredictor:
         """Return the model as an answerer."""

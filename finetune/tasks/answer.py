@@ -13,6 +13,7 @@ from ...base.errors import UserError, unknown
 from ...evaluate.measures.wups import wordnet_similarity
 from ...losses.classification import multilabel_cross_entropy, softmax_cross_entropy
 from ...models.heads.answers import AnswerModel, AnswerWriter
+from ...models.layers.draws import fold_each
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
 from ..examples.context import TaskContext
@@ -81,23 +82,34 @@ class AnswerObjective(HeadObjective):
         how: dict[str, Any] = {"keys": keys, "frozen": self._frozen}
         seen, asked = model.see(**given, **how), {"text": batch["question"], "mask": batch["question_mask"]}
         if isinstance(model.head, AnswerWriter):
-            return writing_loss(model.head, model.read(seen, **asked, **how), batch=batch, keys=keys)
+            own = fold_each(keys, batch["asked"].shape[1]) if "asked" in batch else keys
+            return writing_loss(model.head, model.read(seen, **asked, **how), batch=_by_question(batch), keys=own)
         found = model.answer(seen, **asked, **how)
         total, metrics = jnp.float32(0), {}
         for name, logits in found._asdict().items():
-            value, right = self._of_scores(logits, batch=batch)
+            value, right = self._of_scores(logits, batch=_by_question(batch))
             total = total + value
             metrics |= {f"loss_{name}": value} | ({} if right is None else {f"accuracy_{name}": right})
         return total, metrics
 
     def _of_scores(self, logits: jax.Array, *, batch: dict[str, jax.Array]) -> tuple[Scalar, Scalar | None]:
+        if "options_mask" in batch:
+            logits = jnp.where(batch["options_mask"], logits[..., 0], jnp.float32(-1e9))
+        logits = logits.reshape(-1, logits.shape[-1])
         if self._loss == "soft":  # summed over the answers, as its authors do
             mean = multilabel_cross_entropy(logits=logits, target=batch["target"], valid=batch["valid"])
             return logits.shape[1] * mean, None
-        if "options_mask" in batch:
-            logits = jnp.where(batch["options_mask"], logits, jnp.float32(-1e9))
         value, metrics = softmax_cross_entropy(logits=logits, label=batch["label"], valid=batch["valid"])
         return value, metrics["accuracy"]
+
+
+def _by_question(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return what is known of the questions of a batch with several of each clip, one row for each."""
+    if "asked" not in batch:
+        return batch
+    kept = {key: batch[key] for key in ("label", "target", "answer", "answer_mask") if key in batch}
+    valid = batch["asked"] & batch["valid"][:, None]
+    return {key: value.reshape(valid.size, *value.shape[2:]) for key, value in (kept | {"valid": valid}).items()}
 
 
 class Answer(AskingTask):

@@ -188,6 +188,17 @@ class AnswerHead(nnx.Module):
         return Answers(joint, self.question_only({"text": words}, masks={"text": mask}, keys=fold(keys, 1)))
 
 
+def _spread(seen: Seen, *, text: Array, mask: Array, keys: RowKeys | None) -> tuple[Seen, Array, Array, RowKeys | None]:
+    """Return one row for each of several texts `[B,O,L]` of a clip."""
+    rows, several = text.shape[:2]
+    sound, real = (
+        None if part is None else jnp.repeat(part, several, axis=0) for part in (seen.sound, seen.sound_mask)
+    )
+    own = Seen(jnp.repeat(seen.video, several, axis=0), sound, real)
+    text, mask = text.reshape(rows * several, -1), mask.reshape(rows * several, -1)
+    return own, text, mask, fold_each(keys, several)
+
+
 class Writings(NamedTuple):
     """What writers of answers attend to: the states of question and clip, and those of the question alone."""
 
@@ -340,20 +351,15 @@ class AnswerModel(nnx.Module):
     ) -> Answers:
         """Score answers to questions, token ids int32 `[B,L]`, about the clips of the same rows.
 
-        With candidates `[B,O,L]` each is scored by itself: the scores are `[B,O]`. For the others see `see`.
+        With several texts `[B,O,L]` of each clip, questions or candidates, each is scored by itself: the scores are
+        `[B,O,K]`. For the others see `see`.
         """
-        several = text.ndim == 3
-        rows, options = text.shape[:2] if several else (text.shape[0], 1)
-        if several:
-            text, mask = text.reshape(rows * options, -1), mask.reshape(rows * options, -1)
-            sound, real = (
-                None if part is None else jnp.repeat(part, options, axis=0) for part in (seen.sound, seen.sound_mask)
-            )
-            seen = Seen(jnp.repeat(seen.video, options, axis=0), sound, real)
-            keys = fold_each(keys, options)
         assert isinstance(self.head, AnswerHead)
+        several, rows = text.ndim == 3, text.shape[0]
+        if several:
+            seen, text, mask, keys = _spread(seen, text=text, mask=mask, keys=keys)
         found = self.head(seen, words=self._words(text, mask, keys=keys, frozen=frozen), mask=mask, keys=fold(keys, 3))
-        return Answers(*(part.reshape(rows, options) for part in found)) if several else found
+        return Answers(*(part.reshape(rows, -1, part.shape[1]) for part in found)) if several else found
 
     def read(
         self,
@@ -364,7 +370,12 @@ class AnswerModel(nnx.Module):
         keys: RowKeys | None = None,
         frozen: frozenset[str] = frozenset(),
     ) -> Writings:
-        """Return what the writers of answers attend to; for the arguments see `answer`."""
+        """Return what the writers of answers attend to; for the arguments see `answer`.
+
+        Of several questions `[B,O,L]` of each clip, that of all of them, one clip's after another's.
+        """
+        if text.ndim == 3:
+            seen, text, mask, keys = _spread(seen, text=text, mask=mask, keys=keys)
         assert isinstance(self.head, AnswerWriter)
         words = self._words(text, mask, keys=keys, frozen=frozen)
         return self.head(seen, words=words, mask=mask, keys=fold(keys, 3))

@@ -23,6 +23,7 @@ from twinreel.data.text.tokenizer import tokenizer_from_meta
 from twinreel.encode.files import clips_of_files, sound_of_files
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune, open_task
+from twinreel.finetune.reports.answers import write_answers
 from twinreel.models.heads.answers import Seen
 
 SHORT = [
@@ -34,6 +35,7 @@ SHORT = [
         "task.trainable=()",
         "data.audio_seconds=0.5",
         "task.vocabulary=12",
+        "task.questions_per_clip=0",
     ),
 ]
 
@@ -170,6 +172,11 @@ def test_a_resumed_run_sees_the_rows_that_it_would_have_seen(start, answered, mo
         np.testing.assert_array_equal(cached[name], resumed[name], err_msg=name)
 
 
+def time_tokens(rows):
+    """What a frozen video tower of the test's width has made of clips."""
+    return np.random.default_rng(0).normal(size=(rows, 4, 8)).astype(np.float32)
+
+
 def rewritten(data, folder, change):
     """Copy a data set with other lines of clips.jsonl."""
     shutil.copytree(data, folder)
@@ -210,10 +217,11 @@ def test_options_are_chosen_among(start, tiny_data, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"chooses among options \(--option\), got 1"):
         predict.main([*flags, "--option", "disc"])
     batch = next(task.batches(0))
-    loss, _ = nnx.jit(lambda model, batch: task.objective.loss(model, batch, rngs=None))(
-        model, {key: jnp.asarray(value) for key, value in batch.items() if key != "clip_index"}
+    seen = {"tokens": time_tokens(8)}
+    rows = {key: value for key, value in batch.items() if key not in ("clip_index", "video")} | seen
+    loss, _ = nnx.jit(lambda model, rows: task.objective.loss(model, rows, rngs=None))(
+        model, {key: jnp.asarray(value) for key, value in rows.items()}
     )
-    seen = predictor.see({"video": batch["video"]})
     found = predictor.scores(seen, texts=asked_of(task, batch), counts=batch["options_mask"].sum(axis=1).tolist())
     logs = [[np.log(one[label]) for one, label in zip(part, batch["label"], strict=True)] for part in found]
     assert float(loss) == pytest.approx(-np.sum(np.mean(logs, axis=1)), rel=1e-4)
@@ -222,6 +230,39 @@ def test_options_are_chosen_among(start, tiny_data, monkeypatch, capsys):
 def asked_of(task, batch):
     """The questions of a batch of `task`, each with its options."""
     return task.splits.train.only(batch["example"]).asked()
+
+
+def test_several_questions_of_a_clip_share_a_row(start, tiny_data):
+    """Each once in an epoch that takes all; the loss is that of as many rows with one question each."""
+    task = start.task("task.questions_per_clip=9")
+    train, batches = task.splits.train, task.batches(0)
+    texts = Counter(train.texts[i] for i in range(len(train)))
+    epoch, batch = Counter(), None
+    for batch in itertools.islice(batches, 3):
+        assert batch["question"].shape[:2] == batch["label"].shape == batch["asked"].shape == (8, 9)
+        for clip, asked, ids in zip(batch["clip_index"], batch["asked"], batch["question"], strict=True):
+            own = [train.texts[i] for i in np.flatnonzero(train.record == clip)]
+            assert asked.sum() == len(own)
+            expected, _ = task._encode(own)
+            np.testing.assert_array_equal(ids[asked], expected)
+            epoch.update(own)
+    assert epoch == texts
+    few = start.task("task.questions_per_clip=3")
+    one, two = itertools.islice(few.batches(1), 2)
+    np.testing.assert_array_equal(next(few.batches(2))["question"], two["question"])
+    assert one["asked"].all() and not np.array_equal(one["question"], two["question"])
+    model = drawn(lambda: few.objective.init(nnx.Rngs(0)))
+    loss = nnx.jit(lambda model, rows: few.objective.loss(model, rows, rngs=None))
+    rows = {key: jnp.asarray(value) for key, value in one.items() if key not in ("clip_index", "video")}
+    rows |= {"asked": rows["asked"].at[0, 1].set(False), "tokens": jnp.asarray(time_tokens(8))}
+    alone = {key: jnp.repeat(rows[key], 3, axis=0) for key in ("tokens", "audio", "audio_samples", "valid")}
+    alone |= {key: rows[key].reshape(24, *rows[key].shape[2:]) for key in ("question", "question_mask", "label")}
+    alone["valid"] &= rows["asked"].reshape(-1)
+    (found, metrics), (wanted, known) = jax.device_get([loss(model, rows), loss(model, alone)])
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert {key: float(x) for key, x in metrics.items()} == pytest.approx(
+        {k: float(x) for k, x in known.items()}, rel=1e-5
+    )
 
 
 def test_answers_are_written(start, tiny_data, monkeypatch, capsys):
@@ -235,7 +276,7 @@ def test_answers_are_written(start, tiny_data, monkeypatch, capsys):
         tokenizer.decode(ids[mask]) for ids, mask in zip(batch["answer"], batch["answer_mask"], strict=True)
     ] == right
     predictor = task.predictor(model)
-    seen = predictor.see({"video": batch["video"]})
+    seen = {"tokens": time_tokens(8)}
     texts = [train.texts[i] for i in batch["example"]]
     joint, alone = predictor.write(seen, texts=texts)
     head = model.head
@@ -258,19 +299,26 @@ def test_answers_are_written(start, tiny_data, monkeypatch, capsys):
             assert one.answer == tokenizer.decode(text[row, :length]).strip()
             kept = range(min(length + 1, task.answer_length))
             assert np.log(one.score) == pytest.approx(sum(logp[row, at, text[row, at]] for at in kept), rel=1e-4)
+    rows = {key: value for key, value in batch.items() if key not in ("clip_index", "video")} | seen
     loss, metrics = nnx.jit(lambda model, rows: task.objective.loss(model, rows, rngs=None))(
-        model, {key: jnp.asarray(value) for key, value in batch.items() if key != "clip_index"}
+        model, {key: jnp.asarray(value) for key, value in rows.items()}
     )
     logp = logits_of(model, given, jnp.asarray(batch["answer"]))
     for name in ("joint", "question_only"):
         each = np.take_along_axis(np.asarray(logp[name])[:, :-1], batch["answer"][..., None], axis=2)[..., 0]
         assert float(metrics[f"loss_{name}"]) == pytest.approx(-each[batch["answer_mask"]].mean(), rel=1e-4)
     assert float(loss) == pytest.approx(float(metrics["loss_joint"] + metrics["loss_question_only"]))
-    report = task.report(model, out=start.root / "written", protocol={})
-    asked = [(q["answers"][0], q["type"]) for row in Records(tiny_data).rows("test") for q in row["questions"]]
-    examples = json.loads((start.root / "written" / "answers.json").read_text())["examples"]
-    hits = [one["answer"] == right for one, (right, _) in zip(examples, asked, strict=True)]
-    assert report["rows"]["model"]["accuracy"] == pytest.approx(100 * np.mean(hits))
+    shown = task.splits.report.only(np.arange(8))
+    figures = {name: task._figures(found, questions=shown) for name, found in (("model", joint), ("other", alone))}
+    figures["question only"] = figures["most frequent answer"] = figures.pop("other")
+    given = {"records": task._context.records, "protocol": {"dataset": "tiny"}}
+    out = start.root / "written"
+    write_answers(figures, scores=joint, questions=shown, vocabulary=(), out=out, **given)
+    examples = json.loads((out / "answers.json").read_text())["examples"]
+    assert [one["answer"] for one in examples] == [one.answer for one in joint]
+    hits = [one["answer"] == right for one, right in zip(examples, shown.right, strict=True)]
+    assert figures["model"]["accuracy"] == pytest.approx(100 * np.mean(hits))
+    assert "exact match" in (out / "index.html").read_text()
     file = str(tiny_data.parent / "videos" / Records(tiny_data).rows("test")[0]["file"])
     monkeypatch.setattr(predict, "open_predictor", lambda checkpoint, *, files: predictor)
     capsys.readouterr()
@@ -289,6 +337,7 @@ def test_answers_are_written(start, tiny_data, monkeypatch, capsys):
         (lambda q: q, "task.kind=choice", r"with options .*; \d+ of them suit config.task.kind='closed'"),
         (lambda q: q, "task.min_count=1000", "the vocabulary has 0 answers"),
         (lambda q: q, "task.kind=open", r"config\.task\.kind: 'open'"),
+        (lambda q: q, "task.questions_per_clip=-1", "questions_per_clip=-1 must be 0, or a number"),
         (lambda q: q, "task.wordnet=nowhere", "is for answers that are written"),
         (lambda q: q, "task.loss=hinge", r"config\.task\.loss: 'hinge'"),
         (lambda q: q, "task.sound_tower={'family':'cnn'}", "has a sound tower already"),

@@ -60,10 +60,10 @@ def test_each_candidate_is_scored_by_itself():
     texts = jnp.stack([TEXT, TEXT + 1, TEXT + 2], axis=1)  # [B,O,L]
     masks = jnp.stack([MASK] * 3, axis=1)
     found = model.answer(seen(0), text=texts, mask=masks).joint
-    assert found.shape == (2, 3)
+    assert found.shape == (2, 3, 1)
     for option in range(3):
         alone = model.answer(seen(0), text=texts[:, option], mask=masks[:, option]).joint[:, 0]
-        np.testing.assert_allclose(found[:, option], alone, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[:, option, 0], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("change", [{"width": 9}, {"heads": 3}, {"depth": 0}])
