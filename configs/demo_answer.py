@@ -2,13 +2,37 @@
 
 Lab record
   Source: tokens of question, frames and sound in one transformer (merged attention, VIOLET, Fu et al. 2021,
-    arXiv:2111.12681).
+    arXiv:2111.12681); Muon (Jordan et al. 2024).
   Command: twinreel finetune --config demo_answer --init runs/demo/pretrain --data runs/demo/moving_shapes
       --workdir runs/answers
-    Not yet run to its end, so nothing is shown yet of what the clip adds. Seed 0, on towers of step 240 of 480 of the
-    demo, with a learning rate of 2e-3: at step 80 of 300 the accuracy on the batch of 64 train questions was 31 % with
-    the clip and 33 % by the question alone. A step of 64 questions took about 1.5 s of CPU time on a server of two
-    cores with twenty other programs.
+    The figures to look at are accuracy and, next to it, that of the question alone. Towers of seed 0 of the demo, 480
+    steps; 3,977 questions on 500 test clips, percent; s: CPU time of the command, features and report included, on a
+    server of two cores with a load of 8 to 13.
+
+SEEDS
+    By type of question, seed 0; frames and sound: those of another clip of the split.
+
+             model   question only   most frequent   frames shuffled   other frames   other sound
+      count   65.8   56.0            56.0            53.6              52.2           64.8
+      after   47.4   17.4            15.6            37.0              17.8           47.0
+      colour  40.5   13.8            11.5            36.3              11.3           40.0
+      motion  40.0   16.6            16.6            26.8              13.6           40.0
+      is there 49.0  48.4            48.4            49.0              50.8           47.6
+      tone   100.0   26.2            26.2           100.0             100.0           28.2
+      sound  100.0   53.4            46.6           100.0             100.0           52.2
+      pitch  100.0   47.0            53.0           100.0             100.0           51.2
+
+    Questions about sound are solved, and fall to chance with the sound of another clip. Questions about pictures have
+    only begun to be: the loss still falls at the end, and "is there" is at chance. The tokens know more: ridge
+    classifiers on the four time tokens of step 240 side by side are right about the number of events in 95 % of the
+    test clips, and about the first event's motion in 94, texture in 92, colour in 80 and shape in 57.
+
+  WHY AN EARLIER RECIPE DID NOT LEARN (64 questions a step, AdamW 1e-3, 16 frames; nothing was gained at step 80):
+    80 steps show 5,000 of 24,000 questions once. With AdamW 2e-3 and 256 questions a step, 8 of each of 32 clips, width
+    96, the sound is understood at step 80 to 120 (test 46.0 and 50.9 against 33.1 by the question alone), the picture
+    is not yet. Muon is there with half as many questions. Eight frames are what the tower was trained with; the sound
+    of a clip is encoded once for its eight questions, which halves the cost of a step; 0.55 s of CPU time remain. More
+    steps, other sizes and a trained video tower: not yet run.
 """
 
 import ml_collections
@@ -46,5 +70,5 @@ def get_config(kind: str = "closed") -> ml_collections.ConfigDict:
     c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
     c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.05)
     c.mesh = common.mesh()
-    c.train = dict(steps=400, log_every=20, eval_every=200, checkpoint_every=200, keep_last=2, keep_best=1, patience=0)
+    c.train = dict(steps=500, log_every=20, eval_every=250, checkpoint_every=250, keep_last=2, keep_best=1, patience=0)
     return c

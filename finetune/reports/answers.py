@@ -73,7 +73,7 @@ def write_answers(
         subtitle=f"{len(questions):,} questions · {len(np.unique(questions.record)):,} clips",
         sections=[
             _headline(figures),
-            section("Beside the baselines", _table_of_rows(figures), paragraph(_reading(figures), class_="aside")),
+            section("Baselines", _table_of_rows(figures), paragraph(_reading(figures), class_="aside")),
             section("Types of questions", _table_of_types(figures)),
             section("Examples", paragraph(text), tag("div", *cards, class_="timelines")),
             section("Protocol", protocol_list(protocol)),
