@@ -202,11 +202,6 @@ def test_options_are_chosen_among(start, tiny_data, monkeypatch, capsys):
     data = rewritten(tiny_data, start.root / "choices", change)
     task = start.task("task.kind=choice", "data.audio_seconds=0.0", data=data)
     model = drawn(lambda: task.objective.init(nnx.Rngs(0)))
-    report = task.report(model, out=start.root / "choice", protocol={})
-    figures = report["rows"]["model"]
-    options = [q["options"] for row in Records(data).rows("test") for q in row["questions"]]
-    assert figures["n"] == len(options) and "another clip's sound" not in report["rows"]
-    assert figures["chance"] == pytest.approx(100 * np.mean([1 / len(one) for one in options]))
     predictor, file = task.predictor(model), str(tiny_data.parent / "videos" / Records(data).rows("test")[0]["file"])
     monkeypatch.setattr(predict, "open_predictor", lambda checkpoint, *, files: predictor)
     flags = ["choice", file, "--question", "what falls?"]
@@ -217,19 +212,17 @@ def test_options_are_chosen_among(start, tiny_data, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"chooses among options \(--option\), got 1"):
         predict.main([*flags, "--option", "disc"])
     batch = next(task.batches(0))
-    seen = {"tokens": time_tokens(8)}
+    seen, own = {"tokens": time_tokens(8)}, task.splits.train.only(batch["example"])
     rows = {key: value for key, value in batch.items() if key not in ("clip_index", "video")} | seen
     loss, _ = nnx.jit(lambda model, rows: task.objective.loss(model, rows, rngs=None))(
         model, {key: jnp.asarray(value) for key, value in rows.items()}
     )
-    found = predictor.scores(seen, texts=asked_of(task, batch), counts=batch["options_mask"].sum(axis=1).tolist())
+    found = predictor.scores(seen, texts=own.asked(), counts=batch["options_mask"].sum(axis=1).tolist())
+    assert task._figures(found[0], questions=own)["chance"] == pytest.approx(
+        100 * np.mean([1 / len(one) for one in own.options])
+    )
     logs = [[np.log(one[label]) for one, label in zip(part, batch["label"], strict=True)] for part in found]
     assert float(loss) == pytest.approx(-np.sum(np.mean(logs, axis=1)), rel=1e-4)
-
-
-def asked_of(task, batch):
-    """The questions of a batch of `task`, each with its options."""
-    return task.splits.train.only(batch["example"]).asked()
 
 
 def test_several_questions_of_a_clip_share_a_row(start, tiny_data):
