@@ -147,7 +147,7 @@ class AskingTask:
         return dataclasses.asdict(self.options)
 
     def asked(self, *, start_step: int, soft: bool) -> Iterator[Batch]:
-        """Return this process's rows of the train batches; see `Questions.attach`."""
+        """Return this process's rows of the train batches; see `Questions.attach` and `attach_several`."""
         train, count = self.splits.train, self.options.questions_per_clip
         how: dict[str, Any] = {"encode": self._encode, "vocabulary": self.splits.vocabulary, "soft": soft}
         how["spell"] = self._spell if self.answer_length else None
