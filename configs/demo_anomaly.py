@@ -3,7 +3,7 @@
 Lab record
   Sources: multiple-instance ranking (Sultani et al. 2018, arXiv:1801.04264); feature magnitudes and dilated
     convolutions, RTFM (Tian et al. 2021, arXiv:2101.10030).
-  Commands: twinreel demo --workdir runs/demo --odd_films
+  Commands: twinreel demo --workdir runs/demo --data odd_films
     twinreel finetune --config demo_anomaly --init runs/demo/pretrain --data runs/demo/odd_films --workdir runs/odd
     Seed 0 of the demo and of the films; 600 train films of 6 to 9 events, 100 test films; AUC and AP over frames, AUC
     of films by their highest score, in percent:

@@ -3,7 +3,7 @@
 Lab record
   Sources: additive angular margin, ArcFace (Deng et al. 2019, arXiv:1801.07698); large-margin cosine, CosFace (Wang et
     al. 2018, arXiv:1801.09414).
-  Commands: twinreel demo --workdir runs/demo --identities
+  Commands: twinreel demo --workdir runs/demo --data identities
     twinreel finetune --config demo_identify --init runs/demo/pretrain --data runs/demo/shape_identities
       --workdir runs/same
     The checkpoint is the demo's, seed 0, with train.steps=240 in place of 480. Its captions name shapes, textures and

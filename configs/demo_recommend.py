@@ -3,7 +3,7 @@
 Lab record
   Sources: self-attention over sessions, SASRec (Kang & McAuley 2018, arXiv:1808.09781); GRU4Rec (Hidasi et al. 2016,
     arXiv:1511.06939); in-batch items corrected for their frequency (Yi et al. 2019).
-  Commands: twinreel demo --workdir runs/demo --sessions
+  Commands: twinreel demo --workdir runs/demo --data sessions
     twinreel finetune --config demo_recommend --init runs/demo/pretrain --data runs/demo/moving_shapes
       --workdir runs/next --config.task.sessions=runs/demo/sessions.jsonl
     The checkpoint is the demo's, seed 0, with train.steps=240 in place of 480, on data of the same recipe. 2,800 train,

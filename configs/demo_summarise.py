@@ -4,7 +4,7 @@ Lab record
   Sources: scores of frames, kernel temporal segmentation and a knapsack: Potapov et al. 2014, Zhang et al. 2016
     (arXiv:1605.08110); annotators and figures: TVSum (Song et al. 2015), SumMe (Gygli et al. 2014), rank correlations
     (Otani et al. 2019, arXiv:1903.11328).
-  Command: twinreel demo --workdir runs/demo --films
+  Command: twinreel demo --workdir runs/demo --data films
       twinreel finetune --config demo_summarise --init runs/demo/pretrain --data runs/demo/shape_films
       --workdir runs/summaries
     64 test films of about 20 s; seed 0 of the demo, three seeds of the run. F of a summary of 15 %, mean over the five

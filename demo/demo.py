@@ -6,7 +6,7 @@ from typing import Any
 
 from ..base.config import Config, load_config
 from ..base.parser import Parser, folder
-from ..base.section import section
+from .data_sets import DATA_SETS, make, prepare_clips, write_clips
 
 DESCRIPTION = """Try twinreel on a generated data set: pretrain on it and report zero-shot retrieval.
 
@@ -23,25 +23,13 @@ You see a table of retrieval figures. The workdir then holds videos/, moving_sha
 metrics) and report/index.html, a page to open in a browser. Running the same command again resumes an interrupted
 demo.
 
-  twinreel demo --workdir runs/demo --films
+  twinreel demo --workdir runs/demo --data films
 
-joins its clips to films of about 20 s, with importance from annotators, and prepares them: films/ and shape_films/, the
-data of `twinreel finetune --config demo_summarise`.
+makes another generated data set instead, for the fine-tuning of one task:
 
-  twinreel demo --workdir runs/demo --odd_films
-
-writes and prepares films in which something odd may happen, odd/ and odd_films/: the data of `twinreel finetune
---config demo_anomaly`.
-
-  twinreel demo --workdir runs/demo --identities
-
-writes and prepares clips of one shape each, whose shape, texture and colour are its identity, identities/ and
-shape_identities/: the data of `twinreel finetune --config demo_identify`.
-
-  twinreel demo --workdir runs/demo --sessions
-
-writes sessions.jsonl: which of the demo's clips imagined users with a hidden taste watch, one after another, for
-`twinreel finetune --config demo_recommend`."""
+"""
+for _name, _made in DATA_SETS.items():
+    DESCRIPTION += f"  {_name:12}{_made.what}\n{'':14}(twinreel finetune --config {_made.config})\n"
 
 
 def main(argv: list[str]) -> int:
@@ -49,104 +37,17 @@ def main(argv: list[str]) -> int:
     parser = Parser(verb="demo", description=DESCRIPTION)
     parser.add_argument("--workdir", default="runs/demo", help="folder for all files of the demo")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of training")
-    parser.add_argument("--films", action="store_true", help="make longer films of its clips instead, and prepare them")
-    parser.add_argument("--odd_films", action="store_true", help="make films for anomaly detection instead")
-    parser.add_argument("--identities", action="store_true", help="make clips for the verification of identity instead")
-    parser.add_argument("--sessions", action="store_true", help="make sessions of users with a hidden taste instead")
+    parser.add_argument("--data", choices=DATA_SETS, help="make this data set instead, and prepare it")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
     fixed = [f"seed={args.seed}", f"data.dir={workdir / 'moving_shapes'}"]
     config = load_config(args.config, overrides=[*fixed, *overrides])
-    if args.films:
-        make_films(config, workdir=workdir)
-    elif args.odd_films:
-        make_odd_films(config, workdir=workdir)
-    elif args.identities:
-        make_identities(config, workdir=workdir)
-    elif args.sessions:
-        print(f"wrote {make_sessions(config, workdir=workdir)}")
+    if args.data:
+        print(f"wrote {make(args.data, config=config, workdir=workdir)}")
     else:
         demo(config, workdir=workdir)
     return 0
-
-
-def make_films(config: Config, *, workdir: Path) -> Path:
-    """Write and prepare films of the demo's clips, which are written first where they are missing.
-
-    Args:
-      config: as for `demo`, with the section `films` (arguments of `films.write`).
-      workdir: folder for videos/, films/ and shape_films/.
-
-    Returns:
-      The folder of the records.
-    """
-    from . import films, moving_shapes
-
-    clips = section(moving_shapes.write, config.shapes, name="shapes", out=workdir / "videos", seed=config.seed)
-    given = {"out": workdir / "films", "manifest": clips, "seed": config.seed}
-    manifest = section(films.write, config.films, name="films", **given)
-    return _prepared(manifest, out=workdir / "shape_films", config=config)
-
-
-def make_odd_films(config: Config, *, workdir: Path) -> Path:
-    """Write and prepare films in which something odd may happen; what is there already stays.
-
-    Args:
-      config: as for `demo`, with the section `odd_films` (arguments of `odd_films.write`).
-      workdir: folder for odd/ and odd_films/.
-
-    Returns:
-      The folder of the records.
-    """
-    from . import odd_films
-
-    given = {"out": workdir / "odd", "seed": config.seed}
-    manifest = section(odd_films.write, config.odd_films, name="odd_films", **given)
-    return _prepared(manifest, out=workdir / "odd_films", config=config)
-
-
-def make_identities(config: Config, *, workdir: Path) -> Path:
-    """Write and prepare clips of identities; what is there already stays.
-
-    Args:
-      config: as for `demo`, with the section `identities` (arguments of `identities.write`).
-      workdir: folder for identities/ and shape_identities/.
-
-    Returns:
-      The folder of the records.
-    """
-    from . import identities
-
-    given = {"out": workdir / "identities", "seed": config.seed}
-    manifest = section(identities.write, config.identities, name="identities", **given)
-    return _prepared(manifest, out=workdir / "shape_identities", config=config)
-
-
-def make_sessions(config: Config, *, workdir: Path) -> Path:
-    """Write sessions of the demo's clips, which are written first where they are missing.
-
-    Args:
-      config: as for `demo`, with the section `sessions` (arguments of `sessions.write`).
-      workdir: folder for videos/ and sessions.jsonl.
-
-    Returns:
-      The file.
-    """
-    from . import moving_shapes, sessions
-
-    clips = section(moving_shapes.write, config.shapes, name="shapes", out=workdir / "videos", seed=config.seed)
-    given = {"out": workdir / "sessions.jsonl", "manifest": clips, "seed": config.seed}
-    return section(sessions.write, config.sessions, name="sessions", **given)
-
-
-def _prepared(manifest: Path, *, out: Path, config: Config) -> Path:
-    from rich.console import Console
-
-    from ..data.prepare.prepare import prepare
-
-    section(prepare, config.prepare, name="prepare", source=manifest, out=out, console=Console())
-    return out
 
 
 def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
@@ -165,18 +66,16 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     from ..engine.start.allocator import keep_freed_memory
 
     keep_freed_memory()  # the demo is made for CPUs; before any library starts threads
-    from ..data.prepare.prepare import prepare
     from ..evaluate.evaluate import EvaluateOptions, evaluate
     from ..evaluate.reports.terminal import print_table
     from ..pretrain.pretrain import pretrain
-    from . import moving_shapes
 
     console, clock = Console(), _Clock()
     console.rule("[bold]1/4  moving_shapes: MP4 files")
-    manifest = section(moving_shapes.write, config.shapes, name="shapes", out=workdir / "videos", seed=config.seed)
+    manifest = write_clips(config, workdir=workdir)
     clock.lap("videos")
     console.rule("[bold]2/4  prepare: records")
-    section(prepare, config.prepare, name="prepare", source=manifest, out=Path(config.data.dir), console=console)
+    prepare_clips(config, manifest=manifest, out=Path(config.data.dir))
     clock.lap("prepare")
     console.rule("[bold]3/4  pretrain: video tower and text tower")
     trained = pretrain(config, workdir=workdir / "pretrain")

@@ -17,7 +17,7 @@ from ..base.errors import UserError
 from ..data.manifest import Clip, read_manifest, write_manifest
 from ..data.media.cut import Part, join
 from .render import COLOURS, MOTIONS
-from .writing import claim, write_missing
+from .writing import Planned, claim, write_missing
 
 VERSION = 1
 ANNOTATORS = 5
@@ -27,17 +27,10 @@ _NOISE = 0.15  # standard deviation of an annotator's opinion of an event, of a 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
+class Film(Planned):
     """One film to write, of some clips in their order."""
 
-    film_id: str
-    split: str
     clips: tuple[Clip, ...]
-
-    @property
-    def path(self) -> str:
-        """Path of the film, relative to its manifest."""
-        return f"clips/{self.split}/{self.film_id}.mp4"
 
 
 def write(
@@ -97,7 +90,7 @@ def plan(clips: Sequence[Clip], *, seed: int, films: int, fewest: int, most: int
             if len(chosen) < fewest:
                 break
             found = tuple(own[i] for i in chosen)
-            made.append(Film(film_id=f"film_{split}_{number:04d}", split=str(split), clips=found))
+            made.append(Film(clip_id=f"film_{split}_{number:04d}", split=str(split), clips=found))
     if not made:
         raise UserError(f"{len(clips)} clips are too few for a film of at least {fewest} of one split")
     return made
@@ -124,7 +117,7 @@ def _taste(seed: int) -> dict[str, float]:
 
 def _clip(film: Film, *, taste: dict[str, float], seed: int) -> Clip:
     """Return the manifest's line for a film."""
-    events, numbers = _events(film), [ord(c) for c in film.film_id]
+    events, numbers = _events(film), [ord(c) for c in film.clip_id]
     rng = np.random.default_rng([seed, *numbers])
     liked = np.array([(taste[event["colour"]] + taste[event["motion"]]) / 2 for event in events])
     opinions = liked + rng.normal(0, _NOISE, (ANNOTATORS, len(events)))
@@ -141,7 +134,7 @@ def _clip(film: Film, *, taste: dict[str, float], seed: int) -> Clip:
         "events": events,
     }
     captions = (f"a film of {len(film.clips)} clips: {film.clips[0].captions[0]}",)
-    return Clip(clip_id=film.film_id, path=film.path, captions=captions, split=film.split, meta=meta)
+    return Clip(clip_id=film.clip_id, path=film.path, captions=captions, split=film.split, meta=meta)
 
 
 def _write_film(film: Film, *, out: Path, source: Path) -> None:

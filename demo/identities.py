@@ -15,7 +15,7 @@ from ..base.errors import UserError
 from ..data.manifest import Clip, write_manifest
 from .encode import encode_silent
 from .render import COLOURS, MOTIONS, RADII, ROUND, SHAPES, TEXTURES, Event, render_clip
-from .writing import check_video, claim, publish, write_missing
+from .writing import Planned, check_video, claim, publish, write_missing
 
 VERSION = 1
 IDENTITIES = tuple(itertools.product(SHAPES, TEXTURES, COLOURS))
@@ -24,18 +24,11 @@ _SPLITS = ("test", "val", "train")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(Planned):
     """One clip to write; `seed` is that of the background."""
 
-    clip_id: str
-    split: str
     event: Event
     seed: int
-
-    @property
-    def path(self) -> str:
-        """Path of the clip, relative to the manifest."""
-        return f"clips/{self.split}/{self.clip_id}.mp4"
 
     @property
     def identity(self) -> str:

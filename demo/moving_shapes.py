@@ -32,7 +32,7 @@ from .render import (
     Event,
     Tone,
 )
-from .writing import check_video, claim, publish, write_missing
+from .writing import Planned, check_video, claim, publish, write_missing
 
 VERSION = 6
 FOILS = ("colour", "order", "size", "texture", "motion", "shape")
@@ -43,11 +43,9 @@ _CAPTION_COUNTS = (0.2, 0.4, 0.4)  # chances of one, two and three captions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(Planned):
     """One clip to write."""
 
-    clip_id: str
-    split: str
     group: str  # "" = the clip has no twin
     events: tuple[Event, ...]
     tone: Tone
@@ -55,11 +53,6 @@ class Job:
     captions: tuple[str, ...]
     phrases: tuple[str, ...]  # one for each event, in the words of the first caption
     foils: dict[str, str]  # attribute of FOILS -> the first caption with another value of it
-
-    @property
-    def path(self) -> str:
-        """Path of the clip, relative to the manifest."""
-        return f"clips/{self.split}/{self.clip_id}.mp4"
 
 
 def write(

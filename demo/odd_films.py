@@ -16,7 +16,7 @@ from ..base.errors import UserError
 from ..data.manifest import Clip, Span, write_manifest
 from .encode import encode_silent
 from .render import COLOURS, MOTIONS, RADII, ROUND, SHAPES, TEXTURES, Event, render_clip
-from .writing import check_video, claim, publish, write_missing
+from .writing import Planned, check_video, claim, publish, write_missing
 
 VERSION = 1
 NORMAL = "normal"
@@ -28,20 +28,13 @@ _SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Film:
+class Film(Planned):
     """One film to write; `odd` are the numbers of the odd events, `kind` is their label, or `NORMAL`."""
 
-    clip_id: str
-    split: str
     kind: str
     events: tuple[Event, ...]
     odd: tuple[int, ...]
     seed: int
-
-    @property
-    def path(self) -> str:
-        """Path of the film, relative to the manifest."""
-        return f"clips/{self.split}/{self.clip_id}.mp4"
 
 
 def write(

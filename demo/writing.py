@@ -1,11 +1,12 @@
 """Writing the files of generated data sets: several at a time, and only those that are missing."""
 
+import dataclasses
 import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -15,13 +16,17 @@ from ..data.machine import cores
 _POOL_FROM = 64  # fewer files are written faster than a second process starts
 
 
-class Planned(Protocol):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
     """A file to write; can be sent to another process."""
+
+    clip_id: str
+    split: str
 
     @property
     def path(self) -> str:
         """Its path, relative to the manifest."""
-        ...
+        return f"clips/{self.split}/{self.clip_id}.mp4"
 
 
 def check_video(*, size: int, fps: float, workers: int) -> None:
