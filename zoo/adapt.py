@@ -13,7 +13,7 @@ from flax import nnx
 from ..base.errors import UserError
 from ..base.section import section
 from ..models.adapters import KINDS, places
-from .build import build
+from .build import abstract
 from .spec import ADAPTERS, ModelSpec
 
 LAYERS = "layers"
@@ -89,7 +89,7 @@ def adapted(spec: ModelSpec, *, options: AdaptOptions) -> ModelSpec:
     """
     if not options.added:
         return spec
-    model = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))
+    model = abstract(spec)
     towers = {side: dict(tower) for side, tower in spec.towers.items()}
     for name, given in options.added.items():
         chosen = _chosen(name, given=given, model=model, sides=list(towers))
@@ -105,7 +105,7 @@ def adapted(spec: ModelSpec, *, options: AdaptOptions) -> ModelSpec:
                 )
             towers[side][ADAPTERS] = {**before, name: dataclasses.asdict(made) | {"layers": list(paths)}}
     made = spec.replace(towers=towers)
-    nnx.eval_shape(lambda: build(made, rngs=nnx.Rngs(0)))  # mistakes that show only where layers are changed
+    abstract(made)  # mistakes that show only where layers are changed
     return made
 
 
@@ -154,7 +154,7 @@ def trained_by(options: AdaptOptions, *, spec: ModelSpec) -> tuple[str, ...]:
 
 def _paths(spec: ModelSpec) -> list[str]:
     """Return the paths of all parameters."""
-    state = nnx.state(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))), nnx.Param)
+    state = nnx.state(abstract(spec), nnx.Param)
     return ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
 
 

@@ -1,6 +1,9 @@
 """The one place where a model is built from its spec."""
 
+import dataclasses
+import functools
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,6 +122,38 @@ def build(
         kinds = {name: section(KINDS[name].options, one, name=f"adapt.{name}") for name, one in given.items()}
         add(getattr(model, side), kinds=kinds, rngs=rngs)
     return model
+
+
+def abstract(spec: ModelSpec, **layers: Any) -> Any:
+    """Return a model of shapes, `jax.ShapeDtypeStruct` in place of arrays; one that was built before is copied.
+
+    Args:
+      spec: what it is.
+      layers: `remat`, `unroll` and `attention`, as for `build`.
+
+    Returns:
+      What `build` returns; it belongs to the caller, who may fill it in.
+
+    Raises:
+      UserError: see `build`.
+    """
+    described = {key: value for key, value in spec.to_dict().items() if key not in ("tokenizer", "origin")}
+    text = json.dumps([described, layers], sort_keys=True)
+    return nnx.merge(*_shapes(_Described(text=text, spec=spec, layers=layers)), copy=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """The arguments of `abstract`, which are the same if `text` is."""
+
+    text: str
+    spec: ModelSpec = dataclasses.field(compare=False)
+    layers: Mapping[str, Any] = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=32)
+def _shapes(described: _Described) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: build(described.spec, rngs=nnx.Rngs(0), **described.layers)))
 
 
 def _built(spec: ModelSpec, *, layers: dict[str, Any], backends: Mapping[str, str]) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from ..base.errors import UserError
 from ..data.hub import is_hub
@@ -13,7 +12,7 @@ from ..engine.keeping import checkpoint
 from ..engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
 from ..engine.remote.copies import local_copy
 from ..engine.remote.place import url_in
-from .build import build
+from .build import abstract
 from .bundle import is_bundle, read_params, read_spec
 from .convert.convert import PublicModel, public_model
 from .convert.files import looks_public
@@ -126,7 +125,7 @@ def load_model(located: Located, *, spec: ModelSpec | None = None) -> Any:
       UserError: parameters that do not fit, with a table.
     """
     spec = spec or located.spec
-    model = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))  # no initial values: all are filled in
+    model = abstract(spec)  # no initial values: all are filled in
     params, kinds = located.params(), position_resizers(model)
     plan = plan_transfer(params, target=shapes(model), parts=(".*",), name=str(located.path), resizers=kinds)
     fill(model, values=plan.values)

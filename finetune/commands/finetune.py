@@ -265,7 +265,6 @@ class Weights:
         Raises:
           UserError: parameters that do not fit, with a table.
         """
-        from flax import nnx
 
         from ...engine.keeping.init_from import InitFrom
 
@@ -273,7 +272,7 @@ class Weights:
         assert located is not None, "a resumed run reads its own checkpoints"
         what = {"parts": self._task.parts, "parts_flag": "", "adapts": True}
         init = InitFrom(checkpoint=located.path, read=lambda _: located.params(), **what)
-        plan = init.plan(nnx.eval_shape(lambda: self._task.objective.init(nnx.Rngs(0))))
+        plan = init.plan(self._task.objective.abstract())
         self._say(plan.table())
         return plan
 

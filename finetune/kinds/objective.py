@@ -11,7 +11,7 @@ from ...engine.step.state import trained_paths, without_frozen
 from ...models.heads.classifier import Classifier
 from ...models.layers.draws import RowKeys, row_keys
 from ...zoo.adapt import AdaptOptions, adapt_options, adapted, trained_by
-from ...zoo.build import build
+from ...zoo.build import abstract, build
 from ...zoo.spec import ModelSpec
 from ..examples.context import TaskContext
 from .task import TowerOptions
@@ -42,7 +42,7 @@ class HeadObjective:
         adapt = adapt_options(context.config)
         self.spec, self._layers = adapted(spec, options=adapt), dict(context.layers)
         self.trainable: tuple[str, ...] = ("^head/", *self._of_towers(options, adapt=adapt))
-        params = shapes(nnx.eval_shape(lambda: self.init(nnx.Rngs(0))))
+        params = shapes(self.abstract())
         frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
         trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)
         self.trained_sides = frozenset(path.split("/")[0] for path in trained) & set(spec.towers)
@@ -63,6 +63,10 @@ class HeadObjective:
     def init(self, rngs: nnx.Rngs) -> Any:
         """Build the model with fresh parameters; those of the towers are filled in from the checkpoint afterwards."""
         return build(self.spec, rngs=rngs, **self._layers)
+
+    def abstract(self) -> Any:
+        """Return the model of shapes."""
+        return abstract(self.spec, **self._layers)
 
 
 def scores_of(model: Classifier, batch: dict[str, jax.Array], *, keys: RowKeys | None, frozen: bool) -> jax.Array:

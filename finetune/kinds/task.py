@@ -59,6 +59,10 @@ class TaskObjective(Protocol):
         """See `engine.step.objective.Objective`."""
         ...
 
+    def abstract(self) -> nnx.Module:
+        """Return the model of shapes, as `zoo.build.abstract` does."""
+        ...
+
     def loss(self, model: Any, batch: Any, *, rngs: nnx.Rngs) -> tuple[Any, dict[str, Any]]:
         """See `engine.step.objective.Objective`; where the tower is frozen a batch may hold `tokens` for `video`."""
         ...

@@ -20,7 +20,7 @@ from ...encode.timeline import TimelinePredictor
 from ...engine.sharding.mesh import check_batch_size
 from ...models.heads.timeline import TimelineModel
 from ...models.layers.draws import row_keys
-from ...zoo.build import build
+from ...zoo.build import abstract
 from ...zoo.spec import ModelSpec
 from ..examples.clips import LabelledClips
 from ..examples.context import TaskContext
@@ -197,12 +197,9 @@ class TimelineTask:
 
 def time_tokens(spec: ModelSpec, *, graph: ClipGraph) -> int:
     """Return how many time tokens the video tower of a spec gives for a clip; nothing is computed."""
-
-    def tokens() -> jax.Array:
-        model = build(spec.replace(heads={}, embed_dim=None, fusion={}), rngs=nnx.Rngs(0))
-        return model.video.features(jnp.zeros((1, *graph.shape), jnp.uint8), drop_patches=False)
-
-    return jax.eval_shape(tokens).shape[1]
+    model = abstract(spec.replace(heads={}, embed_dim=None, fusion={}))
+    clip = jax.ShapeDtypeStruct((1, *graph.shape), jnp.uint8)
+    return nnx.eval_shape(lambda model, clip: model.video.features(clip, drop_patches=False), model, clip).shape[1]
 
 
 def checked_graph(context: TaskContext) -> ClipGraph:

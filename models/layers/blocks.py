@@ -362,10 +362,15 @@ def stacked(make: Callable[[nnx.Rngs], nnx.Module], *, depth: int, rngs: nnx.Rng
     """
     if depth == 0:
         return None
-    keys = jax.random.split(rngs.params(), depth)
-    graph = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
-    params = jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys)
-    return nnx.merge(graph, params)
+    graphs = []
+
+    def state_of(key: jax.Array) -> nnx.State:
+        graph, state = nnx.split(make(nnx.Rngs(key)))
+        graphs.append(graph)
+        return state
+
+    state = jax.vmap(state_of)(jax.random.split(rngs.params(), depth))
+    return nnx.merge(graphs[0], state)
 
 
 def _layer_scale(options: BlockOptions) -> nnx.Param | None:

@@ -1,5 +1,6 @@
 """Building models from specs: what is wrong in a spec is named by its config field."""
 
+import jax
 import pytest
 from dual_towers import build_classifier, input_of
 from flax import nnx
@@ -7,7 +8,7 @@ from flax import nnx
 from twinreel.base.errors import UserError
 from twinreel.models.backbone import Backbone
 from twinreel.models.layers.attention import Attention
-from twinreel.zoo.build import build
+from twinreel.zoo.build import abstract, build
 from twinreel.zoo.spec import ModelSpec
 
 VIDEO = {"family": "vivit", "image_size": 16, "patch": 8, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 0}
@@ -40,6 +41,25 @@ def test_a_head_makes_a_model_without_text():
     model = build_classifier(video=video, num_frames=2, num_classes=5, remat="full", unroll=0)
     assert model.head.scores.out_features == 5 and not hasattr(model, "text")
     assert (model.video.space.options.remat, model.video.space.options.unroll) == ("full", 0)
+
+
+def test_a_model_of_shapes_belongs_to_whom_asked_for_it():
+    spec = ModelSpec(towers={"video": VIDEO, "text": TEXT}, input=input_of(num_frames=2))
+    first, real = abstract(spec), build(spec, rngs=nnx.Rngs(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), nnx.state(first)) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), nnx.state(real)
+    )
+    for variable in jax.tree.leaves(nnx.state(first), is_leaf=lambda x: isinstance(x, nnx.Variable)):
+        variable.set_metadata("mine", True)
+    nnx.update(first, nnx.state(real, nnx.Param))
+    first.video.space.norm = None
+    again = abstract(spec.replace(origin={"made_by": "pretrain"}))
+    leaves = jax.tree.leaves(nnx.state(again), is_leaf=lambda x: isinstance(x, nnx.Variable))
+    assert again.video.space.norm is not None
+    assert all(isinstance(leaf.get_value(), jax.ShapeDtypeStruct) for leaf in leaves)
+    assert not any(leaf.has_metadata("mine") for leaf in leaves)
+    assert abstract(spec, unroll=0).video.space.options.unroll == 0
+    assert again.video.space.options.unroll == 1
 
 
 FRAMES = {"family": "frames", "image": {"image_size": 16, "patch": 8, "width": 8, "depth": 1, "heads": 2, "block": {}},

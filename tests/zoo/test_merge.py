@@ -4,14 +4,13 @@ import jax
 import numpy as np
 import pytest
 from exported_models import clip_spec, random_params
-from flax import nnx
 from safetensors.numpy import load_file
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import fill
 from twinreel.pretrain.begin import read_params
 from twinreel.zoo.adapt import AdaptOptions, adapted
-from twinreel.zoo.build import build
+from twinreel.zoo.build import abstract
 from twinreel.zoo.bundle import write_bundle
 from twinreel.zoo.export.export import ExportOptions, export
 from twinreel.zoo.load import locate
@@ -32,7 +31,7 @@ def folder(tmp_path_factory):
 
 def embeddings(located):
     """Of random clips and texts."""
-    model = nnx.eval_shape(lambda: build(located.spec, rngs=nnx.Rngs(0)))
+    model = abstract(located.spec)
     fill(model, values=located.params())
     rng = np.random.default_rng(1)
     video = rng.integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)

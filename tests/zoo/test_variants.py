@@ -8,7 +8,7 @@ from flax import nnx
 from twinreel.base.errors import UserError
 from twinreel.base.section import section
 from twinreel.data.options import InputSpec
-from twinreel.zoo.build import TOWERS, argument_of, build
+from twinreel.zoo.build import TOWERS, abstract, argument_of
 from twinreel.zoo.spec import ModelOptions, ModelSpec
 from twinreel.zoo.variants import VARIANTS, expanded
 
@@ -28,7 +28,7 @@ MILLIONS = {  # of an image tower without a head: the tables that `zoo.variants`
 
 def parameters(towers):
     spec = ModelSpec(towers=towers, input=InputSpec(num_frames=4, context_length=16, audio_seconds=2.0))
-    model = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0)))
+    model = abstract(spec)
     return sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 

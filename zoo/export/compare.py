@@ -14,7 +14,7 @@ from ...base.errors import UserError
 from ...data.transforms.preprocess import parse_video
 from ...engine.step.state import join
 from ...models.layers.norm import unit_rows
-from ..build import build
+from ..build import abstract
 from ..spec import ADAPTERS, ModelSpec
 
 TOLERANCE = 1e-4
@@ -123,7 +123,7 @@ def built(spec: ModelSpec, params: Mapping[str, Any]) -> Any:
     Raises:
       UserError: the parameters lack one of the model's.
     """
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(in_float32(spec), rngs=nnx.Rngs(0))))
+    graph, state = nnx.split(abstract(in_float32(spec)))
     flat = nnx.to_flat_state(state)
     missing = [join(path) for path, _ in flat if join(path) not in params]
     if missing:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from twinreel.base.errors import UserError
 from twinreel.models.towers.clip_resnet import ClipResNetTower, MeanAttention, PooledBlock
-from twinreel.zoo.build import build
+from twinreel.zoo.build import abstract
 from twinreel.zoo.convert.clip_resnet import table
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.rules import prefixed, to_tensors
@@ -48,7 +48,7 @@ def test_the_table_is_read_both_ways(tmp_path):
 def test_pictures_of_other_sizes(tmp_path):
     """Feature maps of 3 x 2 places, with positions of 2 x 2 interpolated to them."""
     spec = convert(source("open_clip/resnet", tmp_path / "source")).spec
-    image = nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))).video.image
+    image = abstract(spec).video.image
     tokens = nnx.eval_shape(lambda image, pixels: image.tokens(pixels), image, jnp.zeros((2, 96, 64, 3), jnp.uint8))
     assert tokens.patches.shape == (2, 6, 128) and tokens.leading.shape == (2, 1, 128)
     with pytest.raises(UserError, match="16 x 64 pixels"):

@@ -5,12 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from public_models import GOLDEN, converted, outputs
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
-from twinreel.zoo.build import build
+from twinreel.zoo.build import abstract
 
 IMAGES = ("clip/quick", "siglip", "vit", "dinov2", "dinov2_giant_form")
 NEAR = {"rtol": 1e-4, "atol": 2e-5}
@@ -30,7 +29,7 @@ def moved(made, *, tower, **fields):
         fields = {}
     else:
         towers[tower] |= fields
-    model = nnx.eval_shape(lambda: build(made.spec.replace(towers=towers), rngs=nnx.Rngs(0)))
+    model = abstract(made.spec.replace(towers=towers))
     kinds = position_resizers(model)
     plan = plan_transfer(made.params, target=shapes(model), parts=(".*",), resizers=kinds)
     fill(model, values=plan.values)

@@ -4,12 +4,11 @@ import dataclasses
 
 import pytest
 from exported_models import clip_spec
-from flax import nnx
 from public_models import source
 
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.transfer import shapes
-from twinreel.zoo.build import build
+from twinreel.zoo.build import abstract
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.open_clip_timm import PE_CORE, SIGLIP
 from twinreel.zoo.export.form import arguments, canonical, differences
@@ -18,7 +17,7 @@ from twinreel.zoo.export.public import WRITERS
 
 
 def layout(spec, *, format="hf"):
-    params = shapes(nnx.eval_shape(lambda: build(spec, rngs=nnx.Rngs(0))))
+    params = shapes(abstract(spec))
     own, values = canonical(spec, params=params)
     return fitting(own, params=values, writers=WRITERS[format], format=format)
 
