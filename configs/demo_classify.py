@@ -44,7 +44,7 @@ def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
     tower are computed once.
 
     Args:
-      head: `attentive` (default), `linear` or `queries`: `--config demo_classify:linear`.
+      head: `attentive` (default), `linear`, `statistics` or `queries`: `--config demo_classify:linear`.
     """
     c = ml_collections.ConfigDict()
     c.seed = 0
@@ -52,7 +52,7 @@ def get_config(head: str = "attentive") -> ml_collections.ConfigDict:
         name="classify",
         labels=(),
         min_count=2,
-        head=common.choice(head, ("attentive", "linear", "queries")),
+        head=common.choice(head, ("attentive", "linear", "statistics", "queries")),
         heads=4,
         dropout=0.1,
         label_smoothing=0.0,

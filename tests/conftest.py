@@ -70,6 +70,17 @@ def pytest_configure():
     gc.set_threshold(100_000, 20, 100)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Forget compiled programs at the end of a file: others rarely need them, and they would fill the memory."""
+    import jax
+
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        jax.clear_caches()
+    return result
+
+
 def pytest_collection_finish():
     """Exempt what was imported from garbage collection: it stays to the end."""
     import hypothesis  # noqa: F401 - its plugin does so at the end, and then does not find what is exempt

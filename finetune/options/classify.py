@@ -1,10 +1,14 @@
 """`config.task` for classification, in all its kinds."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from ...base.errors import UserError, unknown
+from ...base.section import arguments
 from ...encode.predictor import AVERAGES, KINDS
 from ...losses.classification import NUMBER_LOSSES
+from ...models.heads.classifier import HEADS
 from ..examples.splits import LabelOptions
 from ..examples.targets import check_target
 from ..kinds.task import TowerOptions
@@ -63,3 +67,10 @@ class ClassifyOptions(LabelOptions, TowerOptions):
         for field in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, field) < 1:
                 raise UserError(f"config.task.{field} must be at least 0 and below 1, got {getattr(self, field)}")
+
+    def head_spec(self, *, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the head in a spec, with the fields of `config.task` that its class takes."""
+        takes = arguments(HEADS[self.head]) if self.head in HEADS else ()
+        fields = {"heads": self.heads, "positions": self.positions, "dropout": self.dropout}
+        own = {name: value for name, value in fields.items() if name in takes}
+        return {"kind": self.head, "labels": list(labels), **own}

@@ -83,8 +83,7 @@ class Classify(LabelledTask):
         self.options = options = section(self.options_class, context.config["task"], name="task")
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
         self.splits: Splits = choose_splits(context, options=options)
-        head = {"kind": options.head, "labels": list(self.splits.labels), "dropout": options.dropout}
-        head |= {"heads": options.heads, "positions": options.positions} if options.head != "linear" else {}
+        head = options.head_spec(labels=self.splits.labels)
         head |= {"decode": {"kind": "single", "average": options.view_average}}
         spec = context.tower_spec("video").replace(heads={"classify": head})
         train = self.splits.train

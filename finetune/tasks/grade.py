@@ -73,9 +73,8 @@ class Grade(LabelledTask):
         self.splits: TargetSplits = choose_targets(context, options=options, **how)
         names, train = self.splits.names, self.splits.train
         values = train.target[train.indices]
-        head = {"kind": options.head, "labels": list(names), "dropout": options.dropout}
+        head = options.head_spec(labels=names)
         head |= {"outputs": {"multi": len(names), "ordinal": len(names) - 1, "regression": 1}[options.kind]}
-        head |= {"heads": options.heads, "positions": options.positions} if options.head != "linear" else {}
         decode: dict[str, Any] = {"kind": options.kind, "average": options.view_average}
         if options.kind == "regression":
             decode |= {"mean": float(values.mean()), "std": float(values.std()) or 1.0}

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from ...base.errors import UserError
 from ..layers.draws import RowKeys, dropout, fold
 from ..layers.options import BlockOptions
-from ..layers.pooling import AttentionPool, masked_mean
+from ..layers.pooling import AttentionPool, masked_mean, statistics
 from ..shapes import Video
 
 
@@ -38,6 +38,39 @@ class LinearHead(nnx.Module):
     ) -> Float[Array, "B classes"]:
         """Score classes, float32; tokens where `mask` is False do not count; without `keys` dropout is off."""
         pooled = masked_mean(tokens, mask=mask)  # [B,D]
+        return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
+
+
+class StatisticsHead(nnx.Module):
+    """LayerNorm, then what the tokens are on average and how they change over time; dropout and a dense layer follow.
+
+    Statistics pooling (Snyder et al. 2018, x-vectors: mean and standard deviation over time) with the mean absolute
+    differences of first and second order between neighbours: for few clips, and for towers that see single frames,
+    whose mean does not say what moves.
+    """
+
+    def __init__(self, *, width: int, num_classes: int, dropout: float = 0.0, rngs: nnx.Rngs):
+        """Build the head.
+
+        Args:
+          width: D of the tokens, which are in the order of time.
+          num_classes: how many scores.
+          dropout: rate on the statistics.
+          rngs: source of the initial values.
+        """
+        self.dropout = dropout
+        self.norm = BlockOptions(width=width, heads=1, tower="head").make_norm(rngs=rngs)
+        self.scores = _scores(4 * width, num_classes, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B L D"],
+        *,
+        mask: Bool[Array, "B L"] | None = None,
+        keys: RowKeys | None = None,
+    ) -> Float[Array, "B classes"]:
+        """Score classes, float32; tokens where `mask` is False do not count; without `keys` dropout is off."""
+        pooled = statistics(self.norm(tokens), mask=mask)  # [B,4D]
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
 
 
@@ -134,10 +167,11 @@ class QueryHead(nnx.Module):
         return jnp.sum(pooled.astype(jnp.float32) * self.kernel[...][None], axis=-1) + self.bias[...][None]
 
 
-Head = LinearHead | AttentiveHead | QueryHead
+Head = LinearHead | StatisticsHead | AttentiveHead | QueryHead
 
-HEADS: dict[str, type[LinearHead] | type[AttentiveHead] | type[QueryHead]] = {
+HEADS: dict[str, type[LinearHead] | type[StatisticsHead] | type[AttentiveHead] | type[QueryHead]] = {
     "linear": LinearHead,
+    "statistics": StatisticsHead,
     "attentive": AttentiveHead,
     "queries": QueryHead,
 }

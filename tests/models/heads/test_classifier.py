@@ -9,7 +9,7 @@ from flax import nnx
 from tower_loops import attention_by_loops, dense, f64, norm, randomised
 
 from twinreel.base.errors import UserError
-from twinreel.models.heads.classifier import AttentiveHead, LinearHead
+from twinreel.models.heads.classifier import AttentiveHead, LinearHead, StatisticsHead
 from twinreel.models.layers.draws import row_keys
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
@@ -24,6 +24,22 @@ def test_linear_head_is_a_dense_layer_on_the_mean():
         real = tokens[row].astype(np.float64)[mask[row]]
         np.testing.assert_allclose(got[row], dense(real.mean(0), head.scores), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(head(jnp.asarray(tokens))[0], got[0], rtol=1e-6)
+
+
+def test_statistics_head_against_loops():
+    head = randomised(StatisticsHead(width=6, num_classes=3, rngs=nnx.Rngs(0)))
+    tokens = np.random.default_rng(1).normal(size=(3, 5, 6)).astype(np.float32)
+    mask = np.array([[True] * 5, [True, True, True, False, False], [True, False, True, True, False]])
+    got = nnx.jit(lambda h, x, m: h(x, mask=m))(head, tokens, mask)
+    for row in range(3):
+        x = norm(tokens[row].astype(np.float64), head.norm)
+        places = [i for i in range(5) if mask[row, i]]
+        first = [np.abs(x[i + 1] - x[i]) for i in range(4) if mask[row, i : i + 2].all()]
+        second = [np.abs(x[i + 2] - 2 * x[i + 1] + x[i]) for i in range(3) if mask[row, i : i + 3].all()]
+        spread = np.sqrt(x[places].var(axis=0) + 1e-6)
+        parts = [x[places].mean(axis=0), spread, *(np.mean(d, axis=0) if d else np.zeros(6) for d in (first, second))]
+        np.testing.assert_allclose(got[row], dense(np.concatenate(parts), head.scores), rtol=1e-4, atol=1e-4)
+    assert np.isfinite(jax.grad(lambda x: head(x).sum())(jnp.ones((1, 1, 6)))).all()
 
 
 @pytest.mark.parametrize("positions", [False, True])
