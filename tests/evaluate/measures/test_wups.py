@@ -89,7 +89,6 @@ def line(place, word, parent):
 
 
 def test_nltk_reads_the_same_taxonomy_as_a_wordnet(tmp_path):
-    pytest.importorskip("nltk")
     with pytest.raises(UserError, match=r"has no WordNet: cntlist\.rev, .* are missing; give the unpacked folder"):
         wordnet_similarity(tmp_path)
     similarity = wordnet_similarity(write_wordnet(tmp_path / "wordnet"))
