@@ -48,6 +48,13 @@ VERBS = {
     "serve": ("serve.web.command", "search an index in the browser: a local page, and its HTTP API"),
     "monitor": ("serve.monitor.command", "compare new videos and queries with those that a model was checked on"),
     "watch": ("serve.watch.command", "look at a camera or a stream with a model: alerts, labels, anomalies"),
+    "generate train": (
+        "generate.commands.train",
+        "train a small video generator: frame autoencoder, then a rectified flow over its latents",
+    ),
+    "generate sample": ("generate.commands.sample", "generate clips from texts, or like given clips"),
+    "generate edit": ("generate.commands.edit", "change what a text says of a clip, and keep the rest"),
+    "generate score": ("generate.commands.score", "let a dual tower find the captions of generated clips"),
     "launch": (
         "launch.launch",
         "run pretrain, finetune or evaluate in several processes: local, SLURM, GKE, TPU VMs",
@@ -74,14 +81,20 @@ VERBS = {
     ),
     "bench compare_input": ("bench.compare_input", "compare the input pipeline with a PyTorch DataLoader"),
 }
-GROUPS = {"bench": "measure the parts of twinreel, and compare them with other libraries"}
+GROUPS = {
+    "bench": "measure the parts of twinreel, and compare them with other libraries",
+    "generate": "generate clips from texts, and edit clips by text",
+}
 """First words of verbs of two words."""
+_START = {"": "--workdir runs/demo", "bench": "--config demo"}
+_START |= {"generate": "--config demo_generate --data runs/demo/moving_shapes --workdir runs/painter"}
 RESUMABLE = {
     "demo",
     "prepare",
     "pretrain",
     "plan",
     "finetune",
+    "generate train",
     "sweep",
     "convert",
     "encode",
@@ -109,7 +122,7 @@ def usage(group: str = "") -> str:
             "",
             *[f"  {verb:<{width}}{line}" for verb, line in chosen.items()],
             "",
-            f"start here:  twinreel {first} {'--config demo' if group else '--workdir runs/demo'}",
+            f"start here:  twinreel {first} {_START[group]}",
         ]
     )
 

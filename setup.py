@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 FOLDERS = [
     "base", "configs", "pages", "data", "models", "losses", "engine", "zoo", "cost", "encode",
-    "evaluate", "pretrain", "finetune", "serve", "explain", "plan", "launch", "bench", "demo", "sweep",
+    "evaluate", "pretrain", "finetune", "serve", "explain", "generate", "plan", "launch", "bench", "demo", "sweep",
 ]  # fmt: skip
 
 setup(

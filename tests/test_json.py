@@ -11,7 +11,7 @@ from twinreel.data.manifest import Clip, write_manifest
 LINE = "print one JSON object on standard output, nothing else"
 
 
-WITHOUT = {"demo", "pretrain", "finetune", "predict", "serve", "watch"}
+WITHOUT = {"demo", "pretrain", "finetune", "generate train", "predict", "serve", "watch"}
 """Verbs that report by their files, the web page, and the one that prints a line of JSON for each event."""
 
 

@@ -14,7 +14,7 @@ FLOORS = [
     ["zoo", "cost"],
     ["encode"],
     ["evaluate"],
-    ["pretrain", "finetune", "serve", "explain"],
+    ["pretrain", "finetune", "serve", "explain", "generate"],
     ["plan", "launch", "bench", "demo", "sweep"],
 ]
 FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
@@ -36,6 +36,7 @@ ROOMS = {
     "data": ["transforms", "text", "index", "media", "sources", "language", "prepare", "inspect", "batches"],
     "serve": ["index", "search", "describe", "monitor", "watch", "web"],
     "finetune": ["examples", "inputs", "kinds", "options", "figures", "reports", "tasks", "commands"],
+    "generate": ["models", "flow", "train", "sample", "commands"],
     "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }
 

@@ -1,0 +1,1 @@
+"""The networks of a video generator: frame autoencoder, critic, condition, velocity field."""

@@ -1,0 +1,32 @@
+"""What the losses of both stages take: `config.loss`."""
+
+import dataclasses
+
+from ...base.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """`config.loss`.
+
+    Attributes:
+      kl: weight of the divergence of the latents from a normal distribution, in the loss of the autoencoder.
+      adversarial: weight of a critic's judgement of its frames (`models.critic`); 0 = there is no critic.
+      drop_condition: share of the rows, at least 0 and below 1, that the flow is told nothing about; guidance needs
+        some.
+      time_spread: deviation of the normal numbers whose logistic function is the time of a row; 1 = as Esser et al.
+    """
+
+    kl: float = 1e-3
+    adversarial: float = 0.0
+    drop_condition: float = 0.1
+    time_spread: float = 1.0
+
+    def __post_init__(self):
+        for field in ("kl", "adversarial"):
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise UserError(f"config.loss.{field} must be a weight of at least 0, got {getattr(self, field)}")
+        if not 0 <= self.drop_condition < 1:
+            raise UserError(f"config.loss.drop_condition must be at least 0 and below 1, got {self.drop_condition}")
+        if not 0 < self.time_spread < float("inf"):
+            raise UserError(f"config.loss.time_spread must be above 0, got {self.time_spread}")
