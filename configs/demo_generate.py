@@ -30,12 +30,12 @@ def get_config(condition: str = "text") -> ml_collections.ConfigDict:
         context_length=44,
         vocab_size=600,
     )
-    c.autoencoder = dict(channels=4, stem=4, widths=(64,), blocks=1, dtype="float32")
+    c.autoencoder = dict(channels=8, stem=4, widths=(64,), blocks=1, dtype="float32")
     c.condition = dict(kind="text", width=128, depth=2, heads=4, dropout=0.0, dtype="float32")
     if condition == "tower":
         c.condition = dict(kind="tower", source="runs/demo/pretrain", clips=0.5)
-    c.flow = dict(width=192, depth=6, heads=4, mlp_ratio=4.0, patch=(2, 4, 4), dtype="float32")
-    c.loss = dict(kl=1e-3, adversarial=0.0, drop_condition=0.1, time_spread=1.0)
+    c.flow = dict(width=256, depth=6, heads=4, mlp_ratio=4.0, patch=(2, 4, 4), dtype="float32")
+    c.loss = dict(kl=1e-3, adversarial=0.0, drop_condition=0.1, time_mean=-0.5, time_spread=1.0)
     c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.01, ema_decay=0.99)
     c.update(common.pod())
     c.train = dict(steps=900, log_every=20, eval_every=300, checkpoint_every=100, keep_last=2)
@@ -44,7 +44,7 @@ def get_config(condition: str = "text") -> ml_collections.ConfigDict:
         "data.batch_size=64",
         "optimizer.name=adamw",
         "optimizer.lr=4e-3",
-        "train.steps=600",
+        "train.steps=800",
         "train.eval_every=200",
     )
     return c

@@ -62,7 +62,7 @@ def edit_by_way_back(
     strength: float,
     solver: SolverOptions,
 ) -> Float[Array, "B *rest"]:
-    """Follow the flow backwards under `old` by a share of the way, then forward under `new`; see `edit_by_difference`."""
+    """Follow the flow back under `old` by a share of the way, then forward under `new`; see `edit_by_difference`."""
     steps = steps_of(strength, steps=solver.steps)
     if not steps:
         return data

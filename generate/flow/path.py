@@ -17,9 +17,10 @@ def point_at(
     return (1 - t) * noise + t * data
 
 
-def draw_times(key: Key[Array, ""], *, rows: int, spread: float = 1.0) -> Float[Array, "B"]:
-    """Draw times in 0..1 as the logistic function of normal numbers of deviation `spread`, float32."""
-    return jax.nn.sigmoid(spread * jax.random.normal(key, (rows,), jnp.float32))
+def draw_times(key: Key[Array, ""], *, rows: int, mean: float = 0.0, spread: float = 1.0) -> Float[Array, "B"]:
+    """Draw times in 0..1 as the logistic function of normal numbers with this mean and deviation, float32."""
+    normal = jax.random.normal(key, (rows,), jnp.float32)
+    return jax.nn.sigmoid(jnp.float32(mean) + jnp.float32(spread) * normal)
 
 
 def velocity_loss(

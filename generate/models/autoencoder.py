@@ -5,7 +5,8 @@ Sources: Kingma & Welling 2014 (arXiv:1312.6114); its use below a generator of l
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,16 +77,12 @@ class FrameAutoencoder(nnx.Module):
         widths, given = options.widths, {"dtype": dtype, "rngs": rngs}
         side, outputs = options.stem, 2 * options.channels
         self.stem = conv(3, widths[0], side=side, stride=side, **given)
-        self.down = nnx.List(
-            [conv(a, b, side=3, stride=2, **given) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        )
+        self.down = nnx.List([conv(a, b, side=3, stride=2, **given) for a, b in itertools.pairwise(widths)])
         self.encoder = nnx.List([_stage(width, options=options, rngs=rngs) for width in widths])
         self.encoded = _Out(widths[-1], outputs, side=1, **given)
         self.start = conv(options.channels, widths[-1], side=3, **given)
         self.decoder = nnx.List([_stage(width, options=options, rngs=rngs) for width in reversed(widths)])
-        self.up = nnx.List(
-            [conv(b, 4 * a, side=1, **given) for a, b in reversed([*zip(widths[:-1], widths[1:], strict=True)])]
-        )
+        self.up = nnx.List([conv(b, 4 * a, side=1, **given) for a, b in reversed([*itertools.pairwise(widths)])])
         self.pixels = _Out(widths[0], 3 * side**2, side=3, **given)
 
     def encode(self, frames: UInt8[Array, "B H W 3"]) -> tuple[Float[Array, "B h w C"], Float[Array, "B h w C"]]:
@@ -147,7 +144,7 @@ def conv(
       dtype: compute dtype.
       rngs: source of the initial values.
     """
-    start = {"kernel_init": nnx.initializers.zeros_init()} if zero else {}
+    start: dict[str, Any] = {"kernel_init": nnx.initializers.zeros_init()} if zero else {}
     return nnx.Conv(
         width_in, width, kernel_size=(side, side), strides=stride, dtype=dtype, param_dtype=jnp.float32, rngs=rngs,
         **start,

@@ -98,7 +98,10 @@ class TextCondition(nnx.Module):
 
     def __init__(self, options: TextOptions, *, vocab_size: int, context_length: int, rngs: nnx.Rngs):
         """Build the encoder."""
-        given = dataclasses.asdict(options) | {"vocab_size": vocab_size, "context_length": context_length}
+        given: dict[str, Any] = dataclasses.asdict(options) | {
+            "vocab_size": vocab_size,
+            "context_length": context_length,
+        }
         self.text = TextTower(**given, position="sinusoids", scale_embedding=True, rngs=rngs)
         self.nothing = nnx.Param(jnp.zeros((options.width,), jnp.float32))
         self.width = options.width
@@ -112,8 +115,8 @@ class TextCondition(nnx.Module):
         """Refuse: the encoder reads words only."""
         del video
         raise UserError(
-            "this generator is conditioned on texts alone; train one with config.condition.kind='tower' to condition it "
-            "on the embedding of a clip"
+            "this generator is conditioned on texts alone; train one with config.condition.kind='tower' to condition "
+            "it on the embedding of a clip"
         )
 
 

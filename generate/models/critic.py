@@ -4,6 +4,8 @@ Source: a convolutional network that judges patches, Isola et al. 2017 (PatchGAN
 Ye 2017 (arXiv:1705.02894).
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,7 +23,7 @@ class FrameCritic(nnx.Module):
         """Build the network: convolutions of stride 2, leaky ReLU, no norms."""
         widths = (3, *_WIDTHS)
         self.layers = nnx.List(
-            [conv(a, b, side=4, stride=2, dtype=dtype, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)]
+            [conv(a, b, side=4, stride=2, dtype=dtype, rngs=rngs) for a, b in itertools.pairwise(widths)]
         )
         self.out = conv(widths[-1], 1, side=3, dtype=dtype, rngs=rngs)
 

@@ -1,7 +1,8 @@
 """The velocity field of a rectified flow over the latents of all frames of a clip.
 
 Sources: diffusion transformers with adaptive norms that start as the identity (adaLN-Zero), Peebles & Xie 2023
-(arXiv:2212.09748); cross-attention to a sequence of condition tokens, Chen et al. 2023 (PixArt, arXiv:2310.00426).
+(arXiv:2212.09748); cross-attention to a sequence of condition tokens, Chen et al. 2023 (PixArt, arXiv:2310.00426); a
+network that predicts the data, of which the velocity follows, Li & He 2025 (arXiv:2511.13720).
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from ...models.layers.options import BlockOptions
 from ...models.layers.positions import sinusoids
 from ...models.layers.remat import rematerialised
 
+_LEAST = 0.05  # of the way that is left: nearer to the data the error of a prediction would be magnified
 _RATES = 128  # sines, and as many cosines, that the time is turned into
 _SHORTEST = 10_000.0  # ratio of the longest to the shortest wavelength of them
 
@@ -83,7 +85,12 @@ class VelocityOptions:
 
 
 class VelocityField(nnx.Module):
-    """Noisy latents, time and condition to velocities."""
+    """Noisy latents, time and condition to velocities.
+
+    The transformer predicts the data x at the end of the path; the velocity is `(x - point) / (1 - time)`. Clips fill a
+    small part of the space of all latents, and noise fills all of it: a token as wide as the network could not carry
+    the noise of its patch, which a prediction of the velocity itself would have to.
+    """
 
     def __init__(
         self,
@@ -155,7 +162,8 @@ class VelocityField(nnx.Module):
         y = self.out((_standard(x) * (1 + scale) + shift).astype(jnp.float32))
         steps, rows, columns = self.grid
         back = "b (T H W) (t h w c) -> b (T t) (H h) (W w) c"
-        return rearrange(y, back, T=steps, H=rows, W=columns, **how)
+        data = rearrange(y, back, T=steps, H=rows, W=columns, **how)
+        return (data - latents) / jnp.maximum(1 - time, _LEAST)[:, None, None, None, None]
 
 
 class _Block(nnx.Module):

@@ -42,8 +42,8 @@ def load_judge(path: str | Path, *, painter: Painter) -> Encoder:
     shared = [name for name in own if name in other and other[name].shape == own[name].shape]
     if shared and all(np.array_equal(np.asarray(own[name]), np.asarray(other[name])) for name in shared):
         raise UserError(
-            f"--judge {path} is the tower that conditions the generator {painter.source}, and would judge its own work; "
-            "name a tower of another run"
+            f"--judge {path} is the tower that conditions the generator {painter.source}, and would judge its own "
+            "work; name a tower of another run"
         )
     return judge
 

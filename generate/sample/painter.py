@@ -167,8 +167,8 @@ class Painter:
         clean = text_cleaner(self.spec.input.text)
         length = self.spec.input.context_length
         ids, mask, _ = self._tokenizer.encode([clean(text) for text in texts], context_length=length)
-        for text, real in zip(texts, np.asarray(mask, bool).any(axis=1), strict=True):
-            if not text.strip() or not real:
+        for text, real in zip(texts, np.asarray(mask, bool), strict=True):
+            if not text.strip() or not real.any():
                 raise UserError(f"the text {text!r} has no word that the generator knows; say what the clip shows")
         return {"text": np.asarray(ids, np.int32), "text_mask": np.asarray(mask, bool)}
 

@@ -139,8 +139,8 @@ def _examples(media: Path, *, figures: dict[str, Any], made: dict[str, Clips], s
             mark = "" if key == "real" else "right" if where[i] == 1 else "wrong"
             cards.append(clip_figure(f"media/{name}", note=note, caption=caption, mark=mark))
     text = (
-        f"{len(shown)} of {len(where)} captions, evenly spread from the best to the worst rank: the real clip, then the "
-        "generated one. Green: its caption is the first of all."
+        f"{len(shown)} of {len(where)} captions, evenly spread from the best to the worst rank: the real clip, then "
+        "the generated one. Green: its caption is the first of all."
     )
     return section("Examples", paragraph(text), tag("div", *cards, class_="grid"))
 

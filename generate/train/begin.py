@@ -1,4 +1,4 @@
-"""What a run of `generate train` begins with: data, tokenizer, the tower of its condition, and the spec of the model."""
+"""What a run of `generate train` begins with: data, tokenizer, the condition's tower, and the spec of the model."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -161,8 +161,8 @@ def _tower(options: Any) -> "Located | None":
         )
     if found.spec.features:
         raise UserError(
-            f"config.condition.source={options.source!r} takes precomputed features, and a generator needs frames; name "
-            "a model with an image tower"
+            f"config.condition.source={options.source!r} takes precomputed features, and a generator needs frames; "
+            "name a model with an image tower"
         )
     return found
 
@@ -183,7 +183,7 @@ def _data(fields: Mapping[str, Any], *, tower: "Located | None") -> DataOptions:
     for name in ("num_frames", "context_length", "text", "mask_frames"):
         if name in given and given[name] != own[name]:
             raise UserError(
-                f"config.data.{name}={given[name]!r}, but the tower of config.condition.source takes {own[name]!r}; leave "
-                "the field out (None), or name another tower"
+                f"config.data.{name}={given[name]!r}, but the tower of config.condition.source takes {own[name]!r}; "
+                "leave the field out (None), or name another tower"
             )
     return DataOptions.of({**own, **given})

@@ -1,4 +1,4 @@
-"""The second stage: the velocity field, and the condition's own parameters, over the latents of a frozen autoencoder."""
+"""The second stage: the velocity field, and the condition's own parameters, over latents of a frozen autoencoder."""
 
 from typing import Any
 
@@ -47,7 +47,8 @@ class FlowObjective:
         cue = self._cue(model, batch, key=keys[_CLIPS], rows_key=keys[_ROWS])
         dropped = jax.random.bernoulli(keys[_NOTHING], self.options.drop_condition, (rows,))
         cue = without(cue, nothing=model.condition.nothing[...], rows=dropped)
-        time = draw_times(keys[_TIMES], rows=rows, spread=self.options.time_spread)
+        options = self.options
+        time = draw_times(keys[_TIMES], rows=rows, mean=options.time_mean, spread=options.time_spread)
         data = jax.lax.stop_gradient(model.latents(batch["video"]))
         noise = jax.random.normal(keys[_NOISE], data.shape, jnp.float32)
         found = model.velocity(point_at(noise, data, time=time), time=time, cue=cue)

@@ -14,12 +14,16 @@ class LossOptions:
       adversarial: weight of a critic's judgement of its frames (`models.critic`); 0 = there is no critic.
       drop_condition: share of the rows, at least 0 and below 1, that the flow is told nothing about; guidance needs
         some.
-      time_spread: deviation of the normal numbers whose logistic function is the time of a row; 1 = as Esser et al.
+      time_mean: mean of the normal numbers whose logistic function is the time of a row; below 0 there are more rows
+        with
+        much noise.
+      time_spread: their deviation; 1 = as Esser et al.
     """
 
     kl: float = 1e-3
     adversarial: float = 0.0
     drop_condition: float = 0.1
+    time_mean: float = 0.0
     time_spread: float = 1.0
 
     def __post_init__(self):
@@ -30,3 +34,5 @@ class LossOptions:
             raise UserError(f"config.loss.drop_condition must be at least 0 and below 1, got {self.drop_condition}")
         if not 0 < self.time_spread < float("inf"):
             raise UserError(f"config.loss.time_spread must be above 0, got {self.time_spread}")
+        if not abs(self.time_mean) < 10:
+            raise UserError(f"config.loss.time_mean must be between -10 and 10, got {self.time_mean}")
