@@ -1,7 +1,9 @@
 """moving_shapes at 48 pixels, 8 frames: a video generator that two CPU cores train.
 
-Lab record
-  not yet run
+    twinreel generate train --config demo_generate --workdir runs/painter
+    twinreel generate score runs/painter --judge runs/demo/pretrain --data runs/demo/moving_shapes --out report
+
+LAB RECORD: not yet run
 """
 
 import ml_collections
@@ -20,16 +22,8 @@ def get_config(condition: str = "text") -> ml_collections.ConfigDict:
     condition = common.choice(condition, ("text", "tower"))
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.data = common.clips(
-        dir="runs/demo/moving_shapes",
-        batch_size=32,
-        num_frames=8,
-        train_sampling="uniform_jitter",
-        train_video="random_crop(48)",
-        eval_video="center_crop(48)",
-        context_length=44,
-        vocab_size=600,
-    )
+    c.data = common.clips(dir="runs/demo/moving_shapes", batch_size=32, num_frames=8, context_length=44, vocab_size=600)
+    c.data.update(train_video="random_crop(48)", eval_video="center_crop(48)")
     c.autoencoder = dict(channels=8, stem=4, widths=(64,), blocks=1, dtype="float32")
     c.condition = dict(kind="text", width=128, depth=2, heads=4, dropout=0.0, dtype="float32")
     if condition == "tower":

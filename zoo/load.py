@@ -64,6 +64,11 @@ def locate(path: str | Path) -> Located:
     best = _best_of(given, newest=step_folder, meta=meta)
     if best is not None:
         step_folder, meta = best, checkpoint.read_meta(best)
+    if "spec" not in meta and "generator" in meta:
+        raise UserError(
+            f"{step_folder} is a video generator, which has no joint space and no head; use `twinreel generate sample "
+            f"{given} ...`"
+        )
     if "spec" not in meta:
         raise UserError(
             f"checkpoint {step_folder} has no model spec: an older version of twinreel wrote it; load it with that "

@@ -176,6 +176,8 @@ def _data(fields: Mapping[str, Any], *, tower: "Located | None") -> DataOptions:
     if fields.get("mixture"):
         raise UserError("config.data.mixture: a generator trains on one prepared folder; set config.data.dir (--data)")
     given = {key: value for key, value in fields.items() if value is not None}
+    if not given.get("dir"):
+        raise UserError("config.data.dir is empty; give the prepared data set with --data DIR")
     if tower is None:
         return DataOptions.of(given)
     names = [field.name for field in dataclasses.fields(InputSpec) if field.name not in ("decode", "audio_seconds")]

@@ -11,7 +11,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from tower_loops import drawn
 
+from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
+from twinreel.base.section import section
 from twinreel.data.options import InputSpec
 from twinreel.generate.models.autoencoder import (
     AutoencoderOptions,
@@ -28,6 +30,7 @@ from twinreel.generate.models.velocity import VelocityOptions
 from twinreel.generate.train.autoencoder import AutoencoderObjective
 from twinreel.generate.train.flow import FlowObjective
 from twinreel.generate.train.options import LossOptions
+from twinreel.generate.train.stages import stages
 
 SPEC = GeneratorSpec(
     input=InputSpec(num_frames=2, eval_video="center_crop(8)", context_length=5),
@@ -237,3 +240,20 @@ def test_the_spec_survives_json():
         GeneratorSpec.from_dict({**SPEC.to_dict(), "format": 0}, name="it")
     with pytest.raises(UserError, match="did you mean 'flow'"):
         GeneratorSpec.from_dict({**SPEC.to_dict(), "flwo": {}}, name="it")
+
+
+@pytest.mark.parametrize(("name", "size", "frames"), [("demo_generate", 48, 8), ("generate_clip_b32", 224, 12)])
+def test_the_sizes_of_shipped_configs_fit(name, size, frames):
+    config = load_config(name)
+    spec = dataclasses.replace(
+        SPEC,
+        input=dataclasses.replace(SPEC.input, num_frames=frames),
+        size=size,
+        autoencoder=config.autoencoder.to_dict(),
+        flow=config.flow.to_dict(),
+    )
+    section(LossOptions, config.loss, name="loss")
+    made = nnx.eval_shape(lambda: build_generator(spec, rngs=nnx.Rngs(0)))
+    tokens = frames // 2 * {48: 9, 224: 196}[size]
+    assert made.flow.position.shape == (tokens, config.flow.width)
+    assert stages(config)[0].data.num_frames == 1

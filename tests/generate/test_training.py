@@ -103,11 +103,13 @@ def test_faults_of_data_and_condition(colour_data, painter_run, tmp_path):
         mixture.data.mixture = {"one": {"dir": "x"}}
     with pytest.raises(UserError, match=r"config.data.mixture: a generator trains on one prepared folder"):
         begin(mixture, workdir=tmp_path)
+    with pytest.raises(UserError, match=r"config.data.dir is empty; give the prepared data set with --data DIR"):
+        begin(config_of(colour_data, "data.dir=''"), workdir=tmp_path)
     with pytest.raises(UserError, match="must give one square view"):
         begin(config_of(colour_data, "data.eval_video=three_crop(16)"), workdir=tmp_path)
     with pytest.raises(UserError, match="this config has no section 'autoencoder'"):
         begin(load_config("demo"), workdir=tmp_path)
-    with pytest.raises(UserError, match=r"has no model spec|video generator"):  # a generator is no tower
+    with pytest.raises(UserError, match=r"is a video generator, which has no joint space"):  # a generator is no tower
         begin(config_of(colour_data, argument=f":{painter_run}"), workdir=tmp_path)
 
 
