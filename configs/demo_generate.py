@@ -32,7 +32,7 @@ def get_config(condition: str = "text") -> ml_collections.ConfigDict:
     c.loss = dict(kl=1e-3, adversarial=0.0, drop_condition=0.1, time_mean=-0.5, time_spread=1.0)
     c.optimizer = common.muon(lr=2e-3, warmup_steps=50, weight_decay=0.01, ema_decay=0.99)
     c.update(common.pod())
-    c.train = dict(steps=900, log_every=20, eval_every=300, checkpoint_every=100, keep_last=2)
+    c.train = dict(steps=600, log_every=20, eval_every=200, checkpoint_every=100, keep_last=2)
     c.first_stage = (
         "data.num_frames=1",
         "data.batch_size=64",

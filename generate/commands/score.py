@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--edits must be at least 0, got {args.edits}")
     from ...data.batches.records import Records
     from ...evaluate.results import to_json
+    from ..sample.cost import training_cost
     from ..sample.judge import load_judge, score_generator
     from ..sample.painter import load_painter
     from ..sample.report import print_score, write_score
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> int:
     figures, made = score_generator(painter, judge=judge, records=records, solver=solver, **given)
     protocol = about(args, model=args.model) | {"judge": args.judge, "dataset": records.folder.resolve().name}
     protocol |= {"split": args.split, "captions": "the first of each clip", "clips_drawn": "at random, by the seed"}
+    protocol |= {"training": training_cost(args.model)}
     more: dict[str, Any] = {}
     if args.edits:
         edits, edited, figures["edits"] = _edited(args, painter, judge=judge, records=records, solver=solver)

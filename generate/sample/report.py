@@ -62,6 +62,7 @@ def write_score(
         subtitle=f"{len(figures['clips']):,} captions, judged by {protocol['judge']}",
         sections=[*sections, section("Protocol", protocol_list(protocol))],
         footer=join(["The same figures are in ", tag("a", "generation.json", href="generation.json"), "."]),
+        variables={"shape": "1"},
     )
 
 

@@ -78,6 +78,7 @@ def write_clips_page(
                     protocol_list(protocol)),
         ],
         footer="",
+        variables={"shape": "1"},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from html_page import Page
 from twinreel import __main__ as cli
 from twinreel.base.errors import UserError
 from twinreel.generate.flow.solve import SolverOptions
+from twinreel.generate.sample.cost import training_cost
 from twinreel.generate.sample.judge import changed_words, chosen_clips, edit_figures, judged
 from twinreel.generate.sample.painter import load_painter
 
@@ -152,6 +153,13 @@ def test_bad_commands(argv, words, painter_run, tmp_path, capsys):
     status, said = run(*argv, capsys=capsys)
     assert status == 2 and words in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_cost_of_both_stages_is_known(painter_run, tmp_path):
+    found = training_cost(painter_run)
+    assert (found["autoencoder_steps"], found["flow_steps"]) == (2, 4)
+    assert found["autoencoder_s"] > 0 and found["flow_s"] > 0
+    assert training_cost(painter_run / "checkpoints" / "4") == found and training_cost(tmp_path) == {}
 
 
 def test_clips_to_judge_are_drawn_by_the_seed(colour_data):
