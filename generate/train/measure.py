@@ -64,12 +64,14 @@ def flow_error(model: Generator, rows: dict[str, jax.Array]) -> dict[str, jax.Ar
     data = model.latents(rows["video"])
     keys = numbered_keys(jax.random.key(0), numbers=rows["clip_index"])
     noise = jax.vmap(lambda key: jax.random.normal(key, data.shape[1:], jnp.float32))(keys)
-    errors = []
-    for at in _TIMES:
-        time = jnp.full((len(data),), at, jnp.float32)
+
+    def error(at: jax.Array) -> jax.Array:
+        time = jnp.full((len(data),), at)
         found = model.velocity(point_at(noise, data, time=time), time=time, cue=cue)
-        errors.append(velocity_loss(found, noise=noise, data=data))
-    return {"velocity_error": jnp.mean(jnp.stack(errors), axis=0), "valid": rows["valid"]}
+        return velocity_loss(found, noise=noise, data=data)
+
+    errors = jax.lax.map(error, jnp.asarray(_TIMES, jnp.float32))  # one after another: one time in memory
+    return {"velocity_error": jnp.mean(errors, axis=0), "valid": rows["valid"]}
 
 
 def latent_statistics(
