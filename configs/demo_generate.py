@@ -3,7 +3,14 @@
     twinreel generate train --config demo_generate --workdir runs/painter
     twinreel generate score runs/painter --judge runs/demo/pretrain --data runs/demo/moving_shapes --out report
 
-LAB RECORD: not yet run
+LAB RECORD (two busy CPU cores, jax 0.10, seed 0; judge: the demo's towers, seed 0; 100 test captions drawn by seed 0):
+
+    first stage, 800 steps: val/psnr 26.0, 30.3, 32.1, 32.8 dB at steps 200, 400, 600, 800; 3.3 minutes of CPU time.
+    R@1 of captions among 100 (chance 1): real clips 98, clips through the autoencoder alone 96.
+    second stage: 1.1 s of CPU time a step, hence about 11 minutes in all; its R@1 not yet run.
+
+Earlier first stages: latents of 6 x 6 x 8 (widths 48 and 96), 300 steps: 23.1 dB in 68 s, R@1 33; of 12 x 12 x 4, 250
+steps: 25.6 dB in 56 s, R@1 59.
 """
 
 import ml_collections
