@@ -22,9 +22,8 @@ def get_config(condition: str = "text") -> ml_collections.ConfigDict:
     """Return the config.
 
     Args:
-      condition: `text` (default), a text encoder that is trained with the flow; or `tower`, the embeddings of the
-        demo's
-        own towers, of captions and of clips: `--config demo_generate:tower`.
+      condition: `text` (default), a text encoder that is trained with the flow; or `tower`, the embeddings that the
+        demo's own towers give captions and clips: `--config demo_generate:tower`.
     """
     condition = common.choice(condition, ("text", "tower"))
     c = ml_collections.ConfigDict()

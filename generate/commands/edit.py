@@ -10,8 +10,7 @@ from ...base.errors import UserError
 from ...base.parser import Parser
 from .drawing import about, add_drawing, out_folder, solver_of
 
-DESCRIPTION = """Edit a clip by text with a model of `twinreel generate train`: keep the clip, change what the text
-changes.
+DESCRIPTION = """Edit a clip by text with a model of `twinreel generate train`: keep the clip, and change what is named.
 
   twinreel generate edit runs/painter film.mp4 --from "a red square falls" --to "a blue square falls" --out edits
   twinreel generate edit runs/painter film.mp4 --from "a red square falls" --to "a red star falls" \\
@@ -20,7 +19,7 @@ changes.
 --from describes the clip as it is, --to as it is wanted, in the words of the captions that the model was trained on.
 The edit follows the difference of the two flows (--how difference); --how invert goes back along the flow under the old
 text and forward under the new one; --how noise mixes the clip with noise first. --strength is the share of the way to
-noise: 0 returns the clip, about 0.7 changes colours and textures, 1 may change everything. Pixels that an edit leaves
+noise: 0 returns the clip, larger values allow larger changes, at 1 everything may change. Pixels that an edit leaves
 alone are exactly those of the clip. OUT receives an MP4 file for each --to, edits.json and index.html with the clip
 beside its edits. The clip has the frames that the model works on: as many, and as large, as in training, without
 sound."""

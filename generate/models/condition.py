@@ -89,8 +89,7 @@ def condition_options(config: Mapping[str, Any]) -> TextOptions | TowerOptions:
 class TextCondition(nnx.Module):
     """A text encoder whose words the flow attends to.
 
-    Positions are sinusoids of the same size as the embeddings, so that the order of the words shows from the first
-    step.
+    Positions are sinusoids as large as the embeddings: the order of the words shows from the first step.
 
     Attributes:
       width: E.

@@ -14,8 +14,7 @@ class LossOptions:
       adversarial: weight of a critic's judgement of its frames (`models.critic`); 0 = there is no critic.
       drop_condition: share of the rows, at least 0 and below 1, that the flow is told nothing about; guidance needs
         some.
-      time_mean: mean of the normal numbers whose logistic function is the time of a row; below 0 there are more rows
-        with
+      time_mean: mean of the normal numbers whose logistic function is the time of a row; below 0 more rows have
         much noise.
       time_spread: their deviation; 1 = as Esser et al.
     """

@@ -34,8 +34,7 @@ def train_generator(
 
     Args:
       config: sections data, autoencoder, condition, flow, loss, optimizer, mesh and train, and seed; `first_stage`
-        lists
-        what differs in the first stage, such as `("train.steps=800", "data.num_frames=1")`.
+        lists what differs in the first stage, such as `("train.steps=800", "data.num_frames=1")`.
       workdir: folder of the run.
       resume_step: go back to the checkpoint of this step, of the second stage.
       overwrite_config: continue in workdirs of another config or other data.
