@@ -13,7 +13,7 @@ DESCRIPTION = """Train a small video generator on a prepared data set with capti
 
 It has two stages, each a run of its own:
   1. an autoencoder learns to turn single frames into a few numbers (latents) and back   (WORKDIR/stages/autoencoder)
-  2. a rectified flow learns to turn noise into the latents of all frames of a clip, told what it shows         (WORKDIR)
+  2. a rectified flow learns to turn noise into the latents of all frames of a clip, told what it shows   (WORKDIR)
 config.first_stage lists what differs in the first one: steps, batch size, learning rate.
 
 What the flow is told (config.condition):
