@@ -27,7 +27,7 @@ class SolverOptions:
       guidance: weight g of the condition: velocities are `without + g * (with - without)`. 1 = none, 0 = unconditional.
     """
 
-    steps: int = 24
+    steps: int = 10
     method: str = "heun"
     guidance: float = 2.0
 
