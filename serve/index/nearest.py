@@ -42,7 +42,7 @@ class Side:
         self._vectors = map_vectors(path, width=model.width, rows=total)
         self._dense = total == len(self.rows)  # no holes: blocks need not be copied
         self._index = open_approximate(approximate_file(folder, model=model, side=side), count=_EFFORT)
-        self._by_moment = np.argsort(self.moments, kind="stable")
+        self._by_moment, self._by_file = (np.argsort(ids, kind="stable") for ids in (self.moments, self.files))
         self.width = model.width
 
     def __len__(self) -> int:
@@ -91,7 +91,8 @@ class Side:
 
     def of_file(self, file: int) -> Int64[np.ndarray, "k"]:
         """Return the places of a file's moments."""
-        return np.flatnonzero(self.files == file)
+        first, last = (np.searchsorted(self.files, file, side, sorter=self._by_file) for side in ("left", "right"))
+        return self._by_file[first:last]
 
     def spread(self, queries: Float32[np.ndarray, "q E"]) -> tuple[float, float]:
         """Return mean and standard deviation of `scores` over the collection, from a sample of it."""
@@ -140,10 +141,12 @@ class Side:
     def _approximate(self, queries: np.ndarray, *, count: int, allowed: np.ndarray | None) -> np.ndarray:
         faiss: Any = importlib.import_module("faiss")  # SWIG tells pyright nothing true of these classes
         index: Any = self._index
-        kept = np.zeros(-(-index.ntotal // 8) * 8, bool)
-        live = self.rows if allowed is None else self.rows[allowed]
-        kept[live[live < index.ntotal]] = True
-        selector = faiss.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
+        selector = None
+        if allowed is not None or not self._dense:
+            kept = np.zeros(-(-index.ntotal // 8) * 8, bool)
+            live = self.rows if allowed is None else self.rows[allowed]
+            kept[live[live < index.ntotal]] = True
+            selector = faiss.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
         if hasattr(index, "hnsw"):
             params = faiss.SearchParametersHNSW(sel=selector, efSearch=max(index.hnsw.efSearch, 2 * count))
         else:

@@ -92,8 +92,10 @@ def _parser() -> Parser:
     group.add_argument(
         "--rerank",
         default="",
-        metavar="FILE",
-        help="re-rank by the dual softmax over these other queries, one per line: files that answer every query sink",
+        metavar="HOW",
+        help="cross_encoder or x_pool: decode the best moments of the first 50 files again, and order them by the "
+        "model's head of this kind (:k=20 takes fewer, :cosine=1 adds the cosine). Or a text FILE with other queries, "
+        "one per line: dual softmax over them, files that answer every query sink",
     )
     group.add_argument("--rerank_scale", type=float, default=100.0, help="what multiplies the cosines in the softmax")
     group.add_argument(
@@ -114,7 +116,7 @@ def _parser() -> Parser:
 def _search(args: Any) -> "tuple[Collection, list[Any], Results]":
     """Open the index, embed the query with its model, and search."""
     from .collection import Collection
-    from .engine import SearchOptions, search
+    from .engine import SearchOptions
     from .filters import Filters
     from .opened import open_for
     from .query import embed_terms, side_of
@@ -126,7 +128,7 @@ def _search(args: Any) -> "tuple[Collection, list[Any], Results]":
         raise UserError("--subtitles belongs to --export DIR")
     if not any(term.weight > 0 for term in terms):
         raise UserError("the query names only what to avoid; add what to look for")
-    name, given = _model(args)
+    name, where = _model(args)
     collection = Collection(Path(args.index), model=name)
     terms = [
         dataclasses.replace(
@@ -149,13 +151,31 @@ def _search(args: Any) -> "tuple[Collection, list[Any], Results]":
         labels=tuple(args.label),
     )
     filters.files(collection.connection)  # mistakes first: loading a model takes a while
-    opened = open_for(collection, given=given)
-    bank = opened.encoder.encode_text(_bank(Path(args.rerank))) if args.rerank else None
-    options = SearchOptions(
-        limit=args.limit, per_file=args.per_file, fold=args.fold, bank=bank, scale=args.rerank_scale
-    )
+    opened = open_for(collection, given=where)
     wanted = embed_terms(terms, opened=opened, settings=collection.settings)
-    return collection, terms, search(collection, wanted, filters=filters, options=options)
+    options = SearchOptions(limit=args.limit, per_file=args.per_file, fold=args.fold)
+    given: dict[str, Any] = {"wanted": wanted, "filters": filters, "options": options}
+    return collection, terms, _ranked(args, collection, opened=opened, **given)
+
+
+def _ranked(
+    args: Any, collection: "Collection", *, opened: Any, wanted: list[Any], filters: Any, options: Any
+) -> "Results":
+    """Search, and re-rank as `--rerank` says."""
+    from .engine import search
+    from .rerank import check_rerank, parse_rerank, rerank_jointly
+
+    joint = parse_rerank(args.rerank)
+    if joint is None:
+        bank = opened.encoder.encode_text(_bank(Path(args.rerank))) if args.rerank else None
+        options = dataclasses.replace(options, bank=bank, scale=args.rerank_scale)
+        return search(collection, wanted, filters=filters, options=options)
+    check_rerank(joint, wanted=wanted, opened=opened)
+    first = search(collection, wanted, filters=filters, options=dataclasses.replace(options, limit=joint.k))
+    results, failed = rerank_jointly(first, asked=joint, wanted=wanted, collection=collection, opened=opened)
+    for line in failed:
+        print(f"left out: {line}", file=sys.stderr)
+    return dataclasses.replace(results, hits=results.hits[: options.limit])
 
 
 def _terms(args: Any) -> list[Any]:
