@@ -41,6 +41,7 @@ VERBS = {
     "encode": ("encode.encode", "embed media files or strings with a checkpoint"),
     "index": ("serve.index.command", "index a collection of videos with a model, so that it can be searched"),
     "search": ("serve.search.command", "find moments of an index by text, a clip, a picture or sound; export them"),
+    "forget": ("serve.search.forget_command", "delete a person's clips from an index, by example"),
     "describe": (
         "serve.describe.command",
         "describe clips, or answer a question, with a language model told what a dual tower finds",

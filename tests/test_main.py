@@ -102,6 +102,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("serve", "--prot", "--port"),
         ("monitor", "--agianst", "--against"),
         ("watch", "--alret", "--alert"),
+        ("forget", "--fases", "--faces"),
         ("launch", "--bakend", "--backend"),
         ("plan", "--toplogy", "--topology"),
         ("generate train", "--wrokdir", "--workdir"),

@@ -19,6 +19,7 @@ class DecodeOptions:
       audio: whether the sound is kept.
       max_seconds: longest clip (or window) that is accepted, in seconds; bounds the memory of one clip.
       max_pixels: largest picture (width * height in the file) that is accepted.
+      blur_faces: ONNX file of the detector whose faces are blurred before frames are kept, see `faces`; "" = none.
     """
 
     fps: float | None = 8.0
@@ -27,6 +28,7 @@ class DecodeOptions:
     audio: bool = True
     max_seconds: float = 600.0
     max_pixels: int = 2**26  # 8192 x 8192; 8K video has half of it
+    blur_faces: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -10,6 +10,7 @@ from av.error import FFmpegError
 
 from ...base.errors import UserError
 from .clip import DecodeOptions
+from .decode import shown
 from .pictures import open_media, video_stream
 from .reader import Reader
 from .sound import sound_stream
@@ -27,15 +28,17 @@ class Part:
     end_s: float
 
 
-def cut(source: Path, *, out: Path, start_s: float, end_s: float) -> None:
+def cut(source: Path, *, out: Path, start_s: float, end_s: float, blur_faces: str = "") -> None:
     """Write a stretch of a film as MP4: the frames on display from `start_s` to `end_s`, with their own times.
 
     For the arguments and the errors see `Part` and `join`.
     """
-    join([Part(source=source, start_s=start_s, end_s=end_s)], out=out)
+    join([Part(source=source, start_s=start_s, end_s=end_s)], out=out, blur_faces=blur_faces)
 
 
-def join(parts: Sequence[Part], *, out: Path, tick: Callable[[float], object] = lambda _: None) -> None:
+def join(
+    parts: Sequence[Part], *, out: Path, blur_faces: str = "", tick: Callable[[float], object] = lambda _: None
+) -> None:
     """Write stretches of films one after another as one MP4: the frames on display in each, with their own times.
 
     Pictures are upright, with square pixels and even sides, 4:2:0, in the size of the first one; sound keeps the rate
@@ -45,6 +48,7 @@ def join(parts: Sequence[Part], *, out: Path, tick: Callable[[float], object] = 
     Args:
       parts: one or more.
       out: the file; it appears whole or not at all.
+      blur_faces: ONNX file of the detector whose faces are blurred, see `faces`; "" = none. Voices stay as they are.
       tick: called with the seconds that are written, again and again.
 
     Raises:
@@ -54,7 +58,8 @@ def join(parts: Sequence[Part], *, out: Path, tick: Callable[[float], object] = 
     for part in parts:
         if out.exists() and out.samefile(part.source):
             raise UserError(f"{out} would replace the film that it is cut from; give another folder")
-    write_film(out, pictures=_pictures(parts), sound=sound_of(parts), tick=tick)
+    pictures = _pictures(parts, blur_faces=blur_faces)
+    write_film(out, pictures=pictures, sound=sound_of(parts), tick=tick)
 
 
 def sound_of(parts: Sequence[Part]) -> Sound | None:
@@ -63,13 +68,13 @@ def sound_of(parts: Sequence[Part]) -> Sound | None:
     return None if track is None else Sound(track=track, blocks=_sound_blocks(parts, track=track))
 
 
-def _pictures(parts: Sequence[Part]) -> Iterator[tuple[float, float, np.ndarray]]:
+def _pictures(parts: Sequence[Part], *, blur_faces: str) -> Iterator[tuple[float, float, np.ndarray]]:
     """Yield the pictures of all parts, uint8 [H,W,3], with when each appears and disappears in the joined film."""
-    options = DecodeOptions(fps=None, short_side=0, audio=False, max_seconds=_LONGEST_S)
+    options = DecodeOptions(fps=None, short_side=0, audio=False, max_seconds=_LONGEST_S, blur_faces=blur_faces)
     origin, held = 0.0, None
     for number, part in enumerate(parts, start=1):
         reader = Reader(part.source, options=options, start_s=part.start_s, end_s=part.end_s)
-        for time, rgb in reader:
+        for time, rgb in shown(reader, options=options):
             if held is not None:
                 yield held[0], origin + time, held[1]
             held = (origin + time, rgb)

@@ -1,10 +1,11 @@
 """One media file, or a window of it, to JPEG frames with their times and 16 kHz mono sound (PyAV, simplejpeg)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import simplejpeg
 
+from ...base.errors import UserError
 from ..paths import PathLike
 from .clip import DecodedClip, DecodeOptions
 from .place import DecodeError
@@ -43,7 +44,7 @@ def decode_clip(
     jpegs: list[bytes] = []
     times: list[float] = []
     height = width = 0
-    for time, rgb in reader:
+    for time, rgb in shown(reader, options=options):
         height, width = rgb.shape[:2]
         jpegs.append(_encode(rgb, quality=options.jpeg_quality))
         times.append(time)
@@ -69,7 +70,25 @@ def read_rgb(
     Raises:
       DecodeError: the clip cannot be used.
     """
-    return list(Reader(path, options=options, start_s=start_s, end_s=end_s))
+    return list(shown(Reader(path, options=options, start_s=start_s, end_s=end_s), options=options))
+
+
+def shown(reader: Reader, *, options: DecodeOptions) -> Iterable[tuple[float, np.ndarray]]:
+    """Return the frames of a reader, with faces blurred where the options say so.
+
+    Raises:
+      DecodeError: the detector cannot be used, when the first frame is taken; nothing is shown with faces then.
+    """
+    return reader if not options.blur_faces else _blurred(reader, detector=options.blur_faces)
+
+
+def _blurred(reader: Reader, *, detector: str) -> Iterable[tuple[float, np.ndarray]]:
+    from .faces import FaceDetector, without_faces  # OpenCV is loaded by those who blur
+
+    try:
+        yield from without_faces(reader, find=FaceDetector(detector))
+    except UserError as error:
+        raise DecodeError("faces cannot be blurred", str(error)) from error
 
 
 def _encode(rgb: np.ndarray, *, quality: int) -> bytes:

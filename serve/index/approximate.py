@@ -94,8 +94,8 @@ def _build(vectors: np.ndarray, *, kind: str, progress: bool) -> Any:
     width = vectors.shape[1]
     if kind == "hnsw":
         # Candidates are scored again with the full rows: 8 bits find the same ones with a quarter of the memory.
-        kind_of_row = faiss.ScalarQuantizer.QT_8bit
-        index: Any = faiss.IndexHNSWSQ(width, kind_of_row, _LINKS, faiss.METRIC_INNER_PRODUCT)
+        eight_bits: Any = faiss.ScalarQuantizer.QT_8bit
+        index: Any = faiss.IndexHNSWSQ(width, eight_bits, _LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _BUILD_EFFORT
     else:
         lists = max(1, min(round(4 * math.sqrt(len(vectors))), len(vectors) // 39))

@@ -18,11 +18,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ...base.errors import UserError
 from ...data.machine import cores
 from ...data.media.decode import DecodedClip, DecodeError
+from ...data.media.faces import FaceDetector
 from ...data.subtitles import within
 from ...encode.chunks import Chunk, Task, decode_chunks
 from ...encode.windows import Windows
+from . import database
 from .approximate import build_approximate
 from .database import Settings
+from .forgetting import finish_forgetting
 from .listing import combined
 from .models import AUDIO, TRANSCRIPT, VIDEO, Opened, about
 from .plan import Plan, content_sha256, make_plan
@@ -79,19 +82,26 @@ def build_index(
 
     Returns:
       JSON values: `index`, `model`, `files` and `moments` of this model, `added`, `changed`, `moved`, `removed`,
-      `unchanged`, `failed` (path, reason and detail of each), `search` (kind of the search), `hours`, `seconds`,
-      `within_limit` (whether no more files failed than `max_bad_fraction` allows).
+      `unchanged`, `forgotten` (left out because they were deleted by example), `failed` (path, reason and detail of
+      each), `search` (kind of the search), `hours`, `seconds`, `within_limit` (whether no more files failed than
+      `max_bad_fraction` allows).
 
     Raises:
-      UserError: no source, nothing in it, or an index with other settings or of other weights.
+      UserError: no source, nothing in it, an index with other settings or of other weights, or no face detector where
+        the settings name one.
     """
     begun = time.monotonic()
+    if settings.blur_faces:
+        FaceDetector(settings.blur_faces)  # a wrong file is no reason to list every film as undecodable
+    opened = dataclasses.replace(opened, blur_faces=settings.blur_faces)
     with Store(folder, settings=settings) as store:
         row = store.claim_model(opened.row, about=about(opened))
-        opened = dataclasses.replace(opened, row=row)
         known = store.roots()
         if not sources and not known:
             raise UserError(f"the index {folder} is new: give the folder of your videos, or a manifest")
+        finish_forgetting(store)
+        row = database.model_named(store.connection, row.name, folder=folder)  # its vectors may be written anew
+        opened = dataclasses.replace(opened, row=row)
         entries, roots = combined(sources or known)
         store.add_roots(roots)
         plan = make_plan(store, model=row, entries=entries, roots=roots, retry=options.retry)
@@ -122,7 +132,7 @@ def _summary(store: Store, *, opened: Opened, plan: Plan, roots: Sequence[str]) 
         "model": opened.row.name,
         "files": store.scalar("SELECT COUNT(*) FROM finished WHERE model = ?", model),
         "moments": store.scalar("SELECT COUNT(*) FROM vectors WHERE model = ? AND side = 'video'", model),
-        **{name: getattr(plan, name) for name in ("added", "changed", "moved", "removed", "unchanged")},
+        **{name: getattr(plan, name) for name in ("added", "changed", "moved", "removed", "unchanged", "forgotten")},
         "failed": failed,
         "hours": round(store.scalar(hours, model) / 3600, 3),
     }

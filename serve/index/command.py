@@ -46,7 +46,8 @@ def main(argv: list[str]) -> int:
     if args.export:
         _export(out, Path(args.export), model=args.name, quiet=args.json)
         return 0
-    given = {"window_s": args.window, "overlap_s": args.overlap, "fps": args.fps}
+    detector = str(Path(args.blur_faces).expanduser().resolve()) if args.blur_faces else None
+    given = {"window_s": args.window, "overlap_s": args.overlap, "fps": args.fps, "blur_faces": detector}
     chosen = {name: value for name, value in given.items() if value is not None}
     if before is None:
         settings = database.Settings(**_scaled(chosen))
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
         progress=not args.json,
     )
     source, name = _model(args.model, args.name, out=out)
-    opened = open_model(source, name=name, fps=settings.fps)
+    opened = open_model(source, name=name, fps=settings.fps, blur_faces=settings.blur_faces)
     found = build_index(args.sources, folder=out, opened=opened, settings=settings, options=options)
     print(json.dumps(found)) if args.json else _print_summary(found)
     return 0 if found["within_limit"] else 1
@@ -89,6 +90,13 @@ def _parser() -> Parser:
     group.add_argument("--overlap", type=float, metavar="S", help="seconds that neighbours share (default: half of it)")
     group.add_argument(
         "--fps", type=float, help="frames per second from which frames are drawn, unless the model says so (default: 8)"
+    )
+    group.add_argument(
+        "--blur_faces",
+        default="",
+        metavar="FILE",
+        help="blur faces before anything is computed or kept, also in exported cuts and in what `serve` plays; FILE is "
+        "the ONNX file of OpenCV's YuNet. It holds for the index; later runs need not repeat it",
     )
     group = parser.add_argument_group("work")
     group.add_argument("--batch_size", type=int, default=16, help="moments that are embedded at a time")
@@ -143,7 +151,7 @@ def _settings(out: Path) -> Any:
         connection.close()
 
 
-def _scaled(chosen: dict[str, float]) -> dict[str, float]:
+def _scaled(chosen: dict[str, Any]) -> dict[str, Any]:
     """Let neighbours of another --window share half of it, too."""
     if "window_s" in chosen and "overlap_s" not in chosen:
         return chosen | {"overlap_s": chosen["window_s"] / 2}
@@ -171,6 +179,8 @@ def _model(source: str, name: str, *, out: Path) -> tuple[str, str]:
 def _print_summary(found: dict[str, Any]) -> None:
     """Tell on standard error what was done."""
     counts = ", ".join(f"{found[key]:,} {key}" for key in ("added", "changed", "moved", "removed", "unchanged"))
+    if found["forgotten"]:
+        counts += f", {found['forgotten']:,} left out: deleted by `twinreel forget`"
     print(f"{found['index']}: {found['files']:,} files, {found['moments']:,} moments ({counts})", file=sys.stderr)
     from ...evaluate.measures.neighbours import has_faiss
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...base.errors import UserError, unknown
 
 DATABASE = "index.sqlite"
-VERSION = 1
+VERSION = 2
 _BUSY_S = 30.0  # how long a connection waits for another one's transaction
 
 _SCHEMA = """
@@ -50,6 +50,10 @@ CREATE TABLE failures (
   key TEXT PRIMARY KEY, root TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   reason TEXT NOT NULL, detail TEXT NOT NULL
 );
+CREATE TABLE forgotten (
+  sha256 TEXT NOT NULL, size INTEGER NOT NULL, start_s REAL, end_s REAL, at TEXT NOT NULL, way TEXT NOT NULL,
+  score REAL NOT NULL, moments INTEGER NOT NULL, erased INTEGER NOT NULL DEFAULT 0
+);
 """
 
 
@@ -61,11 +65,13 @@ class Settings:
       window_s: length of a moment in seconds; shorter files are one moment.
       overlap_s: what neighbouring moments share, in seconds.
       fps: frames per second from which a model's frames are drawn, where the model does not say so itself; 0 = all.
+      blur_faces: ONNX file of the face detector, absolute; faces are blurred in all that is taken of a file. "" = not.
     """
 
     window_s: float = 10.0
     overlap_s: float = 5.0
     fps: float = 8.0
+    blur_faces: str = ""
 
     def __post_init__(self):
         for flag, value in (("window", self.window_s), ("overlap", self.overlap_s), ("fps", self.fps)):
@@ -157,6 +163,12 @@ def read_settings(connection: sqlite3.Connection) -> Settings:
     """Return the settings with which the index was made."""
     values = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM settings")}
     return Settings(**{field.name: values[field.name] for field in dataclasses.fields(Settings)})
+
+
+def write_setting(connection: sqlite3.Connection, name: str, value: float | str) -> None:
+    """Replace a setting."""
+    with connection:
+        connection.execute("UPDATE settings SET value = ? WHERE name = ?", (json.dumps(value), name))
 
 
 def read_models(connection: sqlite3.Connection) -> list[ModelRow]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...data.media.decode import DecodedClip, DecodeOptions
+from ...data.media.faces import LEAST_SIDE
 from ...encode.encoder import Encoder, load
 from ...encode.files import frames_of
 from ...encode.film import index_options
@@ -29,11 +30,13 @@ class Opened:
       encoder: its towers.
       row: what the index knows of it; `row.id` is 0 until the index has given it one.
       fps: frames per second from which its frames are drawn, unless it says so itself; 0 = all.
+      blur_faces: ONNX file of the face detector; frames have no faces then. "" = they are as in the files.
     """
 
     encoder: Encoder
     row: ModelRow
     fps: float
+    blur_faces: str = ""
 
     @property
     def fused(self) -> bool:
@@ -48,7 +51,11 @@ class Opened:
     @functools.cached_property
     def decode(self) -> DecodeOptions:
         """How files are decoded: as the model says; otherwise `fps`, with twice the pixels that it looks at."""
-        return index_options(self.encoder.input, fps=self.fps, audio=self.hears)
+        options = index_options(self.encoder.input, fps=self.fps, audio=self.hears)
+        if not self.blur_faces:
+            return options
+        side = max(options.short_side, LEAST_SIDE) if options.short_side else 0
+        return dataclasses.replace(options, short_side=side, blur_faces=self.blur_faces)
 
     def frames(self, clip: DecodedClip) -> np.ndarray:
         """Return the frames of a moment as the model takes them, uint8 [T,H,W,3] or [V,T,H,W,3].
@@ -92,18 +99,20 @@ class Opened:
         return audio, lengths
 
 
-def open_model(source: str | Path, *, name: str = "", fps: float = 8.0) -> Opened:
+def open_model(source: str | Path, *, name: str = "", fps: float = 8.0, blur_faces: str = "") -> Opened:
     """Load a model.
 
     Args:
       source: a run, a checkpoint, a bundle, or public weights.
       name: what it is called in the index; "" = the last part of `source`.
       fps: see `Opened`.
+      blur_faces: see `Opened`.
 
     Raises:
       UserError: nothing readable there, or a model that takes no frames.
     """
-    return opened_of(load(source), name=name or default_name(str(source)), source=str(source), fps=fps)
+    opened = opened_of(load(source), name=name or default_name(str(source)), source=str(source), fps=fps)
+    return dataclasses.replace(opened, blur_faces=blur_faces)
 
 
 def opened_of(encoder: Encoder, *, name: str, source: str, fps: float = 8.0) -> Opened:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...encode.chunks import Task
 from .database import ModelRow
+from .forgetting import Forgotten, read_forgotten
 from .listing import Entry
 from .store import FileRow, Store, sentences_json
 
@@ -25,6 +26,7 @@ class Plan:
       changed: how many files were written anew since they were indexed.
       moved: how many files have another name.
       removed: how many files are gone.
+      forgotten: how many files were deleted by example, and are left out.
       failed_before: files that could not be indexed and are still the same.
       hashes: SHA-256 in hex of the files that were read for it, by path.
     """
@@ -36,6 +38,7 @@ class Plan:
     changed: int = 0
     moved: int = 0
     removed: int = 0
+    forgotten: int = 0
     failed_before: list[Entry] = dataclasses.field(default_factory=list)
     hashes: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -72,6 +75,7 @@ def make_plan(
     listed = {entry.key for entry in entries}
     gone = {row.id: row for key, row in rows.items() if row.root in roots and key not in listed}
     finished, chunks, failures = store.finished(model), store.chunks(model), store.failures()
+    deleted = [one for one in read_forgotten(store.connection) if one.sha256]
     new: list[Entry] = []
     for entry in entries:
         row, failed = rows.get(entry.key), failures.get(entry.key)
@@ -89,17 +93,26 @@ def make_plan(
                 plan.added += 1
         elif row is not None:
             store.remove_files([row.id])
-            plan.tasks.append(Task(entry=entry))
-            plan.changed += 1
+            if not _was_deleted(entry, deleted=deleted, plan=plan):
+                plan.tasks.append(Task(entry=entry))
+                plan.changed += 1
         elif failed is not None and not retry and failed[:2] == (entry.size, entry.mtime_ns):
             plan.failed_before.append(entry)
-        else:
+        elif not _was_deleted(entry, deleted=deleted, plan=plan):
             new.append(entry)
     _place(store, new, rows=[row for row in rows.values() if row.id in finished], gone=gone, plan=plan)
     plan.removed = len(gone)
     store.remove_files(gone)
     store.remove_failures(roots=roots, except_keys=listed)
     return plan
+
+
+def _was_deleted(entry: Entry, *, deleted: Sequence[Forgotten], plan: Plan) -> bool:
+    """Whether a file shows what was deleted by example; it is counted then."""
+    alike = {one.sha256 for one in deleted if one.size == entry.size and one.covers(entry)}
+    found = bool(alike) and _hash(entry.path, plan=plan) in alike
+    plan.forgotten += found
+    return found
 
 
 def _same(store: Store, row: FileRow, entry: Entry, *, plan: Plan) -> bool:

@@ -98,10 +98,15 @@ class Store:
         self._writers: dict[tuple[int, str], VectorWriter] = {}
         self.connection = database.connect(folder, write=True)
         before = database.read_settings(self.connection)
+        if before.blur_faces and settings.blur_faces:  # where the detector lies may change
+            database.write_setting(self.connection, "blur_faces", settings.blur_faces)
+            before = dataclasses.replace(before, blur_faces=settings.blur_faces)
         if before != settings:
             self.close()
             pairs = [(field.name, getattr(before, field.name), getattr(settings, field.name)) for field in _FIELDS]
-            changed = [f"--{name.removesuffix('_s')} {old:g} -> {new:g}" for name, old, new in pairs if old != new]
+            changed = [
+                f"--{name.removesuffix('_s')} {_shown(old)} -> {_shown(new)}" for name, old, new in pairs if old != new
+            ]
             raise UserError(
                 f"the index {folder} was made with other settings ({', '.join(changed)}); leave the flag out, or give "
                 "another --out"
@@ -307,8 +312,8 @@ class Store:
             self._writers[key] = VectorWriter(path, width=model.width, rows=self._rows(model, side))
         return self._writers[key]
 
-    def compact(self, model: ModelRow) -> ModelRow:
-        """Write a model's vectors anew if many belong to removed moments; return the model's new row."""
+    def compact(self, model: ModelRow, *, holes: float = _HOLES) -> ModelRow:
+        """Write a model's vectors anew if more than a share `holes` belong to removed moments; return its new row."""
         kept: dict[str, np.ndarray] = {}
         total = 0
         for side in model.sides:
@@ -316,7 +321,7 @@ class Store:
             total += count_rows(path, width=model.width)
             query = "SELECT row FROM vectors WHERE model = ? AND side = ? ORDER BY row"
             kept[side] = np.array([row[0] for row in self.connection.execute(query, (model.id, side))], np.int64)
-        if total - sum(map(len, kept.values())) <= _HOLES * total:
+        if total - sum(map(len, kept.values())) <= holes * total:
             return model
         for key in [key for key in self._writers if key[0] == model.id]:
             self._writers.pop(key).close()
@@ -345,6 +350,11 @@ class Store:
     def scalar(self, query: str, *values: Any) -> int:
         """Return the only value of a query."""
         return self.connection.execute(query, values).fetchone()[0]
+
+
+def _shown(value: float | str) -> str:
+    """Return a setting for a message."""
+    return (value or "none") if isinstance(value, str) else f"{value:g}"
 
 
 def _texts(entry: Entry) -> dict[str, str]:

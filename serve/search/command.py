@@ -128,7 +128,7 @@ def _search(args: Any) -> "tuple[Collection, list[Any], Results]":
         raise UserError("--subtitles belongs to --export DIR")
     if not any(term.weight > 0 for term in terms):
         raise UserError("the query names only what to avoid; add what to look for")
-    name, where = _model(args)
+    name, where = model_of(args)
     collection = Collection(Path(args.index), model=name)
     terms = [
         dataclasses.replace(
@@ -193,7 +193,7 @@ def _terms(args: Any) -> list[Any]:
     return sorted(found, key=lambda term: term.weight < 0)
 
 
-def _model(args: Any) -> tuple[str, str]:
+def model_of(args: Any) -> tuple[str, str]:
     """Return the name of a model of the index, and where it lies now; "" = as the index says."""
     from ..index import database
 

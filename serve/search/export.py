@@ -20,7 +20,7 @@ def export_hits(
     subtitles: bool = False,
     tick: Callable[[], object] = lambda: None,
 ) -> tuple[list[Path], list[str]]:
-    """Cut the stretches of hits into files `RANK-NAME-START-END.mp4`.
+    """Cut the stretches of hits into files `RANK-NAME-START-END.mp4`, with faces blurred if those of the index are.
 
     Args:
       hits: best first; pictures are left out.
@@ -33,13 +33,13 @@ def export_hits(
       The MP4 files, and what was wrong with stretches that could not be cut.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made, failed = [], []
+    made, failed, blur_faces = [], [], collection.settings.blur_faces
     for rank, hit in enumerate(hits, start=1):
         source = Path(hit.file.path)
         for span in hit.spans if hit.file.fps else ():
             out = folder / f"{rank:03d}-{source.stem[:80]}-{span.start_s:.2f}-{span.end_s:.2f}.mp4"
             try:
-                cut(source, out=out, start_s=span.start_s, end_s=span.end_s)
+                cut(source, out=out, start_s=span.start_s, end_s=span.end_s, blur_faces=blur_faces)
             except (DecodeError, FFmpegError) as error:
                 failed.append(f"{source}: {error}")
             else:

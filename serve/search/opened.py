@@ -21,7 +21,8 @@ def open_for(collection: Collection, *, given: str = "") -> Opened:
     row = collection.model
     source = given or row.source
     try:
-        opened = open_model(source, name=row.name, fps=collection.settings.fps)
+        settings = collection.settings
+        opened = open_model(source, name=row.name, fps=settings.fps, blur_faces=settings.blur_faces)
     except UserError as error:
         if given:
             raise

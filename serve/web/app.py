@@ -2,13 +2,11 @@
 
 import importlib.resources
 import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, UploadFile  # pyright: ignore[reportMissingImports]
 from fastapi.exceptions import RequestValidationError  # pyright: ignore[reportMissingImports]
 from fastapi.responses import (  # pyright: ignore[reportMissingImports]
-    FileResponse,
     HTMLResponse,
     JSONResponse,
     RedirectResponse,
@@ -27,24 +25,12 @@ from .cutlist_api import Form, add_cutlist, attachment
 from .docs import docs_page
 from .encode_api import add_encode, display_name, keep
 from .guard import COOKIE, HEALTH, Guard, GuardOptions
+from .media_api import add_media
 from .metrics import CONTENT_TYPE, Measured
 from .service import LONGEST_TEXT, Asked, Service, hit_for_page
 
-_TYPES = {
-    **{
-        ".mp4": "video/mp4",
-        ".m4v": "video/mp4",
-        ".mov": "video/mp4",
-        ".webm": "video/webm",
-        ".mkv": "video/x-matroska",
-    },
-    **{".ogv": "video/ogg", ".gif": "image/gif", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"},
-    **{".webp": "image/webp", ".bmp": "image/bmp"},
-}
-"""What films and pictures are served as; everything else is bytes that a browser does not show."""
 _SCRIPTS = ("app.js", "collections.js", "common.js", "map.js", "player.js")
 _STATIC = {**dict.fromkeys(_SCRIPTS, "text/javascript"), "app.css": "text/css", "icon.svg": "image/svg+xml"}
-_CACHED = {"cache-control": "private, max-age=3600"}
 
 
 class SearchRequest(BaseModel):
@@ -109,7 +95,7 @@ def create_app(service: Service, *, options: GuardOptions) -> Measured:
     _add_api(app, service)
     add_cutlist(app, service)
     add_encode(app, service)
-    _add_media(app, service)
+    add_media(app, service)
     return Measured(Guard(app, options=options), metrics=service.metrics)
 
 
@@ -170,7 +156,7 @@ def _add_service(app: FastAPI, service: Service) -> None:
 def _add_api(app: FastAPI, service: Service) -> None:
     @app.get("/api/collection", summary="What is in the index", tags=["search"])
     def collection() -> dict[str, Any]:
-        return service.facts() | {"hears": service.hears}
+        return service.facts() | {"hears": service.hears, "blurred": service.blurred is not None}
 
     @app.get("/api/map", summary="A map of the collection: moments as points", tags=["search"])
     def collection_map() -> MapAnswer:
@@ -197,29 +183,3 @@ def _add_api(app: FastAPI, service: Service) -> None:
     def upload(file: UploadFile, kind: Annotated[str, Query(pattern="^(like|sound)$")] = "like") -> dict[str, str]:
         with tempfile.TemporaryDirectory(prefix="twinreel-") as folder:
             return service.upload(keep(file, folder=folder), name=display_name(file), kind=kind)
-
-
-def _add_media(app: FastAPI, service: Service) -> None:
-    @app.get("/media/{file}", summary="A film or picture of the index, with ranges", tags=["media"])
-    def media(file: int) -> Response:
-        info = service.file(file) if 0 < file < 2**62 else None
-        if info is None:
-            raise HTTPException(404, "the index has no such file")
-        path = Path(info.path)
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise HTTPException(410, "the file is gone since it was indexed") from error
-        if (found.st_mtime_ns, found.st_size) != (info.mtime_ns, service.size(file)):
-            raise HTTPException(410, "the file has changed since it was indexed; run `twinreel index` again")
-        kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
-        return FileResponse(
-            path, media_type=kind, stat_result=found, headers={"cache-control": "private, max-age=3600"}
-        )
-
-    @app.get("/thumbnails/{moment}", summary="A small picture of a moment (WebP)", tags=["media"])
-    def thumbnail(moment: int) -> Response:
-        found = service.thumbnail(moment) if 0 < moment < 2**62 else None
-        if found is None:
-            raise HTTPException(404, "no such picture")
-        return Response(found, media_type="image/webp", headers=_CACHED)

@@ -18,6 +18,7 @@ from ..search.filters import Filters
 from ..search.opened import check_model
 from ..search.query import Term, Wanted, checked, parse_text, side_of
 from .batching import BatchOptions
+from .blurred import BlurredFilms
 from .encoding import Encoding
 from .map import CollectionMap
 from .metrics import Metrics
@@ -56,6 +57,7 @@ class Service:
     Attributes:
       metrics: what the server counts.
       encoding: the model's towers, behind queues.
+      blurred: makes what is shown of an index whose faces are blurred; None of any other.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class Service:
         self.metrics = Metrics()
         given = {"settings": self._collection.settings, "options": batches or BatchOptions()}
         self.encoding = Encoding(opened, metrics=self.metrics, **given)
+        detector = self._collection.settings.blur_faces
+        self.blurred = BlurredFilms(detector) if detector else None
 
     def _open(self) -> None:
         self._collection = Collection(self._folder, model=self._model)
@@ -110,6 +114,8 @@ class Service:
     def close(self) -> None:
         """End the threads of the model, and close the index."""
         self.encoding.close()
+        if self.blurred is not None:
+            self.blurred.close()
         with self._lock:
             self._collection.close()
 

@@ -123,7 +123,7 @@ function card(hit, place) {
 }
 
 function preview(view, hit) {
-  if (view.querySelector("video")) return;
+  if (state.blurred || view.querySelector("video")) return;
   const [from, to] = hit.spans[0], video = player(hit, from, to, { muted: true });
   video.muted = true;
   video.hidden = true;
@@ -191,7 +191,8 @@ setUpMap(alike);
 setUpCollections();
 call("/api/collection").then((answer) => answer.json()).then((facts) => {
   const count = (value) => value.toLocaleString("en-US");
-  byId("about").textContent = `${count(facts.files)} files · ${count(facts.moments)} moments · ${facts.hours} h · ${facts.model}`;
+  state.blurred = facts.blurred;
+  byId("about").textContent = `${count(facts.files)} files · ${count(facts.moments)} moments · ${facts.hours} h · ${facts.model}${facts.blurred ? " · faces blurred" : ""}`;
   for (const side of facts.sides) if (side === "transcript") byId("within").append(make("option", { value: side }, "what is said"));
   for (const side of facts.sides) if (side === "audio") byId("within").append(make("option", { value: side }, "sound"));
   byId("labelled").hidden = !facts.labels.length;

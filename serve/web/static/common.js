@@ -1,6 +1,6 @@
 // What all modules of the page share.
 export const byId = (id) => document.getElementById(id);
-export const state = { terms: [], hits: [], request: 0, playing: null };
+export const state = { terms: [], hits: [], request: 0, playing: null, blurred: false };
 
 export function make(name, attributes, ...children) {
   const element = document.createElement(name);

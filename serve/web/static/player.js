@@ -20,28 +20,45 @@ export function strip(svg, hit, width, height, seek) {
   }));
 }
 
+// Where faces are blurred, the server makes the stretch that is played, and there is nothing else of the film.
+const STRETCH_S = 30;
+
+function blurredPlayer(hit, from, attributes) {
+  const span = hit.spans.find((one) => one[0] <= from && from < one[1]);
+  const to = Math.min(span ? span[1] : from + STRETCH_S, from + STRETCH_S);
+  return make("video", { src: `/stretches/${hit.file}?start_s=${from}&end_s=${to}`, playsinline: true, preload: "auto", ...attributes });
+}
+
 export function player(hit, from, to, attributes) {
+  if (state.blurred) return blurredPlayer(hit, from, attributes);
   const video = make("video", { src: `/media/${hit.file}#t=${from}`, playsinline: true, preload: "auto", ...attributes });
   video.addEventListener("loadedmetadata", () => { if (Math.abs(video.currentTime - from) > 0.3) video.currentTime = from; });
   if (to) video.addEventListener("timeupdate", () => { if (video.currentTime >= to || video.ended) { video.currentTime = from; video.play().catch(() => {}); } });
   return video;
 }
 
+function play(hit, from, stage) {
+  const video = player(hit, from, 0, { controls: true });
+  const failed = () => stage.replaceChildren(
+    make("img", { src: `/thumbnails/${hit.moment}`, alt: "" }),
+    make("p", { class: "bad" }, state.blurred ? "This stretch cannot be shown now; try again in a moment."
+      : "This browser cannot play the format of this film; save the hits as a playlist and open it in VLC."));
+  video.addEventListener("error", failed);
+  stage.replaceChildren(video);
+  video.play().catch(() => {});
+}
+
 export function open(hit, from) {
   state.playing = hit;
   byId("playing").textContent = hit.name;
   const stage = byId("stage");
-  if (hit.still) stage.replaceChildren(make("img", { src: `/media/${hit.file}`, alt: hit.captions[0] || hit.name }));
-  else {
-    const video = player(hit, from, 0, { controls: true });
-    const failed = () => stage.replaceChildren(
-      make("img", { src: `/thumbnails/${hit.moment}`, alt: "" }),
-      make("p", { class: "bad" }, "This browser cannot play the format of this film; save the hits as a playlist and open it in VLC."));
-    video.addEventListener("error", failed);
-    stage.replaceChildren(video);
-    video.play().catch(() => {});
-  }
-  const seek = (time) => { const video = stage.querySelector("video"); if (video) { video.currentTime = time; video.play().catch(() => {}); } };
+  if (hit.still) stage.replaceChildren(make("img", { src: `/${state.blurred ? "stretches" : "media"}/${hit.file}`, alt: hit.captions[0] || hit.name }));
+  else play(hit, from, stage);
+  const seek = (time) => {
+    const video = stage.querySelector("video");
+    if (state.blurred && !hit.still) play(hit, time, stage);
+    else if (video) { video.currentTime = time; video.play().catch(() => {}); }
+  };
   byId("wide-strip").toggleAttribute("hidden", hit.strip.length < 2);
   strip(byId("wide-strip"), hit, 600, 48, seek);
   byId("moments").replaceChildren(...(hit.still ? [] : hit.spans).map(([start, end, score]) =>
