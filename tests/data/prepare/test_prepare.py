@@ -97,6 +97,7 @@ def test_folder(prepared):
     assert report["counts"] == {"train": {"clips": 7, "rejected": 0}, "test": {"clips": 2, "rejected": 0}}
     assert report["options"] == {
         **{"fps": 4.0, "short_side": 24, "jpeg_quality": 92, "audio": True, "max_seconds": 600.0, "max_pixels": 2**26},
+        "blur_faces": "",
         "splits": ["test", "train"],
         "drop_duplicates": False,
     }
