@@ -29,7 +29,7 @@ from .media_api import add_media
 from .metrics import CONTENT_TYPE, Measured
 from .service import LONGEST_TEXT, Asked, Service, hit_for_page
 
-_SCRIPTS = ("app.js", "collections.js", "common.js", "map.js", "player.js")
+_SCRIPTS = ("app.js", "collections.js", "common.js", "map.js", "player.js", "record.js")
 _STATIC = {**dict.fromkeys(_SCRIPTS, "text/javascript"), "app.css": "text/css", "icon.svg": "image/svg+xml"}
 
 

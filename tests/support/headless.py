@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ _MISSING = [name for name, found in _FOUND.items() if found is None]
 needs_chromium = pytest.mark.skipif(bool(_MISSING), reason=f"not installed: {', '.join(_MISSING)}")
 
 
-def open_chromium(*, downloads: Path | None = None) -> Any:
+def open_chromium(*, downloads: Path | None = None, flags: Sequence[str] = ()) -> Any:
     """Return a driver that keeps the console's log; selenium's own downloads are off."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1000"):
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1000", *flags):
         options.add_argument(f"--{flag}")
     if downloads is not None:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})

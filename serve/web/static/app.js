@@ -2,6 +2,7 @@ import { keep, setUpCollections } from "./collections.js";
 import { byId, call, clock, make, posted, save, say, state } from "./common.js";
 import { drawMap, setUpMap } from "./map.js";
 import { open, player, strip } from "./player.js";
+import { setUpRecording } from "./record.js";
 
 const FOLD = 0.97, LIMIT = 48, MINUS = -0.5;
 
@@ -192,6 +193,7 @@ setUpCollections();
 call("/api/collection").then((answer) => answer.json()).then((facts) => {
   const count = (value) => value.toLocaleString("en-US");
   state.blurred = facts.blurred;
+  setUpRecording(upload, facts.hears);
   byId("about").textContent = `${count(facts.files)} files · ${count(facts.moments)} moments · ${facts.hours} h · ${facts.model}${facts.blurred ? " · faces blurred" : ""}`;
   for (const side of facts.sides) if (side === "transcript") byId("within").append(make("option", { value: side }, "what is said"));
   for (const side of facts.sides) if (side === "audio") byId("within").append(make("option", { value: side }, "sound"));

@@ -10,7 +10,8 @@ pytestmark = needs_chromium
 def driver(tmp_path_factory):
     """Chromium without a window; selenium's own downloads are off."""
     downloads = tmp_path_factory.mktemp("downloads")
-    made = open_chromium(downloads=downloads)
+    fake = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")  # a camera, a microphone, a nod
+    made = open_chromium(downloads=downloads, flags=fake)
     made.downloads = downloads
     yield made
     made.quit()
@@ -108,6 +109,42 @@ def test_a_file_is_looked_for(page, films):
     page.find_element("id", "file").send_keys(str(films / "short" / "grey150.mp4"))
     until(lambda: names(page)[:1] == ["grey150.mp4"])
     assert "grey150.mp4" in page.find_element("id", "terms").text
+
+
+@pytest.mark.parametrize("kind", ["clip", "sound"])
+def test_recordings_are_looked_for(page, kind):
+    set_fold(page, False)
+    button, view = page.find_element("id", f"record-{kind}"), page.find_element("id", "viewfinder")
+    until(button.is_displayed)
+    button.click()
+    until(lambda: button.text == "Stop (0:01)" and button.get_attribute("aria-pressed") == "true")
+    if kind == "clip":
+        assert page.execute_script("return arguments[0].videoWidth", view) > 0
+    button.click()
+    until(lambda: len(names(page)) == (8 if kind == "clip" else 6))  # two files have no sound
+    assert f"like recorded {kind}.webm" in page.find_element("id", "terms").text
+    assert button.text == f"Record {kind}" and not view.is_displayed()
+    assert page.execute_script("return arguments[0].srcObject", view) is None  # the camera is off
+
+
+def test_no_recording_without_support_or_permission(page, address):
+    button = page.find_element("id", "record-clip")
+    until(button.is_displayed)
+    refuse = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError'); };"
+    page.execute_script(refuse)
+    button.click()
+    status = page.find_element("id", "status")
+    until(lambda: status.text == "Cannot record a clip: the browser was not allowed to.")
+    assert button.text == "Record clip" and "bad" in status.get_attribute("class")
+    hidden = {"source": "delete globalThis.MediaRecorder"}
+    script = page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", hidden)
+    try:
+        open_page(page, address, ready="#form")
+        until(lambda: page.find_element("id", "about").text)
+        assert not page.find_element("id", "record-clip").is_displayed()
+        assert not page.find_element("id", "record-sound").is_displayed()
+    finally:
+        page.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_a_bad_file_is_a_message(page, films):
