@@ -36,8 +36,8 @@ With --workers, several processes answer on the same port. They share the index 
 each has the model in its own memory; --rate and the limit of connections hold for each of them."""
 
 
-def main(argv: list[str]) -> int:
-    """Run the verb."""
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(verb="serve", description=DESCRIPTION)
     parser.add_argument("index", metavar="INDEX", help="the folder of `twinreel index`")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -52,7 +52,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that answer, each with the model in its memory"
     )
-    args, _ = parser.parse(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    args, _ = make_parser().parse(argv)
     token = checked_token(args.host, os.environ.get(TOKEN, ""))
     if not 0 <= args.port < 65_536 or min(args.max_upload_mb, args.rate, args.workers) < 1:
         raise UserError(
