@@ -1,6 +1,7 @@
 """Streams from end to end: a film in the loop, a growing file, a lost connection, signals, models of all kinds."""
 
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 from brightness_model import brightness_model
 from flax import nnx
 from media_files import grey, write_media
+from rtsp_server import RtspServer
 from small_encoder import small_spec
 from tower_loops import drawn
 
@@ -160,6 +162,23 @@ def test_a_lost_stream_is_opened_again(tmp_path):
     assert set(connections) == {0, 1} and connections == sorted(connections)
     assert [one.start_s for one in windows] == sorted(one.start_s for one in windows), "time goes on"
     assert next(window.joined for window in windows if window.connection == 1) is False
+
+
+def test_a_camera_is_watched_over_rtsp(tmp_path, scorer):
+    """With a password; pictures of several packets; the times are those of the camera."""
+    rng = np.random.default_rng(0)
+    levels = [40] * 32 + [220] * 32 + [40] * 16
+    pictures = [np.clip(level + rng.integers(-30, 30, (64, 96, 3)), 0, 255).astype(np.uint8) for level in levels]
+    path = write_media(tmp_path / "camera.mp4", pictures, fps=8)
+    with RtspServer(path) as camera:
+        events = watch(camera.url, scorer, fps=None)
+    alerts = [event for event in events if event["event"].startswith("alert")]
+    assert [event["event"] for event in alerts] == ["alert_on", "alert_off"]
+    assert 4 < alerts[0]["end_s"] <= 5 and 8 < alerts[1]["end_s"] <= 9
+    summary = events[-1]
+    assert 76 <= summary["frames"] <= 80 and "Connection refused" in summary["lost"]  # it was looked for again
+    assert camera.methods.count("DESCRIBE") == 2 and "PLAY" in camera.methods  # the first one was asked for a password
+    assert "secret" not in json.dumps(events)
 
 
 def test_anomaly_scores_of_a_stream_are_those_of_the_film(film):
