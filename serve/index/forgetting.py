@@ -84,7 +84,9 @@ def finish_forgetting(store: Store) -> None:
     if not store.scalar("SELECT COUNT(*) FROM forgotten WHERE NOT erased"):
         return
     for model in database.read_models(store.connection):
-        build_approximate(store, model=store.compact(model, holes=0.0), kind="auto")
+        new = store.compact(model, holes=0.0)
+        if model.ann and new.generation != model.generation:  # the index of the old vectors is deleted with them
+            build_approximate(store, model=new, kind="auto")
     with store.connection as connection:
         connection.execute("UPDATE forgotten SET erased = 1")
 

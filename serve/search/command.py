@@ -120,6 +120,7 @@ def _search(args: Any) -> "tuple[Collection, list[Any], Results]":
     from .filters import Filters
     from .opened import open_for
     from .query import embed_terms, side_of
+    from .rerank import parse_rerank
 
     terms = _terms(args)
     if not terms:
@@ -151,6 +152,7 @@ def _search(args: Any) -> "tuple[Collection, list[Any], Results]":
         labels=tuple(args.label),
     )
     filters.files(collection.connection)  # mistakes first: loading a model takes a while
+    parse_rerank(args.rerank)
     opened = open_for(collection, given=where)
     wanted = embed_terms(terms, opened=opened, settings=collection.settings)
     options = SearchOptions(limit=args.limit, per_file=args.per_file, fold=args.fold)

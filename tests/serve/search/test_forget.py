@@ -1,5 +1,6 @@
 """Deletion by example: what is found; nothing of it is left in any file of the index, and it does not come back."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from serve_films import QUICK, SETTINGS
 
 from twinreel.base.errors import UserError
 from twinreel.data.media.faces import FaceFeatures
+from twinreel.evaluate.measures.neighbours import has_faiss
 from twinreel.serve.index import forgetting
 from twinreel.serve.index.build import build_index
 from twinreel.serve.search import forget, forget_command
@@ -24,7 +26,8 @@ def deleted(copied, library, tmp_path, monkeypatch):
     folder = tmp_path / "index"
     shutil.copytree(library, folder)
     second = brightness_model(name="second", gap=0.5)
-    build_index([str(copied)], folder=folder, opened=second, settings=SETTINGS, options=QUICK)
+    options = dataclasses.replace(QUICK, ann="hnsw" if has_faiss() else "flat")
+    build_index([str(copied)], folder=folder, opened=second, settings=SETTINGS, options=options)
     monkeypatch.setattr("twinreel.serve.search.opened.open_model", lambda *a, **b: brightness_model())
     return folder
 
@@ -48,6 +51,7 @@ def test_nothing_is_left_and_nothing_comes_back(deleted, films, copied, update, 
         *(row[0] for row in rows),
         b"picture.png",
     ]
+    assert bool(list(folder.rglob("*.faiss"))) == has_faiss()
     before, plan = everything(folder), run(folder, films / "picture.png", "--above", "0.9999", capsys=capsys)
     assert len(secrets) >= 5 and all(secret in before for secret in secrets)
     assert {one["path"] for one in plan["files"]} == set(gone) and not plan["deleted"]
@@ -55,7 +59,7 @@ def test_nothing_is_left_and_nothing_comes_back(deleted, films, copied, update, 
     made = run(folder, films / "picture.png", "--above", "0.9999", "--yes", capsys=capsys)
     assert made["deleted"] and made["files"] == plan["files"]
     after = everything(folder)
-    assert not any(secret in after for secret in secrets)
+    assert not any(secret in after for secret in secrets) and not list(folder.rglob("*.faiss"))
     left = {key[0] for name in _NAMES for key in state(folder, model=name)}
     assert len(left) == 14 and not left & set(gone)
     shutil.copy(copied / "picture.png", copied / "another_name.png")
@@ -75,7 +79,7 @@ def test_a_killed_deletion_is_completed(deleted, films, update, monkeypatch, cap
     argv = [str(deleted), str(films / "short" / "grey30.mp4"), "--above", "0.9999", "--yes"]
     vector = next(v["video"] for k, v in state(deleted).items() if "grey30" in k[0]).tobytes()
     with monkeypatch.context() as patch:
-        patch.setattr(forgetting, "build_approximate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(forgetting.Store, "compact", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             forget_command.main(argv)
     assert ask(deleted, "SELECT erased FROM forgotten") == [(0,), (0,)]

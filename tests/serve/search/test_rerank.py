@@ -1,5 +1,6 @@
 """Re-ranking by heads that see text and clip together, against loops in float64 over moments decoded here."""
 
+import dataclasses
 import doctest
 import json
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ TEXT = "a film that becomes brighter"
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    return drawn_encoder(heads=HEADS).save(tmp_path_factory.mktemp("model") / "heads")
+    return drawn_encoder(heads=HEADS, audio=None).save(tmp_path_factory.mktemp("model") / "heads")
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,9 @@ def wanted_scores(opened, moments):
     return np.array([odds, pooled])
 
 
-def test_hits_have_the_scores_of_loops(index, capsys):
+def test_hits_have_the_scores_of_loops(index, monkeypatch, capsys):
     folder, opened = index
+    monkeypatch.setattr("twinreel.serve.search.opened.open_model", lambda *_, **__: opened)
     assert main([str(folder), TEXT, "--json", "--limit", "8"]) == 0
     plain = json.loads(capsys.readouterr().out)["hits"]
     with Collection(folder) as collection:
@@ -101,21 +103,26 @@ def test_the_cosine_is_added_and_what_is_gone_is_told(index, monkeypatch):
         assert len(results.hits) == 3 and failed == [f"{gone}: file does not exist"]
 
 
-def test_mistakes(index, library, films):
+def test_mistakes(index):
     assert doctest.testmod(rerank).failed == 0
-    folder, opened = str(index[0]), index[1]
-    for argv, message in (
-        (["a", "--rerank", "cross_encoder:k=0"], "k must be a number of hits"),
-        (["a", "--rerank", "x_pool:kk=3"], "did you mean 'k'"),
-        (["a -b", "--rerank", "x_pool"], 'compares one text with what is seen; got "a", -"b"'),
-        (["--like", str(films / "picture.png"), "--rerank", "x_pool"], "compares one text"),
-    ):
-        with pytest.raises(UserError, match=message):
-            main([folder, *argv])
-    heads = opened.encoder.spec
-    plain = SimpleNamespace(encoder=SimpleNamespace(spec=heads.replace(heads={})), row=SimpleNamespace(source="plain"))
-    asked, term = rerank.JointRerank(kind="cross_encoder", k=5, cosine=0.0), Term(kind="text", value="a")
-    wanted = [rerank.Wanted(term=term, vectors=np.ones((1, 6), np.float32))]
+    folder, opened = index
+    for given, message in (("cross_encoder:k=0", "k must be a number of hits"), ("x_pool:kk=3", "did you mean 'k'")):
+        with pytest.raises(UserError, match=message):  # before the model is loaded
+            main([str(folder), "a", "--rerank", given])
+    asked, vectors = rerank.JointRerank(kind="cross_encoder", k=5, cosine=0.0), np.ones((1, 6), np.float32)
+
+    def wanted(*terms):
+        return [rerank.Wanted(term=term, vectors=vectors) for term in terms]
+
+    text, minus, like = (Term(kind=kind, value="a", weight=weight) for kind, weight in _TERMS)
+    for terms in ((text, minus), (like,), (dataclasses.replace(text, side="transcript"),)):
+        with pytest.raises(UserError, match="compares one text with what is seen; got"):
+            rerank.check_rerank(asked, wanted=wanted(*terms), opened=opened)
+    plain = SimpleNamespace(spec=opened.encoder.spec.replace(heads={}))
     with pytest.raises(UserError, match="needs a model with the head 'matching', and plain has: none"):
-        rerank.check_rerank(asked, wanted=wanted, opened=plain)
-    rerank.check_rerank(asked, wanted=wanted, opened=opened)
+        without = SimpleNamespace(encoder=plain, row=SimpleNamespace(source="plain"))
+        rerank.check_rerank(asked, wanted=wanted(text), opened=without)
+    rerank.check_rerank(asked, wanted=wanted(text), opened=opened)
+
+
+_TERMS = (("text", 1.0), ("text", -0.5), ("like", 1.0))
