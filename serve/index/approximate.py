@@ -28,6 +28,7 @@ _REBUILD = 0.8  # share of the vectors that an index must cover to be kept; the 
 _LINKS, _BUILD_EFFORT = 32, 100  # of HNSW: neighbours of a node, and candidates while building
 _LEAST_PQ = 39 * 256  # vectors that product quantisation is trained on, at least
 _TRAIN, _ROUNDS = 160_000, 10  # rows from which lists and quantisers are learned, and rounds of k-means
+_PER_CENTROID = 64  # rows for each of the 256 centroids of a part of product quantisation
 _BLOCK = 65_536
 
 
@@ -101,7 +102,8 @@ def _build(vectors: np.ndarray, *, kind: str, progress: bool) -> Any:
         lists = max(1, min(round(4 * math.sqrt(len(vectors))), len(vectors) // 39))
         parts = max(part for part in range(1, max(width // 4, 1) + 1) if width % part == 0)
         index = faiss.index_factory(width, f"IVF{lists},PQ{parts}", faiss.METRIC_INNER_PRODUCT)
-        index.cp.niter = _ROUNDS
+        index.cp.niter = index.pq.cp.niter = _ROUNDS
+        index.pq.cp.max_points_per_centroid = _PER_CENTROID
     chosen = np.random.default_rng(0).permutation(len(vectors))[:_TRAIN]
     index.train(np.array(vectors[np.sort(chosen)]))
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
