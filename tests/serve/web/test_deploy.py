@@ -1,5 +1,6 @@
 """The container: what deploy/ says fits to the server, the parser and the project; it was not built here."""
 
+import fnmatch
 import json
 import re
 import shlex
@@ -51,12 +52,17 @@ def test_the_extra_and_the_files_exist(dockerfile, project):
     (extra,) = re.findall(r"\[(\w+)\]", install)
     assert extra in project["optional-dependencies"]
     assert (ROOT / "constraints.txt").is_file() and "COPY" in {name for name, _ in dockerfile}
-    kept = re.findall(r"^!(.+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.M)
-    for name in kept:
-        assert list(ROOT.glob(name.rstrip("/"))), name
+    left_out = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
     (folders,) = re.findall(r"FOLDERS = \[(.*?)\]", (ROOT / "setup.py").read_text(), re.S)
-    assert {name.rstrip("/") for name in kept if name.endswith("/")} == set(re.findall(r'"(\w+)"', folders))
-    assert {project["readme"], *project["license-files"], "pyproject.toml"} <= set(kept)
+    needed = {
+        *re.findall(r'"(\w+)"', folders),
+        project["readme"],
+        *project["license-files"],
+        "pyproject.toml",
+        "setup.py",
+    }
+    assert len(needed) > 20 and not [name for name in needed for one in left_out if fnmatch.fnmatch(name, one)]
+    assert {"tests", "docs"} <= set(left_out) and fnmatch.fnmatch(".git", left_out[0])
 
 
 def test_the_server_is_started_with_flags_that_it_has(dockerfile, search):
