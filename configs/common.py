@@ -129,10 +129,14 @@ def choice(given: str, known: Sequence[str]) -> str:
     return given
 
 
+def frozen_towers() -> dict[str, Any]:
+    """Return the fields of `config.task` by which heads are trained alone, on features that are computed once."""
+    return dict(train_towers=False, trainable=(), cache_features=True, features_dir="")
+
+
 def head_on_frozen_towers(**changes: Any) -> dict[str, Any]:
-    """Return the fields of `config.task` by which a head is trained alone, on features that are computed once."""
-    found = dict(train_towers=False, trainable=(), cache_features=True, features_dir="")
-    return found | dict(val_split="val", test_split="test") | changes
+    """Return the fields of `frozen_towers`, and the splits to validate and to report on."""
+    return frozen_towers() | dict(val_split="val", test_split="test") | changes
 
 
 def encoder_over_time(**changes: Any) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class AnswerPredictor(PlacedModel):
             the reverse, or a file that cannot be decoded.
         """
         files = listed(paths, method="predict")
-        asked = self._checked(questions, options=options)
+        asked = self.texts_of(questions, options=options)
         size = self.global_batch(batch_size, total=len(files))
         local, begin, found = size // jax.process_count(), 0, []
         given: dict[str, Any] = {"batch_size": size, "workers": workers}
@@ -222,8 +222,12 @@ class AnswerPredictor(PlacedModel):
             return list(1 / (1 + np.exp(-np.clip(logits, -80, 80))))
         return [_softmax(one) for one in logits]
 
-    def _checked(self, questions: Sequence[str], *, options: Sequence[str]) -> list[str]:
-        """Return the texts that the model reads for one clip: the questions, or each with each option."""
+    def texts_of(self, questions: Sequence[str], *, options: Sequence[str]) -> list[str]:
+        """Return the texts that the model reads for one clip: the questions, or each with each option.
+
+        Raises:
+          UserError: see `predict`.
+        """
         name = self.source or "this spec"
         for value, argument in ((questions, "questions"), (options, "options")):
             if isinstance(value, str):

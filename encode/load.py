@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from ..zoo.load import Located, load_model, locate
 from .answers import AnswerPredictor
 from .encoder import Encoder, encoder_of
+from .multitask import MultiTaskPredictor
 from .predictor import Predictor
 from .recommender import Recommender
 from .steps import StepPredictor
@@ -23,9 +24,12 @@ PREDICTORS = {
     "identify": Verifier,
     "recommend": Recommender,
     "answer": AnswerPredictor,
+    "multitask": MultiTaskPredictor,
 }
 """Name of a task in `spec.heads` -> what applies its model to files."""
-AnyPredictor = Predictor | TimelinePredictor | StepPredictor | Verifier | Recommender | AnswerPredictor
+AnyPredictor = (
+    Predictor | TimelinePredictor | StepPredictor | Verifier | Recommender | AnswerPredictor | MultiTaskPredictor
+)
 
 
 def load(path: str | Path, *, mesh: Mesh | None = None) -> Encoder | AnyPredictor | Writer:

@@ -23,6 +23,7 @@ from ..models.heads.classifier import HEADS, Classifier
 from ..models.heads.embedding import EMBEDDING_HEADS, EmbeddingModel
 from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.heads.moments import TIMELINE_HEADS
+from ..models.heads.multitask import FORMS, MULTITASK_HEADS, MultiTaskModel
 from ..models.heads.sequence import SEQUENCE_HEADS, SessionModel
 from ..models.heads.steps import STEP_HEADS, StepModel
 from ..models.heads.timeline import TimelineModel
@@ -79,6 +80,7 @@ HEADED: dict[str, Mapping[str, type]] = {
     "identify": EMBEDDING_HEADS,
     "recommend": SEQUENCE_HEADS,
     "answer": ANSWER_HEADS,
+    "multitask": MULTITASK_HEADS,
 }
 """Name of a task in `spec.heads` -> kind of a head -> its class."""
 
@@ -107,8 +109,8 @@ def build(
     Returns:
       A `models.dual.DualTower`; of a spec with a head the model of that head, a `models.heads.classifier.Classifier`,
       `models.heads.timeline.TimelineModel`, `models.heads.steps.StepModel`, `models.heads.embedding.EmbeddingModel`,
-      `models.heads.sequence.SessionModel` or `models.heads.answers.AnswerModel`; of one without `embed_dim` a
-      `models.backbone.Backbone`.
+      `models.heads.sequence.SessionModel`, `models.heads.answers.AnswerModel` or
+      `models.heads.multitask.MultiTaskModel`; of one without `embed_dim` a `models.backbone.Backbone`.
 
     Raises:
       UserError: an unknown family, head or argument (the nearest one is named), or sizes that do not fit.
@@ -305,7 +307,7 @@ def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
 
 def _headed(
     spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs
-) -> Classifier | TimelineModel | StepModel | EmbeddingModel | SessionModel | AnswerModel:
+) -> Classifier | TimelineModel | StepModel | EmbeddingModel | SessionModel | AnswerModel | MultiTaskModel:
     if spec.input.mask_frames:
         raise UserError(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
@@ -319,6 +321,8 @@ def _headed(
         raise unknown("head in config.task.head", given["kind"], kinds)
     head, options = kinds[given["kind"]], {key: value for key, value in given.items() if key not in _NO_ARGUMENTS}
     width = towers["video"].width
+    if kinds is MULTITASK_HEADS:
+        return _joined(spec, towers=towers, rngs=rngs)
     if task in _ON_TOKENS:
         classes = {} if kinds is SEQUENCE_HEADS else {"num_classes": given.get("outputs", len(given["labels"]))}
         made = section(head, options, name="task", width=width, rngs=rngs, **classes)
@@ -336,3 +340,32 @@ def _headed(
     sizes = {"video_width": width, "text_width": text.width if text else None, "labels": len(given["labels"]) or 1}
     made = head(**sizes, **options, rngs=rngs)
     return TimelineModel(video=towers["video"], text=text, head=made)
+
+
+def task_spec(spec: ModelSpec, name: str) -> ModelSpec:
+    """Return the spec of one task of a model of several: its towers and its head.
+
+    Args:
+      spec: has the head "multitask".
+      name: of the task.
+    """
+    given = dict(spec.heads["multitask"]["tasks"][name])
+    task, sides = given.pop("task"), given.pop("sides")
+    return spec.replace(towers={side: spec.towers[side] for side in sides}, heads={task: given})
+
+
+def _joined(spec: ModelSpec, *, towers: dict[str, Any], rngs: nnx.Rngs) -> MultiTaskModel:
+    """Return the model of several tasks, each head built as that of a model of its own."""
+    given = dict(spec.heads["multitask"])
+    tasks, forms, heads = given.pop("tasks"), [], {}
+    for name, own in tasks.items():
+        if own["task"] not in FORMS:
+            raise unknown(f"task in config.task.tasks.{name}.name:", own["task"], FORMS)
+        taken = {side: towers[side] for side in own["sides"]}
+        heads[name] = _headed(task_spec(spec, name), towers=taken, rngs=rngs).head
+        forms.append((name, own["task"], tuple(own["sides"])))
+    options = {key: value for key, value in given.items() if key not in _NO_ARGUMENTS}
+    width = towers["video"].width
+    head = section(MULTITASK_HEADS[given["kind"]], options, name="task", tasks=heads, weighting=given["kind"],
+                   width=width, rngs=rngs)  # fmt: skip
+    return MultiTaskModel(**towers, head=head, forms=tuple(forms))

@@ -15,7 +15,7 @@ MODALITIES = ("video", "text", "audio")
 """All that a tower can encode."""
 FAMILIES = {"video": "vivit", "text": "transformer", "audio": "ast"}
 """Modality -> the family of its tower where `config.model` does not name one."""
-TASKS = ("classify", "localise", "highlight", "summarise", "anomaly", "identify", "recommend", "answer")
+TASKS = ("classify", "localise", "highlight", "summarise", "anomaly", "identify", "recommend", "answer", "multitask")
 """Names of the heads of fine-tuned models."""
 ADAPTERS = "adapters"
 """Field of a tower in a spec: name of `models.adapters.KINDS` -> its options, of the parameters added to it."""

@@ -62,6 +62,12 @@ def main(argv: list[str]) -> int:
         metavar="K",
         help="go back to the checkpoint of step K and drop what came after it",
     )
+    parser.add_argument(
+        "--transfer",
+        default="",
+        metavar="KIND",
+        help="of several tasks: first run each of them `alone`, or also `pairs` of them, for the table of transfer",
+    )
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     keep_freed_memory_on_cpus()  # before any library starts threads
@@ -75,14 +81,25 @@ def main(argv: list[str]) -> int:
 
         initialize_distributed(**together.to_dict())
         workdir = workdir_of(args.workdir, process=process_index())
-    report = finetune(
-        config,
-        init=Path(args.init),
-        workdir=workdir,
-        resume_step=args.resume_step,
-        overwrite_config=args.overwrite_config,
-    )
+    how = {"init": Path(args.init), "overwrite_config": args.overwrite_config}
+    if args.transfer and not _transferred(args.transfer, config=config, workdir=workdir, how=how):
+        return args.stopped_status
+    report = finetune(config, workdir=workdir, resume_step=args.resume_step, **how)
     return args.stopped_status if report is None else 0
+
+
+def _transferred(kind: str, *, config: ml_collections.ConfigDict, workdir: Path, how: dict[str, Any]) -> bool:
+    """Run some of the tasks of a multitask run; return False if one was stopped."""
+    import jax
+
+    from ..reports.terminal import say, silent
+    from .transfer import check_transfer, run_transfer
+
+    check_transfer(kind, config=config)
+    tell = say if jax.process_index() == 0 else silent
+    return run_transfer(
+        config, kind=kind, workdir=workdir, run=lambda changed, to: finetune(changed, workdir=to, **how), say=tell
+    )
 
 
 def finetune(

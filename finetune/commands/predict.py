@@ -36,6 +36,7 @@ object stands on a line of its own:
   recommend   {"clip_id", "score"} of the clips that come next, best first: FILE ... is the history, clip ids of the
               run's data or media files in order of time
   answer      {"path", "question", "answer", "score", "scores": {answer: score}}, best first
+  multitask   {"task", ...}: the lines of each of its tasks for a file, with the name of the task
 A model that was tuned on texts needs --text, one that answers needs --question, and where it chooses among options
 --option, twice or more; there is a line for each file and text, or question. Files are decoded, sampled and
 cropped as the clips that the model was evaluated on. From Python: `twinreel.load("runs/fights").predict(files)`."""

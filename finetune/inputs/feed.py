@@ -43,6 +43,7 @@ class Feed:
         """
         self._context, self._targets, self._bags, self._sound = context, targets, bags, sound
         self._features: dict[str, Features] = {}
+        self._sets: list[LabelledClips] = []
 
     @property
     def trains_as_evaluated(self) -> bool:
@@ -119,7 +120,7 @@ class Feed:
                 found, indices=clips.indices, record=record, order=order, context=context, start_step=start_step
             )
             return self._with_sound(batches, sound=decoded)
-        mine, kept = _mine(context), DROPPED.difference(SOUND if self._sound else ())
+        mine, kept = rows_of(context), DROPPED.difference(SOUND if self._sound else ())
         return (
             {key: value for key, value in batch.items() if key not in kept} | {"example": order.rows(step).record[mine]}
             for step, batch in zip(itertools.count(start_step), decoded(context.data), strict=False)
@@ -136,10 +137,10 @@ class Feed:
           An iterator as of `train`; with several windows or views `video` is [b,V,T,H,W,3] and `tokens` [b,V,T,D].
         """
         size = rounded_up(self._context.data.feed.batch_size, mesh=self._context.mesh)
-        found = self._features.get(_name(clips, train=False)) if cached else None
+        found, among = self._cached(clips) if cached else (None, clips)
         decoded = functools.partial(_evaluation, self._context, clips=clips, size=size, targets=self._targets)
         if found is not None:
-            batches = clips.attach(_cached_evaluation(found, clips=clips, batch_size=size))
+            batches = clips.attach(_cached_evaluation(found, clips=clips, among=among, batch_size=size))
             return self._with_sound(batches, sound=decoded)
         if not self._sound:
             return clips.attach(decoded(self._context.data))
@@ -168,6 +169,14 @@ class Feed:
             means.append(tokens.reshape(len(ok), -1) if joined else tokens.mean(axis=1))
             read.append(ok)
         return np.concatenate(means), np.concatenate(read)
+
+    def evaluated(self, split: str) -> "list[tuple[Features, LabelledClips]]":
+        """Return the features that `cache` has computed of evaluated sets of a split, each with its set."""
+        return [(self._features[_name(clips, train=False)], clips) for clips in self._sets if clips.split == split]
+
+    def _cached(self, clips: LabelledClips) -> tuple[Features | None, LabelledClips]:
+        """Return the features of an evaluated set of clips, None if there are none, and the set that they are of."""
+        return self._features.get(_name(clips, train=False)), clips
 
     def _with_sound(
         self, batches: Iterator[Batch], *, sound: "Callable[[DataOptions], Iterator[Batch]]"
@@ -199,6 +208,7 @@ class Feed:
         if self._targets is not None:
             return
         data, built = _silent(self._context.data), model()
+        self._sets = list(evaluated)
         jobs = [(clips, False, data) for clips in evaluated]
         if self.trains_as_evaluated:
             jobs.insert(0, (train, True, _as_trained(data)))
@@ -249,7 +259,7 @@ def _order(record: np.ndarray, *, split: str, context: "TaskContext") -> "Order"
     )
 
 
-def _mine(context: "TaskContext") -> slice:
+def rows_of(context: "TaskContext") -> slice:
     """Return this process's rows of a global batch."""
     share = context.data.feed.batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -265,7 +275,7 @@ def _cached_examples(
     start_step: int,
 ) -> Iterator[Batch]:
     """Yield the rows that `train_batches` yields, with features for frames, and the number of each row's example."""
-    mine = _mine(context)
+    mine = rows_of(context)
     for step in itertools.count(start_step):
         rows = order.rows(step)
         example = rows.record[mine]
@@ -285,12 +295,16 @@ def _cached_train(
     return ({key: value for key, value in batch.items() if key != "example"} for batch in batches)
 
 
-def _cached_evaluation(features: Features, *, clips: LabelledClips, batch_size: int) -> Iterator[Batch]:
+def _cached_evaluation(
+    features: Features, *, clips: LabelledClips, among: LabelledClips, batch_size: int
+) -> Iterator[Batch]:
+    """Yield batches of the clips, which are `among` those that the features are of."""
     indices, share = clips.indices, batch_size // jax.process_count()
+    places = np.searchsorted(among.indices, indices)
     for begin in range(0, len(indices), batch_size):
         place = np.arange(share) + begin + jax.process_index() * share
         there = place < len(indices)
-        tokens, ok = features.read(np.where(there, place, len(indices) - 1))
+        tokens, ok = features.read(places[np.where(there, place, len(indices) - 1)])
         yield {
             "tokens": tokens,
             "clip_index": np.where(there, indices[np.minimum(place, len(indices) - 1)], -1),

@@ -23,6 +23,7 @@ class HeadObjective:
     Attributes:
       spec: of the model.
       trainable: regexes over parameter paths.
+      trained: paths of the trained parameters.
       trained_sides: towers of which parameters are trained.
       frozen: whether no parameter of the towers is trained.
     """
@@ -45,6 +46,7 @@ class HeadObjective:
         params = shapes(self.abstract())
         frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
         trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)
+        self.trained = trained
         self.trained_sides = frozenset(path.split("/")[0] for path in trained) & set(spec.towers)
         self.frozen = not self.trained_sides
 

@@ -18,6 +18,12 @@ def print_predictions(found: Sequence[dict[str, Any]], *, count: int) -> None:
     if not found:
         print("one file: there is no pair", file=sys.stderr)
         return
+    if "task" in found[0]:
+        for task in dict.fromkeys(one["task"] for one in found):
+            Console(highlight=False, markup=False).print(task)
+            own = [{key: value for key, value in one.items() if key != "task"} for one in found if one["task"] == task]
+            print_predictions(own, count=count)
+        return
     for key, tabled in _TABLES.items():
         if key in found[0]:
             table = tabled(found)

@@ -20,6 +20,7 @@ TASKS = {
     "answer": ("answer", "what the answer to a question about a clip is"),
     "highlight": ("highlight", "how much each moment belongs to a text, or is a highlight by itself"),
     "summarise": ("summarise", "which shots of a film are worth keeping, as annotators score or choose them"),
+    "multitask": ("multitask", "several of these tasks on one tower, with a joint loss"),
 }
 """`config.task.name` -> (module of this folder with `make(context) -> Task`, description)."""
 

@@ -1,0 +1,48 @@
+"""When, what and which colour first: three tasks on moving_shapes at once, on the demo's frozen towers.
+
+Lab record
+  Sources: uncertainty weights (Kendall, Gal & Cipolla 2018, arXiv:1705.07115), GradNorm (Chen et al. 2018,
+    arXiv:1711.02257).
+  Command: twinreel finetune --config demo_multitask --init runs/demo/pretrain --data runs/demo/moving_shapes
+      --workdir runs/multitask --transfer pairs
+    Not yet run. The figures to look at: each task within 2 points of a run by itself, the tower computed a third.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from twinreel.configs import common
+
+
+def get_config(weighting: str = "fixed") -> ml_collections.ConfigDict:
+    """Return the config.
+
+    Fields of `data` that are None take the checkpoint's value. Clips are not augmented, so the features of the frozen
+    video tower are computed once, for all tasks.
+
+    Args:
+      weighting: `fixed` (default), `uncertainty` or `gradnorm`: `--config demo_multitask:gradnorm`.
+    """
+    c = ml_collections.ConfigDict()
+    c.seed = 0
+    splits = dict(val_split="val", test_split="test")
+    labels = dict(heads=4, dropout=0.1) | splits
+    c.task = dict(
+        name="multitask",
+        weighting=common.choice(weighting, ("fixed", "uncertainty", "gradnorm")),
+        tasks=dict(
+            moments=dict(name="localise", query="text", levels=2, **splits, **common.encoder_over_time()),
+            attributes=dict(name="classify", kind="multi", target="meta.attributes", head="queries", **labels),
+            first_colour=dict(name="classify", kind="single", head="attentive", **labels),
+        ),
+        shared_depth=1,
+        shared_heads=4,
+        shared_dropout=0.1,
+        **common.frozen_towers(),
+    )
+    c.data = common.clips_without_draws(batch_size=64, num_frames=16)
+    c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
+    c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
+    c.mesh = common.mesh()
+    c.train = dict(steps=600, log_every=20, eval_every=100, checkpoint_every=100, keep_last=2, keep_best=1, patience=0)
+    return c
