@@ -71,11 +71,11 @@ def step_flops(objective: HeadObjective, *, batch: Mapping[str, Any], context: T
 def _traced(objective: Any, *, model: nnx.Module, batch: dict[str, Any]) -> Any:
     """Return the trace of the loss and of its gradients by the trained parameters."""
     graph, state = nnx.split(model)
-    flat = {join(path): value for path, value in nnx.to_flat_state(state)}
-    paths = {join(path): path for path, _ in nnx.to_flat_state(state)}
-    chosen = set(objective.trained)
-    trained = {name: value for name, value in flat.items() if name in chosen and isinstance(value, nnx.Param)}
-    others = {name: value for name, value in flat.items() if name not in trained}
+    flat = dict(nnx.to_flat_state(state))
+    paths, chosen = {join(path): path for path in flat}, set(objective.trained)
+    arrays = {name: flat[path].get_value() for name, path in paths.items()}
+    trained = {name: arrays[name] for name, path in paths.items() if name in chosen and type(flat[path]) is nnx.Param}
+    others = {name: value for name, value in arrays.items() if name not in trained}
 
     def loss(trained: dict[str, Any], others: dict[str, Any], batch: dict[str, Any]) -> jax.Array:
         whole = {paths[name]: value for name, value in (trained | others).items()}
