@@ -24,7 +24,7 @@ from ..sharding.table import is_split, sharding_text
 from ..start.collectives import compiler_options
 from ..start.preflight import Checks, on_all, preflight, same_programs
 from ..start.processes import everywhere
-from ..step.counts import counts_text
+from ..step.counts import counts_text, openings_text
 from ..step.objective import Objective
 from ..step.phases import PhasedSteps
 from ..step.state import StateBuilder, TrainState
@@ -135,13 +135,15 @@ def create_rules(config: ml_collections.ConfigDict) -> Rules:
 def create_builder(
     objective: Objective, *, config: ml_collections.ConfigDict, steps: int, mesh: Mesh, terminal: Terminal
 ) -> StateBuilder:
-    """Plan the state of the run; where parameters are split or frozen, tables show it."""
+    """Plan the state of the run; where parameters are split, frozen or opened later, tables show it."""
     optimizer, seed = section(make_optimizer, config.optimizer, name="optimizer", steps=steps), cast(int, config.seed)
     builder = StateBuilder(objective=objective, optimizer=optimizer, mesh=mesh, seed=seed, rules=create_rules(config))
     if is_split(builder.abstract):
         terminal.say(sharding_text(builder.abstract, mesh=mesh))
     if builder.frozen:
         terminal.say(counts_text(builder.counts))
+    if builder.openings:
+        terminal.say(openings_text(builder.openings))
     return builder
 
 

@@ -12,7 +12,17 @@ from flax import nnx
 from ...base.errors import UserError, unknown
 from ..sharding.layers import layer_rank
 from ..sharding.rules import compiled, no_match
-from .rates import Distances, Table, layer_distances, make_table, rate_factors, scaled
+from .rates import (
+    Distances,
+    Openings,
+    Table,
+    layer_distances,
+    make_openings,
+    make_table,
+    opening_steps,
+    rate_factors,
+    scaled,
+)
 from .schedule import make_schedule
 from .transforms import OPTIMIZERS, per_layer
 
@@ -32,6 +42,7 @@ class Optimizer:
       layer_decay: layer-wise decay of the learning rate; 1 = off.
       distances: how many layers below the output each parameter lies; `for_model` sets it.
       frozen: regexes; parameters in whose path one is found are not trained.
+      unfreeze: which parameters are trained from a later step on.
       ema_decay: decay of the moving average of the parameters; 0 = none.
     """
 
@@ -41,6 +52,7 @@ class Optimizer:
     layer_decay: float = 1.0
     distances: Distances = dataclasses.field(default_factory=dict)
     frozen: tuple[str, ...] = ()
+    unfreeze: Openings = ()
     ema_decay: float = 0.0
 
     def __post_init__(self):
@@ -49,7 +61,8 @@ class Optimizer:
 
     def for_model(self, model: nnx.Module) -> "Optimizer":
         """Return the optimizer with layer-wise rates that follow the order of layers that `model` declares."""
-        return dataclasses.replace(self, distances=layer_distances(model)) if self.layer_decay != 1 else self
+        ordered = self.layer_decay != 1 or any(every for _, _, every in self.unfreeze)
+        return dataclasses.replace(self, distances=layer_distances(model)) if ordered else self
 
     def init(self, params: Params) -> Any:
         """Return the optimizer's first state.
@@ -58,6 +71,7 @@ class Optimizer:
           UserError: a table or a decay that means none of the parameters.
         """
         self._factors(params)  # mistakes are reported before any step
+        self.opens(params)
         return self.transform.init(params)
 
     def update(self, grads: Params, *, state: Any, params: Params, step: jax.Array) -> tuple[Params, Any]:
@@ -69,7 +83,14 @@ class Optimizer:
             updates = jax.tree.map(lambda update: rate.astype(update.dtype) * update, updates)
             if self.lr_scale or self.layer_decay != 1:
                 updates = scaled(updates, factors=self._factors(params))
+            if self.unfreeze:  # moments are kept before, so that they are right when a parameter opens
+                opens = self.opens(params)
+                updates = {path: jnp.where(step >= opens[path], x, jnp.zeros_like(x)) for path, x in updates.items()}
             return optax.apply_updates(params, updates), state
+
+    def opens(self, params: Params) -> dict[str, Any]:
+        """Return from which step on each parameter is trained, see `rates.opening_steps`."""
+        return opening_steps(params, table=self.unfreeze, distances=self.distances)
 
     def _factors(self, params: Params) -> dict[str, Any]:
         return rate_factors(params, lr_scale=self.lr_scale, layer_decay=self.layer_decay, distances=self.distances)
@@ -104,6 +125,7 @@ def make_optimizer(
     lr_scale: tuple[tuple[str, float], ...] = (),
     layer_decay: float = 1.0,
     frozen: tuple[str, ...] = (),
+    unfreeze: tuple[tuple[Any, ...], ...] = (),
     ema_decay: float = 0.0,
 ) -> Optimizer:
     """Build the optimizer. Where layers are stacked, each layer counts by itself: norms, factors, matrices, ranks.
@@ -125,6 +147,8 @@ def make_optimizer(
       lr_scale: ordered table of (regex, factor on the learning rate), first match wins: `(("^text/", 0.1),)`.
       layer_decay: layer-wise decay of the learning rate, see `rates.rate_factors`; 1 = off.
       frozen: regexes; parameters in whose path one is found have neither gradient nor state (LiT, Zhai et al. 2022).
+      unfreeze: ordered table of rows (regex, step) or (regex, step, n): parameters in whose path the regex is found are
+        trained from that step on; with n their tower's layers open one after another, n steps apart, the last first.
       ema_decay: decay of a moving average of the parameters, which is evaluated and returned; 0 = none.
 
     Raises:
@@ -142,6 +166,7 @@ def make_optimizer(
         lr_scale=make_table(lr_scale, field="config.optimizer.lr_scale"),
         layer_decay=layer_decay,
         frozen=tuple(frozen),
+        unfreeze=make_openings(unfreeze, steps=steps, field="config.optimizer.unfreeze"),
         ema_decay=ema_decay,
     )
 

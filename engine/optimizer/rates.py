@@ -1,4 +1,4 @@
-"""The factor on each parameter's learning rate: per tower, and falling from layer to layer."""
+"""The factor on each parameter's learning rate: per tower, falling from layer to layer; and the step that opens it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,9 @@ from ..sharding.layers import is_stacked
 from ..sharding.rules import compiled, no_match
 
 Table = tuple[tuple[re.Pattern[str], float], ...]
+
+Openings = tuple[tuple[re.Pattern[str], int, int], ...]
+"""(regex, step, steps from one layer to the next) of parameters that are trained from a step on."""
 
 Distances = Mapping[str, np.ndarray]
 """Parameter path -> float32 [] or, for stacked layers, [depth]: how many layers below the output it lies."""
@@ -43,6 +46,55 @@ def make_table(rows: Sequence[Any], *, field: str) -> Table:
             raise UserError(f"{field} holds pairs (regex, factor of at least 0), got {row!r}")
         table.append((compiled(row[0], field=field), float(row[1])))
     return tuple(table)
+
+
+def make_openings(rows: Sequence[Any], *, steps: int, field: str) -> Openings:
+    """Check an ordered table of (regex, step) or (regex, step, steps between two layers) and compile it.
+
+    Raises:
+      UserError: a row of another form, an invalid regex, or a step that the run does not reach.
+    """
+    table = []
+    for row in rows:
+        fits = isinstance(row, (tuple, list)) and len(row) in (2, 3) and isinstance(row[0], str)
+        if not fits or any(isinstance(x, bool) or not isinstance(x, int) or x < 0 for x in row[1:]):
+            raise UserError(
+                f"{field} holds rows (regex, step) or (regex, step, steps from layer to layer), got {row!r}"
+            )
+        if row[1] >= steps:
+            raise UserError(f"{field}: {row[0]!r} would open at step {row[1]} of {steps}; set it below")
+        table.append((compiled(row[0], field=field), row[1], row[2] if len(row) == 3 else 0))
+    return tuple(table)
+
+
+def opening_steps(params: Mapping[str, Any], *, table: Openings, distances: Distances) -> dict[str, np.ndarray]:
+    """Return from which step on each parameter is trained: gradual unfreezing (Howard & Ruder 2018, section 3.3).
+
+    Args:
+      params: parameter path -> anything with ndim, of the trained ones.
+      table: ordered; the first regex found in a path opens it at its step and, with steps from layer to layer, so many
+        times that later as it has layers of its tower behind it. Parameters that none means are open from the start.
+      distances: of the whole model, see `layer_distances`.
+
+    Returns:
+      path -> int32 scalar, or `[depth,1,...]` for stacked layers that open one after another.
+
+    Raises:
+      UserError: a regex that matches no trained parameter, or nothing is open at step 0.
+    """
+    field = "config.optimizer.unfreeze"
+    for regex, _, _ in table:
+        if not any(regex.search(path) for path in params):
+            raise no_match(regex.pattern, params, what="regex", field=field, of="trained parameter")
+    found = {}
+    for path, value in params.items():
+        _, step, every = next((row for row in table if row[0].search(path)), (None, 0, 0))
+        behind = np.maximum(np.floor(distances.get(path, np.float32(0))) - 1, 0) if every else np.float32(0)
+        opens = np.asarray(step + every * behind, np.int32)
+        found[path] = opens.reshape(-1, *(1,) * (value.ndim - 1)) if opens.ndim else opens
+    if table and not any((opens == 0).any() for opens in found.values()):
+        raise UserError(f"{field} opens no parameter at step 0, so that nothing would be trained at first; name fewer")
+    return found
 
 
 def layer_distances(model: nnx.Module) -> dict[str, np.ndarray]:

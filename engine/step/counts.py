@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,33 @@ def count_parameters(shapes: Mapping[str, Any], *, trained: Sequence[str]) -> li
     return [*rows, counted("total", list(shapes))]
 
 
+def count_openings(shapes: Mapping[str, Any], *, opens: Mapping[str, Any]) -> dict[tuple[int, str], int]:
+    """Return (step, part) -> how many parameters of the part are trained from that step on, in this order.
+
+    Args:
+      shapes: path -> anything with a shape, of the trained parameters.
+      opens: path -> of `engine.optimizer.rates.opening_steps`.
+    """
+    found: Counter[tuple[int, str]] = Counter()
+    for path, value in shapes.items():
+        steps = opens[path].ravel().tolist()
+        for step in steps:
+            found[step, path.split("/")[0]] += math.prod(value.shape) // len(steps)
+    return dict(sorted(found.items()))
+
+
+def openings_text(counts: Mapping[tuple[int, str], int]) -> str:
+    """Return the counts of `count_openings` as a table of plain lines."""
+    table = Table(title="parameters by the step from which on they are trained", title_justify="left")
+    for name in ("step", "part", "opened", "trained in all"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    total = 0
+    for (step, part), count in counts.items():
+        total += count
+        table.add_row(f"{step:,}", part, f"{count:,}", f"{total:,}")
+    return _text(table)
+
+
 def counts_text(rows: Sequence[Count]) -> str:
     """Return the rows of `count_parameters` as a table of plain lines."""
     table = Table(title="parameters that are trained and frozen", title_justify="left")
@@ -58,6 +86,10 @@ def counts_text(rows: Sequence[Count]) -> str:
             table.add_section()
         share = 100 * row.trained / max(row.trained + row.frozen, 1)
         table.add_row(row.part, *(f"{n:,}" for n in (row.trained, row.frozen, row.added)), f"{share:.3g}")
+    return _text(table)
+
+
+def _text(table: Table) -> str:
     console = Console(width=100, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(table)

@@ -14,7 +14,7 @@ from ...models.layers.draws import TRAINED
 from ..optimizer.optimizer import Optimizer
 from ..sharding.placement import place_optimizer
 from ..sharding.rules import REPLICATED, Rules, compiled, no_match, param_shardings
-from .counts import Count, count_parameters
+from .counts import Count, count_openings, count_parameters
 from .objective import Objective
 
 NOT_HALTED = -1
@@ -89,6 +89,12 @@ class StateBuilder:
         """How many parameters of each part of the model are trained, frozen, and added by an adaptation."""
         state = self.abstract.params | self.abstract.others
         return count_parameters({path: state[path] for path in self._params}, trained=self.trained)
+
+    @property
+    def openings(self) -> dict[tuple[int, str], int]:
+        """How many parameters of each part are trained from which step on; {} if all are from the start."""
+        trained = self.abstract.params
+        return count_openings(trained, opens=self.optimizer.opens(trained)) if self.optimizer.unfreeze else {}
 
     @property
     def mesh(self) -> Mesh:
