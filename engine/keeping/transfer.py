@@ -23,7 +23,8 @@ LOADED, RESIZED, NEW, UNUSED = "loaded", "resized", "new", "unused"
 
 
 Resizer = Callable[[jax.Array], jax.Array | None]
-"""Takes positions `[N,D]`, or weights over time, returns those of another number of places; None where it cannot."""
+"""Takes positions `[N,D]`, weights over time, or the scores of classes, returns those of another number; None where it
+cannot."""
 
 
 class Shaped(Protocol):
@@ -92,8 +93,8 @@ def plan_transfer(
 ) -> Transfer:
     """Choose from a checkpoint's parameters those that a new model takes over.
 
-    Positions in time and space, and weights over time, are interpolated where their number differs; nothing else is
-    resized.
+    Positions in time and space, and weights over time, are interpolated where their number differs; a classifier whose
+    head is taken over may get further classes. Nothing else is resized.
 
     Args:
       source: parameter path ("/"-joined) -> array, of the checkpoint.
@@ -152,7 +153,7 @@ def shapes(model: nnx.Module) -> dict[str, Shaped]:
 
 
 def position_resizers(model: nnx.Module) -> dict[str, Resizer]:
-    """Return parameter path -> how its positions are interpolated to another number, as each part of a model says.
+    """Return parameter path -> how it gets another size, as each part of a model says.
 
     A part says so in a method `position_resizers() -> {path of a parameter within it: function}`; a function takes a
     table of another length, float32 `[N,D]`, and returns that of the model, or None if it cannot.
@@ -183,8 +184,8 @@ def fill_planned(model: nnx.Module, *, plan: Transfer) -> None:
 def _resized(
     path: str, value: np.ndarray, *, shape: tuple[int, ...], resizers: Mapping[str, Resizer]
 ) -> np.ndarray | None:
-    """Return positions of another number of rows, None where nothing interpolates them to `shape`."""
-    if path not in resizers or value.ndim != 2 or value.shape[1:] != shape[1:]:
+    """Return a parameter of another size, such as positions; None where nothing resizes it to `shape`."""
+    if path not in resizers or value.ndim != len(shape):
         return None
     found = resizers[path](jnp.asarray(value))
     return None if found is None or found.shape != shape else np.asarray(found)

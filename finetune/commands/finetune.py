@@ -136,6 +136,7 @@ def finetune(
     from ..kinds.task import VALIDATION
     from ..reports.terminal import say, silent
     from ..tasks import check_config
+    from .inherit import ask_checkpoint
 
     check_config(config.to_dict())
     tell = say if jax.process_index() == 0 else silent
@@ -148,6 +149,7 @@ def finetune(
         cache_features(
             task, config=settled, weights=weights, workdir=workdir, identity=identity, overwrite=overwrite_config
         )
+        ask_checkpoint(task, source=source, context=context, workdir=workdir)
         result = train(
             objective=task.objective,
             batches=task.batches,
@@ -257,6 +259,7 @@ def open_context(config: dict[str, Any], *, source: "Source", say: Callable[[Any
         layers={"remat": model.remat, "unroll": model.unroll, "attention": model.attention},
         mesh=section(make_mesh, config["mesh"], name="mesh"),
         say=say,
+        heads=source.spec.task_heads,
     )
 
 

@@ -15,6 +15,7 @@ from ...engine.keeping.checkpoint import FOLDER, steps_in
 from ...zoo.load import Located, locate
 from ...zoo.merge import merged
 from ...zoo.spec import ModelSpec
+from ..examples.context import TaskContext
 
 INHERITED = tuple(field.name for field in dataclasses.fields(InputSpec) if field.name != "decode")
 """Fields of `config.data` that take the checkpoint's value where the config leaves them open."""
@@ -155,6 +156,32 @@ def run_spec(
         tokenizer=source.spec.tokenizer,
         origin={"made_by": "finetune", "init": source.origin, "seed": seed},
     )
+
+
+def ask_checkpoint(task: Any, *, source: Source, context: TaskContext, workdir: Path) -> None:
+    """Let a task that continues the head of the checkpoint ask the checkpoint about its clips, once."""
+    from ...encode.predictor import Predictor
+    from ...zoo.load import load_model
+    from ..kinds.incremental import FILE
+
+    ask = getattr(task, "ask_checkpoint", None)
+    if ask is None:
+        return
+
+    def predictor() -> Predictor:
+        if source.located is None:
+            raise UserError(
+                f"{workdir / FILE} is missing, and a resumed run no longer reads --init; start anew elsewhere"
+            )
+        frames = source.spec.input.num_frames
+        if frames != context.data.input.num_frames:
+            raise UserError(
+                f"config.data.num_frames={context.data.input.num_frames}, but the classifier that is extended takes "
+                f"{frames}; set it to that"
+            )
+        return Predictor(spec=source.spec, model=load_model(source.located), mesh=context.mesh)
+
+    ask(predictor, file=workdir / FILE)
 
 
 def model_changes(config: Mapping[str, Any]) -> ModelChanges:

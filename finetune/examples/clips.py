@@ -61,13 +61,16 @@ def first_label(row: Row) -> str | None:
     return row["labels"][0] if row["labels"] else None
 
 
-def label_set(rows: Sequence[Row], *, labels: Sequence[str] = (), min_count: int = 1) -> tuple[str, ...]:
+def label_set(
+    rows: Sequence[Row], *, labels: Sequence[str] = (), min_count: int = 1, known: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Choose the classes.
 
     Args:
       rows: lines of `clips.jsonl` of the train split.
       labels: the classes, in this order; () for all that occur often enough, sorted.
       min_count: how many clips a class needs when `labels` is ().
+      known: classes that come first in any case, with or without clips.
 
     Raises:
       UserError: a label that no clip has (the nearest is named), one given twice, or fewer than two classes.
@@ -79,6 +82,7 @@ def label_set(rows: Sequence[Row], *, labels: Sequence[str] = (), min_count: int
     if len(set(labels)) != len(labels):
         raise UserError(f"config.task.labels names a label twice: {', '.join(labels)}; name each once")
     chosen = tuple(labels) or tuple(sorted(label for label, count in counts.items() if count >= min_count))
+    chosen = (*known, *(label for label in chosen if label not in known))
     if len(chosen) < 2:
         shown = ", ".join(f"{label} ({count})" for label, count in counts.most_common(20)) or "none"
         raise UserError(

@@ -27,6 +27,7 @@ class TaskContext:
       records: the prepared data set.
       tokenizer: that of the checkpoint.
       spec: the checkpoint's towers with the run's changes, the run's input, no heads yet.
+      heads: those of the checkpoint, of a fine-tuned model.
       layers: `remat`, `unroll` and `attention` of `config.model`, arguments of `zoo.build.build`.
       mesh: the devices of the run.
       say: prints a line (or a rich table) for the user, on the first process only.
@@ -40,6 +41,7 @@ class TaskContext:
     layers: Mapping[str, Any]
     mesh: "Mesh"
     say: Callable[[Any], None]
+    heads: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def tower_spec(self, *sides: str) -> "ModelSpec":
         """Return the spec with these towers only.

@@ -60,19 +60,20 @@ class LabelOptions:
             raise UserError(f"config.task.holdout must be at least 0 and below 1, got {self.holdout}")
 
 
-def choose_splits(context: TaskContext, *, options: LabelOptions) -> Splits:
+def choose_splits(context: TaskContext, *, options: LabelOptions, known: Sequence[str] = ()) -> Splits:
     """Choose classes and clips, and print what was chosen; reads `clips.jsonl` only.
 
     Args:
       context: of the run.
       options: `config.task`.
+      known: classes that the checkpoint tells apart; they come first.
 
     Raises:
       UserError: a split or a label that does not exist, fewer than two classes, or no clip to report on.
     """
     split = context.data.feed.train_split
     rows = _rows(context, split, field="config.data.train_split")
-    names = label_set(rows, labels=options.labels, min_count=options.min_count)
+    names = label_set(rows, labels=options.labels, min_count=options.min_count, known=known)
     whole = labelled_clips(rows, split=split, labels=names)
     train, validation, validated_on = _divide(context, whole, rows=rows, options=options)
     taken = context.in_share(split)

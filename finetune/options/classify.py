@@ -37,6 +37,12 @@ class ClassifyOptions(LabelOptions, TowerOptions):
       mixup: alpha of mixup, 0 = none; see `mixing.Mixing`.
       cutmix: alpha of CutMix, 0 = none.
       view_average: one of `encode.predictor.AVERAGES`, over the views and windows of a clip in evaluation.
+      extends: the checkpoint is a classifier of some of the classes: its head is taken over, and `labels` names further
+        classes (() = all others of the train split).
+      replay: with `extends`, how many train clips of each class of the checkpoint are trained on; -1 = all.
+      keep_weight: with `extends`, weight of the loss that keeps the scores of the checkpoint's classes as they were
+        (learning without forgetting, Li & Hoiem 2016); 0 = none.
+      keep_temperature: divides the scores in it.
       number_loss: of kind "regression", one of `losses.classification.NUMBER_LOSSES`.
       scale: of kind "regression", "mosi" (-3 to 3) or "sims" (-1 to 1) for the figures of sentiment; "" = none.
     """
@@ -53,6 +59,10 @@ class ClassifyOptions(LabelOptions, TowerOptions):
     mixup: float = 0.0
     cutmix: float = 0.0
     view_average: str = "probability"
+    extends: bool = False
+    replay: int = -1
+    keep_weight: float = 0.0
+    keep_temperature: float = 2.0
     number_loss: str = "l1"
     scale: str = ""
 
@@ -62,6 +72,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
             if getattr(self, field) not in known:
                 raise unknown(f"config.task.{field}:", getattr(self, field), known)
         check_target(self.target)
+        self._check_extension()
         if self.kind == "single" and self.target != "labels":
             raise UserError("config.task.kind='single' takes the first of the clips' labels; set target='labels'")
         for field in ("dropout", "label_smoothing"):
@@ -74,3 +85,19 @@ class ClassifyOptions(LabelOptions, TowerOptions):
         fields = {"heads": self.heads, "positions": self.positions, "dropout": self.dropout}
         own = {name: value for name, value in fields.items() if name in takes}
         return {"kind": self.head, "labels": list(labels), **own}
+
+    def _check_extension(self) -> None:
+        if self.extends and (self.kind != "single" or self.head not in ("linear", "attentive")):
+            raise UserError(
+                f"config.task.extends=True is for kind='single' with a linear or attentive head, got kind="
+                f"{self.kind!r} and head={self.head!r}"
+            )
+        if not self.extends and (self.replay != -1 or self.keep_weight):
+            raise UserError("config.task.replay and keep_weight are for further classes; set config.task.extends=True")
+        if self.keep_weight and (self.mixup or self.cutmix):
+            raise UserError("config.task.keep_weight compares scores of single clips; set mixup and cutmix to 0")
+        if self.replay < -1 or self.keep_weight < 0 or not self.keep_temperature > 0:
+            raise UserError(
+                f"config.task.replay={self.replay} must be at least -1, keep_weight={self.keep_weight} at least 0 and "
+                f"keep_temperature={self.keep_temperature} above 0"
+            )

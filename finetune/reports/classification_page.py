@@ -35,6 +35,7 @@ def write_classification_page(
         subtitle=f"{report['n']:,} clips · {len(report['per_class']):,} classes",
         sections=[
             _figures(report),
+            *([_extension(report["extension"])] if "extension" in report else []),
             _classes(report),
             _confusion(report),
             _mistakes(report["mistakes"], total=report["n"], pictures=pictures),
@@ -74,6 +75,17 @@ def _figures(report: dict[str, Any]) -> Html:
     if "top5_accuracy" in report:
         shown.insert(1, ("Top-5 accuracy", report["top5_accuracy"], "true class among the first five"))
     return tiles(Tile(name=name, value=f"{value:.1f}", unit="%", note=note) for name, value, note in shown)
+
+
+def _extension(figures: dict[str, Any]) -> Html:
+    """Return what a classifier that was given further classes has kept and learned."""
+    names = {"old_before": "old classes, before", "old": "old classes", "new": "new classes", "all": "all"}
+    rows = [
+        Row(name=name, cells=["–" if figures[key] is None else f"{figures[key]:.1f}"], mark="main" * (key == "all"))
+        for key, name in names.items()
+    ]
+    text = f"The checkpoint knew {figures['old_classes']} of the classes; before, it chose among these alone."
+    return section("Further classes", paragraph(text), table(["accuracy, %"], rows=rows, narrow=True))
 
 
 def _classes(report: dict[str, Any]) -> Html:

@@ -29,6 +29,11 @@ def print_classification(report: dict[str, Any], *, page: Path) -> None:
         table.add_row(name, *[f"{row[key]:.1f}" for key in ("precision", "recall", "f1")], str(row["support"]))
     console = Console()
     console.print(table)
+    if "extension" in report:
+        named = {"old_before": "old classes before", "old": "old", "new": "new", "all": "all"}
+        known = {name: report["extension"][key] for key, name in named.items()}
+        shown = ", ".join(f"{name} {value:.1f} %" for name, value in known.items() if value is not None)
+        console.print(f"accuracy of classes: {shown}", soft_wrap=True, highlight=False)
     console.print(
         f"accuracy {report['accuracy']:.1f} % (95 % interval {low:.1f} to {high:.1f}), balanced "
         f"{report['balanced_accuracy']:.1f} %, on {report['n']} clips; chance {report['chance']:.1f} %, "

@@ -1,6 +1,7 @@
 """Classification: a video tower with a head, one label per clip; the other kinds of labels lie in `grade.py`."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from ...base.section import section
+from ...encode.predictor import Predictor
 from ...engine.sharding.mesh import check_batch_size
 from ...evaluate.reports.pictures import write_thumbnails
 from ...losses.classification import soft_cross_entropy, softmax_cross_entropy
@@ -18,8 +20,17 @@ from ...zoo.spec import ModelSpec
 from ..examples.context import TaskContext
 from ..examples.splits import Splits, choose_splits
 from ..examples.targets import balanced
-from ..inputs.feed import Feed
+from ..inputs.feed import Batch, Feed
 from ..inputs.mixing import Mixing, mixed_batch
+from ..kinds.incremental import (
+    Known,
+    check_new,
+    checkpoint_classes,
+    extension_figures,
+    kept_divergence,
+    known_by,
+    replayed,
+)
 from ..kinds.labelled import LabelledTask
 from ..kinds.objective import HeadObjective, scores_of, split_keys
 from ..kinds.task import VALIDATION, Task
@@ -39,7 +50,7 @@ class ClassifyObjective(HeadObjective):
     ):
         """Describe the model and the loss; see `objective.HeadObjective`. `weights`: of the classes, float32 [K]."""
         super().__init__(spec=spec, options=options, context=context)
-        self._label_smoothing = options.label_smoothing
+        self._label_smoothing, self._options = options.label_smoothing, options
         self._mixing, self._weights = Mixing(mixup=options.mixup, cutmix=options.cutmix), weights
 
     def loss(
@@ -51,7 +62,7 @@ class ClassifyObjective(HeadObjective):
         if not mixes and self._weights is None:
             logits = scores_of(model, batch, keys=keys, frozen=self.frozen)
             how = {"label": batch["label"], "valid": batch["valid"], "label_smoothing": self._label_smoothing}
-            return softmax_cross_entropy(logits=logits, **how)
+            return self._keeping(*softmax_cross_entropy(logits=logits, **how), logits=logits, batch=batch)
         classes = len(self.spec.heads["classify"]["labels"])
         target = jax.nn.one_hot(batch["label"], classes)
         if mixes:
@@ -61,7 +72,18 @@ class ClassifyObjective(HeadObjective):
         _, metrics = softmax_cross_entropy(logits=logits, label=batch["label"], valid=batch["valid"])
         target = (1 - self._label_smoothing) * target + self._label_smoothing / classes
         weights = None if self._weights is None else jax.numpy.asarray(self._weights)
-        return soft_cross_entropy(logits=logits, target=target, valid=batch["valid"], weights=weights), metrics
+        loss = soft_cross_entropy(logits=logits, target=target, valid=batch["valid"], weights=weights)
+        return self._keeping(loss, metrics, logits=logits, batch=batch)
+
+    def _keeping(
+        self, loss: Scalar, metrics: dict[str, Scalar], *, logits: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """Return the loss with that of scores which are to stay as the checkpoint's, if there are any."""
+        if "known" not in batch:
+            return loss, metrics
+        given = {"known": batch["known"], "valid": batch["valid"], "temperature": self._options.keep_temperature}
+        kept = kept_divergence(logits, **given)
+        return loss + self._options.keep_weight * kept, metrics | {"kept": kept}
 
 
 class Classify(LabelledTask):
@@ -82,7 +104,15 @@ class Classify(LabelledTask):
         self._context, self.feed = context, Feed(context)
         self.options = options = section(self.options_class, context.config["task"], name="task")
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
-        self.splits: Splits = choose_splits(context, options=options)
+        self._old = checkpoint_classes(context, head=options.head) if options.extends else ()
+        self._known: Known | None = None
+        splits = choose_splits(context, options=options, known=self._old)
+        if self._old:
+            check_new(splits.labels, old=self._old)
+            kept = replayed(splits.train, old=len(self._old), count=options.replay, seed=context.config["seed"])
+            splits = dataclasses.replace(splits, train=kept)
+            context.say(f"{len(self._old)} classes are known; {len(kept)} clips are trained on")
+        self.splits: Splits = splits
         head = options.head_spec(labels=self.splits.labels)
         head |= {"decode": {"kind": "single", "average": options.view_average}}
         spec = context.tower_spec("video").replace(heads={"classify": head})
@@ -91,6 +121,29 @@ class Classify(LabelledTask):
             balanced(train.label[train.indices], classes=len(train.labels)) if options.class_weights != "none" else None
         )
         self.objective = self.objective_class(spec=spec, options=options, context=context, weights=weights)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The tower comes from the checkpoint, and the head that is given further classes."""
+        return ("video/.*", "head/.*") if self._old else ("video/.*",)
+
+    def ask_checkpoint(self, predictor: Callable[[], Predictor], *, file: Path) -> None:
+        """Ask the classifier that is given further classes, or read from `file` what it said; see `known_by`."""
+        if self._old:
+            train = self.splits.train if self.options.keep_weight else None
+            given = {"report": self.splits.report, "feed": self.feed, "file": file}
+            self._known = known_by(predictor, train=train, **given)
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """Return this process's rows of the train batches, with `known [b,K]` where scores are to be kept."""
+        return (
+            self._with_known(super().batches(start_step)) if self.options.keep_weight else super().batches(start_step)
+        )
+
+    def _with_known(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            assert self._known is not None
+            yield {**batch, "known": self._known.log_probability[batch["clip_index"]]}
 
     @property
     def metric(self) -> str:
@@ -114,6 +167,11 @@ class Classify(LabelledTask):
         found = self.predictions(model, clips=clips, progress=True)
         names = [rows[i]["clip_id"] for i in found.index.tolist()]
         report = classification_report(found.probability, label=found.label, labels=self.splits.labels, clip_ids=names)
+        if self._old:
+            before = None if self._known is None or np.isnan(self._known.accuracy) else self._known.accuracy
+            report["extension"] = extension_figures(
+                found.probability, label=found.label, old=len(self._old), before=before
+            )
         whole = protocol | self._context.protocol(clips) | {"views": found.views, "head": self.options.head}
         whole |= {"trained": list(self.objective.trainable)}
         if jax.process_index() == 0:

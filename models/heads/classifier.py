@@ -1,5 +1,6 @@
 """Heads that turn a tower's tokens into class scores, and the classifier: a video tower and a head."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,6 +40,10 @@ class LinearHead(nnx.Module):
         """Score classes, float32; tokens where `mask` is False do not count; without `keys` dropout is off."""
         pooled = masked_mean(tokens, mask=mask)  # [B,D]
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return how a head of fewer classes is taken over; see `_more_classes`."""
+        return _more_classes(self.scores)
 
 
 class StatisticsHead(nnx.Module):
@@ -124,6 +129,10 @@ class AttentiveHead(nnx.Module):
         """Score classes, float32; tokens where `mask` is False are not seen; without `keys` dropout is off."""
         pooled = self.pool(tokens, mask=mask)[:, 0]  # [B,D]
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
+
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return how a head of fewer classes is taken over; see `_more_classes`."""
+        return _more_classes(self.scores)
 
 
 class QueryHead(nnx.Module):
@@ -213,3 +222,14 @@ class Classifier(nnx.Module):
 def _scores(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
     """Build the last layer; it starts at zero, so the first loss is log(classes) and no class is favoured."""
     return nnx.Linear(width, num_classes, kernel_init=nnx.initializers.zeros, param_dtype=jnp.float32, rngs=rngs)
+
+
+def _more_classes(scores: nnx.Linear) -> dict[str, Callable[[Array], Array | None]]:
+    """Return parameter -> function from the last layer of fewer classes to this one: the further ones start at zero."""
+    count = scores.out_features
+
+    def grown(old: Array) -> Array | None:
+        more = count - old.shape[-1]
+        return None if more < 0 else jnp.pad(old, [(0, 0)] * (old.ndim - 1) + [(0, more)])
+
+    return {"scores/kernel": grown, "scores/bias": grown}
