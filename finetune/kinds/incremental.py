@@ -1,7 +1,7 @@
 """Further classes for a fine-tuned classifier: its classes, the clips that are replayed, and the scores it had."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...encode.predictor import Predictor
 from ...engine.start.processes import everywhere
 from ..examples.clips import LabelledClips
 from ..examples.context import TaskContext
-from ..inputs.feed import Feed
+from ..inputs.feed import Batch, Feed
 from .predictions import predict_clips
 
 FILE = "features/checkpoint_scores.npz"
@@ -102,6 +102,14 @@ def known_by(
         np.savez(partial, log_probability=scores, accuracy=accuracy)
         partial.replace(file)
     return Known(log_probability=scores, accuracy=accuracy)
+
+
+def with_known(batches: Iterator[Batch], *, known: Callable[[], Known | None]) -> Iterator[Batch]:
+    """Yield batches with `known float32 [b,K]`, what the checkpoint said; asked for with the first batch."""
+    for batch in batches:
+        found = known()
+        assert found is not None
+        yield {**batch, "known": found.log_probability[batch["clip_index"]]}
 
 
 def kept_divergence(

@@ -101,3 +101,42 @@ class ClassifyOptions(LabelOptions, TowerOptions):
                 f"config.task.replay={self.replay} must be at least -1, keep_weight={self.keep_weight} at least 0 and "
                 f"keep_temperature={self.keep_temperature} above 0"
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewLabelOptions(ClassifyOptions):
+    """`config.task` for classification with few labels; the fields of the base belong to it.
+
+    Attributes:
+      labelled: share of the train clips with labels, by source file, whose labels are used.
+      pseudo_weight: weight of the loss on clips without a label, whose pseudo-labels the model gives itself (FixMatch,
+        Sohn et al. 2020); 0 = labels alone.
+      pseudo_threshold: probability from which a pseudo-label counts.
+      pseudo_ratio: clips without a label for each one with a label, in the batches.
+      strength: of the view that learns from pseudo-labels, 0 to 1; see `finetune.inputs.strong`.
+    """
+
+    name: str = "few_labels"
+    labelled: float = 1.0
+    pseudo_weight: float = 0.0
+    pseudo_threshold: float = 0.95
+    pseudo_ratio: float = 3.0
+    strength: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("labelled", "pseudo_threshold", "strength"):
+            if not 0 < getattr(self, field) <= 1:
+                raise UserError(f"config.task.{field} must be above 0 and at most 1, got {getattr(self, field)}")
+        if self.pseudo_weight < 0 or not self.pseudo_ratio > 0:
+            raise UserError(
+                f"config.task.pseudo_weight={self.pseudo_weight} must be at least 0 and pseudo_ratio="
+                f"{self.pseudo_ratio} above 0"
+            )
+        others = {"kind": "single", "mixup": 0.0, "cutmix": 0.0, "class_weights": "none", "extends": False}
+        for field, value in others.items():
+            if getattr(self, field) != value:
+                raise UserError(
+                    f"config.task.{field}={getattr(self, field)!r} does not go with few labels (config.task.labelled, "
+                    f"pseudo_weight); set it to {value!r}"
+                )

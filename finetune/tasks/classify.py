@@ -30,6 +30,7 @@ from ..kinds.incremental import (
     kept_divergence,
     known_by,
     replayed,
+    with_known,
 )
 from ..kinds.labelled import LabelledTask
 from ..kinds.objective import HeadObjective, scores_of, split_keys
@@ -106,13 +107,7 @@ class Classify(LabelledTask):
         check_batch_size(context.data.feed.batch_size, mesh=context.mesh)
         self._old = checkpoint_classes(context, head=options.head) if options.extends else ()
         self._known: Known | None = None
-        splits = choose_splits(context, options=options, known=self._old)
-        if self._old:
-            check_new(splits.labels, old=self._old)
-            kept = replayed(splits.train, old=len(self._old), count=options.replay, seed=context.config["seed"])
-            splits = dataclasses.replace(splits, train=kept)
-            context.say(f"{len(self._old)} classes are known; {len(kept)} clips are trained on")
-        self.splits: Splits = splits
+        self.splits: Splits = self.choose()
         head = options.head_spec(labels=self.splits.labels)
         head |= {"decode": {"kind": "single", "average": options.view_average}}
         spec = context.tower_spec("video").replace(heads={"classify": head})
@@ -121,6 +116,16 @@ class Classify(LabelledTask):
             balanced(train.label[train.indices], classes=len(train.labels)) if options.class_weights != "none" else None
         )
         self.objective = self.objective_class(spec=spec, options=options, context=context, weights=weights)
+
+    def choose(self) -> Splits:
+        """Choose classes and clips."""
+        context, splits = self._context, choose_splits(self._context, options=self.options, known=self._old)
+        if not self._old:
+            return splits
+        check_new(splits.labels, old=self._old)
+        kept = replayed(splits.train, old=len(self._old), count=self.options.replay, seed=context.config["seed"])
+        context.say(f"{len(self._old)} classes are known; {len(kept)} clips are trained on")
+        return dataclasses.replace(splits, train=kept)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -136,14 +141,8 @@ class Classify(LabelledTask):
 
     def batches(self, start_step: int) -> Iterator[Batch]:
         """Return this process's rows of the train batches, with `known [b,K]` where scores are to be kept."""
-        return (
-            self._with_known(super().batches(start_step)) if self.options.keep_weight else super().batches(start_step)
-        )
-
-    def _with_known(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            assert self._known is not None
-            yield {**batch, "known": self._known.log_probability[batch["clip_index"]]}
+        batches = super().batches(start_step)
+        return with_known(batches, known=lambda: self._known) if self.options.keep_weight else batches
 
     @property
     def metric(self) -> str:
