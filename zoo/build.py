@@ -20,6 +20,7 @@ from ..models.fusion.interface import Fusion
 from ..models.fusion.table import FUSIONS
 from ..models.heads.answers import ANSWER_HEADS, AnswerModel
 from ..models.heads.classifier import HEADS, Classifier
+from ..models.heads.distillation import TeacherProjection
 from ..models.heads.embedding import EMBEDDING_HEADS, EmbeddingModel
 from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.heads.moments import TIMELINE_HEADS
@@ -86,7 +87,13 @@ HEADED: dict[str, Mapping[str, type]] = {
 
 _ON_TOKENS: dict[str, Any] = {"classify": Classifier, "identify": EmbeddingModel, "recommend": SessionModel}
 """Name of a task -> the model of a video tower and a head on its time tokens."""
-_NO_ARGUMENTS = ("kind", "labels", "outputs", "decode")  # fields of a head in a spec that its class does not take
+_NO_ARGUMENTS = (
+    "kind",
+    "labels",
+    "outputs",
+    "decode",
+    "teacher",
+)  # fields of a head in a spec that its class does not take
 
 
 def build(
@@ -326,7 +333,9 @@ def _headed(
     if task in _ON_TOKENS:
         classes = {} if kinds is SEQUENCE_HEADS else {"num_classes": given.get("outputs", len(given["labels"]))}
         made = section(head, options, name="task", width=width, rngs=rngs, **classes)
-        return _ON_TOKENS[task](video=towers["video"], head=made)
+        taught = given.get("teacher")
+        more = {"teacher": TeacherProjection(embed_dim=width, width=taught["width"], rngs=rngs)} if taught else {}
+        return _ON_TOKENS[task](video=towers["video"], head=made, **more)
     if kinds is STEP_HEADS:
         return StepModel(video=towers["video"], head=section(head, options, name="task", video_width=width, rngs=rngs))
     text, audio = towers.get("text"), towers.get("audio")

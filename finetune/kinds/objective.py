@@ -26,7 +26,10 @@ class HeadObjective:
       trained: paths of the trained parameters.
       trained_sides: towers of which parameters are trained.
       frozen: whether no parameter of the towers is trained.
+      heads: regexes of the parameters that are trained besides those of towers.
     """
+
+    heads: tuple[str, ...] = ("^head/",)
 
     def __init__(self, *, spec: ModelSpec, options: TowerOptions, context: TaskContext):
         """Describe the model; nothing is allocated until `init`.
@@ -42,7 +45,7 @@ class HeadObjective:
         """
         adapt = adapt_options(context.config)
         self.spec, self._layers = adapted(spec, options=adapt), dict(context.layers)
-        self.trainable: tuple[str, ...] = ("^head/", *self._of_towers(options, adapt=adapt))
+        self.trainable: tuple[str, ...] = (*self.heads, *self._of_towers(options, adapt=adapt))
         params = shapes(self.abstract())
         frozen_by = tuple(context.config["optimizer"].get("frozen", ()))
         trained = without_frozen(trained_paths(self.trainable, params), frozen=frozen_by, params=params)

@@ -8,6 +8,7 @@ from ...base.errors import UserError, unknown
 from ...base.section import arguments
 from ...encode.predictor import AVERAGES, KINDS
 from ...losses.classification import NUMBER_LOSSES
+from ...losses.distillation import DISTANCES
 from ...models.heads.classifier import HEADS
 from ..examples.splits import LabelOptions
 from ..examples.targets import check_target
@@ -140,3 +141,43 @@ class FewLabelOptions(ClassifyOptions):
                     f"config.task.{field}={getattr(self, field)!r} does not go with few labels (config.task.labelled, "
                     f"pseudo_weight); set it to {value!r}"
                 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistilOptions(ClassifyOptions):
+    """`config.task` for classification with a teacher; the fields of the base belong to it.
+
+    Attributes:
+      teacher: a dual tower: a run, a checkpoint, a bundle or public weights.
+      label_weight: weight of the loss of the labels; 0 = the teacher alone.
+      embedding: weight of the distance of each clip, mapped to the teacher's space, from the teacher's embedding.
+      similarity: weight of the divergence of the similarities among the clips of a batch.
+      distance: one of `losses.distillation.DISTANCES`.
+      temperature: divides the cosines before the softmax, of both models.
+    """
+
+    name: str = "distil"
+    teacher: str = ""
+    label_weight: float = 1.0
+    embedding: float = 1.0
+    similarity: float = 1.0
+    distance: str = "cosine"
+    temperature: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.teacher:
+            raise UserError("config.task.teacher must name a dual tower: a run, a bundle or public weights")
+        if self.kind != "single" or self.mixup or self.cutmix:
+            raise UserError(
+                f"config.task.name='distil' is for kind='single' and whole clips, got kind={self.kind!r}, mixup="
+                f"{self.mixup:g}, cutmix={self.cutmix:g}"
+            )
+        if self.distance not in DISTANCES:
+            raise unknown("config.task.distance:", self.distance, DISTANCES)
+        weights = (self.label_weight, self.embedding, self.similarity)
+        if min(weights) < 0 or not (self.embedding or self.similarity) or not self.temperature > 0:
+            raise UserError(
+                "config.task.label_weight, embedding and similarity must be at least 0, one of the last two above, and "
+                f"temperature above 0; got {weights} and {self.temperature:g}"
+            )

@@ -110,12 +110,16 @@ class Classify(LabelledTask):
         self.splits: Splits = self.choose()
         head = options.head_spec(labels=self.splits.labels)
         head |= {"decode": {"kind": "single", "average": options.view_average}}
-        spec = context.tower_spec("video").replace(heads={"classify": head})
+        spec = context.tower_spec("video").replace(heads={"classify": head | self.more_of_head()})
         train = self.splits.train
         weights = (
             balanced(train.label[train.indices], classes=len(train.labels)) if options.class_weights != "none" else None
         )
         self.objective = self.objective_class(spec=spec, options=options, context=context, weights=weights)
+
+    def more_of_head(self) -> dict[str, Any]:
+        """Return further fields of the head in the spec."""
+        return {}
 
     def choose(self) -> Splits:
         """Choose classes and clips."""

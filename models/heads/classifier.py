@@ -13,6 +13,7 @@ from ..layers.draws import RowKeys, dropout, fold
 from ..layers.options import BlockOptions
 from ..layers.pooling import AttentionPool, masked_mean, statistics
 from ..shapes import Video
+from .distillation import TeacherProjection
 
 
 class LinearHead(nnx.Module):
@@ -190,14 +191,15 @@ HEADS: dict[str, type[LinearHead] | type[StatisticsHead] | type[AttentiveHead] |
 class Classifier(nnx.Module):
     """A video tower and a head on its time tokens."""
 
-    def __init__(self, *, video: Any, head: Head):
+    def __init__(self, *, video: Any, head: Head, teacher: TeacherProjection | None = None):
         """Join a tower and a head.
 
         Args:
           video: a tower of `models/towers`; its `features` give `[B,T,D]` for clips.
           head: turns them into scores.
+          teacher: maps the mean token to the embeddings of a teacher, in training; None = there is none.
         """
-        self.video, self.head = video, head
+        self.video, self.head, self.teacher = video, head, teacher
 
     def __call__(self, video: Video, *, keys: RowKeys | None = None, frozen: bool = False) -> Float[Array, "B classes"]:
         """Score clips.
@@ -210,9 +212,12 @@ class Classifier(nnx.Module):
         Returns:
           float32 scores `[B,classes]`.
         """
-        own = None if frozen else fold(keys, 0)
-        tokens = self.video.features(video, keys=own, drop_patches=False)  # [B,T,D]
-        return self.score(jax.lax.stop_gradient(tokens) if frozen else tokens, keys=keys)
+        return self.score(self.tokens(video, keys=keys, frozen=frozen), keys=keys)
+
+    def tokens(self, video: Video, *, keys: RowKeys | None = None, frozen: bool = False) -> Float[Array, "B T D"]:
+        """Return the tower's time tokens of clips; for the arguments see `__call__`."""
+        found = self.video.features(video, keys=None if frozen else fold(keys, 0), drop_patches=False)
+        return jax.lax.stop_gradient(found) if frozen else found
 
     def score(self, tokens: Float[Array, "B T D"], *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
         """Score the tower's time tokens, such as those of a frozen tower that were computed before."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ...base.errors import UserError, unknown
+from ...encode.teacher import SCALE
 from ...losses.distillation import DISTANCES, embedding_distance, similarities, similarity_divergence
 from ...models.heads.distillation import TeacherProjection
 from ...models.shapes import Scalar
@@ -16,8 +17,6 @@ from .interface import Seen, TermOptions
 NAME = "distillation"
 """Of the term, of its head, and of its section."""
 SIDES = ("video", "text")
-SCALE = "teacher_scale"
-"""Array of the batch: float32 `[b]`, the teacher's factor on cosines. Its embeddings are `teacher_<side>`."""
 FIELD = f"config.loss.terms.{NAME}"
 
 

@@ -16,11 +16,12 @@ from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import make_tokenizer
 from twinreel.data.options import DataOptions
 from twinreel.encode.encoder import Encoder
+from twinreel.encode.teacher import Taught
 from twinreel.engine.keeping.checkpoint import read_params
 from twinreel.pretrain.objective import make_objective
 from twinreel.pretrain.pretrain import pretrain
 from twinreel.pretrain.synthetic import batch_like
-from twinreel.pretrain.teacher import Taught, Teacher, teacher_options
+from twinreel.pretrain.teacher import make_teacher
 from twinreel.zoo.build import build
 
 E, SIDE, FRAMES = 12, 24, 4
@@ -89,11 +90,10 @@ def test_a_teacher_sees_frames_of_its_own_size(tiny_overrides, teacher, tokenize
     config = config_of(tiny_overrides, teacher)
     data = DataOptions.of(config.data)
     student = make_objective(config, data=data, vocab_size=tokenizer.vocab_size).spec
-    options = teacher_options(config.loss.to_dict())
     rows = batch_like(config, rows=8)
     shapes = {key: value.shape for key, value in rows.items() if key.startswith("teacher")}
     assert shapes == {"teacher_video": (8, E), "teacher_text": (8, E), "teacher_scale": (8,)}
-    found = next(Taught(iter([rows]), teacher=Teacher(options, student=student, tokenizer=tokenizer, parts=2)))
+    found = next(Taught(iter([rows]), teacher=make_teacher(config, spec=student, tokenizer=tokenizer)))
     video = rows["video"][:, 1::2].astype(np.float32)
     resized = jax.image.resize(video, (8, FRAMES, SIDE, SIDE, 3), "linear", antialias=True)
     encoder = twinreel.load(teacher)
@@ -127,8 +127,4 @@ def test_teachers_that_do_not_fit_are_named(tiny_overrides, teacher, tokenizer, 
     student = make_objective(config, data=data, vocab_size=tokenizer.vocab_size).spec
     other = type("Other", (), {"to_meta": lambda self: {"kind": "other"}})()
     with pytest.raises(UserError, match=message.replace(".", r"\.").replace("{", r"\{")):
-        Teacher(
-            teacher_options(config.loss.to_dict()),
-            student=student,
-            tokenizer=other if "tokenizer" in fields else tokenizer,
-        )
+        make_teacher(config, spec=student, tokenizer=other if "tokenizer" in fields else tokenizer)
