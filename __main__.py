@@ -65,6 +65,7 @@ VERBS = {
     "bench loss": ("bench.loss", "measure the contrastive losses, dense and blockwise: time and memory"),
     "bench retrieval": ("bench.retrieval", "measure how fast ranks of large sets are counted, beside bare products"),
     "bench checkpoint": ("bench.checkpoint", "measure saves and restores, and compare them with the raw disk"),
+    "bench finetune": ("bench.finetune", "measure fine-tuning: cached features, LoRA and full tuning; clips/s, memory"),
     "bench prepare": ("bench.prepare", "compare `prepare` with bare PyAV decoding and JPEG encoding"),
     "bench data": ("bench.data", "compare the input pipeline with raw JPEG decoding"),
     "bench remote": ("bench.remote", "measure the input from behind a URL: clips/s, bytes and requests per clip"),

@@ -133,3 +133,11 @@ def tiny_data(tmp_path_factory):
 def tiny_overrides(tiny_data):
     """Overrides of config `demo` for that folder."""
     return [*TINY, f"data.dir={tiny_data}"]
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory) -> Path:
+    """A prepared data set `data` of clips by colour, and the checkpoint `pretrained`."""
+    from colour_clips import prepare_and_pretrain
+
+    return prepare_and_pretrain(tmp_path_factory.mktemp("colours"))

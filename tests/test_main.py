@@ -118,6 +118,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("bench search", "--qeuries", "--queries"),
         ("bench serve", "--cleints", "--clients"),
         ("bench remote", "--besied", "--beside"),
+        ("bench finetune", "--batchse", "--batches"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),
         ("bench compare_step", "--modle", "--model"),
