@@ -114,6 +114,7 @@ def get_config() -> ml_collections.ConfigDict:
     c.films = dict(films=240)
     c.odd_films = dict(train=600, val=60, test=100, size=64, fps=12)
     c.identities = dict(test=40, val=20, clips=16, size=64, fps=12)
+    c.new_words = dict()
     c.sessions = dict(sessions=4000, val=400, test=800)
     c.prepare = dict(fps=6.0, short_side=52, jpeg_quality=90, audio=True)
     c.data = common.clips(

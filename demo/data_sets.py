@@ -19,6 +19,7 @@ class DataSet:
       written: what the module writes, relative to the workdir: a folder with a manifest, or a file.
       records: folder of the prepared clips, relative to the workdir; empty where there is nothing to prepare.
       from_clips: whether it is made from the clips of the demo.
+      verb: the verb that takes `config`.
     """
 
     what: str
@@ -26,6 +27,7 @@ class DataSet:
     written: str
     records: str = ""
     from_clips: bool = False
+    verb: str = "finetune"
 
 
 DATA_SETS = {
@@ -52,6 +54,14 @@ DATA_SETS = {
         what="which of the demo's clips imagined users with a hidden taste watch, one after another",
         config="demo_recommend",
         written="sessions.jsonl",
+        from_clips=True,
+    ),
+    "new_words": DataSet(
+        what="the demo's clips with other words for colours and shapes",
+        config="demo_retrieve",
+        verb="pretrain",
+        written="renamed",
+        records="renamed_shapes",
         from_clips=True,
     ),
 }

@@ -29,7 +29,7 @@ makes another generated data set instead, for the fine-tuning of one task:
 
 """
 for _name, _made in DATA_SETS.items():
-    DESCRIPTION += f"  {_name:12}{_made.what}\n{'':14}(twinreel finetune --config {_made.config})\n"
+    DESCRIPTION += f"  {_name:12}{_made.what}\n{'':14}(twinreel {_made.verb} --config {_made.config})\n"
 
 
 def main(argv: list[str]) -> int:
