@@ -11,7 +11,9 @@ from twinreel.bench.finetune import MODES, bench_finetune, main
 OVERRIDES = ["--config.data.batch_size=8", "--config.task.min_count=1", "--config.optimizer.warmup_steps=1"]
 
 
-def test_all_modes_are_measured(colours, capsys):
+def test_modes_are_measured(colours, capsys, monkeypatch):
+    assert list(MODES) == ["cached", "encoded", "lora", "full"]
+    monkeypatch.delitem(MODES, "lora")  # its parameters: tests/finetune/commands/test_adapt.py
     flags = ["--init", str(colours / "pretrained"), "--data", str(colours / "data"), "--config", "demo_classify:linear"]
     assert main([*flags, *OVERRIDES, "--batches", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -24,8 +26,6 @@ def test_all_modes_are_measured(colours, capsys):
     tower = modes["full"]["trained"] - head
     assert modes["cached"]["trained"] == modes["encoded"]["trained"] == head
     assert modes["full"]["parameters"] == modes["cached"]["parameters"] == head + tower
-    added = modes["lora"]["parameters"] - head - tower
-    assert modes["lora"]["trained"] == head + added > head
     assert modes["full"]["state_bytes"] - modes["cached"]["state_bytes"] == 2 * 4 * tower, "two moments in float32"
     assert modes["full"]["peak_bytes"] > modes["encoded"]["peak_bytes"]
 
