@@ -9,9 +9,8 @@ Lab record
 """
 
 import ml_collections
-from ml_collections import config_dict
 
-from twinreel.configs import common
+from twinreel.configs import common, demo_localise
 
 
 def get_config(weighting: str = "fixed") -> ml_collections.ConfigDict:
@@ -23,10 +22,9 @@ def get_config(weighting: str = "fixed") -> ml_collections.ConfigDict:
     Args:
       weighting: `fixed` (default), `uncertainty` or `gradnorm`: `--config demo_multitask:gradnorm`.
     """
-    c = ml_collections.ConfigDict()
-    c.seed = 0
     splits = dict(val_split="val", test_split="test")
     labels = dict(heads=4, dropout=0.1) | splits
+    c = demo_localise.get_config()
     c.task = dict(
         name="multitask",
         weighting=common.choice(weighting, ("fixed", "uncertainty", "gradnorm")),
@@ -40,9 +38,5 @@ def get_config(weighting: str = "fixed") -> ml_collections.ConfigDict:
         shared_dropout=0.1,
         **common.frozen_towers(),
     )
-    c.data = common.clips_without_draws(batch_size=64, num_frames=16)
-    c.model = dict(video=dict(image_size=config_dict.placeholder(int)))
-    c.optimizer = common.adamw(lr=1e-3, warmup_steps=50, weight_decay=0.01, b2=0.999)
-    c.mesh = common.mesh()
-    c.train = dict(steps=600, log_every=20, eval_every=100, checkpoint_every=100, keep_last=2, keep_best=1, patience=0)
+    c.train.steps = 600
     return c
