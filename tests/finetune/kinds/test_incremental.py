@@ -6,13 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from colour_clips import config_of
+from flax import nnx
+from tower_loops import drawn
 
 import twinreel
 from twinreel.base.errors import UserError
 from twinreel.engine.keeping.checkpoint import read_params
+from twinreel.engine.step.state import split_model
 from twinreel.finetune.commands.finetune import finetune, open_task
 from twinreel.finetune.examples.clips import LabelledClips
 from twinreel.finetune.kinds.incremental import FILE, extension_figures, kept_divergence, replayed
+from twinreel.zoo import bundle
+from twinreel.zoo.bundle import write_bundle
 
 FEW = ["train.steps=2", "train.eval_every=2", "train.log_every=1", "train.checkpoint_every=2", "task.heads=2"]
 FEW += ["optimizer.warmup_steps=1"]
@@ -21,9 +26,12 @@ MORE = [*FEW, "task.extends=True", "task.replay=2", "task.keep_weight=0.5"]
 
 @pytest.fixture(scope="module")
 def run(colours):
-    """The workdir and the report of a run with a third class, after one with two."""
-    two = config_of(colours, *FEW, "task.labels=('blue','red')", "task.dropout=0.0", name="demo_classify:linear")
-    assert finetune(two, init=colours / "pretrained", workdir=colours / "two") is not None
+    """The workdir and the report of a run with a third class, from a classifier of two with drawn parameters."""
+    two = config_of(colours, *FEW, "task.labels=('blue','red')", name="demo_classify:linear")
+    where = {"init": colours / "pretrained", "workdir": colours / "none", "say": lambda what: None}
+    objective = open_task(two.to_dict(), **where)[3].objective
+    params = {path: np.asarray(x) for path, x in split_model(drawn(lambda: objective.init(nnx.Rngs(0)))).items()}
+    write_bundle(colours / "two", spec=objective.spec, params=params)
     three = config_of(colours, *MORE, "optimizer.lr=0.0", name="demo_classify:linear")
     report = finetune(three, init=colours / "two", workdir=colours / "three")
     return colours / "three", report
@@ -31,7 +39,7 @@ def run(colours):
 
 def test_the_old_rows_of_the_head_are_kept_and_the_new_start_at_zero(run, colours):
     """At a rate of 0."""
-    before, after = read_params(colours / "two"), read_params(run[0])
+    before, after = bundle.read_params(colours / "two"), read_params(run[0])
     for name in ("kernel", "bias"):
         old, new = before[f"head/scores/{name}"], after[f"head/scores/{name}"]
         assert np.abs(old).max() > 0 and new.shape == (*old.shape[:-1], 3)
