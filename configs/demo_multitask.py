@@ -5,11 +5,11 @@ Lab record
     arXiv:1711.02257).
   Command: twinreel finetune --config demo_multitask --init runs/demo/pretrain --data runs/demo/moving_shapes
       --workdir runs/multitask --transfer alone
-    The figures to look at: each task within 2 points of a run by itself, the tower computed a third. Seed 0 of the demo,
-    seeds 0 and 1 of the run, 500 test clips: attributes (mAP) 91.6 and 91.6 % alone, 90.4 and 90.6 % together; first
-    colour 99.2 and 99.0 % alone, 99.8 and 99.8 % together; moments (mean overlap) 93.7 and 93.3 % alone, 93.6 and 93.8 %
-    together. A step computes 33.3 % of the tower's FLOPs of three runs of one task (98 of 293 MFLOP a clip) and 52 % of
-    all. Seed 2, pairs, `uncertainty` and `gradnorm`: not yet run.
+    The figures to look at: each task within 2 points of a run by itself, the tower computed a third. Seed 0 of the
+    demo, seeds 0 and 1 of the run, 500 test clips: attributes (mAP) 91.6 and 91.6 % alone, 90.4 and 90.6 % together;
+    first colour 99.2 and 99.0 % alone, 99.8 and 99.8 % together; moments (mean overlap) 93.7 and 93.3 % alone, 93.6 and
+    93.8 % together. A step computes 33.3 % of the tower's FLOPs of three runs of one task (98 of 293 MFLOP a clip) and
+    52 % of all. Seed 2, pairs, `uncertainty` and `gradnorm`: not yet run.
 """
 
 import ml_collections
