@@ -54,7 +54,7 @@ def step_flops(objective: HeadObjective, *, batch: Mapping[str, Any], context: T
     Returns:
       `step` and `tower`, in FLOPs of one clip.
     """
-    model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(0)))
+    model = objective.abstract()
     rows = len(batch["valid"])
     clips = jax.ShapeDtypeStruct((rows, *ClipGraph.of(context.data, train=True).shape), np.uint8)
     given = {key: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for key, x in batch.items()}

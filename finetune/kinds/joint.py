@@ -166,7 +166,7 @@ class JointObjective(HeadObjective):
 
     def _last_shared(self) -> dict[str, np.ndarray]:
         """Return the trained parameters of the last layer that all tasks share, and which of a stack are of it."""
-        model = nnx.eval_shape(lambda: self.init(nnx.Rngs(0)))
+        model = self.abstract()
         beginning = "head/shared/" if model.head.shared is not None else "video/"
         shapes = {join(path): value.get_value() for path, value in nnx.to_flat_state(nnx.state(model, nnx.Param))}
         found = {}
