@@ -83,8 +83,8 @@ def wordnet_similarity(folder: str | Path) -> Similarity:
       UserError: NLTK is not installed, or the folder lacks the files.
     """
     try:
-        from nltk import data  # pyright: ignore[reportMissingImports]
-        from nltk.corpus.reader.wordnet import NOUN, WordNetCorpusReader  # pyright: ignore[reportMissingImports]
+        from nltk import data
+        from nltk.corpus.reader.wordnet import NOUN, WordNetCorpusReader
     except ImportError as error:
         raise UserError("WUPS reads WordNet through NLTK; install it: pip install 'twinreel[wups]'") from error
     place = Path(folder).absolute()
@@ -103,7 +103,7 @@ def wordnet_similarity(folder: str | Path) -> Similarity:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The multilingual functions")
-        reader = OneWordNet(str(place), None)
+        reader: Any = OneWordNet(str(place), None)
 
     @functools.cache
     def of_pair(a: str, b: str) -> float:
