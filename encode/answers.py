@@ -1,15 +1,14 @@
 """A model with a head that answers questions, for media files and arrays."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
+from scipy.special import softmax
 
 from ..base.errors import UserError
 from ..data.text.clean import text_cleaner
@@ -46,29 +45,11 @@ class AnswerPredictor(PlacedModel):
       labels: the vocabulary; () of the other kinds.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices.
-
-        Args:
-          spec: what it is; has the head "answer".
-          model: towers and head.
-          mesh: None = all devices, each with all parameters.
-          source: where it comes from.
-          meta: of its checkpoint.
-        """
-        self._head = spec.heads["answer"]
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
+    def _read_spec(self) -> None:
+        self._head = self.spec.heads["answer"]
         self.kind, self.labels = self._head["kind"], tuple(self._head["labels"])
-        self._tokenizer = tokenizer_from_meta(dict(spec.tokenizer))
-        self._clean = text_cleaner(spec.input.text)
+        self._tokenizer = tokenizer_from_meta(dict(self.spec.tokenizer))
+        self._clean = text_cleaner(self.spec.input.text)
 
     @property
     def hears(self) -> bool:
@@ -217,10 +198,10 @@ class AnswerPredictor(PlacedModel):
     def _probabilities(self, logits: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
         """Return the probabilities of each question's answers, of scores before the softmax or the sigmoid."""
         if self.kind == "choice":
-            return [_softmax(one[:, 0]) for one in np.split(logits, np.cumsum(counts)[:-1])]
+            return [softmax(one[:, 0].astype(np.float64)) for one in np.split(logits, np.cumsum(counts)[:-1])]
         if self._head["decode"]["loss"] == "soft":
             return list(1 / (1 + np.exp(-np.clip(logits, -80, 80))))
-        return [_softmax(one) for one in logits]
+        return [softmax(one.astype(np.float64)) for one in logits]
 
     def texts_of(self, questions: Sequence[str], *, options: Sequence[str]) -> list[str]:
         """Return the texts that the model reads for one clip: the questions, or each with each option.
@@ -302,8 +283,3 @@ def _writer(options: GenerateOptions, eos_id: int, pad_id: int, names: tuple[str
         return found
 
     return function
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max())
-    return shifted / shifted.sum()

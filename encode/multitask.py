@@ -6,12 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 
 from ..base.errors import UserError
 from ..zoo.build import task_spec
-from ..zoo.spec import ModelSpec
 from .answers import AnswerPredictor
 from .files import clips_of_files, listed
 from .placed import PlacedModel
@@ -39,29 +36,11 @@ class MultiTaskPredictor(PlacedModel):
       parts: name of a task -> its predictor.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices.
-
-        Args:
-          spec: what it is; has the head "multitask".
-          model: a `models.heads.multitask.MultiTaskModel`.
-          mesh: None = all devices, each with all parameters.
-          source: where it comes from.
-          meta: of its checkpoint.
-        """
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
+    def _read_spec(self) -> None:
         whole, self.parts = self.model, {}
-        for name, head in spec.heads["multitask"]["tasks"].items():
-            given = {"spec": task_spec(spec, name), "model": whole.view(name), "mesh": self.mesh}
-            self.parts[name] = PARTS[head["task"]](**given, source=source, meta=self.meta)
+        for name, head in self.spec.heads["multitask"]["tasks"].items():
+            given = {"spec": task_spec(self.spec, name), "model": whole.view(name), "mesh": self.mesh}
+            self.parts[name] = PARTS[head["task"]](**given, source=self.source, meta=self.meta)
 
     def predict(
         self,

@@ -38,15 +38,22 @@ class PlacedModel:
         """Put a model on the devices.
 
         Args:
-          spec: what it is.
+          spec: what it is; has the head or the tower that the class is made for.
           model: parameters that lie on `mesh` already stay where they are.
           mesh: None = all devices, each with all parameters.
           source: where it comes from.
           meta: of its checkpoint.
+
+        Raises:
+          UserError: a model that the class is not made for.
         """
         self.spec, self.source, self.meta = spec, source, dict(meta or {})
         self.mesh = mesh or make_mesh()
         self.model = model
+        self._read_spec()
+
+    def _read_spec(self) -> None:
+        """Set what follows from `spec`, `source` and `meta`, at the end of construction; for subclasses."""
 
     @property
     def input(self) -> InputSpec:

@@ -6,12 +6,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 from jaxtyping import Float64, UInt8
+from scipy.special import softmax
 
 from ..base.errors import UserError
-from ..zoo.spec import ModelSpec
 from .files import frames_of_files
 from .placed import PlacedModel
 from .rows import Rows, padded, shares
@@ -35,31 +33,12 @@ class Predictor(PlacedModel):
       kind: one of `KINDS`.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices.
-
-        Args:
-          spec: what it is; has the head "classify".
-          model: tower and head; parameters that lie on `mesh` already stay where they are.
-          mesh: None = all devices, each with all parameters.
-          source: where it comes from.
-          meta: of its checkpoint.
-
-        Raises:
-          UserError: the model has another head.
-        """
-        if "classify" not in spec.heads:
-            raise UserError(f"the model of {source or 'this spec'} has no head 'classify' (heads: {list(spec.heads)})")
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
-        head = spec.heads["classify"]
+    def _read_spec(self) -> None:
+        if "classify" not in self.spec.heads:
+            raise UserError(
+                f"the model of {self.source or 'this spec'} has no head 'classify' (heads: {list(self.spec.heads)})"
+            )
+        head = self.spec.heads["classify"]
         self.labels: tuple[str, ...] = tuple(head["labels"])
         self._decode: Mapping[str, Any] = head.get("decode") or {}
         self.kind: str = self._decode.get("kind", "single")
@@ -172,7 +151,7 @@ class Predictor(PlacedModel):
         if self.kind == "regression":
             return logits * self._decode["std"] + self._decode["mean"]
         if self.kind == "single":
-            return _softmax(logits)
+            return softmax(logits.astype(np.float64), axis=1)
         share = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
         if self.kind == "multi":
             return share
@@ -185,8 +164,3 @@ def _logits(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
     rest = dict(rows)
     logits = model.score(rest.pop("tokens")) if "tokens" in rest else model(rest.pop("video"))
     return {"logits": logits, **rest}
-
-
-def _softmax(logits: np.ndarray) -> Probabilities:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

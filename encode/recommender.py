@@ -1,17 +1,14 @@
 """A model of sessions: which clips of a catalogue come next, after clips of it or after media files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 
 from ..base.errors import UserError, unknown
-from ..zoo.spec import ModelSpec
 from .files import frames_of_files
 from .placed import PlacedModel
 from .rows import Rows, padded
@@ -28,22 +25,12 @@ class Recommender(PlacedModel):
       max_length: the latest items of a history that count.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices; for the arguments see `placed.PlacedModel`."""
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
-        self.max_length: int = spec.heads["recommend"]["max_length"]
+    def _read_spec(self) -> None:
+        self.max_length: int = self.spec.heads["recommend"]["max_length"]
         self.clip_ids: tuple[str, ...] = ()
         self._vectors = self._items = np.zeros((0, 1), np.float32)
-        kept = Path(source).parent.parent / CATALOGUE
-        if source and self.meta and kept.is_file():
+        kept = Path(self.source).parent.parent / CATALOGUE
+        if self.source and self.meta and kept.is_file():
             with np.load(kept, allow_pickle=False) as found:
                 self.use_catalogue(found["vectors"], clip_ids=found["clip_ids"].tolist())
 

@@ -4,21 +4,18 @@ import concurrent.futures
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..base.errors import UserError
 from ..data.machine import cores
 from ..models.heads.steps import reach_of
-from ..zoo.spec import ModelSpec
 from .files import frames_graph, frames_of, listed
 from .film_windows import FilmWindow, film_windows
 from .placed import PlacedModel
@@ -81,18 +78,8 @@ class StepPredictor(PlacedModel):
       threshold: of the scores within spans, unless another is asked for.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices; for the arguments see `timeline.TimelinePredictor`."""
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
-        head = spec.heads["anomaly"]
+    def _read_spec(self) -> None:
+        head = self.spec.heads["anomaly"]
         self.labels: tuple[str, ...] = tuple(head["labels"])
         self.seconds: float = head["decode"]["window_seconds"]
         self.threshold: float = head["decode"]["threshold"]

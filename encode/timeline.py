@@ -1,20 +1,17 @@
 """A model with a head along time as a finder of moments in media files and arrays."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 
 from ..base.errors import UserError
 from ..data.text.clean import text_cleaner
 from ..data.text.tokenizer import tokenizer_from_meta
 from ..losses.crf import Chain, marginals, viterbi
 from ..models.heads.moments import Labels, Moments
-from ..zoo.spec import ModelSpec
 from .files import clips_of_files, frames_graph, listed
 from .importance import moment_scores
 from .moments import at_moments, best_spans, label_runs
@@ -34,29 +31,11 @@ class TimelinePredictor(PlacedModel):
       labels: names of the classes of spans; () for a model that is asked by texts.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices.
-
-        Args:
-          spec: what it is; has a head of `TASKS`.
-          model: towers and head.
-          mesh: None = all devices, each with all parameters.
-          source: where it comes from.
-          meta: of its checkpoint.
-        """
-        [(self.task, self._head)] = spec.heads.items()
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
+    def _read_spec(self) -> None:
+        [(self.task, self._head)] = self.spec.heads.items()
         self.labels: tuple[str, ...] = tuple(self._head["labels"])
-        self._tokenizer = tokenizer_from_meta(dict(spec.tokenizer)) if self.asks else None
-        self._clean = text_cleaner(spec.input.text)
+        self._tokenizer = tokenizer_from_meta(dict(self.spec.tokenizer)) if self.asks else None
+        self._clean = text_cleaner(self.spec.input.text)
 
     @property
     def asks(self) -> bool:

@@ -2,18 +2,15 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from ..base.errors import UserError
-from ..zoo.spec import ModelSpec
 from .files import frames_of_files, listed
 from .placed import PlacedModel
 from .rows import Rows, padded
@@ -30,19 +27,9 @@ class Verifier(PlacedModel):
       threshold: cosine from which two clips count as one identity, of the run's report; None where that is not there.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ModelSpec,
-        model: nnx.Module,
-        mesh: Mesh | None = None,
-        source: str = "",
-        meta: Mapping[str, Any] | None = None,
-    ):
-        """Put a model on the devices; for the arguments see `placed.PlacedModel`."""
-        super().__init__(spec=spec, model=model, mesh=mesh, source=source, meta=meta)
-        self.labels: tuple[str, ...] = tuple(spec.heads["identify"]["labels"])
-        self.threshold = _threshold_of(Path(source)) if source and self.meta else None
+    def _read_spec(self) -> None:
+        self.labels: tuple[str, ...] = tuple(self.spec.heads["identify"]["labels"])
+        self.threshold = _threshold_of(Path(self.source)) if self.source and self.meta else None
 
     def predict(
         self,

@@ -7,6 +7,7 @@ each rule says where it normalises.
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import softmax
 
 from ...base.errors import UserError, unknown
 from .checks import check_numbers
@@ -94,7 +95,7 @@ def softmax_per_template(text: np.ndarray, *, video: np.ndarray, scale: float = 
     >>> softmax_per_template(text, video=np.array([[0.6, 0.8]])).tolist()
     [[0.5, 0.5]]
     """
-    return _softmax(scale * _cosines(text, video=video), axis=1).mean(axis=2)
+    return softmax(scale * _cosines(text, video=video), axis=1).mean(axis=2)
 
 
 def softmax_over_pairs(text: np.ndarray, *, video: np.ndarray, scale: float = 100.0) -> np.ndarray:
@@ -108,7 +109,7 @@ def softmax_over_pairs(text: np.ndarray, *, video: np.ndarray, scale: float = 10
     >>> softmax_over_pairs(text, video=np.array([[0.6, 0.8]])).tolist()
     [[0.25, 0.25]]
     """
-    return _softmax(scale * _cosines(text, video=video), axis=(1, 2)).mean(axis=2)
+    return softmax(scale * _cosines(text, video=video), axis=(1, 2)).mean(axis=2)
 
 
 RULES: dict[str, Callable[..., np.ndarray]] = {
@@ -137,7 +138,7 @@ def combine_views(logits: np.ndarray, *, rule: str = "score") -> np.ndarray:
     logits = _check(logits, name="logits")
     if rule not in VIEW_RULES:
         raise unknown("rule for the views of a clip", rule, VIEW_RULES)
-    values = _softmax(logits, axis=2) if rule.startswith("prob") else logits
+    values = softmax(logits, axis=2) if rule.startswith("prob") else logits
     return values.max(axis=1) if rule.endswith("max") else values.mean(axis=1)
 
 
@@ -145,11 +146,6 @@ def _cosines(text: np.ndarray, *, video: np.ndarray) -> np.ndarray:
     classes, templates, width = text.shape
     unit = _unit(_check(text, name="text"), name="text").reshape(-1, width)  # one matmul: einsum would not call BLAS
     return (video @ unit.T).reshape(len(video), classes, templates)
-
-
-def _softmax(values: np.ndarray, *, axis: int | tuple[int, ...]) -> np.ndarray:
-    weights = np.exp(values - values.max(axis=axis, keepdims=True))
-    return weights / weights.sum(axis=axis, keepdims=True)
 
 
 def _check(rows: np.ndarray, *, name: str) -> np.ndarray:
