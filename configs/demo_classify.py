@@ -28,6 +28,15 @@ Lab record
     demo_classify:linear, frozen tower, train.steps=200, train.eval_every=20: accuracy 62.5 % (95 % interval 47 to 76)
     attentive, task.train_towers=True, optimizer.lr=3e-4, train.steps=250, train.eval_every=25: 67.5 % (52 to 80)
     One seed each; 1.5 and 2.5 minutes on two busy CPU cores. Chance is 50 %.
+    On DINOv2's small image tower (make test-real leaves it in build/real/dinov2), records of 224 px, eight frames, all
+    160 train clips:
+    twinreel finetune --config demo_classify:statistics --init build/real/dinov2 --data DIR --workdir OUT
+      --config.data.num_frames=8 --config.data.batch_size=32 --config.task.holdout=0 --config.train.steps=300
+    85.0 % on seeds 0, 1 and 2 alike (34 of 40; 71 to 93). The attentive head, with 24 clips held out to choose the
+    checkpoint by, seed 0: 75.0 % (60 to 86); statistics so: 80.0 %. Logistic regression on the same class tokens, C by
+    10-fold cross-validation on the train clips: mean alone 66 % there; with spread and changes over time 73 %, hence
+    the head. The test clips are easier than those of the folds. The features of 200 clips take about 6 minutes of CPU
+    time, training 25 s.
 """
 
 import ml_collections
