@@ -10,7 +10,7 @@ from ..base.errors import UserError, unknown
 from ..engine.remote.place import url_in, workdir_of
 
 # The verbs that take the flags of `Parser.add_distributed`; a test compares this with the verbs themselves.
-DISTRIBUTED_VERBS = ("pretrain", "evaluate", "probe", "finetune")
+DISTRIBUTED_VERBS = ("pretrain", "evaluate", "probe", "finetune", "generate train")
 _OURS = ("--distributed", "--coordinator", "--num_processes", "--process_id")
 
 
@@ -28,7 +28,7 @@ class Job:
 
     def command(self, *, python: str, join: Sequence[str]) -> list[str]:
         """Return the command of one process; `join` are the flags by which it finds the others."""
-        return [python, "-m", "twinreel", self.verb, *self.flags, *join]
+        return [python, "-m", "twinreel", *self.verb.split(), *self.flags, *join]
 
     def line(self, *, python: str, join: Sequence[str]) -> str:
         """Return `command` as a line for a shell."""
@@ -71,7 +71,8 @@ def split(argv: Sequence[str]) -> tuple[list[str], Job | None]:
     own, rest = list(argv[:at]), list(argv[at + 1 :])
     if not rest:
         raise UserError("no verb after --; write: twinreel launch --backend local -- pretrain --config demo ...")
-    verb, flags = rest[0], rest[1:]
+    words = 2 if " ".join(rest[:2]) in DISTRIBUTED_VERBS else 1
+    verb, flags = " ".join(rest[:words]), rest[words:]
     if verb not in DISTRIBUTED_VERBS:
         known = {"prepare": "; `prepare` itself has --workers, and Apache Beam for many machines"}
         if verb.startswith("-"):

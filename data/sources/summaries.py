@@ -41,7 +41,9 @@ def read_tvsum(folder: Path, *, fold: int = 1) -> Annotations:
                 fields = {"clip_id": video, "path": video, "captions": [title] if title.strip() else []}
                 fields |= {"labels": [category], "split": _split(number, fold=fold)}
                 found.add(fields | {"meta": {"importance": _importance(entry, where=where)}}, where=where)
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # h5py raises errors of many kinds on damaged files
         raise UserError(f"{path}: is no MATLAB file of version 7.3 ({error}); download it again") from error
     return found
 
@@ -87,7 +89,6 @@ def read_summe(folder: Path, *, fold: int = 1) -> Annotations:
       UserError: no such files, or one at fault.
     """
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     files, found = Folder(folder), Annotations(expected={"train clips": 20, "test clips": 5})
     paths = files.ending(".mat")
@@ -96,7 +97,7 @@ def read_summe(folder: Path, *, fold: int = 1) -> Annotations:
     for number, path in enumerate(paths):
         try:
             given = loadmat(path, variable_names=("user_score", "FPS", "nFrames"))
-        except (MatReadError, NotImplementedError, OSError, TypeError, ValueError) as error:
+        except Exception as error:  # SciPy raises errors of any kind on damaged files
             raise UserError(f"{path}: is no MATLAB file that can be read ({error}); download it again") from error
         fields = {"clip_id": path.stem, "path": path.stem, "split": _split(number, fold=fold)}
         found.add(fields | {"meta": {"summaries": _summaries(given, where=str(path))}}, where=str(path))

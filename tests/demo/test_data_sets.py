@@ -15,7 +15,8 @@ def test_a_data_set_has_a_module_a_section_and_a_config_that_trains_on_it(name):
     module = importlib.import_module(f"twinreel.demo.{name}")
     assert callable(module.write)
     assert name in load_config("demo")
-    assert load_config(DATA_SETS[name].config).task.name
+    config = load_config(DATA_SETS[name].config)
+    assert DATA_SETS[name].verb == ("finetune" if "task" in config else "pretrain")
 
 
 def test_the_verb_makes_and_prepares_one(tmp_path, capsys):

@@ -42,9 +42,10 @@ def test_the_verbs_that_can_be_launched_are_those_that_take_the_flags(capsys):
     [
         (
             ["prepare", "clips"],
-            "`twinreel prepare` runs in one process; launch starts pretrain, evaluate, probe and finet",
+            "`twinreel prepare` runs in one process; launch starts pretrain, evaluate, probe, finetune",
         ),
         (["bench", "step"], "`twinreel bench` runs in one process"),
+        (["generate", "sample"], "`twinreel generate` runs in one process; launch starts .* and generate train"),
         (["--config", "demo"], "verb after --"),
         (["pretrain", "--process_id", "1"], "`launch` sets --process_id for each process"),
         (
@@ -69,6 +70,13 @@ def test_a_missing_verb_and_a_wrong_backend(capsys):
 def test_logs_of_a_run_in_an_object_store_lie_here():
     assert Job(verb="pretrain", flags=("--workdir", "s3://bucket/run")).logs.as_posix() == "runs/launch/logs"
     assert Job(verb="pretrain", flags=("--workdir=runs/a",)).logs.as_posix() == "runs/a/logs"
+
+
+def test_a_verb_of_two_words():
+    own, job = split(["--backend", "local", "--", "generate", "train", "--workdir", "a"])
+    assert own == ["--backend", "local"] and job == Job(verb="generate train", flags=("--workdir", "a"))
+    assert job.command(python="p", join=["-j"]) == ["p", "-m", "twinreel", "generate", "train", "--workdir", "a", "-j"]
+    assert job.name == "generate-train"
 
 
 def test_flags_and_name_of_a_job():
