@@ -80,13 +80,14 @@ def forget_files(store: Store, scores: Mapping[int, float], *, way: str) -> None
 
 
 def finish_forgetting(store: Store) -> None:
-    """Write the vectors of all models anew without those of deleted files, unless that was done."""
+    """Write vectors and database anew without what was deleted, unless that was done."""
     if not store.scalar("SELECT COUNT(*) FROM forgotten WHERE NOT erased"):
         return
     for model in database.read_models(store.connection):
         new = store.compact(model, holes=0.0)
         if model.ann and new.generation != model.generation:  # the index of the old vectors is deleted with them
             build_approximate(store, model=new, kind="auto")
+    store.connection.execute("VACUUM")  # rows that were moved or deleted before have left copies in free space
     with store.connection as connection:
         connection.execute("UPDATE forgotten SET erased = 1")
 
