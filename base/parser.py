@@ -87,6 +87,25 @@ class Parser(argparse.ArgumentParser):
         """Add `--json`, which means the same in every verb that has it."""
         self.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
 
+    def add_run(self, *, stage: str = "") -> None:
+        """Add the flags of a verb that trains: workdir, data, and how an earlier run in that workdir goes on.
+
+        Args:
+          stage: of a run in stages, the one whose checkpoints --resume_step names.
+        """
+        self.add_argument("--workdir", required=True, help="folder of this run, or an s3:// or gs:// URL")
+        self.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
+        self.add_argument(
+            "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
+        )
+        of = f" of the {stage} stage" if stage else ""
+        self.add_argument(
+            "--resume_step",
+            type=int,
+            metavar="K",
+            help=f"go back to the checkpoint of step K{of} and drop what came after it",
+        )
+
     def add_distributed(self) -> None:
         """Add the flags by which the processes of one run find each other; `Distributed.of` reads them."""
         group = self.add_argument_group("several processes (`twinreel launch` sets these flags)")

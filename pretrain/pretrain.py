@@ -54,23 +54,13 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="pretrain", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--workdir", required=True, help="folder of this run, or an s3:// or gs:// URL")
-    parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
+    parser.add_run()
     parser.add_argument("--init", default="", help="begin with the parameters of this model")
     parser.add_argument(
         "--init_parts",
         nargs="+",
         metavar="REGEX",
         help="regexes over whole paths: what comes from it; default all that it has",
-    )
-    parser.add_argument(
-        "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
-    )
-    parser.add_argument(
-        "--resume_step",
-        type=int,
-        metavar="K",
-        help="go back to the checkpoint of step K and drop what came after it",
     )
     parser.add_distributed()
     args, overrides = parser.parse(argv)

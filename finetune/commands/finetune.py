@@ -50,18 +50,8 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="finetune", description=DESCRIPTION)
     parser.add_config()
+    parser.add_run()
     parser.add_argument("--init", required=True, help="the model to begin with: a bundle, a workdir or a checkpoint")
-    parser.add_argument("--workdir", required=True, help="folder of this run, or an s3:// or gs:// URL")
-    parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
-    parser.add_argument(
-        "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
-    )
-    parser.add_argument(
-        "--resume_step",
-        type=int,
-        metavar="K",
-        help="go back to the checkpoint of step K and drop what came after it",
-    )
     parser.add_argument(
         "--transfer",
         default="",

@@ -31,17 +31,7 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = Parser(verb="generate train", description=DESCRIPTION)
     parser.add_config()
-    parser.add_argument("--workdir", required=True, help="folder of this run, or an s3:// or gs:// URL")
-    parser.add_argument("--data", default="", help="prepared data set; short for --config.data.dir=DIR")
-    parser.add_argument(
-        "--overwrite_config", action="store_true", help="continue in a workdir of another config or other data"
-    )
-    parser.add_argument(
-        "--resume_step",
-        type=int,
-        metavar="K",
-        help="go back to the checkpoint of step K of the second stage and drop what came after it",
-    )
+    parser.add_run(stage="second")
     parser.add_distributed()
     args, overrides = parser.parse(argv)
     keep_freed_memory_on_cpus()  # before any library starts threads
