@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, unknown
-from ..base.parser import Distributed, Parser
+from ..base.parser import Parser
+from ..engine.start.flags import join_run
 from .options import THUMBNAILS, SplitOptions
 from .protocols.words import ENGLISH
 
@@ -135,11 +136,7 @@ def main(argv: list[str]) -> int:
             raise UserError(
                 f"evaluate lacks {flag}; give MODEL --data DIR --out DIR, or --embeddings or --scores FILE.npz"
             )
-    together = Distributed.of(args)
-    if together:
-        from ..engine.start.join import initialize_distributed
-
-        initialize_distributed(**together.to_dict())
+    join_run(args)
     if args.zero_shot or args.multiple_choice:
         return (zero_shot if args.zero_shot else multiple_choice).run(args)
     names = {field.name for field in dataclasses.fields(EvaluateOptions)}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import UserError
-from ..base.parser import Distributed, Parser
+from ..base.parser import Parser
+from ..engine.start.flags import join_run
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -51,11 +52,7 @@ def main(argv: list[str]) -> int:
 
     args, _ = _parser().parse(argv)
     _check_flags(args)
-    together = Distributed.of(args)
-    if together:
-        from ..engine.start.join import initialize_distributed
-
-        initialize_distributed(**together.to_dict())
+    join_run(args)
     kind = "tokens" if args.method == "attentive" else args.features or "embedding"
     results = probe(
         args.model,

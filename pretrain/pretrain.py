@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.config import Config, load_config
-from ..base.parser import Distributed, Parser
+from ..base.parser import Parser
 from ..base.section import section
 from ..engine.keeping.init_from import InitFrom
 from ..engine.remote.place import shown, workdir_of
 from ..engine.start.allocator import keep_freed_memory_on_cpus
+from ..engine.start.flags import join_run
 from .begin import CURRICULUM, Begun, begin, curriculum, fed, has_parameters, read_params
 from .check_records import check_sound
 from .evaluations import to_run
@@ -69,14 +70,7 @@ def main(argv: list[str]) -> int:
         overrides.append(f"data.dir={args.data}")
     workdir = workdir_of(args.workdir)
     config = load_config(args.config, overrides=overrides)
-    together = Distributed.of(args)
-    if together:
-        from jax import process_index
-
-        from ..engine.start.join import initialize_distributed
-
-        initialize_distributed(**together.to_dict())
-        workdir = workdir_of(args.workdir, process=process_index())
+    workdir = workdir_of(args.workdir, process=join_run(args))
     parts = tuple(args.init_parts) if args.init_parts else None
     how = {"parts": parts, "read": read_params, "adapts": True}
     start = InitFrom(checkpoint=Path(args.init), **how) if args.init else None

@@ -10,10 +10,11 @@ import ml_collections
 
 from ... import __version__
 from ...base.config import load_config
-from ...base.parser import Distributed, Parser
+from ...base.parser import Parser
 from ...base.section import field_of, section
 from ...engine.remote.place import workdir_of
 from ...engine.start.allocator import keep_freed_memory_on_cpus
+from ...engine.start.flags import join_run
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -63,14 +64,7 @@ def main(argv: list[str]) -> int:
     keep_freed_memory_on_cpus()  # before any library starts threads
     workdir = workdir_of(args.workdir)
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
-    together = Distributed.of(args)
-    if together:
-        from jax import process_index
-
-        from ...engine.start.join import initialize_distributed
-
-        initialize_distributed(**together.to_dict())
-        workdir = workdir_of(args.workdir, process=process_index())
+    workdir = workdir_of(args.workdir, process=join_run(args))
     how = {"init": Path(args.init), "overwrite_config": args.overwrite_config}
     if args.transfer and not _transferred(args.transfer, config=config, workdir=workdir, how=how):
         return args.stopped_status

@@ -3,9 +3,10 @@
 import sys
 
 from ...base.config import load_config
-from ...base.parser import Distributed, Parser
+from ...base.parser import Parser
 from ...engine.remote.place import shown, workdir_of
 from ...engine.start.allocator import keep_freed_memory_on_cpus
+from ...engine.start.flags import join_run
 
 DESCRIPTION = """Train a small video generator on a prepared data set with captions.
 
@@ -37,14 +38,7 @@ def main(argv: list[str]) -> int:
     keep_freed_memory_on_cpus()  # before any library starts threads
     workdir = workdir_of(args.workdir)
     config = load_config(args.config, overrides=[*overrides, *([f"data.dir={args.data}"] if args.data else [])])
-    together = Distributed.of(args)
-    if together:
-        from jax import process_index
-
-        from ...engine.start.join import initialize_distributed
-
-        initialize_distributed(**together.to_dict())
-        workdir = workdir_of(args.workdir, process=process_index())
+    workdir = workdir_of(args.workdir, process=join_run(args))
     from ..train.stages import train_generator
 
     result, place = train_generator(
