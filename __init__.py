@@ -9,9 +9,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load": "twinreel.encode.load",
-    "Encoder": "twinreel.encode.encoder",
-    "Predictor": "twinreel.encode.predictor",
+    "load": "twinreel.encode.predict.load",
+    "Encoder": "twinreel.encode.embed.encoder",
+    "Predictor": "twinreel.encode.predict.predictor",
     "load_config": "twinreel.base.config",
 }
 

@@ -13,7 +13,7 @@ from .results import to_json
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
-    from ..encode.captioner import Captioner
+    from ..encode.predict.captioner import Captioner
     from .measures.meteor import Meteor
 
 DESCRIPTION = """Describe clips with a model that has a caption decoder (config.model.heads.captioning).
@@ -25,7 +25,8 @@ DESCRIPTION = """Describe clips with a model that has a caption decoder (config.
 The first two describe files. The last one describes a prepared split and compares with its captions: BLEU, ROUGE-L and
 CIDEr-D on tokens of the Penn Treebank, and the share of captions that equal a reference. METEOR is a Java program that
 you name: --meteor meteor-1.5.jar (of the package pycocoevalcap, or of its authors). OUT receives captions.json and
-index.html, a page with examples. From Python: `twinreel.encode.captioner.load_captioner(MODEL).caption(files)`."""
+index.html, a page with examples. From Python:
+`twinreel.encode.predict.captioner.load_captioner(MODEL).caption(files)`."""
 _GENERATE = ("method", "max_tokens", "beams", "length_penalty", "temperature", "top_p", "top_k")
 
 
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> int:
     from .measures.meteor import Meteor
 
     meteor = Meteor(args.meteor, java=args.java) if args.meteor else None  # refuses before the model is read
-    from ..encode.captioner import load_captioner
+    from ..encode.predict.captioner import load_captioner
 
     options = {name: getattr(args, name) for name in _GENERATE if getattr(args, name) is not None}
     captioner = load_captioner(args.model, options=options)
@@ -154,7 +155,7 @@ def _captions(
 
     from ..data.batches.pipeline import eval_batches
     from ..data.options import DataOptions, FeedOptions
-    from ..encode.rows import rounded_up
+    from ..encode.devices.rows import rounded_up
     from .progress import track
 
     size = rounded_up(batch_size, mesh=captioner.mesh)

@@ -14,7 +14,7 @@ from .options import THUMBNAILS, SplitOptions
 from .protocols.words import ENGLISH
 
 if TYPE_CHECKING:
-    from ..encode.encoder import Encoder
+    from ..encode.embed.encoder import Encoder
     from .embedding.embeddings import Embeddings
 
 DESCRIPTION = """Measure zero-shot retrieval, text to video and video to text.
@@ -232,7 +232,7 @@ def evaluate(
         check_fields(records.rows(options.split), group_by=options.group_by)
     import jax
 
-    from ..encode.encoder import load
+    from ..encode.embed.encoder import load
 
     encoder = load(model)
     found = embed_for_report(encoder, records=records, options=options)

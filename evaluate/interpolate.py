@@ -119,7 +119,7 @@ def measure_line(
       UserError: a folder or split that is not there, two folders of one name, or a model that is no dual tower.
     """
     from ..data.batches.records import Records
-    from ..encode.encoder import encoder_of
+    from ..encode.embed.encoder import encoder_of
     from ..zoo.load import load_model
     from .embedding.embed import embed_split
     from .embedding.loaded import LoadedSplit

@@ -20,9 +20,9 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..data.options import SAMPLE_RATE, InputSpec
-from ..encode.decoded import frames_of_decoded
-from ..encode.encoder import Encoder, load
-from ..encode.views import embed_views
+from ..encode.embed.encoder import Encoder, load
+from ..encode.embed.views import embed_views
+from ..encode.media.decoded import frames_of_decoded
 from ..engine.step.state import split_model
 from ..zoo.digest import params_sha256
 

@@ -112,8 +112,8 @@ def _answer(
 ) -> dict[str, Any] | None:
     import jax
 
-    from ..encode.encoder import load
-    from ..encode.rows import rounded_up
+    from ..encode.devices.rows import rounded_up
+    from ..encode.embed.encoder import load
     from .embedding.embed import embed_clips, embed_texts
     from .embedding.prepared import describe_split
     from .protocols.benchmark_data import describe_benchmark

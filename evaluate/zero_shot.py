@@ -38,7 +38,7 @@ from .results import to_json
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
-    from ..encode.encoder import Encoder
+    from ..encode.embed.encoder import Encoder
 
 DESCRIPTION = """
 --zero_shot classifies clips by their labels instead, by the texts of a template set:
@@ -176,7 +176,7 @@ def zero_shot(
     plan = ClassPlan.of(records, options=options)  # the quick refusals come before the model is read
     import jax
 
-    from ..encode.encoder import load
+    from ..encode.embed.encoder import load
 
     encoder = load(model)
     found = embed_classes(encoder, records=records, plan=plan, options=options)
@@ -258,7 +258,7 @@ class ClassPlan:
 
 def embed_classes(encoder: "Encoder", *, records: "Records", plan: ClassPlan, options: ZeroShotOptions) -> Classified:
     """Embed the texts of the classes and the clips of a split. All processes must call this; errors as `zero_shot`."""
-    from ..encode.rows import rounded_up
+    from ..encode.devices.rows import rounded_up
     from .embedding.clips import FurtherClips
     from .embedding.embed import embed_clips, embed_texts
     from .embedding.prepared import describe_split

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int16, UInt8
 from ..base.errors import UserError
 from ..data.media.decode import DecodedClip, DecodeError, decode_clip
 from ..data.options import InputSpec
-from ..encode.files import decode_options, frames_graph, middle_of_sound, timed_rows_of
+from ..encode.media.files import decode_options, frames_graph, middle_of_sound, timed_rows_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

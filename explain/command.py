@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     out = folder(args.out, flag="--out") if args.out else None
-    from ..encode.load import load
+    from ..encode.predict.load import load
     from .clip import read_clip
     from .explained import Asked, check
     from .methods import check_method

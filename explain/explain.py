@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import __version__
 from ..base.errors import UserError
-from ..encode.encoder import Encoder
-from ..encode.predictor import Predictor
+from ..encode.embed.encoder import Encoder
+from ..encode.predict.predictor import Predictor
 from .clip import Clip
 from .curves import Curves, curves, rows_of
 from .explained import SEGMENTS, Asked, Explained, check_clip

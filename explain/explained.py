@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from ..base.errors import UserError, unknown
-from ..encode.encoder import Encoder
-from ..encode.predictor import Predictor
-from ..encode.rows import padded, ways
+from ..encode.devices.rows import padded, ways
+from ..encode.embed.encoder import Encoder
+from ..encode.predict.predictor import Predictor
 from ..zoo.build import argument_of
 from .cells import baseline_of
 from .clip import Clip

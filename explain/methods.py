@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from ..base.errors import unknown
-from ..encode.rows import ways
+from ..encode.devices.rows import ways
 from .cells import onto_grid
 from .explained import SEGMENTS, Explained, Tick
 from .rollout import PatchRollout, TokenRollout, patches_of

@@ -21,7 +21,7 @@ class Score:
     """The score of clips: the cosine with a text, the log odds of a class, or a number.
 
     Attributes:
-      kind: "similarity", or the kind of a classifier, one of `encode.predictor.KINDS`.
+      kind: "similarity", or the kind of a classifier, one of `encode.predict.predictor.KINDS`.
       side: of a dual tower "video", or its fusion of video and audio.
     """
 

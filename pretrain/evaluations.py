@@ -54,8 +54,8 @@ def to_run(opened: "Sequence[Opened]", *, spec: "ModelSpec", tokenizer: "Tokeniz
     Raises:
       UserError: a `clip_side`, or a head for `rerank`, that the model does not have.
     """
-    from ..encode.encoder import Encoder
-    from ..encode.rows import mesh_of
+    from ..encode.devices.rows import mesh_of
+    from ..encode.embed.encoder import Encoder
     from ..engine.loop.evaluation import Evaluation
 
     def run_of(one: "Opened") -> "Evaluation":

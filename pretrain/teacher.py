@@ -1,4 +1,4 @@
-"""The teacher of `config.loss.terms.distillation`, see `encode.teacher`."""
+"""The teacher of `config.loss.terms.distillation`, see `encode.embed.teacher`."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.section import section
-from ..encode.teacher import SCALE, Batch, Taught, Teacher, locate_teacher
+from ..encode.embed.teacher import SCALE, Batch, Taught, Teacher, locate_teacher
 from .terms.distillation import FIELD, NAME, DistillationOptions, check_width
 
 if TYPE_CHECKING:

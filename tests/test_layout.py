@@ -37,6 +37,8 @@ ROOMS = {
     "serve": ["index", "search", "describe", "monitor", "watch", "web"],
     "finetune": ["examples", "inputs", "kinds", "options", "figures", "reports", "tasks", "commands"],
     "generate": ["models", "flow", "train", "sample", "commands"],
+    "encode": ["devices", "media", "frames", "embed", "films", "predict", "commands"],
+    "bench": ["measure", "made", "sides", "commands"],
     "engine": ["start", "sharding", "optimizer", "step", "remote", "keeping", "loop"],
 }
 

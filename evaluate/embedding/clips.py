@@ -10,8 +10,8 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...data.options import DataOptions
-from ...encode.encoder import Encoder
-from ...encode.views import mean_of_views
+from ...encode.embed.encoder import Encoder
+from ...encode.embed.views import mean_of_views
 from ...engine.start.processes import in_step
 from ..progress import track
 from ..protocols.controls import CONTROLS, MUTED, SWAPPED, mute, other_sounds, reorder_frames

@@ -8,8 +8,8 @@ import numpy as np
 
 from ...base.errors import UserError, unknown
 from ...data.options import DataOptions, FeedOptions
-from ...encode.encoder import Encoder
-from ...encode.rows import rounded_up
+from ...encode.devices.rows import rounded_up
+from ...encode.embed.encoder import Encoder
 from ..protocols.controls import CONTROLS, about_controls, change_texts, choose
 from ..protocols.joint import JointScores
 from ..protocols.minimal_pairs import Foils

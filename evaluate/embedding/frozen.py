@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 
 from ...base.errors import UserError, unknown
 from ...data.options import DataOptions, FeedOptions
-from ...encode.rows import apply_to_rows, placed_on, rounded_up
-from ...encode.views import embed_views
+from ...encode.devices.rows import apply_to_rows, placed_on, rounded_up
+from ...encode.embed.views import embed_views
 from ...engine.sharding.mesh import make_mesh
 from ...engine.start.processes import in_step, of_the_first
 from ..npz import read_npz, write_npz

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...encode.rows import rounded_up, shares
+from ...encode.devices.rows import rounded_up, shares
 from ...models.heads.sides import Clips, Texts
 from ..measures.rows import UnitRows, cosine, parts, row_numbers, unit_rows
 from ..progress import track
@@ -18,7 +18,7 @@ from .loaded import Tokens
 if TYPE_CHECKING:
     import jax
 
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
     from ...zoo.spec import ModelSpec
 
 _TEXTS = 1024

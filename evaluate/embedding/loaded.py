@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ...encode.rows import shares
+from ...encode.devices.rows import shares
 from ..progress import track
 from ..protocols.minimal_pairs import list_foils
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
 
 CAPTIONS = ("all", "first")
 PLAIN = "{}"

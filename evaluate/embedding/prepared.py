@@ -9,7 +9,7 @@ from ..protocols.retrieval import name_test_set
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
 
 
 def describe_split(encoder: "Encoder", *, records: "Records", split: str) -> dict[str, Any]:

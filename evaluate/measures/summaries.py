@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ...encode.shots import knapsack
+from ...encode.films.shots import knapsack
 from .checks import check_index, check_numbers, check_vector
 
 RULES = ("vsumm", "ca-sum")

@@ -32,7 +32,7 @@ from .options import FIELD, ClassBenchmarkOptions, ClassOptions, DuringOptions
 
 if TYPE_CHECKING:
     from ...data.text.tokenizer import Tokenizer
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
     from ...zoo.spec import ModelSpec
 
 TWINS = "twins"
@@ -293,7 +293,7 @@ class _Classes:
         self.results = one if single else ("mAP", "hit@1")
 
     def __call__(self, encoder: "Encoder") -> dict[str, float]:
-        from ...encode.rows import rounded_up
+        from ...encode.devices.rows import rounded_up
         from ..embedding.embed import embed_clips
 
         options, progress = self._options, sys.stderr.isatty()

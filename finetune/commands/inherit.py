@@ -160,7 +160,7 @@ def run_spec(
 
 def ask_checkpoint(task: Any, *, source: Source, context: TaskContext, workdir: Path) -> None:
     """Let a task that continues the head of the checkpoint ask the checkpoint about its clips, once."""
-    from ...encode.predictor import Predictor
+    from ...encode.predict.predictor import Predictor
     from ...zoo.load import load_model
     from ..kinds.incremental import FILE
 

@@ -148,7 +148,7 @@ def open_predictor(checkpoint: str, *, files: Sequence[str]) -> Any:
       UserError: nothing readable there, a model without a head, or files that do not exist; of a model of sessions they
         may be clip ids.
     """
-    from ...encode.load import predictor_of
+    from ...encode.predict.load import predictor_of
     from ...zoo.load import locate
 
     located = locate(checkpoint)

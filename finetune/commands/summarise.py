@@ -11,8 +11,8 @@ from ...base.parser import Parser, folder
 from .predict import check_files
 
 if TYPE_CHECKING:
-    from ...encode.film import FilmModel
-    from ...encode.summary import Summary, SummaryOptions
+    from ...encode.embed.film import FilmModel
+    from ...encode.films.summary import Summary, SummaryOptions
 
 DESCRIPTION = """Summarise films of any length: write their best shots as one film, with key frames and a storyboard.
 
@@ -75,10 +75,10 @@ def open_summariser(name: str, *, changes: dict[str, Any]) -> "tuple[FilmModel, 
     """
     import dataclasses
 
-    from ...encode.encoder import Encoder
-    from ...encode.load import load
-    from ...encode.summary import SummaryOptions
-    from ...encode.timeline import TimelinePredictor
+    from ...encode.embed.encoder import Encoder
+    from ...encode.films.summary import SummaryOptions
+    from ...encode.predict.load import load
+    from ...encode.predict.timeline import TimelinePredictor
 
     SummaryOptions(**changes)  # mistakes first: loading a model takes a while
     model = load(name)
@@ -108,7 +108,7 @@ def _targets(files: Sequence[str], *, out: Path) -> list[Path]:
 
 
 def _protocol(model: "FilmModel", *, options: "SummaryOptions") -> dict[str, Any]:
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
 
     plain = isinstance(model, Encoder)
     about = {"twinreel": __version__, "model": getattr(model, "source", ""), "share": options.share}
@@ -121,7 +121,7 @@ def _summarised(model: "FilmModel", path: Path, *, options: "SummaryOptions", ar
     from rich.console import Console
     from rich.progress import Progress
 
-    from ...encode.summary import summarise_file
+    from ...encode.films.summary import summarise_file
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"embed {path.name}", total=None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...encode.steps import FilmScores
+from ...encode.predict.steps import FilmScores
 from ...evaluate.measures.anomaly import (
     CLIP_FRAMES,
     frame_figures,

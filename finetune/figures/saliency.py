@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...encode.moments import at_moments
-from ...encode.timeline import moments_in
+from ...encode.films.moments import at_moments
+from ...encode.predict.timeline import moments_in
 from ...evaluate.measures.moments import CLIP_SECONDS, highlight_detection
 from ..examples.clips import Row
 from ..examples.queries import Queries

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError
-from ...encode.moments import at_moments
-from ...encode.summary import choose
+from ...encode.films.moments import at_moments
+from ...encode.films.summary import choose
 from ...evaluate.measures.summaries import correlations, spread, summarise, summary_f
 from ..examples.annotators import Annotations
 

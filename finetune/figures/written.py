@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...encode.answers import Written
+from ...encode.predict.answers import Written
 from ...evaluate.measures.answers import normalise_answer, vqa_accuracy
 from ...evaluate.measures.intervals import bootstrap
 from ...evaluate.measures.wups import THRESHOLDS, Similarity, wups

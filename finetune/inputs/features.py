@@ -15,8 +15,8 @@ import numpy as np
 from flax import nnx
 
 from ...base.errors import UserError
-from ...encode.rows import Rows, apply_to_rows, placed_on, rounded_up
-from ...encode.timeline import video_tokens
+from ...encode.devices.rows import Rows, apply_to_rows, placed_on, rounded_up
+from ...encode.predict.timeline import video_tokens
 from ...engine.keeping.files import write_atomically
 from ...engine.start.processes import everywhere, of_the_first
 from ...engine.step.state import split_model

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from ...encode.rows import rounded_up
+from ...encode.devices.rows import rounded_up
 from ..examples.clips import DROPPED, LabelledClips
 from .features import Features, compute_features
 

@@ -9,8 +9,8 @@ from rich.progress import track
 
 from ...base.errors import UserError
 from ...data.media.clip import DecodedClip
-from ...encode.film_windows import clip_windows
-from ...encode.steps import StepPredictor, WindowTokens
+from ...encode.media.film_windows import clip_windows
+from ...encode.predict.steps import StepPredictor, WindowTokens
 from ...evaluate.reports.pictures import clip_frames
 from ..examples.clips import LabelledClips
 from ..examples.context import TaskContext

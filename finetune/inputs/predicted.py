@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...base.errors import UserError
-from ...encode.predictor import Predictor
-from ...encode.rows import padded, rounded_up
+from ...encode.devices.rows import padded, rounded_up
+from ...encode.predict.predictor import Predictor
 from ...evaluate.embedding.frozen import FrozenOptions, VideoModel, frozen_features, load_video
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from rich.progress import track
 from ...base.errors import UserError
 from ...base.section import section
 from ...data.text.clean import text_cleaner
-from ...encode.answers import SEEN, AnswerPredictor, padded_length
-from ...encode.rows import Rows
+from ...encode.devices.rows import Rows
+from ...encode.predict.answers import SEEN, AnswerPredictor, padded_length
 from ...engine.sharding.mesh import check_batch_size
 from ...zoo.spec import ModelSpec
 from ..examples.clips import LabelledClips
@@ -66,7 +66,7 @@ class ClipTokens:
 
     Attributes:
       record: int64 [n], the clips, ascending.
-      arrays: keys of `encode.answers.SEEN` -> one row per clip.
+      arrays: keys of `encode.predict.answers.SEEN` -> one row per clip.
     """
 
     record: np.ndarray

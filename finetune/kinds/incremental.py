@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError
-from ...encode.predictor import Predictor
+from ...encode.predict.predictor import Predictor
 from ...engine.start.processes import everywhere
 from ..examples.clips import LabelledClips
 from ..examples.context import TaskContext

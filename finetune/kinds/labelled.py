@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flax import nnx
 
-from ...encode.predictor import Predictor
+from ...encode.predict.predictor import Predictor
 from ..examples.clips import LabelledClips
 from ..examples.context import TaskContext
 from ..examples.splits import Splits

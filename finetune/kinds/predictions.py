@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ...base.errors import UserError
-from ...encode.predictor import Predictor
+from ...encode.predict.predictor import Predictor
 from ..examples.clips import LabelledClips
 
 if TYPE_CHECKING:

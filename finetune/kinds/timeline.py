@@ -16,7 +16,7 @@ from ...base.section import section
 from ...data.batches.clip_graph import ClipGraph
 from ...data.options import DataOptions
 from ...data.text.clean import text_cleaner
-from ...encode.timeline import TimelinePredictor
+from ...encode.predict.timeline import TimelinePredictor
 from ...engine.sharding.mesh import check_batch_size
 from ...models.heads.timeline import TimelineModel
 from ...models.layers.draws import row_keys

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...base.errors import UserError, unknown
 from ...base.section import arguments
-from ...encode.predictor import AVERAGES, KINDS
+from ...encode.predict.predictor import AVERAGES, KINDS
 from ...losses.classification import NUMBER_LOSSES
 from ...losses.distillation import DISTANCES
 from ...models.heads.classifier import HEADS
@@ -26,7 +26,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
 
     Attributes:
       name: "classify".
-      kind: one of `encode.predictor.KINDS`: one class, several labels, a level of an ordered scale, or a number.
+      kind: one of `encode.predict.predictor.KINDS`: one class, several labels, a level of an ordered scale, a number.
       target: where they stand: "labels", or "meta.NAME" for a field of the clips' meta; "labels" of kind "single".
       head: a name of `models.heads.classifier.HEADS`.
       heads: attention heads of the heads that attend; divides the width of the video tower.
@@ -37,7 +37,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
         its train clips.
       mixup: alpha of mixup, 0 = none; see `mixing.Mixing`.
       cutmix: alpha of CutMix, 0 = none.
-      view_average: one of `encode.predictor.AVERAGES`, over the views and windows of a clip in evaluation.
+      view_average: one of `encode.predict.predictor.AVERAGES`, over the views and windows of a clip in evaluation.
       extends: the checkpoint is a classifier of some of the classes: its head is taken over, and `labels` names further
         classes (() = all others of the train split).
       replay: with `extends`, how many train clips of each class of the checkpoint are trained on; -1 = all.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...encode.answers import Written
+from ...encode.predict.answers import Written
 from ...evaluate.reports.pictures import evenly_spread, write_strips
 from ...pages.markup import Html, join, tag
 from ...pages.page import paragraph, section, write_page

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...encode.verifier import REPORT
+from ...encode.predict.verifier import REPORT
 from ...evaluate.measures.identity import roc
 from ...evaluate.reports.pictures import write_strips
 from ...pages.charts import Counts, Line, histogram, rate_chart

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...encode.recommender import CATALOGUE, Recommender
+from ...encode.predict.recommender import CATALOGUE, Recommender
 from ...evaluate.reports.pictures import clip_frames
 from ...pages.markup import Html, join, tag
 from ...pages.page import paragraph, section, write_page

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...encode.moments import at_moments
+from ...encode.films.moments import at_moments
 from ...evaluate.reports.pictures import evenly_spread, write_strips
 from ...pages.markup import join, tag
 from ...pages.page import paragraph, section, write_page

@@ -14,7 +14,7 @@ from ...data.media.clip import DecodeOptions
 from ...data.media.cut import Part, join
 from ...data.media.place import DecodeError
 from ...data.media.reader import Reader
-from ...encode.summary import Summary
+from ...encode.films.summary import Summary
 from ...pages.markup import Html, tag
 from ...pages.page import details, section, write_page
 from ...pages.tables import Tile, protocol_list, tiles

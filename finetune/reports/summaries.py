@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...encode.moments import at_moments
-from ...encode.summary import choose
+from ...encode.films.moments import at_moments
+from ...encode.films.summary import choose
 from ...evaluate.reports.pictures import evenly_spread, write_strips
 from ...pages.markup import Html, join, tag
 from ...pages.page import paragraph, section, write_page

@@ -12,7 +12,7 @@ from flax import nnx
 from ...base.errors import UserError
 from ...base.section import section
 from ...data.batches.clip_graph import ClipGraph
-from ...encode.steps import StepPredictor, WindowTokens
+from ...encode.predict.steps import StepPredictor, WindowTokens
 from ...engine.sharding.mesh import check_batch_size
 from ...losses.bags import bag_loss
 from ...models.heads.steps import StepModel

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from ...base.section import section
-from ...encode.predictor import Predictor
+from ...encode.predict.predictor import Predictor
 from ...engine.sharding.mesh import check_batch_size
 from ...evaluate.reports.pictures import write_thumbnails
 from ...losses.classification import soft_cross_entropy, softmax_cross_entropy

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ...base.errors import UserError
-from ...encode.teacher import SCALE, Taught, Teacher, locate_teacher
+from ...encode.embed.teacher import SCALE, Taught, Teacher, locate_teacher
 from ...losses.distillation import embedding_distance, similarities, similarity_divergence
 from ...models.heads.classifier import Classifier
 from ...models.layers.norm import unit_rows

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from ...base.errors import UserError
 from ...base.section import section
-from ...encode.verifier import Verifier
+from ...encode.predict.verifier import Verifier
 from ...engine.sharding.mesh import check_batch_size
 from ...losses.margins import margin_cross_entropy
 from ...models.heads.embedding import EmbeddingModel

@@ -13,7 +13,7 @@ from flax import nnx
 from ...base.errors import UserError
 from ...base.section import section
 from ...data.batches.clip_graph import ClipGraph
-from ...encode.recommender import Recommender
+from ...encode.predict.recommender import Recommender
 from ...engine.sharding.mesh import check_batch_size
 from ...losses.sampled import sampled_softmax
 from ...models.heads.sequence import SessionModel

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from ...base.errors import UserError
-from ...encode.summary import SummaryOptions
+from ...encode.films.summary import SummaryOptions
 from ...zoo.spec import ModelSpec
 from ..examples.annotators import Annotations, annotations_of, step_targets
 from ..examples.context import TaskContext
@@ -29,7 +29,7 @@ class SummariseOptions(RankingOptions):
     Attributes:
       share: length of a summary at most, as a share of the film's.
       shortest_s: length of a shot at least, in seconds.
-      penalty: of a change point; the higher, the fewer shots, see `encode.shots.change_points`.
+      penalty: of a change point; the higher, the fewer shots, see `encode.films.shots.change_points`.
     """
 
     name: str = "summarise"

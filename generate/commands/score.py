@@ -10,7 +10,7 @@ from .drawing import about, add_drawing, out_folder, solver_of
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
     from ..flow.solve import SolverOptions
     from ..sample.painter import Clips, Painter
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ...base.errors import UserError, unknown
-from ...encode.encoder import Encoder, load
+from ...encode.embed.encoder import Encoder, load
 from ...engine.step.state import split_model
 from ...evaluate.measures.intervals import wilson_interval
 from ...evaluate.measures.ranks import hits, ranks, summary
@@ -108,7 +108,7 @@ def judged(judge: Encoder, video: Clips, *, texts: Float32[np.ndarray, "n E"]) -
 
 def embedded(judge: Encoder, video: Clips) -> Float32[np.ndarray, "n E"]:
     """Embed clips by a tower, resized to its frames; of another number of frames it gets evenly spread ones."""
-    from ...encode.files import frames_graph
+    from ...encode.media.files import frames_graph
 
     times, height, width, _ = frames_graph(judge.input).shape[-4:]
     chosen = ((np.arange(times) + 0.5) * video.shape[1] / times).astype(int)

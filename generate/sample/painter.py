@@ -15,8 +15,8 @@ from jaxtyping import UInt8
 from ...base.errors import UserError, unknown
 from ...data.text.clean import text_cleaner
 from ...data.text.tokenizer import tokenizer_from_meta
-from ...encode.files import frames_of_files
-from ...encode.rows import apply_to_rows, padded, placed_on, rounded_up, shares
+from ...encode.devices.rows import apply_to_rows, padded, placed_on, rounded_up, shares
+from ...encode.media.files import frames_of_files
 from ...engine.keeping.checkpoint import read_meta, read_params, resolve
 from ...engine.keeping.transfer import fill, plan_transfer, shapes
 from ...engine.sharding.mesh import make_mesh

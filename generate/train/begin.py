@@ -108,7 +108,7 @@ def begin(config: Config, *, workdir: Path) -> Begun:
     """
     from ...data.batches.pipeline import make_tokenizer
     from ...data.batches.records import Records
-    from ...encode.files import frames_graph
+    from ...encode.media.files import frames_graph
 
     for name in _SECTIONS:
         if name not in config:

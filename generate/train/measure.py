@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from ...encode.rows import apply_to_rows, mesh_of, rounded_up
+from ...encode.devices.rows import apply_to_rows, mesh_of, rounded_up
 from ...engine.keeping.transfer import fill
 from ...engine.sharding.mesh import make_mesh
 from ...models.layers.draws import numbered_keys

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ...base.errors import UserError, unknown
-from ...encode.teacher import SCALE
+from ...encode.embed.teacher import SCALE
 from ...losses.distillation import DISTANCES, embedding_distance, similarities, similarity_divergence
 from ...models.heads.distillation import TeacherProjection
 from ...models.shapes import Scalar

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ...encode.encoder import Encoder
+from ...encode.embed.encoder import Encoder
 from ...evaluate.measures.zero_shot_rules import class_weights
 from ...evaluate.protocols.class_names import read_classes
 from ...evaluate.protocols.templates import load_templates

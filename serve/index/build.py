@@ -20,8 +20,8 @@ from ...data.machine import cores
 from ...data.media.decode import DecodedClip, DecodeError
 from ...data.media.faces import FaceDetector
 from ...data.subtitles import within
-from ...encode.chunks import Chunk, Task, decode_chunks
-from ...encode.windows import Windows
+from ...encode.media.chunks import Chunk, Task, decode_chunks
+from ...encode.media.windows import Windows
 from . import database
 from .approximate import build_approximate
 from .database import Settings

@@ -11,9 +11,9 @@ import numpy as np
 from ...base.errors import UserError
 from ...data.media.decode import DecodedClip, DecodeOptions
 from ...data.media.faces import LEAST_SIDE
-from ...encode.encoder import Encoder, load
-from ...encode.files import frames_of
-from ...encode.film import index_options
+from ...encode.embed.encoder import Encoder, load
+from ...encode.embed.film import index_options
+from ...encode.media.files import frames_of
 from ...engine.step.state import split_model
 from ...zoo.digest import model_sha256, params_sha256
 from .database import ModelRow

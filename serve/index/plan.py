@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...encode.chunks import Task
+from ...encode.media.chunks import Task
 from .database import ModelRow
 from .forgetting import Forgotten, read_forgotten
 from .listing import Entry

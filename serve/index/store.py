@@ -11,7 +11,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...data.clip import Sentence
-from ...encode.windows import Moment
+from ...encode.media.windows import Moment
 from . import database
 from .database import ModelRow, Settings
 from .listing import Entry

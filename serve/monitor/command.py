@@ -11,7 +11,7 @@ from ...base.errors import UserError
 from ...base.parser import Parser
 
 if TYPE_CHECKING:
-    from ...encode.encoder import Encoder
+    from ...encode.embed.encoder import Encoder
     from ...evaluate.embedding.statistics import Statistics
     from .rows import RowOptions
 
@@ -93,7 +93,7 @@ def _encoder(args: argparse.Namespace) -> "Encoder | None":
     """Load the model; None if the command line names a file."""
     if args.model.endswith(".npz"):
         return None
-    from ...encode.encoder import load
+    from ...encode.embed.encoder import load
 
     return load(args.model)
 

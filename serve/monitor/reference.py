@@ -12,7 +12,7 @@ import numpy as np
 from ...base.errors import UserError
 from ...data.hub import is_hub
 from ...data.text.clean import text_cleaner
-from ...encode.encoder import Encoder
+from ...encode.embed.encoder import Encoder
 from ...engine.step.state import split_model
 from ...evaluate.embedding.statistics import FILE, Canary, SideStatistics, Statistics, TextStatistics, enough
 from ...evaluate.measures.ranks import ranks

@@ -15,7 +15,7 @@ from ...data.machine import cores
 from ...data.media.decode import DecodedClip, DecodeError
 from ...data.media.workers import Job, decode_in_order
 from ...data.sources.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, suffix_of
-from ...encode.encoder import Encoder
+from ...encode.embed.encoder import Encoder
 from ...evaluate.embedding.embed import embed_split
 from ...evaluate.embedding.loaded import LoadedSplit
 from ...evaluate.npz import read_npz

@@ -11,8 +11,8 @@ from ...base.errors import UserError
 from ...data.machine import cores
 from ...data.media.decode import DecodedClip, DecodeError, DecodeOptions
 from ...data.media.faces import FaceFeatures
-from ...encode.chunks import Task, decode_chunks
-from ...encode.windows import Windows
+from ...encode.media.chunks import Task, decode_chunks
+from ...encode.media.windows import Windows
 from ..index.listing import Entry
 from ..index.models import VIDEO, Opened
 from .collection import Collection

@@ -9,8 +9,8 @@ import numpy as np
 from ...base.errors import UserError
 from ...data.media.decode import DecodeError
 from ...data.media.workers import Decoders, Job, Limits
-from ...encode.chunks import Task, decode_chunks
-from ...encode.windows import Windows
+from ...encode.media.chunks import Task, decode_chunks
+from ...encode.media.windows import Windows
 from ..index.database import Settings
 from ..index.listing import Entry
 from ..index.models import AUDIO, TRANSCRIPT, VIDEO, Opened

@@ -10,7 +10,7 @@ from ...base.errors import UserError
 from ...data.machine import cores
 from ...data.media.decode import DecodeError
 from ...data.media.workers import Decoders, Job, Limits
-from ...encode.rows import rounded_up
+from ...encode.devices.rows import rounded_up
 from ...evaluate.embedding.joint import Sides, check_heads, score_jointly
 from ...evaluate.embedding.loaded import Tokens
 from ...evaluate.protocols.joint import DEFAULT_K, KINDS

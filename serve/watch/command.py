@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     args, _ = _parser().parse(argv)
     from ...data.media.live import LiveOptions
-    from ...encode.film import index_options
+    from ...encode.embed.film import index_options
     from .run import Watch, WatchOptions
     from .scorers import open_scorer
     from .webhook import Webhook

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...base.errors import UserError, unknown
-from ...encode.encoder import Encoder
-from ...encode.files import frames_graph, frames_of
-from ...encode.film_windows import FilmWindow
-from ...encode.load import load
-from ...encode.predictor import Predictor
-from ...encode.steps import StepPredictor
+from ...encode.embed.encoder import Encoder
+from ...encode.media.files import frames_graph, frames_of
+from ...encode.media.film_windows import FilmWindow
+from ...encode.predict.load import load
+from ...encode.predict.predictor import Predictor
+from ...encode.predict.steps import StepPredictor
 from ...zoo.spec import ModelSpec
 from .rolling import Window
 

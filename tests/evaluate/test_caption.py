@@ -11,8 +11,8 @@ from small_encoder import drawn_encoder
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
-from twinreel.encode.captioner import Captioner, load_captioner
-from twinreel.encode.files import clips_of_files
+from twinreel.encode.media.files import clips_of_files
+from twinreel.encode.predict.captioner import Captioner, load_captioner
 from twinreel.evaluate.caption import caption_split, main
 from twinreel.evaluate.measures.captions import caption_scores, ptb_tokens
 

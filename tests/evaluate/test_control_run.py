@@ -96,7 +96,7 @@ def report(films, tmp_path_factory):
     """The folder of a report with all controls and pairs."""
     out = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+        patch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
         argv = ["run", "--data", str(films), "--out", str(out), "--control", "all", "--control_seed", "5"]
         assert evaluate.main([*argv, "--pairs", "all", "--batch_size", "4"]) == 0
     return out
@@ -226,13 +226,13 @@ def test_a_side_that_fuses_texts_has_a_row_for_each_caption(films):
     ],
 )
 def test_what_cannot_be_measured_is_named(films, tmp_path, monkeypatch, flags, message):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     with pytest.raises(UserError, match=message):
         evaluate.main(["run", "--data", str(films), "--out", str(tmp_path), *flags])
 
 
 def test_all_leaves_out_what_does_not_apply_with_the_reason(films, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     monkeypatch.setattr(controls, "tagger_missing", lambda model: f"needs {model}")
     argv = ["run", "--data", str(films), "--out", str(tmp_path), "--clip_side", "video", "--control", "all"]
     assert evaluate.main(argv) == 0

@@ -9,7 +9,7 @@ from small_encoder import drawn_encoder
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
-from twinreel.encode.encoder import load
+from twinreel.encode.embed.encoder import load
 from twinreel.evaluate.embedding.embed import embed_split
 from twinreel.evaluate.embedding.loaded import LoadedSplit
 from twinreel.evaluate.interpolate import InterpolateOptions, main, measure_line

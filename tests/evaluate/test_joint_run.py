@@ -86,7 +86,7 @@ def test_scores_are_those_of_loops(encoder, loaded, windows, monkeypatch):
 
 
 def test_the_command_adds_rows_and_the_file_gives_them_again(encoder, tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: encoder)
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: encoder)
     flags = ["--rerank", "x_pool", "--rerank", "cross_encoder:k=3", "--json"]
     out = tmp_path / "out"
     argv = [
@@ -156,7 +156,7 @@ def test_a_method_that_no_run_can_measure_is_refused_at_the_start(methods, messa
 
 
 def test_a_bundle_keeps_the_heads(encoder, tmp_path):
-    from twinreel.encode.encoder import load
+    from twinreel.encode.embed.encoder import load
 
     again = load(encoder.save(tmp_path / "bundle"))
     assert set(again.spec.joint_heads) == set(HEADS)

@@ -12,7 +12,7 @@ from small_encoder import small_encoder
 
 import twinreel
 from twinreel.base.errors import UserError
-from twinreel.encode.decoded import frames_of_decoded
+from twinreel.encode.media.decoded import frames_of_decoded
 
 RATE = 16_000
 

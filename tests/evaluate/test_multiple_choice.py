@@ -15,7 +15,7 @@ from twinreel.evaluate.evaluate import main
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch):
     made = Encoder(context_length=64)
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda model: made)
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda model: made)
     return made
 
 
@@ -81,7 +81,7 @@ def test_equal_options_tie_and_unknown_answers_are_counted(asked, tmp_path, caps
 
 
 def test_what_cannot_be_answered_is_refused_before_the_model_is_read(asked, tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda model: pytest.fail("the model was read"))
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda model: pytest.fail("the model was read"))
     with pytest.raises(UserError, match="none of the 8 clips has a question with options of which one is right"):
         run(asked([{"question": "why?", "answers": ["so"]}]), tmp_path / "out")
     with pytest.raises(UserError, match="unknown split 'tests'"):

@@ -20,7 +20,7 @@ from twinreel.data.batches.records import Records
 from twinreel.data.holdout import held_out
 from twinreel.data.options import DataOptions, FeedOptions, InputSpec
 from twinreel.data.text.tokenizer import load_tokenizer
-from twinreel.encode.encoder import Encoder
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.evaluate import probe
 from twinreel.evaluate.embedding import frozen
 from twinreel.evaluate.measures.neighbours import one_hot, weighted_knn

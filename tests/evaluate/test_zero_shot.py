@@ -16,7 +16,7 @@ from twinreel.evaluate.evaluate import main
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch):
     made = Encoder(context_length=64)
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda model: made)
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda model: made)
     return made
 
 
@@ -177,7 +177,7 @@ def test_truncated_class_texts_are_pointed_out(tiny_data, tmp_path, capsys, enco
 
 
 def test_what_cannot_be_classified_is_refused_before_the_model_is_read(relabelled, tmp_path, monkeypatch):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda model: pytest.fail("the model was read"))
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda model: pytest.fail("the model was read"))
     data = relabelled(["brush_hair"], ["brush hair"])
     with pytest.raises(UserError, match="'brush hair' and 'brush_hair' are both read 'brush hair'"):
         run(data, tmp_path / "out", "--class_names", "words")

@@ -23,7 +23,7 @@ def film(tmp_path_factory):
 def loaded(monkeypatch):
     """A model that the verb finds at any name."""
     model = known_encoder()
-    monkeypatch.setattr("twinreel.encode.load.load", lambda name: model)
+    monkeypatch.setattr("twinreel.encode.predict.load.load", lambda name: model)
 
 
 def test_a_page_a_film_and_json(loaded, film, tmp_path, capsys):

@@ -14,7 +14,7 @@ from tower_loops import drawn
 
 from twinreel.base.errors import UserError
 from twinreel.data.media.clip import DecodedClip
-from twinreel.encode.predictor import Predictor
+from twinreel.encode.predict.predictor import Predictor
 from twinreel.explain.clip import Clip, read_clip
 from twinreel.explain.explain import explain
 from twinreel.explain.explained import Asked, Explained, check

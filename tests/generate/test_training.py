@@ -11,7 +11,7 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.options import InputSpec
 from twinreel.data.text.tokenizer import tokenizer_from_meta
-from twinreel.encode.encoder import Encoder, load
+from twinreel.encode.embed.encoder import Encoder, load
 from twinreel.engine.keeping.checkpoint import read_meta, read_params
 from twinreel.engine.loop import run
 from twinreel.engine.step.state import split_model, trained_paths

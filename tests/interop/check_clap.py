@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from public_models import GOLDEN, model_of, unit
 
-from twinreel.encode.encoder import Encoder
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.zoo.convert.convert import convert
 
 PYTHON = os.environ.get("TWINREEL_INTEROP_PYTHON", sys.executable)

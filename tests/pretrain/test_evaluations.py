@@ -16,7 +16,7 @@ from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import eval_batches
 from twinreel.data.batches.records import Records
 from twinreel.data.options import DataOptions, FeedOptions
-from twinreel.encode.captioner import load_captioner
+from twinreel.encode.predict.captioner import load_captioner
 from twinreel.engine.keeping.checkpoint import steps_in
 from twinreel.evaluate.caption import caption_split
 from twinreel.evaluate.protocols.class_benchmarks import CLASS_BENCHMARKS

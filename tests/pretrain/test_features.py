@@ -12,7 +12,7 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import moving_shapes
-from twinreel.encode.features import main
+from twinreel.encode.commands.features import main
 from twinreel.pretrain.pretrain import pretrain
 from twinreel.pretrain.synthetic import batch_like
 

@@ -10,8 +10,8 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
 from twinreel.data.prepare.prepare import prepare
-from twinreel.encode.encode import main
-from twinreel.encode.encoder import load
+from twinreel.encode.commands.encode import main
+from twinreel.encode.embed.encoder import load
 from twinreel.evaluate.embedding.embed import Asked, embed_split
 from twinreel.evaluate.embedding.loaded import LoadedSplit
 from twinreel.pretrain.check_records import check_sound

@@ -17,8 +17,8 @@ from twinreel.data.batches.pipeline import make_tokenizer, train_batches
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
-from twinreel.encode.encoder import Encoder
-from twinreel.encode.files import frames_of
+from twinreel.encode.embed.encoder import Encoder
+from twinreel.encode.media.files import frames_of
 from twinreel.pretrain.objective import Contrastive
 from twinreel.zoo.convert.convert import convert
 

@@ -224,7 +224,7 @@ def test_bad_configs_are_refused_before_training(tiny_overrides, tmp_path, overr
 
 def test_bench_step_measures_without_tensorflow(tiny_overrides):
     code = (
-        "import sys, json; from twinreel.bench.step import main;"
+        "import sys, json; from twinreel.bench.commands.step import main;"
         f"main(['--config', 'demo', '--steps', '2', '--json'] + ['--config.' + o for o in {tiny_overrides!r}]);"
         "assert 'tensorflow' not in sys.modules"
     )

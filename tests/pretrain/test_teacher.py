@@ -15,8 +15,8 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import make_tokenizer
 from twinreel.data.options import DataOptions
-from twinreel.encode.encoder import Encoder
-from twinreel.encode.teacher import Taught
+from twinreel.encode.embed.encoder import Encoder
+from twinreel.encode.embed.teacher import Taught
 from twinreel.engine.keeping.checkpoint import read_params
 from twinreel.pretrain.objective import make_objective
 from twinreel.pretrain.pretrain import pretrain

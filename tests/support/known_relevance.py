@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from small_encoder import small_spec
 
-from twinreel.encode.encoder import Encoder
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.engine.sharding.mesh import make_mesh
 
 STEP, ROW, COLUMN = 2, 1, 3

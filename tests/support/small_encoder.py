@@ -8,7 +8,7 @@ from tower_loops import drawn
 from twinreel.base.section import section
 from twinreel.data.options import InputSpec
 from twinreel.data.text.tokenizer import load_tokenizer
-from twinreel.encode.encoder import Encoder
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.zoo.build import build
 from twinreel.zoo.spec import ModelOptions, ModelSpec
 

@@ -20,7 +20,7 @@ from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
 from twinreel.data.tf_cpu import tf
-from twinreel.encode.files import frames_of
+from twinreel.encode.media.files import frames_of
 
 TRAIN, TEST = 21, 5
 FRAMES = [3 + 2 * (i % 5) for i in range(TRAIN)]  # 3 to 11

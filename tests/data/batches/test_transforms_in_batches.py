@@ -9,7 +9,7 @@ from twinreel.data.manifest import Clip, write_manifest
 from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.options import DataOptions
 from twinreel.data.prepare.prepare import prepare
-from twinreel.encode.files import frames_of
+from twinreel.encode.media.files import frames_of
 
 LEVELS = [20, 50, 80, 110, 140, 170, 200, 230]
 

@@ -118,7 +118,7 @@ def test_captions_go_into_the_prompt_after_their_cleaning(records, found):
 
 
 def test_another_split_is_the_query_bank(folder, records, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     argv = ["run", "--data", str(folder), "--out", str(tmp_path), "--allow_missing", "--rerank", "qb_norm", "--json"]
     assert evaluate.main([*argv, "--bank_split", "train"]) == 0
     results, saved = json.loads(capsys.readouterr().out), Embeddings.load(tmp_path / "embeddings.npz")
@@ -141,7 +141,7 @@ def test_another_split_is_the_query_bank(folder, records, tmp_path, monkeypatch,
 
 
 def test_a_clip_may_be_scored_by_its_best_window(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     argv = ["run", "--data", str(folder), "--out", str(tmp_path), "--allow_missing", "--rerank", "window_max", "--json"]
     with pytest.raises(UserError, match="add --windows 2 or more"):
         evaluate.main(argv)
@@ -225,7 +225,7 @@ def test_the_command_writes_the_report(folder, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "kind": "train", "loss": 3.0}) + "\n")
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     argv = [str(run), "--data", str(folder), "--out", str(tmp_path / "out"), "--allow_missing", "--batch_size", "5"]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out

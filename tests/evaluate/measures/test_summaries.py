@@ -5,7 +5,7 @@ import pytest
 from evaluate_golden import arrays, figures
 
 from twinreel.base.errors import UserError
-from twinreel.encode.shots import knapsack
+from twinreel.encode.films.shots import knapsack
 from twinreel.evaluate.measures.summaries import correlations, summarise, summary_f
 
 GOLDEN = figures("summaries")

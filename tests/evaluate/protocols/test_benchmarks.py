@@ -119,7 +119,7 @@ def small(monkeypatch):
 
 
 def run(data, out, *flags, monkeypatch):
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     argv = ["no_run", "--data", str(data), "--out", str(out), "--benchmark", "msrvtt-1ka", *flags]
     assert evaluate.main(argv) == 0
     return json.loads((out / "retrieval.json").read_text())
@@ -379,7 +379,7 @@ def test_data_without_a_benchmark_has_an_empty_entry(tmp_path, media, monkeypatc
     rows = [{"clip_id": "a", "path": "v/a.mp4", "captions": ["x"], "split": "test"}]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare(tmp_path / "m.jsonl", out=tmp_path / "set", fps=4, short_side=24, workers=1)
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder())
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder())
     argv = ["no_run", "--data", str(tmp_path / "set"), "--out", str(tmp_path / "out")]
     assert evaluate.main(argv) == 0
     protocol = json.loads((tmp_path / "out" / "retrieval.json").read_text())["protocol"]

@@ -71,7 +71,7 @@ def data(tmp_path_factory, media):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """UCF101 has two classes and three clips here, MSR-VTT-MC two options."""
-    monkeypatch.setattr("twinreel.encode.encoder.load", lambda path: Encoder(context_length=64))
+    monkeypatch.setattr("twinreel.encode.embed.encoder.load", lambda path: Encoder(context_length=64))
     digest = names_sha256(["apply eye makeup", "yo yo"])
     change = {"videos": 3, "classes": 2, "classes_sha256": digest, "frames": {"fake": 4}}
     for number in (1, 2):

@@ -19,7 +19,7 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.manifest import read_manifest, write_manifest
 from twinreel.data.prepare.prepare import prepare
-from twinreel.encode import encode
+from twinreel.encode.commands import encode
 from twinreel.engine.keeping.checkpoint import FOLDER, read_params, steps_in
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune, main

@@ -8,7 +8,7 @@ from evaluate_golden import arrays, figures
 from sklearn.metrics import roc_auc_score
 
 from twinreel.base.errors import UserError
-from twinreel.encode.steps import FilmScores
+from twinreel.encode.predict.steps import FilmScores
 from twinreel.finetune.examples.clips import LabelledClips
 from twinreel.finetune.figures.anomaly import Film, anomaly_figures, check_kinds, film_of
 

@@ -15,7 +15,7 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
 from twinreel.data.text.tokenizer import tokenizer_from_meta
-from twinreel.encode.files import clips_of_files
+from twinreel.encode.media.files import clips_of_files
 from twinreel.evaluate.measures.moments import highlight_detection
 from twinreel.evaluate.measures.spans import grounding
 from twinreel.finetune.commands import predict

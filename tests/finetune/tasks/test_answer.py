@@ -20,7 +20,7 @@ from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
 from twinreel.data.text.tokenizer import tokenizer_from_meta
-from twinreel.encode.files import clips_of_files, sound_of_files
+from twinreel.encode.media.files import clips_of_files, sound_of_files
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune, open_task
 from twinreel.finetune.reports.answers import write_answers

@@ -7,7 +7,7 @@ import pytest
 from serve_films import SETTINGS
 
 from twinreel.base.errors import UserError
-from twinreel.encode.windows import Moment
+from twinreel.encode.media.windows import Moment
 from twinreel.serve.index import approximate, nearest
 from twinreel.serve.index.database import ModelRow, connect
 from twinreel.serve.index.listing import Entry

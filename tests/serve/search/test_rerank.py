@@ -34,7 +34,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(films, bundle, tmp_path_factory):
-    from twinreel.encode.encoder import load
+    from twinreel.encode.embed.encoder import load
 
     folder = tmp_path_factory.mktemp("rerank") / "library"
     opened = opened_of(load(bundle), name="heads", source=str(bundle), fps=4.0)

@@ -23,7 +23,7 @@ from twinreel.__main__ import main
 from twinreel.base.errors import UserError
 from twinreel.data.media.live import LiveOptions, read_live
 from twinreel.data.media.place import DecodeError
-from twinreel.encode.steps import StepPredictor
+from twinreel.encode.predict.steps import StepPredictor
 from twinreel.serve.watch.alerts import AlertOptions
 from twinreel.serve.watch.feed import Feed
 from twinreel.serve.watch.rolling import Rolling

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from twinreel.base.errors import UserError
 from twinreel.data.batches.clip_graph import ClipGraph
 from twinreel.data.options import DataOptions
-from twinreel.encode.encoder import Encoder
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.models.layers.decibels import decibel_mel
 from twinreel.models.towers.htsat import filled_up
 from twinreel.zoo.bundle import write_bundle

@@ -15,8 +15,8 @@ from public_models import GOLDEN, model_of, unit
 
 from twinreel.data.media.decode import DecodeOptions, decode_clip, read_rgb
 from twinreel.data.transforms.frames import Frames
-from twinreel.encode.encoder import Encoder
-from twinreel.encode.files import decode_options, frames_graph, frames_of, sound_of_files
+from twinreel.encode.embed.encoder import Encoder
+from twinreel.encode.media.files import decode_options, frames_graph, frames_of, sound_of_files
 from twinreel.zoo.convert.convert import convert
 
 PROCESSORS = GOLDEN / "processors"

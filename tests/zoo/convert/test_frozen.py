@@ -11,7 +11,7 @@ from public_models import converted, encode_text, encode_video, outputs, source,
 from safetensors.numpy import load_file, save_file
 
 from twinreel.base.errors import UserError
-from twinreel.encode.encoder import Encoder
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.models.towers.divided import DividedTower
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.convert.frozen import table

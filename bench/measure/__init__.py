@@ -1,0 +1,1 @@
+"""How a benchmark measures: worker processes, peaks of memory, clients."""

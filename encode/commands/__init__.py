@@ -1,0 +1,1 @@
+"""The verbs `encode` and `features`."""

@@ -1,0 +1,1 @@
+"""Rows of inputs on the devices of a mesh."""

@@ -1,0 +1,1 @@
+"""Dual towers applied to files, strings and arrays."""

@@ -1,0 +1,1 @@
+"""What gives a vector for each frame of a clip."""

@@ -1,0 +1,1 @@
+"""Media files to the rows of batches, whole or in windows."""

@@ -1,0 +1,1 @@
+"""Models with heads applied to files; `load` opens any model."""
