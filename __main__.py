@@ -44,7 +44,7 @@ VERBS = {
     "forget": ("serve.search.forget_command", "delete a person's clips from an index, by example"),
     "describe": (
         "serve.describe.command",
-        "describe clips, or answer a question, with a language model told what a dual tower finds",
+        "describe clips, or answer a question, with a language model and what a dual tower finds",
     ),
     "serve": ("serve.web.command", "search an index in the browser: a local page, and its HTTP API"),
     "monitor": ("serve.monitor.command", "compare new videos and queries with those that a model was checked on"),

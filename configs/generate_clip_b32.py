@@ -2,8 +2,8 @@
 
 Frames of 224 pixels become latents of 28 x 28 places with four channels, as in Stable Diffusion's autoencoder (Rombach
 et al. 2022, arXiv:2112.10752); twelve frames, of which two and 2 x 2 places make a token, are 1,176 tokens of a
-transformer of DiT-B's size (Peebles & Xie 2023, arXiv:2212.09748). Half of the rows are told the embedding of the clip
-itself, so that the generator takes clips as well as texts. The autoencoder is trained with a critic.
+transformer of DiT-B's size (Peebles & Xie 2023, arXiv:2212.09748). Half of the rows are conditioned on the embedding of
+the clip itself, so that the generator takes clips as well as texts. The autoencoder is trained with a critic.
 
     twinreel pretrain --config clip4clip_b32 --data data/msrvtt --workdir runs/clip4clip
     twinreel generate train --config generate_clip_b32 --data data/msrvtt --workdir runs/painter

@@ -48,7 +48,7 @@ class FaceDetector:
           UserError: no such file, or one that is no face detector.
         """
         self._path = _checked(path, what="face detector", name="YuNet")
-        with _told(self._path, what="YuNet's face detector"):
+        with _quiet(self._path, what="YuNet's face detector"):
             self._net: Any = cv2.FaceDetectorYN.create(str(self._path), "", (64, 64), least, _OVERLAP, _MOST)
             self._net.detect(np.zeros((64, 64, 3), np.uint8))
 
@@ -67,7 +67,7 @@ class FaceDetector:
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         if scale < 1:
             bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
-        with _told(self._path, what="YuNet's face detector"):
+        with _quiet(self._path, what="YuNet's face detector"):
             self._net.setInputSize(bgr.shape[1::-1])
             found = self._net.detect(bgr)[1]
         return bgr, np.zeros((0, 15), np.float32) if found is None else found, scale
@@ -88,14 +88,14 @@ class FaceFeatures:
         """
         self._find = FaceDetector(detector, least=_COMPARE_FROM)
         self._path = _checked(recogniser, what="face recogniser", name="SFace")
-        with _told(self._path, what="SFace"):
+        with _quiet(self._path, what="SFace"):
             self._net: Any = cv2.FaceRecognizerSF.create(str(self._path), "")
             self._net.feature(np.zeros((112, 112, 3), np.uint8))
 
     def __call__(self, rgb: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "n D"]:
         """Return the features of a picture's faces, rows of unit length; their product is a cosine."""
         bgr, rows, _ = self._find.look(rgb)
-        with _told(self._path, what="SFace"):
+        with _quiet(self._path, what="SFace"):
             found = [self._net.feature(self._net.alignCrop(bgr, row)).reshape(-1) for row in rows]
         if not found:
             return np.zeros((0, 0), np.float32)
@@ -167,7 +167,7 @@ def _checked(path: str | Path, *, what: str, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _told(path: Path, *, what: str) -> Iterator[None]:
+def _quiet(path: Path, *, what: str) -> Iterator[None]:
     """Keep OpenCV's remarks off standard error, and turn its errors into one that a user can act on."""
     before = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -14,10 +14,10 @@ DESCRIPTION = """Train a small video generator on a prepared data set with capti
 
 It has two stages, each a run of its own:
   1. an autoencoder learns to turn single frames into a few numbers (latents) and back   (WORKDIR/stages/autoencoder)
-  2. a rectified flow learns to turn noise into the latents of all frames of a clip, told what it shows   (WORKDIR)
+  2. a rectified flow learns to turn noise into the latents of all frames of a clip, given a condition   (WORKDIR)
 config.first_stage lists what differs in the first one: steps, batch size, learning rate.
 
-What the flow is told (config.condition):
+The condition (config.condition):
   kind="text"   a text encoder that is trained with it; the generator then takes texts
   kind="tower"  the embedding of a frozen dual tower (source=RUN or BUNDLE): texts, and clips ("more like this one")
 

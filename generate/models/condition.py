@@ -1,4 +1,4 @@
-"""What a generator is told: a text read by an encoder of its own, or an embedding of a frozen dual tower."""
+"""The condition of a generator: a text read by an encoder of its own, or an embedding of a frozen dual tower."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -154,7 +154,7 @@ class TowerCondition(nnx.Module):
 
 
 def without(cue: Cue, *, nothing: Float[Array, "E"], rows: Bool[Array, "B"]) -> Cue:
-    """Return the cue in which `rows` are told nothing: a learned vector stands for every token."""
+    """Return the cue that is dropped in `rows`: a learned vector replaces every token."""
     return cue._replace(
         tokens=jnp.where(rows[:, None, None], nothing[None, None].astype(cue.tokens.dtype), cue.tokens),
         vector=jnp.where(rows[:, None], nothing[None], cue.vector),

@@ -56,7 +56,7 @@ class FlowObjective:
         return weighted(error, weights=batch["valid"].astype(jnp.float32)), {}
 
     def _cue(self, model: Generator, batch: dict[str, Any], *, key: jax.Array, rows_key: jax.Array) -> Cue:
-        """Return what the rows are told: their captions, or, of a share of them, their clips' own embeddings."""
+        """Return the condition of each row: its caption or, for a share of the rows, its clip's own embedding."""
         rows = batch["text"].shape[0]
         keys = fold(row_keys(rows_key, rows=rows), 0)
         cue = model.condition.of_text(batch["text"], mask=batch["text_mask"], keys=keys)

@@ -12,7 +12,7 @@ class LossOptions:
     Attributes:
       kl: weight of the divergence of the latents from a normal distribution, in the loss of the autoencoder.
       adversarial: weight of a critic's judgement of its frames (`models.critic`); 0 = there is no critic.
-      drop_condition: share of the rows, at least 0 and below 1, that the flow is told nothing about; guidance needs
+      drop_condition: share of the rows, at least 0 and below 1, that are trained without a condition; guidance needs
         some.
       time_mean: mean of the normal numbers whose logistic function is the time of a row; below 0 more rows have
         much noise.

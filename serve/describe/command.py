@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .gather import Sources
 
 _DESCRIPTION = """\
-Describe clips, or answer a question about them, with a language model that is told what a dual tower finds in them.
+Describe clips, or answer a question about them, with a language model that receives what a dual tower finds in them.
 
   twinreel describe MODEL clip.mp4 --captions captions.txt --endpoint http://127.0.0.1:8080/v1
   twinreel describe MODEL *.mp4 --captions data/mine:train --classes classes.txt --out runs/described
