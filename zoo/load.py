@@ -56,7 +56,8 @@ def locate(path: str | Path) -> Located:
     given, path = path, path if is_hub(path) else local_copy(path)
     if is_bundle(path):
         return Located(spec=read_spec(path), path=Path(path))
-    if is_hub(path) or looks_public(Path(path)):
+    is_run = not is_hub(path) and (Path(path) / checkpoint.FOLDER).is_dir()  # whatever else was saved next to it
+    if is_hub(path) or (looks_public(Path(path)) and not is_run):
         found = public_model(path)
         return Located(spec=found.spec, path=Path(path), public=found)
     step_folder = _step_folder(Path(path))

@@ -96,3 +96,10 @@ def test_damage_is_named(written, tmp_path):
         read_spec(broken)
     with pytest.raises(UserError, match="no readable checkpoint"):
         locate(tmp_path)
+
+
+def test_arrays_saved_in_a_run_do_not_make_it_public_weights(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    np.savez(tmp_path / "embeddings.npz", text=np.zeros((1, 2)), video=np.zeros((1, 2)))  # evaluate RUN --out RUN
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        locate(tmp_path)
