@@ -96,6 +96,7 @@ VERBS = {
         "bench.commands.compare_generate",
         "compare the generation of texts with transformers: tokens/s, greedy and by beams",
     ),
+    "bench gpu_check": ("bench.commands.gpu_check", "check a GPU: one table of speeds beside peers and limits"),
     "bench compare_input": ("bench.commands.compare_input", "compare the input pipeline with a PyTorch DataLoader"),
 }
 GROUPS = {

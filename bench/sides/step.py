@@ -7,6 +7,7 @@ import collections
 import math
 import os
 import sys
+from typing import Any
 
 from ...engine.start.allocator import keep_freed_memory_on_cpus
 from .torch_step import (
@@ -33,8 +34,16 @@ def main() -> int:
     return serve(options, make={"twinreel": twinreel_side, "matmul": matmul_side}[options.library])
 
 
-def twinreel_side(options: SideOptions) -> Side:
-    """Build the towers and compile the step that `pretrain` compiles."""
+def compiled_step(options: SideOptions, *, depth: int | None = None) -> tuple[Any, ...]:
+    """Build the towers and compile the step that `pretrain` compiles.
+
+    Args:
+      options: of the side.
+      depth: blocks of either tower; None = as the model has them.
+
+    Returns:
+      The compiled step, the builder of its state, the mesh, the batch on its devices, and the flag that goes on.
+    """
     import jax
     import numpy as np
 
@@ -46,14 +55,14 @@ def twinreel_side(options: SideOptions) -> Side:
     from ...pretrain.objective import Contrastive
 
     model = options.sizes
-    same = {"dtype": options.dtype, "activation": "quick_gelu"}
-    video = model.video | same | {"image_size": PIXELS, "patch": model.patch, "temporal_depth": 0}
+    same: dict[str, Any] = {"dtype": options.dtype, "activation": "quick_gelu"}
+    same |= {"depth": depth} if depth else {}
     objective = Contrastive(
         model={
             "embed_dim": model.embed,
             "unroll": options.unroll,
             "remat": options.remat,
-            "video": video,
+            "video": model.video | {"image_size": PIXELS, "patch": model.patch, "temporal_depth": 0} | same,
             "text": model.text | same,
         },
         loss={},
@@ -66,8 +75,16 @@ def twinreel_side(options: SideOptions) -> Side:
     rows = {"video": pixels, "text": text, "text_mask": np.ones(text.shape, bool)}
     with jax.set_mesh(mesh):
         builder = StateBuilder(objective=objective, optimizer=optimizer, mesh=mesh, seed=0)
-        batch, go_on = put_batch(rows, mesh=mesh), stop_flags(mesh)[False]
-        compiled = compile_step(batch, builder=builder)
+        batch = put_batch(rows, mesh=mesh)
+        return compile_step(batch, builder=builder), builder, mesh, batch, stop_flags(mesh)[False]
+
+
+def twinreel_side(options: SideOptions) -> Side:
+    """Prepare twinreel's train step."""
+    import jax
+
+    compiled, builder, mesh, batch, go_on = compiled_step(options)
+    with jax.set_mesh(mesh):
         state = builder.init()
 
     def step() -> float:
@@ -86,7 +103,7 @@ def twinreel_side(options: SideOptions) -> Side:
     facts = {
         "what": f"twinreel, jax {jax.__version__}",
         "parameters": sum(value.size for value in state.params.values()),
-        "flops": step_flops(model, batch_size=options.batch_size, tokens=model.patches),
+        "flops": step_flops(options.sizes, batch_size=options.batch_size, tokens=options.sizes.patches),
     }
     return Side(step=step, facts=facts, memory=memory)
 
