@@ -72,7 +72,8 @@ def _row(
     case: str, tower: str, *, times: dict[str, Any], ours: dict[str, Any], public: dict[str, Any]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "tower": tower, "twinreel": ours["what"], "public": public["what"]}
-    row |= {"parameters": ours["parameters"], "error": ours["errors"][tower], "compile_s": ours["compile_s"][tower]}
+    row |= {"parameters": ours["parameters"], "convert_s": ours["convert_s"]}
+    row |= {"error": ours["errors"][tower], "compile_s": ours["compile_s"][tower]}
     for mode, pairs in times.items():
         row[f"{mode}_cpu_s"] = statistics.median(own[1] for own, _ in pairs)
         row[f"{mode}_cpu_ratio"] = statistics.median(own[1] / other[1] for own, other in pairs)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...base.errors import UserError
 from ...data.options import InputSpec
+from ...data.text.hf import HfTokenizer
 from ..spec import ModelSpec
 from . import clip_resnet
 from .clip import MEAN, STD, dense, norm
@@ -111,10 +112,21 @@ def _conversion(files: SourceFiles) -> Conversion:
         projections={"video": "none", "text": "affine" if text.get("proj_bias") else "linear"},
         embed_dim=number(model, "embed_dim", source=name),
         input=_input(config, text=text, size=_size(model, source=name), length=length, source=name),
-        tokenizer=files.tokenizer(),
+        tokenizer=_tokenizer(files, text=text, padding_seen=words.arguments["padding_seen"]),
         **start,
     )
     return Conversion(spec=spec, rules=rules(model, summed=summed, source=name), ignored=_BUFFERS)
+
+
+def _tokenizer(files: SourceFiles, *, text: dict[str, Any], padding_seen: bool) -> dict[str, Any]:
+    """Return the tokenizer's meta, {} if the folder has none.
+
+    Where the config names no tokenizer of the Hub, open_clip takes its own of CLIP, which pads with id 0 and not with
+    the end token. Only a text tower that sees padding (MobileCLIP-S) can tell.
+    """
+    meta = files.tokenizer()
+    own = meta.get("kind") == HfTokenizer.KIND and not text.get("hf_tokenizer_name")
+    return meta | {"pad_id": 0} if own and padding_seen else meta
 
 
 def rules(model: dict[str, Any], *, summed: bool = False, source: str) -> list[Rule]:
