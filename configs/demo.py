@@ -18,6 +18,9 @@ LAB RECORD (a shared server with two CPU cores, jax 0.10.2; batches of 64 clips,
     287 s of CPU time is `pretrain` alone, on two cores with a load of 15 to 35: 0.52 s a step in its second half. On
     one core a step costs 0.36 s and its batch 0.05, where the bfloat16 step cost 0.53. One seed.
 
+    A step has 23.4 GFLOP of products; those of dense layers are 62 % of its CPU time, and padded texts a quarter of it
+    (bench/README.md, "Where the rest goes").
+
     bfloat16, before:
 
     seed   t2v R@1   v2t R@1   order twins   shuffled   colour   order   size   texture   motion   shape   s
