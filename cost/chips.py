@@ -33,6 +33,10 @@ _PEAKS: tuple[tuple[str, float, float | None, float | None], ...] = (
     (r"V100", 125.0, None, 15.7),
     (r"\bT4\b", 65.0, None, 8.1),
 )
+# Rows and columns of a matrix unit, over device_kind: what a product does not fill is computed on zeros. Sources:
+# Google's pages of TPU generations (128 up to v5, 256 from v6e on). Tensor cores of GPUs are so small that padding does
+# not count.
+_TILES = ((r"TPU (v6|7)|TPU7", 256), (r"TPU", 128))
 DTYPES = ("bfloat16", "tensorfloat32", "float32")
 
 
@@ -83,3 +87,12 @@ def peak_flops(device_kind: str, *, dtype: str = "bfloat16") -> float | None:
             peak = peaks[DTYPES.index(dtype)]
             return None if peak is None else peak * 1e12
     return None
+
+
+def matrix_tile(device_kind: str) -> int:
+    """Return how many rows and columns the matrix units of a device have, 1 where that does not matter.
+
+    >>> matrix_tile("TPU v5 lite"), matrix_tile("TPU v6 lite"), matrix_tile("NVIDIA H200")
+    (128, 256, 1)
+    """
+    return next((size for pattern, size in _TILES if re.search(pattern, device_kind)), 1)

@@ -63,11 +63,12 @@ def kernel_traffic(eqn: Any) -> int:
 def _block_bytes(block: Any) -> int:
     size = block.dtype.itemsize
     *outer, rows, lanes = (1, 1, *block.shape)
-    rows = rows if len(block.shape) < 2 else _up(rows, _SUBLANE_BYTES // size)
-    return math.prod(outer) * rows * _up(lanes, _LANES) * size
+    rows = rows if len(block.shape) < 2 else up(rows, _SUBLANE_BYTES // size)
+    return math.prod(outer) * rows * up(lanes, _LANES) * size
 
 
-def _up(size: int, multiple: int) -> int:
+def up(size: int, multiple: int) -> int:
+    """Return the next multiple."""
     return -(-size // multiple) * multiple
 
 

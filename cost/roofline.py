@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from ..base.errors import UserError
 from .chips import Chip
 from .collectives import Traffic
 from .gpus import Gpu
+from .rates import matmul_rate
 from .tpus import Tpu
 
 
@@ -18,15 +20,14 @@ class Assumptions:
     """What the estimate takes for granted; all are shares (0 to 1).
 
     Attributes:
-      matmul: of the peak that the matrix units reach. 0.55 is what large transformers reach on TPUs when nothing else
-        holds them up (PaLM, Chowdhery et al. 2022, table 3: 46 % model and 58 % hardware FLOPs utilisation).
+      matmul: of the peak that the matrix units reach on whole tiles; None = that of the chip, from `rates.RATES`.
       hbm: of the memory's bandwidth.
       links: of the bandwidth of the links between chips (ICI, NVLink).
       network: of the bandwidth of the hosts' network (DCN).
       overlap: of the time of sending that is hidden behind computing.
     """
 
-    matmul: float = 0.55
+    matmul: float | None = None
     hbm: float = 0.8
     links: float = 0.8
     network: float = 0.6
@@ -35,8 +36,14 @@ class Assumptions:
     def __post_init__(self):
         for name in (field.name for field in dataclasses.fields(Assumptions)):
             share = getattr(self, name)
-            if not (0 <= share <= 1 and (share or name == "overlap")):
+            if share is not None and not (0 <= share <= 1 and (share or name == "overlap")):
                 raise UserError(f"--{name}={share} must be a share above 0 and up to 1 (--overlap may be 0)")
+
+    def on(self, chip: Chip | None) -> Self:
+        """Return the same with the chip's own share for `matmul`, unless it is given; None = no chip, no change."""
+        if chip is None or self.matmul is not None:
+            return self
+        return dataclasses.replace(self, matmul=matmul_rate(chip).share)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class Estimate:
     """Seconds of a step on one chip.
 
     Attributes:
-      compute_s: its matrix products, recomputed ones included.
+      compute_s: its matrix products, recomputed ones and padding of tiles included.
       hbm_s: its traffic with memory.
       links_s: what it sends over the links between chips.
       network_s: what it sends over the hosts' network.
@@ -82,12 +89,14 @@ def estimate_step(
       mesh: of devices with coordinates.
       wraps: dimension of the torus -> whether its chips form a ring.
       model_flops: per chip, without recomputation.
-      hardware_flops: per chip, with it.
+      hardware_flops: per chip, with it and with what is computed on padding of the matrix units' tiles.
       hbm_bytes: per chip.
       traffic: of `count_collectives`.
       assumptions: shares of what the data sheet says.
     """
-    compute = hardware_flops / (assumptions.matmul * chip.peak_flops)
+    matmul = assumptions.on(chip).matmul
+    assert matmul is not None
+    compute = hardware_flops / (matmul * chip.peak_flops)
     memory = hbm_bytes / (assumptions.hbm * chip.hbm_bandwidth)
     links = network = 0.0
     for one in traffic:

@@ -26,6 +26,7 @@ class Workload:
       state_bytes: of a checkpoint.
       model_flops: of the towers for one clip, forward and backward.
       recomputed_flops: of the towers for one clip, what is computed a second time.
+      padding_flops: of the towers for one clip, what matrix units compute on padding of their tiles.
       clip_bytes: of one clip's arrays as they go to the chips.
       stored_bytes: of one clip's frames and sound that are used, as stored.
       frames: of one clip.
@@ -46,6 +47,7 @@ class Workload:
     state_bytes: float
     model_flops: float
     recomputed_flops: float
+    padding_flops: float
     clip_bytes: float
     stored_bytes: float
     frames: int
@@ -151,9 +153,11 @@ def scale_row(work: Workload, *, chip: Chip, chips: int, slices: int, batch: int
     clips = batch // ways
     parts = _parts(clips, most=work.rows)
     links, network = traffic(work, devices=devices, slices=slices, batch=batch, parts=parts)
-    towers = clips * (work.model_flops + work.recomputed_flops) / work.tensor
+    towers = clips * (work.model_flops + work.recomputed_flops + work.padding_flops) / work.tensor
     loss = loss_flops(work, batch=batch, devices=ways)
-    compute = towers / (shares.matmul * chip.peak_flops) + loss / (shares.matmul * _float32_peak(chip))
+    matmul = shares.on(chip).matmul
+    assert matmul is not None
+    compute = towers / (matmul * chip.peak_flops) + loss / (matmul * _float32_peak(chip))
     links_s = links / (shares.links * _link(chip))
     network_s = network / (shares.network * network_speed(chip))
     step_s = max(compute, links_s, network_s, compute + (1 - shares.overlap) * (links_s + network_s))

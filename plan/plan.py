@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..base.config import Config, load_config
 from ..base.errors import UserError
 from ..base.parser import Parser, folder
+from ..cost.rates import matmul_rate
 from ..cost.roofline import Assumptions
 from ..engine.keeping.files import write_atomically
 from ..pretrain.begin import with_sources
@@ -33,7 +34,8 @@ input rate that each host must deliver, the checkpoint size, hours and chip-hour
 the largest allocations and the changes to the config with which it fits; these have been compiled, too.
 
 --search compiles the most promising combinations of mesh shape, remat policy and microbatch, several at a time, and
-ranks them by step time. After --limit_s seconds it starts no more; the same command resumes it.
+ranks them by step time. It ends after --limit_s seconds or one compilation, whichever is longer; the same command
+resumes it.
 
 --scale A..B compiles nothing: for each power of two of chips it prints, by formulas, the rate of data, bytes sent over
 links and network, bandwidth of checkpoints, memory of a host, form of the loss and an estimate of time. --topology is
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
     parser.add_json()
     parser.add_argument("--search", action="store_true", help="rank mesh shapes, remat policies and microbatches")
     parser.add_argument("--tries", type=int, default=12, help="with --search: number of programs to compile")
-    parser.add_argument("--limit_s", type=float, default=180, help="with --search: seconds after which none is begun")
+    parser.add_argument("--limit_s", type=float, default=180, help="with --search: seconds in which to end")
     parser.add_argument("--workdir", default="runs/plan", help="with --search: folder of search.jsonl, the results")
     parser.add_argument("--scale", metavar="A..B", help="a table over numbers of chips instead of a plan: 8..8192")
     parser.add_argument("--scale_batch", default="per_chip", help="with --scale: per_chip (clips of a chip) or fixed")
@@ -73,6 +75,7 @@ def main(argv: list[str]) -> int:
     assumptions = Assumptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)})
     config, _ = with_sources(load_config(args.config, overrides=overrides))
     topology = parse_topology(args.topology, slices=args.slices)
+    assumptions = assumptions.on(topology.chip)
     result: dict[str, Any]
     from . import report, search
 
@@ -120,7 +123,7 @@ def _scale(config: Config, *, topology: Topology, args: Any, assumptions: Assump
 
 
 _SHARES = {
-    "matmul": "assumed share of the chip's peak FLOP/s that matrix products reach",
+    "matmul": "assumed share of the chip's peak FLOP/s that matrix products reach (default: measured, by chip)",
     "hbm": "assumed share of the memory bandwidth",
     "links": "assumed share of the bandwidth of the links between chips (ICI, NVLink)",
     "network": "assumed share of the bandwidth of the hosts' network (DCN)",
@@ -149,14 +152,14 @@ def plan(
       JSON values: `fits`, `topology`, `mesh`, `vocabulary`, `memory` (bytes on a chip by kind, None if it does not
       fit), `out_of_memory` (`needed` and `limit` are None if the memory that is short is not HBM), `flops` (per chip),
       `collectives`, `compiler_options`, `time` (None on fake devices), `input` (per host), `checkpoint_bytes`, `run`,
-      `assumptions`,
-      `compile_s`, and `advice` if there is any. A run with several phases is described in `phases` (steps, memory and
-      time of each). Figures of one step are then those of `phase`, the largest; the run fits if all phases do; its
-      hours are those of all steps; the input rate is that of the fastest phase.
+      `assumptions`, `matmul_source` (where its `matmul` is from), `compile_s`, and `advice` if there is any. A run with
+      several phases is described in `phases` (steps, memory and time of each). Figures of one step are then those of
+      `phase`, the largest; the run fits if all phases do; its hours are those of all steps; the input rate is that of
+      the fastest phase.
     """
     from .advice import find_changes
 
-    assumptions = assumptions or Assumptions()
+    assumptions = (assumptions or Assumptions()).on(topology.chip)
     devices = topology_devices(topology)
     progress(f"tracing the step for {topology}")
     planned = []
@@ -226,6 +229,7 @@ def describe(
         "flops": {
             "model_per_chip": traced.flops.model / chips,
             "recomputed_per_chip": traced.flops.recomputed / chips,
+            "tile_padding_per_chip": traced.flops.tile_padding / chips,
             "lower_bound": traced.flops.open_loops > 0,
         },
         "hbm_bytes_per_chip": compiled.hbm_bytes,
@@ -234,12 +238,21 @@ def describe(
         "bytes_are_lower_bound": compiled.open_loops > 0,
         "time": None if compiled.estimate is None else dataclasses.asdict(compiled.estimate),
         "assumptions": dataclasses.asdict(assumptions),
+        "matmul_source": matmul_source(assumptions, topology=topology),
         "input": input_rate(config, hosts=topology.hosts, step_s=min(known, default=None)),
         "checkpoint_bytes": checkpoint_bytes(traced.state),
         "run": run_time(config, planned=planned, chips=topology.chips),
         "trace_s": sum(one.traced.trace_s for one in planned),
         "compile_s": sum(one.compiled.compile_s for one in planned),
     }
+
+
+def matmul_source(assumptions: Assumptions, *, topology: Topology) -> str:
+    """Return where the assumed rate of matrix products is from; "" without a chip."""
+    if topology.chip is None:
+        return ""
+    rate = matmul_rate(topology.chip)
+    return rate.source if assumptions.matmul == rate.share else "--matmul"
 
 
 def _phase(one: Planned) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..base.config import Config
 from ..base.section import section
+from ..cost.chips import matrix_tile
 from ..cost.collectives import Traffic, count_collectives
 from ..cost.flops import Flops, count_flops
 from ..cost.gpus import Gpu
@@ -150,7 +151,7 @@ def _trace(config: Config, *, parts: StepParts, phase: Hashable | None) -> Trace
         parts=parts,
         phase=phase,
         stage=stage,
-        flops=count_flops(stage.jaxpr),
+        flops=count_flops(stage.jaxpr, tile=matrix_tile(parts.mesh.devices.flat[0].device_kind)),
         kept=kept_activations(stage.jaxpr, rows=rows, ways=parts.ways),
         trace_s=time.perf_counter() - start,
     )
@@ -195,7 +196,7 @@ def compile_traced(traced: Traced, *, topology: Topology, assumptions: Assumptio
             mesh=traced.mesh,
             wraps=topology.wraps,
             model_flops=traced.flops.model / traced.mesh.size,
-            hardware_flops=traced.flops.hardware / traced.mesh.size,
+            hardware_flops=traced.flops.on_tiles / traced.mesh.size,
             hbm_bytes=moved,
             traffic=traffic,
             assumptions=assumptions,

@@ -73,6 +73,8 @@ def print_search(result: Mapping[str, Any], *, console: Console | None = None) -
         console.print(f"impossible: {name} ({escape(reason)})")
     if result["left"]:
         console.print(f"{result['left']} more were not compiled in the time; the same command again goes on with them")
+    if result["passed_over"]:
+        console.print(f"{result['passed_over']} were passed over: not faster in any case, or too large")
     if result["fits"]:
         console.print(f"the fastest as flags: {flags(tries[0])}")
         return
@@ -212,6 +214,8 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
     table.add_row("parameters", f"{result['parameters']:,}")
     table.add_row("model FLOPs of a chip", least + count(flops["model_per_chip"]))
     table.add_row("recomputed FLOPs of a chip", count(flops["recomputed_per_chip"]))
+    if flops["tile_padding_per_chip"]:
+        table.add_row("FLOPs on padding of matrix units", count(flops["tile_padding_per_chip"]))
     table.add_row("memory traffic of a chip", size(result["hbm_bytes_per_chip"]))
     if time:
         table.add_row("step time (estimate)", f"{1e3 * time['step_s']:,.0f} ms")
@@ -263,7 +267,8 @@ def _why(name: str) -> str:
 def _print_assumptions(result: Mapping[str, Any], *, console: Console) -> None:
     shares = result["assumptions"]
     console.print(
-        f"The time estimate assumes matrix products at {shares['matmul']:.0%} of the peak, memory at "
+        f"The time estimate assumes matrix products at {shares['matmul']:.0%} of the peak "
+        f"({escape(result['matmul_source'])}), memory at "
         f"{shares['hbm']:.0%} of its bandwidth, links at {shares['links']:.0%}, the hosts' network at "
         f"{shares['network']:.0%}, and {shares['overlap']:.0%} of communication overlapped with compute. "
         f"Bound by: {result['time']['bound']}."

@@ -12,7 +12,8 @@ import jax
 from ..base.config import Config
 from ..base.errors import UserError, unknown
 from ..base.section import field_of, section
-from ..cost.chips import Chip
+from ..cost.chips import Chip, matrix_tile
+from ..cost.flops import count_flops
 from ..cost.gpus import Gpu
 from ..cost.scaling import Row, ScaleAssumptions, Workload, powers_of_two, relative_step, scale_row
 from ..cost.tpus import Tpu
@@ -50,7 +51,7 @@ def scale(config: Config, *, topology: Topology, sizes: str, batch: str, shares:
         raise UserError(f"--topology={topology.name}: --scale needs the figures of a chip; name one, such as v5e-256")
     if batch not in BATCHES:
         raise unknown("value of --scale_batch", batch, BATCHES)
-    chip, work = topology.chip, workload(config, topology=topology)
+    chip, work, shares = topology.chip, workload(config, topology=topology), shares.on(topology.chip)
     rows, impossible = [], {}
     for chips in chip_counts(sizes):
         clips = config.data.batch_size * chips / topology.chips if batch == "per_chip" else config.data.batch_size
@@ -131,6 +132,8 @@ def workload(config: Config, *, topology: Topology) -> Workload:
     devices = topology_devices(Topology(name=f"cpu-{count}", chip=None, shape=(count,)))
     traced = trace(few, devices=devices)
     clips, params = few.data.batch_size, traced.state.params
+    kind = topology.chip.kind if topology.chip else ""
+    padding = count_flops(traced.stage.jaxpr, tile=matrix_tile(kind)).tile_padding
     split = sum(x.size * x.dtype.itemsize for x in params.values() if "fsdp" in _axes(x))
     whole = sum(x.size * x.dtype.itemsize for x in params.values()) - split
     fed = input_rate(config, hosts=1, step_s=None)
@@ -141,6 +144,7 @@ def workload(config: Config, *, topology: Topology) -> Workload:
         state_bytes=checkpoint_bytes(traced.state),
         model_flops=traced.flops.model / clips,
         recomputed_flops=traced.flops.recomputed / clips,
+        padding_flops=padding / clips,
         clip_bytes=fed["decoded_bytes_per_clip"],
         stored_bytes=fed["jpeg_bytes_per_clip"] + fed["sound_bytes_per_clip"],
         frames=frames,

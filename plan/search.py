@@ -3,11 +3,8 @@
 import contextlib
 import hashlib
 import json
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +22,13 @@ from ..pretrain.step_parts import make_parts
 from ..zoo.build import TOWERS, argument_of
 from .advice import REMAT, describe_changes, mesh_changes, summary
 from .program import changed, compile_traced, trace, trace_phases
+from .queue import Candidate, Queue, in_parallel
 from .topology import Topology, topology_devices
 
 _TENSOR = (1, 2, 4)
 _MICROBATCHES = (1, 2, 4, 8, 16, 32)
 _TRACED_PARTS = (1, 2)
+_LOOPED_PARTS = 4  # without GradCache: what a layer needs while it is computed falls to a quarter
 # The four names store the results of products; scores, softmax and activation functions are recomputed.
 _POLICIES = (*REMAT, "names:qkv,attention,hidden,tokens")
 # The estimate of memory before compiling may be too high by this factor: the compiler fuses operations.
@@ -49,9 +48,11 @@ def search(
     """Rank changes to a config by the estimated step time of those that fit.
 
     Every remat policy is traced with one part of the batch and with two (seconds each), from which the memory of more
-    parts and of each mesh shape is estimated. Of the candidates that may fit, the `tries` with the fewest FLOPs are
-    compiled, several at a time. Each result is appended to `workdir/search.jsonl`, from which an interrupted search
-    resumes. Of a run with several phases only the largest is searched.
+    parts and of each mesh shape is estimated. Of the candidates that may fit, those with the fewest FLOPs are compiled
+    first, several at a time. A candidate is passed over if its matrix products alone take as long as the fastest step
+    so far, or if another mesh has shown that its remat policy and parts need too much memory. Each result is appended
+    to `workdir/search.jsonl`, from which an interrupted search resumes. Of a run with several phases only the largest
+    is searched.
 
     Args:
       config: the config to change.
@@ -59,14 +60,15 @@ def search(
       assumptions: of the time estimate.
       workdir: folder of search.jsonl.
       tries: number of programs to compile, including those of an interrupted search.
-      limit_s: seconds after which no further program is begun.
+      limit_s: seconds; no program is begun that would end later, if it took as long as the longest so far. The first
+        are begun in any case.
       quiet: show no progress bar.
 
     Returns:
       JSON values: `fits`, whether any candidate does; `ranked`, the values of `advice.summary`, those that fit first,
       in order of step time; `phase`, None for a run with one phase; `least`, the `changes` with the smallest
       estimate of memory and its `bytes`; `refused`, changes that turned out to be impossible, with the reason; `left`,
-      the number of candidates that the time did not suffice for.
+      the number of candidates that the time did not suffice for; `passed_over`, that of those which could not win.
     """
     end = time.monotonic() + limit_s
     devices = topology_devices(topology)
@@ -76,20 +78,18 @@ def search(
     done, refused = _read(file, key=key), {}
     with Progress(console=Console(stderr=True, quiet=quiet)) as progress:
         bar = progress.add_task("tracing", total=len(_POLICIES) * len(_TRACED_PARTS))
-        found = _candidates(config, topology=topology, devices=devices, tick=lambda: progress.advance(bar))
-        chosen = {describe_changes(changes): changes for changes in found.promising(topology)[:tries]}
-        waiting = {name: changes for name, changes in chosen.items() if name not in done}
-        bar = progress.add_task("compiling", total=len(chosen), completed=len(chosen) - len(waiting))
+        found = _candidates(config, topology=topology, devices=devices, assumptions=assumptions,
+                            tick=lambda: progress.advance(bar))  # fmt: skip
+        promising = {describe_changes(one.changes): one for one in found.promising(topology)}
+        queue = Queue(promising, done=done, tries=tries, limit=usable_bytes(topology))
+        bar = progress.add_task("compiling", total=queue.tries, completed=queue.tries - queue.left())
 
         def compile_changes(changes: dict[str, Any]) -> dict[str, Any]:
             traced = trace(changed(config, changes), devices=devices, phase=found.phase)
             return summary(changes, compiled=compile_traced(traced, topology=topology, assumptions=assumptions))
 
-        left = 0
-        for name, result in _in_parallel(compile_changes, waiting, end=end):
-            if result is None:
-                left += 1
-            elif isinstance(result, UserError):  # sizes that do not divide on this mesh
+        for name, result in in_parallel(compile_changes, queue, end=end):
+            if isinstance(result, UserError):  # sizes that do not divide on this mesh
                 refused[name] = str(result)
             else:
                 done[name] = result
@@ -104,33 +104,9 @@ def search(
         "ranked": ranked,
         "least": {"changes": least.changes, "bytes": int(least.bytes)},
         "refused": refused,
-        "left": left,
+        "left": queue.left(),
+        "passed_over": queue.passed_over,
     }
-
-
-def _in_parallel(
-    compile_changes: Callable[[dict[str, Any]], dict[str, Any]], waiting: dict[str, dict[str, Any]], *, end: float
-) -> Iterator[tuple[str, dict[str, Any] | UserError | None]]:
-    """Yield (name, result) as they come; the result is a UserError for what cannot be, None for what was not begun.
-
-    The compilers leave Python's lock. Half as many programs as cores at a time, at least two and at most eight: each
-    compiler uses several threads, and gigabytes for a large model.
-    """
-    todo, running = deque(waiting.items()), dict[Future, str]()
-    workers = min(8, max(2, (os.cpu_count() or 1) // 2))
-    with ThreadPoolExecutor(workers) as pool:
-        while todo or running:
-            while todo and len(running) < workers and time.monotonic() < end:
-                name, changes = todo.popleft()
-                running[pool.submit(compile_changes, changes)] = name
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, error = running.pop(future), future.exception()
-                if error is not None and not isinstance(error, UserError):
-                    raise error
-                yield name, future.result() if error is None else error
-    yield from ((name, None) for name, _ in todo)
 
 
 def fingerprint(config: Config, *, topology: Topology, assumptions: Assumptions) -> str:
@@ -168,26 +144,31 @@ def _divides(config: Config, *, tensor: int) -> bool:
     return all(size % tensor == 0 for size in sizes if size is not None)
 
 
-class _Candidate(NamedTuple):
-    """Changes to try, their estimate of memory on a chip, and their sort key (lower is better)."""
-
-    changes: dict[str, Any]
-    bytes: float
-    order: tuple[float, ...]
-
-
 class _Candidates(NamedTuple):
     phase: Hashable | None
-    all: list[_Candidate]
+    all: list[Candidate]
 
-    def promising(self, topology: Topology) -> list[dict[str, Any]]:
+    def promising(self, topology: Topology) -> list[Candidate]:
         """Return the candidates that may fit, the most promising first: few FLOPs, few parts, few shards."""
-        limit = topology.chip.usable_bytes if topology.chip else float("inf")
-        return [one.changes for one in sorted(self.all, key=lambda one: one.order) if one.bytes <= limit]
+        limit = usable_bytes(topology)
+        return [one for one in sorted(self.all, key=lambda one: one.order) if one.bytes <= limit]
 
 
-def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], tick: Callable[[], None]) -> _Candidates:
+def usable_bytes(topology: Topology) -> float:
+    """Return the bytes of a chip that a program may use, infinity on fake devices."""
+    return topology.chip.usable_bytes if topology.chip else float("inf")
+
+
+def _candidates(
+    config: Config,
+    *,
+    topology: Topology,
+    devices: Sequence[Any],
+    assumptions: Assumptions,
+    tick: Callable[[], None],
+) -> _Candidates:
     """Estimate the memory of every combination of mesh shape, remat policy and microbatch."""
+    rate = _flop_rate(topology, assumptions=assumptions)
     shapes = []
     for changes in meshes(config, topology=topology):
         with contextlib.suppress(UserError):  # a size that does not divide by this mesh
@@ -207,20 +188,31 @@ def _candidates(config: Config, *, topology: Topology, devices: Sequence[Any], t
                 traces[parts] = trace(changed(config, shapes[0][0] | kind), devices=devices, phase=phase)
             except UserError as error:  # a batch that does not divide by so many parts
                 refused = error
-        for parts in _MICROBATCHES:
-            traced = traces.get(min(parts, _TRACED_PARTS[-1]))
+        for parts, cached in [(parts, True) for parts in _MICROBATCHES] + [(_LOOPED_PARTS, False)]:
+            traced = traces.get(min(parts, _TRACED_PARTS[-1]) if cached else 1)
             if traced is None:
                 continue
-            kind = {"model.remat": policy, "loss.microbatch": parts}
-            kept = traced.kept * min(1.0, _TRACED_PARTS[-1] / parts)  # of one part at a time
+            kind = {"model.remat": policy, "loss.microbatch": parts, "loss.grad_cache": cached}
+            # GradCache keeps of one part at a time.
+            kept = traced.kept * (min(1.0, _TRACED_PARTS[-1] / parts) if cached else 1.0)
             for changes, resident in shapes:
                 if config.data.batch_size % (parts * topology.devices // changes["mesh.tensor"]):
                     continue
-                order = (traced.flops.hardware, parts, changes["mesh.tensor"], changes["mesh.fsdp"])
-                found.append(_Candidate(changes | kind, bytes=resident + kept / _DOUBT, order=order))
+                order = (traced.flops.on_tiles, parts, changes["mesh.tensor"], changes["mesh.fsdp"])
+                least = traced.flops.on_tiles / traced.mesh.size / rate
+                found.append(Candidate(changes | kind, bytes=resident + kept / _DOUBT, least_s=least, order=order))
     if not found and refused is not None:
         raise refused
     return _Candidates(phase=phase, all=found)
+
+
+def _flop_rate(topology: Topology, *, assumptions: Assumptions) -> float:
+    """Return the FLOP/s of a chip's matrix products that the estimate assumes, infinity on fake devices."""
+    if topology.chip is None:
+        return float("inf")
+    share = assumptions.on(topology.chip).matmul
+    assert share is not None
+    return share * topology.chip.peak_flops
 
 
 def _read(file: Path, *, key: str) -> dict[str, dict[str, Any]]:

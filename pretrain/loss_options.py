@@ -38,8 +38,10 @@ class LossOptions:
       form: "dense" holds the matrix of all scores, "blockwise" never does.
       exchange: blockwise on several devices: "gather" or "ring".
       block: blockwise: longest side of a tile of scores.
-      microbatch: parts k in which the batch is encoded, one after another; see `parts`. Memory of activations falls
-        to 1/k, at the price of a second forward pass; the gradient stays exact.
+      microbatch: parts k in which the batch is encoded, one after another; see `engine.step.grad_cache`. Memory of
+        activations falls to 1/k, at the price of a second forward pass; the gradient stays exact.
+      grad_cache: with several parts, this second pass. False: what `config.model.remat` keeps is kept of all parts, and
+        nothing is encoded again; only the memory that a layer needs while it is computed falls to 1/k.
     """
 
     name: str = "infonce"
@@ -53,6 +55,7 @@ class LossOptions:
     exchange: str = "gather"
     block: int = 1024
     microbatch: int = 1
+    grad_cache: bool = True
 
     def __post_init__(self):
         if self.name not in CHECKS:

@@ -234,7 +234,8 @@ class Contrastive:
             rows["video_mask"] = batch["video_mask"]
         rows |= {f"has_{side}": self._has(batch, side) for side in self.spec.fusion.get("modalities", ())}
         rows |= {key: batch[key] for key in ("foil", "foil_mask") if key in batch and "text" in sides}
-        return in_parts(encode, rows=rows | keys, parts=self._options.microbatch)
+        options = self._options
+        return in_parts(encode, rows=rows | keys, parts=options.microbatch, again=options.grad_cache)
 
     def _seen(
         self, model: DualTower, batch: dict[str, Array], *, embedded: dict, has: dict, rngs: nnx.Rngs | None

@@ -33,6 +33,7 @@ MAY_CHANGE = frozenset(
         "loss.exchange",
         "loss.block",
         "loss.microbatch",
+        "loss.grad_cache",
         "train.stall_timeout",
         "train.preflight_timeout",
         "data.num_threads",

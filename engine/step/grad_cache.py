@@ -1,8 +1,10 @@
 """Encode a global batch in parts, one after another, so that the activations of one part at a time are in memory.
 
 GradCache (Gao et al. 2021, arXiv:2101.06983): a contrastive loss needs all embeddings at once, but never the
-activations of two rows together. The backward pass therefore encodes each part again. Value and gradients are those of
-the whole batch. Any objective whose encoder treats each row by itself can use it.
+activations of two rows together. The backward pass therefore encodes each part again. Where there is memory for what
+the layers' own rematerialisation keeps of all parts (the inputs of layers, say), encoding again is a waste: without it
+only what a layer needs while it is computed belongs to one part. Value and gradients are those of the whole batch. Any
+objective whose encoder treats each row by itself can use it.
 """
 
 import math
@@ -21,16 +23,24 @@ Rows = dict[str, Array]
 """Arrays with one entry per row along their first axis."""
 
 
-def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int, field: str = "config.loss.microbatch") -> Rows:
+def in_parts(
+    encode: Callable[[Rows], Rows],
+    *,
+    rows: Rows,
+    parts: int,
+    again: bool = True,
+    field: str = "config.loss.microbatch",
+) -> Rows:
     """Return `encode(rows)`, computed in `parts` turns that each see an equal share of every device's rows.
 
     The rows of a part lie on the devices where they lie in the batch (mesh of the context, `jax.set_mesh`): nothing
-    moves. The backward pass encodes each part again.
+    moves.
 
     Args:
       encode: rows -> embeddings; what it gives for a row must depend on that row only.
       rows: arrays [B,...], random keys included.
       parts: k; 1 encodes all at once and keeps the activations.
+      again: the backward pass encodes each part again; False = what `encode` itself keeps for it is kept of all parts.
       field: the config field that gives k, for messages.
 
     Raises:
@@ -50,7 +60,7 @@ def in_parts(encode: Callable[[Rows], Rows], *, rows: Rows, parts: int, field: s
 
     # In a loop the compiler cannot merge the two computations, so there is no need for the barrier against it.
     encoded = jax.lax.map(
-        jax.checkpoint(part, prevent_cse=False),
+        jax.checkpoint(part, prevent_cse=False) if again else part,
         jax.tree.map(lambda x: split(x, parts=parts, devices=devices), rows),
     )
     return jax.tree.map(lambda x: join(x, devices=devices), encoded)

@@ -75,7 +75,7 @@ class Seen(NamedTuple):
             return compute(nnx.merge(graph, state), rows)
 
         given = {name: x for name, x in rows.items() if x is not None}
-        return in_parts(part, rows=given, parts=self.loss.microbatch)
+        return in_parts(part, rows=given, parts=self.loss.microbatch, again=self.loss.grad_cache)
 
     def draws(self) -> RowKeys:
         """Return keys for what a term draws even where nothing is random: then the same in every step."""

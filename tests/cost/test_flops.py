@@ -117,3 +117,36 @@ def test_flash_attention_counts_as_the_products_that_it_does(monkeypatch):
     assert (forward.model, forward.recomputed) == (2 * product, 0)
     assert (both.model, both.recomputed) == (6 * product, product)
     assert again.model == 6 * product
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "tiles"),
+    [
+        ((1000, 256), (256, 512), 1000 * 256 * 512),  # whole tiles
+        ((1000, 64), (64, 512), 1000 * 128 * 512),  # half of the rows of a unit are zeros
+        ((1024, 64), (64, 8), 1024 * 128 * 8),  # the right side flows: the left one fills tiles
+        ((4, 196, 64), (4, 64, 196), 4 * 196 * 128 * 256),  # scores of a head
+        ((4, 196, 196), (4, 196, 64), 4 * 64 * 256 * 256),  # its outputs, the weights held
+    ],
+)
+def test_products_narrower_than_the_matrix_units(left, right, tiles):
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in (left, right)]
+    trace = jax.jit(jnp.matmul).trace(*shapes).jaxpr
+    found = count_flops(trace, tile=128)
+    assert found.on_tiles == pytest.approx(2 * tiles)
+    assert found.hardware == count_flops(trace).on_tiles, "without tiles nothing is padded"
+
+
+def test_loops_and_recomputation_pad_each_time():
+    def loss(x, weights):
+        def layer(x, w):
+            return jnp.tanh(x @ w), None
+
+        return jnp.sum(jax.lax.scan(jax.checkpoint(layer), x, weights)[0])
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((512, 64), (3, 64, 64))]
+    found = count_flops(jax.jit(jax.grad(loss, argnums=1)).trace(*shapes).jaxpr, tile=128)
+    # Forward twice and by the input, [512,64] x [64,64]: twice the product; by the weights, [64,512] x [512,64]: twice.
+    product = 2 * 512 * 64 * 64
+    assert (found.model, found.recomputed) == (3 * 3 * product, 3 * product)
+    assert found.tile_padding == pytest.approx(3 * product * (3 * 1 + 1))

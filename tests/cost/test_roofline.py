@@ -1,6 +1,7 @@
 """The estimate of step time, by hand, on a made-up torus of 4 x 4 chips."""
 
 import dataclasses
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from twinreel.base.errors import UserError
 from twinreel.cost.collectives import Traffic
 from twinreel.cost.gpus import GPUS
+from twinreel.cost.rates import RATES, matmul_rate
 from twinreel.cost.roofline import Assumptions, estimate_step, link_speed
 from twinreel.cost.tpus import TPUS
 
@@ -85,6 +87,20 @@ def test_a_shift_by_one_takes_one_link():
     gather = dataclasses.replace(ring, kind="all-gather")
     assert estimate(traffic=[ring], links=1.0).links_s == pytest.approx(4e9 / CHIP.ici_link)
     assert estimate(traffic=[gather], links=1.0).links_s == pytest.approx(4e9 / (4 * CHIP.ici_link))
+
+
+def test_each_chip_has_a_rate_of_products_with_its_source():
+    chips = TPUS | GPUS
+    assert set(RATES) == set(chips)
+    for name, (share, source) in RATES.items():
+        assert source
+        assert Assumptions().on(chips[name]).matmul == share
+        measured = re.match(r"([\d.]+) % [MH]FU ", source)
+        assert measured is None or 0 <= float(measured[1]) / 100 - share < 0.01, "rounded down"
+    assert Assumptions(matmul=0.4).on(CHIP).matmul == 0.4
+    assert estimate().compute_s == pytest.approx(1.5e12 / (RATES["v5e"].share * 197e12))
+    with pytest.raises(UserError, match="chip with a rate"):
+        matmul_rate(dataclasses.replace(CHIP, name="v9"))
 
 
 def test_shares_are_shares():

@@ -27,9 +27,10 @@ REFUSED = OutOfMemory(needed=40 * GIB, limit=16 * GIB, largest=(), message="")
 
 
 def facts(config):
-    """(remat, microbatch, fsdp) of a config."""
+    """(remat, microbatch, fsdp) of a config; 1 part if nothing is encoded again."""
     flat = flatten(config)
-    return flat.get("model.remat", "none"), flat.get("loss.microbatch", 1), flat["mesh.fsdp"]
+    parts = flat.get("loss.microbatch", 1) if flat.get("loss.grad_cache", True) else 1
+    return flat.get("model.remat", "none"), parts, flat["mesh.fsdp"]
 
 
 def needed(config):
@@ -49,7 +50,7 @@ def stand_in_trace(config, *, devices, phase=None):
         phase=phase,
         trace_s=0.0,
         parts=SimpleNamespace(standing_bytes=GIB, ways=8),
-        mesh=SimpleNamespace(shape={"replica": 8, "fsdp": 1, "tensor": 1}),
+        mesh=SimpleNamespace(shape={"replica": 8, "fsdp": 1, "tensor": 1}, size=8),
         flops=Flops(model=3.0, recomputed=float(again)),
         kept=needed(config) - 10 * GIB / facts(config)[2],
     )
@@ -174,10 +175,14 @@ def test_search_traces_each_policy_twice_and_estimates_the_memory_of_more_parts(
 
     monkeypatch.setattr(search, "trace", trace)
     config = small("data.batch_size=64")
-    found = search._candidates(config, topology=TOPOLOGY, devices=jax.devices(), tick=lambda: None).all
+    options = {"topology": TOPOLOGY, "assumptions": Assumptions(), "tick": lambda: None}
+    found = search._candidates(config, devices=jax.devices(), **options).all
     assert len(traces) == len(set(traces)) == 2 * len({policy for policy, _ in traces})
     smaller = {one.changes["loss.microbatch"]: one.bytes for one in found
                if one.changes | {"loss.microbatch": 0} == found[0].changes | {"loss.microbatch": 0}}  # fmt: skip
+    looped = [one for one in found if not one.changes["loss.grad_cache"]]
+    assert looped and {one.changes["loss.microbatch"] for one in looped} == {4}
+    assert looped[0].bytes == smaller[1], "what layers keep is kept of all parts"
     assert set(smaller) == {1, 2, 4, 8}  # of 64 clips on 8 chips
     assert smaller[2] - smaller[4] == pytest.approx(2 * (smaller[4] - smaller[8]))
 
@@ -281,11 +286,12 @@ def test_a_ranking_shows_what_differs_and_how_to_take_the_first():
         "fits": True,
         "least": {},
         "left": 3,
+        "passed_over": 2,
     }
     console = Console(file=io.StringIO(), width=100, soft_wrap=True)
     report.print_search(result, console=console)
     text = console.file.getvalue()
     assert re.search(r"fsdp\W+rules\W+memory", text) and re.search(r"4\W+fsdp\W+16\.00 GiB\W+1271 ms\W+43\.6", text)
     assert re.search(r"1\W+unchanged\W+does not fit", text) and "all have config.model.remat='names:qkv,hidden'" in text
-    assert "3 more were not compiled in the time" in text
+    assert "3 more were not compiled in the time" in text and "2 were passed over" in text
     assert "--config.mesh.fsdp=4 --config.sharding.rules=fsdp --config.model.remat=names:qkv,hidden" in text

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from twinreel.cost.roofline import Assumptions
+from twinreel.cost.rates import RATES
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.plan.plan import plan
 from twinreel.plan.topology import parse_topology, topology_devices
@@ -42,7 +42,7 @@ def test_a_plan_for_two_hosts(changes, axes, small):
     result = plan(small("data.batch_size=64", *changes), topology=topology)
     assert result["fits"]
     assert 0 < sum(result["memory"].values()) < topology.chip.usable_bytes
-    compute = result["flops"]["model_per_chip"] / (Assumptions().matmul * topology.chip.peak_flops)
+    compute = result["flops"]["model_per_chip"] / (RATES["h100"].share * topology.chip.peak_flops)
     assert result["time"]["compute_s"] == pytest.approx(compute)
     assert {axis for one in result["collectives"] for axis in one["axes"]} == set(axes)
     inside = [one for one in result["collectives"] if one["axes"] == ("fsdp",)]

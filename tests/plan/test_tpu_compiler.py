@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from twinreel.cost.collectives import count_collectives
 from twinreel.cost.flops import inner_jaxprs
 from twinreel.cost.hlo import parse_program
+from twinreel.cost.rates import RATES
 from twinreel.cost.roofline import Assumptions, link_speed
 from twinreel.engine.sharding.mesh import BATCH_AXES, make_mesh
 from twinreel.engine.start.collectives import compiler_options
@@ -64,8 +65,10 @@ def test_a_plan_for_each_generation(name, small):
     assert 0 < sum(result["memory"].values()) < topology.chip.hbm_bytes
     time = result["time"]
     assert time["least_s"] <= time["step_s"] and 0 < time["mfu"] < 1
-    flops = result["flops"]["model_per_chip"] / (Assumptions().matmul * topology.chip.peak_flops)
-    assert time["compute_s"] == pytest.approx(flops)
+    flops = result["flops"]["model_per_chip"] + result["flops"]["tile_padding_per_chip"]
+    rate = RATES[topology.chip.name]
+    assert time["compute_s"] == pytest.approx(flops / (rate.share * topology.chip.peak_flops))
+    assert (result["assumptions"]["matmul"], result["matmul_source"]) == rate
     feed, run = result["input"], result["run"]
     assert feed["clips_per_s"] * feed["hosts"] == pytest.approx(64 / time["step_s"])
     assert run["chip_hours"] == pytest.approx(run["steps"] * time["step_s"] * topology.chips / 3600)

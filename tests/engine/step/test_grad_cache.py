@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from twinreel.base.errors import UserError
+from twinreel.cost.flops import count_flops
 from twinreel.engine.sharding.mesh import make_mesh
 from twinreel.engine.step.grad_cache import in_parts, join, split
 
@@ -14,7 +15,7 @@ RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(12, 4)).astype(np.float32), RNG.normal(size=(4, 3)).astype(np.float32)
 
 
-def loss(w, x, *, parts):
+def loss(w, x, *, parts, again=True):
     """A loss in which every row meets every other, of an encoder with noise of its own for each row."""
 
     def encode(rows):
@@ -22,14 +23,16 @@ def loss(w, x, *, parts):
         return {"e": jnp.tanh(rows["x"] @ w) + 0.1 * noise, "norm": jnp.sum(rows["x"] ** 2, axis=1)}
 
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(1), jnp.arange(len(x)))
-    encoded = in_parts(encode, rows={"x": x, "keys": keys}, parts=parts)
+    encoded = in_parts(encode, rows={"x": x, "keys": keys}, parts=parts, again=again)
     return jnp.mean(jnp.square(encoded["e"] @ encoded["e"].T)) + jnp.mean(encoded["norm"])
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_value_and_gradients_are_those_of_the_whole_batch(parts):
+@pytest.mark.parametrize(("parts", "again"), [(2, True), (3, True), (3, False)])
+def test_value_and_gradients_are_those_of_the_whole_batch(parts, again):
     wanted = jax.value_and_grad(lambda w: loss(w, X, parts=1))(jnp.asarray(W))
-    got = jax.jit(jax.value_and_grad(lambda w: loss(w, X, parts=parts)))(jnp.asarray(W))
+    step = jax.jit(jax.value_and_grad(lambda w: loss(w, X, parts=parts, again=again)))
+    got = step(jnp.asarray(W))
+    assert (count_flops(step.trace(jnp.asarray(W)).jaxpr).recomputed > 0) == again
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)
     np.testing.assert_allclose(got[1], wanted[1], rtol=1e-5, atol=1e-6)
 
