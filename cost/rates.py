@@ -19,8 +19,8 @@ class Rate(NamedTuple):
 
 
 # For each chip the highest figure of a dense model in bfloat16 on one slice (GPUs: of any size), rounded down.
-# A step like ours may reach less: PaliGemma (Beyer et al. 2024, SigLIP So400m and Gemma 2B on v5e-256) reports 55 %, but
-# its 5,189 tokens/s a chip make about 42 % of model FLOPs, and 55 % only if layers are recomputed.
+# A step like ours may reach less: PaliGemma (Beyer et al. 2024, SigLIP So400m and Gemma 2B on v5e-256) reports 55 %; by
+# our count its 5,189 tokens/s a chip make about 40 % of model FLOPs, and 55 % only with what is recomputed.
 RATES: dict[str, Rate] = {
     "v4": Rate(0.57, "57.8 % HFU of PaLM 540B, Chowdhery et al. 2022, table 3"),
     "v5e": Rate(0.66, "66.9 % MFU of MaxText's 32B model on 256 chips, MaxText/configs/v5e/README.md"),

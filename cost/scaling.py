@@ -36,6 +36,7 @@ class Workload:
       fsdp: size of the mesh axis.
       tensor: size of the mesh axis.
       rows: clips that a device encodes at a time, at most.
+      grad_cache: several parts are encoded once more, without keeping activations, before the loss.
       compute_bytes: of an element in which parameters are gathered and gradients scattered.
       form: of the loss: "dense", "gather" or "ring".
       prefetch: batches that the input makes ahead.
@@ -57,6 +58,7 @@ class Workload:
     fsdp: int
     tensor: int
     rows: int
+    grad_cache: bool
     compute_bytes: int
     form: str
     prefetch: int
@@ -207,7 +209,7 @@ def traffic(work: Workload, *, devices: int, slices: int, batch: int, parts: int
     replicas = ways // fsdp
     inside = replicas // slices
     bytes_each = work.split_bytes / work.tensor * work.compute_bytes / 4
-    gathers = parts * (2 if parts == 1 else 3)
+    gathers = parts * (3 if work.grad_cache and parts > 1 else 2)
     links = (gathers + parts) * bytes_each * (fsdp - 1) / fsdp
     gradients = parts * (bytes_each / fsdp + work.whole_bytes * work.compute_bytes / 4)
     links += 2 * gradients * (inside - 1) / inside

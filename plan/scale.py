@@ -154,6 +154,7 @@ def workload(config: Config, *, topology: Topology) -> Workload:
         fsdp=fsdp,
         tensor=tensor,
         rows=int(rows),
+        grad_cache=loss.grad_cache,
         compute_bytes=2 if config.model.video.get("dtype") == "bfloat16" else 4,
         form=loss.exchange if loss.form == "blockwise" else "dense",
         prefetch=data.feed.prefetch,

@@ -25,6 +25,7 @@ WORK = Workload(
     fsdp=4,
     tensor=1,
     rows=128,
+    grad_cache=True,
     compute_bytes=2,
     form="gather",
     prefetch=2,
@@ -53,6 +54,8 @@ def test_parts_gather_once_more_and_sum_each_time():
     one = traffic(WORK, devices=16, slices=1, batch=2048, parts=1)[0]
     four = traffic(WORK, devices=16, slices=1, batch=2048, parts=4)[0]
     assert four - one == pytest.approx((3 * 4 + 4 - 3) * 1.5e9 + 3 * 0.75e9)
+    kept = dataclasses.replace(WORK, grad_cache=False)
+    assert four - traffic(kept, devices=16, slices=1, batch=2048, parts=4)[0] == pytest.approx(4 * 1.5e9)
 
 
 def test_a_ring_sends_shares_across_once_a_slice():
