@@ -12,31 +12,30 @@ Source: widths and depths of CLIP ViT-B/16 and its text tower (Radford et al. 20
 Each chip has 128 clips of a batch, encoded in one part; the layers are rematerialised, the parameters sharded over four
 chips. Attention runs in the kernel for short rows (config.model.attention="auto"), which stores no scores.
 
-LAB RECORD: not yet run. `twinreel plan` on v5e-256 (libtpu 0.0.42.1; the time is an estimate; 2.5 minutes of CPU time):
+LAB RECORD: not yet run. `twinreel plan` on v5e-256 (libtpu 0.0.42.1; the time is an estimate; 6 minutes of CPU time on
+two busy cores, 2.5 on quiet ones):
 
-    memory of a chip    parameters 166 MiB, optimizer 332 MiB, batch 147 MiB, temporaries 13.2 GiB (of them about
-                        6.4 GiB kept for backward), program 60 MiB: 13.88 of 16 GiB
-    FLOPs of a chip     109.2 T for the model, 25.4 T recomputed; 524 GiB to and from memory
-    sent by a chip      1.36 GiB in all-gathers and 0.20 GiB in reduce-scatters over fsdp, 0.43 GiB in all-reduces,
+    memory of a chip    parameters 162 MiB, optimizer 324 MiB, batch 147 MiB, temporaries 13.2 GiB (of them about
+                        6.4 GiB kept for backward), program 61 MiB: 13.9 of 16 GiB
+    FLOPs of a chip     109.2 T for the model, 25.4 T recomputed, 7.4 T on padding of the matrix units; 523 GiB to and
+                        from memory
+    sent by a chip      0.48 GiB in all-gathers and 0.20 GiB in reduce-scatters over fsdp, 0.43 GiB in all-reduces,
                         64 MiB in all-gathers (embeddings), all over links
-    step                1,265 ms (computing 1,242, memory 858, links 46), MFU 43.8 %; 64 hosts, 405 clips/s each
-    40,000 steps        1.31e9 clips, 14.1 hours, 3,598 chip-hours; a checkpoint is 1.89 GiB
+    step                1,103 ms (computing 1,092, memory 857, links 22), MFU 50.2 %; 64 hosts, 464 clips/s each
+    40,000 steps        1.31e9 clips, 12.3 hours, 3,138 chip-hours; a checkpoint is 1.89 GiB
 
-Other settings (the second row is the best of an earlier `plan --search`, which did not note the bytes):
+Products are taken to reach 66 % of the peak, as MaxText's did in a whole step on v5e; at 55 % (--matmul=0.55, as in
+PaliGemma's) the step takes 1,321 ms, 41.9 %. See docs/scale.md, "What the time estimate is". Other settings by their
+FLOPs and bytes:
 
-    parts  fsdp  remat            attention   memory      recomputed  moved     step       MFU
-    2      1     full             xla         13.70 GiB   61.1 T      927 GiB   1,577 ms   35.2 %
-    1      4     full             xla         15.22 GiB                         1,271 ms   43.6 %
-    1      1     full             splash      16.48 GiB   30.0 T      486 GiB   1,286 ms   43.1 %   does not fit
-    1      4     full             short       13.88 GiB   25.4 T      524 GiB   1,265 ms   43.8 %
-    1      4     names:attention  short       15.87 GiB   23.9 T      603 GiB   1,250 ms   44.3 %   does not fit
+    parts  fsdp  remat            attention   memory      recomputed  padding  moved     step       MFU
+    2      1     full             xla         13.70 GiB   61.1 T      8.0 T    927 GiB   1,524 ms   36.4 %
+    1      1     full             splash      16.48 GiB   30.3 T      6.4 T    486 GiB   1,124 ms   49.3 %   does not fit
+    1      4     full             short       13.89 GiB   25.4 T      7.4 T    523 GiB   1,103 ms   50.2 %
+    1      4     names:attention  short       15.87 GiB   23.9 T      5.7 T    603 GiB   1,079 ms   51.4 %   does not fit
 
-The first step waited for memory as long as for the matrix units; with a kernel it waits for these alone. The estimate
-assumes that they reach 55 % of their peak (--matmul), so no MFU is above 55 %, and it is that only if nothing is
-computed twice, for which 128 clips leave a chip no room. With --matmul=0.7 the first row has 36 %, this config 55 %.
-The work of the vector units inside a kernel is not part of the estimate.
-
-Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
+Without a kernel the step waits for memory; with one, for the matrix units. bench/README.md has what it would take to
+recompute less. The work of the vector units inside a kernel is not part of the estimate.
 """
 
 import ml_collections

@@ -18,14 +18,16 @@ LAB RECORD: not yet run. `twinreel plan` (libtpu 0.0.42.1; the time is an estima
                         29.4 GiB kept for backward), program 56 MiB: 40.5 of 95 GiB
     FLOPs of a chip     1,991 T for the model, 730 T recomputed; 19.6 TiB to and from memory
     sent by a chip      32.8 GiB in all-gathers and 9.87 GiB in reduce-scatters over fsdp, 9.7 GiB in all-reduces
-    step                10.9 s (computing 10.8, memory 9.8, links 0.3), MFU 39.7 %; 32 hosts, 94 clips/s each
-    40,000 steps        1.31e9 clips, 121 hours, 15,558 chip-hours; a checkpoint is 5.19 GiB
+    step                9.95 s (computing 8.52, memory 9.8, links 0.3), MFU 43.6 %; 32 hosts, 103 clips/s each
+    40,000 steps        1.31e9 clips, 111 hours, 14,150 chip-hours; a checkpoint is 5.19 GiB
 
-With remat="full" and four parts: 45.0 GiB, 1,115 T recomputed, 12.3 s (compiled in 57 s). With remat="none" and 32
-parts only 664 T are recomputed, but memory is the bottleneck: 18.1 s.
+Products are taken to reach 71 % of the peak (docs/scale.md, "What the time estimate is"); 53.6 T of a chip are computed
+on padding of the matrix units.
 
-These are figures with config.model.attention="xla". With the kernel that "auto" takes, one part and remat="full" move
-8.7 TiB and take 9.7 s (MFU 44.6 %), but need 130 GiB and do not fit; the config as it is has not been planned with it.
+These are figures with config.model.attention="xla", whose scores make memory the bottleneck. With the kernel that
+"auto" takes, one part and remat="full" move 8.7 TiB, but need 130 GiB and do not fit. The config as it is has not been
+compiled with it; nor have four parts without GradCache (loss.microbatch=4, loss.grad_cache=False, remat="full"), whose
+trace has 464 T recomputed instead of 730 and 56 GiB kept for backward: if memory does not bind, 7.8 s, MFU 55 %.
 
 Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """

@@ -20,12 +20,15 @@ busy cores):
                         35.8 GiB kept for backward), program 64 MiB: 46.5 of 95 GiB
     FLOPs of a chip     1,366 T for the model, 502 T recomputed; 12.7 TiB to and from memory
     sent by a chip      32.2 GiB in all-gathers and 10.1 GiB in reduce-scatters over fsdp, 8.7 GiB in all-reduces
-    step                7,557 ms (computing 7,399, memory 6,298, links 317), MFU 39.4 %; 64 hosts, 68 clips/s each
-    40,000 steps        1.31e9 clips, 84.0 hours, 21,497 chip-hours; a checkpoint is 10.3 GiB
+    step                6,457 ms (computing 5,829, memory 6,298, links 317), MFU 46.1 %; 64 hosts, 79 clips/s each
+    40,000 steps        1.31e9 clips, 71.7 hours, 18,365 chip-hours; a checkpoint is 10.3 GiB
 
-With remat="full" and two parts: 55.0 GiB, 768 T recomputed, 8,494 ms.
+Products are taken to reach 71 % of the peak (docs/scale.md, "What the time estimate is"); about 32 T of a chip are
+computed on padding of the matrix units.
 
-These are figures with config.model.attention="xla"; it has not been planned with the kernel that "auto" takes.
+These are figures with config.model.attention="xla". The config has not been compiled with the kernel that "auto" takes;
+nor have four parts without GradCache (loss.microbatch=4, loss.grad_cache=False, remat="full"), whose trace has 320 T
+recomputed instead of 502 and 35 GiB kept for backward: if memory does not bind, 5.4 s, MFU 55 %.
 
 Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """
