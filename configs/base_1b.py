@@ -28,11 +28,11 @@ Products are taken to reach 66 % of the peak, as MaxText's did in a whole step o
 PaliGemma's) the step takes 1,321 ms, 41.9 %. See docs/scale.md, "What the time estimate is". Other settings by their
 FLOPs and bytes:
 
-    parts  fsdp  remat            attention   memory      recomputed  padding  moved     step       MFU
-    2      1     full             xla         13.70 GiB   61.1 T      8.0 T    927 GiB   1,524 ms   36.4 %
-    1      1     full             splash      16.48 GiB   30.3 T      6.4 T    486 GiB   1,124 ms   49.3 %   does not fit
-    1      4     full             short       13.89 GiB   25.4 T      7.4 T    523 GiB   1,103 ms   50.2 %
-    1      4     names:attention  short       15.87 GiB   23.9 T      5.7 T    603 GiB   1,079 ms   51.4 %   does not fit
+    parts  fsdp  remat            attention  memory     recomputed  padding  moved    step      MFU
+    2      1     full             xla        13.70 GiB  61.1 T      8.0 T    927 GiB  1,524 ms  36.4 %
+    1      1     full             splash     16.48 GiB  30.3 T      6.4 T    486 GiB  1,124 ms  49.3 %  does not fit
+    1      4     full             short      13.89 GiB  25.4 T      7.4 T    523 GiB  1,103 ms  50.2 %
+    1      4     names:attention  short      15.87 GiB  23.9 T      5.7 T    603 GiB  1,079 ms  51.4 %  does not fit
 
 Without a kernel the step waits for memory; with one, for the matrix units. bench/README.md has what it would take to
 recompute less. The work of the vector units inside a kernel is not part of the estimate.
