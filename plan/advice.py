@@ -139,13 +139,14 @@ def _remat_steps(config: Config) -> Iterator[dict[str, Any]]:
 
 def _microbatch_steps(config: Config, *, traced: Traced, failed: OutOfMemory) -> Iterator[dict[str, Any]]:
     """Yield numbers of parts of the batch in rising order: those that should suffice, and the largest possible one."""
-    now = section(LossOptions, config.loss, name="loss").microbatch
+    loss = section(LossOptions, config.loss, name="loss")
+    now, cached = loss.microbatch, {} if loss.grad_cache else {"loss.grad_cache": True}
     rows = config.data.batch_size // traced.parts.ways
     room = max(1, (failed.limit or 0) - traced.parts.standing_bytes)
     wanted = now * max(2.0, (failed.needed or 0) / room)
     larger = [parts for parts in range(now + 1, rows + 1) if rows % parts == 0]
     nearest = sorted(larger, key=lambda parts: abs(math.log(parts / wanted)))[: _MAX_TRIES - 1]
-    yield from ({"loss.microbatch": parts} for parts in sorted({*nearest, *larger[-1:]}))
+    yield from ({"loss.microbatch": parts} | cached for parts in sorted({*nearest, *larger[-1:]}))
 
 
 def _fsdp_steps(config: Config, *, traced: Traced) -> Iterator[dict[str, Any]]:

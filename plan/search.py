@@ -192,7 +192,8 @@ def _candidates(
             traced = traces.get(min(parts, _TRACED_PARTS[-1]) if cached else 1)
             if traced is None:
                 continue
-            kind = {"model.remat": policy, "loss.microbatch": parts, "loss.grad_cache": cached}
+            kind = {"model.remat": policy, "loss.microbatch": parts}
+            kind |= {"loss.grad_cache": cached} if parts > 1 else {}
             # GradCache keeps of one part at a time.
             kept = traced.kept * (min(1.0, _TRACED_PARTS[-1] / parts) if cached else 1.0)
             for changes, resident in shapes:

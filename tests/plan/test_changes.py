@@ -115,6 +115,9 @@ def test_parts_of_a_batch_divide_its_rows(small, rows, now, ratio, tried):
     failed = dataclasses.replace(REFUSED, needed=ratio * 15 * GIB)  # of the 16 GiB one is taken whatever the parts
     steps = advice._microbatch_steps(config, traced=stand_in_trace(config, devices=()), failed=failed)
     assert [step["loss.microbatch"] for step in steps] == tried
+    kept = small(f"data.batch_size={rows * 8}", f"loss.microbatch={now}", "loss.grad_cache=False")
+    steps = advice._microbatch_steps(kept, traced=stand_in_trace(kept, devices=()), failed=failed)
+    assert all(step["loss.grad_cache"] for step in steps), "only GradCache keeps less with more parts"
 
 
 def test_advice_is_by_the_assumptions_that_were_given(small, compiled, monkeypatch):
@@ -178,9 +181,10 @@ def test_search_traces_each_policy_twice_and_estimates_the_memory_of_more_parts(
     options = {"topology": TOPOLOGY, "assumptions": Assumptions(), "tick": lambda: None}
     found = search._candidates(config, devices=jax.devices(), **options).all
     assert len(traces) == len(set(traces)) == 2 * len({policy for policy, _ in traces})
+    same = {"loss.microbatch": 0, "loss.grad_cache": True}
+    looped = [one for one in found if not one.changes.get("loss.grad_cache", True)]
     smaller = {one.changes["loss.microbatch"]: one.bytes for one in found
-               if one.changes | {"loss.microbatch": 0} == found[0].changes | {"loss.microbatch": 0}}  # fmt: skip
-    looped = [one for one in found if not one.changes["loss.grad_cache"]]
+               if one not in looped and one.changes | same == found[0].changes | same}  # fmt: skip
     assert looped and {one.changes["loss.microbatch"] for one in looped} == {4}
     assert looped[0].bytes == smaller[1], "what layers keep is kept of all parts"
     assert set(smaller) == {1, 2, 4, 8}  # of 64 clips on 8 chips

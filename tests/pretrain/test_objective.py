@@ -72,10 +72,13 @@ def whole(name="infonce"):
     return value_and_gradients(objective(name=name), on_device(batch_of()))
 
 
-@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_encoding_in_parts_has_the_loss_and_gradients_of_the_whole_batch(parts):
+@pytest.mark.parametrize(
+    ("parts", "grad_cache"), [(2, True), (2, False), pytest.param(4, True, marks=pytest.mark.slow)]
+)
+def test_encoding_in_parts_has_the_loss_and_gradients_of_the_whole_batch(parts, grad_cache):
     wanted = whole()
-    assert_same(value_and_gradients(objective(microbatch=parts), on_device(batch_of())), wanted)
+    made = objective(microbatch=parts, grad_cache=grad_cache)
+    assert_same(value_and_gradients(made, on_device(batch_of())), wanted)
     assert max(np.abs(g).max() for g in wanted[1].values()) > 1e-2
     other = value_and_gradients(objective(), on_device(batch_of()), key=8)
     assert abs(other[0] - wanted[0]) > 1e-4  # another step draws otherwise, so the draws do count
