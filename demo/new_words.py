@@ -8,16 +8,24 @@ from pathlib import Path
 from ..data.manifest import Clip, read_manifest, write_manifest
 
 COLOURS = {
-    **{"red": "scarlet", "orange": "apricot", "yellow": "lemon", "green": "jade", "cyan": "teal", "blue": "navy"},
-    **{"purple": "violet", "pink": "rose", "brown": "chestnut", "white": "snowy", "grey": "slate"},
+    **{"red": "rust", "orange": "amber", "yellow": "lemon", "green": "moss", "cyan": "teal", "blue": "sky"},
+    **{"purple": "plum", "pink": "coral", "brown": "tan", "white": "snow", "grey": "slate"},
 }
 """The demo's word -> the new one."""
 SHAPES = {
-    **{"disc": "coin", "circle": "button", "ring": "loop", "hoop": "band", "square": "tile", "box": "crate"},
-    **{"triangle": "wedge", "star": "spark", "cross": "mark", "plus sign": "junction"},
+    **{"disc": "coin", "circle": "ball", "ring": "loop", "hoop": "rim", "square": "tile", "box": "case"},
+    **{"triangle": "wedge", "star": "spark", "cross": "mark", "plus sign": "net"},
 }
+SHORTER = {
+    **{"to the left": "left", "to the right": "right", "turns around": "turns", "slowly vanishes": "vanishes"},
+    **{"; next,": ", then", "; after that": ", then", ", after that": ", then", ", and at last": ", then"},
+}
+"""Shorter words for motions and order: a tokenizer that does not know the new words cuts them into more tokens, and
+the texts still fit into the context of the demo's checkpoint."""
 _WORDS = COLOURS | SHAPES
 _FOUND = re.compile(rf"\b({'|'.join(sorted(map(re.escape, _WORDS), key=len, reverse=True))})\b")
+_LONGER = re.compile("|".join(map(re.escape, SHORTER)))
+_TONE = re.compile(r" while a .*$")
 
 
 def write(out: Path, *, manifest: Path, seed: int = 0) -> Path:
@@ -42,6 +50,8 @@ def write(out: Path, *, manifest: Path, seed: int = 0) -> Path:
 def renamed(clip: Clip, *, root: str = ".") -> Clip:
     """Return a clip with the new words in captions, spans and foils, and without questions.
 
+    Captions that are equal in the new words are one.
+
     Args:
       clip: of the demo.
       root: where its path begins.
@@ -52,7 +62,7 @@ def renamed(clip: Clip, *, root: str = ".") -> Clip:
     return dataclasses.replace(
         clip,
         path=os.path.normpath(f"{root}/{clip.path}"),
-        captions=tuple(new_words(text) for text in clip.captions),
+        captions=tuple(dict.fromkeys(new_words(text) for text in clip.captions)),
         spans=spans,
         questions=(),
         labels=tuple(new_words(label) for label in clip.labels),
@@ -61,5 +71,6 @@ def renamed(clip: Clip, *, root: str = ".") -> Clip:
 
 
 def new_words(text: str) -> str:
-    """Return a text with each of the demo's words for colours and shapes replaced by the new one."""
+    """Return a text in the new words for colours and shapes, with shorter ones elsewhere and without the tone."""
+    text = _LONGER.sub(lambda found: SHORTER[found[0]], _TONE.sub("", text))
     return _FOUND.sub(lambda found: _WORDS[found[1]], text)

@@ -149,7 +149,7 @@ def run_spec(
                 f"config.model.{side} changes a tower that the checkpoint lacks (it has: {', '.join(towers)})"
             )
         if side in towers:
-            towers[side] |= changes
+            towers[side] = _changed(towers[side], by=changes)
     return ModelSpec(
         towers=towers,
         input=data.input.as_prepared(prepare),
@@ -224,6 +224,16 @@ def mismatches(
         num_frames=data.input.num_frames,
         sound=bool(data.input.audio_seconds),
     )
+
+
+def _changed(tower: Mapping[str, Any], *, by: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a tower with changes; sections such as `image` are changed field by field."""
+    changed = dict(tower)
+    for key, value in by.items():
+        inner = changed.get(key)
+        sections = isinstance(value, Mapping) and isinstance(inner, Mapping)
+        changed[key] = _changed(inner, by=value) if sections else value
+    return changed
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
