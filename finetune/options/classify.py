@@ -88,10 +88,10 @@ class ClassifyOptions(LabelOptions, TowerOptions):
         return {"kind": self.head, "labels": list(labels), **own}
 
     def _check_extension(self) -> None:
-        if self.extends and (self.kind != "single" or self.head not in ("linear", "attentive")):
+        if self.extends and self.kind != "single":
             raise UserError(
-                f"config.task.extends=True is for kind='single' with a linear or attentive head, got kind="
-                f"{self.kind!r} and head={self.head!r}"
+                f"config.task.extends=True is for kind='single', got kind={self.kind!r}: its old clips do not say "
+                "whether further labels hold. Set extends=False and train a new head on clips that have them all"
             )
         if not self.extends and (self.replay != -1 or self.keep_weight):
             raise UserError("config.task.replay and keep_weight are for further classes; set config.task.extends=True")

@@ -12,7 +12,7 @@ from ..examples.context import TaskContext
 from ..kinds.task import Task
 
 TASKS = {
-    "classify": ("classify", "one label per clip: a linear or attentive head on the video tower"),
+    "classify": ("classify", "one label per clip: a head on the video tower"),
     "few_labels": ("few_labels", "one label per clip, where most clips have none: pseudo-labels and consistency"),
     "distil": ("distil", "one label per clip, for a tower that also learns from a larger one"),
     "localise": ("localise", "when what a text says happens, or which actions happen when"),

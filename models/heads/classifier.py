@@ -79,6 +79,10 @@ class StatisticsHead(nnx.Module):
         pooled = statistics(self.norm(tokens), mask=mask)  # [B,4D]
         return self.scores(dropout(pooled, rate=self.dropout, keys=keys))
 
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return how a head of fewer classes is taken over; see `_more_classes`."""
+        return _more_classes(self.scores)
+
 
 class AttentiveHead(nnx.Module):
     """A learned query attends to all tokens; LayerNorm, dropout and a dense layer follow.
@@ -176,6 +180,21 @@ class QueryHead(nnx.Module):
         pooled = dropout(self.pool(tokens, mask=mask), rate=self.dropout, keys=keys)  # [B,classes,D]
         return jnp.sum(pooled.astype(jnp.float32) * self.kernel[...][None], axis=-1) + self.bias[...][None]
 
+    def position_resizers(self) -> dict[str, Callable[[Array], Array | None]]:
+        """Return how a head of fewer classes is taken over.
+
+        The scores of further classes start at zero, their queries as the mean of those that are known.
+        """
+        count = self.bias.shape[0]
+
+        def grown(old: Array) -> Array | None:
+            return _with_rows(old, count=count, row=jnp.zeros_like(old[0]))
+
+        def queries(old: Array) -> Array | None:
+            return _with_rows(old, count=count, row=jnp.mean(old, axis=0))
+
+        return {"kernel": grown, "bias": grown, "pool/query": queries}
+
 
 Head = LinearHead | StatisticsHead | AttentiveHead | QueryHead
 
@@ -227,6 +246,12 @@ class Classifier(nnx.Module):
 def _scores(width: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
     """Build the last layer; it starts at zero, so the first loss is log(classes) and no class is favoured."""
     return nnx.Linear(width, num_classes, kernel_init=nnx.initializers.zeros, param_dtype=jnp.float32, rngs=rngs)
+
+
+def _with_rows(old: Array, *, count: int, row: Array) -> Array | None:
+    """Return `old` with copies of `row` behind it, `count` rows in all; None if it has more than that."""
+    more = count - old.shape[0]
+    return None if more < 0 else jnp.concatenate([old, jnp.broadcast_to(row, (more, *row.shape))])
 
 
 def _more_classes(scores: nnx.Linear) -> dict[str, Callable[[Array], Array | None]]:

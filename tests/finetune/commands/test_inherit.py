@@ -66,6 +66,18 @@ def test_towers_take_the_changes_of_the_config():
         run_spec(SOURCE, model=model_changes({"model": {"audio": {"width": 3}}}), data=data, prepare=prepared, seed=3)
 
 
+def test_sections_of_a_tower_are_changed_field_by_field():
+    image = {"patch": 8, "pool": "cls", "block": {"qkv_bias": True, "norm_epsilon": 1e-6}}
+    source = dataclasses.replace(
+        SOURCE, spec=SOURCE.spec.replace(towers={"video": {"family": "frames", "image": image}})
+    )
+    changes = model_changes({"model": {"video": {"image": {"pool": "cls_mean", "block": {"norm_epsilon": 1e-5}}}}})
+    spec = run_spec(source, model=changes, data=DataOptions.of(completed()["data"]), prepare={}, seed=0)
+    block = {"qkv_bias": True, "norm_epsilon": 1e-5}
+    assert spec.towers["video"] == {"family": "frames", "image": {"patch": 8, "pool": "cls_mean", "block": block}}
+    assert image["pool"] == "cls", "the checkpoint's own stays"
+
+
 def test_shipped_config_completes():
     config = load_config("demo_classify:linear", overrides=["data.dir=d"]).to_dict()
     whole = complete(config, source=SOURCE)

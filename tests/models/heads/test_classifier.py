@@ -9,7 +9,9 @@ from flax import nnx
 from tower_loops import attention_by_loops, dense, f64, norm, randomised
 
 from twinreel.base.errors import UserError
-from twinreel.models.heads.classifier import AttentiveHead, LinearHead, StatisticsHead
+from twinreel.engine.keeping.transfer import fill, plan_transfer, position_resizers, shapes
+from twinreel.engine.step.state import split_model
+from twinreel.models.heads.classifier import HEADS, AttentiveHead, LinearHead, StatisticsHead
 from twinreel.models.layers.draws import row_keys
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
@@ -110,6 +112,21 @@ def test_remat_and_unroll_reach_the_layers():
     )
     for blocks in (model.video.space, model.video.time):
         assert (blocks.options.remat, blocks.options.unroll) == ("full", 0)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_head_of_more_classes_scores_the_old_ones_as_before(kind):
+    """A head of fewer classes, with their parameters, fills in a larger one as `--init` does; never the other way."""
+    more = {"heads": 2} if kind in ("attentive", "queries") else {}
+    old, new = (randomised(HEADS[kind](width=6, num_classes=n, **more, rngs=nnx.Rngs(0)), seed=n) for n in (3, 5))
+    plan = plan_transfer(split_model(old), target=shapes(new), parts=None, resizers=position_resizers(new))
+    assert {"resized"} <= set(plan.status.values()) <= {"loaded", "resized"}
+    fill(new, values=plan.values)
+    tokens = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 6)), jnp.float32)
+    np.testing.assert_allclose(new(tokens)[:, :3], old(tokens), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(new(tokens)[:, 3:], 0)
+    with pytest.raises(UserError, match="do not fit the new model"):
+        plan_transfer(split_model(new), target=shapes(old), parts=None, resizers=position_resizers(old))
 
 
 def test_new_head_favours_no_class():
