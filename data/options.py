@@ -37,6 +37,8 @@ class InputSpec:
         as CLAP's, takes that, too, but of files it then hears less than it could.
       decode: how a media file is decoded before frames are drawn, a part of the fields of `media.decode.DecodeOptions`
         (fps, short_side, jpeg_quality): as the records were prepared on which the model was trained, which fill it in.
+        `crop_faces` is True of a model of faces that were cut out; whoever decodes files puts the detector's file in
+        its place.
     """
 
     num_frames: int = 8
@@ -71,6 +73,7 @@ class InputSpec:
     def as_prepared(self, options: Mapping[str, Any]) -> "InputSpec":
         """Return the input of a model that is trained on records which `prepare` made with these options."""
         kept = {key: options[key] for key in ("fps", "short_side", "jpeg_quality", "audio") if key in options}
+        kept |= {"crop_faces": True} if options.get("crop_faces") else {}  # where the detector lies is not the model's
         return dataclasses.replace(self, decode=kept)
 
 

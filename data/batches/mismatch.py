@@ -37,6 +37,12 @@ def record_mismatches(
             f"these records have frames of {_side(prepared.get('short_side'))}, the checkpoint was trained on "
             f"{_side(trained['short_side'])} (`twinreel prepare --short_side`)"
         )
+    if trained and bool(trained.get("crop_faces")) != bool(prepared.get("crop_faces")):
+        kinds = ("whole frames", "faces that were cut out")
+        found.append(
+            f"these records show {kinds[bool(prepared.get('crop_faces'))]}, the checkpoint was trained on "
+            f"{kinds[bool(trained.get('crop_faces'))]} (`twinreel prepare --crop_faces`)"
+        )
     if trained.get("audio") and prepared.get("audio") is False and sound:
         found.append("these records have no sound, the checkpoint was trained with it (`twinreel prepare --audio`)")
     counts = rows.summary.num_frames if isinstance(rows, Table) else Counter(row["num_frames"] for row in rows)

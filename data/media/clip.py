@@ -20,6 +20,8 @@ class DecodeOptions:
       max_seconds: longest clip (or window) that is accepted, in seconds; bounds the memory of one clip.
       max_pixels: largest picture (width * height in the file) that is accepted.
       blur_faces: ONNX file of the detector whose faces are blurred before frames are kept, see `faces`; "" = none.
+      crop_faces: ONNX file of the detector whose face is cut out of each frame, as a square of `short_side` pixels,
+        see `faces.track`; "" = frames stay whole.
     """
 
     fps: float | None = 8.0
@@ -29,6 +31,11 @@ class DecodeOptions:
     max_seconds: float = 600.0
     max_pixels: int = 2**26  # 8192 x 8192; 8K video has half of it
     blur_faces: str = ""
+    crop_faces: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; `crop_faces` only where faces are cut out."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value or name != "crop_faces"}
 
 
 @dataclasses.dataclass(kw_only=True)

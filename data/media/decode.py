@@ -1,6 +1,8 @@
 """One media file, or a window of it, to JPEG frames with their times and 16 kHz mono sound (PyAV, simplejpeg)."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -40,11 +42,11 @@ def decode_clip(
       DecodeError: the clip cannot be used; `reason` says why.
       MemoryError: there is not enough for it.
     """
-    reader = Reader(path, options=options, start_s=start_s, end_s=end_s, progress=progress)
+    reader, frames = _opened(path, options=options, start_s=start_s, end_s=end_s, progress=progress)
     jpegs: list[bytes] = []
     times: list[float] = []
     height = width = 0
-    for time, rgb in shown(reader, options=options):
+    for time, rgb in frames:
         height, width = rgb.shape[:2]
         jpegs.append(_encode(rgb, quality=options.jpeg_quality))
         times.append(time)
@@ -70,7 +72,30 @@ def read_rgb(
     Raises:
       DecodeError: the clip cannot be used.
     """
-    return list(shown(Reader(path, options=options, start_s=start_s, end_s=end_s), options=options))
+    return list(_opened(path, options=options, start_s=start_s, end_s=end_s)[1])
+
+
+def _opened(
+    path: PathLike, *, options: DecodeOptions, **window: Any
+) -> tuple[Reader, Iterable[tuple[float, np.ndarray]]]:
+    """Return the reader of a clip and its frames as they are kept; where faces are cut out, it is decoded twice."""
+    if not options.crop_faces:
+        reader = Reader(path, options=options, **window)
+        return reader, shown(reader, options=options)
+    from .faces import FaceDetector, cut_square, track  # OpenCV is loaded by those who look for faces
+
+    whole = dataclasses.replace(options, short_side=0)
+    look = Reader(path, options=dataclasses.replace(whole, audio=False), **window)
+    try:
+        find = FaceDetector(options.crop_faces)
+        squares = track([find(rgb) for _, rgb in look])
+    except UserError as error:
+        raise DecodeError("faces cannot be cut out", str(error)) from error
+    if squares is None:
+        raise DecodeError("no face was found")
+    reader = Reader(path, options=whole, **window)
+    pairs = zip(shown(reader, options=options), squares, strict=True)
+    return reader, ((time, cut_square(rgb, square=square, side=options.short_side)) for (time, rgb), square in pairs)
 
 
 def shown(reader: Reader, *, options: DecodeOptions) -> Iterable[tuple[float, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Faces in pictures: found, blurred in streams of frames, and compared, by networks from local files (OpenCV).
+"""Faces in pictures: found, blurred, cut out, and compared, by networks from local files (OpenCV).
 
 Detection: YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y). Comparison: SFace (Zhong et al. 2021,
 doi:10.1109/TIP.2020.3048632). OpenCV's model zoo has both as ONNX files; none comes with this package.
@@ -6,13 +6,13 @@ doi:10.1109/TIP.2020.3048632). OpenCV's model zoo has both as ONNX files; none c
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 
 from ...base.errors import UserError
 
@@ -26,6 +26,7 @@ _LONGEST = 960  # longer side in pixels of what the detector looks at; it finds 
 _BLUR_FROM, _COMPARE_FROM = 0.6, 0.8  # scores: blur in doubt, and compare only what is surely a face
 _OVERLAP, _MOST = 0.3, 5000  # of the detector's boxes
 _MARGIN = 1 / 3  # of a box, by which it is enlarged on each side: hair, ears, and what moves between frames
+_CROP = 1.5  # side of the square that is cut out / side of the face's box
 _CELLS = 3  # averages on each side that are left of a face
 HOLD_S = 0.5
 """Seconds before and after a frame in which its faces are blurred as well, where the detector misses them."""
@@ -154,6 +155,64 @@ def blur(rgb: UInt8[np.ndarray, "H W 3"], *, boxes: Int64[np.ndarray, "n 4"]) ->
             small = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
             made[y, x] = cv2.resize(small, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return made
+
+
+def track(boxes: Sequence[Int64[np.ndarray, "n 4"]]) -> Float64[np.ndarray, "T 3"] | None:
+    """Follow one face through the frames of a clip: that which is largest in any of them.
+
+    In other frames it is the face whose centre is nearest to where it was last seen. Where none is found, the square is
+    interpolated in between, and stays as it is before the first and after the last one.
+
+    Args:
+      boxes: of each frame in order of time, as a detector returns them.
+
+    Returns:
+      The middle (x, y) and the side in pixels of a square around the face, with a margin, of each frame; None where
+      there is no face in any.
+    """
+    squares = np.full((len(boxes), 3), np.nan)
+    rows = [np.stack([(b[:, 0] + b[:, 2]) / 2, (b[:, 1] + b[:, 3]) / 2, _side(b)], axis=1) for b in boxes]
+    largest = [row[:, 2].max() if len(row) else 0.0 for row in rows]
+    if not any(largest):
+        return None
+    begin = int(np.argmax(largest))
+    first = rows[begin][np.argmax(rows[begin][:, 2])]
+    for numbers in (range(begin, len(rows)), range(begin, -1, -1)):
+        last = first
+        for number in numbers:
+            row = rows[number]
+            if len(row):
+                last = row[np.argmin(np.linalg.norm(row[:, :2] - last[:2], axis=1))]
+                squares[number] = last
+    squares[begin] = first
+    seen = np.flatnonzero(~np.isnan(squares[:, 0]))
+    every = np.arange(len(squares))
+    whole = np.stack([np.interp(every, seen, squares[seen, column]) for column in range(3)], axis=1)
+    whole[:, 2] *= _CROP
+    return whole
+
+
+def cut_square(
+    rgb: UInt8[np.ndarray, "H W 3"], *, square: Float64[np.ndarray, "3"], side: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Return a square of a picture, scaled to `side` pixels; beyond the picture its edge is repeated.
+
+    Args:
+      rgb: the picture.
+      square: its middle (x, y) and its side in pixels.
+      side: S.
+    """
+    size = max(round(float(square[2])), 1)
+    left, top = (round(float(middle) - size / 2) for middle in square[:2])
+    out = [max(0, -top), max(0, top + size - rgb.shape[0]), max(0, -left), max(0, left + size - rgb.shape[1])]
+    padded = cv2.copyMakeBorder(rgb, *out, cv2.BORDER_REPLICATE) if any(out) else rgb
+    part = padded[top + out[0] : top + out[0] + size, left + out[2] : left + out[2] + size]
+    how = cv2.INTER_AREA if size > side else cv2.INTER_LINEAR
+    return cv2.resize(part, (side, side), interpolation=how)
+
+
+def _side(boxes: np.ndarray) -> np.ndarray:
+    return np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]).astype(np.float64)
 
 
 def _checked(path: str | Path, *, what: str, name: str) -> Path:

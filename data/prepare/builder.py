@@ -12,7 +12,6 @@ TFDS's features and format, and its metadata by its own `write_metadata` (assemb
 """
 
 import contextlib
-import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,7 +92,7 @@ def plan_build(
     clips: Sequence[Clip], *, contents: Mapping[str, str], options: DecodeOptions, shard_clips: int = 0
 ) -> list[Shard]:
     """Return the shards of a build; for the arguments see `build`."""
-    settings = {"records": RECORDS_VERSION, "options": dataclasses.asdict(options)}
+    settings = {"records": RECORDS_VERSION, "options": options.to_dict()}
     return plan(clips, contents=contents, settings=settings, shard_clips=shard_clips)
 
 

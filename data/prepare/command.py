@@ -137,6 +137,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--max_seconds", type=float, default=600.0, help="longest clip that is accepted")
     parser.add_argument("--max_pixels", type=int, default=2**26, help="largest picture (width * height) accepted")
+    words = "cut the face out of each frame, as a square of --short_side pixels: the ONNX file of OpenCV's YuNet"
+    parser.add_argument("--crop_faces", default="", metavar="FILE", help=words)
     parser.add_argument("--splits", metavar="A,B", help="prepare only these splits")
     parser.add_argument(
         "--workers",

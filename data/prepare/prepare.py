@@ -42,6 +42,7 @@ def prepare(
     audio: bool = True,
     max_seconds: float = 600.0,
     max_pixels: int = 2**26,
+    crop_faces: str = "",
     splits: Sequence[str] = (),
     workers: int = 0,
     max_bad_fraction: float = 0.05,
@@ -68,6 +69,8 @@ def prepare(
       audio: whether to keep the sound (16 kHz mono).
       max_seconds: longest clip that is accepted, in seconds.
       max_pixels: largest picture (width * height in the file) that is accepted.
+      crop_faces: ONNX file of OpenCV's face detector YuNet; frames become squares of `short_side` pixels with the face,
+        and clips without a face are rejected. "" = frames stay whole.
       splits: the splits to prepare; () = all.
       workers: decoding processes; 0 = one per core; with Beam: of each shard that is being made, 0 = one.
       max_bad_fraction: share of the clips, 0 to 1, that may turn out unusable before the build fails.
@@ -104,6 +107,7 @@ def prepare(
         audio=audio,
         max_seconds=max_seconds,
         max_pixels=max_pixels,
+        crop_faces=str(crop_faces),
     )
     _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
     check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
@@ -162,7 +166,7 @@ class _Read:
         return {
             "version": FORMAT,
             "records_version": RECORDS_VERSION,
-            "options": dataclasses.asdict(settings["options"]) | further,
+            "options": settings["options"].to_dict() | further,
             "shard_clips": settings["shard_clips"],
             "source": file_name(source),
             "source_notes": self.notes.counts(),
@@ -339,6 +343,12 @@ def _choose(clips: list[Clip], splits: Sequence[str]) -> list[Clip]:
 
 def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: float, shard_clips: int) -> None:
     """Refuse values that make no sense, by the name of the flag."""
+    if options.crop_faces:
+        from ..media.faces import FaceDetector  # OpenCV is loaded by those who look for faces
+
+        FaceDetector(options.crop_faces)
+        if not options.short_side:
+            raise UserError("--crop_faces makes squares of --short_side pixels, which is 0; give their side")
     for name, value, good, wanted in (
         ("fps", options.fps, 0 <= (options.fps or 0) <= 1000, "0 (every frame) or frames per second up to 1000"),
         (

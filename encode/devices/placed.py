@@ -1,6 +1,8 @@
 """A model on the devices of a mesh: what all that apply a loaded model to rows have in common."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -69,6 +71,27 @@ class PlacedModel:
     def model(self, model: nnx.Module) -> None:
         self._graph, state = nnx.split(model)
         self._state = placed_on(self.mesh, state)
+
+    def crop_faces(self, detector: str | Path) -> None:
+        """Cut faces out of files that are decoded from now on, as `twinreel prepare --crop_faces` does.
+
+        Args:
+          detector: ONNX file of OpenCV's face detector YuNet.
+
+        Raises:
+          UserError: the model was trained on whole frames, there is no such file, or it is no face detector.
+        """
+        from ...data.media.faces import FaceDetector  # OpenCV is loaded by those who look for faces
+
+        given = self.spec.input
+        if "crop_faces" not in given.decode:
+            raise UserError(
+                f"crop_faces={str(detector)!r}: the model {self.source} was trained on whole frames; leave it out, or "
+                "train on records of `twinreel prepare --crop_faces`"
+            )
+        FaceDetector(detector)
+        decode = {**given.decode, "crop_faces": str(detector)}
+        self.spec = self.spec.replace(input=dataclasses.replace(given, decode=decode))
 
     def apply_local(
         self,

@@ -27,8 +27,17 @@ NO_SOUND = ("no sound track", "no sound could be decoded")
 
 
 def decode_options(spec: InputSpec) -> DecodeOptions:
-    """Return how files are decoded before frames are drawn: as the records were that the model was trained on."""
-    kept = {key: spec.decode[key] for key in ("fps", "short_side", "jpeg_quality") if key in spec.decode}
+    """Return how files are decoded before frames are drawn: as the records were that the model was trained on.
+
+    Raises:
+      UserError: the model takes faces that were cut out, and has no detector.
+    """
+    kept = {key: spec.decode[key] for key in ("fps", "short_side", "jpeg_quality", "crop_faces") if key in spec.decode}
+    if kept.get("crop_faces") is True:
+        raise UserError(
+            "this model was trained on faces that `twinreel prepare --crop_faces` cut out; give the detector's ONNX "
+            "file (`predict --crop_faces FILE`, in Python `model.crop_faces(FILE)`)"
+        )
     return DecodeOptions(**{"fps": None, "short_side": 0, **kept}, audio=False)
 
 

@@ -65,6 +65,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--embeddings", default="", metavar="FILE.npz", help="of identities: also write the embeddings of the files"
     )
+    words = "of models of faces that were cut out: the ONNX file of OpenCV's YuNet, which finds them"
+    parser.add_argument("--crop_faces", default="", metavar="FILE", help=words)
     parser.add_argument("--batch_size", type=int, default=16, help="files, or windows of long files, at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, one object per line")
@@ -74,6 +76,8 @@ def main(argv: list[str]) -> int:
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     predictor = open_predictor(args.checkpoint, files=args.files)
+    if args.crop_faces:
+        predictor.crop_faces(args.crop_faces)
     how: dict[str, Any] = {"batch_size": args.batch_size, "workers": args.workers, "progress": True}
     how |= _flags(args, takes=set(inspect.signature(predictor.predict).parameters), predictor=predictor)
     if args.embeddings:

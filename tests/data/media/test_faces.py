@@ -1,17 +1,31 @@
 """Faces: found by OpenCV's own classes with networks that take white squares for faces, blurred, compared."""
 
+import json
+
 import av
 import numpy as np
 import pytest
 from face_films import BACKGROUNDS, DETECTOR, FOLDER, RECOGNISER, film, picture, shows_a_face
+from files import lines
 
 from twinreel.base.errors import UserError
+from twinreel.data.batches.records import Records
 from twinreel.data.media.apart import show_apart
 from twinreel.data.media.clip import DecodeOptions
 from twinreel.data.media.cut import cut
 from twinreel.data.media.decode import DecodeError, decode_clip, read_rgb
-from twinreel.data.media.faces import SAME_PERSON, FaceDetector, FaceFeatures, blur, without_faces
+from twinreel.data.media.faces import (
+    SAME_PERSON,
+    FaceDetector,
+    FaceFeatures,
+    blur,
+    cut_square,
+    track,
+    without_faces,
+)
 from twinreel.data.media.workers import Decoders, Job, Limits
+from twinreel.data.options import InputSpec
+from twinreel.data.prepare.prepare import prepare
 
 RED, BLUE = BACKGROUNDS["red"], BACKGROUNDS["blue"]
 EVERYTHING = DecodeOptions(fps=None, short_side=0, audio=False)
@@ -78,6 +92,60 @@ def test_decoded_frames_have_no_faces(red):
     assert clip.jpegs == plain.jpegs and clip.duration_s == pytest.approx(4)
 
 
+def test_one_face_is_followed():
+    """The largest one of all frames, then whatever is nearest; in between a straight line, at the ends as it stands."""
+    none, small = np.zeros((0, 4), np.int64), np.array([[80, 80, 88, 88]])
+    boxes = [
+        none,
+        small,
+        np.array([[10, 10, 20, 22], [60, 60, 68, 68]]),
+        none,
+        np.array([[60, 60, 70, 70], [30, 12, 38, 20]]),
+    ]
+    found = track([*boxes, none])
+    assert found is not None
+    # The first small face is the nearest of its frame, there being no other.
+    wanted = [(84, 84, 8), (84, 84, 8), (15, 16, 12), (24.5, 16, 10), (34, 16, 8), (34, 16, 8)]
+    np.testing.assert_allclose(found, np.array(wanted) * (1, 1, 1.5))
+    assert track([none, none]) is None
+
+
+def test_squares_are_cut_as_their_pixels_stand():
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    cut_out = cut_square(rgb, square=np.array([12.0, 8.0, 10.0]), side=10)
+    np.testing.assert_array_equal(cut_out, rgb[3:13, 7:17])
+    corner = cut_square(rgb, square=np.array([0.0, 20.0, 8.0]), side=8)
+    np.testing.assert_array_equal(corner, np.pad(rgb, ((4, 4), (4, 4), (0, 0)), mode="edge")[20:28, 0:8])
+    means = rgb[4:16, 6:18].reshape(6, 2, 6, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(cut_square(rgb, square=np.array([12.0, 10.0, 12.0]), side=6), means, atol=0.51)
+    assert cut_square(rgb, square=np.array([12.0, 8.0, 10.0]), side=25).shape == (25, 25, 3)
+
+
+def test_faces_are_cut_out_of_the_clips_of_a_data_set(red, tmp_path):
+    """Frames without one get the place of its neighbours; a clip without any is rejected, and so is a model's spec."""
+    films = {"red": red, "blue": film(tmp_path / "blue.mp4", BLUE, faces=lambda number: False)}
+    rows = [{"clip_id": name, "path": str(path), "labels": [name], "split": "train"} for name, path in films.items()]
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"fps": 0, "short_side": 48, "crop_faces": str(DETECTOR), "workers": 1, "max_bad_fraction": 0.5}
+    report = prepare(tmp_path / "clips.jsonl", out=tmp_path / "data", **given)
+    [rejected] = lines(tmp_path / "data" / "rejects.jsonl")
+    assert rejected["clip_id"] == "blue" and rejected["reason"] == "no face was found"
+    assert report["options"]["crop_faces"] == str(DETECTOR)
+    [row] = Records(tmp_path / "data").rows("train")
+    assert (row["height"], row["width"], row["num_frames"]) == (48, 48, 16)
+    frames = read_rgb(red, options=DecodeOptions(fps=None, short_side=48, audio=False, crop_faces=str(DETECTOR)))
+    white = [float((rgb.min(axis=-1) > 180).mean()) for _, rgb in frames]
+    assert [share > 0.2 for share in white] == [number % 3 != 1 for number in range(16)], "1 / 1.5^2 of it"
+    for number, (_, rgb) in enumerate(frames):
+        places = np.argwhere(rgb.min(axis=-1) > 180)
+        assert number % 3 == 1 or abs(places.mean(axis=0) - 24).max() < 9
+    spec = InputSpec().as_prepared(report["options"])
+    assert spec.decode["crop_faces"] is True and "crop_faces" not in InputSpec().as_prepared({"crop_faces": ""}).decode
+    with pytest.raises(UserError, match="--crop_faces makes squares of --short_side pixels, which is 0"):
+        prepare(tmp_path / "clips.jsonl", out=tmp_path / "none", crop_faces=str(DETECTOR), short_side=0)
+    assert "crop_faces" not in DecodeOptions().to_dict(), "folders that were prepared before are still finished"
+
+
 def test_cuts_have_no_faces_and_the_same_sound(red, tmp_path):
     for name, detector in (("plain", ""), ("blurred", str(DETECTOR))):
         cut(red, out=tmp_path / f"{name}.mp4", start_s=0.5, end_s=2.5, blur_faces=detector)
@@ -116,6 +184,10 @@ def test_wrong_files_are_named(red, tmp_path):
         FaceFeatures(DETECTOR, recogniser=FOLDER / "absent.onnx")
     with pytest.raises(UserError, match=r"white_squares.onnx does not work as SFace"):
         FaceFeatures(DETECTOR, recogniser=DETECTOR)
+    with pytest.raises(UserError, match="there is no face detector at"):
+        prepare(tmp_path / "clips.jsonl", out=tmp_path / "data", crop_faces=str(tmp_path / "absent.onnx"))
+    with pytest.raises(DecodeError, match=r"faces cannot be cut out: .*text.onnx does not work"):
+        decode_clip(red, options=DecodeOptions(crop_faces=str(tmp_path / "text.onnx")))
     options = DecodeOptions(blur_faces=str(tmp_path / "text.onnx"))
     with pytest.raises(DecodeError, match=r"faces cannot be blurred: .*text.onnx does not work"):
         decode_clip(red, options=options)

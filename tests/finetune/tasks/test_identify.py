@@ -1,11 +1,13 @@
 """Verification of identity: from a bundle to the report and to pairs of files, on generated clips."""
 
+import dataclasses
 import itertools
 import json
 import re
 
 import numpy as np
 import pytest
+from face_films import BACKGROUNDS, DETECTOR, film
 from files import lines
 from sklearn.metrics import roc_auc_score
 from small_encoder import drawn_encoder
@@ -14,8 +16,10 @@ import twinreel
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
 from twinreel.data.batches.records import Records
+from twinreel.data.media.decode import DecodeOptions, decode_clip
 from twinreel.data.prepare.prepare import prepare
 from twinreel.demo import identities
+from twinreel.encode.media.files import frames_of
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune
 from twinreel.finetune.inputs.feed import Feed
@@ -107,6 +111,29 @@ def test_files_have_the_scores_of_their_records(tuned, clips, tmp_path, capsys):
     ):
         with pytest.raises(UserError, match=wanted):
             predict.main([str(workdir), *given, "--workers", "1"])
+
+
+def test_a_model_of_faces_cuts_them_out_of_files(tuned, tmp_path, monkeypatch):
+    """With the detector that it is given, to which the spec of a run holds no path."""
+    workdir, _ = tuned
+    files = [film(tmp_path / f"{name}.mp4", colour) for name, colour in BACKGROUNDS.items()]
+    model = twinreel.load(workdir)
+    with pytest.raises(UserError, match=r"the model .* was trained on whole frames; leave it out"):
+        model.crop_faces(DETECTOR)
+    decode = {**model.spec.input.decode, "crop_faces": True}
+    model.spec = model.spec.replace(input=dataclasses.replace(model.spec.input, decode=decode))
+    with pytest.raises(UserError, match=r"faces that `twinreel prepare --crop_faces` cut out; give the detector"):
+        model.predict(files, workers=1)
+    with pytest.raises(UserError, match="there is no face detector at"):
+        model.crop_faces(tmp_path / "absent.onnx")
+    model.crop_faces(DETECTOR)
+    options = DecodeOptions(fps=decode["fps"], short_side=decode["short_side"], crop_faces=str(DETECTOR))
+    clips = [frames_of(model.spec.input, clip=decode_clip(file, options=options)) for file in files]
+    wanted = model.embed_local({"video": np.stack([*clips, *clips[:1] * 5])})["embedding"][: len(files)]
+    np.testing.assert_allclose(model.embed(files, workers=1), wanted, atol=1e-5)
+    monkeypatch.setattr(predict, "open_predictor", lambda *_, **__: twinreel.load(workdir))
+    with pytest.raises(UserError, match="was trained on whole frames"):
+        predict.main([str(workdir), *map(str, files), "--crop_faces", str(DETECTOR)])
 
 
 def test_a_run_that_dies_goes_on_as_if_nothing_was(start, tuned, monkeypatch):
