@@ -23,5 +23,5 @@ def get_config() -> ml_collections.ConfigDict:
     c.optimizer.warmup_steps = 20
     canary = dict(protocol="retrieval", data="runs/demo/moving_shapes", every=None)
     c.evaluations = common.evaluations(canary=canary)
-    c.train = dict(steps=120, log_every=20, eval_every=60, checkpoint_every=60)
+    c.train = dict(steps=80, log_every=20, eval_every=80, checkpoint_every=80)
     return c
