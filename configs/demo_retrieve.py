@@ -6,8 +6,18 @@ Lab record
             twinreel pretrain --config demo_retrieve --init runs/demo/pretrain --workdir runs/retrieve
             twinreel interpolate runs/demo/pretrain runs/retrieve --data runs/demo/renamed_shapes
                 --canary runs/demo/moving_shapes --out runs/retrieve/curve
-    Not yet run to its end. The figures to look at: t2v R@1 with the new words and with the old ones, by alpha. The
-    demo's tokenizer does not know the new words: 1,946 of 6,582 texts have more than 44 tokens and are cut.
+    The demo's checkpoint, seed 0 (480 steps). Its tokenizer does not know the new words, but no text has more than its
+    44 tokens. Text to video R@1 of the 500 test clips by all their captions (1,108 old, 1,108 new), percent:
+
+    alpha            0       0.3     0.5     0.7     1
+    new words        15.8    48.0    71.7    85.6    91.0    config.seed 0
+    old words        94.3    94.9    94.6    94.2    91.2
+    new words        15.8            71.4            90.5    config.seed 1
+    old words        94.3            94.0            91.6
+    new words        15.8            72.1            91.6    config.seed 2
+    old words        94.3            94.9            91.4
+    So the run itself learns the new words and loses about 3 points of the old ones; at alpha 0.7 it loses none. 85 to
+    110 s of CPU time a run on a busy server with two CPU cores.
 """
 
 import ml_collections
@@ -16,7 +26,7 @@ from twinreel.configs import common, demo
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Return the config: the demo's loss on the renamed clips, a quarter of its steps and of its learning rate."""
+    """Return the config: the demo's loss on the renamed clips, a sixth of its steps, a quarter of its learning rate."""
     c = demo.get_config()
     c.data.dir = "runs/demo/renamed_shapes"
     c.optimizer.lr = 5e-4

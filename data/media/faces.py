@@ -204,9 +204,10 @@ def cut_square(
     """
     size = max(round(float(square[2])), 1)
     left, top = (round(float(middle) - size / 2) for middle in square[:2])
-    out = [max(0, -top), max(0, top + size - rgb.shape[0]), max(0, -left), max(0, left + size - rgb.shape[1])]
-    padded = cv2.copyMakeBorder(rgb, *out, cv2.BORDER_REPLICATE) if any(out) else rgb
-    part = padded[top + out[0] : top + out[0] + size, left + out[2] : left + out[2] + size]
+    above, below = max(0, -top), max(0, top + size - rgb.shape[0])
+    before, behind = max(0, -left), max(0, left + size - rgb.shape[1])
+    padded = np.pad(rgb, ((above, below), (before, behind), (0, 0)), mode="edge")
+    part = np.ascontiguousarray(padded[top + above :, left + before :][:size, :size])
     how = cv2.INTER_AREA if size > side else cv2.INTER_LINEAR
     return cv2.resize(part, (side, side), interpolation=how)
 

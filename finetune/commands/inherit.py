@@ -231,8 +231,10 @@ def _changed(tower: Mapping[str, Any], *, by: Mapping[str, Any]) -> dict[str, An
     changed = dict(tower)
     for key, value in by.items():
         inner = changed.get(key)
-        sections = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        changed[key] = _changed(inner, by=value) if sections else value
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            changed[key] = _changed(inner, by=value)
+        else:
+            changed[key] = value
     return changed
 
 
