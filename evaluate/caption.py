@@ -156,6 +156,7 @@ def _captions(
     from ..data.batches.pipeline import eval_batches
     from ..data.options import DataOptions, FeedOptions
     from ..encode.devices.rows import rounded_up
+    from ..encode.predict.captioner import SOUND
     from .progress import track
 
     size = rounded_up(batch_size, mesh=captioner.mesh)
@@ -171,7 +172,7 @@ def _captions(
         records=records,
     )
     for batch in track(batches, what="describe clips", total=len(only), batch_size=size, progress=True):
-        rows = {key: batch[key] for key in ("video", "video_mask", "clip_index", "valid") if key in batch}
+        rows = {key: batch[key] for key in ("video", "video_mask", *SOUND, "clip_index", "valid") if key in batch}
         for record, valid, one in captioner.caption_rows(rows, size=size, seed=seed):
             if valid:
                 yield record, one

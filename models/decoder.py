@@ -137,10 +137,14 @@ class TextDecoder(nnx.Module):
         keys: RowKeys | None = None,
     ) -> Float[Array, "B L D"]:
         """Return what `logits` takes: the last state of each token; for the arguments see `__call__`."""
+        x, inputs = self.embedded(text, mask=mask)
+        return self.blocks(x, inputs=inputs, context=context, keys=keys)
+
+    def embedded(self, text: Text, *, mask: TextMask | None = None) -> tuple[Float[Array, "B L D"], AttentionInputs]:
+        """Return what the blocks take of whole texts; for the arguments see `__call__`."""
         self._check_length(text.shape[1])
         places = jnp.arange(text.shape[1], dtype=jnp.int32)[None]
-        inputs = AttentionInputs(mask=mask, angles=self._angles(places))
-        return self.blocks(self._embed(text, places=places), inputs=inputs, context=context, keys=keys)
+        return self._embed(text, places=places), AttentionInputs(mask=mask, angles=self._angles(places))
 
     def start(
         self, *, rows: int, places: int, context: Context | None = None, padding: Int[Array, "B"] | None = None
@@ -167,13 +171,18 @@ class TextDecoder(nnx.Module):
           text: the tokens that follow: a whole prompt, or one token of each row.
           state: from `start`, or from the call before.
         """
+        x, inputs = self.embedded_next(text, state=state)
+        x, cache = self.blocks.decode(x, cache=state.cache, inputs=inputs)
+        return self.logits(x), DecoderState(cache, state.padding)
+
+    def embedded_next(self, text: Text, *, state: DecoderState) -> tuple[Float[Array, "B L D"], AttentionInputs]:
+        """Return what the blocks take of the next tokens; for the arguments see `decode`."""
         cache, padding = state
         slots = jnp.arange(cache.keys.shape[3], dtype=jnp.int32)[None]
         at = cache.index + jnp.arange(text.shape[1], dtype=jnp.int32)[None]
         places = jnp.maximum(at - padding[:, None], 0)  # [B,L]
         inputs = AttentionInputs(mask=slots >= padding[:, None], angles=self._angles(places))
-        x, cache = self.blocks.decode(self._embed(text, places=places), cache=cache, inputs=inputs)
-        return self.logits(x), DecoderState(cache, padding)
+        return self._embed(text, places=places), inputs
 
     def _embed(self, text: Text, *, places: Int[Array, "b L"]) -> Float[Array, "B L D"]:
         x = self.factor * jnp.take(self.embedding[...], text, axis=0)  # [B,L,D]

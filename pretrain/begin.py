@@ -97,6 +97,8 @@ def begin(config: Config, *, workdir: Path, start: InitFrom | None) -> Begun:
         start = InitFrom(
             checkpoint=Path(sources.name), read=lambda _: sources.params(), flag="config.model.source", parts_flag=""
         )
+    elif sources is not None and sources.language_model is not None and start is not None:
+        start = with_language_model(start, sources=sources)
     if (name := features_of(whole.model.to_dict()).get("video")) and start and not has_parameters(workdir):
         check_stored_features(records, name=name, params=(start.read or read_params)(start.checkpoint))
     data = dataclasses.replace(data, input=data.input.as_prepared(records.options))
@@ -137,8 +139,9 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
     Raises:
       UserError: see `zoo.sources.find_sources`.
     """
-    towers = [tower for tower in config.model.to_dict().values() if isinstance(tower, Mapping)]
-    if not any(section.get("source") for section in (config.model, *towers)):
+    parts = [part for part in config.model.to_dict().values() if isinstance(part, Mapping)]
+    parts += [head for head in (config.model.to_dict().get("heads") or {}).values() if isinstance(head, Mapping)]
+    if not any(section.get("source") for section in (config.model, *parts)):
         return config, None
     from ..zoo.sources import find_sources, places_from_meta
 
@@ -155,6 +158,23 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
             whole.data[name] = value
     whole.lock()
     return whole, found
+
+
+def with_language_model(start: InitFrom, *, sources: "Sources") -> InitFrom:
+    """Return `--init` with the parameters of the language model that writes captions, which come from its own source.
+
+    Those of the checkpoint stand above them, if it has them and they are wanted.
+    """
+    from ..zoo.language_models import PLACE
+
+    read = start.read or read_params
+    own = () if start.parts is None else (f"{PLACE}/.*",)
+
+    def both(checkpoint: Path) -> "dict[str, np.ndarray]":
+        found = {path: value for path, value in read(checkpoint).items() if not own or start.takes(path)}
+        return sources.of_language_model() | found
+
+    return dataclasses.replace(start, read=both, parts=None if start.parts is None else (*start.parts, *own))
 
 
 def curriculum(config: Config) -> list[Config]:

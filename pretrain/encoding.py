@@ -5,17 +5,23 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..models.dual import DualTower
-from ..models.layers.draws import fold_each
+from ..models.layers.draws import fold, fold_each, is_frozen
+
+_SOUND = 2  # number of the draws of the audio tower, as in `models.dual`
 
 
 def with_tokens(
-    towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None, drop_patches: bool
+    towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None, drop_patches: bool, hears: bool = False
 ) -> dict[str, Array]:
-    """Embed clips and texts, and keep the tokens of both."""
+    """Embed clips and texts, and keep the tokens of both; with `hears` also those of sound, and their mask."""
     made = {}
     for side in ("video", "text"):
         kind = {"keys": keys, "drop_patches": drop_patches}
         made[side], made[f"{side}_tokens"] = towers.encode_with_tokens(side, inputs=rows, **kind)
+    if hears:
+        own = None if is_frozen(towers.audio) else fold(keys, _SOUND)
+        tokens, real = towers.audio.features(rows["audio"], lengths=rows.get("audio_samples"), keys=own)
+        made |= {"sound_tokens": tokens, "sound_mask": real & rows["audio_mask"][:, None]}
     return made
 
 

@@ -21,6 +21,7 @@ from ..models.layers.pooling import masked_mean
 from ..models.shapes import Scalar
 from ..zoo.adapt import NOTHING, AdaptOptions, adapt_options, adapted, outside_towers, trained_by
 from ..zoo.build import build
+from ..zoo.language_models import frozen_part, hears
 from ..zoo.pairs import sides_of
 from ..zoo.spec import ModelOptions
 from .encoding import all_texts, texts_of, with_tokens
@@ -83,7 +84,10 @@ class Contrastive:
         self.spec = made.spec(input=input, vocab_size=vocab_size, loss=self._options.name)
         self._layers = {"remat": made.remat, "unroll": made.unroll, "attention": made.attention}
         self.spec = adapted(self.spec, options=adapt)
-        self.trainable = (outside_towers(self.spec), *trained_by(adapt, spec=self.spec)) if adapt else ()
+        frozen = frozen_part(self.spec)
+        self.trainable = (f"^(?!{frozen})",) if frozen else ()
+        if adapt:
+            self.trainable = (outside_towers(self.spec, but=frozen), *trained_by(adapt, spec=self.spec))
         self._unmasked_from = steps - unmasked_steps if unmasked_steps else None
         if unmasked_steps and not self.spec.towers["video"].get("patch_dropout"):
             raise UserError(
@@ -92,6 +96,7 @@ class Contrastive:
             )
         self._check_fusion()
         self._terms = term_options(self._options, spec=self.spec)
+        self._hears = bool(self._terms) and hears(self.spec)
         self._special_ids = tuple(sorted(special_ids))
         if "audio" in self._options.modalities() and not ("audio" in self.spec.towers and input.audio_samples):
             raise UserError(
@@ -213,7 +218,7 @@ class Contrastive:
                 fused = towers.encode_fused(rows, **kind)
                 made |= {self.spec.fused_side: fused.embedding} | fused.sides | fused.losses
             if self._terms:
-                made |= with_tokens(towers, rows, keys=keys, drop_patches=drop_patches)
+                made |= with_tokens(towers, rows, keys=keys, drop_patches=drop_patches, hears=self._hears)
             if "video" in sides and "video" not in made:
                 real = {"mask": rows["video_mask"]} if "video_mask" in rows else {}
                 made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches, **real)
@@ -229,7 +234,8 @@ class Contrastive:
         rows = {
             name: batch[key] for side in modalities for name, key in zip(names[side], self._keys(side), strict=False)
         }
-        rows |= {"audio_samples": batch["audio_samples"]} if "audio" in modalities and "audio_samples" in batch else {}
+        rows |= {key: batch[key] for key in ("audio", "audio_mask") if self._hears}
+        rows |= {"audio_samples": batch["audio_samples"]} if "audio" in rows and "audio_samples" in batch else {}
         if "video" in modalities and "video" not in self.spec.features and "video_mask" in batch:
             rows["video_mask"] = batch["video_mask"]
         rows |= {f"has_{side}": self._has(batch, side) for side in self.spec.fusion.get("modalities", ())}
@@ -248,7 +254,9 @@ class Contrastive:
             model=model,
             texts=Texts(embedded["text"], embedded["text_tokens"], batch["text_mask"], ids=batch["text"]),
             videos=embedded["video"],
-            clips=model.clips(embedded["video_tokens"], mask=batch.get(mask)),
+            clips=model.clips(embedded["video_tokens"], mask=batch.get(mask))._replace(
+                sound=embedded.get("sound_tokens"), sound_mask=embedded.get("sound_mask")
+            ),
             valid=valid,
             group=text_group(batch["text"], mask=batch["text_mask"]) if grouped else None,
             scale=model.scale,

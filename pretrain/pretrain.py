@@ -193,9 +193,11 @@ def stream(begun: Begun, *, step: int, spec: "ModelSpec", workdir: Path) -> Any:
     import jax
 
     from ..data.batches.pipeline import train_batches
+    from .terms.captioning import caption_targets
 
     batches = train_batches(
         fed(begun.data, towers=spec.towers),
+        targets=caption_targets(begun.data, spec=spec),
         tokenizer=begun.tokenizer,
         seed=begun.config.seed,
         start_step=step,

@@ -9,12 +9,14 @@ import numpy as np
 
 from ..base.config import Config
 from ..base.errors import UserError
-from ..data.batches.synthetic import synthetic_batch
+from ..data.batches.synthetic import synthetic_batch, synthetic_texts
 from ..data.options import DataOptions
 from ..zoo.build import argument_of, feature_width
+from ..zoo.language_models import CAPTIONING, is_language_model
 from ..zoo.spec import features_of
 from .begin import fed
 from .teacher import teacher_like, teacher_options
+from .terms.captioning import CAPTION
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,5 +86,10 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
         foils=data.feed.foils_per_clip,
         features={name: (rows, widths[name]) for name, rows in data.feed.features.items() if name in widths},
     )
+    head = (model.get("heads") or {}).get(CAPTIONING)
+    if head is not None and is_language_model(head) and "decoder" in head:
+        given = {"length": data.input.context_length, "vocab_size": head["decoder"]["vocab_size"]}
+        text, mask = synthetic_texts(np.random.default_rng(config.seed), rows, **given)
+        batch |= {CAPTION: text, f"{CAPTION}_mask": mask}
     teacher = teacher_options(config.loss.to_dict())
     return batch if teacher is None else batch | teacher_like(teacher, rows=rows)

@@ -111,7 +111,7 @@ def adapted(spec: ModelSpec, *, options: AdaptOptions) -> ModelSpec:
 
 def _chosen(name: str, *, given: Mapping[str, Any], model: Any, sides: Sequence[str]) -> dict[str, list[str]]:
     """Return tower -> paths inside of it that a kind changes; towers without any are left out."""
-    regex = _regex(given.get(LAYERS, KINDS[name].everywhere), field=f"config.adapt.{name}.{LAYERS}")
+    regex = regex_of(given.get(LAYERS, KINDS[name].everywhere), field=f"config.adapt.{name}.{LAYERS}")
     found = {side: places(getattr(model, side), kind=name) for side in sides}
     chosen = {side: [path for path in paths if regex.search(f"{side}/{path}")] for side, paths in found.items()}
     if not any(chosen.values()):
@@ -142,11 +142,11 @@ def trained_by(options: AdaptOptions, *, spec: ModelSpec) -> tuple[str, ...]:
     if options.bitfit is not None:
         fields = {LAYERS: "", **options.bitfit}
         layers = section(_bitfit, fields, name="adapt.bitfit")
-        _regex(layers, field=f"config.adapt.bitfit.{LAYERS}")
+        regex_of(layers, field=f"config.adapt.bitfit.{LAYERS}")
         regex = f"^(?=(?:{towers})/)(?=.*(?:{layers})).*(?:^|/)bias$"
         found.append(_known(regex, shown=layers, of="bias", paths=known, spec=spec))
     for pattern in options.trainable:
-        _regex(pattern, field="config.adapt.trainable")
+        regex_of(pattern, field="config.adapt.trainable")
         regex = f"^(?=(?:{towers})/)(?=.*(?:{pattern}))"
         found.append(_known(regex, shown=pattern, of="parameter", paths=known, spec=spec))
     return tuple(dict.fromkeys(found))
@@ -158,9 +158,14 @@ def _paths(spec: ModelSpec) -> list[str]:
     return ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
 
 
-def outside_towers(spec: ModelSpec) -> str:
-    """Return a regex of the parameters that belong to no tower: projections, temperature, heads, fusion."""
-    return f"^(?!(?:{'|'.join(spec.towers)})/)"
+def outside_towers(spec: ModelSpec, *, but: str = "") -> str:
+    """Return a regex of the parameters that belong to no tower: projections, temperature, heads, fusion.
+
+    Args:
+      spec: of the model.
+      but: a regex for the beginning of paths that are left out; "" = none.
+    """
+    return f"^(?!(?:{'|'.join(spec.towers)})/{f'|{but}' if but else ''})"
 
 
 def _bitfit(*, layers: str) -> str:
@@ -180,7 +185,8 @@ def _known(regex: str, *, shown: str, of: str, paths: Sequence[str], spec: Model
     )
 
 
-def _regex(pattern: Any, *, field: str) -> re.Pattern[str]:
+def regex_of(pattern: Any, *, field: str) -> re.Pattern[str]:
+    """Compile a regex of the config; raises UserError for what is none."""
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:

@@ -87,6 +87,7 @@ HEADED: dict[str, Mapping[str, type]] = {
 
 _ON_TOKENS: dict[str, Any] = {"classify": Classifier, "identify": EmbeddingModel, "recommend": SessionModel}
 """Name of a task -> the model of a video tower and a head on its time tokens."""
+_OF_SOURCE = ("tokenizer", "frozen", "adapt")  # fields of a language model as a head that its class does not take
 _NO_ARGUMENTS = (
     "kind",
     "labels",
@@ -130,6 +131,11 @@ def build(
                 raise unknown(f"kind in the adapters of the {side} tower:", name, KINDS)
         kinds = {name: section(KINDS[name].options, one, name=f"adapt.{name}") for name, one in given.items()}
         add(getattr(model, side), kinds=kinds, rngs=rngs)
+    for name, head in spec.joint_heads.items():
+        given = head.get("decoder", {}).get(ADAPTERS) or {}
+        kinds = {kind: KINDS[kind].options(**one | {"layers": tuple(one["layers"])}) for kind, one in given.items()}
+        if kinds:
+            add(model.heads[name].decoder.language_model, kinds=kinds, rngs=rngs)
     return model
 
 
@@ -296,10 +302,24 @@ def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[
         sizes = {"embed_dim": spec.embed_dim, "text_width": towers["text"].width, "video_width": towers["video"].width}
         sizes |= {"vocab_size": spec.towers["text"]["vocab_size"], "context_length": spec.input.context_length}
         sizes |= {"layout": getattr(towers["video"], "patch_layout", None)}
+        sizes |= {"audio_width": towers["audio"].width if "audio" in towers else None}
         takes = arguments(kinds[kind])
         sizes = {key: value for key, value in (sizes | dict(layers)).items() if key in takes}
+        if "decoder" in takes:
+            fields = _of_language_model(fields, name=name)
         found[name] = section(kinds[kind], fields, name=f"model.heads.{name}", **sizes)
     return found
+
+
+def _of_language_model(fields: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Return the arguments of a head that is a language model."""
+    if "decoder" not in fields:
+        raise UserError(
+            f"config.model.heads.{name} of the kind 'language_model' needs a source; set config.model.heads.{name}."
+            "source to the weights of GPT-2, Llama, SmolLM2 or Gemma, a folder or hf:ORGANISATION/NAME"
+        )
+    decoder = {key: value for key, value in fields["decoder"].items() if key != ADAPTERS}
+    return {key: value for key, value in fields.items() if key not in _OF_SOURCE} | {"decoder": decoder}
 
 
 def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:

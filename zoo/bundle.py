@@ -19,6 +19,8 @@ SPEC = "spec.json"
 """What the model is, see `zoo.spec.ModelSpec`."""
 WEIGHTS = "model.safetensors"
 """The parameters by their "/"-joined paths."""
+HEADS = "heads"
+"""Folder of the tokenizers that heads have of their own, `heads/NAME`."""
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -49,6 +51,12 @@ def write_bundle(folder: str | Path, *, spec: ModelSpec, params: Mapping[str, np
         written = spec.to_dict()
         if spec.tokenizer:
             written["tokenizer"] = tokenizer_to_files(tokenizer_from_meta(dict(spec.tokenizer)), folder=partial)
+        for name, head in written["heads"].items():
+            if head.get("tokenizer"):
+                own = partial / HEADS / name
+                own.mkdir(parents=True)
+                made = tokenizer_to_files(tokenizer_from_meta(dict(head["tokenizer"])), folder=own)
+                written["heads"][name] = {**head, "tokenizer": made}
         save_file({path: np.asarray(value, order="C") for path, value in params.items()}, partial / WEIGHTS)
         (partial / SPEC).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp's folder is for its owner alone
@@ -73,9 +81,19 @@ def read_spec(folder: str | Path) -> ModelSpec:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; wanted the spec.json of a bundle") from error
     spec = ModelSpec.from_dict(values, name=str(path))
-    if not spec.tokenizer:
-        return spec
-    return spec.replace(tokenizer=tokenizer_from_files(dict(spec.tokenizer), folder=path.parent).to_meta())
+    heads = {
+        name: _with_tokenizer(head, folder=path.parent / HEADS / name) if head.get("tokenizer") else head
+        for name, head in spec.heads.items()
+    }
+    spec = spec.replace(heads=heads)
+    return (
+        spec.replace(**_with_tokenizer({"tokenizer": spec.tokenizer}, folder=path.parent)) if spec.tokenizer else spec
+    )
+
+
+def _with_tokenizer(fields: Mapping[str, Any], *, folder: Path) -> dict[str, Any]:
+    """Return fields of which `tokenizer` names a file in `folder`, with its content instead."""
+    return {**fields, "tokenizer": tokenizer_from_files(dict(fields["tokenizer"]), folder=folder).to_meta()}
 
 
 def read_params(folder: str | Path) -> dict[str, np.ndarray]:

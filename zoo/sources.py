@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import UserError
+from .language_models import CAPTIONING, caption_head, caption_params, is_language_model
 from .load import Located, locate
 from .merge import merged as without_updates
 from .spec import FAMILIES, ModelSpec
@@ -36,9 +37,11 @@ class Sources:
       model: `config.model` as `ModelOptions` takes it, without the names of sources.
       input: fields of `config.data` that the config leaves open.
       tokenizer: the meta of the text tower's tokenizer; {} if the text tower is new, or its source has none.
-      origins: modality -> where its tower comes from (`ModelSpec.origin` of the source, and its name).
+      origins: modality, or "heads.captioning" -> where the tower, or the language model, comes from (`ModelSpec.origin`
+        of the source, and its name).
       towers: modality -> the source.
       places: name in the config -> the source.
+      language_model: of which the captioning head is made, see `language_models`; None = none.
     """
 
     model: Mapping[str, Any]
@@ -47,6 +50,7 @@ class Sources:
     origins: Mapping[str, Mapping[str, Any]]
     towers: Mapping[str, Located]
     places: Mapping[str, Located]
+    language_model: Located | None = None
 
     @property
     def name(self) -> str:
@@ -84,7 +88,11 @@ class Sources:
             heads = {name: dict(head) for name, head in (self.model.get("heads") or {}).items()}
             beginnings += tuple(f"heads/{name}/" for name, head in heads.items() if spec.heads.get(name) == head)
             found |= {path: value for path, value in params.items() if path in whole or path.startswith(beginnings)}
-        return found
+        return found | self.of_language_model()
+
+    def of_language_model(self) -> dict[str, np.ndarray]:
+        """Read those of `params` that are of the language model; {} without one."""
+        return {} if self.language_model is None else caption_params(self.language_model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +118,8 @@ def find_sources(
 
     Args:
       model: `config.model`. `source` stands in the section, for all towers that the source has, or in the section of
-        a tower; "" there = a new tower. Other fields of a tower change what the source says of it.
+        a tower; "" there = a new tower. Other fields of a tower change what the source says of it. The captioning head
+        of the kind "language_model" has a source of its own.
       data: `config.data`, flat; fields of the input that it sets hold.
       known: name in the config -> source that need not be looked up.
 
@@ -123,10 +132,17 @@ def find_sources(
     """
     places = dict(known or {})
     towers = _located(model, read=places)
-    if not towers:
+    head = dict((model.get("heads") or {}).get(CAPTIONING) or {})
+    name = str(head.pop(SOURCE, "")) if is_language_model(head) else ""
+    language_model = _found(name, read=places, field=f"heads.{CAPTIONING}.{SOURCE}") if name else None
+    if not towers and language_model is None:
         return None
     made = {key: value for key, value in model.items() if key not in (SOURCE, *FAMILIES)}
-    made["embed_dim"] = _embed_dim(made, towers=towers)
+    if towers:
+        made["embed_dim"] = _embed_dim(made, towers=towers)
+    if language_model is not None:
+        whole = caption_head(head, located=language_model, name=name)
+        made["heads"] = {**model["heads"], CAPTIONING: whole}
     projections = dict(made.get("projections") or {})
     for side in FAMILIES:
         own = {key: value for key, value in (model.get(side) or {}).items() if key != SOURCE}
@@ -138,6 +154,7 @@ def find_sources(
         elif side in model:
             made[side] = None if model[side] is None else own
     given = {name for name, value in data.items() if value is not None}
+    origins = towers | ({} if language_model is None else {f"heads.{CAPTIONING}": language_model})
     return Sources(
         model=made | {"projections": projections},
         input={
@@ -147,25 +164,16 @@ def find_sources(
             if name not in given
         },
         tokenizer=towers["text"].spec.tokenizer if "text" in towers else {},
-        origins={side: {"name": str(one.path), **one.spec.origin} for side, one in towers.items()},
+        origins={side: {"name": str(one.path), **one.spec.origin} for side, one in origins.items()},
         towers=towers,
         places=places,
+        language_model=language_model,
     )
 
 
 def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str, Located]:
     """Return the source of each tower that has one; `read` receives those that are looked up."""
-    for_all = str(model.get(SOURCE) or "")
-
-    def found(name: str, *, field: str) -> Located:
-        if name not in read:
-            try:
-                read[name] = without_updates(locate(name))
-            except UserError as error:
-                raise UserError(f"config.model.{field}={name!r}: {error}") from error
-        return read[name]
-
-    towers = {}
+    for_all, towers = str(model.get(SOURCE) or ""), {}
     for side in FAMILIES:
         section = model.get(side, {})
         if section is None:
@@ -174,7 +182,7 @@ def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str,
         name = str(for_all if own is None else own)
         if not name:
             continue
-        one = found(name, field=SOURCE if own is None else f"{side}.{SOURCE}")
+        one = _found(name, read=read, field=SOURCE if own is None else f"{side}.{SOURCE}")
         if side in one.spec.towers:
             towers[side] = one
         elif own:
@@ -183,6 +191,16 @@ def _located(model: Mapping[str, Any], *, read: dict[str, Located]) -> dict[str,
                 "another source, or leave it out for a new tower"
             )
     return towers
+
+
+def _found(name: str, *, read: dict[str, Located], field: str) -> Located:
+    """Look up a source, unless `read`, which receives it, has it; `field` of `config.model` names it."""
+    if name not in read:
+        try:
+            read[name] = without_updates(locate(name))
+        except UserError as error:
+            raise UserError(f"config.model.{field}={name!r}: {error}") from error
+    return read[name]
 
 
 def _embed_dim(model: Mapping[str, Any], *, towers: Mapping[str, Located]) -> int:

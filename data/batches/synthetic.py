@@ -45,7 +45,7 @@ def synthetic_batch(
     """
     rng = np.random.default_rng((seed, k))
     b = batch_size
-    text, mask = _texts(rng, b * captions, length=context_length, vocab_size=vocab_size)
+    text, mask = synthetic_texts(rng, b * captions, length=context_length, vocab_size=vocab_size)
     several = (captions,) if captions > 1 else ()
     batch: dict[str, np.ndarray] = {
         "text": text.reshape(b, *several, context_length),
@@ -60,7 +60,7 @@ def synthetic_batch(
         batch[f"features_{name}"] = rng.standard_normal((b, *shape), np.float32)
         batch[f"features_{name}_mask"] = np.ones((b, shape[0]), bool)
     if foils:
-        text, mask = _texts(rng, b * foils, length=context_length, vocab_size=vocab_size)
+        text, mask = synthetic_texts(rng, b * foils, length=context_length, vocab_size=vocab_size)
         batch["foil"], batch["foil_mask"] = (part.reshape(b, foils, context_length) for part in (text, mask))
         batch["foil_valid"] = np.ones((b, foils), bool)
     if audio_samples:
@@ -107,7 +107,9 @@ def synthetic_batches(
         k += 1
 
 
-def _texts(rng: np.random.Generator, rows: int, *, length: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_texts(
+    rng: np.random.Generator, rows: int, *, length: int, vocab_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ids int32 [n,L] between begin and end, and the mask bool [n,L]."""
     pieces = rng.integers(1, length - 1, size=(rows, 1))  # between begin and end, so that each has its own length
     position = np.arange(length)[None, :]

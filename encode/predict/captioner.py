@@ -12,22 +12,26 @@ from jax.sharding import Mesh
 
 from ...base.errors import UserError
 from ...base.section import section
-from ...data.text.tokenizer import tokenizer_from_meta
 from ...models.generate import GenerateOptions, generate
 from ...models.layers.draws import numbered_keys
+from ...zoo.language_models import caption_tokenizer, hears
 from ...zoo.load import load_model, locate
 from ...zoo.spec import ModelSpec
 from ..devices.placed import PlacedModel
 from ..devices.rows import Rows, padded
-from ..media.files import frames_of_files, listed
+from ..media.files import frames_of_files, listed, sound_of_files
+
+SOUND = ("audio", "audio_mask", "audio_samples")
+"""Arrays of a batch that a model takes which hears."""
 
 
 class Captioner(PlacedModel):
     """A dual tower with a captioning head, and its input.
 
     Attributes:
-      tokenizer: of its texts.
+      tokenizer: of its captions: the text tower's, or that of the language model which writes them.
       options: how captions are written.
+      hears: whether captions are of what is heard, too.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class Captioner(PlacedModel):
         name = source or "this model"
         _check_head(spec, name=name)
         super().__init__(spec=spec, model=model, mesh=mesh, source=source)
-        self.tokenizer = tokenizer_from_meta(dict(spec.tokenizer))
+        self.tokenizer, self.hears = caption_tokenizer(spec), hears(spec)
         if self.tokenizer.eos_id < 0:
             raise UserError(f"the tokenizer of {name} has no end token, so a caption would not end; take another one")
         given = {"max_tokens": spec.input.context_length, **(options or {})}
@@ -88,9 +92,14 @@ class Captioner(PlacedModel):
         files = listed(paths, method="caption")
         size = self.global_batch(batch_size, total=len(files))
         parts = frames_of_files(self.spec.input, files, batch_size=size, workers=workers, progress=progress)
+        how = {"batch_size": size, "workers": workers, "silent": True}
+        sounds = sound_of_files(self.spec.input, files, **how) if self.hears else None
         found, begin = [], jax.process_index() * (size // jax.process_count())
         for rows in parts:
             number, begin = begin + np.arange(len(rows["video"])), begin + size
+            if sounds is not None:
+                sound, samples = next(sounds)
+                rows = rows | {"audio": sound, "audio_samples": samples, "audio_mask": samples > 0}
             given = rows | {"clip_index": number, "valid": np.ones(len(number), bool)}
             found += [one for _, _, one in self.caption_rows(given, size=size, seed=seed)]
         return [{"path": str(path), **one} for path, one in zip(files, found, strict=False)]
@@ -99,8 +108,9 @@ class Captioner(PlacedModel):
         """Describe one global batch of clips; all processes must call it.
 
         Args:
-          rows: this process's rows: `video` uint8 [b,T,H,W,3] and, with masks of frames, `video_mask`; `clip_index` int
-            [b] and `valid` bool [b].
+          rows: this process's rows: `video` uint8 [b,T,H,W,3] and, with masks of frames, `video_mask`; of a model that
+            hears `audio` int16 [b,S], `audio_mask` bool [b] and perhaps `audio_samples`; `clip_index` int [b] and
+            `valid` bool [b].
           size: rows of a global batch; fewer are padded.
           seed: of sampling.
 
@@ -114,7 +124,7 @@ class Captioner(PlacedModel):
                 "one: use center_crop"
             )
         local = size // jax.process_count()
-        keys = ("video", "video_mask", "clip_index", "valid")
+        keys = ("video", "video_mask", *(SOUND if self.hears else ()), "clip_index", "valid")
         given = {key: padded(rows[key], size=local) for key in keys if key in rows}
         given["clip_index"] = given["clip_index"].astype(np.int32)
         shared = {"seed": np.asarray(seed, np.uint32)}
@@ -142,8 +152,11 @@ def _captions(options: GenerateOptions, eos_id: int, pad_id: int) -> Any:
     def function(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         inputs = {key: rows[key] for key in ("video", "video_mask") if key in rows}
         _, tokens = model.encode_with_tokens("video", inputs=inputs, drop_patches=False)
-        head = model.heads["captioning"]
-        context = head.context(model.clips(tokens, mask=rows.get("video_mask")))
+        head, clips = model.heads["captioning"], model.clips(tokens, mask=rows.get("video_mask"))
+        if "audio" in rows:
+            sound, real = model.audio.features(rows["audio"], lengths=rows.get("audio_samples"))
+            clips = clips._replace(sound=sound, sound_mask=real & rows["audio_mask"][:, None])
+        context = head.context(clips)
         prompt = jax.numpy.full((tokens.shape[0], 1), head.start_id, jax.numpy.int32)
         keys = numbered_keys(jax.random.key(rows["seed"]), numbers=rows["clip_index"])
         given = {"eos_id": eos_id, "pad_id": pad_id, "options": options, "keys": keys}

@@ -113,10 +113,11 @@ class CrossBlock(Mlp):
     branch of attention is left out.
     """
 
-    def __init__(self, options: BlockOptions, *, gated: bool = False, rngs: nnx.Rngs):
-        """Build the block; tokens and context have the options' width."""
-        self.norm1, self.norm_context = options.make_norm(rngs=rngs), options.make_norm(rngs=rngs)
-        self.attention = Attention(options, context_width=options.width, rngs=rngs)
+    def __init__(self, options: BlockOptions, *, gated: bool = False, context_width: int | None = None, rngs: nnx.Rngs):
+        """Build the block; tokens have the options' width, and so has the context where `context_width` is None."""
+        seen = options.width if context_width is None else context_width
+        self.norm1, self.norm_context = options.make_norm(rngs=rngs), options.make_norm(width=seen, rngs=rngs)
+        self.attention = Attention(options, context_width=seen, rngs=rngs)
         self.norm2 = options.make_norm(rngs=rngs)
         super().__init__(options, rngs=rngs)
         self.gates = nnx.Param(jnp.zeros((2,), jnp.float32)) if gated else None
@@ -125,15 +126,28 @@ class CrossBlock(Mlp):
         self, x: Float[Array, "B N D"], *, context: Tokens, keys: RowKeys | None = None
     ) -> Float[Array, "B N D"]:
         """Apply the block; without `keys` dropout is off."""
-        x = x + self._branch(self.attended(x, context=context), number=0, keys=keys)
+        return self.joined(x, attended=self.attended(x, context=context), keys=keys)
+
+    def joined(self, x: Float[Array, "B N D"], *, attended: Array, keys: RowKeys | None = None) -> Array:
+        """Return the tokens with the branch of attention, and then that of the MLP, added."""
+        x = x + self._branch(attended, number=0, keys=keys)
         x = x + self._branch(super().__call__(self.norm2(x)), number=1, keys=keys)
         return named(x, "activation/fusion/tokens")
 
     def attended(self, x: Float[Array, "B N D"], *, context: Tokens) -> Float[Array, "B N D"]:
         """Return the branch of attention; zeros for rows without context."""
-        k, v = self.attention.context(self.norm_context(context.x))
-        y = self.attention.cross(self.norm1(x), keys=k, values=v, inputs=AttentionInputs(mask=context.mask))
-        return jnp.where(context.present[:, None, None], y, jnp.zeros((), y.dtype))
+        return self.attended_to(x, stored=self.stored(context), mask=context.mask)
+
+    def stored(self, context: Tokens) -> tuple[Float[Array, "B G M d"], Float[Array, "B G M d"]]:
+        """Return keys and values of a context, which stay the same while a text is written."""
+        return self.attention.context(self.norm_context(context.x))
+
+    def attended_to(
+        self, x: Float[Array, "B N D"], *, stored: tuple[Array, Array], mask: Bool[Array, "B M"]
+    ) -> Float[Array, "B N D"]:
+        """Return the branch of attention to a context of which `stored` gave keys and values."""
+        y = self.attention.cross(self.norm1(x), keys=stored[0], values=stored[1], inputs=AttentionInputs(mask=mask))
+        return jnp.where(jnp.any(mask, axis=1)[:, None, None], y, jnp.zeros((), y.dtype))
 
     def _branch(self, y: Array, *, number: int, keys: RowKeys | None) -> Array:
         if self.gates is not None:

@@ -95,6 +95,11 @@ class CaptionDecoder(nnx.Module):
           their mask.
         """
         assert texts.ids is not None and texts.mask is not None
-        text = jnp.pad(texts.ids, ((0, 0), (1, 0)), constant_values=self.start_id)
-        mask = jnp.pad(texts.mask, ((0, 0), (1, 0)), constant_values=True)
+        text, mask = with_start(texts.ids, mask=texts.mask, start_id=self.start_id)
         return self.decoder.states(text, mask=mask, context=self.context(clips), keys=keys), text, mask
+
+
+def with_start(text: Text, *, mask: TextMask, start_id: int) -> tuple[Text, TextMask]:
+    """Put a token before each text; returns ids and mask `[P,L+1]`."""
+    begun = jnp.pad(text, ((0, 0), (1, 0)), constant_values=start_id)
+    return begun, jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)

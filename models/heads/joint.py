@@ -7,19 +7,23 @@ texts. The others only train the towers.
 
 from .captioning import CaptionDecoder
 from .distillation import TeacherProjection
+from .language_model import LanguageModelDecoder
 from .masked_frames import MaskedFramesDecoder
 from .masked_language import MaskedLanguageHead
 from .matching import CrossEncoder
 from .text_pooling import XPool
 
-JointHead = XPool | CrossEncoder | CaptionDecoder | MaskedLanguageHead | MaskedFramesDecoder | TeacherProjection
+Captions = CaptionDecoder | LanguageModelDecoder
+"""A head that writes captions: it has `start_id`, `decoder` and `context(clips)`."""
+
+JointHead = XPool | CrossEncoder | Captions | MaskedLanguageHead | MaskedFramesDecoder | TeacherProjection
 """A head. Those that score have `sees_words`, and `head(texts, clips=clips, keys=keys)` scores pair p of text p and
 clip p."""
 
 JOINT_HEADS: dict[str, dict[str, type[JointHead]]] = {
     "text_pooling": {"x_pool": XPool},
     "matching": {"cross_encoder": CrossEncoder},
-    "captioning": {"decoder": CaptionDecoder},
+    "captioning": {"decoder": CaptionDecoder, "language_model": LanguageModelDecoder},
     "masked_language": {"cross_encoder": MaskedLanguageHead},
     "masked_frames": {"decoder": MaskedFramesDecoder},
     "distillation": {"linear": TeacherProjection},

@@ -1,6 +1,7 @@
 """The captioning term: the decoder writes each clip's text (CoCa, Yu et al. 2022)."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
@@ -9,10 +10,20 @@ from ...engine.sharding.mesh import BATCH_AXES
 from ...engine.step.grad_cache import Rows
 from ...losses.captioning import next_token_loss
 from ...models.dual import DualTower
-from ...models.heads.captioning import CaptionDecoder
+from ...models.heads.joint import Captions
+from ...models.heads.language_model import LanguageModelDecoder
 from ...models.heads.sides import Clips, Texts
 from ...models.shapes import Scalar
+from ...zoo.language_models import CAPTIONING, caption_tokenizer, is_language_model
+from ...zoo.spec import ModelSpec
 from .interface import Seen, TermOptions
+
+if TYPE_CHECKING:
+    from ...data.batches.targets import Targets
+    from ...data.options import DataOptions
+
+CAPTION = "caption_in"
+"""Array of the batch: the caption of each row in the tokens of a language model that writes captions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,9 +54,9 @@ def captioning(seen: Seen, options: CaptioningOptions) -> tuple[Scalar, dict[str
     def compute(model: DualTower, rows: Rows) -> Rows:
         assert model.heads is not None
         head = model.heads["captioning"]
-        assert isinstance(head, CaptionDecoder)
+        assert isinstance(head, Captions)
         texts = Texts(rows["embedding"], mask=rows["text_mask"], ids=rows["ids"])
-        clips = Clips(rows["tokens"], rows["frames"], rows.get("mask"))
+        clips = Clips(rows["tokens"], rows["frames"], rows.get("mask"), rows.get("sound"), rows.get("sound_mask"))
         states, text, mask = head(texts, clips=clips, keys=rows.get("keys"))
         given = {"logits": head.decoder.logits, "smoothing": options.label_smoothing, "axes": BATCH_AXES}
         loss, count = next_token_loss(states, text=text, mask=mask, **given)
@@ -53,8 +64,36 @@ def captioning(seen: Seen, options: CaptioningOptions) -> tuple[Scalar, dict[str
 
     texts, clips = seen.texts, seen.clips
     sides = {"embedding": texts.embedding, "ids": texts.ids, "text_mask": texts.mask}
+    assert seen.model.heads is not None
+    if isinstance(seen.model.heads["captioning"], LanguageModelDecoder):
+        sides |= {"ids": seen.batch[CAPTION], "text_mask": seen.batch[f"{CAPTION}_mask"]}
     sides |= {"tokens": clips.tokens, "frames": clips.frames, "mask": clips.mask}
+    sides |= {"sound": clips.sound, "sound_mask": clips.sound_mask}
     found = seen.by_rows(compute, **sides, keys=seen.keys)
     count = jnp.where(seen.valid, found["count"], 0).sum().astype(jnp.float32)
     loss = jnp.where(seen.valid, found["loss"], jnp.float32(0)).sum()
     return loss / jnp.maximum(count, jnp.float32(1)), {}
+
+
+def caption_targets(data: "DataOptions", *, spec: ModelSpec) -> "Targets | None":
+    """Return what batches bring besides for a language model that writes captions; None for other models.
+
+    Args:
+      data: `config.data`.
+      spec: of the model.
+
+    Raises:
+      UserError: texts that are no captions.
+    """
+    head = spec.joint_heads.get(CAPTIONING)
+    if head is None or not is_language_model(head):
+        return None
+    from ...data.batches.targets import Stream, Targets
+
+    if data.feed.text_from != "captions":
+        raise UserError(
+            f"config.data.text_from={data.feed.text_from!r}: the language model of config.model.heads.{CAPTIONING} "
+            "writes captions; set it to 'captions', or take the head of the kind 'decoder'"
+        )
+    length, tokenizer = data.input.context_length, caption_tokenizer(spec)
+    return Targets(streams={CAPTION: Stream(source="caption", context_length=length, tokenizer=tokenizer)})

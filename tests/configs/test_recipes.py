@@ -1,8 +1,11 @@
 """Recipes that begin with public weights: built on tiny models of the same families, down to the optimizer."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
+from language_models import gpt2_folder
 from public_models import source
 
 from twinreel.base.config import load_config
@@ -58,3 +61,15 @@ def test_lit(tmp_path):
     assert jax.tree.leaves(trained) and not [path for path in trained if path.startswith("text/")]
     assert "video_projection/kernel" in trained and "text_projection/kernel" in trained
     assert found.input["eval_video"] == "resize_bilinear(32,32)"
+
+
+def test_captions_by_gpt2(tmp_path):
+    folder = gpt2_folder(tmp_path / "gpt2")
+    overrides = ["data.context_length=12", f"model.heads.captioning.source={folder}"]
+    _, found, parts = built("caption_clip_gpt2", tmp_path, *overrides, source="clip/quick")
+    assert set(found.origins) == {"video", "text", "heads.captioning"}
+    assert parts.batch["caption_in"].shape == (16, 12)
+    trained = parts.builder.abstract.params
+    assert trained and all(
+        re.match("heads/captioning/(decoder/layers|resampler|inputs|kinds)", path) for path in trained
+    )

@@ -10,7 +10,7 @@ import yaml
 from ...base.errors import UserError
 from ...engine.keeping.checkpoint import FOLDER
 from ..load import Located
-from ..spec import ModelSpec
+from ..spec import MODALITIES, ModelSpec
 from .compare import Check, Written
 from .folder import CARD, MARK, files_section
 from .model_index import model_index
@@ -168,7 +168,10 @@ def _origin(located: Located, *, source: str) -> str:
         "made by": origin.get("made_by"),
         "public source": _short(str(origin.get("source", ""))) if origin.get("made_by") == "convert" else None,
         "revision": origin.get("revision"),
-        **{f"{side} tower from": _source(one) for side, one in (origin.get("sources") or {}).items()},
+        **{
+            f"{side} tower from" if side in MODALITIES else f"{side} from": _source(one)
+            for side, one in (origin.get("sources") or {}).items()
+        },
         "licence of the weights": ", ".join(_licences(origin)) or "not stated",
         "sha256 of the public parameters": origin.get("sha256"),
         "began with": _began(located.meta),

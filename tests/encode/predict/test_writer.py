@@ -1,6 +1,5 @@
 """A public language model with its tokenizer: from strings to strings."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 from flax import nnx
+from language_models import GOLDEN, WORDS, gpt2_folder
 
 import twinreel
 from twinreel.base.errors import UserError
@@ -17,23 +17,10 @@ from twinreel.models.generate import GenerateOptions, generate
 from twinreel.zoo.convert.command import main
 from twinreel.zoo.load import load_model, locate
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "weights"
-WORDS = [f"w{n}" for n in range(36)]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The tiny GPT-2 with a tokenizer of 40 words that, as GPT-2's, puts nothing around a text."""
-    folder = Path(shutil.copytree(GOLDEN / "gpt2", tmp_path_factory.mktemp("lm") / "gpt2"))
-    names = ["<|end|>", "<pad>", "<unk>", *WORDS]
-    model = tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>")
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    backend.add_special_tokens(names[:3])
-    backend.save(str(folder / "tokenizer.json"))
-    config = {"eos_token": "<|end|>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
+    return gpt2_folder(tmp_path_factory.mktemp("lm") / "gpt2")
 
 
 @pytest.fixture(scope="module")
