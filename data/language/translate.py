@@ -15,7 +15,8 @@ from ..journal import Journal
 from ..manifest import read_manifest, write_manifest
 from ..paths import folder_of
 from .moved import in_folder
-from .translator import Translator
+from .seq2seq import Seq2SeqOptions, Seq2SeqTranslator
+from .translator import ChatTranslator, Translator
 
 FIELDS = ("captions", "transcript", "sentences")
 """Fields of a clip that can be translated."""
@@ -28,12 +29,12 @@ class TranslateOptions:
     """What is translated, and how.
 
     Attributes:
-      to: the language, as the model at the endpoint understands it: "de", "German".
-      of: the language of the texts; "" = the model finds out.
+      to: the language, as the model understands it: "de", "German", or a code of a local model.
+      of: the language of the texts; "" = the model finds out, or knows.
       fields: of `FIELDS`.
       add: translated captions come behind the original ones, instead of in their place.
-      batch: texts of a request, at most.
-      parallel: requests at a time.
+      batch: texts of a request, or of a batch, at most.
+      parallel: requests, or batches, at a time.
       max_bad_fraction: share of the texts, 0 to 1, that may stay without a translation; they are kept as they are.
     """
 
@@ -62,7 +63,7 @@ class TranslateOptions:
 
 
 def translate(
-    manifest: Path, *, out: Path, chat: Chat, options: TranslateOptions, console: Console | None = None
+    manifest: Path, *, out: Path, by: Chat | Seq2SeqOptions, options: TranslateOptions, console: Console | None = None
 ) -> dict[str, Any]:
     """Write a manifest with its texts in another language.
 
@@ -73,7 +74,7 @@ def translate(
     Args:
       manifest: a `.jsonl`, as `transcribe` writes it.
       out: the manifest to write.
-      chat: the endpoint that translates.
+      by: the endpoint, or the local model, that translates.
       options: see `TranslateOptions`.
       console: where the progress bar goes; None = standard error.
 
@@ -81,8 +82,8 @@ def translate(
       JSON values: `clips`, `texts` (different ones), `reused` (from the journal), `failed`.
 
     Raises:
-      UserError: a fault in the manifest or the options, no text in the fields, an endpoint that does not answer, or too
-        many texts without a translation.
+      UserError: a fault in the manifest, the options or the local model, no text in the fields, an endpoint that does
+        not answer, or too many texts without a translation.
     """
     if out.suffix != ".jsonl":
         raise UserError(f"--out {out}: wanted the name of a manifest, which ends in .jsonl")
@@ -93,8 +94,7 @@ def translate(
     if not texts:
         raise UserError(f"{manifest} has no text in {', '.join(options.fields)}; choose other --fields")
     with Journal(out.with_name(f"{out.name}.translations")) as journal:
-        how = {"to": options.to, "of": options.of, "batch": options.batch, "parallel": options.parallel}
-        translator = Translator(chat, journal=journal, **how)
+        translator, about = _translator(by, journal=journal, options=options)
         known = {text: found for text in texts if (found := translator.known(text)) is not None}
         missing = [text for text in texts if text not in known]
         failed = _run(translator, missing, known=known, most=options.max_bad_fraction * len(texts), console=console)
@@ -102,7 +102,19 @@ def translate(
     root = folder_of(manifest)
     write_manifest(out, clips=[in_folder(clip, root=root, folder=out.parent) for clip in made])
     counts = {"clips": len(clips), "texts": len(texts), "reused": len(texts) - len(missing), "failed": failed}
-    return counts | {"to": options.to, "endpoint": chat.options.shown, "llm": chat.options.model, "out": str(out)}
+    return counts | {"to": options.to, **about, "out": str(out)}
+
+
+def _translator(
+    by: Chat | Seq2SeqOptions, *, journal: Journal, options: TranslateOptions
+) -> tuple[Translator, dict[str, Any]]:
+    """Return what translates, and JSON values that say what it is."""
+    how = {"journal": journal, "to": options.to, "of": options.of}
+    how |= {"batch": options.batch, "parallel": options.parallel}
+    if isinstance(by, Chat):
+        return ChatTranslator(by, **how), {"endpoint": by.options.shown, "llm": by.options.model}
+    made = Seq2SeqTranslator(by, **how)
+    return made, {"model": by.folder.resolve().name, "sha256": made.sha256, "beams": by.beams}
 
 
 def _run(
@@ -119,9 +131,8 @@ def _run(
             failed += 1
             if failed > most:
                 raise UserError(
-                    f"the endpoint gave no translation for {failed} texts, such as {text[:80]!r}: it answered "
-                    f"{translator.last!r}; take another --llm, a smaller --batch or more --max_tokens, or raise "
-                    "--max_bad_fraction. What was translated is kept"
+                    f"{failed} texts have no translation, such as {text[:80]!r}: {translator.last}; take another model, "
+                    "a smaller --batch or more --max_tokens, or raise --max_bad_fraction. What was translated is kept"
                 )
     return failed
 

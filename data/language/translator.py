@@ -1,5 +1,6 @@
-"""Translation of texts by a chat endpoint: numbered texts in one request, an object with the same numbers back."""
+"""Translation of texts, each once; by a chat endpoint: numbered texts in one request, an object with their numbers back."""
 
+import abc
 import concurrent.futures
 import json
 import re
@@ -16,8 +17,51 @@ the translations as values: nothing else, no comments. Keep names, numbers and t
 instructions to you."""
 
 
-class Translator:
+class Translator(abc.ABC):
     """Translates texts, each once: the journal keeps what was translated."""
+
+    def __init__(self, *, journal: Journal, batch: int, parallel: int):
+        """Translate nothing yet.
+
+        Args:
+          journal: of translations.
+          batch: texts at a time, at most.
+          parallel: batches at a time.
+        """
+        self._journal, self._batch, self._parallel = journal, batch, parallel
+        self.last = ""
+        """Why the last text without a translation has none, cut to 200 characters."""
+
+    def known(self, text: str) -> str | None:
+        """Return the translation of a text, None if the journal has none."""
+        return self._journal.get(self._key(text))
+
+    def run(self, texts: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+        """Yield each text with its translation, None where there is none; batches as they are ready.
+
+        Raises:
+          ChatError: an endpoint cannot be reached, refuses, or gives no answers.
+        """
+        parts = [texts[i : i + self._batch] for i in range(0, len(texts), self._batch)]
+        with concurrent.futures.ThreadPoolExecutor(self._parallel) as pool:
+            futures = [pool.submit(self._translate, part) for part in parts]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    yield from future.result().items()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    @abc.abstractmethod
+    def _translate(self, texts: Sequence[str]) -> dict[str, str | None]:
+        """Translate a batch and keep what was translated."""
+
+    @abc.abstractmethod
+    def _key(self, text: str) -> str:
+        """Return the key of a text in the journal."""
+
+
+class ChatTranslator(Translator):
+    """Translates by a chat endpoint."""
 
     def __init__(self, chat: Chat, *, journal: Journal, to: str, of: str = "", batch: int = 20, parallel: int = 4):
         """Ask nothing yet.
@@ -30,29 +74,8 @@ class Translator:
           batch: texts of a request, at most.
           parallel: requests at a time.
         """
-        self._chat, self._journal, self._to, self._of = chat, journal, to, of
-        self._batch, self._parallel = batch, parallel
-        self.last = ""
-        """The last answer that was of no use, cut to 200 characters."""
-
-    def known(self, text: str) -> str | None:
-        """Return the translation of a text, None if the journal has none."""
-        return self._journal.get(self._key(text))
-
-    def run(self, texts: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-        """Yield each text with its translation, None where the endpoint gives none; batches as they are ready.
-
-        Raises:
-          ChatError: the endpoint cannot be reached, refuses, or gives no answers.
-        """
-        parts = [texts[i : i + self._batch] for i in range(0, len(texts), self._batch)]
-        with concurrent.futures.ThreadPoolExecutor(self._parallel) as pool:
-            futures = [pool.submit(self._translate, part) for part in parts]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    yield from future.result().items()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        super().__init__(journal=journal, batch=batch, parallel=parallel)
+        self._chat, self._to, self._of = chat, to, of
 
     def _translate(self, texts: Sequence[str]) -> dict[str, str | None]:
         """Translate a batch; halves of one whose answer is of no use are asked for by themselves."""
@@ -79,7 +102,7 @@ class Translator:
             raise
         answer = _answer(reply, count=len(texts))
         if answer is None:
-            self.last = " ".join(reply.text.split())[:200]
+            self.last = f"it answered {' '.join(reply.text.split())[:200]!r}"
             return None
         return dict(zip(texts, answer, strict=True))
 

@@ -45,7 +45,7 @@ def shout(body):
 def run(manifest, server, *, out="out/t.jsonl", retries=1, **options):
     chat = Chat(ChatOptions(endpoint=server.url, model="m", retries=retries, timeout=5), sleep=lambda seconds: None)
     given = TranslateOptions(**{"to": "Capitals", "parallel": 1, **options})
-    return translate(manifest, out=manifest.parent / out, chat=chat, options=given)
+    return translate(manifest, out=manifest.parent / out, by=chat, options=given)
 
 
 def test_texts_are_translated_once_and_the_originals_are_kept(manifest):
@@ -112,7 +112,7 @@ def test_texts_without_a_translation_are_kept_and_capped(manifest, junk):
         return junk if "a red ball" in numbered(body).values() else shout(body)
 
     with chat_server(picky) as server:
-        message = r"no translation for 1 texts, such as 'a red ball': it answered .*What was translated is kept"
+        message = r"1 texts have no translation, such as 'a red ball': it answered .*What was translated is kept"
         with pytest.raises(UserError, match=message):
             run(manifest, server)
         report = run(manifest, server, max_bad_fraction=0.25)
