@@ -163,8 +163,8 @@ def _read(folder: Path) -> _Folder:
     missing = [name for name in _MARIAN if not (folder / name).is_file()]
     if many is None and missing:
         raise UserError(
-            f"--model {folder} lacks {', '.join(missing)} (Marian) or sentencepiece.bpe.model (NLLB, M2M-100); copy them "
-            "from the original weights"
+            f"--model {folder} lacks {', '.join(missing)} (Marian) or sentencepiece.bpe.model (NLLB, M2M-100); copy "
+            "them from the original weights"
         )
     if many is not None:
         forms = ("NLLB", "M2M-100")
@@ -172,8 +172,8 @@ def _read(folder: Path) -> _Folder:
         form = max(forms, key=lambda one: len(known[one]))
         if not known[form]:
             raise UserError(
-                f"--model {folder}: its vocabulary has no language of NLLB (deu_Latn) or M2M-100 (__de__); other models "
-                "of many languages are not supported"
+                f"--model {folder}: its vocabulary has no language of NLLB (deu_Latn) or M2M-100 (__de__); other "
+                "models of many languages are not supported"
             )
         source = target = _pieces(many)
     else:
@@ -246,6 +246,6 @@ def _load(options: Seq2SeqOptions, *, parallel: int) -> Any:
 
 def _how_to() -> str:
     return (
-        "`ct2-transformers-converter --model Helsinki-NLP/opus-mt-en-de --copy_files source.spm target.spm --output_dir "
-        "FOLDER` writes such a folder"
+        "`ct2-transformers-converter --model Helsinki-NLP/opus-mt-en-de --copy_files source.spm target.spm "
+        "--output_dir FOLDER` writes such a folder"
     )

@@ -131,8 +131,9 @@ def _run(
             failed += 1
             if failed > most:
                 raise UserError(
-                    f"{failed} texts have no translation, such as {text[:80]!r}: {translator.last}; take another model, "
-                    "a smaller --batch or more --max_tokens, or raise --max_bad_fraction. What was translated is kept"
+                    f"{failed} texts have no translation, such as {text[:80]!r}: {translator.last}; take another "
+                    "model, a smaller --batch or more --max_tokens, or raise --max_bad_fraction. What was translated "
+                    "is kept"
                 )
     return failed
 

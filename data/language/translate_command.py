@@ -20,21 +20,22 @@ Translate the texts of a manifest: captions, transcripts, sentences.
   twinreel translate said.jsonl --out german.jsonl --to de --model opus-mt-en-de-ct2
   twinreel translate said.jsonl --out german.jsonl --from eng_Latn --to deu_Latn --model nllb-200-distilled-600M-ct2
 
---model translates offline, by a folder in the form of CTranslate2 (pip install 'twinreel[translate]'): Marian (OPUS-MT),
-NLLB or M2M-100 with their SentencePiece models, as ct2-transformers-converter --copy_files writes it. --to and --from
-are then codes of the model: deu_Latn (NLLB), de (M2M-100), deu (Marian of several languages; one of a single pair takes
-any name).
+--model translates offline, by a folder in the form of CTranslate2 (pip install 'twinreel[translate]'): Marian
+(OPUS-MT), NLLB or M2M-100 with their SentencePiece models, as `ct2-transformers-converter --copy_files` writes it. --to
+and --from are then codes of the model: deu_Latn (NLLB), de (M2M-100), deu (Marian of several languages; a Marian model
+of one pair takes any name).
 
-Without it, any endpoint with OpenAI's chat completions translates: llama.cpp, vLLM or Ollama on your machine, or a hosted model.
-Its key is taken from the environment variable of --key_env and never written anywhere. Texts are sent to it, nothing
-else.
+Otherwise any endpoint with OpenAI's chat completions translates: llama.cpp, vLLM or Ollama on your machine, or a hosted
+model. Its key is taken from the environment variable of --key_env and never written anywhere. Texts are sent to it,
+nothing else.
 
 The originals stand under `meta.original`. With --add, translated captions come behind the original ones, so that a text
 tower of many languages trains on both. Sentences keep their times; those of their words are dropped with the words.
 
 Each text is translated once and kept in OUT.translations as it comes: a killed run resumes with the same command. Busy
 and broken answers of an endpoint are tried again with growing waits. An answer that does not have every text is asked
-for again in halves; texts that remain without a translation stay as they are and are counted, at most --max_bad_fraction of them.
+for again in halves; texts that remain without a translation stay as they are and are counted, at most
+--max_bad_fraction of them.
 """
 
 

@@ -1,4 +1,4 @@
-"""Translation of texts, each once; by a chat endpoint: numbered texts in one request, an object with their numbers back."""
+"""Translation of texts, each once. A chat endpoint gets numbered texts, and gives an object with the same numbers."""
 
 import abc
 import concurrent.futures

@@ -11,6 +11,7 @@ from twinreel import __main__ as cli
 from twinreel.base.errors import UserError
 from twinreel.data.language.seq2seq import Seq2SeqOptions
 from twinreel.data.language.translate import TranslateOptions, translate
+from twinreel.data.language.translate_command import main
 from twinreel.data.manifest import read_manifest
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "translators"
@@ -87,7 +88,7 @@ def test_texts_that_are_too_long_stay_and_are_counted(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text(json.dumps({"clip_id": "a", "path": "a.mp4", "captions": ["a dog " * 400]}) + "\n")
     assert run(path, folder_of("marian", tmp_path), to="deu")["failed"] == 1
-    with pytest.raises(UserError, match="1 texts have no translation.*more than 512 tokens is not translated"):
+    with pytest.raises(UserError, match=r"1 texts have no translation.*more than 512 tokens is not translated"):
         run(path, folder_of("nllb", tmp_path), of="eng_Latn", to="deu_Latn", max_bad_fraction=0.0)
 
 
@@ -121,8 +122,8 @@ def test_damaged_files_and_flags_that_exclude_each_other(manifest, tmp_path):
         run(manifest, tmp_path / "nowhere", to="deu")
     with pytest.raises(UserError, match="--beams must be at least 1, got 0"):
         Seq2SeqOptions(folder=folder, beams=0)
-    with pytest.raises(UserError, match="'cud'.*did you mean 'cuda'"):
+    with pytest.raises(UserError, match=r"'cud'.*did you mean 'cuda'"):
         Seq2SeqOptions(folder=folder, device="cud")
     argv = ["translate", str(manifest), "--out", str(tmp_path / "t.jsonl"), "--to", "de", "--model", str(folder)]
     with pytest.raises(UserError, match="--model and --endpoint both translate"):
-        cli.run([*argv, "--endpoint", "http://127.0.0.1:1/v1"])
+        main([*argv[1:], "--endpoint", "http://127.0.0.1:1/v1"])
