@@ -33,6 +33,20 @@ def embedding_distance(
     return _mean(each, over=valid)
 
 
+def token_distance(student: Float[Array, "*B F"], *, teacher: Float[Array, "*B F"]) -> Float[Array, "*B"]:
+    """Compute the squared distance of tokens, each divided by its length (UMT, Li et al. 2023, equation 2).
+
+    Args:
+      student: in the teacher's space, of any length.
+      teacher: of any length.
+    """
+    units = [
+        x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + jnp.float32(1e-12))
+        for x in (student, teacher)
+    ]
+    return jnp.sum(jnp.square(units[0] - units[1]), axis=-1)
+
+
 def similarity_divergence(
     student: Float[Array, "B B"], *, teacher: Float[Array, "B B"], taken: Bool[Array, "B B"]
 ) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ from ..zoo.build import argument_of, feature_width
 from ..zoo.language_models import CAPTIONING, is_language_model
 from ..zoo.spec import features_of
 from .begin import fed
-from .teacher import teacher_like, teacher_options
+from .teacher import teacher_like, teacher_options, tokens_like
 from .terms.captioning import CAPTION
 
 
@@ -92,4 +92,7 @@ def batch_like(config: Config, *, rows: int) -> dict[str, np.ndarray]:
         text, mask = synthetic_texts(np.random.default_rng(config.seed), rows, **given)
         batch |= {CAPTION: text, f"{CAPTION}_mask": mask}
     teacher = teacher_options(config.loss.to_dict())
-    return batch if teacher is None else batch | teacher_like(teacher, rows=rows)
+    if teacher is None:
+        return batch
+    given = {"model": model, "num_frames": data.input.num_frames, "rows": rows}
+    return batch | teacher_like(teacher, rows=rows) | tokens_like(teacher, **given)

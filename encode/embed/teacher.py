@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from ...data.text.tokenizer import Tokenizer
     from ...zoo.load import Located
     from ...zoo.spec import ModelSpec
+    from .teacher_tokens import TokenOptions
 
 Batch = dict[str, np.ndarray]
 SCALE = "teacher_scale"
 """Array of the batch: float32 `[b]`, the teacher's factor on cosines. Its embeddings are `teacher_<side>`."""
 
 
-def locate_teacher(source: str, *, sides: tuple[str, ...], field: str, key: str = "source") -> "Located":
+def locate_teacher(
+    source: str, *, sides: tuple[str, ...], field: str, key: str = "source", joint: bool = True
+) -> "Located":
     """Find a teacher and check that it has the towers; its parameters are not read.
 
     Args:
@@ -35,6 +38,7 @@ def locate_teacher(source: str, *, sides: tuple[str, ...], field: str, key: str 
       sides: which of its towers teach.
       field: the section of the config that names it, for messages.
       key: the field there that does.
+      joint: it must have a joint space, as its embeddings are compared.
 
     Raises:
       UserError: nothing that can be read, a model without a joint space, or one that lacks a tower.
@@ -45,7 +49,7 @@ def locate_teacher(source: str, *, sides: tuple[str, ...], field: str, key: str 
         found = locate(source)
     except UserError as error:
         raise UserError(f"{field}.{key}={source!r}: {error}") from error
-    if found.spec.embed_dim is None:
+    if joint and found.spec.embed_dim is None:
         raise UserError(
             f"{field}.{key}={source!r} is no dual tower: it has no joint space, and so no embeddings that could be "
             "compared; name a model of video and text"
@@ -82,6 +86,8 @@ class Teacher:
         field: str,
         key: str = "source",
         parts: int = 1,
+        embeds: bool = True,
+        tokens: "TokenOptions | None" = None,
     ):
         """Read the teacher.
 
@@ -93,6 +99,8 @@ class Teacher:
           field: the section of the config that names the teacher, for messages.
           key: the field there that does.
           parts: in which a batch is embedded, one after another.
+          embeds: its embeddings are wanted.
+          tokens: which of its tokens are wanted, see `teacher_tokens`; None = none.
 
         Raises:
           UserError: a teacher that cannot be read, or that does not fit the tokenizer or the input of the run.
@@ -102,8 +110,9 @@ class Teacher:
 
         from ...data.transforms.preprocess import parse_video
         from ...zoo.load import load_model
+        from .teacher_tokens import check_tokens
 
-        located = locate_teacher(source, sides=sides, field=field, key=key)
+        located = locate_teacher(source, sides=sides, field=field, key=key, joint=embeds)
         self.sides, self.spec, self._parts = sides, located.spec, parts
         if "text" in sides:
             _check_texts(located, tokenizer=tokenizer, input=input, field=field)
@@ -113,13 +122,16 @@ class Teacher:
             self._size = (frames.height, frames.width)
             _check_frames(located, input=input)
         model = load_model(located)
+        self._embeds, self._tokens = embeds, tokens
+        if tokens is not None:
+            check_tokens(located, model=model, options=tokens, field=field)
         self.sha256 = _digest(model, spec=self.spec)
         self._graph, state = nnx.split(model)
         self._state, self._mesh = state, None
         self._embed = jax.jit(self._embedded)
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return the batch with `teacher_video` and `teacher_text` [b,F] and `teacher_scale` [b], float32."""
+        """Return the batch with `teacher_video` and `teacher_text` [b,F], `teacher_scale` [b], float32, and tokens."""
         import jax
 
         wanted = ("video", "video_mask") if "video" in self.sides else ()
@@ -153,7 +165,13 @@ class Teacher:
         import jax.numpy as jnp
         from flax import nnx
 
+        from .teacher_tokens import visible_tokens
+
         model, made = nnx.merge(self._graph, state), {}
+        if self._tokens is not None:
+            made |= visible_tokens(model.video, rows["video"], options=self._tokens)
+        if not self._embeds:
+            return made
         if "video" in self.sides:
             video, mask = self._frames(rows["video"]), rows.get("video_mask")
             made["teacher_video"] = model.encode_video(video, **({} if mask is None else {"mask": mask}))

@@ -6,7 +6,7 @@ texts. The others only train the towers.
 """
 
 from .captioning import CaptionDecoder
-from .distillation import TeacherProjection
+from .distillation import TeacherProjection, TokenProjections
 from .language_model import LanguageModelDecoder
 from .masked_frames import MaskedFramesDecoder
 from .masked_language import MaskedLanguageHead
@@ -16,7 +16,9 @@ from .text_pooling import XPool
 Captions = CaptionDecoder | LanguageModelDecoder
 """A head that writes captions: it has `start_id`, `decoder` and `context(clips)`."""
 
-JointHead = XPool | CrossEncoder | Captions | MaskedLanguageHead | MaskedFramesDecoder | TeacherProjection
+JointHead = (
+    XPool | CrossEncoder | Captions | MaskedLanguageHead | MaskedFramesDecoder | TeacherProjection | TokenProjections
+)
 """A head. Those that score have `sees_words`, and `head(texts, clips=clips, keys=keys)` scores pair p of text p and
 clip p."""
 
@@ -26,6 +28,6 @@ JOINT_HEADS: dict[str, dict[str, type[JointHead]]] = {
     "captioning": {"decoder": CaptionDecoder, "language_model": LanguageModelDecoder},
     "masked_language": {"cross_encoder": MaskedLanguageHead},
     "masked_frames": {"decoder": MaskedFramesDecoder},
-    "distillation": {"linear": TeacherProjection},
+    "distillation": {"linear": TeacherProjection, "tokens": TokenProjections},
 }
 """Name in `config.model.heads`, and of its term in `config.loss.terms` -> kind -> class."""

@@ -41,6 +41,7 @@ class Capture:
     Attributes:
       tower: "video", "text" or "audio".
       attention: float32 `[B,K,L,M]` for each block, after the softmax.
+      layers: what each block returns, `[B,L,D]`.
       output: what the stack returns, `[B,L,D]`; None before it was traced.
     """
 
@@ -53,6 +54,7 @@ class Capture:
             gradients by them are those by the weights and by the output. None = nothing is added.
         """
         self.tower, self.attention = tower, list[Array]()
+        self.layers = list[Array]()
         self.output: Array | None = None
         self.inside = False
         self._taps = None if taps is None else iter(taps)
@@ -74,6 +76,7 @@ class Capture:
         self.inside = True
         for number in range(depth):
             x, _ = layer(x, (jax.tree.map(lambda p, at=number: p[at], params), jnp.int32(number)))
+            self.layers.append(x)
         self.inside = False
         return x
 

@@ -12,6 +12,7 @@ from ...losses.distillation import DISTANCES, embedding_distance, similarities, 
 from ...models.heads.distillation import TeacherProjection
 from ...models.shapes import Scalar
 from ...zoo.spec import ModelSpec
+from .aligned_tokens import aligned_tokens
 from .interface import Seen, TermOptions
 
 NAME = "distillation"
@@ -32,6 +33,10 @@ class DistillationOptions(TermOptions):
         in both directions; otherwise among the clips, or among the texts.
       distance: "cosine" or "mse", see `losses.distillation`.
       temperature: divides the cosines before the softmax, of both models; None = each has its own.
+      tokens: factor on the squared distance of the tokens of visible patches to those of an image teacher, both of unit
+        length (UMT); needs the head of the kind "tokens".
+      token_ratio: share of the places of a frame that are hidden from the tower then; the teacher draws the others by
+        its attention.
     """
 
     source: str = ""
@@ -40,6 +45,8 @@ class DistillationOptions(TermOptions):
     similarity: float = 1.0
     distance: str = "cosine"
     temperature: float | None = None
+    tokens: float = 0.0
+    token_ratio: float = 0.8
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,16 +59,28 @@ class DistillationOptions(TermOptions):
             raise UserError(f"{FIELD}.sides={self.sides} must name video, text, or both, each once")
         if self.distance not in DISTANCES:
             raise unknown(f"{FIELD}.distance", self.distance, DISTANCES)
-        factors = (self.embedding, self.similarity)
+        factors = (self.embedding, self.similarity, self.tokens)
         if not all(0 <= factor < float("inf") for factor in factors) or not any(factors):
-            raise UserError(f"{FIELD}: embedding and similarity must be at least 0, and one above, got {factors}")
+            raise UserError(
+                f"{FIELD}: embedding, similarity and tokens must be at least 0, one of them above, got {factors}"
+            )
+        if self.tokens and "video" not in self.sides:
+            raise UserError(f"{FIELD}.tokens compares tokens of clips; add 'video' to {FIELD}.sides={self.sides}")
+        if not 0 <= self.token_ratio < 1:
+            raise UserError(f"{FIELD}.token_ratio must be at least 0 and below 1, got {self.token_ratio}")
         if self.temperature is not None and not 0 < self.temperature < float("inf"):
             raise UserError(f"{FIELD}.temperature must be above 0, or None, got {self.temperature}")
 
 
 def check_distillation(options: DistillationOptions, spec: ModelSpec) -> None:
     """Raise UserError for a head that would not learn, or for a model that does not take the frames of the teacher."""
-    if NAME in spec.joint_heads and not options.embedding:
+    kind = spec.joint_heads.get(NAME, {}).get("kind")
+    if bool(options.tokens) != (kind == "tokens"):
+        raise UserError(
+            f"{FIELD}.tokens={options.tokens} and the head go together: set tokens above 0 and config.model.heads="
+            f"{{{NAME!r}: {{'kind': 'tokens', 'width': F}}}}, F of the teacher's tokens, or leave both out"
+        )
+    if kind == "linear" and not options.embedding:
         raise UserError(
             f"config.model.heads.{NAME} maps embeddings to the teacher's space, and {FIELD}.embedding=0 does not "
             "compare them; leave the head out, or set embedding above 0"
@@ -77,6 +96,7 @@ def check_distillation(options: DistillationOptions, spec: ModelSpec) -> None:
 def check_width(width: int, *, spec: ModelSpec) -> None:
     """Raise UserError unless embeddings of the model get the teacher's width, by themselves or by the head."""
     head = spec.joint_heads.get(NAME)
+    head = None if head is not None and head.get("kind") == "tokens" else head
     if head is None and spec.embed_dim != width:
         raise UserError(
             f"the teacher's embeddings have {width} numbers, those of this model config.model.embed_dim="
@@ -97,6 +117,11 @@ def distillation(seen: Seen, options: DistillationOptions) -> tuple[Scalar, dict
     (TinyCLIP): affinity mimicking. The teacher's embeddings come with the batch (`pretrain.teacher`).
     """
     student = {"video": seen.videos, "text": seen.texts.embedding}
+    total = jnp.zeros((), jnp.float32)
+    if options.tokens:
+        total = total + jnp.float32(options.tokens) * aligned_tokens(seen)
+    if not (options.embedding or options.similarity):
+        return total, {}
     missing = [side for side in options.sides if f"teacher_{side}" not in seen.batch]
     if missing:
         raise UserError(
@@ -104,13 +129,11 @@ def distillation(seen: Seen, options: DistillationOptions) -> tuple[Scalar, dict
             f"pretrain` adds; these have {', '.join(sorted(seen.batch))}"
         )
     teacher = {side: seen.batch[f"teacher_{side}"] for side in options.sides}
-    total = jnp.zeros((), jnp.float32)
     if options.embedding:
         head = None if seen.model.heads is None else seen.model.heads.get(NAME)
         for side in options.sides:
             made = student[side]
-            if head is not None:
-                assert isinstance(head, TeacherProjection)
+            if isinstance(head, TeacherProjection):
                 made = head(made)
             how = {"valid": seen.valid, "distance": options.distance}
             total = total + embedding_distance(made, teacher=teacher[side], **how) / jnp.float32(len(options.sides))
