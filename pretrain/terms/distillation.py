@@ -61,9 +61,7 @@ class DistillationOptions(TermOptions):
             raise unknown(f"{FIELD}.distance", self.distance, DISTANCES)
         factors = (self.embedding, self.similarity, self.tokens)
         if not all(0 <= factor < float("inf") for factor in factors) or not any(factors):
-            raise UserError(
-                f"{FIELD}: embedding, similarity and tokens must be at least 0, one of them above, got {factors}"
-            )
+            raise UserError(f"{FIELD}: embedding, similarity, tokens must be at least 0, and one above, got {factors}")
         if self.tokens and "video" not in self.sides:
             raise UserError(f"{FIELD}.tokens compares tokens of clips; add 'video' to {FIELD}.sides={self.sides}")
         if not 0 <= self.token_ratio < 1:

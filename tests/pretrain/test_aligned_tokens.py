@@ -110,7 +110,7 @@ def test_places_are_drawn_in_proportion_to_the_attention_without_repetition():
         ({}, {"distillation": {"kind": "linear", "width": 5}}, "and the head go together"),
         ({"sides": ("text",)}, HEADS, "compares tokens of clips; add 'video'"),
         ({"token_ratio": 1.0}, HEADS, "token_ratio must be at least 0 and below 1"),
-        ({"tokens": 0.0}, HEADS, "embedding, similarity and tokens must be at least 0, one of them above"),
+        ({"tokens": 0.0}, HEADS, "embedding, similarity, tokens must be at least 0, and one above"),
         ({}, {"distillation": HEADS["distillation"] | {"layers": 0}}, "width=5 and layers=0 must be at least 1"),
     ],
 )
