@@ -10,6 +10,7 @@ RESULTS = (NAME, INDEX, "clips.jsonl", "rejects.jsonl", "duplicates.jsonl", INPU
 BUILDING = ".building"  # the shards are made here; its presence marks a build that has not ended
 SETTINGS = "build.json"  # in BUILDING: the settings of the build
 NAMES = "names.json"  # in BUILDING: where the finished shards have been moved to
+ELSEWHERE = ".elsewhere.json"  # shards that lie in an object store already, see prepare/far_build.py
 APPENDING = ".appending"  # what is to be appended is prepared and joined here; its presence marks an unfinished append
 
 

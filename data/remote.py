@@ -239,6 +239,28 @@ def upload(path: Path, *, url: str) -> None:
         raise UserError(f"{url!r} has {arrived:,} bytes after sending {path.stat().st_size:,}; run again")
 
 
+def copy(url: str, *, to: str, size: int) -> None:
+    """Copy a file within its store, which does so by itself: the bytes do not come here.
+
+    Args:
+      url: the remote file.
+      to: the URL of the copy, in the same store.
+      size: bytes that the copy must have.
+
+    Raises:
+      UserError: it does not exist, the store cannot copy, or the copy has another size.
+    """
+    with told(to):
+        system, source = _system(url)
+        try:
+            system.cp_file(source, system_of(to)[1])
+        except NotImplementedError as error:
+            scheme = url.partition("://")[0]
+            raise UserError(f"{url!r}: {scheme}:// cannot copy a file; use s3:// or gs://") from error
+    if (arrived := size_if_any(to)) != size:
+        raise UserError(f"{to!r} has {arrived} bytes, wanted {size}; run the same command again")
+
+
 def delete(url: str) -> None:
     """Delete a remote file, if there is one.
 

@@ -24,6 +24,7 @@ from ...base.errors import UserError
 from ..layout import APPENDING, BUILDING, INDEX, INPUTS, NAME, RECORDS_VERSION, home_of
 from ..manifest import write_whole
 from ..prepare import sending
+from .elsewhere import read_elsewhere, write_elsewhere
 from .folder import only_one
 from .joining import (
     check_equal,
@@ -79,6 +80,7 @@ def append_to(
             raise UserError(f"{_FLAG}: {url!r} has no prepare.json; leave {_FLAG} out to make it")
         if there is not None and _has(there, wanted):
             console.print(f"{url} has this source already; nothing to do")
+            sending.remove_build(url, name=APPENDING)  # an append that was killed at its very end leaves it
             shutil.rmtree(out, ignore_errors=True)
             base.unlink(missing_ok=True)
             return there
@@ -183,8 +185,14 @@ def _join(out: Path, *, done: dict[str, Any], report: dict[str, Any]) -> dict[st
     shards = [shard | {"name": name + shard["name"].removeprefix(NAME)} for shard in report["shards"]]
     with writing(home):
         home.mkdir(parents=True)
+        far, placed = read_elsewhere(part), {}
         for shard, named in zip(report["shards"], shards, strict=True):
-            link(part / home_of(shard["name"]) / shard["name"], to=home / named["name"])
+            there = f"{home_of(shard['name'])}/{shard['name']}"
+            if there in far:
+                placed[f"{home_of(name)}/{named['name']}"] = far[there]
+            else:
+                link(part / there, to=home / named["name"])
+        write_elsewhere(out, shards=placed)
         describe(home, files=shards, version=RECORDS_VERSION, features=features())
         joined.mkdir()
         members = [Member(folder, counts_of(one)) for folder, one in ((out, done), (part, report))]

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...base.errors import UserError
 from ..index.parts import Parts
 from ..index.write import write_clips
 from ..layout import NAMES
-from ..manifest import write_jsonl, write_whole
+from ..manifest import write_jsonl
 from .shards import BuildFolder, Shard, ShardReport, writing
 
 
@@ -48,12 +48,9 @@ def assemble(
     """
     home = out / name / version
     files = _numbered(shards, work=work, name=name)
-    names = {file["name"]: work.records(shard).name for shard, file in files}
     with writing(home):
         home.mkdir(parents=True)
-        write_whole(work.folder / NAMES, parts=[json.dumps({"folder": f"{name}/{version}", "names": names})])
-        for shard, file in files:
-            work.records(shard).replace(home / file["name"])
+        work.move([(shard, file["name"]) for shard, file in files], out=out, home=f"{name}/{version}")
     listed = [file for _, file in files]
     with writing(home / "dataset_info.json"):
         describe(home, files=listed, version=version, features=features)
@@ -157,7 +154,8 @@ def describe(home: Path, *, files: Sequence[dict[str, Any]], version: str, featu
             filename_template=template.replace(split=split),
         )
         splits.append(info)
-    with contextlib.redirect_stdout(io.StringIO()):  # what TFDS would say is for notebooks
+    quiet = contextlib.redirect_stdout(io.StringIO())  # what TFDS would say is for notebooks
+    with _present(home / file["name"] for file in files), quiet:
         tfds.folder_dataset.write_metadata(
             data_dir=home,
             features=features,
@@ -167,3 +165,16 @@ def describe(home: Path, *, files: Sequence[dict[str, Any]], version: str, featu
             description="Clips prepared by twinreel: JPEG frames with timestamps, 16 kHz mono sound, captions, labels.",
             disable_shuffling=True,
         )
+
+
+@contextlib.contextmanager
+def _present(shards: Iterable[Path]) -> Iterator[None]:
+    """Let TFDS find shards, of which it takes only the names; empty files stand in for those that lie elsewhere."""
+    missing = [path for path in shards if not path.is_file()]
+    try:
+        for path in missing:
+            path.touch()
+        yield
+    finally:
+        for path in missing:
+            path.unlink(missing_ok=True)

@@ -19,16 +19,17 @@ from pathlib import Path
 from rich.progress import Progress
 
 from ...base.errors import UserError
-from ..layout import APPENDING, BUILDING, INPUTS, NAME, RECORDS_VERSION, RESULTS, SETTINGS
+from ..layout import APPENDING, BUILDING, ELSEWHERE, INPUTS, NAME, RECORDS_VERSION, RESULTS, SETTINGS
 from ..manifest import Clip, write_jsonl
 from ..media.decode import DecodeOptions
 from ..media.limits import Limits
 from ..paths import PathLike
 from .assemble import assemble, take_back
+from .far_build import make_build
 from .maker import BeamRunner, ShardMaker
 from .record import features
 from .settle import Treatment, settle
-from .shards import BuildFolder, Shard, plan
+from .shards import Shard, plan
 from .summary import SplitCount, Summary, check, progress_bar
 
 
@@ -44,6 +45,7 @@ def build(
     max_bad_fraction: float,
     shard_clips: int = 0,
     runner: BeamRunner | None = None,
+    far: str = "",
     progress: bool = True,
     treatment: Treatment | None = None,
 ) -> Summary:
@@ -60,6 +62,8 @@ def build(
       max_bad_fraction: share of all clips that may be rejected.
       shard_clips: clips of a shard; 0 = `clips_per_shard`.
       runner: the Beam runner that makes the shards; None = this process and its decoding processes.
+      far: URL at which the runner's workers put the shards; "" = in `out`. Then `out` gets what describes them, and
+        `sending.send` puts them in their places.
       progress: whether to show a progress bar.
       treatment: how duplicates are treated; None = they are reported.
 
@@ -67,11 +71,12 @@ def build(
       TooManyRejects: more than `max_bad_fraction` of the clips were rejected; rejects.jsonl lists them.
       UserError: no clip of some split can be used, or the disk cannot be written to. What is finished is kept.
     """
-    work = BuildFolder(out / BUILDING)
+    work = make_build(out / BUILDING, url=far)
     take_back(work, out=out)
     _remove(out, names=_results(out))
     shards = plan_build(clips, contents=contents, options=options, shard_clips=shard_clips)
     work.clear(shards, also=[SETTINGS, INPUTS])
+    work.refresh(shards)
     summary = Summary(total=len(clips), splits={shard.split: SplitCount() for shard in shards})
     maker = ShardMaker(work=work, root=root, options=options, limits=limits, workers=workers)
     try:
@@ -111,7 +116,7 @@ def end(out: Path) -> None:
 
 def _results(out: Path) -> list[str]:
     """What an earlier build, and what was appended to it, may have left."""
-    return [*RESULTS, *(path.name for path in out.glob(f"{NAME}_*"))]
+    return [*RESULTS, ELSEWHERE, *(path.name for path in out.glob(f"{NAME}_*"))]
 
 
 def _remove(folder: Path, *, names: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     args, _ = parser.parse(argv)
     fields: dict[str, Any] = vars(args)
     fields["splits"] = [name.strip() for name in (args.splits or "").split(",") if name.strip()]
-    fields["beam_options"] = [o.strip() for given in args.beam_options or () for o in given.split(",") if o.strip()]
+    fields["beam_options"] = [option for given in args.beam_options or () for option in split_options(given)]
     as_json, folders = fields.pop("json"), fields.pop("merge")
     fields["console"] = Console(stderr=as_json)
     if folders or not fields["source"]:
@@ -88,6 +88,19 @@ def main(argv: list[str]) -> int:
     if as_json:
         print(json.dumps(report))
     return 0
+
+
+def split_options(given: str) -> list[str]:
+    """Return the options `name=value` of a string, divided by the commas that lie outside of brackets and quotes."""
+    options, depth, quoted = [""], 0, False
+    for character in given:
+        quoted ^= character == '"'
+        depth += 0 if quoted else (character in "[{(") - (character in "]})")
+        if character == "," and depth == 0 and not quoted:
+            options.append("")
+        else:
+            options[-1] += character
+    return [option.strip() for option in options if option.strip()]
 
 
 def _prepare(fields: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +177,8 @@ def _parser() -> Parser:
         "--beam_options",
         action="append",
         metavar="K=V,...",
-        help="the runner's own options, passed on as --K=V; may be given several times",
+        help="the runner's own options, passed on as --K=V; may be given several times. Commas inside of brackets "
+        "or double quotes belong to a value",
     )
     parser.add_argument(
         "--clip_timeout", type=float, default=60.0, help="seconds that one second of a clip may take; 0 = no limit"

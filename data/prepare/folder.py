@@ -13,6 +13,7 @@ from rich.console import Console
 from ...base.config import difference
 from ...base.errors import UserError
 from ..layout import BUILDING, NAME, SETTINGS
+from .elsewhere import read_elsewhere
 
 _SETTINGS = ("version", "records_version", "options", "shard_clips")  # an interrupted build is resumed with these
 COMPARED = (*_SETTINGS, "list_sha256")  # a finished folder with others is not replaced without being asked to
@@ -55,6 +56,7 @@ def finished(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> dict[str,
     try:
         done = json.loads(file.read_text(encoding="utf-8"))
         sizes = {path.name: path.stat().st_size for path in out.glob(f"{NAME}*/*/*.array_record*")}
+        sizes |= {name.rpartition("/")[2]: size for name, (_, size) in read_elsewhere(out).items()}
         whole = sizes == {shard["name"]: shard["bytes"] for shard in done["shards"]}
         same = same_as_wanted(done, wanted, where=str(out), overwrite=overwrite)
     except (KeyError, TypeError, ValueError) as error:

@@ -62,7 +62,7 @@ def prepare(
 
     Args:
       source: manifest (.jsonl), CSV or folder; see `read_source`.
-      out: the folder to make, or a URL to which it is sent once it is built.
+      out: the folder to make, or a URL to which it is sent once it is built; with Beam, its workers send the shards.
       fps: frames per second to keep; 0 or None = every frame.
       short_side: pixels of the frames' shorter side, 0 = as in the file; smaller pictures are not enlarged.
       jpeg_quality: 1 to 100.
@@ -129,6 +129,7 @@ def prepare(
         "console": console,
         "settings": settings,
         "fleet": (beam_runner, tuple(beam_options)) if beam_runner else None,
+        "far": f"{url}/{APPENDING if append else BUILDING}" if url and beam_runner else "",
         "finish": found.finish if found else lambda folder, report: report,
     }
     if not append:
@@ -251,6 +252,7 @@ def _build(
     console: Console,
     settings: dict[str, Any],
     fleet: tuple[str, tuple[str, ...]] | None,
+    far: str,
     begun: bool,
     finish: Callable[[Path, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def _build(
         write_jsonl(out / BUILDING / INPUTS, lines=to_lines(inputs.states))
     runner = BeamRunner(name=fleet[0], options=fleet[1]) if fleet else None
     treatment = Treatment(**settings.pop("duplicates"))
-    files = {"contents": inputs.contents(), "root": root, "out": out}
+    files = {"contents": inputs.contents(), "root": root, "out": out, "far": far}
     try:
         summary = builder.build(inputs.clips, **files, runner=runner, treatment=treatment, **settings)
     except TooManyRejects as error:

@@ -1,7 +1,8 @@
 """`prepare --out URL`: the folder is built on the local disk, then sent; prepare.json, which vouches for it, goes last.
 
 Killed at any moment, the same command goes on: what is built stays in the local folder, what was sent is noted there.
-Whoever reads the URL meanwhile finds no prepare.json, and so no half of a folder.
+Whoever reads the URL meanwhile finds no prepare.json, and so no half of a folder. Shards that Beam's workers have put
+behind the URL (far_build.py) are copied to their places by the store.
 """
 
 import contextlib
@@ -17,14 +18,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ...base.errors import UserError
 from ...data import remote
-from ..layout import RESULTS
+from ..layout import APPENDING, BUILDING, RESULTS
 from ..manifest import write_whole
 from ..paths import cache_folder, file_name, open_binary
+from .elsewhere import copy_all, delete_all, read_elsewhere
 from .folder import may_stay, same_as_wanted
 
 _VOUCHER = "prepare.json"
 _SENT = ".sent.json"  # in the local folder: size and time of each file that has arrived
-_OURS = RESULTS  # what an earlier build may have left behind the URL
+_OURS = (*RESULTS, BUILDING, APPENDING)  # what an earlier build may have left behind the URL
+_COPIES = 64  # between two notes of what has been copied
 
 
 def staging_folder(url: str, *, append: bool = False) -> Path:
@@ -42,14 +45,17 @@ def finished(url: str, wanted: dict[str, Any], *, overwrite: bool) -> dict[str, 
     if (done := voucher(url)) is None:
         return None
     try:
-        size = sum(size for name, size in remote.walk(url).items() if ".array_record" in name)
-        whole = size == done["bytes"]
+        there = remote.walk(url)
+        whole = sum(there[name] for name in there if _is_shard(name)) == done["bytes"]
         same = same_as_wanted(done, wanted, where=url, overwrite=overwrite)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{url}/{_VOUCHER} is not from twinreel prepare ({error!r}); give another --out") from error
-    return done if may_stay(done, whole and same, where=url, overwrite=overwrite) else None
+    if not may_stay(done, whole and same, where=url, overwrite=overwrite):
+        return None
+    remove_build(url, name=BUILDING)  # a run that was killed at its very end leaves it
+    return done
 
 
 def voucher(url: str) -> dict[str, Any] | None:
@@ -80,7 +86,7 @@ def fetch_lists(url: str, *, to: Path) -> None:
     Raises:
       UserError: it cannot be reached, or there is no room for it.
     """
-    files = {name: size for name, size in remote.walk(url).items() if name.startswith((*_OURS, _VOUCHER))}
+    files = {name: size for name, size in remote.walk(url).items() if name.startswith((*RESULTS, _VOUCHER))}
     files = {name: size for name, size in files.items() if ".array_record" not in name}
     columns = (
         TextColumn("fetching lists"),
@@ -102,6 +108,8 @@ def fetch_lists(url: str, *, to: Path) -> None:
 def send(folder: Path, *, url: str, keep: Collection[str] = ()) -> None:
     """Send a built folder to a URL and remove it here; what an interrupted run has sent is not sent again.
 
+    Shards that lie behind the URL already are copied there, before what was built there is removed.
+
     Shards that are not there yet go first, while what is there can still be read.
 
     Args:
@@ -114,31 +122,53 @@ def send(folder: Path, *, url: str, keep: Collection[str] = ()) -> None:
     """
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: path for name, path in files.items() if not name.startswith(".")}
-    voucher = files.pop(_VOUCHER)
-    sent = _sent(folder)
-    there = remote.walk(url)
+    voucher, far = files.pop(_VOUCHER), read_elsewhere(folder)
+    states: dict[str, list[Any]] = {name: [(at := path.stat()).st_size, at.st_mtime_ns] for name, path in files.items()}
+    states |= {name: [size, place] for name, (place, size) in far.items()}
+    there, sent = remote.walk(url), _sent(folder)
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=sum(path.stat().st_size for path in files.values()))
+        task = progress.add_task("", total=sum(state[0] for state in states.values()))
 
         def put(names: list[str]) -> None:
-            for name in names:
-                state = [files[name].stat().st_size, files[name].stat().st_mtime_ns]
-                if sent.get(name) != state or there.get(name) != state[0]:
-                    remote.upload(files[name], url=f"{url}/{name}")
-                    sent[name] = state
-                    write_whole(folder / _SENT, parts=[json.dumps(sent)])
-                progress.advance(task, state[0])
+            todo = [name for name in names if sent.get(name) != states[name] or there.get(name) != states[name][0]]
+            progress.advance(task, sum(states[name][0] for name in set(names) - set(todo)))
+            copied = [name for name in todo if name in far]
+            for some in [copied[i : i + _COPIES] for i in range(0, len(copied), _COPIES)]:
+                copy_all(url, shards={name: far[name] for name in some})
+                note(some)
+            for name in (name for name in todo if name in files):
+                remote.upload(files[name], url=f"{url}/{name}")
+                note([name])
 
-        new = [name for name in files if ".array_record" in name and name not in there]
+        def note(names: list[str]) -> None:
+            sent.update({name: states[name] for name in names})
+            write_whole(folder / _SENT, parts=[json.dumps(sent)])
+            progress.advance(task, sum(states[name][0] for name in names))
+
+        new = [name for name in states if _is_shard(name) and name not in there]
         put(new)
         remote.delete(f"{url}/{_VOUCHER}")
-        put([name for name in files if name not in new])
-    for name in there:
-        if name.startswith(_OURS) and name not in files and name not in keep:
-            remote.delete(f"{url}/{name}")
+        put([name for name in states if name not in new])
+    outdated = {name for name in there if name.startswith(RESULTS)} - {*states, *keep}
+    delete_all(url, names=outdated)
     remote.upload(voucher, url=f"{url}/{_VOUCHER}")
+    remove_build(url, name=BUILDING)
+    remove_build(url, name=APPENDING)
     shutil.rmtree(folder)
+
+
+def remove_build(url: str, *, name: str) -> None:
+    """Remove what Beam's workers have put into the folder `name` behind a URL (layout.py).
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    delete_all(f"{url}/{name}", names=remote.walk(f"{url}/{name}"))
+
+
+def _is_shard(name: str) -> bool:
+    return ".array_record" in name and not name.startswith(".")
 
 
 @contextlib.contextmanager

@@ -171,14 +171,15 @@ def _drop(shard: Shard, *, work: BuildFolder, chosen: dict[str, str], summary: "
             dropped.append({"row": row, "line": place | {"reason": f"duplicate: of {chosen[row['clip_id']]}"}})
         else:
             kept.append(row)
-    reader = ArrayRecordReader(str(work.records(shard)), options="readahead_buffer_size:0,max_parallelism:0")
-    try:
-        records = (reader.read([row["index"]])[0] for row in kept)
-        rows = [row | {"index": index} for index, row in enumerate(kept)]
-        made = ShardReport(**vars(report) | {"rows": rows, "dropped": dropped, "bytes": 0, "sha256": ""})
-        work.put(shard, report=made, records=records)
-    finally:
-        reader.close()
+    with work.opened(shard) as path:
+        reader = ArrayRecordReader(str(path), options="readahead_buffer_size:0,max_parallelism:0")
+        try:
+            records = (reader.read([row["index"]])[0] for row in kept)
+            rows = [row | {"index": index} for index, row in enumerate(kept)]
+            made = ShardReport(**vars(report) | {"rows": rows, "dropped": dropped, "bytes": 0, "sha256": ""})
+            work.put(shard, report=made, records=records)
+        finally:
+            reader.close()
     summary.drop(dropped)
 
 

@@ -23,7 +23,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from ...base.errors import UserError
 from ..index.parts import Parts, find_parts, load_parts, save_parts
-from ..manifest import Clip, to_json
+from ..layout import NAMES
+from ..manifest import Clip, to_json, write_whole
 from .inputs import contents_of
 
 # One record per chunk, for random access. Not compressed: zstd at its quickest makes files of JPEG frames and sound
@@ -173,13 +174,46 @@ class BuildFolder:
         except (OSError, ValueError):
             return find_parts(records)
 
-    def has(self, shard: Shard) -> bool:
-        """Return whether there is a report of the shard: quick, for watching others at work."""
-        return self._report(shard).is_file()
+    @property
+    def address(self) -> str:
+        """Where any process finds the folder, see `far_build.open_build`."""
+        return str(self.folder.absolute())
 
-    def drop(self, shard: Shard) -> None:
-        """Remove the report of a shard, which is then to be made again."""
-        self._report(shard).unlink(missing_ok=True)
+    def reported(self) -> set[str]:
+        """Return the names of the shards that have a report: quick, for watching others at work."""
+        return {path.stem for path in self.folder.glob("*.json")}
+
+    def drop(self, shards: Iterable[Shard]) -> None:
+        """Remove the reports of shards, which are then to be made again."""
+        for shard in shards:
+            self._report(shard).unlink(missing_ok=True)
+
+    def refresh(self, shards: Iterable[Shard]) -> None:
+        """Take notice of what other processes have put there; a folder that all share shows it by itself."""
+
+    def publish(self, name: str) -> None:
+        """Let the processes that work for the build read a file of the folder; all of them see this one."""
+
+    @contextlib.contextmanager
+    def opened(self, shard: Shard) -> Iterator[Path]:
+        """Give the record file of a finished shard on the local disk."""
+        yield self.records(shard)
+
+    def move(self, files: Sequence[tuple[Shard, str]], *, out: Path, home: str) -> None:
+        """Move record files to their final place; `assemble.take_back` undoes this.
+
+        Args:
+          files: shards with the final names of their record files.
+          out: the prepared folder.
+          home: their folder in it, which exists.
+
+        Raises:
+          OSError: the disk cannot be written to.
+        """
+        names = {name: self.records(shard).name for shard, name in files}
+        write_whole(self.folder / NAMES, parts=[json.dumps({"folder": home, "names": names})])
+        for shard, name in files:
+            self.records(shard).replace(out / home / name)
 
     def clear(self, shards: Iterable[Shard], *, also: Iterable[str] = ()) -> None:
         """Remove all files but those of these shards and those named."""
