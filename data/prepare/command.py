@@ -67,6 +67,7 @@ then sent, prepare.json last.
 
 On a fleet:  twinreel prepare SOURCE --out DIR --beam_runner DataflowRunner --beam_options project=P,region=R,...
 Apache Beam's workers then make the shards, the same to the last byte; they must reach SOURCE and OUT by the same paths.
+To an OUT behind a URL the workers send the shards themselves.
 """
 
 

@@ -47,7 +47,8 @@ def clean_captions(clips: Iterable[Clip], *, notes: Notes | None = None) -> tupl
             counts["labels"] += 1
         elif not captions and invisible and REFUSED not in meta:
             meta = {**meta, REFUSED: f"no caption: {invisible[0][:20]!a} has no visible character"}
-        cleaned.append(dataclasses.replace(clip, captions=captions, meta=meta))
+        same = captions == clip.captions and meta is clip.meta  # of most clips: a copy of each would take memory
+        cleaned.append(clip if same else dataclasses.replace(clip, captions=captions, meta=meta))
     return cleaned, CaptionCounts(empty_dropped=counts["dropped"], from_labels=counts["labels"])
 
 
