@@ -26,11 +26,13 @@ SETTINGS = {"fps": 4, "short_side": 24, "workers": 1, "shard_clips": 4, "max_bad
 BEAM = {"beam_runner": "DirectRunner", "beam_options": ["direct_num_workers=1"]}
 # Where a build is killed: (module, what is called, how often before, for which files); and the clips not done by then.
 MOMENTS = [
-    (("remote", "upload", 0, ".array_record"), 11),  # before any shard has been sent
     (("remote", "upload", 1, ".json"), 7),  # between the records of the second shard and its report
-    (("remote", "upload", 0, "clips.jsonl"), 0),  # when the shards have their places, and the lists not
+    (("remote", "copy", 2, ""), 0),  # when some of the shards have their places
+]
+MORE = [
+    (("remote", "upload", 0, ".array_record"), 11),  # before any shard has been sent
     (("elsewhere", "copy_all", 0, ""), 0),  # when all are finished
-    (("remote", "copy", 2, ""), 0),  # when some of them have their places
+    (("remote", "upload", 0, "clips.jsonl"), 0),  # when the shards have their places, and the lists not
     (("remote", "upload", 0, "prepare.json"), 0),
     (("sending", "remove_build", 0, ""), 0),  # when all is done but for removing the build
 ]
@@ -129,17 +131,18 @@ def test_the_same_bytes_and_none_of_them_through_the_launching_machine(sources, 
     assert run(sources[0], f"{s3}/out", **BEAM) == undisturbed["prepare.json"]
 
 
+@pytest.mark.parametrize("moments", [MOMENTS, pytest.param(MORE, marks=pytest.mark.slow)], ids=["two", "more"])
 def test_killed_at_any_moment_nothing_half_is_read_and_the_same_command_resumes(
-    sources, undisturbed, decoded, s3, monkeypatch, tmp_path
+    sources, undisturbed, decoded, s3, monkeypatch, tmp_path, moments
 ):
     flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
     flags += ["--beam_runner=DirectRunner", "--beam_options=direct_num_workers=1"]
-    given = [[moment for moment, _ in MOMENTS], str(sources[0]), s3, str(tmp_path), flags]
+    given = [[moment for moment, _ in moments], str(sources[0]), s3, str(tmp_path), flags]
     command = [sys.executable, "-c", KILL, *map(json.dumps, given)]
     support = {"PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | support)
     assert killed.returncode == 0, killed.stderr
-    for number, (moment, jobs) in enumerate(MOMENTS):
+    for number, (moment, jobs) in enumerate(moments):
         url = f"{s3}/{number}"
         check_finished_shards(f"{url}/.building")
         if moment[1] == "remove_build":
