@@ -40,7 +40,7 @@ def read_parts(parts: Sequence[Part]) -> list[bytes]:
                 continue
             url, error = parts[i][0], repr(came) if isinstance(came, Exception) else f"{len(came)} bytes came"
             if isinstance(came, FileNotFoundError | PermissionError | ImportError):
-                with remote.told(url):
+                with remote.user_errors(url):
                     raise came
         if len(found) == len(parts):
             return [found[i] for i in range(len(parts))]
@@ -52,7 +52,7 @@ def read_parts(parts: Sequence[Part]) -> list[bytes]:
 def _once(parts: Sequence[Part]) -> list[bytes | Exception]:
     if not parts:
         return []
-    with remote.told(parts[0][0]):
+    with remote.user_errors(parts[0][0]):
         system, _ = remote.system_of(parts[0][0])
         paths = [remote.system_of(url)[1] for url, _, _ in parts]
         starts, ends = [begin for _, begin, _ in parts], [begin + size for _, begin, size in parts]

@@ -54,7 +54,7 @@ def open_slice(url: str, *, offset: int, size: int) -> BinaryIO:
     Raises:
       UserError: it does not exist or cannot be reached.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         if size <= _WHOLE:
             data = system.cat_file(path, start=offset, end=offset + size) if size else b""
@@ -71,7 +71,7 @@ def open_headers(url: str) -> BinaryIO:
     Raises:
       UserError: it does not exist or cannot be reached.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         return cast(BinaryIO, system.open(path, "rb", block_size=_HEADERS, cache_type="readahead"))
 
@@ -82,7 +82,7 @@ def is_file(url: str) -> bool:
     Raises:
       UserError: it cannot be found out.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         try:
             return system.info(path)["type"] == "file"
@@ -96,7 +96,7 @@ def size(url: str) -> int:
     Raises:
       UserError: it does not exist or cannot be reached.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         found = system.info(path)
         if found["type"] != "file" or found["size"] is None:
@@ -124,7 +124,7 @@ def identity(url: str) -> tuple[int, str]:
     Raises:
       UserError: the file does not exist or cannot be reached.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         found = {str(key).lower(): value for key, value in system.info(path).items()}
         if found["type"] != "file" or found["size"] is None:
@@ -139,7 +139,7 @@ def listing(url: str) -> list[str]:
     Raises:
       UserError: the folder does not exist or cannot be reached.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         return [system.unstrip_protocol(found["name"]) for found in system.ls(path, detail=True) if _is_file(found)]
 
@@ -150,7 +150,7 @@ def walk(url: str) -> dict[str, int]:
     Raises:
       UserError: it cannot be reached.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         found = system.find(path, detail=True)
         base = path.rstrip("/") + "/"
@@ -203,7 +203,7 @@ def _copy(url: str, part: Path, *, advance: Callable[[int], None]) -> tuple[int,
     """Write what is behind a URL to a file; return how much came, and its SHA-256. On a fault, progress is undone."""
     got, digest = 0, hashlib.sha256()
     try:
-        with told(url):
+        with user_errors(url):
             system, path = _system(url)
             with part.open("wb") as file, system.open(path, "rb", block_size=_PIECE, cache_type="readahead") as far:
                 while piece := far.read(_PIECE):
@@ -226,7 +226,7 @@ def upload(path: Path, *, url: str) -> None:
     Raises:
       UserError: it cannot be sent, or what arrived has another size.
     """
-    with told(url):
+    with user_errors(url):
         system, there = _system(url)
         if system.protocol in ("file", "local") or "sftp" in system.protocol or "smb" in system.protocol:
             beside = f"{there}.{secrets.token_hex(4)}.part"
@@ -250,7 +250,7 @@ def copy(url: str, *, to: str, size: int) -> None:
     Raises:
       UserError: it does not exist, the store cannot copy, or the copy has another size.
     """
-    with told(to):
+    with user_errors(to):
         system, source = _system(url)
         try:
             system.cp_file(source, system_of(to)[1])
@@ -267,14 +267,14 @@ def delete(url: str) -> None:
     Raises:
       UserError: it cannot be deleted.
     """
-    with told(url):
+    with user_errors(url):
         system, path = _system(url)
         with contextlib.suppress(FileNotFoundError):
             system.rm_file(path)
 
 
 @contextlib.contextmanager
-def told(url: str) -> Iterator[None]:
+def user_errors(url: str) -> Iterator[None]:
     """Turn what fsspec and the packages below it raise into a UserError that says what to do."""
     try:
         yield

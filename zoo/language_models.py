@@ -6,7 +6,7 @@ unless the config says otherwise; `adapt` adds low-rank updates or bottlenecks t
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
@@ -17,8 +17,10 @@ from ..data.text.tokenizer import Tokenizer, tokenizer_from_meta
 from ..models.adapters import ADDED, KINDS, places
 from ..models.decoder import TextDecoder
 from .adapt import regex_of
-from .load import Located
 from .spec import ADAPTERS, ModelSpec
+
+if TYPE_CHECKING:
+    from .load import Located
 
 CAPTIONING, LANGUAGE_MODEL = "captioning", "language_model"
 """Name of the head, and its kind."""
@@ -33,7 +35,7 @@ def is_language_model(head: Mapping[str, Any] | None) -> bool:
     return bool(head) and head.get("kind") == LANGUAGE_MODEL
 
 
-def caption_head(head: Mapping[str, Any], *, located: Located, name: str) -> dict[str, Any]:
+def caption_head(head: Mapping[str, Any], *, located: "Located", name: str) -> dict[str, Any]:
     """Return the head as a spec holds it: with the sizes, the tokenizer and the added parameters of its language model.
 
     Args:
@@ -72,7 +74,7 @@ def caption_tokenizer(spec: ModelSpec) -> Tokenizer:
     return tokenizer_from_meta(dict(spec.tokenizer))
 
 
-def caption_params(located: Located) -> dict[str, np.ndarray]:
+def caption_params(located: "Located") -> dict[str, np.ndarray]:
     """Return the parameters of a language model by their paths in the model whose captions it writes."""
     start = "decoder/"
     return {f"{PLACE}/{path.removeprefix(start)}": value for path, value in located.params().items()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ...base.errors import UserError
-from ...data.remote import EXTRAS, NoSuchFile, told
+from ...data.remote import EXTRAS, NoSuchFile, user_errors
 
 TRIES = 10
 """Attempts of a request that is throttled, times out or breaks off."""
@@ -53,7 +53,7 @@ class Store:
         from fsspec.core import url_to_fs  # here, because it takes a while and few runs need it
 
         self.url, self.retried, self._google = url.rstrip("/"), 0, EXTRAS[scheme] == "gcs"
-        with told(url):
+        with user_errors(url):
             # The same file system in two threads is safe; listings are not remembered, as other programs write too.
             self._system, self._base = url_to_fs(self.url, use_listings_cache=False)
         self._count = threading.Lock()
@@ -74,7 +74,7 @@ class Store:
             answer = self._system.call_s3("get_object", Bucket=bucket, Key=key)
             return _body(self._system, answer), answer["ETag"]
 
-        with told(self._url(name)):
+        with user_errors(self._url(name)):
             try:
                 return self._retry(attempt)
             except FileNotFoundError:
@@ -106,7 +106,7 @@ class Store:
             condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
             return self._system.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)["ETag"]
 
-        with told(self._url(name)):
+        with user_errors(self._url(name)):
             try:
                 return self._retry(attempt)
             except Exception as error:
@@ -121,7 +121,7 @@ class Store:
         Raises:
           UserError: the store cannot be reached.
         """
-        with told(self._url(name)):
+        with user_errors(self._url(name)):
             self._retry(lambda: self._system.pipe_file(self._path(name), data))
 
     def find(self, below: str = "") -> dict[str, int]:
@@ -151,7 +151,7 @@ class Store:
         def send(name: str, path: Path) -> tuple[str, dict[str, Any]]:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            with told(self._url(name)):
+            with user_errors(self._url(name)):
                 self._retry(lambda: self._system.put_file(str(path), self._path(name)))
             return name, {"size": path.stat().st_size, "sha256": digest}
 
@@ -174,7 +174,7 @@ class Store:
             part, wanted = path.with_name(f".{path.name}.part"), (known or {}).get(name)
             for _ in range(3):
                 try:
-                    with told(self._url(name)):
+                    with user_errors(self._url(name)):
                         self._retry(lambda: self._system.get_file(self._path(name), str(part)))
                 except NoSuchFile as error:
                     raise DamagedError(f"{self._url(name)!r} is missing") from error
@@ -196,7 +196,7 @@ class Store:
         """
 
         def remove(name: str) -> None:
-            with told(self._url(name)), contextlib.suppress(FileNotFoundError):
+            with user_errors(self._url(name)), contextlib.suppress(FileNotFoundError):
                 self._retry(lambda: self._system.rm_file(self._path(name)))
 
         _together([lambda n=n: remove(n) for n in names])
@@ -204,7 +204,7 @@ class Store:
     def _listed(self, below: str) -> dict[str, dict[str, Any]]:
         """Return what the store says of all objects below a name, by name."""
         start = self._base + "/"
-        with told(self._url(below)):
+        with user_errors(self._url(below)):
             self._system.invalidate_cache()
             found = self._retry(lambda: self._system.find(self._path(below), detail=True))
         return {name.removeprefix(start): item for name, item in found.items() if name.startswith(start)}
