@@ -26,8 +26,16 @@ on padding of the matrix units.
 
 These are figures with config.model.attention="xla", whose scores make memory the bottleneck. With the kernel that
 "auto" takes, one part and remat="full" move 8.7 TiB, but need 130 GiB and do not fit. The config as it is has not been
-compiled with it; nor have four parts without GradCache (loss.microbatch=4, loss.grad_cache=False, remat="full"), whose
-trace has 464 T recomputed instead of 730 and 56 GiB kept for backward: if memory does not bind, 7.8 s, MFU 55 %.
+compiled with it. Four parts without GradCache (loss.microbatch=4, loss.grad_cache=False, remat="full") were, with the
+kernel (5 minutes of CPU time):
+
+    memory of a chip    56.0 GiB kept for backward, 34.7 GiB of other temporaries: 92.7 of 95 GiB
+    FLOPs of a chip     1,991 T for the model, 464 T recomputed; 9.05 TiB to and from memory
+    step                7,729 ms (computing 7,698, memory 4,497, links 62), MFU 56.1 %; 32 hosts, 133 clips/s each
+    40,000 steps        85.9 hours, 10,993 chip-hours
+
+They fit with 2 GiB to spare, which is little for a run of days, so the config stays as it is; eight parts keep as much
+for backward and need less beside it, but have not been compiled.
 
 Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """
