@@ -20,7 +20,7 @@ from ..kinds.objective import split_keys
 from ..options.classify import DistilOptions
 from .classify import Classify, ClassifyObjective
 
-_NAMED = {"field": "config.task", "key": "teacher"}
+_NAMED: dict[str, Any] = {"field": "config.task", "key": "teacher"}
 
 
 class DistilObjective(ClassifyObjective):
