@@ -34,8 +34,8 @@ kernel (5 minutes of CPU time):
     step                7,729 ms (computing 7,698, memory 4,497, links 62), MFU 56.1 %; 32 hosts, 133 clips/s each
     40,000 steps        85.9 hours, 10,993 chip-hours
 
-They fit with 2 GiB to spare, which is little for a run of days, so the config stays as it is; eight parts keep as much
-for backward and need less beside it, but have not been compiled.
+They fit with 2 GiB to spare, which is little for a run of days, so the config stays as it is. Eight parts would store
+as many activations and need fewer other temporaries; they have not been compiled.
 
 Bytes of all-gathers are upper bounds: those that run beside others' computations were counted up to three times.
 """

@@ -139,8 +139,8 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
     Raises:
       UserError: see `zoo.sources.find_sources`.
     """
-    parts = [part for part in config.model.to_dict().values() if isinstance(part, Mapping)]
-    parts += [head for head in (config.model.to_dict().get("heads") or {}).values() if isinstance(head, Mapping)]
+    model = config.model.to_dict()
+    parts = [part for part in (*model.values(), *(model.get("heads") or {}).values()) if isinstance(part, Mapping)]
     if not any(section.get("source") for section in (config.model, *parts)):
         return config, None
     from ..zoo.sources import find_sources, places_from_meta
@@ -148,7 +148,7 @@ def with_sources(config: Config, *, workdir: Path | None = None) -> "tuple[Confi
     kept, known = None if workdir is None or not has_begun(workdir) else workdir / SOURCES, {}
     if kept is not None and kept.is_file():
         known = places_from_meta(json.loads(kept.read_text(encoding="utf-8")), name=str(kept))
-    found = find_sources(config.model.to_dict(), data=config.data.to_dict(), known=known)
+    found = find_sources(model, data=config.data.to_dict(), known=known)
     if found is None:
         return config, None
     whole = config.copy_and_resolve_references()

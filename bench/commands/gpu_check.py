@@ -11,6 +11,7 @@ from typing import Any
 
 from ...base.errors import UserError, unknown
 from ...base.parser import Parser
+from ...data.manifest import write_whole
 from ..sides.gpu import Row
 
 DESCRIPTION = """\
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--size", choices=("full", "tiny"), default="full", help="of the models")
     parser.add_argument("--seconds", type=float, default=480.0, help="time for all checks")
     parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch and transformers")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the figures, and go on from there")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="save the results here, and resume from them")
     parser.add_json()
     args, _ = parser.parse(argv)
     names = args.only.split(",")
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{name}: taken from {args.out}", file=sys.stderr)
             continue
         found[name] = check(name, args=args, seconds=end - time.monotonic())
-        _keep(found, args=args)
+        _keep(kept | found, args=args)
     print(json.dumps(found)) if args.json else _print(found, args=args)
     return 0
 
@@ -97,17 +98,14 @@ def _bench(verb: str, *flags: str) -> list[str]:
 
 
 def _step_command(args: argparse.Namespace) -> list[str]:
-    full = args.size == "full"
     kinds = ("torch.compile", "twinreel", "matmul") if args.device == "gpu" else ("torch", "twinreel", "matmul")
     if subprocess.run([args.torch_python, "-c", "import torch, transformers"], capture_output=True).returncode:
         kinds = ("twinreel", "matmul")
     sides = ",".join(f"{kind}-bfloat16" for kind in kinds)
     given: dict[str, Any] = {"model": "ViT-L/14", "batch_size": 32, "rounds": 10}
-    given |= {} if full else {"model": "ViT-B/32", "batch_size": 1, "rounds": 1}
-    flags = [f"--{name}={value}" for name, value in given.items()]
-    return _bench(
-        "compare_step", f"--device={args.device}", f"--sides={sides}", *flags, "--torch_python", args.torch_python
-    )
+    given |= {} if args.size == "full" else {"model": "ViT-B/32", "batch_size": 1, "rounds": 1}
+    given |= {"device": args.device, "sides": sides, "torch_python": args.torch_python}
+    return _bench("compare_step", *(f"--{name}={value}" for name, value in given.items()))
 
 
 def step_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -180,10 +178,8 @@ def _kept(args: argparse.Namespace) -> dict[str, Any]:
 def _keep(found: Mapping[str, Any], *, args: argparse.Namespace) -> None:
     if args.out is None:
         return
-    temporary = args.out.with_name(f"{args.out.name}.tmp")
     made = {"device": args.device, "size": args.size, "checks": dict(found)}
-    temporary.write_text(json.dumps(made, indent=1), encoding="utf-8")
-    temporary.replace(args.out)
+    write_whole(args.out, parts=[json.dumps(made, indent=1)])
 
 
 def _print(found: Mapping[str, Any], *, args: argparse.Namespace) -> None:

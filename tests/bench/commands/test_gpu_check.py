@@ -54,6 +54,8 @@ def test_a_second_run_measures_only_what_is_missing(checks, tmp_path, capsys):
         found = json.loads(capsys.readouterr().out)
         assert found["good"]["rows"] == [ROW] and "failed" in found["bad"]
     assert checks.read_text() == "x"
+    assert gpu_check.main(["--only", "bad", *flags[2:]]) == 0  # what is not asked for stays in the file
+    assert json.loads((tmp_path / "gpu.json").read_text())["checks"]["good"]["rows"] == [ROW]
     assert gpu_check.main([*flags, "--size", "tiny"]) == 0  # another size is another table
     assert checks.read_text() == "xx"
 
