@@ -21,6 +21,6 @@ from twinreel.configs import demo
 def get_config() -> ml_collections.ConfigDict:
     """Return the config."""
     c = demo.get_config()
-    c.model.heads = dict(captioning=dict(kind="decoder", width=128, depth=2, heads=4))
+    c.model.heads = dict(captioning=dict(kind="decoder", sees="patches", width=128, depth=2, heads=4))
     c.loss.terms = dict(captioning=dict(weight=1.0))
     return c

@@ -328,6 +328,16 @@ class DualTower(nnx.Module):
         vector, tokens, _ = _vector_and_tokens(tower, inputs[side], side=side, given=given, own=True)
         return _embedding(vector, getattr(self, f"{side}_projection")), tokens
 
+    def patches(
+        self, inputs: Mapping[str, Array], *, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> Float[Array, "B T N W"]:
+        """Return the video tower's tokens of the patches of each time step, for heads that see them.
+
+        For the arguments see `encode_with_tokens`; in one program with that, the tower runs once.
+        """
+        tower, given = self._call("video", inputs, keys=keys, drop_patches=drop_patches)
+        return tower.tokens(inputs["video"], **given)[0]
+
     def clips(self, tokens: Float[Array, "m T D"], *, mask: Bool[Array, "m T"] | None = None) -> Clips:
         """Return the time tokens of clips as heads take them: with their places in the joint space."""
         rows = tokens.reshape(-1, tokens.shape[-1])

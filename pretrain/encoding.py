@@ -11,13 +11,30 @@ _SOUND = 2  # number of the draws of the audio tower, as in `models.dual`
 
 
 def with_tokens(
-    towers: DualTower, rows: dict[str, Array], *, keys: jax.Array | None, drop_patches: bool, hears: bool = False
+    towers: DualTower,
+    rows: dict[str, Array],
+    *,
+    keys: jax.Array | None,
+    drop_patches: bool,
+    hears: bool = False,
+    sees_patches: bool = False,
 ) -> dict[str, Array]:
-    """Embed clips and texts, and keep the tokens of both; with `hears` also those of sound, and their mask."""
+    """Embed clips and texts, and keep the tokens of both.
+
+    Args:
+      towers: the model.
+      rows: of a batch.
+      keys: one for each row; None = nothing is random.
+      drop_patches: let patch dropout act.
+      hears: keep the tokens of sound, too, and their mask.
+      sees_patches: keep those of patches, too.
+    """
     made = {}
     for side in ("video", "text"):
         kind = {"keys": keys, "drop_patches": drop_patches}
         made[side], made[f"{side}_tokens"] = towers.encode_with_tokens(side, inputs=rows, **kind)
+    if sees_patches:
+        made["video_patches"] = towers.patches(rows, keys=keys, drop_patches=drop_patches)
     if hears:
         own = None if is_frozen(towers.audio) else fold(keys, _SOUND)
         tokens, real = towers.audio.features(rows["audio"], lengths=rows.get("audio_samples"), keys=own)

@@ -218,7 +218,8 @@ class Contrastive:
                 fused = towers.encode_fused(rows, **kind)
                 made |= {self.spec.fused_side: fused.embedding} | fused.sides | fused.losses
             if self._terms:
-                made |= with_tokens(towers, rows, keys=keys, drop_patches=drop_patches, hears=self._hears)
+                taken = {"hears": self._hears, "sees_patches": self.spec.sees_patches}
+                made |= with_tokens(towers, rows, keys=keys, drop_patches=drop_patches, **taken)
             if "video" in sides and "video" not in made:
                 real = {"mask": rows["video_mask"]} if "video_mask" in rows else {}
                 made["video"] = towers.encode_video(rows["video"], keys=keys, drop_patches=drop_patches, **real)
@@ -255,7 +256,9 @@ class Contrastive:
             texts=Texts(embedded["text"], embedded["text_tokens"], batch["text_mask"], ids=batch["text"]),
             videos=embedded["video"],
             clips=model.clips(embedded["video_tokens"], mask=batch.get(mask))._replace(
-                sound=embedded.get("sound_tokens"), sound_mask=embedded.get("sound_mask")
+                patches=embedded.get("video_patches"),
+                sound=embedded.get("sound_tokens"),
+                sound_mask=embedded.get("sound_mask"),
             ),
             valid=valid,
             group=text_group(batch["text"], mask=batch["text_mask"]) if grouped else None,

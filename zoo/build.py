@@ -301,6 +301,7 @@ def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[
             raise unknown(f"kind of head in config.model.heads.{name}.kind", str(kind), kinds)
         sizes = {"embed_dim": spec.embed_dim, "text_width": towers["text"].width, "video_width": towers["video"].width}
         sizes |= {"vocab_size": spec.towers["text"]["vocab_size"], "context_length": spec.input.context_length}
+        sizes |= {"patch_width": _patch_width(spec, towers["video"])}
         sizes |= {"layout": getattr(towers["video"], "patch_layout", None)}
         sizes |= {"audio_width": towers["audio"].width if "audio" in towers else None}
         takes = arguments(kinds[kind])
@@ -309,6 +310,13 @@ def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[
             fields = _of_language_model(fields, name=name)
         found[name] = section(kinds[kind], fields, name=f"model.heads.{name}", **sizes)
     return found
+
+
+def _patch_width(spec: ModelSpec, tower: Any) -> int | None:
+    """Return the width of a video tower's tokens of patches; None if it has none, or takes features made before."""
+    if "video" in spec.features or not hasattr(tower, "tokens"):
+        return None
+    return getattr(tower, "tokens_width", tower.width)
 
 
 def _of_language_model(fields: Mapping[str, Any], *, name: str) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class ModelSpec:
         """The heads of a dual tower that score texts with clips, see `models.heads.joint`."""
         return {name: head for name, head in self.heads.items() if name not in TASKS}
 
+    @property
+    def sees_patches(self) -> bool:
+        """Whether a head of a dual tower takes the tokens of patches."""
+        return any(head.get("sees") == "patches" for head in self.joint_heads.values())
+
     def replace(self, **fields: Any) -> "ModelSpec":
         """Return a copy with some attributes changed."""
         return dataclasses.replace(self, **fields)

@@ -153,6 +153,8 @@ def _captions(options: GenerateOptions, eos_id: int, pad_id: int) -> Any:
         inputs = {key: rows[key] for key in ("video", "video_mask") if key in rows}
         _, tokens = model.encode_with_tokens("video", inputs=inputs, drop_patches=False)
         head, clips = model.heads["captioning"], model.clips(tokens, mask=rows.get("video_mask"))
+        if head.sees == "patches":
+            clips = clips._replace(patches=model.patches(inputs, drop_patches=False))
         if "audio" in rows:
             sound, real = model.audio.features(rows["audio"], lengths=rows.get("audio_samples"))
             clips = clips._replace(sound=sound, sound_mask=real & rows["audio_mask"][:, None])

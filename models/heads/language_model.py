@@ -18,9 +18,8 @@ from ..layers.blocks import Context
 from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, fold
 from ..layers.options import block_options
-from ..layers.positions import sinusoids
 from ..shapes import Text, TextMask
-from .captioning import TOWER, with_start
+from .captioning import TOWER, places_in_time, seen, width_of, with_start
 from .sides import Clips, Texts
 
 _RESAMPLER, _DECODER = range(2)  # numbers of the draws
@@ -29,8 +28,8 @@ _RESAMPLER, _DECODER = range(2)  # numbers of the draws
 class LanguageModelDecoder(nnx.Module):
     """A public language model as the caption decoder (Flamingo, Alayrac et al. 2022).
 
-    The video tower's time tokens, with sinusoids of their places in time, and the audio tower's tokens are projected to
-    one width; a perceiver resampler turns them into a few latents, to which gated layers between the language model's
+    The video tower's tokens, with sinusoids of their places in time, and the audio tower's tokens are projected to one
+    width; a perceiver resampler turns them into a few latents, to which gated layers between the language model's
     blocks attend. At the start the gates are 0, and the logits those of the language model alone.
 
     Attributes:
@@ -38,6 +37,7 @@ class LanguageModelDecoder(nnx.Module):
       start_id: the token that begins every text.
       decoder: the language model with its gated layers.
       hears: whether it takes the tokens of sound.
+      sees: what it sees of a clip, one of `captioning.SEES`.
     """
 
     sees_words: ClassVar[bool] = False
@@ -50,6 +50,8 @@ class LanguageModelDecoder(nnx.Module):
         begins: bool,
         context_length: int,
         video_width: int,
+        patch_width: int | None = None,
+        sees: str = "times",
         audio_width: int | None = None,
         sound: bool = False,
         latents: int = 64,
@@ -72,6 +74,8 @@ class LanguageModelDecoder(nnx.Module):
           begins: the tokenizer puts it there itself.
           context_length: the most tokens of a caption, those around it included.
           video_width: of the video tower's time tokens.
+          patch_width: of its tokens of patches; None = it has none.
+          sees: the resampler takes "times", the time tokens, or "patches", those of all patches of all time steps.
           audio_width: of the audio tower's tokens; None = there is no such tower.
           sound: latents are made of the sound, too.
           latents: tokens R to which a clip is resampled.
@@ -106,14 +110,15 @@ class LanguageModelDecoder(nnx.Module):
         layers = {"remat": remat, "unroll": unroll, "dtype": dtype, "rngs": rngs}
         language_model = section(TextDecoder, dict(decoder), name=f"model.{TOWER}.decoder", **layers)
         own = language_model.options
-        self.start_id, self.begins, self.hears = start_id, begins, sound
+        self.start_id, self.begins, self.hears, self.sees = start_id, begins, sound, sees
         self.width, self.dtype = own.width if width is None else width, compute_dtype(dtype)
         given = {"every": every, "heads": heads, "dropout": dropout, "block": block, "tower": TOWER}
         self.decoder = GatedDecoder(language_model, context_width=self.width, **given, rngs=rngs)
         options = {"width": self.width, "heads": own.heads if heads is None else heads, "dropout": dropout}
         options |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
         made = block_options(block, tower=TOWER, **options)
-        sizes = {"video": video_width} | ({"audio": audio_width or 0} if sound else {})
+        sizes = {"video": width_of(sees, video_width=video_width, patch_width=patch_width)}
+        sizes |= ({"audio": audio_width or 0} if sound else {})
         self.inputs = nnx.Dict({side: linear(n, self.width, dtype=self.dtype, rngs=rngs) for side, n in sizes.items()})
         kinds = 0.02 * jax.random.normal(rngs.params(), (len(sizes), self.width), jnp.float32)
         self.kinds = nnx.Param(kinds)
@@ -129,21 +134,22 @@ class LanguageModelDecoder(nnx.Module):
             raise UserError(
                 f"config.model.{TOWER}.sound=True needs sound in the batches; set config.data.audio_seconds"
             )
-        mask = jnp.ones(clips.tokens.shape[:2], bool) if clips.mask is None else clips.mask
-        given = {"video": Tokens(clips.tokens, mask)}
+        tokens, mask, steps = seen(clips, sees=self.sees)
+        given = {"video": (Tokens(tokens, jnp.ones(tokens.shape[:2], bool) if mask is None else mask), steps)}
         if self.hears:
             assert clips.sound is not None
             real = jnp.ones(clips.sound.shape[:2], bool) if clips.sound_mask is None else clips.sound_mask
-            given["audio"] = Tokens(clips.sound, real)
+            given["audio"] = Tokens(clips.sound, real), clips.sound.shape[1]
         parts = [
-            self._projected(side, tokens=tokens, number=number) for number, (side, tokens) in enumerate(given.items())
+            self._projected(side, tokens=tokens, steps=steps, number=number)
+            for number, (side, (tokens, steps)) in enumerate(given.items())
         ]
         return Context(*self.resampler(joined(parts), keys=keys))
 
-    def _projected(self, side: str, *, tokens: Tokens, number: int) -> Tokens:
+    def _projected(self, side: str, *, tokens: Tokens, steps: int, number: int) -> Tokens:
         """Return the tokens of a modality in the common width, with their places in time and their modality."""
         x = self.inputs[side](chosen(tokens.mask, tokens.x.astype(self.dtype)))
-        places = jnp.asarray(sinusoids(x.shape[1], width=self.width), jnp.float32)[None]
+        places = places_in_time(x, steps=steps)
         x = (x.astype(jnp.float32) + places + self.kinds[...][None, number : number + 1]).astype(x.dtype)
         return Tokens(chosen(tokens.mask, x), tokens.mask)
 

@@ -28,6 +28,7 @@ class Clips(NamedTuple):
       tokens: `[m,T,D]`, the tower's time tokens.
       frames: float32 `[m,T,E]`, these tokens in the joint space, not normalised.
       mask: bool `[m,T]`, True where a frame is real; None = all are.
+      patches: `[m,T,N,W]`, the tower's tokens of the patches of each time step; None for a head that does not see them.
       sound: `[m,N,S]`, the audio tower's tokens; None for a head that does not hear.
       sound_mask: bool `[m,N]`, True where a token of sound is real; no one is where a clip has no sound.
     """
@@ -35,5 +36,6 @@ class Clips(NamedTuple):
     tokens: Float[Array, "m T D"]
     frames: Float[Array, "m T E"]
     mask: Bool[Array, "m T"] | None = None
+    patches: Float[Array, "m T N W"] | None = None
     sound: Float[Array, "m N S"] | None = None
     sound_mask: Bool[Array, "m N"] | None = None

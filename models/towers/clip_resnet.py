@@ -71,7 +71,7 @@ class ClipResNetTower(nnx.Module):
         _check(image_size, width=width, depths=depths, heads=heads)
         self.pixel_mean, self.pixel_std = pixel_statistics(mean=pixel_mean, std=pixel_std)
         self.dtype, self.side = compute_dtype(dtype), image_size // _STRIDE
-        self.places, self.width = _STRIDE * width, projection
+        self.tokens_width, self.width = _STRIDE * width, projection
         given = {"kernel": (3, 3), "dtype": self.dtype, "rngs": rngs}
         half = width // 2
         self.stem = nnx.List(
@@ -84,9 +84,9 @@ class ClipResNetTower(nnx.Module):
             blocks += [PooledBlock(after, after, stride=1, **own) for _ in range(depths[stage] - 1)]
             stages.append(nnx.List(blocks))
         self.stages = nnx.List(stages)
-        self.space_position = position_embedding(self.side, self.side, width=self.places)
-        self.mean_position = nnx.Param(jnp.zeros((1, self.places), jnp.float32))
-        self.pooler = MeanAttention(self.places, projection, heads=heads, dtype=self.dtype, rngs=rngs)
+        self.space_position = position_embedding(self.side, self.side, width=self.tokens_width)
+        self.mean_position = nnx.Param(jnp.zeros((1, self.tokens_width), jnp.float32))
+        self.pooler = MeanAttention(self.tokens_width, projection, heads=heads, dtype=self.dtype, rngs=rngs)
 
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""

@@ -80,7 +80,7 @@ class FastViTTower(nnx.Module):
         del remat, unroll
         _check(widths, depths=depths, mlp_ratios=mlp_ratios, attention=attention, squeeze=squeeze, norm=norm)
         self.pixel_mean, self.pixel_std = pixel_statistics(mean=pixel_mean, std=pixel_std)
-        self.dtype, self.places = compute_dtype(dtype), 2 * widths[-1]
+        self.dtype, self.tokens_width = compute_dtype(dtype), 2 * widths[-1]
         given = {"dtype": self.dtype, "rngs": rngs}
         plain = {"bias": True, "norm": False, "activation": _GELU, **given}
         first = widths[0]
@@ -98,9 +98,9 @@ class FastViTTower(nnx.Module):
             stages.append(FastViTStage(before, width, **own, **given))
         self.stages = nnx.List(stages)
         last = widths[-1]
-        self.final = SqueezedConv(last, self.places, kernel=3, stride=1, middle=self.places // 16, **given)
-        self.projection = linear(self.places, projection, dtype=jnp.float32, rngs=rngs) if projection else None
-        self.width = projection or self.places
+        self.final = SqueezedConv(last, self.tokens_width, kernel=3, stride=1, middle=self.tokens_width // 16, **given)
+        self.projection = linear(self.tokens_width, projection, dtype=jnp.float32, rngs=rngs) if projection else None
+        self.width = projection or self.tokens_width
 
     def layer_order(self) -> tuple[str, ...]:
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
@@ -129,7 +129,7 @@ class FastViTTower(nnx.Module):
         for stage in self.stages:
             x = named(stage(x), "activation/video/tokens")
         x = self.final(x)
-        leading = jnp.zeros((x.shape[0], 0, self.places), x.dtype)
+        leading = jnp.zeros((x.shape[0], 0, self.tokens_width), x.dtype)
         return ImageTokens(patches=rearrange(x, "b h w d -> b (h w) d"), leading=leading, kept=None)
 
     def pooled(self, tokens: ImageTokens) -> Float[Array, "B D"]:

@@ -118,14 +118,20 @@ class FramesTower(nnx.Module):
         each = {"keys": fold_each(keys, times), "kept": repeat(kept, "b n -> (b t) n", t=times)}
         return rearrange(self.image.tokens(_frames(video), **each).patches, "(b t) n d -> b t n d", t=times)
 
+    @property
+    def tokens_width(self) -> int:
+        """D of `tokens`."""
+        return getattr(self.image, "tokens_width", self.image.width)
+
     def tokens(
-        self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
-        """Encode the patches of each frame by themselves; for the arguments see `__call__`.
+        """Encode the patches of each frame by themselves, whatever the mask; for the arguments see `__call__`.
 
         Returns:
           The tokens of the patches that were kept, and their places (None if all were kept).
         """
+        del mask
         times, frames = video.shape[1], _frames(video)
         x = self.image.tokens(frames, keys=fold_each(keys, times), drop_patches=drop_patches)
         kept = None if x.kept is None else rearrange(x.kept, "(b t) n -> b t n", t=times)

@@ -170,6 +170,7 @@ class ImageTower(nnx.Module):
             if pool == "attention"
             else None
         )
+        self.tokens_width = width
         width *= 2 if pool == "cls_mean" else 1
         self.projection = (
             linear(width, projection, dtype=jnp.float32, bias=projection_bias, rngs=rngs) if projection else None

@@ -160,13 +160,13 @@ class VideoTower(nnx.Module):
         self, video: Video, *, kept: Int[Array, "B n"], mask: FrameMask | None = None, keys: RowKeys | None = None
     ) -> Float[Array, "B T n D"]:
         """Encode the patches at the places `kept` of every time step, which see only each other, in their time step."""
-        del mask  # time steps do not see each other
-        return self.tokens(video, keys=keys, kept=kept)[0]
+        return self.tokens(video, mask=mask, keys=keys, kept=kept)[0]
 
     def tokens(
         self,
         video: Video,
         *,
+        mask: FrameMask | None = None,
         keys: RowKeys | None = None,
         drop_patches: bool = True,
         kept: Int[Array, "B n"] | None = None,
@@ -175,6 +175,7 @@ class VideoTower(nnx.Module):
 
         Args:
           video: clips, uint8 RGB 0..255.
+          mask: not used: time steps do not see each other.
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
           kept: places of the patches to encode, the same at each time step; None = as patch dropout draws them.
@@ -183,6 +184,7 @@ class VideoTower(nnx.Module):
           The tokens, T `num_frames / tubelet` and N the patches of a frame that were kept, and the places of these
           patches (None if all were kept).
         """
+        del mask
         self._check(video)
         x = _add_positions(self.embed(video), self.space_position[...][None, None])
         x = rearrange(x, "b t n d -> (b t) n d")

@@ -26,6 +26,9 @@ CAPTION = "caption_in"
 """Array of the batch: the caption of each row in the tokens of a language model that writes captions."""
 
 
+_FURTHER = ("mask", "patches", "sound", "sound_mask")  # fields of `Clips` that may be None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CaptioningOptions(TermOptions):
     """`config.loss.terms.captioning`; CoCa's weight is 2.
@@ -56,7 +59,7 @@ def captioning(seen: Seen, options: CaptioningOptions) -> tuple[Scalar, dict[str
         head = model.heads["captioning"]
         assert isinstance(head, Captions)
         texts = Texts(rows["embedding"], mask=rows["text_mask"], ids=rows["ids"])
-        clips = Clips(rows["tokens"], rows["frames"], rows.get("mask"), rows.get("sound"), rows.get("sound_mask"))
+        clips = Clips(rows["tokens"], rows["frames"], **{key: rows.get(key) for key in _FURTHER})
         states, text, mask = head(texts, clips=clips, keys=rows.get("keys"))
         given = {"logits": head.decoder.logits, "smoothing": options.label_smoothing, "axes": BATCH_AXES}
         loss, count = next_token_loss(states, text=text, mask=mask, **given)
@@ -67,8 +70,7 @@ def captioning(seen: Seen, options: CaptioningOptions) -> tuple[Scalar, dict[str
     assert seen.model.heads is not None
     if isinstance(seen.model.heads["captioning"], LanguageModelDecoder):
         sides |= {"ids": seen.batch[CAPTION], "text_mask": seen.batch[f"{CAPTION}_mask"]}
-    sides |= {"tokens": clips.tokens, "frames": clips.frames, "mask": clips.mask}
-    sides |= {"sound": clips.sound, "sound_mask": clips.sound_mask}
+    sides |= {"tokens": clips.tokens, "frames": clips.frames} | {key: getattr(clips, key) for key in _FURTHER}
     found = seen.by_rows(compute, **sides, keys=seen.keys)
     count = jnp.where(seen.valid, found["count"], 0).sum().astype(jnp.float32)
     loss = jnp.where(seen.valid, found["loss"], jnp.float32(0)).sum()

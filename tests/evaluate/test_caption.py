@@ -16,7 +16,7 @@ from twinreel.encode.predict.captioner import Captioner, load_captioner
 from twinreel.evaluate.caption import caption_split, main
 from twinreel.evaluate.measures.captions import caption_scores, ptb_tokens
 
-HEADS = {"captioning": {"kind": "decoder", "width": 8, "depth": 1, "heads": 2}}
+HEADS = {"captioning": {"kind": "decoder", "sees": "patches", "width": 8, "depth": 1, "heads": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,8 @@ def test_a_caption_is_what_the_decoder_finds_likeliest_token_by_token(captioner,
     @jax.jit
     def all_logits(model, video, text):
         head, (_, tokens) = model.heads["captioning"], model.encode_with_tokens("video", inputs={"video": video})
-        return head.decoder(text, context=head.context(model.clips(tokens)))
+        clips = model.clips(tokens)._replace(patches=model.video.tokens(video)[0])
+        return head.decoder(text, context=head.context(clips))
 
     for at in range(8):
         whole = np.zeros((1, 8), np.int32)

@@ -150,8 +150,9 @@ def test_the_toy_has_no_heads():
     assert objective().init(nnx.Rngs(0)).heads is None and "heads" not in MODEL
 
 
-def test_captioning_is_the_mean_over_the_tokens_of_valid_rows():
-    head = {"captioning": {"kind": "decoder", "width": 8, "depth": 1, "heads": 2}}
+@pytest.mark.parametrize("sees", ["times", "patches"])
+def test_captioning_is_the_mean_over_the_tokens_of_valid_rows(sees):
+    head = {"captioning": {"kind": "decoder", "sees": sees, "width": 8, "depth": 1, "heads": 2}}
     terms = {"captioning": {"weight": 2.0, "label_smoothing": 0.1}}
     made = objective(loss={"terms": terms, "microbatch": 2}, heads=head)
     model, rows = randomised(made.init(nnx.Rngs(0)), seed=4), batch()
@@ -159,7 +160,8 @@ def test_captioning_is_the_mean_over_the_tokens_of_valid_rows():
     loss, logged = loss_of(model, {key: jnp.asarray(value) for key, value in rows.items()})
     _, tokens = model.encode_with_tokens("video", inputs={"video": jnp.asarray(rows["video"])})
     decoder, start = model.heads["captioning"], made.spec.towers["text"]["vocab_size"]
-    seen = decoder.context(model.clips(tokens))
+    patches = model.video.tokens(jnp.asarray(rows["video"]))[0]
+    seen = decoder.context(model.clips(tokens)._replace(patches=patches))
     ids = jnp.asarray(np.concatenate([np.full((len(VALID), 1), start), rows["text"]], axis=1), jnp.int32)
     every = decoder.decoder(ids, context=seen)
     terms = []
