@@ -7,6 +7,7 @@ from typing import Any
 from ..base.config import Config, load_config
 from ..base.parser import Parser, folder
 from .data_sets import DATA_SETS, make, prepare_clips, write_clips
+from .facts import ATTRIBUTES, score_file
 
 DESCRIPTION = """Try twinreel on a generated data set: pretrain on it and report zero-shot retrieval.
 
@@ -30,6 +31,12 @@ makes another generated data set instead, for the fine-tuning of one task:
 """
 for _name, _made in DATA_SETS.items():
     DESCRIPTION += f"  {_name:12}{_made.what}\n{'':14}(twinreel {_made.verb} --config {_made.config})\n"
+DESCRIPTION += """
+  twinreel demo --workdir runs/demo --facts captions.json
+
+reads the captions that `twinreel caption --data runs/demo/moving_shapes --out DIR` wrote of the demo's clips, and tells
+how many of them name the right events, attributes and order. Each fact has several wordings, so BLEU cannot.
+"""
 
 
 def main(argv: list[str]) -> int:
@@ -38,9 +45,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workdir", default="runs/demo", help="folder for all files of the demo")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set and of training")
     parser.add_argument("--data", choices=DATA_SETS, help="make this data set instead, and prepare it")
+    parser.add_argument("--facts", type=Path, metavar="FILE", help="captions.json: tell which facts are right instead")
     parser.add_config(default="demo")
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
+    if args.facts:
+        _print_facts(score_file(args.facts, manifest=workdir / "videos" / "manifest.jsonl"))
+        return 0
     fixed = [f"seed={args.seed}", f"data.dir={workdir / 'moving_shapes'}"]
     config = load_config(args.config, overrides=[*fixed, *overrides])
     if args.data:
@@ -93,6 +104,20 @@ def demo(config: Config, *, workdir: Path) -> dict[str, Any]:
     console.print(f"time: {clock}")
     console.print(f"report: [bold]{report / 'index.html'}[/]   (open it in a browser)")
     return results
+
+
+def _print_facts(figures: dict[str, float]) -> None:
+    """Print what captions say of the demo's clips, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("percent right", "", title=f"facts in captions of {figures['clips']:.0f} clips", title_justify="left")
+    rows = {"events": "number of events", "exact": "all facts in order", "attributes": "attributes"}
+    rows |= {name: f"  {name}" for name in ATTRIBUTES}
+    rows |= {"twins": f"own order, not the twin's ({figures['clips_with_twin']:.0f} clips)"}
+    for name, what in rows.items():
+        table.add_row(what, f"{100 * figures[name]:.1f}")
+    Console(highlight=False).print(table)
 
 
 class _Clock:

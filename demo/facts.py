@@ -47,10 +47,11 @@ def read_facts(caption: str) -> list[dict[str, str]]:
 {'texture': 'plain', 'colour': 'blue', 'shape': 'ring', 'motion': 'turns'}]
     """
     events = caption.lower().split(_TONE)[0]
-    ends = []
-    for shape in _WORDS["shape"].finditer(events):
-        motion = _WORDS["motion"].search(events, shape.end())
-        ends.append(motion.end() if motion else shape.end())
+    shapes, ends = list(_WORDS["shape"].finditer(events)), []
+    for shape, after in itertools.pairwise([*shapes, None]):
+        assert shape is not None
+        motion = _WORDS["motion"].search(events, shape.end(), after.start() if after else len(events))
+        ends.append(motion.end() if motion else shape.end() if after else len(events))
     parts = [events[begin:end] for begin, end in itertools.pairwise([0, *ends])]
     said = [{"texture": "plain"} | dict(_values(part)) for part in parts]
     said = [{name: one[name] for name in ATTRIBUTES if name in one} for one in said]

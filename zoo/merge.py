@@ -1,11 +1,13 @@
 """Merge low-rank updates into the matrices that they update: the same model with plain weights."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..models.adapters import KINDS
+from .language_models import CAPTIONING, PLACE, is_language_model
 from .load import Located
 from .spec import ADAPTERS, ModelSpec
 
@@ -14,18 +16,31 @@ _UPDATE = ("a", "b", "magnitude")
 
 def is_merged(spec: ModelSpec) -> bool:
     """Tell whether a model has no updates that could be merged."""
-    return not any(KINDS[name].merges for tower in spec.towers.values() for name in tower.get(ADAPTERS, {}))
+    return not any(KINDS[name].merges for _, tower in _adapted(spec) for name in tower.get(ADAPTERS, {}))
 
 
 def merged_spec(spec: ModelSpec) -> ModelSpec:
     """Return the spec of the model with its updates merged; adapters and prompts stay."""
-    towers = {}
-    for side, tower in spec.towers.items():
-        kept = {name: given for name, given in tower.get(ADAPTERS, {}).items() if not KINDS[name].merges}
-        towers[side] = {key: value for key, value in tower.items() if key != ADAPTERS} | (
-            {ADAPTERS: kept} if kept else {}
-        )
-    return spec.replace(towers=towers)
+    found = spec.replace(towers={side: _without(tower, field=ADAPTERS) for side, tower in spec.towers.items()})
+    head = spec.joint_heads.get(CAPTIONING)
+    if head is None or not is_language_model(head):
+        return found
+    head = _without(head, field="adapt") | {"decoder": _without(head["decoder"], field=ADAPTERS)}
+    return found.replace(heads={**spec.heads, CAPTIONING: head})
+
+
+def _without(given: Mapping[str, Any], *, field: str) -> dict[str, Any]:
+    """Return arguments of a tower or a head without the updates in one of its fields that can be merged."""
+    kept = {name: options for name, options in (given.get(field) or {}).items() if not KINDS[name].merges}
+    return {key: value for key, value in given.items() if key != field} | ({field: kept} if kept else {})
+
+
+def _adapted(spec: ModelSpec) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where the parameters of each tower lie, of a language model that writes captions, too, and its arguments."""
+    yield from spec.towers.items()
+    head = spec.joint_heads.get(CAPTIONING)
+    if head is not None and is_language_model(head):
+        yield PLACE, head["decoder"]
 
 
 def merged_params(spec: ModelSpec, *, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -40,10 +55,10 @@ def merged_params(spec: ModelSpec, *, params: Mapping[str, np.ndarray]) -> dict[
       the kernel.
     """
     made = dict(params)
-    for side, tower in spec.towers.items():
+    for place, tower in _adapted(spec):
         for name, given in tower.get(ADAPTERS, {}).items():
             for path in given["layers"] if KINDS[name].merges else ():
-                made = _merged_layer(made, path=f"{side}/{path}", scale=given["alpha"] / given["rank"])
+                made = _merged_layer(made, path=f"{place}/{path}", scale=given["alpha"] / given["rank"])
     return made
 
 

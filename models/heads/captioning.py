@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from ...base.errors import UserError, unknown
 from ..decoder import TextDecoder
 from ..layers.blocks import Context
+from ..layers.dense import linear
 from ..layers.draws import RowKeys
 from ..layers.positions import sinusoids
 from ..shapes import Text, TextMask
@@ -87,13 +88,15 @@ class CaptionDecoder(nnx.Module):
         own |= {"context_length": context_length + 1, "start_token": True}
         self.decoder = TextDecoder(vocab_size=vocab_size, **own, rngs=rngs)
         self.norm_video = self.decoder.options.make_norm(width=seen_width, rngs=rngs)
+        self.steps = linear(video_width, seen_width, dtype=self.decoder.dtype, rngs=rngs) if sees == "patches" else None
 
     def context(self, clips: Clips) -> Context:
         """Return what the decoder attends to."""
         tokens, mask, steps = seen(clips, sees=self.sees)
         x = self.norm_video(tokens)
         if self.sees == "patches":
-            x = (x.astype(jnp.float32) + places_in_time(x, steps=steps)).astype(x.dtype)
+            own = jnp.repeat(self.steps(clips.tokens), x.shape[1] // steps, axis=1)
+            x = (x.astype(jnp.float32) + own + places_in_time(x, steps=steps)).astype(x.dtype)
         return Context(x, mask)
 
     def __call__(

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from language_models import GOLDEN, gpt2_folder
@@ -15,6 +16,7 @@ from twinreel.data.options import DataOptions
 from twinreel.encode.predict.captioner import load_captioner
 from twinreel.engine.keeping.init_from import InitFrom
 from twinreel.evaluate.caption import caption_split
+from twinreel.models.layers.blocks import Context
 from twinreel.pretrain.begin import read_params, with_language_model, with_sources
 from twinreel.pretrain.objective import make_objective
 from twinreel.pretrain.pretrain import pretrain
@@ -24,7 +26,8 @@ from twinreel.zoo.build import abstract
 from twinreel.zoo.bundle import write_bundle
 from twinreel.zoo.convert.convert import convert
 from twinreel.zoo.language_models import PLACE
-from twinreel.zoo.load import locate
+from twinreel.zoo.load import load_model, locate
+from twinreel.zoo.merge import is_merged, merged
 
 HEAD = {"kind": "language_model", "latents": 3, "resampler_depth": 1, "sound": True}
 
@@ -86,6 +89,25 @@ def test_captions_are_in_the_tokens_of_the_language_model_also_from_a_bundle(run
     bundle = write_bundle(tmp_path / "bundle", spec=located.spec, params=located.params())
     assert (bundle / "heads" / "captioning" / "tokenizer.json").is_file()
     assert locate(bundle).spec == located.spec and located.params().keys() == locate(bundle).params().keys()
+
+
+def test_updates_of_the_language_model_are_merged_and_the_captions_stay(run, tiny_data):
+    before, after = locate(run), merged(locate(run))
+    head = after.spec.joint_heads["captioning"]
+    assert not is_merged(before.spec) and is_merged(after.spec)
+    assert "adapt" not in head and "adapters" not in head["decoder"]
+    update, plain = before.params(), after.params()
+    assert not [path for path in plain if "/lora/" in path]
+    path = f"{PLACE}/blocks/layers/attention/qkv"
+    a, b = (np.asarray(update[f"{path}/lora/{key}"], np.float64) for key in "ab")
+    np.testing.assert_allclose(plain[f"{path}/kernel"], update[f"{path}/kernel"] + 16 / 2 * a @ b, atol=1e-7)
+    ids = jax.numpy.asarray([[1, 2, 3]])
+    logits = []
+    for located in (before, after):
+        decoder = load_model(located).heads["captioning"].decoder
+        context = Context(jax.numpy.ones((1, 3, decoder.language_model.options.width)))
+        logits.append(decoder.logits(decoder.states(ids, mask=ids > 0, context=context)))
+    np.testing.assert_allclose(*logits, atol=1e-5)
 
 
 def test_a_run_that_begins_with_a_checkpoint_takes_the_language_model_from_its_source(run, folder, tiny_overrides):
