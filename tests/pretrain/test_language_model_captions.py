@@ -61,6 +61,20 @@ def run(folder, tiny_overrides, tmp_path_factory):
     return workdir
 
 
+def test_a_run_is_resumed_without_the_folder_of_its_language_model(run, folder, tiny_overrides, tmp_path):
+    """Its checkpoint has the parameters and the tokenizer."""
+    workdir, own = shutil.copytree(run, tmp_path / "run"), folder.with_name("own")
+    longer = config_of(own, tiny_overrides, adapt={"lora": {"rank": 2}})
+    with longer.unlocked():
+        longer.train.steps = 2
+    assert pretrain(longer, workdir=workdir, overwrite_config=True).step == 2
+    one, other = locate(run), locate(workdir)
+    assert one.spec == other.spec
+    path = f"{PLACE}/blocks/layers/attention/qkv"
+    np.testing.assert_array_equal(one.params()[f"{path}/kernel"], other.params()[f"{path}/kernel"])
+    assert np.abs(one.params()[f"{path}/lora/b"] - other.params()[f"{path}/lora/b"]).max() > 0
+
+
 def test_the_language_model_stays_as_it_is_and_what_is_around_it_learns(run, folder):
     located, public = locate(run), convert(folder)
     after = located.params()
