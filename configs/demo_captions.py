@@ -23,4 +23,6 @@ def get_config() -> ml_collections.ConfigDict:
     c = demo.get_config()
     c.model.heads = dict(captioning=dict(kind="decoder", sees="patches", width=128, depth=2, heads=4))
     c.loss.terms = dict(captioning=dict(weight=1.0))
+    c.data.update(num_frames=16, foils_per_clip=0)
+    c.train.steps = 960
     return c

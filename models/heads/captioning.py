@@ -65,7 +65,7 @@ class CaptionDecoder(nnx.Module):
           video_width: of the video tower's time tokens.
           patch_width: of its tokens of patches; None = it has none.
           sees: "times", the time tokens; or "patches", the tokens of all patches of all time steps, which are more and
-            know more of each place, with sinusoids of their place in time.
+            know more of each place, each with the time token of its step and sinusoids of its place in time.
           width: D of the blocks.
           depth: blocks, each with cross-attention to the clip.
           heads: attention heads K; they divide D.
@@ -88,15 +88,16 @@ class CaptionDecoder(nnx.Module):
         own |= {"context_length": context_length + 1, "start_token": True}
         self.decoder = TextDecoder(vocab_size=vocab_size, **own, rngs=rngs)
         self.norm_video = self.decoder.options.make_norm(width=seen_width, rngs=rngs)
-        self.steps = linear(video_width, seen_width, dtype=self.decoder.dtype, rngs=rngs) if sees == "patches" else None
+        own = {"dtype": self.decoder.dtype, "rngs": rngs}
+        self.of_step = linear(video_width, seen_width, **own) if sees == "patches" else None
 
     def context(self, clips: Clips) -> Context:
         """Return what the decoder attends to."""
         tokens, mask, steps = seen(clips, sees=self.sees)
         x = self.norm_video(tokens)
-        if self.sees == "patches":
-            own = jnp.repeat(self.steps(clips.tokens), x.shape[1] // steps, axis=1)
-            x = (x.astype(jnp.float32) + own + places_in_time(x, steps=steps)).astype(x.dtype)
+        if self.of_step is not None:
+            around = of_steps(self.of_step(clips.tokens), count=x.shape[1] // steps)
+            x = (x.astype(jnp.float32) + around + places_in_time(x, steps=steps)).astype(x.dtype)
         return Context(x, mask)
 
     def __call__(
@@ -150,10 +151,15 @@ def seen(clips: Clips, *, sees: str) -> tuple[Float[Array, "m M W"], Bool[Array,
     return rearrange(clips.patches, "m t n w -> m (t n) w"), mask, steps
 
 
+def of_steps(x: Float[Array, "m T W"], *, count: int) -> Float[Array, "m M W"]:
+    """Repeat what belongs to time steps for each of their `count` patches."""
+    return repeat(x, "m t w -> m (t n) w", n=count)
+
+
 def places_in_time(x: Float[Array, "m M W"], *, steps: int) -> Float[Array, "1 M W"]:
     """Return sinusoids of the time steps of tokens, float32; each step has as many tokens."""
     places = jnp.asarray(sinusoids(steps, width=x.shape[2]), jnp.float32)
-    return jnp.repeat(places, x.shape[1] // steps, axis=0)[None]
+    return of_steps(places[None], count=x.shape[1] // steps)
 
 
 def with_start(text: Text, *, mask: TextMask, start_id: int) -> tuple[Text, TextMask]:

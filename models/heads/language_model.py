@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError
 from ...base.section import section
@@ -19,7 +19,7 @@ from ..layers.dense import compute_dtype, linear
 from ..layers.draws import RowKeys, fold
 from ..layers.options import block_options
 from ..shapes import Text, TextMask
-from .captioning import TOWER, places_in_time, seen, width_of, with_start
+from .captioning import TOWER, of_steps, places_in_time, seen, width_of, with_start
 from .sides import Clips, Texts
 
 _RESAMPLER, _DECODER = range(2)  # numbers of the draws
@@ -75,7 +75,8 @@ class LanguageModelDecoder(nnx.Module):
           context_length: the most tokens of a caption, those around it included.
           video_width: of the video tower's time tokens.
           patch_width: of its tokens of patches; None = it has none.
-          sees: the resampler takes "times", the time tokens, or "patches", those of all patches of all time steps.
+          sees: the resampler takes "times", the time tokens, or "patches", those of all patches of all time steps, each
+            with the time token of its step.
           audio_width: of the audio tower's tokens; None = there is no such tower.
           sound: latents are made of the sound, too.
           latents: tokens R to which a clip is resampled.
@@ -118,8 +119,10 @@ class LanguageModelDecoder(nnx.Module):
         options |= {"remat": remat, "unroll": unroll, "dtype": self.dtype}
         made = block_options(block, tower=TOWER, **options)
         sizes = {"video": width_of(sees, video_width=video_width, patch_width=patch_width)}
-        sizes |= ({"audio": audio_width or 0} if sound else {})
+        sizes |= {"audio": audio_width or 0} if sound else {}
         self.inputs = nnx.Dict({side: linear(n, self.width, dtype=self.dtype, rngs=rngs) for side, n in sizes.items()})
+        patches = sees == "patches"
+        self.of_step = linear(video_width, self.width, dtype=self.dtype, rngs=rngs) if patches else None
         kinds = 0.02 * jax.random.normal(rngs.params(), (len(sizes), self.width), jnp.float32)
         self.kinds = nnx.Param(kinds)
         self.resampler = Resampler(made, latents=latents, depth=resampler_depth, rngs=rngs)
@@ -134,24 +137,29 @@ class LanguageModelDecoder(nnx.Module):
             raise UserError(
                 f"config.model.{TOWER}.sound=True needs sound in the batches; set config.data.audio_seconds"
             )
-        tokens, mask, steps = seen(clips, sees=self.sees)
-        given = {"video": (Tokens(tokens, jnp.ones(tokens.shape[:2], bool) if mask is None else mask), steps)}
-        if self.hears:
-            assert clips.sound is not None
-            real = jnp.ones(clips.sound.shape[:2], bool) if clips.sound_mask is None else clips.sound_mask
-            given["audio"] = Tokens(clips.sound, real), clips.sound.shape[1]
-        parts = [
-            self._projected(side, tokens=tokens, steps=steps, number=number)
-            for number, (side, (tokens, steps)) in enumerate(given.items())
-        ]
+        parts = [self._of_video(clips), *([self._of_sound(clips)] if self.hears else [])]
         return Context(*self.resampler(joined(parts), keys=keys))
 
-    def _projected(self, side: str, *, tokens: Tokens, steps: int, number: int) -> Tokens:
-        """Return the tokens of a modality in the common width, with their places in time and their modality."""
-        x = self.inputs[side](chosen(tokens.mask, tokens.x.astype(self.dtype)))
-        places = places_in_time(x, steps=steps)
-        x = (x.astype(jnp.float32) + places + self.kinds[...][None, number : number + 1]).astype(x.dtype)
-        return Tokens(chosen(tokens.mask, x), tokens.mask)
+    def _of_video(self, clips: Clips) -> Tokens:
+        tokens, mask, steps = seen(clips, sees=self.sees)
+        mask = jnp.ones(tokens.shape[:2], bool) if mask is None else mask
+        x = self.inputs["video"](chosen(mask, tokens.astype(self.dtype)))
+        if self.of_step is not None:
+            around = self.of_step(clips.tokens.astype(self.dtype))
+            x = x + of_steps(around, count=x.shape[1] // steps)
+        return self._placed(x, mask=mask, steps=steps, number=0)
+
+    def _of_sound(self, clips: Clips) -> Tokens:
+        assert clips.sound is not None
+        mask = jnp.ones(clips.sound.shape[:2], bool) if clips.sound_mask is None else clips.sound_mask
+        x = self.inputs["audio"](chosen(mask, clips.sound.astype(self.dtype)))
+        return self._placed(x, mask=mask, steps=x.shape[1], number=1)
+
+    def _placed(self, x: Float[Array, "m M D"], *, mask: Bool[Array, "m M"], steps: int, number: int) -> Tokens:
+        """Return tokens with their places in time and what tells their modality from others."""
+        kind = self.kinds[...][None, number : number + 1]
+        x = (x.astype(jnp.float32) + places_in_time(x, steps=steps) + kind).astype(x.dtype)
+        return Tokens(chosen(mask, x), mask)
 
     def __call__(
         self, texts: Texts, *, clips: Clips, keys: RowKeys | None = None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tower_loops import f64, norm, randomised
+from tower_loops import dense, f64, norm, randomised
 
 from twinreel.base.errors import UserError
 from twinreel.data.options import InputSpec
@@ -55,15 +55,16 @@ def test_time_tokens_are_seen_after_a_norm():
     np.testing.assert_array_equal(found.mask, CLIPS.mask)
 
 
-def test_patches_are_seen_step_after_step_with_their_place_in_time():
+def test_patches_are_seen_step_after_step_with_their_place_in_time_and_the_token_of_their_step():
     head = decoder("patches")
     found = head.context(CLIPS)
     assert found.tokens.shape == (M, T * N, W)
     place = np.asarray(sinusoids(T, width=W), np.float64)
+    around = dense(f64(CLIPS.tokens), head.of_step)
     for clip in range(M):
         for step in range(T):
             for patch in range(N):
-                wanted = norm(f64(CLIPS.patches[clip, step, patch]), head.norm_video) + place[step]
+                wanted = norm(f64(CLIPS.patches[clip, step, patch]), head.norm_video) + place[step] + around[clip, step]
                 np.testing.assert_allclose(found.tokens[clip, step * N + patch], wanted, atol=1e-5)
                 assert bool(found.mask[clip, step * N + patch]) == bool(CLIPS.mask[clip, step])
     assert head.context(CLIPS._replace(mask=None)).mask is None
@@ -82,7 +83,9 @@ def test_a_language_model_resamples_patches_with_their_place_in_time():
     assert one.shape == (M, 3, 8)
     np.testing.assert_allclose(one, within, atol=1e-5)  # places in time are of steps, not of patches
     assert np.abs(turned - one).max() > 1e-3
-    hidden = CLIPS._replace(patches=CLIPS.patches.at[0, 2].set(7.0))
+    around = whole._replace(tokens=CLIPS.tokens[:, ::-1])
+    assert np.abs(np.asarray(head.context(around).tokens) - one).max() > 1e-3
+    hidden = CLIPS._replace(patches=CLIPS.patches.at[0, 2].set(7.0), tokens=CLIPS.tokens.at[0, 2].set(jnp.nan))
     np.testing.assert_array_equal(head.context(hidden).tokens, head.context(CLIPS).tokens)
 
 
