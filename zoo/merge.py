@@ -36,7 +36,7 @@ def _without(given: Mapping[str, Any], *, field: str) -> dict[str, Any]:
 
 
 def _adapted(spec: ModelSpec) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield where the parameters of each tower, and of a language model that writes captions, lie, and its arguments."""
+    """Yield where the parameters of each tower (a captioning language model among them) lie, and its arguments."""
     yield from spec.towers.items()
     head = spec.joint_heads.get(CAPTIONING)
     if head is not None and is_language_model(head):
