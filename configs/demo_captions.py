@@ -15,14 +15,21 @@ Lab record
 
 import ml_collections
 
-from twinreel.configs import demo
+from twinreel.configs import common, demo
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Return the config."""
+def get_config(kind: str = "coca") -> ml_collections.ConfigDict:
+    """Return the config.
+
+    Args:
+      kind: `coca` (default): captions beside the contrastive loss; `git`: captions alone.
+    """
+    kind = common.choice(kind, ("coca", "git"))
     c = demo.get_config()
     c.model.heads = dict(captioning=dict(kind="decoder", sees="patches", width=128, depth=2, heads=4))
     c.loss.terms = dict(captioning=dict(weight=1.0))
     c.data.update(num_frames=16, foils_per_clip=0)
     c.train.steps = 960
+    if kind == "git":
+        c.loss.pairs, c.evaluations = {}, {}
     return c

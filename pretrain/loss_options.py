@@ -13,6 +13,9 @@ from ..zoo.spec import MODALITIES
 CHECKS = {"infonce": check_info_nce, "sigmoid": check_sigmoid, "mil_nce": check_mil_nce}
 """Name in `config.loss.name` -> refuses options that this loss does not take."""
 
+ALONE = ("captioning", "masked_frames")
+"""Terms that may be the whole loss: they see neither embeddings nor the text tower."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossOptions:
@@ -25,12 +28,13 @@ class LossOptions:
         is valid and has both: a text (`caption_index` is not -1), sound (`audio_mask`). Each pair is a mean over its
         rows.
         A side may be the one that `config.model.fusion` makes: "video+audio_text"; a row has it if it has at least one
-        of its modalities.
+        of its modalities. {} = no pair: the terms in `ALONE` are the whole loss, and of the model only the video tower
+        and their heads are trained (GIT, Wang et al. 2022; VideoMAE, Tong et al. 2022).
       kl_weight: factor on the KL term of the fusion "poe", in nats, a mean over the rows that have the fused side.
       terms: further terms by name -> `{"weight": 1.0, ...}`, of `pretrain.terms.table.TERMS`: "text_pooling",
         "matching", "captioning", "masked_language", "masked_frames" and "distillation", which train the heads of the
         same names in `config.model.heads`. The weighted terms are added to the loss; they need the dense form of
-        InfoNCE and the pair "video_text".
+        InfoNCE and the pair "video_text", or no pair at all.
       same_text: what two rows whose captions are token for token equal are to each other, in pairs with text: "ignore"
         (not negatives), "positive" or "negative"; see `losses.infonce.info_nce`.
       label_smoothing: see the losses.
@@ -64,8 +68,11 @@ class LossOptions:
             sides_of(pair)
             if not 0 <= weight < float("inf"):
                 raise UserError(f"config.loss.pairs.{pair} must be a weight of at least 0, got {weight}")
-        if not any(self.pairs.values()):
-            raise UserError("config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}")
+        if not any(self.pairs.values()) and not self.terms:
+            raise UserError(
+                "config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}; without one there "
+                "must be config.loss.terms, such as {'captioning': {'weight': 1.0}}"
+            )
         if not 0 <= self.kl_weight < float("inf"):
             raise UserError(f"config.loss.kl_weight must be at least 0, got {self.kl_weight}")
         CHECKS[self.name](
@@ -89,6 +96,6 @@ class LossOptions:
         return tuple(side for side in MODALITIES if side in used) + tuple(sorted(used.difference(MODALITIES)))
 
     def modalities(self) -> tuple[str, ...]:
-        """Return what has to be encoded."""
-        used = {modality for side in self.sides() for modality in side.split("+")}
+        """Return what has to be encoded; without pairs that is what terms see."""
+        used = {modality for side in self.sides() for modality in side.split("+")} or {"video", "text"}
         return tuple(modality for modality in MODALITIES if modality in used)

@@ -84,7 +84,7 @@ class Contrastive:
         self.spec = made.spec(input=input, vocab_size=vocab_size, loss=self._options.name)
         self._layers = {"remat": made.remat, "unroll": made.unroll, "attention": made.attention}
         self.spec = adapted(self.spec, options=adapt)
-        frozen = frozen_part(self.spec)
+        frozen = "|".join(filter(None, (frozen_part(self.spec), "" if self._options.weights() else self._unpaired())))
         self.trainable = (f"^(?!{frozen})",) if frozen else ()
         if adapt:
             self.trainable = (outside_towers(self.spec, but=frozen), *trained_by(adapt, spec=self.spec))
@@ -103,6 +103,11 @@ class Contrastive:
                 f"config.loss.pairs={self._options.weights()} needs sound; add config.model.audio (or {{}} for its "
                 "defaults) and set config.data.audio_seconds"
             )
+
+    def _unpaired(self) -> str:
+        """Return a regex for the beginning of the paths that only pairs train."""
+        unheard = "" if hears(self.spec) else "audio/|"
+        return f"{unheard}text/|(?:video|text|audio)_projection/|log_scale$"
 
     def _check_fusion(self) -> None:
         """Raise UserError unless the pairs have the side that the model fuses, if any, and no other fused side."""
@@ -127,6 +132,8 @@ class Contrastive:
         Raises:
           UserError: the loss compares rows, and there are fewer than two.
         """
+        if not self._options.weights():
+            return ""
         if self._options.name in COMPARING:
             check_rows(batch_size, loss=COMPARING[self._options.name])
         if batch_size > 1:
@@ -174,7 +181,8 @@ class Contrastive:
         """
         embedded = self._encode(model, batch, rngs=rngs, drop_patches=phase == MASKED)
         kl = embedded.pop("kl", None)
-        has = {side: self._has(batch, side) for side in self._options.sides()}
+        seen_by_terms = ("video", "text") if self._terms else ()
+        has = {side: self._has(batch, side) for side in {*self._options.sides(), *seen_by_terms}}
         weights, scale = self._options.weights(), model.scale
         total, logged = jnp.zeros((), jnp.float32), {}
         for pair, weight in weights.items():
@@ -196,7 +204,8 @@ class Contrastive:
         if kl is not None:
             logged["kl"] = masked_mean(kl[None, :, None], mask=has[self.spec.fused_side][None])[0, 0]
             total = total + jnp.asarray(self._options.kl_weight, jnp.float32) * logged["kl"]
-        learned = {"scale": scale} | ({"bias": model.bias[...]} if self._options.name == "sigmoid" else {})
+        learned = {"scale": scale} if weights else {}
+        learned |= {"bias": model.bias[...]} if self._options.name == "sigmoid" else {}
         return total, logged | learned
 
     def _encode(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ...base.errors import UserError, unknown
 from ...base.section import section
 from ...zoo.spec import ModelSpec
-from ..loss_options import LossOptions
+from ..loss_options import ALONE, LossOptions
 from .captioning import CaptioningOptions, captioning
 from .distillation import NAME as DISTILLATION
 from .distillation import DistillationOptions, check_distillation, distillation
@@ -81,7 +81,14 @@ def _check(loss: LossOptions, *, names: list[str], spec: ModelSpec) -> None:
             f"config.loss.terms={names} need all scores of the batch: set config.loss.name='infonce' and "
             f"config.loss.form='dense' (got {loss.name!r} and {loss.form!r})"
         )
-    if PAIR not in loss.weights():
+    if not loss.weights():
+        paired = [name for name in names if name not in ALONE]
+        if paired:
+            raise UserError(
+                f"config.loss.terms={paired} need a pair beside them; set config.loss.pairs={{{PAIR!r}: 1.0}} (only "
+                f"{' and '.join(ALONE)} may be the whole loss)"
+            )
+    elif PAIR not in loss.weights():
         raise UserError(
             f"config.loss.terms={names} stand beside the pair {PAIR!r}, which config.loss.pairs={loss.weights()} lacks"
         )

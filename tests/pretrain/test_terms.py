@@ -1,6 +1,7 @@
 """Terms of the loss against float64 loops over the batch; in parts, on devices, and options that do not fit."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -164,14 +165,37 @@ def test_captioning_is_the_mean_over_the_tokens_of_valid_rows(sees):
     seen = decoder.context(model.clips(tokens)._replace(patches=patches))
     ids = jnp.asarray(np.concatenate([np.full((len(VALID), 1), start), rows["text"]], axis=1), jnp.int32)
     every = decoder.decoder(ids, context=seen)
-    terms = []
+    terms_by_hand = []
     for row in np.flatnonzero(VALID):
         words = rows["text"][row][rows["text_mask"][row]].tolist()
         for at, word in enumerate(words):
             x = np.asarray(every[row, at], np.float64)
             logp = x - np.log(np.exp(x).sum())
-            terms.append(-(0.9 * logp[word] + 0.1 * logp.mean()))
-    assert float(logged["loss_captioning"]) == pytest.approx(np.mean(terms), rel=1e-4)
-    assert float(loss) == pytest.approx(float(logged["loss_video_text"]) + 2 * np.mean(terms), rel=1e-4)
+            terms_by_hand.append(-(0.9 * logp[word] + 0.1 * logp.mean()))
+    assert float(logged["loss_captioning"]) == pytest.approx(np.mean(terms_by_hand), rel=1e-4)
+    assert float(loss) == pytest.approx(float(logged["loss_video_text"]) + 2 * np.mean(terms_by_hand), rel=1e-4)
+    if sees == "patches":  # without any pair the term is the whole loss
+        alone = objective(loss={"terms": terms, "pairs": {}}, heads=head)
+        lonely, logged = nnx.jit(lambda model, rows: alone.loss(model, rows, rngs=None))(model, rows)
+        assert float(lonely) == pytest.approx(2 * np.mean(terms_by_hand), rel=1e-4)
+        assert "scale" not in logged and not [name for name in logged if name.startswith("accuracy")]
     with pytest.raises(UserError, match="label_smoothing must be at least 0 and below 1"):
         objective(loss={"terms": {"captioning": {"label_smoothing": 1.0}}}, heads=head)
+
+
+def test_a_loss_without_pairs_trains_the_video_tower_and_heads_alone():
+    heads = {"captioning": {"kind": "decoder", "width": 8, "depth": 1, "heads": 2}}
+    made = objective(loss={"terms": {"captioning": {}}, "pairs": {}}, heads=heads)
+    [regex] = made.trainable
+    model = nnx.eval_shape(lambda: made.init(nnx.Rngs(0)))
+    paths = ["/".join(map(str, path)) for path in dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))]
+    trained = {path.split("/")[0] for path in paths if re.search(regex, path)}
+    assert trained == {"video", "heads"} and {"text", "log_scale"} <= {path.split("/")[0] for path in paths}
+    assert made.check_batch_size(1) == ""
+    with pytest.raises(UserError, match=r"terms=\['matching'\] need a pair beside them"):
+        objective(
+            loss={"terms": {"matching": {}} | {"captioning": {}}, "pairs": {}},
+            heads={"matching": HEADS["matching"]} | heads,
+        )
+    with pytest.raises(UserError, match="without one there must be config.loss.terms"):
+        objective(loss={"pairs": {}})
