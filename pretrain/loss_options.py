@@ -70,8 +70,8 @@ class LossOptions:
                 raise UserError(f"config.loss.pairs.{pair} must be a weight of at least 0, got {weight}")
         if not any(self.pairs.values()) and not self.terms:
             raise UserError(
-                "config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}, unless the loss has "
-                "config.loss.terms, such as {'captioning': {'weight': 1.0}}"
+                "config.loss.pairs must have a pair with a weight above 0, such as {'video_text': 1.0}, unless there "
+                "are config.loss.terms, such as {'captioning': {'weight': 1.0}}"
             )
         if not 0 <= self.kl_weight < float("inf"):
             raise UserError(f"config.loss.kl_weight must be at least 0, got {self.kl_weight}")

@@ -197,5 +197,5 @@ def test_a_loss_without_pairs_trains_the_video_tower_and_heads_alone():
             loss={"terms": {"matching": {}} | {"captioning": {}}, "pairs": {}},
             heads={"matching": HEADS["matching"]} | heads,
         )
-    with pytest.raises(UserError, match=r"unless the loss has config\.loss\.terms"):
+    with pytest.raises(UserError, match=r"unless there are config\.loss\.terms"):
         objective(loss={"pairs": {}})
