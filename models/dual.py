@@ -19,6 +19,7 @@ from .layers.names import named
 from .layers.norm import LayerNorm, unit_rows
 from .layers.pooling import masked_mean
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
+from .towers.outputs import VideoOutputs
 
 MAX_SCALE = 100.0
 """`scale = exp(log_scale)` never exceeds this (CLIP, section 2.5)."""
@@ -324,19 +325,20 @@ class DualTower(nnx.Module):
         Returns:
           What `encode_video` or `encode_text` returns; and time tokens `[B,T,D]`, or tokens of words `[B,L,D]`.
         """
+        if side == "video":
+            embedding, made = self.encode_clips(inputs, keys=keys, drop_patches=drop_patches)
+            return embedding, made.steps
         tower, given = self._call(side, inputs, keys=keys, drop_patches=drop_patches)
         vector, tokens, _ = _vector_and_tokens(tower, inputs[side], side=side, given=given, own=True)
         return _embedding(vector, getattr(self, f"{side}_projection")), tokens
 
-    def patches(
+    def encode_clips(
         self, inputs: Mapping[str, Array], *, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> Float[Array, "B T N W"]:
-        """Return the video tower's tokens of the patches of each time step, for heads that see them.
-
-        For the arguments see `encode_with_tokens`; in one program with that, the tower runs once.
-        """
+    ) -> tuple[Embedding, VideoOutputs]:
+        """Embed clips, and return all that the video tower made of them; for the arguments see `encode_with_tokens`."""
         tower, given = self._call("video", inputs, keys=keys, drop_patches=drop_patches)
-        return tower.tokens(inputs["video"], **given)[0]
+        made = tower.outputs(inputs["video"], **given)
+        return _embedding(made.vector, self.video_projection), made
 
     def clips(self, tokens: Float[Array, "m T D"], *, mask: Bool[Array, "m T"] | None = None) -> Clips:
         """Return the time tokens of clips as heads take them: with their places in the joint space."""
@@ -356,10 +358,11 @@ def _vector_and_tokens(
     """Return a tower's vector (zeros unless it is `own` or comes with the tokens), its tokens and their mask."""
     if side == "text" and hasattr(tower, "vector_and_tokens"):
         return *tower.vector_and_tokens(x, **given), given.get("mask")
+    if side == "video":
+        made, mask = tower.outputs(x, **given), given.get("mask")
+        return made.vector, made.steps, None if mask is None else of_steps(mask, steps=made.steps.shape[1])
     made = tower.tokens(x, **given) if side == "text" else tower.features(x, **given)
     tokens, mask = made if side == "audio" else (made, given.get("mask"))
-    if side == "video" and mask is not None:
-        mask = of_steps(mask, steps=tokens.shape[1])
     if getattr(tower, "mean_of_features", False):
         return masked_mean(tokens, mask=mask), tokens, mask
     vector = tower(x, **given) if own else jnp.zeros((tokens.shape[0], tower.width), jnp.float32)

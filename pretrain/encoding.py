@@ -30,11 +30,10 @@ def with_tokens(
       sees_patches: keep those of patches, too.
     """
     made = {}
-    for side in ("video", "text"):
-        kind = {"keys": keys, "drop_patches": drop_patches}
-        made[side], made[f"{side}_tokens"] = towers.encode_with_tokens(side, inputs=rows, **kind)
-    if sees_patches:
-        made["video_patches"] = towers.patches(rows, keys=keys, drop_patches=drop_patches)
+    made["video"], clips = towers.encode_clips(rows, keys=keys, drop_patches=drop_patches)
+    made["video_tokens"] = clips.steps
+    made |= {"video_patches": clips.patches} if sees_patches else {}
+    made["text"], made["text_tokens"] = towers.encode_with_tokens("text", inputs=rows, keys=keys)
     if hears:
         own = None if is_frozen(towers.audio) else fold(keys, _SOUND)
         tokens, real = towers.audio.features(rows["audio"], lengths=rows.get("audio_samples"), keys=own)

@@ -151,15 +151,13 @@ def _captions(options: GenerateOptions, eos_id: int, pad_id: int) -> Any:
 
     def function(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         inputs = {key: rows[key] for key in ("video", "video_mask") if key in rows}
-        _, tokens = model.encode_with_tokens("video", inputs=inputs, drop_patches=False)
-        head, clips = model.heads["captioning"], model.clips(tokens, mask=rows.get("video_mask"))
-        if head.sees == "patches":
-            clips = clips._replace(patches=model.patches(inputs, drop_patches=False))
+        head, (_, seen) = model.heads["captioning"], model.encode_clips(inputs, drop_patches=False)
+        clips = model.clips(seen.steps, mask=rows.get("video_mask"))._replace(patches=seen.patches)
         if "audio" in rows:
             sound, real = model.audio.features(rows["audio"], lengths=rows.get("audio_samples"))
             clips = clips._replace(sound=sound, sound_mask=real & rows["audio_mask"][:, None])
         context = head.context(clips)
-        prompt = jax.numpy.full((tokens.shape[0], 1), head.start_id, jax.numpy.int32)
+        prompt = jax.numpy.full((len(seen.steps), 1), head.start_id, jax.numpy.int32)
         keys = numbered_keys(jax.random.key(rows["seed"]), numbers=rows["clip_index"])
         given = {"eos_id": eos_id, "pad_id": pad_id, "options": options, "keys": keys}
         made = generate(head.decoder, prompt=prompt, context=context, **given)

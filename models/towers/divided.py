@@ -21,6 +21,7 @@ from ..layers.positions import RESIZE_METHODS, position_embedding, resize_square
 from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions, time_positions
 from .divided_blocks import DividedBlock, FrozenBlock, Tokens
+from .outputs import VideoOutputs
 
 FORMS: dict[str, type[Block]] = {"timesformer": DividedBlock, "frozen": FrozenBlock}
 """Name of a form of divided attention -> its blocks."""
@@ -147,8 +148,21 @@ class DividedTower(nnx.Module):
         drop_patches: bool = True,
     ) -> FrameFeatures:
         """Return the mean of each frame's patches, aware of all frames: float32 `[B,T,D]`; see `__call__`."""
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(
+        self,
+        video: Video,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> VideoOutputs:
+        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
         x = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)[0]
-        return jnp.mean(x[:, :, 1:].astype(jnp.float32), axis=2)
+        steps = jnp.mean(x[:, :, 1:].astype(jnp.float32), axis=2)
+        vector = x[:, 0, 0].astype(jnp.float32) if self.pool == "cls" else masked_mean(steps, mask=mask)
+        return VideoOutputs(vector, steps, x[:, :, 1:])
 
     def __call__(
         self,
@@ -169,8 +183,7 @@ class DividedTower(nnx.Module):
         Raises:
           UserError: clips of another dtype, or sides that do not divide.
         """
-        x = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)[0].astype(jnp.float32)
-        return x[:, 0, 0] if self.pool == "cls" else masked_mean(jnp.mean(x[:, :, 1:], axis=2), mask=mask)
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
 
     def _encode(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None, drop_patches: bool

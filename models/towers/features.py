@@ -15,6 +15,7 @@ from ..layers.options import block_options
 from ..layers.over_time import OVER_TIME, FrameMask, make_over_time
 from ..layers.pooling import masked_mean
 from ..shapes import FrameFeatures
+from .outputs import VideoOutputs
 
 
 class FeatureTower(nnx.Module):
@@ -87,6 +88,17 @@ class FeatureTower(nnx.Module):
         drop_patches: bool = True,
     ) -> FrameFeatures:
         """Return one vector per row, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(
+        self,
+        video: Float[Array, "B T C"],
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> VideoOutputs:
+        """Return `__call__` and `features` in one pass; there are no patches."""
         del drop_patches
         if video.ndim != 3 or video.shape[-1] != self.input_width:
             raise UserError(
@@ -98,7 +110,8 @@ class FeatureTower(nnx.Module):
         if mask is not None:
             x = jnp.where(mask[..., None], x, jnp.float32(0))
         x = self.embed(x if self.norm is None else self.norm(x))
-        return x if self.time is None else self.time(x, mask=mask, keys=keys)
+        x = x if self.time is None else self.time(x, mask=mask, keys=keys)
+        return VideoOutputs(masked_mean(x, mask=mask), x, None)
 
     def __call__(
         self,
@@ -109,4 +122,4 @@ class FeatureTower(nnx.Module):
         drop_patches: bool = True,
     ) -> Float[Array, "B D"]:
         """Encode features; the mean over the real rows of `features`, float32; `keys` turns dropout on."""
-        return masked_mean(self.features(video, mask=mask, keys=keys, drop_patches=drop_patches), mask=mask)
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector

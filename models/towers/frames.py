@@ -19,6 +19,7 @@ from ..layers.pooling import masked_mean
 from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_resnet import ClipResNetTower
 from .fastvit import FastViTTower
+from .outputs import VideoOutputs
 from .resnet import ResNetTower
 from .vit import ImageTower
 
@@ -146,6 +147,18 @@ class FramesTower(nnx.Module):
         drop_patches: bool = True,
     ) -> FrameFeatures:
         """Return one vector per frame, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(
+        self,
+        video: Video | FrameFeatures,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> VideoOutputs:
+        """Return `__call__`, `features` and the tokens of `tokens` in one pass; of features no tokens."""
+        patches = None
         if video.ndim == 3:
             if video.shape[-1] != self.width:
                 raise UserError(
@@ -155,12 +168,14 @@ class FramesTower(nnx.Module):
                 )
             x = video.astype(jnp.float32)
         else:
-            x = self.image(_frames(video), keys=fold_each(keys, video.shape[1]), drop_patches=drop_patches)
-            x = rearrange(x, "(b t) d -> b t d", t=video.shape[1])
+            own = self.image.tokens(_frames(video), keys=fold_each(keys, video.shape[1]), drop_patches=drop_patches)
+            x = rearrange(self.image.pooled(own), "(b t) d -> b t d", t=video.shape[1])
+            patches = rearrange(own.patches, "(b t) n d -> b t n d", t=video.shape[1])
         if mask is not None:
             x = jnp.where(mask[..., None], x, jnp.float32(0))
         x = unit_rows(x) if self.unit_frames else x
-        return x if self.time is None else self.time(x, mask=mask, keys=fold(keys, _TIME))
+        x = x if self.time is None else self.time(x, mask=mask, keys=fold(keys, _TIME))
+        return VideoOutputs(masked_mean(x, mask=mask), x, patches)
 
     def __call__(
         self,
@@ -179,7 +194,7 @@ class FramesTower(nnx.Module):
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
         """
-        return masked_mean(self.features(video, mask=mask, keys=keys, drop_patches=drop_patches), mask=mask)
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
 
 
 def _frames(video: Video) -> Any:

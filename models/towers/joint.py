@@ -31,6 +31,7 @@ from .clip_positions import (
     separate_positions,
     time_positions,
 )
+from .outputs import VideoOutputs
 
 POOLS = ("cls", "mean", "first", "attention")
 """How the tokens of a clip become one vector."""
@@ -262,7 +263,16 @@ class JointTower(nnx.Module):
 
         Each is aware of all others. For the arguments see `__call__`.
         """
-        x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches).patches
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> VideoOutputs:
+        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
+        x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
+        return VideoOutputs(self._vector(x), self._steps(x.patches), x.patches)
+
+    def _steps(self, x: Float[Array, "B T N D"]) -> FrameFeatures:
         if self.pooler is None:
             return self._normed(jnp.mean(x.astype(jnp.float32), axis=2))
         pooled = self.pooler(rearrange(x, "b t n d -> (b t) n d"))
@@ -282,7 +292,9 @@ class JointTower(nnx.Module):
         Raises:
           UserError: clips of another dtype, or sizes that do not divide.
         """
-        x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
+
+    def _vector(self, x: ClipTokens) -> Float[Array, "B D"]:
         if self.pool == "cls":
             return self._normed(x.leading[:, 0])
         if self.pool == "first":

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from ..layers.draws import RowKeys
 from ..shapes import FrameFeatures, Video
+from .outputs import VideoOutputs
 
 Maps = Float[Array, "B T H W C"]
 """Feature maps over time and space."""
@@ -28,13 +29,20 @@ class VideoMapsTower(nnx.Module):
         Returns:
           The places of the last feature maps, row by row, for each of their T/8 steps in time; and None.
         """
-        del keys, drop_patches
-        return rearrange(self._maps(video), "b t h w d -> b t (h w) d"), None
+        patches = self.outputs(video, keys=keys, drop_patches=drop_patches).patches
+        assert patches is not None
+        return patches, None
 
     def features(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> FrameFeatures:
         """Return the mean over space for each of T/8 steps in time, float32."""
+        return self.outputs(video, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> VideoOutputs:
+        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
         del keys, drop_patches
-        return jnp.mean(self._maps(video).astype(jnp.float32), axis=(2, 3))
+        maps = self._maps(video)
+        steps = jnp.mean(maps.astype(jnp.float32), axis=(2, 3))
+        return VideoOutputs(jnp.mean(steps, axis=1), steps, rearrange(maps, "b t h w d -> b t (h w) d"))
 
     def __call__(self, video: Video, *, keys: RowKeys | None = None, drop_patches: bool = True) -> Float[Array, "B D"]:
         """Encode clips into float32 vectors.
@@ -47,7 +55,7 @@ class VideoMapsTower(nnx.Module):
         Raises:
           UserError: clips of another shape or dtype, or sizes that do not divide.
         """
-        return jnp.mean(self.features(video, keys=keys, drop_patches=drop_patches), axis=1)
+        return self.outputs(video, keys=keys, drop_patches=drop_patches).vector
 
     def _maps(self, video: Video) -> Any:
         """Return the last feature maps `[B,T,H,W,D]`; a subclass has them."""

@@ -21,6 +21,7 @@ from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool, masked_mean
 from ..layers.positions import position_embedding, resize_positions, resize_square
 from ..shapes import FrameFeatures, FrameMask, Video
+from .outputs import VideoOutputs
 
 POOLS = ("mean", "attention")
 """How the tokens of a clip become one."""
@@ -212,7 +213,21 @@ class VideoPrismTower(nnx.Module):
         drop_patches: bool = True,
     ) -> FrameFeatures:
         """Return one vector per frame: its own tokens pooled, each aware of all frames; float32 `[B,T,D]`."""
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(
+        self,
+        video: Video,
+        *,
+        mask: FrameMask | None = None,
+        keys: RowKeys | None = None,
+        drop_patches: bool = True,
+    ) -> VideoOutputs:
+        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `tokens`."""
         x, _ = self.tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
+        return VideoOutputs(self._vector(x, mask=mask), self._steps(x), x)
+
+    def _steps(self, x: Float[Array, "B T N D"]) -> FrameFeatures:
         if self.pooler is None:
             return jnp.mean(x.astype(jnp.float32), axis=2)
         pooled = self.pooler(rearrange(x, "b t n d -> (b t) n d"))[:, 0]
@@ -227,7 +242,9 @@ class VideoPrismTower(nnx.Module):
         drop_patches: bool = True,
     ) -> Float[Array, "B D"]:
         """Encode clips into float32 vectors, the tokens of all real frames pooled; for the arguments see `tokens`."""
-        x, _ = self.tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
+
+    def _vector(self, x: Float[Array, "B T N D"], *, mask: FrameMask | None) -> Float[Array, "B D"]:
         mask = _token_mask(mask, places=x.shape[2])
         x = rearrange(x, "b t n d -> b (t n) d")
         return masked_mean(x, mask=mask) if self.pooler is None else self.pooler(x, mask=mask)[:, 0].astype(jnp.float32)

@@ -23,6 +23,7 @@ from ..layers.patches import PatchEmbedding, PatchLayout
 from ..layers.pooling import masked_mean
 from ..layers.positions import position_embedding, resize_square, resize_time_map, resize_times
 from ..shapes import FrameFeatures, FrameMask, Video
+from .outputs import VideoOutputs
 
 POOLS = ("mean", "depthwise")
 TIME_POOLS = ("mean", "linear")
@@ -202,9 +203,16 @@ class VideoTower(nnx.Module):
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> FrameFeatures:
         """Return one token per time step, each aware of all real ones: `[B, T/tubelet, D]`; see `__call__`."""
-        x, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
-        x = _add_positions(self._pool(x, kept=kept), self.time_position[...][None]).astype(self.dtype)
-        return self.time(named(x, "activation/video/tokens"), mask=self._times(mask), keys=fold(keys, _TIME))
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
+
+    def outputs(
+        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
+    ) -> VideoOutputs:
+        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
+        patches, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
+        x = _add_positions(self._pool(patches, kept=kept), self.time_position[...][None]).astype(self.dtype)
+        x = self.time(named(x, "activation/video/tokens"), mask=self._times(mask), keys=fold(keys, _TIME))
+        return VideoOutputs(self._vector(x, real=self._times(mask)), x, patches)
 
     def __call__(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
@@ -217,7 +225,9 @@ class VideoTower(nnx.Module):
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
         """
-        x, real = self.features(video, mask=mask, keys=keys, drop_patches=drop_patches), self._times(mask)
+        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
+
+    def _vector(self, x: FrameFeatures, *, real: Bool[Array, "B t"] | None) -> Float[Array, "B D"]:
         if self.time_join is None:
             return masked_mean(x, mask=real)
         x = x.astype(jnp.float32)

@@ -96,8 +96,8 @@ def test_every_tower_of_patches_gives_them_as_wide_as_its_head_expects(family):
 
     def run(model, video):
         inputs = {"video": video}
-        tokens = model.encode_with_tokens("video", inputs=inputs)[1]
-        clips = model.clips(tokens)._replace(patches=model.patches(inputs, drop_patches=False))
+        made = model.encode_clips(inputs)[1]
+        clips = model.clips(made.steps)._replace(patches=made.patches)
         return clips, model.heads["captioning"].context(clips)
 
     video = jax.ShapeDtypeStruct((2, 4, 16, 16, 3), jnp.uint8)
