@@ -129,13 +129,13 @@ def distillation(seen: Seen, options: DistillationOptions) -> tuple[Scalar, dict
     teacher = {side: seen.batch[f"teacher_{side}"] for side in options.sides}
     if options.embedding:
         head = None if seen.model.heads is None else seen.model.heads.get(NAME)
+        share = jnp.float32(options.embedding / len(options.sides))
         for side in options.sides:
             made = student[side]
             if isinstance(head, TeacherProjection):
                 made = head(made)
             how = {"valid": seen.valid, "distance": options.distance}
-            total = total + embedding_distance(made, teacher=teacher[side], **how) / jnp.float32(len(options.sides))
-        total = jnp.float32(options.embedding) * total
+            total = total + share * embedding_distance(made, teacher=teacher[side], **how)
     if options.similarity:
         total = total + jnp.float32(options.similarity) * _similarity(seen, options, student=student, teacher=teacher)
     return total, {}

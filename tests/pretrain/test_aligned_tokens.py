@@ -1,6 +1,7 @@
 """Alignment with the tokens of an image teacher (UMT) against loops: the loss, the teacher's tokens, its places."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from twinreel.models.layer_tokens import attended_places, kept_places
 from twinreel.models.towers.frames import FramesTower
 from twinreel.pretrain.pretrain import pretrain
 from twinreel.pretrain.synthetic import batch_like
+from twinreel.pretrain.terms import distillation as term
 
 LAYERS, WIDTH, COUNT = 2, 5, 2
 VIDEO = {"image_size": SIDE, "patch": 4, "width": 16, "depth": 3, "heads": 2, "temporal_depth": 1}
@@ -63,6 +65,15 @@ def test_the_loss_is_the_squared_distance_of_unit_tokens():
                 for one, other in zip(mapped, wanted, strict=True):
                     errors.append(2 - 2 * one @ other / np.linalg.norm(one) / np.linalg.norm(other))
     assert logged["loss_distillation"] == pytest.approx(2 * np.mean(errors), rel=1e-4)
+
+
+def test_each_part_of_the_term_has_its_own_factor(monkeypatch):
+    monkeypatch.setattr(term, "aligned_tokens", lambda seen: jnp.float32(3))
+    options = term.DistillationOptions(source="x", sides=("video",), embedding=0.5, similarity=0.0, tokens=2.0)
+    x = jnp.eye(2, dtype=jnp.float32)
+    made = {"videos": x, "valid": jnp.ones(2, bool), "batch": {"teacher_video": x[::-1]}}
+    seen = SimpleNamespace(texts=SimpleNamespace(embedding=x), model=SimpleNamespace(heads=None), **made)
+    assert float(term.distillation(seen, options)[0]) == pytest.approx(2 * 3 + 0.5)
 
 
 IMAGE = {"image_size": 8, "patch": 4, "width": 8, "depth": 2, "heads": 2, "pool": "cls", "class_token": True}
