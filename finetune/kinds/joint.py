@@ -76,7 +76,8 @@ class JointObjective(HeadObjective):
         self._parts, self._balance = dict(parts), balance
         self._weighting = spec.heads["multitask"]["kind"]
         for part in self._parts.values():
-            part.objective.frozen = self.frozen  # what is trained is decided for all tasks together
+            # What is trained is decided for all tasks together.
+            part.objective.frozen, part.objective.trained_sides = self.frozen, self.trained_sides
         self._layer = self._last_shared() if self._weighting == "gradnorm" else {}
 
     def loss(self, model: MultiTaskModel, batch: Batch, *, rngs: nnx.Rngs | None) -> tuple[Scalar, dict[str, Scalar]]:

@@ -70,8 +70,8 @@ class AnswerObjective(HeadObjective):
         new = "audio" in spec.towers and "audio" not in context.spec.towers and not options.train_towers
         opened = (*options.trainable, *(("^audio/",) if new else ()))
         super().__init__(spec=spec, options=dataclasses.replace(options, trainable=opened), context=context)
-        self._loss, self._frozen = options.loss, frozenset(spec.towers) - self.trained_sides
-        self.frozen = "video" in self._frozen  # its features can be computed once, whatever else is trained
+        self._loss = options.loss
+        self.frozen = "video" not in self.trained_sides  # its features can be computed once, whatever else is trained
 
     def loss(
         self, model: AnswerModel, batch: dict[str, jax.Array], *, rngs: nnx.Rngs | None
@@ -79,7 +79,7 @@ class AnswerObjective(HeadObjective):
         """Return the sum of both losses, and of each its value (nats) and its accuracy (0..1)."""
         _, keys = split_keys(rngs, rows=batch["valid"].shape[0])
         given = {key: batch.get(key) for key in ("video", "tokens", "audio", "audio_samples")}
-        how: dict[str, Any] = {"keys": keys, "frozen": self._frozen}
+        how: dict[str, Any] = {"keys": keys, "frozen": frozenset(self.spec.towers) - self.trained_sides}
         seen, asked = model.see(**given, **how), {"text": batch["question"], "mask": batch["question_mask"]}
         if isinstance(model.head, AnswerWriter):
             own = fold_each(keys, batch["asked"].shape[1]) if "asked" in batch else keys

@@ -319,7 +319,7 @@ class AnswerModel(nnx.Module):
 
         Args:
           video: uint8 `[B,T,H,W,3]`; or `tokens`, the time tokens of a frozen tower, computed before.
-          tokens: see `video`.
+          tokens: see `video`. Gradients flow into them, as layers of several tasks may have made them.
           audio: int16 `[B,S]`; needed if there is a sound tower.
           audio_samples: real samples of each row; a row without any has no real token.
           keys: one for each row; turns dropout on in the towers that are trained.
@@ -328,6 +328,7 @@ class AnswerModel(nnx.Module):
         if tokens is None:
             own = None if "video" in frozen else fold(keys, 0)
             tokens = self.video.features(video, keys=own, drop_patches=False)
+            tokens = jax.lax.stop_gradient(tokens) if "video" in frozen else tokens
         sound, mask = None, None
         if self.audio is not None:
             assert audio is not None and audio_samples is not None
@@ -335,10 +336,9 @@ class AnswerModel(nnx.Module):
                 audio, lengths=audio_samples, keys=None if "audio" in frozen else fold(keys, 1)
             )
             mask = mask & (audio_samples > 0)[:, None]
-        stop = jax.lax.stop_gradient
+        sound = jax.lax.stop_gradient(sound) if sound is not None and "audio" in frozen else sound
         assert tokens is not None
-        tokens = stop(tokens) if "video" in frozen else tokens
-        return Seen(tokens, stop(sound) if sound is not None and "audio" in frozen else sound, mask)
+        return Seen(tokens, sound, mask)
 
     def answer(
         self,

@@ -131,6 +131,7 @@ class TimelineModel(nnx.Module):
         """Apply towers and head to clips, uint8 `[B,T,H,W,3]`; for the other arguments see `score`."""
         own = None if frozen else fold(keys, 0)
         tokens = self.video.features(video, keys=own, drop_patches=False)  # [B,T,D]
+        tokens = jax.lax.stop_gradient(tokens) if frozen else tokens
         return self.score(tokens, query=query, query_mask=query_mask, keys=keys, frozen=frozen)
 
     def score(
@@ -149,7 +150,8 @@ class TimelineModel(nnx.Module):
           query: token ids `[B,L]`; None for a head without queries.
           query_mask: True where a token is real.
           keys: one for each row; turns dropout on.
-          frozen: the towers are not trained: no gradient flows into them and their dropout stays off.
+          frozen: the towers are not trained: no gradient flows into that of texts and its dropout stays off. It does
+            flow into `tokens`, which layers of several tasks may have made.
 
         Returns:
           What the head gives.
@@ -158,8 +160,7 @@ class TimelineModel(nnx.Module):
         if self.text is not None:
             assert query is not None
             words = self.text.tokens(query, mask=query_mask, keys=None if frozen else fold(keys, 2))
-        if frozen:
-            tokens, words = jax.lax.stop_gradient((tokens, words))
+            words = jax.lax.stop_gradient(words) if frozen else words
         return self.head(tokens, query=words, query_mask=query_mask, keys=fold(keys, 1))
 
 

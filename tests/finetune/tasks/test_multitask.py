@@ -27,6 +27,7 @@ from twinreel.finetune.examples.clips import LabelledClips
 from twinreel.finetune.figures.multitask import transfer_figures
 from twinreel.finetune.inputs.shared import mixed_records
 from twinreel.finetune.reports.multitask import write_multitask
+from twinreel.models.heads.answers import AnswerModel
 from twinreel.models.towers.vivit import VideoTower
 
 SHORT = [
@@ -201,6 +202,28 @@ def test_terms_and_gradient_norms_are_those_of_single_tasks(pair, opened, towers
 
     assert min(wanted) > 1e-3
     np.testing.assert_allclose(sizes(params), wanted, rtol=1e-4)
+
+
+def test_all_tasks_train_the_shared_layers_on_a_frozen_tower(opened):
+    task = opened("demo_multitask", *PAIR[1:])
+    model = drawn(lambda: task.objective.init(nnx.Rngs(0)))
+    batch = {key: jnp.asarray(x) for key, x in next(task.batches(0)).items() if x.dtype != np.int64}
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    def gradients(params):
+        def terms(params):
+            found = task.objective.loss(nnx.merge(graph, params, rest), batch, rngs=None)[1]
+            return jnp.stack([found[f"{name}/loss"] for name in NAMES])
+
+        flat = nnx.to_flat_state(jax.jacrev(terms)(params))
+        shared = [x.get_value() for path, x in flat if join(path).startswith("head/shared/")]
+        return sum(jnp.abs(x).reshape(len(NAMES), -1).sum(axis=1) for x in shared)
+
+    assert np.all(np.asarray(gradients(params)) > 1e-3)
+    asked = AnswerModel(video=None, text=None, head=None)
+    seen = jax.grad(lambda x: asked.see(tokens=x, frozen=frozenset({"video"})).video.sum())
+    assert float(seen(jnp.ones((1, 2, 3))).min()) == 1
 
 
 def test_clips_are_mixed_by_share():
