@@ -101,6 +101,11 @@ def _check_part(name: str, fields: Mapping[str, Any]) -> None:
     for field in TOWER_FIELDS:
         if field in fields:
             raise UserError(f"{where}.{field} is of all tasks together; set config.task.{field}")
+    if fields.get("extends"):
+        raise UserError(
+            f"{where}.extends=True continues the head of a checkpoint, and tasks on one tower have new heads; leave it "
+            "out, or train that task by itself"
+        )
     for field in ("weight", "share"):
         value = fields.get(field, 1.0)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -253,6 +253,7 @@ def test_clips_are_mixed_by_share():
         (["task.weighting=gradnorm", "task.shared_depth=0", *PAIR], r"none is trained; set config\.task\.shared_"),
         (["task.shared_depth=-1"], r"shared_depth must be at least 0"),
         (["task.shared_dropout=1.0"], r"shared_dropout must be at least 0 and below 1"),
+        (["task.tasks.first_colour.extends=True"], r"tasks\.first_colour\.extends=True continues the head"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(opened, overrides, wanted):
