@@ -40,6 +40,7 @@ MAY_CHANGE = frozenset(
         "data.prefetch",
         "data.cache_dir",
         "data.cache_gb",
+        "task.features_dir",
     }
 )
 

@@ -11,7 +11,7 @@ from .store import Store
 
 EVERY_S = 30.0
 """Seconds between two looks for files that have changed."""
-_NOT_FOLDERS = {"checkpoints", "local", "stages", "features", "logs"}
+_NOT_FOLDERS = {"checkpoints", "local", "stages", "transfer", "features", "logs"}  # or workdirs of their own
 _OF_EACH = {"stalls", "profile"}  # folders that every process writes to, each under names of its own
 _NOT_FILES = {"run.lock", "stage.json", "run.json"}
 

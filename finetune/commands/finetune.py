@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..kinds.task import Task
     from .inherit import Source
 
+FEATURES = "features"
+"""Folder of the features of a frozen tower in a workdir, by default."""
 DESCRIPTION = """Train a downstream head on a pretrained checkpoint and report on the test split.
 
   twinreel finetune --config demo_classify --init runs/demo/pretrain --data runs/demo/moving_shapes \\
@@ -76,14 +78,19 @@ def _transferred(kind: str, *, config: ml_collections.ConfigDict, workdir: Path,
     """Run some of the tasks of a multitask run; return False if one was stopped."""
     import jax
 
+    from ...engine.loop.lock import writing_alone
+    from ...engine.loop.options import TrainOptions
     from ..reports.terminal import say, silent
     from .transfer import check_transfer, run_transfer
 
     check_transfer(kind, config=config)
     tell = say if jax.process_index() == 0 else silent
-    return run_transfer(
-        config, kind=kind, workdir=workdir, run=lambda changed, to: finetune(changed, workdir=to, **how), say=tell
-    )
+    limit_s = field_of(TrainOptions, config.train, field="preflight_timeout")
+    given = {"features": workdir / FEATURES, **how}
+    with writing_alone(workdir, timeout_s=limit_s, say=tell):  # the stage of a URL is emptied before they begin
+        return run_transfer(
+            config, kind=kind, workdir=workdir, run=lambda changed, to: finetune(changed, workdir=to, **given), say=tell
+        )
 
 
 def finetune(
@@ -93,6 +100,7 @@ def finetune(
     workdir: Path,
     resume_step: int | None = None,
     overwrite_config: bool = False,
+    features: Path | None = None,
 ) -> dict[str, Any] | None:
     """Fine-tune a checkpoint for the task of `config.task`; resume if `workdir` holds an unfinished run of it.
 
@@ -102,6 +110,7 @@ def finetune(
       workdir: folder of this run.
       resume_step: go back to the checkpoint of this step.
       overwrite_config: continue although the workdir was started with another config or other data.
+      features: where features are kept unless `config.task.features_dir` says so; None = `FEATURES` in the workdir.
 
     Returns:
       The report (see the task), or None if the run was terminated before its end.
@@ -130,9 +139,8 @@ def finetune(
         settled = ml_collections.ConfigDict(settle(whole, task=task))
         weights = Weights(source, task=task, workdir=workdir, say=tell)
         identity = contents(context.data.feed)
-        cache_features(
-            task, config=settled, weights=weights, workdir=workdir, identity=identity, overwrite=overwrite_config
-        )
+        kept = {"workdir": workdir, "features": features or workdir / FEATURES}
+        cache_features(task, config=settled, weights=weights, identity=identity, overwrite=overwrite_config, **kept)
         ask_checkpoint(task, source=source, context=context, workdir=workdir)
         result = train(
             objective=task.objective,
@@ -306,6 +314,7 @@ def cache_features(
     config: ml_collections.ConfigDict,
     weights: Weights,
     workdir: Path,
+    features: Path,
     identity: "Identity",
     overwrite: bool,
 ) -> None:
@@ -325,7 +334,7 @@ def cache_features(
         train=task.trained_on(),
         evaluated=task.evaluated_on(),
         model=weights.model,
-        folder=Path(named) if named else workdir / "features",
+        folder=Path(named) if named else features,
     )
 
 

@@ -34,7 +34,7 @@ def run_transfer(
     run: Callable[[ml_collections.ConfigDict, Path], dict[str, Any] | None],
     say: Callable[[str], None],
 ) -> bool:
-    """Run or resume the subsets of the tasks; their features are those of the run of all tasks.
+    """Run or resume the subsets of the tasks.
 
     Args:
       config: of all tasks.
@@ -50,10 +50,10 @@ def run_transfer(
 
     given = config.to_dict()
     names = tuple(given["task"].get("only") or given["task"]["tasks"])
-    features = given["task"].get("features_dir") or str(workdir / "features")
     for tasks in subsets(names, pairs=kind == "pairs"):
-        folder, task = workdir / FOLDER / "+".join(tasks), {**given["task"], "only": tasks, "features_dir": features}
-        task |= {} if task.get("chosen_by") in tasks else {"chosen_by": ""}
+        folder, task = workdir / FOLDER / "+".join(tasks), {**given["task"], "only": tasks}
+        if task.get("chosen_by") not in (None, "", *tasks):  # some results have no mean: one task still has to choose
+            task["chosen_by"] = tasks[0]
         changed = ml_collections.ConfigDict({**given, "task": task})
         say(f"transfer: {' + '.join(tasks)}, in {folder}")
         if run(changed, folder) is None:

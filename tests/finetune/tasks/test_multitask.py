@@ -21,7 +21,7 @@ from twinreel.engine.keeping.checkpoint import read_params
 from twinreel.engine.sharding.mesh import device_dtype
 from twinreel.engine.step.state import join
 from twinreel.finetune.commands import predict
-from twinreel.finetune.commands.finetune import finetune, main, open_task
+from twinreel.finetune.commands.finetune import _transferred, finetune, main, open_task
 from twinreel.finetune.commands.transfer import run_transfer
 from twinreel.finetune.examples.clips import LabelledClips
 from twinreel.finetune.figures.multitask import transfer_figures
@@ -271,11 +271,12 @@ def test_transfer_runs_the_subsets_and_is_a_table(tmp_path):
         ("a", "c"): [1, 2],
         ("b", "c"): [3, 4],
     }
-    config, done = ml_collections.ConfigDict({"task": {"name": "multitask", "tasks": {name: {} for name in "abc"}}}), []
+    task = {"name": "multitask", "tasks": {name: {} for name in "abc"}, "chosen_by": "a"}
+    config, done = ml_collections.ConfigDict({"task": task}), []
 
     def stand_in(config, workdir):
         tasks = config.task.only
-        assert config.task.features_dir == str(tmp_path / "features")
+        assert config.task.chosen_by in tasks, "there may be no mean of the results of b and c"
         done.append(tasks)
         found = {name: {"value": value} for name, value in zip(tasks, values[tasks], strict=True)}
         (workdir / "report").mkdir(parents=True)
@@ -294,6 +295,15 @@ def test_transfer_runs_the_subsets_and_is_a_table(tmp_path):
     for cell in ("51.50 (+1.50)", "19.00 (-1.00)", "25.00 (+5.00)", "10.00 (+0.00)", ">50.00<"):
         assert cell in page
     assert not run_transfer(config, kind="alone", workdir=tmp_path / "x", run=lambda c, w: None, say=lambda line: None)
+
+
+def test_transfer_holds_the_workdir(tmp_path, monkeypatch):
+    """A stage of a URL is emptied by the first start that takes it: not by the run behind these."""
+    held = []
+    stand_in = lambda config, *, workdir, **_: held.append((workdir / "run.lock").is_file())  # noqa: E731
+    monkeypatch.setattr("twinreel.finetune.commands.transfer.run_transfer", stand_in)
+    _transferred("alone", config=load_config("demo_multitask"), workdir=tmp_path / "run", how={})
+    assert held == [True]
 
 
 def test_transfer_is_for_several_tasks(towers, tiny_data):
