@@ -17,6 +17,7 @@ from .features import Features, compute_features
 if TYPE_CHECKING:
     from flax import nnx
 
+    from ...data.batches.block_order import BlockOrder
     from ...data.batches.order import Order
     from ...data.batches.targets import Targets
     from ...data.options import DataOptions
@@ -244,19 +245,14 @@ def _evaluation(
     )
 
 
-def _order(record: np.ndarray, *, split: str, context: "TaskContext") -> "Order":
+def _order(record: np.ndarray, *, split: str, context: "TaskContext") -> "Order | BlockOrder":
     """Return the order in which `train_batches` goes through these records."""
-    from ...data.batches.order import make_order
+    from ...data.batches.run_order import make_run_order
+    from ...data.batches.source import Source
 
-    groups, feed = context.records.rows(split).column("group"), context.data.feed
-    return make_order(
-        {"": groups[record]},
-        shares={"": 1.0},
-        group_size=feed.group_size,
-        batch_size=feed.batch_size,
-        seed=context.config["seed"],
-        process_count=jax.process_count(),
-    )
+    data, count = context.data, jax.process_count()
+    source = Source(data.feed.dir, split=split, field="config.data.train_split", data=data, records=context.records)
+    return make_run_order(data, sources=[source], seed=context.config["seed"], process_count=count, only=record)
 
 
 def rows_of(context: "TaskContext") -> slice:
@@ -270,7 +266,7 @@ def _cached_examples(
     *,
     indices: np.ndarray,
     record: np.ndarray,
-    order: "Order",
+    order: "Order | BlockOrder",
     context: "TaskContext",
     start_step: int,
 ) -> Iterator[Batch]:
