@@ -18,7 +18,8 @@ from ...base.errors import UserError
 from ...encode.devices.rows import Rows, apply_to_rows, placed_on, rounded_up
 from ...encode.predict.timeline import video_tokens
 from ...engine.keeping.files import write_atomically
-from ...engine.start.processes import everywhere, of_the_first
+from ...engine.remote.place import url_of
+from ...engine.start.processes import everywhere, of_all
 from ...engine.step.state import split_model
 from ..examples.clips import LabelledClips
 
@@ -124,7 +125,7 @@ def compute_features(
             indices=clips.indices,
             tokens=lambda indices: _tokens(batches(_only(clips, indices), size), model=model, context=context),
         )
-        everywhere(True)  # no process reads before the first has written
+        everywhere(True)  # no process reads before all have written
     return Features(folder)
 
 
@@ -162,10 +163,13 @@ def _write(
     # Which clips a file holds must not depend on batch size or devices: another start may complete the folder.
     begins = list(range(0, len(indices), CHUNK))
     parts = {f"{number:05d}.array_record": indices[begin : begin + CHUNK] for number, begin in enumerate(begins)}
-    first, shape, dtype = jax.process_index() == 0, (), ""
-    if first:
+    # Of a workdir behind a URL each process has a stage of its own; any other folder is one for all.
+    own, shape, dtype = url_of(folder) is not None, (), ""
+    writes = own or jax.process_index() == 0
+    if writes:
         folder.mkdir(parents=True, exist_ok=True)
-    there = of_the_first({name: float((folder / name).is_file()) for name in parts})
+    found_by = of_all(np.array([[(folder / name).is_file() for name in parts]]))  # [processes, files]
+    there = {name: all(one) if own else bool(one[0]) for name, one in zip(parts, found_by.T, strict=True)}
     # The first file is computed in any case: it tells the shape.
     missing = {name: part for number, (name, part) in enumerate(parts.items()) if not (number and there[name])}
     stream = tokens(np.concatenate(list(missing.values())))
@@ -179,9 +183,9 @@ def _write(
             )
         if real is not None:
             shape, dtype = real.shape, real.dtype.name
-        if first and not there[name]:
+        if writes and not there[name]:
             write_records(folder / name, records=(b"" if row is None else row.tobytes() for row in found))
-    if first:
+    if writes:
         about = {"shape": shape, "dtype": dtype, "files": list(parts), "begins": begins, "source": source}
         write_atomically(folder / ABOUT, text=json.dumps(about, indent=2) + "\n")
 

@@ -70,3 +70,10 @@ def test_an_interrupted_computation_continues_with_the_missing_files(compute, tm
     assert set(CLIPS.indices[16:]) <= set(computed)
     tokens, ok = found.read(np.arange(28))
     np.testing.assert_array_equal(tokens[ok], TOKENS[CLIPS.indices[ok]])
+
+
+def test_a_process_with_a_stage_of_its_own_has_them_there(compute, monkeypatch):
+    """Of a workdir behind a URL; of any other the first process writes for all."""
+    monkeypatch.setattr(features, "url_of", lambda folder: f"s3://runs/{folder.name}", raising=False)
+    monkeypatch.setattr(features, "jax", SimpleNamespace(process_index=lambda: 1))
+    assert compute(8)[0].read(np.array([0]))[1].all()
