@@ -171,7 +171,8 @@ def ask_checkpoint(task: Any, *, source: Source, context: TaskContext, workdir: 
     def predictor() -> Predictor:
         if source.located is None:
             raise UserError(
-                f"{workdir / FILE} is missing, and a resumed run no longer reads --init; start anew elsewhere"
+                f"{workdir / FILE} is missing or of other clips, and a resumed run no longer reads --init; start anew "
+                "elsewhere"
             )
         frames = source.spec.input.num_frames
         if frames != context.data.input.num_frames:

@@ -1,6 +1,8 @@
 """Further classes for a fine-tuned classifier: its classes, the clips that are replayed, and the scores it had."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ...base.errors import UserError
+from ...data.batches.identity import contents
 from ...encode.predict.predictor import Predictor
 from ...engine.start.processes import everywhere
 from ..examples.clips import LabelledClips
@@ -18,8 +21,9 @@ from ..examples.context import TaskContext
 from ..inputs.feed import Batch, Feed
 from .predictions import predict_clips
 
-FILE = "features/checkpoint_scores.npz"
-"""In the workdir: what the checkpoint says of the train clips, and how well it knows its classes."""
+FILE = "checkpoint_scores.npz"
+"""In the workdir, and of one in an object store there, too: what the checkpoint says of the train clips, and how well
+it knows its classes. A run that is resumed needs it, also on another machine."""
 
 
 def checkpoint_classes(context: TaskContext, *, head: str) -> tuple[str, ...]:
@@ -73,20 +77,31 @@ class Known:
 
 
 def known_by(
-    predictor: Callable[[], Predictor], *, train: LabelledClips | None, report: LabelledClips, feed: Feed, file: Path
+    predictor: Callable[[], Predictor],
+    *,
+    train: LabelledClips | None,
+    report: LabelledClips,
+    feed: Feed,
+    context: TaskContext,
+    file: Path,
 ) -> Known:
     """Ask the checkpoint about the clips, or read what an earlier start has written; all processes must call.
+
+    What was written of another checkpoint, of other clips or of clips that were shown in another way is not read.
 
     Args:
       predictor: loads the checkpoint.
       train: the clips that are trained on; None = only the report's are asked about.
       report: the clips of the report; their labels begin with the checkpoint's classes.
       feed: where the clips come from.
+      context: of the run.
       file: where it is kept.
     """
-    if everywhere(file.is_file()):
-        with np.load(file, allow_pickle=False) as kept:
-            return Known(log_probability=kept["log_probability"], accuracy=float(kept["accuracy"]))
+    about = _about(context, sets=(train, report))
+    kept = _kept(file, about=about)
+    if everywhere(kept is not None):
+        assert kept is not None
+        return kept
     model = predictor()
     scores = np.zeros((len(train.label) if train is not None else 0, len(model.labels)), np.float32)
     if train is not None:
@@ -96,12 +111,29 @@ def known_by(
     if len(own):
         tested = predict_clips(model, clips=own, feed=feed)
         accuracy = 100.0 * float((tested.probability.argmax(axis=1) == tested.label).mean())
-    if jax.process_index() == 0:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.partial.npz")
-        np.savez(partial, log_probability=scores, accuracy=accuracy)
-        partial.replace(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{jax.process_index()}.npz")  # workdirs may be of each process
+    np.savez(partial, log_probability=scores, accuracy=accuracy, about=about)
+    partial.replace(file)
     return Known(log_probability=scores, accuracy=accuracy)
+
+
+def _about(context: TaskContext, *, sets: Sequence[LabelledClips | None]) -> str:
+    """Return a hash of all that the answers of the checkpoint depend on."""
+    shown, feed = context.data.input, context.data.feed
+    clips = [(one.split, hashlib.sha256(one.label.tobytes()).hexdigest()) if one is not None else None for one in sets]
+    how = [shown.num_frames, shown.eval_sampling, shown.eval_video, feed.eval_clips, feed.window_seconds]
+    text = json.dumps([context.config["init"], contents(feed), clips, how], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _kept(file: Path, *, about: str) -> Known | None:
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as kept:
+        if str(kept["about"]) != about:
+            return None
+        return Known(log_probability=kept["log_probability"], accuracy=float(kept["accuracy"]))
 
 
 def with_known(batches: Iterator[Batch], *, known: Callable[[], Known | None]) -> Iterator[Batch]:

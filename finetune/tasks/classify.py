@@ -140,8 +140,8 @@ class Classify(LabelledTask):
         """Ask the classifier that is given further classes, or read from `file` what it said; see `known_by`."""
         if self._old:
             train = self.splits.train if self.options.keep_weight else None
-            given = {"report": self.splits.report, "feed": self.feed, "file": file}
-            self._known = known_by(predictor, train=train, **given)
+            given = {"report": self.splits.report, "feed": self.feed, "context": self._context}
+            self._known = known_by(predictor, train=train, file=file, **given)
 
     def batches(self, start_step: int) -> Iterator[Batch]:
         """Return this process's rows of the train batches, with `known [b,K]` where scores are to be kept."""

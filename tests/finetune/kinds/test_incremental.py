@@ -77,6 +77,15 @@ def test_batches_bring_what_the_checkpoint_said(run, colours):
     assert set(batch["label"]) <= {0, 1, 2} and len(task.splits.train) == 2 + 2 + 12
 
 
+def test_what_was_said_of_other_clips_is_not_taken(run, colours):
+    """As a start leaves it that was stopped before its first step; and only files at the top go to other machines."""
+    config = config_of(colours, *MORE, "task.replay=1", name="demo_classify:linear")
+    where = {"init": colours / "two", "workdir": colours / "none", "say": lambda what: None}
+    with pytest.raises(ZeroDivisionError):
+        open_task(config.to_dict(), **where)[3].ask_checkpoint(lambda: 1 / 0, file=run[0] / FILE)
+    assert "/" not in FILE
+
+
 def test_the_loss_keeps_scores_as_they_were():
     """Against a loop in float64, and 0 where the scores are the same up to a constant."""
     rng = np.random.default_rng(0)
