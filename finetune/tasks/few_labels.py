@@ -10,6 +10,7 @@ from flax import nnx
 
 from ...base.errors import UserError
 from ...data.batches.share import records_of_share
+from ...data.batches.table import Table
 from ...losses.pseudo import pseudo_label_loss
 from ...models.heads.classifier import Classifier
 from ...models.shapes import Scalar
@@ -88,7 +89,7 @@ class FewLabels(Classify):
                 f"config.task.labelled={options.labelled:g} leaves no labelled clip of {', '.join(missing)}; set it "
                 "higher"
             )
-        others = np.where(self._may_train(splits), 0, -1) if options.pseudo_weight else -1
+        others = np.where(self._may_train(splits, rows=rows), 0, -1) if options.pseudo_weight else -1
         label = np.where(known, train.label, others)
         made = PartlyLabelled(split=train.split, labels=train.labels, label=label.astype(np.int32), known=known)
         context.say(f"{known.sum()} train clips with labels, {len(made) - known.sum()} without")
@@ -103,10 +104,25 @@ class FewLabels(Classify):
         stream = self.feed.examples(train, record=record, start_step=start_step)
         return train.attach({key: x for key, x in batch.items() if key != "example"} for batch in stream)
 
-    def _may_train(self, splits: Splits) -> np.ndarray:
-        """Return which records of the train split may be trained on without a label: all that are not measured on."""
+    def _may_train(self, splits: Splits, *, rows: Table) -> np.ndarray:
+        """Return which records of the train split may be trained on without a label.
+
+        All of `config.data.share` may, but those that are measured on, and others of their source files and groups.
+        """
         measured = [clips.label >= 0 for clips in splits.sets() if clips.split == splits.train.split]
-        return ~np.logical_or.reduce([np.zeros(len(splits.train.label), bool), *measured])
+        taken = np.logical_or.reduce([np.zeros(len(splits.train.label), bool), *measured])
+        given, seed = self._context.data.feed.share, self._context.config["seed"]
+        may = ~apart(rows, taken=taken)
+        return may & records_of_share(rows, share=given, seed=seed) if given < 1 else may
+
+
+def apart(rows: Table, *, taken: np.ndarray) -> np.ndarray:
+    """Return which records, bool [n], are of a source file or group of the taken ones, bool [n]; those are, too."""
+    found = taken
+    for name in ("file", "group"):
+        column = rows.column(name)
+        found = found | np.isin(column, column[taken & (column != 0)])
+    return found
 
 
 def make(context: TaskContext) -> FewLabels:

@@ -1,5 +1,7 @@
 """Classification with few labels: pseudo-labels against a loop, the strong view, and the rows of the batches."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from flax import nnx
 from twinreel.base.errors import UserError
 from twinreel.finetune.commands.finetune import open_task
 from twinreel.finetune.inputs.strong import strong_view
+from twinreel.finetune.tasks.few_labels import apart
 from twinreel.losses.pseudo import pseudo_label_loss
 
 FEW = ["task.labelled=0.3", "task.pseudo_weight=2.0", "task.dropout=0.0", "task.heads=2"]
@@ -87,6 +90,14 @@ def test_batches_have_labels_for_some_and_the_loss_has_both_terms(opened):
         model, {**batch, "valid": batch["label"] >= 0}, rngs=nnx.Rngs(0)
     )
     assert float(total) == pytest.approx(float(alone) + 2 * float(found["pseudo"]), rel=1e-5)
+
+
+def test_clips_without_a_label_are_of_the_share_and_not_of_measured_files(opened):
+    task = opened(*FEW, "data.share=0.5")
+    assert len(task.splits.train) == round(0.5 * 37) and (task.splits.train.label >= 0).sum() == round(0.5 * 37)
+    rows = SimpleNamespace(column={"file": np.array([7, 7, 8, 0, 0]), "group": np.array([0, 3, 3, 0, 0])}.get)
+    found = apart(rows, taken=np.array([False, True, False, True, False]))
+    np.testing.assert_array_equal(found, [True, True, True, True, False])
 
 
 @pytest.mark.parametrize(
