@@ -88,15 +88,16 @@ def in_parallel(
 ) -> Iterator[tuple[str, dict[str, Any] | UserError]]:
     """Yield (name, result) as they come; the result is a UserError for what cannot be.
 
-    Nothing is begun that would end after `end` (of `time.monotonic`) if it took as long as the longest so far. The
-    compilers leave Python's lock. Half as many programs as cores at a time, at least two and at most eight: each
-    compiler uses several threads, and gigabytes for a large model.
+    Once there is a result, nothing is begun that would end after `end` (of `time.monotonic`) if it took as long as the
+    longest so far; the first programs are begun in any case. The compilers leave Python's lock. Half as many programs
+    as cores at a time, at least two and at most eight: each compiler uses several threads, and gigabytes for a large
+    model.
     """
-    running, longest = dict[Future, tuple[str, float]](), 0.0
+    running, longest, first = dict[Future, tuple[str, float]](), 0.0, True
     workers = min(8, max(2, (os.cpu_count() or 1) // 2))
     with ThreadPoolExecutor(workers) as pool:
         while True:
-            while len(running) < workers and (now := time.monotonic()) + longest < end:
+            while len(running) < workers and ((now := time.monotonic()) + longest < end or first):
                 if (chosen := queue.next()) is None:
                     break
                 running[pool.submit(compile_changes, chosen[1])] = (chosen[0], now)
@@ -104,7 +105,7 @@ def in_parallel(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 (name, begun), error = running.pop(future), future.exception()
-                longest = max(longest, time.monotonic() - begun)
+                longest, first = max(longest, time.monotonic() - begun), first and error is not None
                 if error is not None and not isinstance(error, UserError):
                     raise error
                 yield name, future.result() if error is None else error
