@@ -87,6 +87,7 @@ def finish_forgetting(store: Store) -> None:
         new = store.compact(model, holes=0.0)
         if model.ann and new.generation != model.generation:  # the index of the old vectors is deleted with them
             build_approximate(store, model=new, kind="auto")
+    store.remove_stale()  # of a deletion that was killed behind `compact`
     store.connection.execute("VACUUM")  # rows that were moved or deleted before have left copies in free space
     with store.connection as connection:
         connection.execute("UPDATE forgotten SET erased = 1")

@@ -239,8 +239,17 @@ class Store:
         with self.connection:
             self.connection.executemany("DELETE FROM failures WHERE key = ?", gone)
 
-    def add_moments(self, model: ModelRow, *, chunks: Sequence[tuple[int, int, Sequence[NewMoment]]]) -> None:
-        """Add the moments of chunks, `(id of the file, number of the chunk, moments)`, and mark these as embedded."""
+    def add_moments(
+        self,
+        model: ModelRow,
+        *,
+        chunks: Sequence[tuple[int, int, Sequence[NewMoment]]],
+        finished: Sequence[int] = (),
+    ) -> None:
+        """Add the moments of chunks, `(id of the file, number of the chunk, moments)`, and mark these as embedded.
+
+        With them, files that are `finished` are marked so.
+        """
         rows: dict[str, list[tuple[int, int]]] = {}
         vectors: dict[str, list[np.ndarray]] = {}
         with self.connection:
@@ -257,6 +266,8 @@ class Store:
                 writer.sync()
                 values = [(model.id, side, first + i, moment, file) for i, (moment, file) in enumerate(places)]
                 self.connection.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", values)
+            marks = [(model.id, file) for file in finished]
+            self.connection.executemany("INSERT OR IGNORE INTO finished VALUES (?, ?)", marks)
 
     def _moment(self, file: int, new: NewMoment) -> int:
         """Return the id of a moment, added if another model has not done so."""
@@ -293,8 +304,8 @@ class Store:
         query = "SELECT side, row, moment FROM vectors WHERE model = ? AND file = ?"
         for side, place, moment in self.connection.execute(query, (model.id, source)):
             moments[moment].vectors[side] = np.array(self.mapped(model, side)[place])
-        self.add_moments(model, chunks=[(file, 0, list(moments.values()))])
-        self.finish(model, file=file)
+        # At once: all moments are given as one chunk, and of a file that is not finished the others would be made.
+        self.add_moments(model, chunks=[(file, 0, list(moments.values()))], finished=[file])
 
     def mapped(self, model: ModelRow, side: str) -> np.ndarray:
         """Return the vectors of a model's side, float32 [rows,E]; rows of removed moments are among them."""
@@ -341,6 +352,14 @@ class Store:
         for path in (self.folder / "vectors").glob(f"{model.id}-*-{model.generation}.*"):
             path.unlink()
         return new
+
+    def remove_stale(self) -> None:
+        """Delete the files of vectors that belong to no model as it is now, as a process that is killed leaves them."""
+        current = {(str(row.id), str(row.generation)) for row in database.read_models(self.connection)}
+        for path in (self.folder / "vectors").glob("*"):
+            parts = path.name.partition(".")[0].split("-")
+            if (parts[0], parts[-1]) not in current or path.suffix == ".tmp":
+                path.unlink()
 
     def set_ann(self, model: ModelRow, *, kind: str) -> None:
         """Write down the kinds of a model's approximate indexes by side, as JSON; "" = exact search."""

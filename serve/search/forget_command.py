@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     if not args.examples:
         raise UserError("nothing to look for; give EXAMPLE, a film or a picture")
     found, failed, above = _found(args)
-    if args.yes and found:
+    if args.yes:  # also where nothing is found: an earlier deletion may have been killed
         _delete(Path(args.index), found, way="face" if args.faces else "embedding")
     result = {
         "index": args.index,

@@ -1,5 +1,7 @@
 """A run that is killed at the worst moments, and the same command again."""
 
+import contextlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,9 @@ import pytest
 from brightness_model import brightness_model
 from index_state import ask, same, state
 
+from twinreel.encode.media import windows
 from twinreel.serve.index import vectors
+from twinreel.serve.index.store import Store
 
 KILLED = """
 import os, signal, sys
@@ -51,3 +55,17 @@ def test_a_killed_run_is_continued(moment, films, library, update, tmp_path):
     assert opened.encoder.clips == 30 - len(before)
     assert rows.items() <= dict(ask(index, "SELECT moment, row FROM vectors WHERE side = 'video'")).items()
     same(state(index), state(library))
+
+
+def test_a_copy_that_was_stopped_has_each_moment_once(copied, update, tmp_path, monkeypatch):
+    """Of a film in several chunks."""
+    monkeypatch.setattr(windows, "_CHUNK_S", 10.0)
+    update(copied)
+    for suffix in ("mp4", "en.srt"):
+        shutil.copy(copied / "long" / f"ramp.{suffix}", copied / "long" / f"again.{suffix}")
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Store, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        update(copied)
+    assert update(copied)["moments"] == 30 + 23
+    counts = "SELECT COUNT(*) FROM vectors WHERE side = 'video' GROUP BY moment"
+    assert ask(tmp_path / "index", counts) == [(1,)] * (30 + 23)

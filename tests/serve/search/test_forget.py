@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,15 +83,17 @@ def test_nothing_is_left_and_nothing_comes_back(deleted, films, copied, update, 
 _NAMES = ("brightness", "second")
 
 
-def test_a_killed_deletion_is_completed(deleted, films, update, monkeypatch, capsys):
+@pytest.mark.parametrize(("kill", "by"), [((forgetting.Store, "compact"), "index"), ((Path, "unlink"), "forget")])
+def test_a_killed_deletion_is_completed(deleted, films, update, monkeypatch, capsys, kill, by):
+    """Before the vectors are written anew, and before their old file is deleted."""
     argv = [str(deleted), str(films / "short" / "grey30.mp4"), "--above", "0.9999", "--yes"]
     vector = next(v["video"] for k, v in state(deleted).items() if "grey30" in k[0]).tobytes()
     with monkeypatch.context() as patch:
-        patch.setattr(forgetting.Store, "compact", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(*kill, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             forget_command.main(argv)
     assert ask(deleted, "SELECT erased FROM forgotten") == [(0,), (0,)]
-    update(films, folder=deleted)
+    update(films, folder=deleted) if by == "index" else forget_command.main(argv)
     assert ask(deleted, "SELECT erased FROM forgotten") == [(1,), (1,)]
     assert vector not in everything(deleted)
     capsys.readouterr()
