@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...data.machine import cores
 from ...data.media.apart import show_apart
+from ...data.media.place import DecodeError
 from ...data.media.workers import Limits
 from .batching import Busy
 
@@ -64,7 +65,12 @@ class BlurredFilms:
                 if (found := self._remembered(name)) is not None:
                     return found
                 out, (start, end) = Path(self._folder.name) / name, span or (None, None)
-                show_apart(path, out=out, start_s=start, end_s=end, blur_faces=self._detector, limits=_LIMITS)
+                try:
+                    show_apart(path, out=out, start_s=start, end_s=end, blur_faces=self._detector, limits=_LIMITS)
+                except DecodeError:  # a process that is killed leaves a part of the file
+                    for part in out.parent.glob(f"*{name}*"):
+                        part.unlink(missing_ok=True)
+                    raise
                 self._remember(name, out)
                 return out
         finally:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import shutil
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,11 +15,12 @@ from PIL import Image
 from serve_films import QUICK, SETTINGS
 
 from twinreel.base.errors import UserError
-from twinreel.data.media.decode import decode_clip
+from twinreel.data.media.decode import DecodeError, decode_clip
 from twinreel.serve.index import command as index_command
 from twinreel.serve.index.build import build_index
 from twinreel.serve.index.store import Store
 from twinreel.serve.search import command as search_command
+from twinreel.serve.web.blurred import BlurredFilms
 from twinreel.serve.web.service import Service
 
 NAMES = ["blue.mp4", "picture.png", "red.mp4"]
@@ -55,6 +57,19 @@ def client(blurred):
 def frames_of(content):
     with av.open(io.BytesIO(content)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_a_stretch_that_cannot_be_made_leaves_no_file(tmp_path, monkeypatch):
+    def killed(source, *, out, **_):
+        out.with_name(f".{out.name}.tmp.mp4").write_bytes(b"a part")
+        raise DecodeError("took longer than 120 s to decode")
+
+    monkeypatch.setattr("twinreel.serve.web.blurred.show_apart", killed)
+    films = BlurredFilms("detector")
+    with pytest.raises(DecodeError):
+        films.made(tmp_path / "a.mp4", file=1, mtime_ns=2, span=(0.0, 1.0))
+    assert not list(Path(films._folder.name).iterdir())
+    films.close()
 
 
 def test_nothing_in_the_index_shows_a_face(blurred):
