@@ -208,6 +208,7 @@ def _into(
     with only_one(out):
         done = sending.finished(url, wanted, overwrite=overwrite) if url else None
         if done is not None:
+            sending.remove_sent(out, done=done)
             print_done(console, done, out=url)
             if fail_on_leak:
                 refuse_counted(done["duplicates"], folder=url)

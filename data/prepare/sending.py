@@ -155,6 +155,28 @@ def send(folder: Path, *, url: str, keep: Collection[str] = ()) -> None:
     remote.upload(voucher, url=f"{url}/{_VOUCHER}")
     remove_build(url, name=BUILDING)
     remove_build(url, name=APPENDING)
+    _remove_folder(folder)
+
+
+def remove_sent(folder: Path, *, done: dict[str, Any]) -> None:
+    """Remove the local folder of what is behind a URL, `done`, that a run has left which was killed at its very end.
+
+    A build with other options stays.
+    """
+    try:
+        if json.loads((folder / _VOUCHER).read_text(encoding="utf-8")) == done:
+            _remove_folder(folder)
+    except (OSError, ValueError):
+        return
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder that was sent; prepare.json, which tells what the rest is, last."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _VOUCHER:
+            path.unlink()
     shutil.rmtree(folder)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from twinreel.base.errors import UserError
 from twinreel.data import remote
+from twinreel.data.prepare import sending
 from twinreel.data.prepare.prepare import prepare
 
 
@@ -112,6 +113,16 @@ def test_out_on_s3_equals_a_local_one(clips, tmp_path, s3):
     assert not list((tmp_path / "cache" / "twinreel" / "staging").rglob("*.array_record*"))
     _, printed = run(clips / "m.jsonl", f"{s3}/out")
     assert f"{s3}/out is prepared already" in printed
+
+
+def test_a_run_that_is_killed_behind_its_last_upload_leaves_nothing_here(clips, tmp_path, s3, monkeypatch):
+    staging = tmp_path / "cache" / "twinreel" / "staging"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sending, "remove_build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(clips / "m.jsonl", f"{s3}/out")
+    assert list(staging.rglob("prepare.json"))
+    run(clips / "m.jsonl", f"{s3}/out")
+    assert not [path for path in staging.rglob("*") if path.is_file()]
 
 
 def test_other_options_need_overwrite_and_leave_nothing_of_the_old(clips, s3):
