@@ -14,6 +14,7 @@ from ...data.options import DataOptions, InputSpec
 from ...data.text.tokenizer import Tokenizer, tokenizer_from_meta
 from ...data.text.words import WordTokenizer
 from ...engine.keeping.checkpoint import FOLDER, newest_meta
+from ...zoo.spec import ModelSpec
 from ..models.condition import TowerOptions, condition_options
 from ..models.generator import GeneratorSpec
 from .options import LossOptions
@@ -39,7 +40,8 @@ class Begun:
       records: the prepared data set.
       tokenizer: of its captions.
       loss: `config.loss`.
-      tower: where the condition's tower lies; None of a condition that is trained with the flow.
+      tower: where the condition's tower lies; None of a condition that is trained with the flow, and of a run that has
+        the tower in its checkpoints while its source is gone.
       clips: share of the training rows that are conditioned on their clips.
       captioned: only clips with a caption take part.
     """
@@ -114,14 +116,14 @@ def begin(config: Config, *, workdir: Path) -> Begun:
         if name not in config:
             raise UserError(f"this config has no section {name!r}, so it trains no generator; take demo_generate")
     options = condition_options(config.condition.to_dict())
-    tower = _tower(options)
+    known = newest_meta(workdir / FOLDER).get(META)
+    located, tower = _tower(options, known=known)
     data = _data(config.data.to_dict(), tower=tower)
     records = Records(data.feed.dir, cache_dir=data.feed.cache_dir, cache_gb=data.feed.cache_gb)
     data = dataclasses.replace(data, input=data.input.as_prepared(records.options))
-    known = newest_meta(workdir / FOLDER).get(META)
     if tower is not None:
-        tokenizer = tokenizer_from_meta(dict(tower.spec.tokenizer))
-        condition: dict[str, Any] = {"kind": "tower", "spec": tower.spec.to_dict()}
+        tokenizer = tokenizer_from_meta(dict(tower.tokenizer))
+        condition: dict[str, Any] = {"kind": "tower", "spec": tower.to_dict()}
     else:
         tokenizer = tokenizer_from_meta(dict(known["tokenizer"])) if known else make_tokenizer(data)
         condition = {"kind": "text", **dataclasses.asdict(options), "vocab_size": tokenizer.vocab_size}
@@ -135,15 +137,19 @@ def begin(config: Config, *, workdir: Path) -> Begun:
         flow=config.flow.to_dict(),
         condition=condition,
         tokenizer=tokenizer.to_meta(),
-        origin={"made_by": "generate", "seed": config.seed, "tower": "" if tower is None else str(tower.path)},
+        origin={"made_by": "generate", "seed": config.seed, "tower": "" if located is None else str(located.path)},
     )
     loss = section(LossOptions, config.loss, name="loss")
     clips = options.clips if isinstance(options, TowerOptions) else 0.0
-    return Begun(spec=spec, data=data, records=records, tokenizer=tokenizer, loss=loss, tower=tower, clips=clips)
+    return Begun(spec=spec, data=data, records=records, tokenizer=tokenizer, loss=loss, tower=located, clips=clips)
 
 
-def _tower(options: Any) -> "Located | None":
-    """Find the tower that the condition names.
+def _tower(options: Any, *, known: Mapping[str, Any] | None) -> "tuple[Located | None, ModelSpec | None]":
+    """Find the tower that the condition names; return where it lies and its spec.
+
+    Args:
+      options: of the condition.
+      known: the spec of the generator in a checkpoint of the run, which has the tower's parameters as well.
 
     Raises:
       UserError: nothing readable there, no text tower, no tokenizer, or a tower that takes features.
@@ -152,8 +158,13 @@ def _tower(options: Any) -> "Located | None":
     from ...zoo.merge import merged
 
     if not isinstance(options, TowerOptions):
-        return None
-    found = merged(locate(options.source))
+        return None, None
+    try:
+        found = merged(locate(options.source))
+    except UserError:
+        if known is None or known["condition"]["kind"] != "tower":
+            raise
+        return None, ModelSpec.from_dict(known["condition"]["spec"], name="the spec of the condition's tower")
     if found.spec.embed_dim is None or not {"video", "text"} <= set(found.spec.towers) or not found.spec.tokenizer:
         raise UserError(
             f"config.condition.source={options.source!r} is no dual tower of video and text with a tokenizer; name one "
@@ -164,10 +175,10 @@ def _tower(options: Any) -> "Located | None":
             f"config.condition.source={options.source!r} takes precomputed features, and a generator needs frames; "
             "name a model with an image tower"
         )
-    return found
+    return found, found.spec
 
 
-def _data(fields: Mapping[str, Any], *, tower: "Located | None") -> DataOptions:
+def _data(fields: Mapping[str, Any], *, tower: ModelSpec | None) -> DataOptions:
     """Return `config.data`; a tower's own input takes the place of what the config leaves open (None or absent).
 
     Raises:
@@ -181,7 +192,7 @@ def _data(fields: Mapping[str, Any], *, tower: "Located | None") -> DataOptions:
     if tower is None:
         return DataOptions.of(given)
     names = [field.name for field in dataclasses.fields(InputSpec) if field.name not in ("decode", "audio_seconds")]
-    own = {name: getattr(tower.spec.input, name) for name in names}
+    own = {name: getattr(tower.input, name) for name in names}
     for name in ("num_frames", "context_length", "text", "mask_frames"):
         if name in given and given[name] != own[name]:
             raise UserError(

@@ -180,11 +180,14 @@ def fill_generator(model: "nnx.Module", *, begun: Begun, stage: Path) -> None:
     from rich.console import Console
 
     from ...engine.keeping.transfer import fill_planned, plan_transfer, shapes
+    from ...engine.remote.place import url_of
     from .measure import latent_statistics
 
+    # Of several processes none has a whole copy of what they have just saved behind a URL.
+    place = stage if jax.process_count() == 1 else url_of(stage) or stage
     inner = {
         path.removeprefix("autoencoder/"): value
-        for path, value in read_params(stage).items()
+        for path, value in read_params(place).items()
         if path.startswith("autoencoder/")
     }
     options = begun.spec.autoencoder_options

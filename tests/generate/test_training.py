@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -128,7 +129,7 @@ def tower(colour_data, tmp_path_factory):
     return folder
 
 
-def test_a_generator_of_the_embeddings_of_a_tower(painter_run, colour_data, tower, tmp_path):
+def test_a_generator_of_the_embeddings_of_a_tower(painter_run, colour_data, tower, tmp_path, monkeypatch):
     """Its tower is filled in and frozen, clips can be asked for like a clip, and the tower is no judge of them."""
     begun = begin(config_of(colour_data, argument=f":{tower / 'seed0'}"), workdir=tmp_path)
     assert begun.data.input.num_frames == 4 and begun.spec.size == 16 and begun.clips == 0.5
@@ -151,5 +152,23 @@ def test_a_generator_of_the_embeddings_of_a_tower(painter_run, colour_data, towe
     with pytest.raises(UserError, match="would judge its own work"):
         load_judge(tower / "seed0", painter=painter)
     assert load_judge(tower / "seed1", painter=painter).embed_dim == 6
+    with pytest.raises(UserError, match="gone"):
+        begin(config_of(colour_data, argument=":gone"), workdir=tmp_path)
+    monkeypatch.setattr("twinreel.generate.train.begin.newest_meta", lambda _: {"generator": begun.spec.to_dict()})
+    resumed = begin(config_of(colour_data, argument=":gone"), workdir=tmp_path)  # the tower is in its checkpoints
+    assert resumed.tower is None and resumed.spec.condition == begun.spec.condition
+    monkeypatch.undo()
     with pytest.raises(UserError, match=r"config.data.context_length=4, but the tower .* takes 8"):
         begin(config_of(colour_data, "data.context_length=4", argument=f":{tower / 'seed0'}"), workdir=tmp_path)
+
+
+def test_several_processes_read_the_first_stage_from_the_store(monkeypatch, tmp_path):
+    """Their stages have no checkpoint, or the older one from which they resumed."""
+    read = []
+    monkeypatch.setattr("twinreel.generate.train.stages.read_params", lambda path: read.append(path) or {})
+    monkeypatch.setattr("twinreel.engine.remote.place.url_of", lambda path: f"s3://runs/{path.name}")
+    for count in (1, 2):
+        monkeypatch.setattr(jax, "process_count", lambda count=count: count)
+        with pytest.raises(AttributeError):  # there is no run
+            fill_generator(None, begun=None, stage=tmp_path / "autoencoder")
+    assert read == [tmp_path / "autoencoder", "s3://runs/autoencoder"]
