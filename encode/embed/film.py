@@ -1,7 +1,7 @@
 """A film of any length as vectors of its moments, in bounded memory: decoded and embedded chunk by chunk."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from ...data.options import InputSpec
 from ...zoo.spec import ModelSpec
 from ..media.chunks import Task, WholeFile, decode_chunks
 from ..media.files import decode_options, frames_graph, frames_of
-from ..media.windows import Windows
+from ..media.windows import Windows, part_of
 from .encoder import Encoder
 
 FPS = 8.0
@@ -112,20 +112,54 @@ def read_film(
     if not isinstance(model, Encoder):
         seconds = _piece_seconds(path, wanted=model.piece_seconds)
     windows = Windows(seconds=seconds, overlap=0.0)
+    chunks = _chunks(model.spec.input, path, windows=windows, workers=workers)
+    return _film(model, chunks, path=path, windows=windows, batch_size=batch_size, tick=tick)
+
+
+def film_of_clip(model: FilmModel, clip: DecodedClip, *, path: Path, seconds: float, batch_size: int = 8) -> Film:
+    """Embed the moments of a clip that is decoded already, such as that of a record; for the rest see `read_film`.
+
+    Args:
+      model: an `Encoder`, or a model that looks at pieces of `seconds`.
+      clip: its frames.
+      path: what the film is called.
+      seconds: length of a moment.
+      batch_size: moments at a time.
+    """
+    windows = Windows(seconds=seconds, overlap=0.0)
+    parts = []
+    for number in range(windows.chunks(clip.duration_s)):
+        start, end = windows.chunk(number)
+        part = part_of(clip, start_s=start, end_s=min(end, clip.duration_s))
+        parts.append((number, part, clip.duration_s))
+    return _film(model, parts, path=path, windows=windows, batch_size=batch_size)
+
+
+def _film(
+    model: FilmModel,
+    chunks: Iterable[tuple[int, DecodedClip, float | None]],
+    *,
+    path: Path,
+    windows: Windows,
+    batch_size: int,
+    tick: Callable[[float, float | None], object] = lambda done_s, length_s: None,
+) -> Film:
+    """Embed the moments of chunks, which come with their number and the length of the film, in any order."""
     found: dict[int, tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
     spans: dict[int, tuple[float, float]] = {}
     stamps: dict[int, np.ndarray] = {}
-    for number, clips, times, own_stamps, length_s in _chunks(model.spec.input, path, windows=windows, workers=workers):
-        stamps[number] = own_stamps
+    for number, chunk, length_s in chunks:
+        moments = windows.moments(number, decoded_s=chunk.duration_s, origin=0.0)
+        clips = [part for part, _ in zip(windows.cut(chunk), moments, strict=False)]
+        stamps[number] = chunk.timestamps_s.astype(np.float64) + windows.chunk(number)[0]
         for begin in range(0, len(clips), batch_size):
             part = clips[begin : begin + batch_size]
             video = np.stack([frames_of(model.spec.input, clip=clip) for clip in part])
             vectors, scores = _embedded(model, video, size=batch_size)
-            for i in range(len(part)):
-                place, *span = times[begin + i]
-                spans[place] = (span[0], span[1])
+            for i, moment in enumerate(moments[begin : begin + len(part)]):
+                spans[moment.number] = (moment.start_s, moment.end_s)
                 own = None if scores is None else scores[i]
-                found[place] = (vectors[i], own, _contrast(video[i], steps=len(vectors[i])))
+                found[moment.number] = (vectors[i], own, _contrast(video[i], steps=len(vectors[i])))
         tick(sum(end - start for start, end in spans.values()), length_s)
     order = sorted(found)
     vectors = np.concatenate([np.atleast_2d(found[place][0]) for place in order])
@@ -161,21 +195,16 @@ def _embedded(model: FilmModel, video: np.ndarray, *, size: int) -> tuple[np.nda
 
 def _chunks(
     spec: InputSpec, path: Path, *, windows: Windows, workers: int
-) -> Iterator[tuple[int, list[DecodedClip], list[tuple[int, float, float]], np.ndarray, float | None]]:
-    """Yield the number of each chunk, the clips of its moments, their numbers and times, all stamps, and the length."""
+) -> Iterator[tuple[int, DecodedClip, float | None]]:
+    """Decode a film; yield the number of each chunk, its frames, and the length of the film as far as it is known."""
     options = index_options(spec)
     options = dataclasses.replace(options, max_seconds=max(options.max_seconds, windows.seconds + 1.0))
     task = Task(entry=WholeFile(path=path))
     for chunk in decode_chunks([task], windows=windows, options=options, workers=workers or cores()):
         if isinstance(chunk.clip, DecodeError):
             raise UserError(f"{path} cannot be read: {chunk.clip}")
-        if chunk.clip is None:
-            continue
-        moments = windows.moments(chunk.number, decoded_s=chunk.clip.duration_s, origin=0.0)
-        clips = [part for part, _ in zip(windows.cut(chunk.clip), moments, strict=False)]
-        stamps = chunk.clip.timestamps_s.astype(np.float64) + windows.chunk(chunk.number)[0]
-        times = [(moment.number, moment.start_s, moment.end_s) for moment in moments]
-        yield chunk.number, clips, times, stamps, task.length_s
+        if chunk.clip is not None:
+            yield chunk.number, chunk.clip, task.length_s
 
 
 def _piece_seconds(path: Path, *, wanted: float) -> float:

@@ -14,7 +14,12 @@ MOST_CELLS = 1 << 23
 
 
 def change_points(
-    vectors: np.ndarray, *, shortest: int = 1, longest: int | None = None, penalty: float = 2.0
+    vectors: np.ndarray,
+    *,
+    shortest: int = 1,
+    longest: int | None = None,
+    most: int | None = None,
+    penalty: float = 2.0,
 ) -> Int64[np.ndarray, "m"]:
     """Return where the vectors of a film change: the first moment of each shot but the first, in order.
 
@@ -28,6 +33,7 @@ def change_points(
       vectors: float [n,D], one for each moment, in order of time.
       shortest: moments of a shot at least; where there are fewer, all are one shot.
       longest: moments of a shot at most; None = as `MOST_CELLS` allows.
+      most: shots at most; None = as many as there may be.
       penalty: of a change point; the higher, the fewer shots.
 
     Raises:
@@ -35,15 +41,20 @@ def change_points(
     """
     vectors = _checked(vectors)
     count = len(vectors)
-    if shortest < 1 or not penalty >= 0 or (longest is not None and longest < shortest):
+    if shortest < 1 or not penalty >= 0 or (longest is not None and longest < shortest) or (most or 1) < 1:
         raise UserError(
-            f"shots of {shortest} to {longest} moments with a penalty of {penalty}; wanted at least 1, the second no "
-            "less than the first, and a penalty of at least 0"
+            f"at most {most} shots of {shortest} to {longest} moments with a penalty of {penalty}; wanted at least 1, "
+            "no fewer moments at most than at least, and a penalty of at least 0"
         )
     longest = min(count, longest or max(2 * shortest, MOST_CELLS // count))
     if count < 2 * shortest:
         return np.zeros(0, np.int64)
-    most, least = count // shortest, -(-count // longest)
+    least = -(-count // longest)
+    most = min(count // shortest, most or count)
+    if most < least:
+        raise UserError(
+            f"{count} moments do not fit into {most} shots of at most {longest}; allow more, or longer ones"
+        )
     totals, last = divisions(segment_scatter(vectors, longest=longest), shortest=shortest, most=most)
     noise = _noise(vectors)
     cuts = np.arange(most, dtype=np.float64)
@@ -53,6 +64,21 @@ def change_points(
     for number in range(shots, 1, -1):
         ends.append(int(last[number - 1, ends[-1]]))
     return np.array(ends[:0:-1], np.int64)
+
+
+def at_frames(edges: np.ndarray, *, stamps: np.ndarray) -> np.ndarray:
+    """Move the edges between shots to the nearest frame, by less than half the length of a shot: none becomes empty.
+
+    Args:
+      edges: float64 [s+1], seconds, increasing; the first and the last one stay.
+      stamps: float64 [k], times of frames in seconds, in order.
+    """
+    inner = edges[1:-1]
+    right = np.clip(np.searchsorted(stamps, inner), min(1, len(stamps) - 1), len(stamps) - 1)
+    left = np.maximum(right - 1, 0)
+    nearest = np.where(inner - stamps[left] <= stamps[right] - inner, stamps[left], stamps[right])
+    room = np.minimum(np.diff(edges[:-1]), np.append(np.diff(inner), np.inf)[: len(inner)]) / 2
+    return np.concatenate([edges[:1], np.where(np.abs(nearest - inner) < room, nearest, inner), edges[-1:]])
 
 
 def segment_scatter(vectors: np.ndarray, *, longest: int) -> Float64[np.ndarray, "L n"]:

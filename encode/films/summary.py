@@ -10,7 +10,7 @@ import numpy as np
 from ...base.errors import UserError
 from ..embed.film import Film, FilmModel, read_film
 from .importance import moment_scores
-from .shots import change_points, knapsack
+from .shots import at_frames, change_points, knapsack
 
 _GRID_S = 0.01  # lengths are weighed in the knapsack as whole multiples of it, in films of an hour ten times that
 
@@ -117,7 +117,7 @@ def summary_of(film: Film, *, options: SummaryOptions) -> Summary:
     scores = film.scores
     if scores is None:
         scores = moment_scores(film.vectors, starts=starts, contrast=film.contrast)
-    edges = _at_frames(np.append(film.edges_s[starts], film.duration_s), stamps=film.stamps_s)
+    edges = at_frames(np.append(film.edges_s[starts], film.duration_s), stamps=film.stamps_s)
     lengths = np.diff(np.append(starts, len(scores)))
     values = np.add.reduceat(scores, starts) / lengths
     shots = np.column_stack([edges[:-1], edges[1:]])
@@ -156,14 +156,6 @@ def choose(values: np.ndarray, *, seconds: np.ndarray, share: float) -> list[int
     weights = np.maximum(1, np.ceil(seconds / grid - 1e-6)).astype(np.int64)
     chosen = knapsack(values, weights=weights, capacity=int(seconds.sum() * share / grid + 1e-6))
     return chosen or [int(np.lexsort((-values, weights))[0])]
-
-
-def _at_frames(edges: np.ndarray, *, stamps: np.ndarray) -> np.ndarray:
-    """Move the edges between shots to the nearest frame, by less than half the length of a shot: none becomes empty."""
-    inner = edges[1:-1]
-    nearest = stamps[np.abs(stamps[None] - inner[:, None]).argmin(axis=1)]
-    room = np.minimum(np.diff(edges[:-1]), np.append(np.diff(inner), np.inf)[: len(inner)]) / 2
-    return np.concatenate([edges[:1], np.where(np.abs(nearest - inner) < room, nearest, inner), edges[-1:]])
 
 
 def _best(scores: np.ndarray) -> int:
