@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.progress import track
 
 from ...base.errors import UserError
+from ...data.batches.recorded import clip_of_record
 from ...data.media.clip import DecodedClip
 from ...encode.media.film_windows import clip_windows
 from ...encode.predict.steps import StepPredictor, WindowTokens
-from ...evaluate.reports.pictures import clip_frames
 from ..examples.clips import LabelledClips
 from ..examples.context import TaskContext
 
@@ -38,13 +38,9 @@ def _recorded(
     context: TaskContext, *, clips: LabelledClips, chosen: Iterator[int]
 ) -> Iterator[tuple[int, DecodedClip]]:
     """Yield the films of prepared records with their numbers; damaged ones are left out."""
-    rows = context.records.rows(clips.split)
     for index in chosen:
-        row = rows[index]
         try:
-            jpegs, times = clip_frames(context.records, split=clips.split, index=index)
+            clip = clip_of_record(context.records, split=clips.split, index=index)
         except UserError:
             continue
-        size = {"height": row["height"], "width": row["width"]}
-        duration = float(row["duration_s"])
-        yield index, DecodedClip(jpegs=jpegs, timestamps_s=times, **size, audio=None, duration_s=duration)
+        yield index, clip
