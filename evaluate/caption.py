@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, unknown
 from ..base.parser import Parser
+from .dense_caption import add_event_flags, check_event_flags, run_dense
 from .results import to_json
 
 if TYPE_CHECKING:
@@ -20,13 +21,20 @@ DESCRIPTION = """Describe clips with a model that has a caption decoder (config.
 
   twinreel caption runs/mine film.mp4 other.mp4
   twinreel caption runs/mine *.mp4 --method beam --beams 4 --json > captions.jsonl
+  twinreel caption runs/mine film.mp4 --dense --subtitles subtitles
   twinreel caption runs/mine --data data/mine --split test --out runs/mine/captions
+  twinreel caption runs/mine --data data/mine --split test --dense --out runs/mine/events
 
-The first two describe files. The last one describes a prepared split and compares with its captions: BLEU, ROUGE-L and
-CIDEr-D on tokens of the Penn Treebank, and the share of captions that equal a reference. METEOR is a Java program that
-you name: --meteor meteor-1.5.jar (of the package pycocoevalcap, or of its authors). OUT receives captions.json and
-index.html, a page with examples. From Python:
-`twinreel.encode.predict.captioner.load_captioner(MODEL).caption(files)`."""
+The first two describe files, each as a whole. With --dense a film of any length is cut into events where the model's
+embeddings of its moments change, and each event is described from its own frames: start, end and caption, printed (with
+--json one object per film) and written as subtitles.
+
+With --data a prepared split is described and compared with its captions: BLEU, ROUGE-L and CIDEr-D on tokens of the
+Penn Treebank, and the share of captions that equal a reference. With --dense the events are compared with the clips'
+spans that have a text, in the protocols of ActivityNet Captions and SODA. METEOR is a Java program that you name:
+--meteor meteor-1.5.jar (of the package pycocoevalcap, or of its authors). OUT receives captions.json and index.html, a
+page with examples. From Python: `twinreel.encode.predict.captioner.load_captioner(MODEL).caption(files)`, and
+`twinreel.encode.predict.dense_captioner.DenseCaptioner(captioner).caption(files)`."""
 _GENERATE = ("method", "max_tokens", "beams", "length_penalty", "temperature", "top_p", "top_k")
 
 
@@ -42,18 +50,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--java", default="java", metavar="COMMAND", help="that runs the jar of --meteor")
     parser.add_argument("--batch_size", type=int, default=16, help="clips at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
+    add_event_flags(parser)
     _add_generation(parser)
     parser.add_json()
     args, _ = parser.parse(argv)
-    if bool(args.files) == bool(args.data):
-        raise UserError("give media files to describe, or --data DIR for a prepared data set (one of the two)")
-    for name in ("batch_size", "workers"):
-        if getattr(args, name) < (name == "batch_size"):
-            raise UserError(f"--{name} must be at least {int(name == 'batch_size')}, got {getattr(args, name)}")
-    if args.out and not args.data:
-        raise UserError("--out goes with --data; captions of files are printed (--json: one object per line)")
-    if args.meteor and not args.data:
-        raise UserError("--meteor goes with --data, whose captions are the references; leave it out")
+    _check(args)
+    events = check_event_flags(args)
     from .measures.meteor import Meteor
 
     meteor = Meteor(args.meteor, java=args.java) if args.meteor else None  # refuses before the model is read
@@ -61,6 +63,8 @@ def main(argv: list[str]) -> int:
 
     options = {name: getattr(args, name) for name in _GENERATE if getattr(args, name) is not None}
     captioner = load_captioner(args.model, options=options)
+    if events is not None:
+        return run_dense(captioner, args=args, options=events, meteor=meteor)
     if args.files:
         how = {"batch_size": args.batch_size, "workers": args.workers, "seed": args.seed}
         _print_files(captioner.caption(args.files, progress=True, **how), as_json=args.json)
@@ -70,6 +74,22 @@ def main(argv: list[str]) -> int:
     if results is not None:
         _tell(results, args=args)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise UserError where flags do not go together, or a number is out of range."""
+    if bool(args.files) == bool(args.data):
+        raise UserError("give media files to describe, or --data DIR for a prepared data set (one of the two)")
+    for name in ("batch_size", "workers"):
+        if getattr(args, name) < (name == "batch_size"):
+            raise UserError(f"--{name} must be at least {int(name == 'batch_size')}, got {getattr(args, name)}")
+    if args.out and not args.data:
+        raise UserError(
+            "--out goes with --data; captions of files are printed (--json: one object per line; --dense --subtitles "
+            "DIR: as subtitles)"
+        )
+    if args.meteor and not args.data:
+        raise UserError("--meteor goes with --data, whose captions are the references; leave it out")
 
 
 def _add_generation(parser: argparse.ArgumentParser) -> None:
