@@ -15,7 +15,7 @@ from ...data.machine import cores
 from ...data.media.decode import DecodedClip, DecodeError, DecodeOptions
 from ...data.media.workers import Job, decode_in_order
 from ...data.options import SAMPLE_RATE
-from ..devices.rows import Rows
+from ..devices.rows import Rows, padded
 from ..embed.encoder import Encoder
 from ..embed.film import film_of_clip, index_options, read_film
 from ..films.events import EventOptions, event_spans
@@ -178,11 +178,10 @@ class DenseCaptioner:
         start = jax.process_index() * local
         with concurrent.futures.ThreadPoolExecutor(cores()) as threads:
             while batch := list(itertools.islice(coming, size)):
-                own = batch[start : start + local]
-                made = list(threads.map(self._rows, [clip for _, clip in own or batch[:1]]))
-                rows = {key: np.stack([one[key] for one in made])[: len(own)] for key in made[0]}
-                rows["clip_index"] = begin + start + np.arange(len(own))
-                rows["valid"] = np.ones(len(own), bool)
+                own = [clip for _, clip in batch[start : start + local]]
+                made = list(threads.map(self._rows, own or [batch[0][1]]))
+                rows = {key: padded(np.stack([one[key] for one in made]), size=local) for key in made[0]}
+                rows |= {"clip_index": begin + start + np.arange(local), "valid": np.arange(local) < len(own)}
                 found = self.captioner.caption_rows(rows, size=size, seed=seed)
                 begin += len(batch)
                 places = [place for place, _ in batch]
