@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="with --data: where captions.json and the page go")
     parser.add_argument("--meteor", type=Path, metavar="JAR", help="with --data: METEOR by meteor-1.5.jar, with Java")
     parser.add_argument("--java", default="java", metavar="COMMAND", help="that runs the jar of --meteor")
-    parser.add_argument("--batch_size", type=int, default=16, help="clips at a time")
+    parser.add_argument("--batch_size", type=int, default=16, help="clips (--dense: moments, events) at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
     add_event_flags(parser)
     _add_generation(parser)

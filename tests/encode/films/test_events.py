@@ -1,5 +1,6 @@
 """Films are cut into events where their moments change, within bounds of length and number."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_edges_move_to_the_nearest_frame_as_in_a_loop():
             wanted[i] = nearest
     np.testing.assert_array_equal(at_frames(edges, stamps=stamps), wanted)
     assert at_frames(np.array([0.0, 1.0, 2.0]), stamps=np.array([0.0])).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_edges_of_long_films_move_in_little_memory():
+    """An hour of frames and 1800 events; a table of both would take 400 MB."""
+    stamps, edges = np.arange(28_800) / 8, np.linspace(0, 3600, 1801)
+    tracemalloc.start()
+    moved = at_frames(edges, stamps=stamps)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(moved, edges)
+    assert peak < 4 * 2**20
 
 
 def test_the_best_division_within_a_number_of_shots():
