@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int16
 
-from ..base.errors import UserError, unknown
+from ..base.errors import UserError
 from .fusion.interface import Features, Fusion
 from .heads.joint import JointHead
 from .heads.sides import Clips
-from .layers.dense import Dense, linear
 from .layers.draws import RowKeys, fold, is_frozen
 from .layers.names import named
-from .layers.norm import LayerNorm, unit_rows
+from .layers.norm import unit_rows
 from .layers.pooling import masked_mean
+from .layers.projections import Projection, make_projection
 from .shapes import Embedding, FrameFeatures, Scalar, Text, TextMask, Video
 from .towers.outputs import VideoOutputs
 
@@ -46,48 +46,6 @@ def _capped_backward(log_scale: Scalar, gradient: Scalar) -> tuple[Scalar]:
 
 
 capped.defvjp(_capped_forward, _capped_backward)
-
-
-class NormedProjection(nnx.Module):
-    """A LayerNorm, then a linear map with a bias."""
-
-    def __init__(self, *, width: int, embed_dim: int, rngs: nnx.Rngs):
-        """Build the map `[B,D] -> [B,E]`."""
-        self.norm = LayerNorm(width, dtype=jnp.float32, rngs=rngs)
-        self.out = linear(width, embed_dim, dtype=jnp.float32, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        """Project rows, in float32."""
-        return self.out(self.norm(x))
-
-
-class ActivatedProjection(nnx.Module):
-    """ReLU, then a linear map with a bias; or a linear map with a bias to E before both ("mlp")."""
-
-    def __init__(self, *, width: int, embed_dim: int, hidden: bool, rngs: nnx.Rngs):
-        """Build the map `[B,D] -> [B,E]`.
-
-        Args:
-          width: D.
-          embed_dim: E.
-          hidden: a linear map precedes ReLU.
-          rngs: source of the initial values.
-        """
-        self.hidden = linear(width, embed_dim, dtype=jnp.float32, rngs=rngs) if hidden else None
-        self.out = linear(embed_dim if hidden else width, embed_dim, dtype=jnp.float32, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        """Project rows, in float32."""
-        x = x.astype(jnp.float32)
-        return self.out(jax.nn.relu(x if self.hidden is None else self.hidden(x)))
-
-
-Projection = Dense | NormedProjection | ActivatedProjection
-
-PROJECTIONS = ("linear", "affine", "norm_affine", "relu_affine", "mlp", "none")
-"""How a tower's vector gets into the joint space: a linear map (CLIP), with a bias (SigLIP's text), after a LayerNorm
-(InternVideo2) or after ReLU (Frozen in Time's text), a hidden layer of width E with ReLU (CLAP), or as it is
-(VideoPrism)."""
 
 
 class FusedEmbedding(NamedTuple):
@@ -139,8 +97,8 @@ class DualTower(nnx.Module):
           fusion: of several of the towers, or None.
           heads: name of `heads.joint.JOINT_HEADS` -> head that scores texts with clips; None = none.
           embed_dim: E.
-          projections: "video", "text", "audio", "fusion" -> one of `PROJECTIONS`; "linear" where nothing is said, and
-            "none" for a fusion of embeddings.
+          projections: "video", "text", "audio", "fusion" -> one of `layers.projections.PROJECTIONS`; "linear" where nothing
+            is said, and "none" for a fusion of embeddings.
           initial_scale: `exp(log_scale)` at the start, above 0 and at most `MAX_SCALE`.
           initial_bias: `bias` at the start (SigLIP: -10); None = there is none.
           rngs: source of the projections' initial values.
@@ -156,17 +114,18 @@ class DualTower(nnx.Module):
         self.video, self.text, self.audio, self.embed_dim = video, text, audio, embed_dim
         kinds = dict(projections or {})
         if video is not None:
-            self.video_projection = _projection("video", kinds, width=video.width, embed_dim=embed_dim, rngs=rngs)
+            self.video_projection = make_projection("video", kinds, width=video.width, embed_dim=embed_dim, rngs=rngs)
         if text is not None:
-            self.text_projection = _projection("text", kinds, width=text.width, embed_dim=embed_dim, rngs=rngs)
+            self.text_projection = make_projection("text", kinds, width=text.width, embed_dim=embed_dim, rngs=rngs)
         self.log_scale = nnx.Param(jnp.asarray(math.log(initial_scale), jnp.float32))
         if audio is not None:
-            self.audio_projection = _projection("audio", kinds, width=audio.width, embed_dim=embed_dim, rngs=rngs)
+            self.audio_projection = make_projection("audio", kinds, width=audio.width, embed_dim=embed_dim, rngs=rngs)
         self.fusion = fusion
         if fusion is not None:
             if fusion.sees == "embeddings":
                 kinds = {"fusion": "none", **kinds}
-            self.fusion_projection = _projection("fusion", kinds, width=fusion.width, embed_dim=embed_dim, rngs=rngs)
+            given = {"width": fusion.width, "embed_dim": embed_dim, "rngs": rngs}
+            self.fusion_projection = make_projection("fusion", kinds, **given)
         self.heads = nnx.Dict(dict(heads)) if heads else None
         if initial_bias is not None:
             self.bias = nnx.Param(jnp.asarray(initial_bias, jnp.float32))
@@ -372,25 +331,6 @@ def _vector_and_tokens(
 def of_steps(mask: Bool[Array, "B T"], *, steps: int) -> Bool[Array, "B t"]:
     """Return the mask of time steps, each of which stands for several frames, from that of the frames."""
     return mask[:, :: mask.shape[1] // steps]
-
-
-def _projection(
-    side: str, kinds: Mapping[str, str], *, width: int, embed_dim: int, rngs: nnx.Rngs
-) -> Projection | None:
-    kind = kinds.get(side, "linear")
-    if kind not in PROJECTIONS:
-        raise unknown(f"config.model.projections.{side}", kind, PROJECTIONS)
-    if kind == "none":
-        if width != embed_dim:
-            raise UserError(
-                f"config.model.projections.{side}='none' needs a tower of width embed_dim={embed_dim}, got {width}"
-            )
-        return None
-    if kind == "norm_affine":
-        return NormedProjection(width=width, embed_dim=embed_dim, rngs=rngs)
-    if kind in ("relu_affine", "mlp"):
-        return ActivatedProjection(width=width, embed_dim=embed_dim, hidden=kind == "mlp", rngs=rngs)
-    return linear(width, embed_dim, dtype=jnp.float32, bias=kind == "affine", rngs=rngs)
 
 
 def _embedding(x: Float[Array, "B D"], projection: Projection | None) -> Embedding:
