@@ -97,8 +97,8 @@ class DualTower(nnx.Module):
           fusion: of several of the towers, or None.
           heads: name of `heads.joint.JOINT_HEADS` -> head that scores texts with clips; None = none.
           embed_dim: E.
-          projections: "video", "text", "audio", "fusion" -> one of `layers.projections.PROJECTIONS`; "linear" where nothing
-            is said, and "none" for a fusion of embeddings.
+          projections: "video", "text", "audio", "fusion" -> one of `layers.projections.PROJECTIONS`; "linear" where
+            nothing is said, and "none" for a fusion of embeddings.
           initial_scale: `exp(log_scale)` at the start, above 0 and at most `MAX_SCALE`.
           initial_bias: `bias` at the start (SigLIP: -10); None = there is none.
           rngs: source of the projections' initial values.

@@ -42,8 +42,8 @@ class ModelSpec:
         `ADAPTERS`, what was added to a tower.
       input: what turns files and strings into arrays.
       embed_dim: width E of the joint space; None for a model without one (a tower with a head, an encoder alone).
-      projections: modality, or "fusion" -> how its vector gets into the joint space, one of `models.layers.projections.PROJECTIONS`;
-        "linear" where nothing is said.
+      projections: modality, or "fusion" -> how its vector gets into the joint space, one of
+        `models.layers.projections.PROJECTIONS`; "linear" where nothing is said.
       fusion: `{"kind": ..., "modalities": [...], arguments of its class}`, of `models.fusion.table.FUSIONS`; {} = none.
       initial_scale: `exp(log_scale)` before training.
       initial_bias: the sigmoid loss's `bias` before training; None = the model has no such parameter.
@@ -137,7 +137,8 @@ class ModelOptions:
       text: arguments of the text tower, with `family` if it is not "transformer".
       audio: arguments of the audio tower, with `family` if it is not "ast"; None = no such tower.
       embed_dim: E.
-      projections: modality, or "fusion" -> one of `models.layers.projections.PROJECTIONS`; "linear" where nothing is said.
+      projections: modality, or "fusion" -> one of `models.layers.projections.PROJECTIONS`; "linear" where nothing is
+        said.
       fusion: `{"kind": "attention", "modalities": ["video", "audio"], ...}`: fuses these modalities of a clip into one
         side of `config.loss.pairs`, "video+audio"; the further fields are the arguments of the class that
         `models.fusion.table.FUSIONS` has for the kind, `width` = `embed_dim` where nothing is said. None = no fusion.
