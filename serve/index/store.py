@@ -145,7 +145,9 @@ class Store:
         values = (given.name, given.source, given.weights, json.dumps(about), given.width, json.dumps(given.sides))
         with self.connection:
             done = self.connection.execute(f"INSERT INTO models ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)
-        return dataclasses.replace(given, id=int(done.lastrowid or 0))
+        row = dataclasses.replace(given, id=int(done.lastrowid or 0))
+        self._remove_vectors(row)  # of a model of this number whose removal was killed
+        return row
 
     def drop_model(self, name: str) -> None:
         """Remove a model with its vectors.
@@ -156,6 +158,9 @@ class Store:
         row = database.model_named(self.connection, name, folder=self.folder)
         with self.connection:
             self.connection.execute("DELETE FROM models WHERE id = ?", (row.id,))
+        self._remove_vectors(row)
+
+    def _remove_vectors(self, row: ModelRow) -> None:
         for path in (self.folder / "vectors").glob(f"{row.id}-*"):
             path.unlink()
 

@@ -136,6 +136,10 @@ def test_two_models_stand_side_by_side(copied, update, tmp_path):
         store.drop_model("second")
     same(state(tmp_path / "index"), {key: value for key, value in before.items() if "picture" not in key[0]})
     assert not list((tmp_path / "index" / "vectors").glob("2-*"))
+    left = tmp_path / "index" / "vectors" / "2-video-1.faiss"  # of a removal that was killed
+    left.touch()
+    update(copied, opened=brightness_model(name="third", gap=0.8, sound=False))
+    assert not left.exists() and list(left.parent.glob("2-video-*.f32"))
 
 
 def test_another_model_of_the_same_name(films, update):
