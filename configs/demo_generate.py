@@ -17,8 +17,8 @@ LAB RECORD (two busy CPU cores, jax 0.10, seed 0; judge: the demo's towers, seed
 
 With a tower of seed 1 as condition (:tower, --config.train.steps=1500, about 45 minutes of CPU time on two busy cores;
 same judge and captions): step 600 R@1 13.0, R@5 35, caption to clip 17; step 1,500 22.0 (15 to 31), 57, 37, median rank
-4; val/velocity_error 3.07, 1.58, 1.20, 0.82 and 0.79 at steps 200, 400, 600, 1200 and 1500. Guidance 5, 25 steps of Heun, or
-both: 22, 21, 22. Colours, textures and places are right, outlines are not; edits as before (13.3 %).
+4; val/velocity_error 3.07, 1.58, 1.20, 0.82 and 0.79 at steps 200, 400, 600, 1200 and 1500. Guidance 5, 25 steps of
+Heun, or both: 22, 21, 22. Colours, textures and places are right, outlines are not; edits as before (13.3 %).
 
 Earlier first stages: latents of 6 x 6 x 8 (widths 48 and 96), 300 steps: 23.1 dB in 68 s, R@1 33; of 12 x 12 x 4, 250
 steps: 25.6 dB in 56 s, R@1 59.
