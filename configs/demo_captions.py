@@ -14,6 +14,8 @@ FIGURES
 
     Four beams, seed 0: BLEU-4 43.0, CIDEr-D 231.0; events 95.2, exact 77.8, attributes 96.8.
 
+Retrieval, t2v R@1 among the 100 validation clips, is 100 at step 720. `demo_captions:git` is not yet run.
+
 Half of the steps, seed 0, by what the decoder sees (loss of captions in nats a token at step 480):
 
                                                       loss    events   exact   attributes   shape   motion   twins
