@@ -10,7 +10,14 @@ Source: contrastive and captioning loss on the same towers (Yu et al. 2022, arXi
 LAB RECORD (two busy CPU cores, jax 0.10; the demo's towers of seed 0; 500 test clips, greedy; percent of captions whose
 facts, read back by `demo.facts`, are right):
 
-FIGURES
+    seed   events   exact   attributes   size   texture   colour   shape   motion   twins   BLEU-4   CIDEr-D
+    0      95.2     77.4    95.8         96.2   95.8      96.8     94.0    96.1     99.6    42.9     237.2
+    1      95.8     79.6    96.5         96.8   96.1      97.5     94.5    97.5     100.0   42.6     232.9
+    2      95.6     76.2    96.2         96.8   96.8      97.2     93.1    97.3     100.0   41.4     229.1
+
+    events: captions with the right number of them; exact: all five attributes of all events in the right order;
+    attributes: mean over the five; twins: captions nearer to their own clip than to its order twin. Goals: exact 70,
+    attributes 90, twins 90. 12.3 minutes of CPU time a seed, the demo's towers not counted.
 
     Four beams, seed 0: BLEU-4 43.0, CIDEr-D 231.0; events 95.2, exact 77.8, attributes 96.8.
 
