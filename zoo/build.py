@@ -22,7 +22,6 @@ from ..models.heads.answers import ANSWER_HEADS, AnswerModel
 from ..models.heads.classifier import HEADS, Classifier
 from ..models.heads.distillation import TeacherProjection
 from ..models.heads.embedding import EMBEDDING_HEADS, EmbeddingModel
-from ..models.heads.joint import JOINT_HEADS, JointHead
 from ..models.heads.moments import TIMELINE_HEADS
 from ..models.heads.multitask import FORMS, MULTITASK_HEADS, MultiTaskModel
 from ..models.heads.sequence import SEQUENCE_HEADS, SessionModel
@@ -45,6 +44,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
+from .joint_heads import joint_heads
 from .spec import ADAPTERS, FAMILIES, MODALITIES, ModelSpec, checked_fusion
 from .variants import expanded
 
@@ -87,7 +87,6 @@ HEADED: dict[str, Mapping[str, type]] = {
 
 _ON_TOKENS: dict[str, Any] = {"classify": Classifier, "identify": EmbeddingModel, "recommend": SessionModel}
 """Name of a task -> the model of a video tower and a head on its time tokens."""
-_OF_SOURCE = ("tokenizer", "frozen", "adapt")  # fields of a language model as a head that its class does not take
 _NO_ARGUMENTS = (
     "kind",
     "labels",
@@ -187,7 +186,7 @@ def _built(spec: ModelSpec, *, layers: dict[str, Any], backends: Mapping[str, st
     return DualTower(
         **towers,
         fusion=_fusion(spec, towers=towers, layers=layers, backend=backends["fusion"]) if spec.fusion else None,
-        heads=_joint_heads(spec, towers=towers, layers=layers),
+        heads=joint_heads(spec, towers=towers, layers=layers),
         embed_dim=spec.embed_dim,
         projections=spec.projections,
         initial_scale=spec.initial_scale,
@@ -284,50 +283,6 @@ def _fusion(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, 
     seen = {side: spec.embed_dim if made.sees == "embeddings" else towers[side].width for side in sides}
     given = layers if made.sees == "tokens" else {"rngs": layers["rngs"]}
     return section(made, {"width": spec.embed_dim, **fields}, name="model.fusion", widths=seen, **given)
-
-
-def _joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[str, Any]) -> dict[str, JointHead]:
-    if spec.joint_heads and not {"video", "text"} <= set(towers):
-        raise UserError(
-            f"config.model.heads={list(spec.joint_heads)} need a video and a text tower; add the one missing"
-        )
-    found = {}
-    for name, given in spec.joint_heads.items():
-        if name not in JOINT_HEADS:
-            raise unknown("head in config.model.heads", name, JOINT_HEADS)
-        kinds, fields = JOINT_HEADS[name], dict(given)
-        kind = fields.pop("kind", None)
-        if kind not in kinds:
-            raise unknown(f"kind of head in config.model.heads.{name}.kind", str(kind), kinds)
-        sizes = {"embed_dim": spec.embed_dim, "text_width": towers["text"].width, "video_width": towers["video"].width}
-        sizes |= {"vocab_size": spec.towers["text"]["vocab_size"], "context_length": spec.input.context_length}
-        sizes |= {"patch_width": _patch_width(spec, towers["video"])}
-        sizes |= {"layout": getattr(towers["video"], "patch_layout", None)}
-        sizes |= {"audio_width": towers["audio"].width if "audio" in towers else None}
-        takes = arguments(kinds[kind])
-        sizes = {key: value for key, value in (sizes | dict(layers)).items() if key in takes}
-        if "decoder" in takes:
-            fields = _of_language_model(fields, name=name)
-        found[name] = section(kinds[kind], fields, name=f"model.heads.{name}", **sizes)
-    return found
-
-
-def _patch_width(spec: ModelSpec, tower: Any) -> int | None:
-    """Return the width of a video tower's tokens of patches; None if it has none, or takes features made before."""
-    if "video" in spec.features or not hasattr(tower, "tokens"):
-        return None
-    return getattr(tower, "tokens_width", tower.width)
-
-
-def _of_language_model(fields: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """Return the arguments of a head that is a language model."""
-    if "decoder" not in fields:
-        raise UserError(
-            f"config.model.heads.{name} of the kind 'language_model' needs a source; set config.model.heads.{name}."
-            "source to the weights of GPT-2, Llama, SmolLM2 or Gemma, a folder or hf:ORGANISATION/NAME"
-        )
-    decoder = {key: value for key, value in fields["decoder"].items() if key != ADAPTERS}
-    return {key: value for key, value in fields.items() if key not in _OF_SOURCE} | {"decoder": decoder}
 
 
 def _input_sizes(spec: ModelSpec, side: str) -> dict[str, Any]:
