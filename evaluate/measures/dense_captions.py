@@ -29,7 +29,7 @@ from jaxtyping import Float64
 from ...base.errors import UserError
 from .captions import bleu, cider_d, rouge_l
 from .checks import check_same_length
-from .spans import check_spans
+from .spans import check_spans, overlaps
 
 if TYPE_CHECKING:
     from .meteor import Meteor
@@ -111,11 +111,7 @@ def overlap_of(first: np.ndarray, *, second: np.ndarray) -> Float64[np.ndarray, 
     >>> overlap_of(np.array([[0.0, 10.0]]), second=np.array([[5.0, 10.0], [20.0, 30.0]])).round(4).tolist()
     [[0.5, 0.0]]
     """
-    start = np.maximum(first[:, None, 0], second[None, :, 0])
-    end = np.minimum(first[:, None, 1], second[None, :, 1])
-    inside = np.maximum(end - start, 0.0)
-    union = (first[:, 1] - first[:, 0])[:, None] + (second[:, 1] - second[:, 0])[None] - inside
-    return inside / (union + _EPSILON)
+    return overlaps(first, second=second, added=_EPSILON)
 
 
 def matched_in_order(values: Float64[np.ndarray, "n m"]) -> list[tuple[int, int]]:

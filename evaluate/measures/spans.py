@@ -38,8 +38,10 @@ def check_spans(spans: Any, *, name: str, scored: bool = False) -> np.ndarray:
     return found
 
 
-def overlaps(first: np.ndarray, *, second: np.ndarray) -> np.ndarray:
+def overlaps(first: np.ndarray, *, second: np.ndarray, added: float = 0.0) -> np.ndarray:
     """Return the intersection over union of spans [n,2] with spans [m,2], [n,m]; 0 where both have no length.
+
+    `added`, seconds, is added to each union, as some public codes do.
 
     >>> overlaps(np.array([[0.0, 10.0]]), second=np.array([[5.0, 10.0], [20.0, 30.0]])).tolist()
     [[0.5, 0.0]]
@@ -47,7 +49,7 @@ def overlaps(first: np.ndarray, *, second: np.ndarray) -> np.ndarray:
     start = np.maximum(first[:, None, 0], second[None, :, 0])
     end = np.minimum(first[:, None, 1], second[None, :, 1])
     inside = np.maximum(end - start, 0)
-    union = (first[:, 1] - first[:, 0])[:, None] + (second[:, 1] - second[:, 0])[None] - inside
+    union = (first[:, 1] - first[:, 0])[:, None] + (second[:, 1] - second[:, 0])[None] - inside + added
     return np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
 
 
