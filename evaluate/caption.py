@@ -2,15 +2,14 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, unknown
 from ..base.parser import Parser
+from .caption_results import tell_captions
 from .dense_caption import add_event_flags, check_event_flags, run_dense
-from .results import to_json
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -72,7 +71,10 @@ def main(argv: list[str]) -> int:
     how = {"batch_size": args.batch_size, "seed": args.seed}
     results = caption_split(captioner, data=args.data, split=args.split, meteor=meteor, **how)
     if results is not None:
-        _tell(results, args=args)
+        from .reports.captions_page import write_captions_page
+
+        line = caption_line(results["captions"])
+        tell_captions(results, args=args, line=line, write_page=write_captions_page)
     return 0
 
 
@@ -210,24 +212,6 @@ def _print_files(found: list[dict[str, Any]], *, as_json: bool) -> None:
     for one in found:
         table.add_row(one["path"], one["caption"])
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-def _tell(results: dict[str, Any], *, args: argparse.Namespace) -> None:
-    """Write `captions.json` and the page, and print the figures."""
-    text = to_json(results)
-    if args.out:
-        from ..data.batches.records import Records
-        from .reports.captions_page import write_captions_page
-
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "captions.json").write_text(text, encoding="utf-8")
-        page = write_captions_page(args.out, results=results, records=Records(args.data))
-    if args.json:
-        sys.stdout.write(text)
-        return
-    print(caption_line(results["captions"]))
-    if args.out:
-        print(f"report: {page}")
 
 
 def caption_line(figures: dict[str, Any]) -> str:

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, unknown
 from ..base.parser import folder
-from .results import to_json
+from .caption_results import tell_captions
 
 if TYPE_CHECKING:
     from ..data.batches.records import Records
@@ -97,7 +96,10 @@ def run_dense(
     how = {"batch_size": args.batch_size, "seed": args.seed}
     results = caption_events_of_split(dense, data=args.data, split=args.split, meteor=meteor, **how)
     if results is not None:
-        _tell(results, args=args)
+        from .reports.dense_captions_page import write_dense_captions_page
+
+        line = dense_caption_line(results["events"])
+        tell_captions(results, args=args, line=line, write_page=write_dense_captions_page)
     return 0
 
 
@@ -250,24 +252,6 @@ def _print_table(found: Sequence[dict[str, Any]]) -> None:
         for one in film["events"]:
             table.add_row(film["path"], clock(one["start_s"]), clock(one["end_s"]), one["caption"])
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
-
-
-def _tell(results: dict[str, Any], *, args: argparse.Namespace) -> None:
-    """Write `captions.json` and the page, and print the figures."""
-    text = to_json(results)
-    if args.out:
-        from ..data.batches.records import Records
-        from .reports.dense_captions_page import write_dense_captions_page
-
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "captions.json").write_text(text, encoding="utf-8")
-        page = write_dense_captions_page(args.out, results=results, records=Records(args.data))
-    if args.json:
-        sys.stdout.write(text)
-        return
-    print(dense_caption_line(results["events"]))
-    if args.out:
-        print(f"report: {page}")
 
 
 def dense_caption_line(figures: dict[str, Any]) -> str:
