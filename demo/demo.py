@@ -7,7 +7,6 @@ from typing import Any
 from ..base.config import Config, load_config
 from ..base.parser import Parser, folder
 from .data_sets import DATA_SETS, make, prepare_clips, write_clips
-from .facts import ATTRIBUTES, score_file
 
 DESCRIPTION = """Try twinreel on a generated data set: pretrain on it and report zero-shot retrieval.
 
@@ -50,6 +49,8 @@ def main(argv: list[str]) -> int:
     args, overrides = parser.parse(argv)
     workdir = folder(args.workdir, flag="--workdir")
     if args.facts:
+        from .facts import score_file
+
         _print_facts(score_file(args.facts, manifest=workdir / "videos" / "manifest.jsonl"))
         return 0
     fixed = [f"seed={args.seed}", f"data.dir={workdir / 'moving_shapes'}"]
@@ -110,6 +111,8 @@ def _print_facts(figures: dict[str, float]) -> None:
     """Print what captions say of the demo's clips, as a table."""
     from rich.console import Console
     from rich.table import Table
+
+    from .facts import ATTRIBUTES
 
     table = Table("percent right", "", title=f"facts in captions of {figures['clips']:.0f} clips", title_justify="left")
     rows = {"events": "number of events", "exact": "all facts in order", "attributes": "attributes"}
