@@ -22,6 +22,33 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch_size", type=int, default=16, help="clips at a time")
 
 
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the choice among several clips for a text."""
+    group = parser.add_argument_group("best of several")
+    words = "clips to generate for each text, of which the one is kept that --rank_by finds nearest to the text"
+    group.add_argument("--best_of", type=int, default=1, metavar="N", help=words)
+    words = (
+        "a dual tower that ranks: a run, a bundle or public weights; it may be the one that conditions the generator"
+    )
+    group.add_argument("--rank_by", default="", metavar="MODEL", help=words)
+
+
+def check_choice(args: argparse.Namespace) -> None:
+    """Check the flags of `add_choice`.
+
+    Raises:
+      UserError: one of the two without the other.
+    """
+    if args.best_of < 1:
+        raise UserError(f"--best_of must be at least 1, got {args.best_of}")
+    if args.best_of > 1 and not args.rank_by:
+        raise UserError(f"--best_of {args.best_of} needs a dual tower that ranks the clips; name it with --rank_by")
+    if args.rank_by and args.best_of == 1:
+        raise UserError(
+            f"--rank_by {args.rank_by} has nothing to rank; say of how many clips with --best_of, such as 8"
+        )
+
+
 def solver_of(args: argparse.Namespace) -> SolverOptions:
     """Return the solver that the flags describe, and check the others.
 

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     from ..sample.painter import load_painter
     from ..sample.written import write_clip, write_clips_page
 
-    painter = load_painter(args.model)
+    painter = load_painter(args.model, progress=not args.json)
     video = np.repeat(painter.frames_of([Path(args.file)]), len(args.to), axis=0)
     how: dict[str, Any] = {"strength": args.strength, "method": args.how, "solver": solver, "seed": args.seed}
     old = [args.old] * len(args.to) if args.old else None

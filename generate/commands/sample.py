@@ -9,19 +9,23 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...base.parser import Parser
-from .drawing import about, add_drawing, out_folder, solver_of
+from .drawing import about, add_choice, add_drawing, check_choice, out_folder, solver_of
 
 if TYPE_CHECKING:
+    from ..sample.choice import Best
     from ..sample.painter import Clips, Painter
 
 DESCRIPTION = """Generate clips with a model of `twinreel generate train`.
 
   twinreel generate sample runs/painter --text "a large red square falls, then a small blue star turns" --out clips
   twinreel generate sample runs/painter --texts captions.txt --count 4 --seed 7 --out clips
+  twinreel generate sample runs/painter --texts captions.txt --best_of 8 --rank_by runs/demo/pretrain --out clips
   twinreel generate sample runs/painter --like film.mp4 other.mp4 --out clips
 
 OUT receives an MP4 file for each clip, samples.json (which text, number and seed made which file) and index.html, a
 page with all clips in motion. The words should be those of the captions that the model was trained on.
+--best_of N --rank_by MODEL generates N clips in place of each, with the seeds from --seed on, and keeps the one that a
+dual tower finds nearest to the text.
 --like needs a model that is conditioned on the embeddings of a dual tower (config.condition.kind="tower"): it generates
 clips that the tower embeds like the given ones. From Python: `twinreel.generate.sample.painter.load_painter(MODEL)`."""
 
@@ -37,21 +41,32 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the clips and the page")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 = one per core")
     add_drawing(parser)
+    add_choice(parser)
     parser.add_json()
     args, _ = parser.parse(argv)
     texts = _texts(args)
     solver = solver_of(args)
+    check_choice(args)
+    if args.like and args.rank_by:
+        raise UserError("--rank_by compares clips with texts, of which --like has none; leave --best_of and it out")
     if args.count < 1:
         raise UserError(f"--count must be at least 1, got {args.count}")
     from ..sample.painter import load_painter
 
-    painter, names = load_painter(args.model), texts or [str(path) for path in args.like]
+    painter, names = load_painter(args.model, progress=not args.json), texts or [str(path) for path in args.like]
     how: dict[str, Any] = {"solver": solver, "seed": args.seed, "batch_size": args.batch_size}
-    if texts:
-        clips = painter.paint([text for text in texts for _ in range(args.count)], **how)
+    names = [name for name in names for _ in range(args.count)]
+    best = None
+    if args.rank_by:
+        from ..sample.choice import paint_best
+        from ..sample.towers import load_tower
+
+        ranker = load_tower(args.rank_by, painter=painter, flag="--rank_by")
+        best = paint_best(painter, names, ranker=ranker, candidates=args.best_of, **how)
+        clips = best.video
     else:
-        clips = _like(painter, args=args, how=how)
-    results = _write(args, names=[name for name in names for _ in range(args.count)], clips=clips)
+        clips = painter.paint(names, **how) if texts else _like(painter, args=args, how=how)
+    results = _write(args, names=names, clips=clips, best=best)
     if args.json:
         print(json.dumps(results, ensure_ascii=False))
     else:
@@ -78,7 +93,7 @@ def _like(painter: "Painter", *, args: argparse.Namespace, how: dict[str, Any]) 
     return painter.paint_like(np.repeat(video, args.count, axis=0), **how)
 
 
-def _write(args: argparse.Namespace, *, names: list[str], clips: "Clips") -> dict[str, Any]:
+def _write(args: argparse.Namespace, *, names: list[str], clips: "Clips", best: "Best | None") -> dict[str, Any]:
     """Write films, JSON and page; returns the JSON."""
     from ..sample.written import write_clip, write_clips_page
 
@@ -87,8 +102,12 @@ def _write(args: argparse.Namespace, *, names: list[str], clips: "Clips") -> dic
         file = f"{number:04d}.mp4"
         write_clip(out / file, frames=frames, seconds=args.seconds)
         listed.append({"file": file, "text" if args.text or args.texts else "like": name, "number": number})
+        if best is not None:
+            listed[-1] |= {"candidate": int(best.candidate[number]), "score": float(best.score[number])}
         cards.append((f"number {number}", name, frames))
     protocol = about(args, model=args.model) | {"seconds": args.seconds}
+    if best is not None:
+        protocol |= {"best_of": args.best_of, "rank_by": args.rank_by}
     results = {"clips": listed, "protocol": protocol}
     (out / "samples.json").write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     page = {"kind": "generated clips", "title": Path(args.model).name, "protocol": protocol, "seconds": args.seconds}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...base.errors import UserError
 from ...base.parser import Parser
-from .drawing import about, add_drawing, out_folder, solver_of
+from .drawing import about, add_choice, add_drawing, check_choice, out_folder, solver_of
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
@@ -18,11 +18,15 @@ DESCRIPTION = """Measure whether generated clips show what their captions say.
 
   twinreel generate score runs/painter --judge runs/demo/pretrain --data runs/demo/moving_shapes --out report
   twinreel generate score runs/painter --judge runs/demo/pretrain --data runs/demo/moving_shapes --edits 60 --out report
+  twinreel generate score runs/painter --judge runs/demo/pretrain --data runs/demo/moving_shapes --out report \\
+      --best_of 8 --rank_by runs/other/pretrain
 
 A clip is generated for each of --clips captions of the split. The judge, a dual tower that had no part in the
 generator's training, embeds clips and captions, and each clip looks for its caption among all of them: R@1 and R@5. The
 same is done with the real clips (the bound) and with what the autoencoder alone makes of them. The tower that
 conditions a generator is refused as its judge.
+--best_of N adds a row: of N clips for each caption, the one that another tower (--rank_by, never the judge) finds
+nearest to it.
 --edits N also edits N real clips to foils, captions with a single attribute changed (meta.foils of a manifest), and
 asks the judge which of the two captions fits. OUT receives generation.json and index.html, a page with the clips."""
 
@@ -40,9 +44,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--how", default="difference", help="of the edits: difference, invert or noise")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for figures and page")
     add_drawing(parser)
+    add_choice(parser)
     parser.add_json()
     args, _ = parser.parse(argv)
     solver = solver_of(args)
+    check_choice(args)
     if args.edits < 0:
         raise UserError(f"--edits must be at least 0, got {args.edits}")
     from ...data.batches.records import Records
@@ -51,13 +57,18 @@ def main(argv: list[str]) -> int:
     from ..sample.judge import load_judge, score_generator
     from ..sample.painter import load_painter
     from ..sample.report import print_score, write_score
+    from ..sample.towers import load_tower
 
-    painter, records = load_painter(args.model), Records(args.data)
-    judge = load_judge(args.judge, painter=painter)
+    painter, records = load_painter(args.model, progress=not args.json), Records(args.data)
+    ranker = load_tower(args.rank_by, painter=painter, flag="--rank_by") if args.rank_by else None
+    judge = load_judge(args.judge, painter=painter, ranker=ranker)
     given = {"split": args.split, "clips": args.clips, "seed": args.seed, "batch_size": args.batch_size}
+    given |= {"ranker": ranker, "candidates": args.best_of}
     figures, made = score_generator(painter, judge=judge, records=records, solver=solver, **given)
     protocol = about(args, model=args.model) | {"judge": args.judge, "dataset": records.folder.resolve().name}
     protocol |= {"split": args.split, "captions": "the first of each clip", "clips_drawn": "at random, by the seed"}
+    if ranker is not None:
+        protocol |= {"best_of": args.best_of, "rank_by": args.rank_by}
     protocol |= {"training": training_cost(args.model)}
     more: dict[str, Any] = {}
     if args.edits:

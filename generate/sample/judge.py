@@ -4,46 +4,51 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float32
 
 from ...base.errors import UserError, unknown
-from ...encode.embed.encoder import Encoder, load
+from ...encode.embed.encoder import Encoder
 from ...engine.step.state import split_model
 from ...evaluate.measures.intervals import wilson_interval
 from ...evaluate.measures.ranks import hits, ranks, summary
 from ..flow.solve import SolverOptions
+from .choice import paint_best
 from .painter import Clips, Painter
+from .towers import conditioning, embedded, load_tower, same_tower
 
 if TYPE_CHECKING:
     from ...data.batches.records import Records
 
-ROWS = {"real": "real clips", "autoencoder": "autoencoder alone", "generated": "generated clips"}
-"""What is judged: key of a figure -> its name on the page."""
-_TOWER = "condition/tower/"
+ROWS = {
+    "real": "real clips",
+    "autoencoder": "autoencoder alone",
+    "generated": "generated clips",
+    "best": "best of several generated clips",
+}
+"""What is judged: key of a figure -> its name on the page; the last one only where candidates were ranked."""
 
 
-def load_judge(path: str | Path, *, painter: Painter) -> Encoder:
+def load_judge(path: str | Path, *, painter: Painter, ranker: Encoder | None = None) -> Encoder:
     """Open the tower that judges.
 
+    Args:
+      path: as `twinreel.load` takes it.
+      painter: the generator.
+      ranker: the tower that chooses among the candidates of a clip, if there are several.
+
     Raises:
-      UserError: no dual tower of video and text, or the very tower that the generator is conditioned on.
+      UserError: no dual tower of video and text, the very tower that the generator is conditioned on, or `ranker`.
     """
-    judge = load(path, mesh=painter.mesh)
-    if not {"video", "text"} <= set(judge.spec.towers):
-        raise UserError(f"--judge {path} has the towers {', '.join(judge.spec.towers)}; wanted video and text")
-    own = {
-        name.removeprefix(_TOWER): value
-        for name, value in split_model(painter.model).items()
-        if name.startswith(_TOWER)
-    }
-    other = split_model(judge.model)
-    shared = [name for name in own if name in other and other[name].shape == own[name].shape]
-    if shared and all(np.array_equal(np.asarray(own[name]), np.asarray(other[name])) for name in shared):
+    judge = load_tower(path, painter=painter, flag="--judge")
+    if same_tower(judge, conditioning(painter)):
         raise UserError(
             f"--judge {path} is the tower that conditions the generator {painter.source}, and would judge its own "
             "work; name a tower of another run"
+        )
+    if ranker is not None and same_tower(judge, split_model(ranker.model)):
+        raise UserError(
+            f"--judge {path} is also --rank_by, and would judge its own choice; name a tower of another run"
         )
     return judge
 
@@ -104,20 +109,6 @@ def judged(judge: Encoder, video: Clips, *, texts: Float32[np.ndarray, "n E"]) -
             found["ranks"] = where.expected.tolist()
             found["nearest"] = scores.argmax(axis=1).tolist()
     return found
-
-
-def embedded(judge: Encoder, video: Clips) -> Float32[np.ndarray, "n E"]:
-    """Embed clips by a tower, resized to its frames; of another number of frames it gets evenly spread ones."""
-    from ...encode.media.files import frames_graph
-
-    times, height, width, _ = frames_graph(judge.input).shape[-4:]
-    chosen = ((np.arange(times) + 0.5) * video.shape[1] / times).astype(int)
-    video = video[:, chosen]
-    if video.shape[2:4] != (height, width):
-        video = np.stack(
-            [[cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in clip] for clip in video]
-        )
-    return judge.encode_video_arrays(video)
 
 
 def changed_words(rows: Sequence[Mapping[str, Any]], *, names: Sequence[str]) -> list[tuple[int, str, str]]:
@@ -184,6 +175,8 @@ def score_generator(
     clips: int = 100,
     solver: SolverOptions | None = None,
     seed: int = 0,
+    ranker: Encoder | None = None,
+    candidates: int = 1,
     batch_size: int = 16,
 ) -> tuple[dict[str, Any], dict[str, Clips]]:
     """Generate a clip for each of some captions, and let a tower retrieve the captions.
@@ -196,6 +189,8 @@ def score_generator(
       clips: how many captions; chance is one in so many.
       solver: how clips are drawn.
       seed: of the choice of captions, and of the noise.
+      ranker: a tower, neither the judge nor like it, that chooses the best of several clips; None = no such row.
+      candidates: how many clips it chooses from for each caption, the generated one among them.
       batch_size: clips at a time.
 
     Returns:
@@ -208,7 +203,11 @@ def score_generator(
     texts = judge.encode_text(captions)
     made = {"real": real_clips(painter, records=records, split=split, only=only)}
     made["autoencoder"] = painter.repaint(made["real"], batch_size=batch_size)
-    made["generated"] = painter.paint(captions, solver=solver, seed=seed, batch_size=batch_size)
+    how: dict[str, Any] = {"solver": solver, "seed": seed, "batch_size": batch_size}
+    made["generated"] = painter.paint(captions, **how)
+    if ranker is not None:
+        best = paint_best(painter, captions, ranker=ranker, candidates=candidates, first=made["generated"], **how)
+        made["best"] = best.video
     found: dict[str, Any] = {name: judged(judge, video, texts=texts) for name, video in made.items()}
     found |= {"chance": 100 / clips, "record": only.tolist()}
     found["clips"] = [

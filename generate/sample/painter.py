@@ -1,7 +1,7 @@
 """A trained generator on the devices of a mesh: texts or clips to clips, and edits of clips by text."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import Progress
 
 from ...base.errors import UserError, unknown
 from ...data.text.clean import text_cleaner
@@ -39,11 +41,20 @@ class Painter:
       spec: what the model is.
       mesh: the devices that compute.
       source: where the model was loaded from.
+      progress: whether a bar is drawn on standard error while clips are generated.
     """
 
-    def __init__(self, *, spec: GeneratorSpec, model: Generator, mesh: Mesh | None = None, source: str = ""):
+    def __init__(
+        self,
+        *,
+        spec: GeneratorSpec,
+        model: Generator,
+        mesh: Mesh | None = None,
+        source: str = "",
+        progress: bool = False,
+    ):
         """Put a model on the devices; None = all of them."""
-        self.spec, self.source, self.mesh = spec, source, mesh or make_mesh()
+        self.spec, self.source, self.mesh, self.progress = spec, source, mesh or make_mesh(), progress
         self._graph, state = nnx.split(model)
         self._state = placed_on(self.mesh, state)
         self._tokenizer = tokenizer_from_meta(dict(spec.tokenizer))
@@ -192,7 +203,7 @@ class Painter:
             rows = rows | {"number": rows["number"].astype(np.int32)}
         shared = {"seed": np.asarray(seed, np.uint32)}
         found = []
-        for _, own in shares(total, batch_size=size):
+        for own in self._shares(total, batch_size=size):
             part = {key: padded(value[own], size=size // jax.process_count()) for key, value in rows.items()}
             made = apply_to_rows(
                 self._graph, self._state, part, function=function, mesh=self.mesh, shared=shared
@@ -200,8 +211,17 @@ class Painter:
             found.append(made["video"])
         return np.concatenate(found)[:total]
 
+    def _shares(self, total: int, *, batch_size: int) -> Iterator[slice]:
+        """Yield the rows of each batch that are this process's own, under a progress bar."""
+        shown = self.progress and jax.process_index() == 0
+        with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+            task = bar.add_task("clips", total=total)
+            for _, own in shares(total, batch_size=batch_size):
+                yield own
+                bar.advance(task, batch_size)
 
-def load_painter(path: str | Path, *, mesh: Mesh | None = None) -> Painter:
+
+def load_painter(path: str | Path, *, mesh: Mesh | None = None, progress: bool = False) -> Painter:
     """Open a generator: a run of `twinreel generate train` (its newest checkpoint), or one checkpoint.
 
     Raises:
@@ -213,7 +233,7 @@ def load_painter(path: str | Path, *, mesh: Mesh | None = None) -> Painter:
     model = nnx.eval_shape(lambda: build_generator(spec, rngs=nnx.Rngs(0)))
     plan = plan_transfer(read_params(folder), target=shapes(model), parts=(".*",), name=str(folder))
     fill(model, values=plan.values)
-    return Painter(spec=spec, model=model, mesh=mesh, source=str(path))
+    return Painter(spec=spec, model=model, mesh=mesh, source=str(path), progress=progress)
 
 
 def generator_spec(meta: Mapping[str, Any], *, name: str) -> GeneratorSpec:

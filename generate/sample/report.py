@@ -94,10 +94,14 @@ def _tiles(figures: dict[str, Any]) -> Html:
         block = figures[key]["v2t"]
         return Tile(name=f"R@1, {ROWS[key]}", value=f"{block['R@1']:.1f}", unit="%", note=note)
 
-    own = figures["generated"]["v2t"]
+    def sure(key: str) -> str:
+        own = figures[key]["v2t"]
+        return f"95 %: {own['R@1_low']:.0f} to {own['R@1_high']:.0f}; chance: {figures['chance']:g} %"
+
     return tiles(
         [
-            tile("generated", f"95 %: {own['R@1_low']:.0f} to {own['R@1_high']:.0f}; chance: {figures['chance']:g} %"),
+            *([tile("best", sure("best"))] if "best" in figures else []),
+            tile("generated", sure("generated")),
             tile("autoencoder", "what the autoencoder alone can paint"),
             tile("real", "the bound: what the judge makes of real clips"),
         ]
@@ -122,26 +126,31 @@ def _rows(figures: dict[str, Any], *, direction: str) -> list[Row]:
 
     n = len(figures["clips"])
     chance = [f"{100 / n:.1f}", f"{min(500 / n, 100):.1f}", f"{(n + 1) / 2:.1f}"]
-    marks = {"generated": "main"}
-    rows = [Row(name=name, cells=cells(figures[key][direction]), mark=marks.get(key, "")) for key, name in ROWS.items()]
+    rows = [
+        Row(name=name, cells=cells(figures[key][direction]), mark="main" if key == "generated" else "")
+        for key, name in ROWS.items()
+        if key in figures
+    ]
     return [*rows, Row(name="chance", cells=chance, mark="bound")]
 
 
 def _examples(media: Path, *, figures: dict[str, Any], made: dict[str, Clips], seconds: float) -> Html:
-    where = np.array(figures["generated"]["ranks"])
+    made_by = "best" if "best" in figures else "generated"
+    where = np.array(figures[made_by]["ranks"])
     order = np.argsort(where, kind="stable")
     shown = evenly_spread(order, record=np.arange(len(where)), count=EXAMPLES)
     cards = []
     for number, i in enumerate(shown):
         caption = figures["clips"][i]["caption"]
-        for key, note in (("real", "real"), ("generated", f"generated, rank {where[i]:g}")):
+        for key, note in (("real", "real"), (made_by, f"generated, rank {where[i]:g}")):
             name = f"{number:02d}_{key}.webp"
             write_moving(media / name, frames=made[key][i], seconds=seconds)
             mark = "" if key == "real" else "right" if where[i] == 1 else "wrong"
             cards.append(clip_figure(f"media/{name}", note=note, caption=caption, mark=mark))
     text = (
         f"{len(shown)} of {len(where)} captions, evenly spread from the best to the worst rank: the real clip, then "
-        "the generated one. Green: its caption is the first of all."
+        f"{'the best of several generated ones' if made_by == 'best' else 'the generated one'}. Green: its caption is "
+        "the first of all."
     )
     return section("Examples", paragraph(text), tag("div", *cards, class_="grid"))
 

@@ -1,14 +1,21 @@
-"""Clips of colours, and a tiny generator that is conditioned on the embeddings of a tower."""
+"""Clips of colours, a tiny generator of them, and two towers that look at its clips."""
 
 import csv
 from pathlib import Path
 
 import pytest
 from colour_clips import COLOURS, write_clip
+from flax import nnx
 
 from twinreel.base.config import load_config
+from twinreel.data.options import InputSpec
 from twinreel.data.prepare.prepare import prepare
+from twinreel.data.text.tokenizer import tokenizer_from_meta
+from twinreel.encode.embed.encoder import Encoder
+from twinreel.engine.keeping.checkpoint import read_meta
 from twinreel.generate.train.stages import train_generator
+from twinreel.zoo.build import build
+from twinreel.zoo.spec import ModelOptions
 
 CONFIG = """
 import ml_collections
@@ -58,3 +65,18 @@ def painter_run(colour_data) -> Path:
     result, place = train_generator(config, workdir=colour_data / "run")
     assert result.reason == "done" and place == colour_data / "run"
     return place
+
+
+@pytest.fixture(scope="session")
+def tower(painter_run, tmp_path_factory) -> Path:
+    """A bundle of a dual tower with initial parameters, and one with others."""
+    tokenizer = read_meta(painter_run)["generator"]["tokenizer"]
+    given = InputSpec(num_frames=4, eval_video="center_crop(16)", context_length=8)
+    sizes = {"image_size": 16, "patch": 8, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 0}
+    options = ModelOptions(embed_dim=6, video=sizes, text={"width": 8, "depth": 1, "heads": 2})
+    vocab_size = tokenizer_from_meta(dict(tokenizer)).vocab_size
+    spec = options.spec(input=given, vocab_size=vocab_size).replace(tokenizer=tokenizer)
+    folder = tmp_path_factory.mktemp("tower")
+    for seed in (0, 1):
+        Encoder(spec=spec, model=build(spec, rngs=nnx.Rngs(seed))).save(folder / f"seed{seed}")
+    return folder

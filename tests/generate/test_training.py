@@ -10,9 +10,7 @@ from tower_loops import drawn
 
 from twinreel.base.config import load_config
 from twinreel.base.errors import UserError
-from twinreel.data.options import InputSpec
-from twinreel.data.text.tokenizer import tokenizer_from_meta
-from twinreel.encode.embed.encoder import Encoder, load
+from twinreel.encode.embed.encoder import load
 from twinreel.engine.keeping.checkpoint import read_meta, read_params
 from twinreel.engine.loop import run
 from twinreel.engine.step.state import split_model, trained_paths
@@ -22,8 +20,6 @@ from twinreel.generate.sample.painter import Painter
 from twinreel.generate.train.begin import begin
 from twinreel.generate.train.flow import FlowObjective
 from twinreel.generate.train.stages import AUTOENCODER, fill_generator, stages, train_generator
-from twinreel.zoo.build import build
-from twinreel.zoo.spec import ModelOptions
 
 
 def config_of(folder, *overrides, argument=""):
@@ -112,21 +108,6 @@ def test_faults_of_data_and_condition(colour_data, painter_run, tmp_path):
         begin(load_config("demo"), workdir=tmp_path)
     with pytest.raises(UserError, match=r"is a video generator, which has no joint space"):  # a generator is no tower
         begin(config_of(colour_data, argument=f":{painter_run}"), workdir=tmp_path)
-
-
-@pytest.fixture(scope="module")
-def tower(colour_data, tmp_path_factory):
-    """A bundle of a dual tower with initial parameters, and one with others."""
-    tokenizer = read_meta(colour_data / "run")["generator"]["tokenizer"]
-    given = InputSpec(num_frames=4, eval_video="center_crop(16)", context_length=8)
-    sizes = {"image_size": 16, "patch": 8, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 0}
-    options = ModelOptions(embed_dim=6, video=sizes, text={"width": 8, "depth": 1, "heads": 2})
-    vocab_size = tokenizer_from_meta(dict(tokenizer)).vocab_size
-    spec = options.spec(input=given, vocab_size=vocab_size).replace(tokenizer=tokenizer)
-    folder = tmp_path_factory.mktemp("tower")
-    for seed in (0, 1):
-        Encoder(spec=spec, model=build(spec, rngs=nnx.Rngs(seed))).save(folder / f"seed{seed}")
-    return folder
 
 
 def test_a_generator_of_the_embeddings_of_a_tower(painter_run, colour_data, tower, tmp_path, monkeypatch):
