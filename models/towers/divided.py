@@ -18,16 +18,16 @@ from ..layers.options import block_options
 from ..layers.patches import PatchEmbedding
 from ..layers.pooling import masked_mean
 from ..layers.positions import RESIZE_METHODS, position_embedding, resize_square
-from ..shapes import FrameFeatures, FrameMask, Video
+from ..shapes import FrameMask, Video
 from .clip_positions import TIME_METHODS, check_sizes, frame_sequence, separate_positions, time_positions
 from .divided_blocks import DividedBlock, FrozenBlock, Tokens
-from .outputs import VideoOutputs
+from .outputs import ClipTower, VideoOutputs
 
 FORMS: dict[str, type[Block]] = {"timesformer": DividedBlock, "frozen": FrozenBlock}
 """Name of a form of divided attention -> its blocks."""
 
 
-class DividedTower(nnx.Module):
+class DividedTower(ClipTower):
     """Video transformer with divided space-time attention (TimeSformer, Bertasius et al. 2021, arXiv:2102.05095).
 
     Attention over time costs T per token and attention over space N, where joint attention costs T N. The number of
@@ -131,24 +131,13 @@ class DividedTower(nnx.Module):
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
-        """Encode the tokens of all frames, each aware of all others; for the arguments see `__call__`.
+        """Encode the tokens of all frames, each aware of all others; for the arguments see `outputs`.
 
         Returns:
           The tokens of the patches that were kept, and their places (None if all were kept).
         """
         x, kept = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)
         return x[:, :, 1:], kept
-
-    def features(
-        self,
-        video: Video,
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> FrameFeatures:
-        """Return the mean of each frame's patches, aware of all frames: float32 `[B,T,D]`; see `__call__`."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
 
     def outputs(
         self,
@@ -158,24 +147,10 @@ class DividedTower(nnx.Module):
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> VideoOutputs:
-        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
-        x = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)[0]
-        steps = jnp.mean(x[:, :, 1:].astype(jnp.float32), axis=2)
-        vector = x[:, 0, 0].astype(jnp.float32) if self.pool == "cls" else masked_mean(steps, mask=mask)
-        return VideoOutputs(vector, steps, x[:, :, 1:])
-
-    def __call__(
-        self,
-        video: Video,
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> Float[Array, "B D"]:
-        """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`, into float32 vectors.
+        """Encode clips: the mean of each frame's patches, aware of all frames, and a vector of the clip.
 
         Args:
-          video: clips of any number of frames, whose sides `patch` divides.
+          video: clips of any number of frames, uint8 RGB 0..255, whose sides `patch` divides.
           mask: bool `[B,T]`, True where a frame is real; None = all are.
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
@@ -183,7 +158,10 @@ class DividedTower(nnx.Module):
         Raises:
           UserError: clips of another dtype, or sides that do not divide.
         """
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
+        x = self._encode(video, mask=mask, keys=keys, drop_patches=drop_patches)[0]
+        steps = jnp.mean(x[:, :, 1:].astype(jnp.float32), axis=2)
+        vector = x[:, 0, 0].astype(jnp.float32) if self.pool == "cls" else masked_mean(steps, mask=mask)
+        return VideoOutputs(vector, steps, x[:, :, 1:])
 
     def _encode(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None, drop_patches: bool

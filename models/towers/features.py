@@ -14,11 +14,10 @@ from ..layers.norm import LayerNorm
 from ..layers.options import block_options
 from ..layers.over_time import OVER_TIME, FrameMask, make_over_time
 from ..layers.pooling import masked_mean
-from ..shapes import FrameFeatures
-from .outputs import VideoOutputs
+from .outputs import ClipTower, VideoOutputs
 
 
-class FeatureTower(nnx.Module):
+class FeatureTower(ClipTower):
     """Precomputed vectors of a clip in order of time, a projection, and layers over time.
 
     Padding rows are seen by nothing; a row without any real vector gives zeros. Over time: mean pooling, an LSTM and a
@@ -79,17 +78,6 @@ class FeatureTower(nnx.Module):
         """Return the tower's parts from input to output, as beginnings of parameter paths (layer-wise rates)."""
         return ("norm", "embed", "time")
 
-    def features(
-        self,
-        video: Float[Array, "B T C"],
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> FrameFeatures:
-        """Return one vector per row, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
-
     def outputs(
         self,
         video: Float[Array, "B T C"],
@@ -98,7 +86,10 @@ class FeatureTower(nnx.Module):
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> VideoOutputs:
-        """Return `__call__` and `features` in one pass; there are no patches."""
+        """Encode features: a vector of each row, aware of the others unless `over_time="mean"`, and their mean.
+
+        Rows that are not real do not count. There are no patches; `keys` turns dropout on.
+        """
         del drop_patches
         if video.ndim != 3 or video.shape[-1] != self.input_width:
             raise UserError(
@@ -112,14 +103,3 @@ class FeatureTower(nnx.Module):
         x = self.embed(x if self.norm is None else self.norm(x))
         x = x if self.time is None else self.time(x, mask=mask, keys=keys)
         return VideoOutputs(masked_mean(x, mask=mask), x, None)
-
-    def __call__(
-        self,
-        video: Float[Array, "B T C"],
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> Float[Array, "B D"]:
-        """Encode features; the mean over the real rows of `features`, float32; `keys` turns dropout on."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector

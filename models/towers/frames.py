@@ -19,7 +19,7 @@ from ..layers.pooling import masked_mean
 from ..shapes import FrameFeatures, FrameMask, Video
 from .clip_resnet import ClipResNetTower
 from .fastvit import FastViTTower
-from .outputs import VideoOutputs
+from .outputs import ClipTower, VideoOutputs
 from .resnet import ResNetTower
 from .vit import ImageTower
 
@@ -33,7 +33,7 @@ IMAGE_TOWERS: dict[str, type] = {
 _TIME = 1_000_033  # for the draws of the layers over time; those of the image tower count frames from 0
 
 
-class FramesTower(nnx.Module):
+class FramesTower(ClipTower):
     """Any image tower on each frame, and what follows over time (CLIP4Clip, Luo et al. 2021).
 
     With `over_time="mean"` an embedding is the mean over frames of the image tower's. The other forms begin as that
@@ -127,7 +127,7 @@ class FramesTower(nnx.Module):
     def tokens(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
-        """Encode the patches of each frame by themselves, whatever the mask; for the arguments see `__call__`.
+        """Encode the patches of each frame by themselves, whatever the mask; for the arguments see `outputs`.
 
         Returns:
           The tokens of the patches that were kept, and their places (None if all were kept).
@@ -138,17 +138,6 @@ class FramesTower(nnx.Module):
         kept = None if x.kept is None else rearrange(x.kept, "(b t) n -> b t n", t=times)
         return rearrange(x.patches, "(b t) n d -> b t n d", t=times), kept
 
-    def features(
-        self,
-        video: Video | FrameFeatures,
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> FrameFeatures:
-        """Return one vector per frame, each aware of the others unless `over_time="mean"`: float32 `[B,T,D]`."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
-
     def outputs(
         self,
         video: Video | FrameFeatures,
@@ -157,7 +146,15 @@ class FramesTower(nnx.Module):
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> VideoOutputs:
-        """Return `__call__`, `features` and the tokens of `tokens` in one pass; of features no tokens."""
+        """Encode clips: a vector of each frame, aware of the others unless `over_time="mean"`, and their mean.
+
+        Args:
+          video: clips of any number of frames, uint8 RGB 0..255 `[B,T,H,W,3]`; or vectors of the image tower
+            `[B,T,D]`, which give no patches.
+          mask: bool `[B,T]`, True where a frame is real; None = all are.
+          keys: one key for each clip; turns dropout and patch dropout on.
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
+        """
         patches = None
         if video.ndim == 3:
             if video.shape[-1] != self.width:
@@ -176,25 +173,6 @@ class FramesTower(nnx.Module):
         x = unit_rows(x) if self.unit_frames else x
         x = x if self.time is None else self.time(x, mask=mask, keys=fold(keys, _TIME))
         return VideoOutputs(masked_mean(x, mask=mask), x, patches)
-
-    def __call__(
-        self,
-        video: Video | FrameFeatures,
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> Float[Array, "B D"]:
-        """Encode clips; the mean over time of `features`, float32.
-
-        Args:
-          video: clips of any number of frames, uint8 RGB 0..255 `[B,T,H,W,3]`; or vectors of the image tower
-            `[B,T,D]`.
-          mask: bool `[B,T]`, True where a frame is real; None = all are.
-          keys: one key for each clip; turns dropout and patch dropout on.
-          drop_patches: False turns patch dropout off all the same (unmasked tuning).
-        """
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
 
 
 def _frames(video: Video) -> Any:

@@ -31,7 +31,7 @@ from .clip_positions import (
     separate_positions,
     time_positions,
 )
-from .outputs import VideoOutputs
+from .outputs import ClipTower, VideoOutputs
 
 POOLS = ("cls", "mean", "first", "attention")
 """How the tokens of a clip become one vector."""
@@ -58,7 +58,7 @@ class ClipTokens(NamedTuple):
     seen: Bool[Array, "B L"] | None = None
 
 
-class JointTower(nnx.Module):
+class JointTower(ClipTower):
     """Video transformer with joint space-time attention (ViViT "model 1", Arnab et al. 2021).
 
     A clip is cut into tubelets of `tubelet` frames x `patch` x `patch` pixels; all T/tubelet x N tokens see each other
@@ -194,7 +194,7 @@ class JointTower(nnx.Module):
     def tokens(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> tuple[Float[Array, "B T N D"], Int[Array, "B T N"] | None]:
-        """Encode the tokens of all time steps, each aware of all others; for the arguments see `__call__`.
+        """Encode the tokens of all time steps, each aware of all others; for the arguments see `outputs`.
 
         Returns:
           The tokens of the patches that were kept, T the number of tubelets in time, and their places (None if all were
@@ -223,7 +223,7 @@ class JointTower(nnx.Module):
         drop_patches: bool = True,
         kept: Int[Array, "B n"] | None = None,
     ) -> ClipTokens:
-        """Encode the tokens of clips, the class token among them; for the other arguments see `__call__`.
+        """Encode the tokens of clips, the class token among them; for the other arguments see `outputs`.
 
         Args:
           video: clips.
@@ -256,19 +256,22 @@ class JointTower(nnx.Module):
         patches = rearrange(x[:, leading:], "b (t n) d -> b t n d", t=times)
         return ClipTokens(patches=patches, leading=x[:, :leading], kept=drawn, times=real, seen=seen)
 
-    def features(
-        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> FrameFeatures:
-        """Return one vector per time step, float32 `[B,T/tubelet,D]`: its patches pooled by mean, or by the attention.
-
-        Each is aware of all others. For the arguments see `__call__`.
-        """
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
-
     def outputs(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> VideoOutputs:
-        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
+        """Encode clips: a vector of each of T/tubelet time steps, aware of all others, and one of the clip.
+
+        The patches of a step are pooled by their mean, or by the attention.
+
+        Args:
+          video: clips, uint8 RGB 0..255; `tubelet` divides T unless it is 1, `patch` divides H and W.
+          mask: bool `[B,T]`, True where a frame is real; a tubelet is real if its first frame is. None = all are.
+          keys: one key for each clip; turns dropout and patch dropout on.
+          drop_patches: False turns patch dropout off all the same (unmasked tuning).
+
+        Raises:
+          UserError: clips of another dtype, or sizes that do not divide.
+        """
         x = self.all_tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
         return VideoOutputs(self._vector(x), self._steps(x.patches), x.patches)
 
@@ -277,22 +280,6 @@ class JointTower(nnx.Module):
             return self._normed(jnp.mean(x.astype(jnp.float32), axis=2))
         pooled = self.pooler(rearrange(x, "b t n d -> (b t) n d"))
         return self._normed(rearrange(pooled, "(b t) d -> b t d", t=x.shape[1]))
-
-    def __call__(
-        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> Float[Array, "B D"]:
-        """Encode clips, uint8 RGB 0..255 `[B,T,H,W,3]`, into float32 vectors.
-
-        Args:
-          video: clips; `tubelet` divides T unless it is 1, `patch` divides H and W.
-          mask: bool `[B,T]`, True where a frame is real; a tubelet is real if its first frame is. None = all are.
-          keys: one key for each clip; turns dropout and patch dropout on.
-          drop_patches: False turns patch dropout off all the same (unmasked tuning).
-
-        Raises:
-          UserError: clips of another dtype, or sizes that do not divide.
-        """
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
 
     def _vector(self, x: ClipTokens) -> Float[Array, "B D"]:
         if self.pool == "cls":

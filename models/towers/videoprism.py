@@ -21,7 +21,7 @@ from ..layers.patches import PatchEmbedding
 from ..layers.pooling import AttentionPool, masked_mean
 from ..layers.positions import position_embedding, resize_positions, resize_square
 from ..shapes import FrameFeatures, FrameMask, Video
-from .outputs import VideoOutputs
+from .outputs import ClipTower, VideoOutputs
 
 POOLS = ("mean", "attention")
 """How the tokens of a clip become one."""
@@ -30,7 +30,7 @@ BLOCK = {"norm_epsilon": 1e-6, "norm_plus_one": True, "logit_cap": 50.0}
 _TIME, _AUXILIARY = 1_000_033, 1_000_037  # for the draws of these stacks; those of the spatial one count frames from 0
 
 
-class VideoPrismTower(nnx.Module):
+class VideoPrismTower(ClipTower):
     """VideoPrism (Zhao et al. 2024, arXiv:2402.13217): a factorised encoder that keeps all T*N tokens of a clip.
 
     The spatial stack sees the N patches of one frame, the temporal stack the T tokens of one place (ViViT's factorised
@@ -204,17 +204,6 @@ class VideoPrismTower(nnx.Module):
         x = self.auxiliary(rearrange(x, "b t n d -> b (t n) d"), mask=seen, keys=fold(keys, _AUXILIARY))
         return rearrange(x, "b (t n) d -> b t n d", t=times), kept
 
-    def features(
-        self,
-        video: Video,
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> FrameFeatures:
-        """Return one vector per frame: its own tokens pooled, each aware of all frames; float32 `[B,T,D]`."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
-
     def outputs(
         self,
         video: Video,
@@ -223,7 +212,7 @@ class VideoPrismTower(nnx.Module):
         keys: RowKeys | None = None,
         drop_patches: bool = True,
     ) -> VideoOutputs:
-        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `tokens`."""
+        """Encode clips: pooled, the tokens of each frame and those of all real ones; for the arguments see `tokens`."""
         x, _ = self.tokens(video, mask=mask, keys=keys, drop_patches=drop_patches)
         return VideoOutputs(self._vector(x, mask=mask), self._steps(x), x)
 
@@ -232,17 +221,6 @@ class VideoPrismTower(nnx.Module):
             return jnp.mean(x.astype(jnp.float32), axis=2)
         pooled = self.pooler(rearrange(x, "b t n d -> (b t) n d"))[:, 0]
         return rearrange(pooled.astype(jnp.float32), "(b t) d -> b t d", t=x.shape[1])
-
-    def __call__(
-        self,
-        video: Video,
-        *,
-        mask: FrameMask | None = None,
-        keys: RowKeys | None = None,
-        drop_patches: bool = True,
-    ) -> Float[Array, "B D"]:
-        """Encode clips into float32 vectors, the tokens of all real frames pooled; for the arguments see `tokens`."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
 
     def _vector(self, x: Float[Array, "B T N D"], *, mask: FrameMask | None) -> Float[Array, "B D"]:
         mask = _token_mask(mask, places=x.shape[2])

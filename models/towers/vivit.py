@@ -23,14 +23,14 @@ from ..layers.patches import PatchEmbedding, PatchLayout
 from ..layers.pooling import masked_mean
 from ..layers.positions import position_embedding, resize_square, resize_time_map, resize_times
 from ..shapes import FrameFeatures, FrameMask, Video
-from .outputs import VideoOutputs
+from .outputs import ClipTower, VideoOutputs
 
 POOLS = ("mean", "depthwise")
 TIME_POOLS = ("mean", "linear")
 _TIME = 1_000_033  # for the draws of the temporal blocks; those of the spatial blocks count frames from 0
 
 
-class VideoTower(nnx.Module):
+class VideoTower(ClipTower):
     """Factorised video encoder (ViViT "model 2", Arnab et al. 2021): space first, then time.
 
     A clip `[B,T,H,W,3]` is cut into tubelets of `tubelet` frames x `patch` x `patch` pixels. `depth` spatial blocks
@@ -199,25 +199,10 @@ class VideoTower(nnx.Module):
         x = self.space(named(x, "activation/video/tokens"), keys=keys)
         return rearrange(x, "(b t) n d -> b t n d", t=times), drawn
 
-    def features(
-        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> FrameFeatures:
-        """Return one token per time step, each aware of all real ones: `[B, T/tubelet, D]`; see `__call__`."""
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).steps
-
     def outputs(
         self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
     ) -> VideoOutputs:
-        """Return `__call__`, `features` and the tokens of `tokens` in one pass; for the arguments see `__call__`."""
-        patches, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
-        x = _add_positions(self._pool(patches, kept=kept), self.time_position[...][None]).astype(self.dtype)
-        x = self.time(named(x, "activation/video/tokens"), mask=self._times(mask), keys=fold(keys, _TIME))
-        return VideoOutputs(self._vector(x, real=self._times(mask)), x, patches)
-
-    def __call__(
-        self, video: Video, *, mask: FrameMask | None = None, keys: RowKeys | None = None, drop_patches: bool = True
-    ) -> Float[Array, "B D"]:
-        """Encode clips; `features` pooled over the real time steps, float32.
+        """Encode clips: a token of each of T/tubelet time steps, aware of all real ones, and those pooled.
 
         Args:
           video: clips, uint8 RGB 0..255.
@@ -225,7 +210,10 @@ class VideoTower(nnx.Module):
           keys: one key for each clip; turns dropout and patch dropout on.
           drop_patches: False turns patch dropout off all the same (unmasked tuning).
         """
-        return self.outputs(video, mask=mask, keys=keys, drop_patches=drop_patches).vector
+        patches, kept = self.tokens(video, keys=keys, drop_patches=drop_patches)  # [B,T,N,D]
+        x = _add_positions(self._pool(patches, kept=kept), self.time_position[...][None]).astype(self.dtype)
+        x = self.time(named(x, "activation/video/tokens"), mask=self._times(mask), keys=fold(keys, _TIME))
+        return VideoOutputs(self._vector(x, real=self._times(mask)), x, patches)
 
     def _vector(self, x: FrameFeatures, *, real: Bool[Array, "B t"] | None) -> Float[Array, "B D"]:
         if self.time_join is None:
