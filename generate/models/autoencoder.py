@@ -173,6 +173,6 @@ def drawn_latents(
     return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, jnp.float32)
 
 
-def kl_to_normal(mean: Float[Array, "*B C"], logvar: Float[Array, "*B C"]) -> Float[Array, ""]:
-    """Return the mean over all latent values of the divergence KL(N(mean, exp(logvar)) || N(0, 1)), in nats."""
-    return 0.5 * jnp.mean(jnp.square(mean) + jnp.exp(logvar) - 1 - logvar)
+def kl_to_normal(mean: Float[Array, "*B"], logvar: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Return of each latent value the divergence KL(N(mean, exp(logvar)) || N(0, 1)), in nats."""
+    return 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar)

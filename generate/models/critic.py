@@ -35,14 +35,14 @@ class FrameCritic(nnx.Module):
         return self.out(x)[..., 0].astype(jnp.float32)
 
 
-def critic_loss(real: Float[Array, "*B"], made: Float[Array, "*B"]) -> Float[Array, ""]:
-    """Return the hinge loss of a critic by its scores of real frames and of those that were made."""
-    return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + made))
+def critic_loss(real: Float[Array, "*B"], made: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Return of each patch the hinge loss of a critic by its scores of a real frame and of the one that was made."""
+    return jax.nn.relu(1 - real) + jax.nn.relu(1 + made)
 
 
-def maker_loss(made: Float[Array, "*B"]) -> Float[Array, ""]:
-    """Return the loss of what made the frames by the critic's scores of them."""
-    return -jnp.mean(made)
+def maker_loss(made: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Return of each patch the loss of what made the frames by the critic's scores of them."""
+    return -made
 
 
 def unchanged(module: nnx.Module) -> nnx.Module:

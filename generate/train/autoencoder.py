@@ -46,7 +46,7 @@ class AutoencoderObjective:
     def loss(
         self, model: AutoencoderStage, batch: dict[str, Any], *, rngs: nnx.Rngs
     ) -> tuple[Scalar, dict[str, jax.Array]]:
-        """Return the loss of the frames of a batch, and its terms.
+        """Return the loss of the frames of the valid rows of a batch, and its terms.
 
         It is the mean of |error| and of its square (frames -1..1), plus `kl` times the divergence of the latents. With
         a critic the frames are also paid by its score, with weight `adversarial`, and the critic by its own hinge loss:
@@ -58,12 +58,13 @@ class AutoencoderObjective:
         mean, logvar = model.autoencoder.encode(frames)
         made, wanted = model.autoencoder.decode(drawn_latents(mean, logvar, key=rngs())), signed(frames)
         error = made - wanted
-        per_frame = jnp.mean(jnp.abs(error) + jnp.square(error), axis=(1, 2, 3))
-        terms = {"reconstruction": weighted(per_frame, weights=weights), "kl": kl_to_normal(mean, logvar)}
+        parts = {"reconstruction": jnp.abs(error) + jnp.square(error), "kl": kl_to_normal(mean, logvar)}
+        if model.critic is not None:
+            parts["adversarial"] = maker_loss(unchanged(model.critic)(made))
+            parts["critic"] = critic_loss(model.critic(wanted), model.critic(jax.lax.stop_gradient(made)))
+        terms = {name: weighted(_by_frame(part), weights=weights) for name, part in parts.items()}
         total = terms["reconstruction"] + self.options.kl * terms["kl"]
         if model.critic is not None:
-            terms["adversarial"] = maker_loss(unchanged(model.critic)(made))
-            terms["critic"] = critic_loss(model.critic(wanted), model.critic(jax.lax.stop_gradient(made)))
             total = total + self.options.adversarial * terms["adversarial"] + terms["critic"]
         return total, terms
 
@@ -71,3 +72,7 @@ class AutoencoderObjective:
 def weighted(values: Float[Array, "B"], *, weights: Float[Array, "B"]) -> Scalar:
     """Return the mean of values of rows, those that are not valid left out; 0 of no row."""
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def _by_frame(values: Float[Array, "B *rest"]) -> Float[Array, "B"]:
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
