@@ -40,7 +40,7 @@ class Translator(abc.ABC):
         """Yield each text with its translation, None where there is none; batches as they are ready.
 
         Raises:
-          ChatError: an endpoint cannot be reached, refuses, or gives no answers.
+          ChatError: an endpoint cannot be reached, refuses more than single texts, or gives no answers.
         """
         parts = [texts[i : i + self._batch] for i in range(0, len(texts), self._batch)]
         with concurrent.futures.ThreadPoolExecutor(self._parallel) as pool:
@@ -97,9 +97,10 @@ class ChatTranslator(Translator):
         try:
             reply = self._chat.ask([system, user])
         except ChatError as error:
-            if error.status in _TOO_LONG and len(texts) > 1:
-                return None
-            raise
+            if error.status not in _TOO_LONG:
+                raise
+            self.last = str(error)[:200]  # of a text by itself, it stays without a translation
+            return None
         answer = _answer(reply, count=len(texts))
         if answer is None:
             self.last = f"it answered {' '.join(reply.text.split())[:200]!r}"

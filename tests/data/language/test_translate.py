@@ -120,6 +120,20 @@ def test_texts_without_a_translation_are_kept_and_capped(manifest, junk):
     assert report["failed"] == 1 and a.captions == ("A DOG RUNS", "a red ball")
 
 
+def test_a_text_that_no_context_holds_is_kept_and_counted(manifest):
+    def short_texts_only(body):
+        if any(len(text) > 12 for text in numbered(body).values()):
+            return 400, {}, b'{"error": {"message": "the request exceeds the context"}}'
+        return shout(body)
+
+    with chat_server(short_texts_only) as server:
+        assert run(manifest, server, max_bad_fraction=0.5)["failed"] == 1
+        with pytest.raises(UserError, match=r"1 texts have no translation, such as 'told elsewhere': .*the context"):
+            run(manifest, server, max_bad_fraction=0.0)
+    a, b = read_manifest(manifest.parent / "out" / "t.jsonl")
+    assert a.captions == ("A DOG RUNS", "A RED BALL") and b.transcript == "told elsewhere"
+
+
 def test_requests_run_at_a_time(manifest):
     both = threading.Barrier(2)
 
