@@ -1,6 +1,6 @@
 """How much each moment of a clip is a highlight: marks from spans or annotators, figures, and a baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ def marks_of(queries: Queries, *, rows: Sequence[Row], seconds: float, highest: 
     """Return the marks of the moments of each example, float64 [moments, annotators], 0..4.
 
     Where the clip has `meta.saliency` and `meta.relevant_clip_ids` (QVHighlights), these are the marks; they are of
-    moments of 2 s. Otherwise a moment whose middle a span contains has the mark 4 * score / `highest`, the best of
-    several, and 4 for a span without a score; all others have 0.
+    moments of 2 s, as many as `meta.duration_s` has where that is no more than 2 s off: a file of 149.98 s has the
+    75 moments of 150 s that its annotators saw. Otherwise a moment whose middle a span contains has the mark
+    4 * score / `highest`, the best of several, and 4 for a span without a score; all others have 0.
 
     Args:
       queries: the examples.
@@ -35,11 +36,12 @@ def marks_of(queries: Queries, *, rows: Sequence[Row], seconds: float, highest: 
     found = []
     for number, record in enumerate(queries.record.tolist()):
         row, duration = rows[record], float(queries.duration[number])
-        count = moments_in(duration, seconds=seconds)
         meta = row.get("meta") or {}
         if "saliency" in meta and "relevant_clip_ids" in meta:
-            found.append(_annotated(row, count=count, seconds=seconds))
+            seen = _seen_by_annotators(meta, duration_s=duration)
+            found.append(_annotated(row, count=moments_in(seen, seconds=seconds), seconds=seconds))
             continue
+        count = moments_in(duration, seconds=seconds)
         middle = (np.arange(count) + 0.5) * duration / count
         marks = np.zeros(count)
         for (start, end), score in zip(queries.spans[number], queries.span_scores[number], strict=True):
@@ -53,6 +55,14 @@ def marks_of(queries: Queries, *, rows: Sequence[Row], seconds: float, highest: 
             marks[inside] = np.maximum(marks[inside], mark)
         found.append(marks[:, None])
     return found
+
+
+def _seen_by_annotators(meta: Mapping[str, Any], *, duration_s: float) -> float:
+    """Return how long the clip was to its annotators: what they say, unless the file is another length altogether."""
+    stated = meta.get("duration_s")
+    if not isinstance(stated, int | float) or abs(stated - duration_s) > CLIP_SECONDS:
+        return duration_s
+    return float(stated)
 
 
 def _annotated(row: Row, *, count: int, seconds: float) -> np.ndarray:

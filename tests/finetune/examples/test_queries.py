@@ -69,6 +69,9 @@ def test_marks_of_spans_and_of_annotators():
     assert marks[0][:, 0].tolist() == [4, 4, 0, 0, 0, 0, 4, 4, 0, 0] and marks[1][:, 0].tolist() == [0, 4, 0, 2]
     annotated = spans.only(np.array([2]))
     assert marks_of(annotated, rows=rows, seconds=2.0, highest=4.0)[0].tolist() == [[0, 0], [4, 1], [0, 0], [2, 3]]
+    short = [*rows[:3], rows[3] | {"duration_s": 7.97, "meta": rows[3]["meta"] | {"duration_s": 8.0}}]  # of a codec
+    found = queries_of(short, split="t", query="clip").only(np.array([2]))
+    assert len(marks_of(found, rows=short, seconds=2.0, highest=4.0)[0]) == 4  # as the annotators counted
     np.testing.assert_allclose(step_targets(marks, steps=2), [[0, 1], [1, 0.5]])  # at a quarter and three quarters
     with pytest.raises(UserError, match=r"set config\.task\.moment_seconds=2"):
         marks_of(annotated, rows=rows, seconds=1.0, highest=4.0)
