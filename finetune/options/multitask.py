@@ -42,7 +42,8 @@ class MultitaskOptions(TowerOptions):
       shared_depth: transformer blocks on the tower's time tokens that all tasks share and train; 0 = none.
       shared_heads: their attention heads, a divisor of the tower's width.
       shared_dropout: their dropout rate.
-      chosen_by: the task whose result on the validation clips chooses the checkpoint; "" = the mean of all results.
+      chosen_by: the task whose result on the validation clips chooses the checkpoint; "" = the mean of the results of
+        all tasks that have any.
     """
 
     name: str = "multitask"

@@ -49,17 +49,17 @@ class Multitask:
 
     @property
     def metric(self) -> str:
-        """The mean of the tasks' results, or that of the task that `config.task.chosen_by` names."""
-        if not all(task.metric for task in self._tasks.values()):
-            return ""
+        """The mean of the results of the tasks that validate, or that of the one that `config.task.chosen_by` names."""
         chosen = self.options.chosen_by
+        if not self._validating or (chosen and chosen not in self._validating):
+            return ""
         own = self._tasks[chosen].metric.removeprefix(f"{VALIDATION}/") if chosen else ""
         return f"{VALIDATION}/{chosen}/{own}" if chosen else f"{VALIDATION}/mean"
 
     @property
     def validated_on(self) -> str:
         """Describes the validation examples."""
-        return "; ".join(dict.fromkeys(task.validated_on for task in self._tasks.values()))
+        return "; ".join(dict.fromkeys(task.validated_on for task in self._validating.values()))
 
     def trained_on(self) -> LabelledClips:
         """Return the clips that any task is trained on."""
@@ -83,9 +83,9 @@ class Multitask:
         return shared_batches(stream, parts=parts, context=self._context, start_step=start_step)
 
     def evaluate(self, model: MultiTaskModel, step: int) -> dict[str, float]:
-        """Return `NAME/RESULT` for each task, and `mean` of the main ones unless `config.task.chosen_by` is set."""
+        """Return `NAME/RESULT` for each task that validates, and `mean` of the main ones without a `chosen_by`."""
         found, main = {}, []
-        for name, task in self._tasks.items():
+        for name, task in self._validating.items():
             results = task.evaluate(model.view(name), step)
             found |= {f"{name}/{key}": value for key, value in results.items()}
             main.append(main_result(task, kind=self._kind(name), results=results)[1])
@@ -161,6 +161,11 @@ class Multitask:
         [train] = united(list(kept.values()))
         shares = [self.options.part(name).share for name in kept]
         return train, mixed_records(list(kept.values()), shares=shares)
+
+    @property
+    def _validating(self) -> dict[str, Any]:
+        """The tasks that have something to validate on."""
+        return {name: task for name, task in self._tasks.items() if task.metric}
 
     def _check_choice(self) -> None:
         others = [name for name, task in self._tasks.items() if task.metric.removeprefix(f"{VALIDATION}/") in NO_SHARE]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -259,6 +260,16 @@ def test_clips_are_mixed_by_share():
 def test_mistakes_are_named(opened, overrides, wanted):
     with pytest.raises(UserError, match=wanted):
         opened("demo_multitask", *overrides)
+
+
+def test_a_task_without_validation_clips_leaves_the_choice_to_the_others(opened):
+    blind = ("task.tasks.first_colour.val_split=", "task.tasks.first_colour.holdout=0.0")
+    task = opened("demo_multitask", *PAIR, *blind)
+    assert task.metric == "val/mean" and task.validated_on == task._tasks["attributes"].validated_on != ""
+    task._tasks["attributes"].evaluate = lambda model, step: {"mAP": 50.0}
+    assert task.evaluate(types.SimpleNamespace(view=lambda name: name), 1) == {"attributes/mAP": 50.0, "mean": 50.0}
+    assert opened("demo_multitask", *PAIR, *blind, "task.chosen_by=attributes").metric == "val/attributes/mAP"
+    assert opened("demo_multitask", *PAIR, *blind, "task.chosen_by=first_colour").metric == ""
 
 
 def test_transfer_runs_the_subsets_and_is_a_table(tmp_path):
