@@ -51,7 +51,10 @@ def make_run_order(
             groups = {name: members[chosen] for name, members in groups.items()}
         return make_order(groups, **given)
     if chosen is not None and (np.diff(chosen) <= 0).any():
-        raise UserError("config.data.order='blocks' takes records in rising order; set config.data.order='records'")
+        raise UserError(
+            f"config.data.order={data.feed.order!r} goes over blocks here, where each record comes once in an epoch, "
+            "but some clips have several examples (or are repeated); set config.data.order='records'"
+        )
     shards = {source.name: _shards(source, only=chosen, group_size=data.feed.group_size) for source in sources}
     order = make_block_order(shards, **given, block_shards=data.feed.block_shards)
     _check_cache(order, sources, data=data, process_count=process_count)

@@ -85,12 +85,13 @@ def _check(loss: LossOptions, *, names: list[str], spec: ModelSpec) -> None:
         paired = [name for name in names if name not in ALONE]
         if paired:
             raise UserError(
-                f"config.loss.terms={paired} need a pair beside them; set config.loss.pairs={{{PAIR!r}: 1.0}} (only "
-                f"{' and '.join(ALONE)} may be the whole loss)"
+                f"config.loss.terms={paired} cannot be the whole loss, which only {' and '.join(ALONE)} can; add a "
+                f"pair: config.loss.pairs={{{PAIR!r}: 1.0}}"
             )
     elif PAIR not in loss.weights():
         raise UserError(
-            f"config.loss.terms={names} stand beside the pair {PAIR!r}, which config.loss.pairs={loss.weights()} lacks"
+            f"config.loss.terms={names} need the pair {PAIR!r}, which config.loss.pairs={loss.weights()} lacks; add it "
+            f"with a weight above 0"
         )
     if spec.fusion:
         raise UserError(

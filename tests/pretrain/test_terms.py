@@ -192,7 +192,7 @@ def test_a_loss_without_pairs_trains_the_video_tower_and_heads_alone():
     trained = {path.split("/")[0] for path in paths if re.search(regex, path)}
     assert trained == {"video", "heads"} and {"text", "log_scale"} <= {path.split("/")[0] for path in paths}
     assert made.check_batch_size(1) == ""
-    with pytest.raises(UserError, match=r"terms=\['matching'\] need a pair beside them"):
+    with pytest.raises(UserError, match=r"terms=\['matching'\] cannot be the whole loss, which only"):
         objective(
             loss={"terms": {"matching": {}} | {"captioning": {}}, "pairs": {}},
             heads={"matching": HEADS["matching"]} | heads,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from colour_clips import config_of
 
+from twinreel.base.errors import UserError
 from twinreel.finetune.commands.finetune import open_task
 
 
@@ -17,3 +18,6 @@ def test_examples_belong_to_the_clips_of_their_rows(colours, order):
     record = task.splits.train.indices
     for batch in itertools.islice(task.feed.examples(task.splits.train, record=record, start_step=0), 3):
         np.testing.assert_array_equal(record[batch["example"]], batch["clip_index"])
+    if order == "blocks":
+        with pytest.raises(UserError, match=r"several examples .*; set config\.data\.order='records'"):
+            next(task.feed.examples(task.splits.train, record=np.repeat(record, 2), start_step=0))
