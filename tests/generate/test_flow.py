@@ -43,6 +43,15 @@ def test_solvers_carry_noise_to_the_known_gaussian():
     assert 3.3 < errors["heun", 16] / errors["heun", 32] < 4.7  # second order
 
 
+@pytest.mark.parametrize("method", ["euler", "heun"])
+def test_no_noise_is_left_where_the_data_are_known(method):
+    """A field as the network's: towards the prediction, divided by what is left of the way, at least 0.05 of it."""
+    noise = jax.random.normal(jax.random.key(0), (64,), jnp.float32)
+    given = {"begin": 0.0, "end": 1.0, "steps": 10, "method": method}
+    found = solve(lambda x, t: (MEAN - x) / jnp.maximum(1 - t, 0.05), noise, **given)
+    np.testing.assert_allclose(found, MEAN, atol=1e-5)
+
+
 def test_the_way_back_is_the_inverse_of_the_way():
     noise = jnp.linspace(-2, 2, 9, dtype=jnp.float32)
     data = solve(gaussian_velocity, noise, begin=0.0, end=1.0, steps=64)
