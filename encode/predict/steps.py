@@ -255,7 +255,7 @@ class _Steps:
         self._tokens = tokens[fresh] if self._tokens is None else np.concatenate([self._tokens, tokens[fresh]])
         self._edges = np.concatenate([self._edges, edges[1:][fresh]])
         self._changes = np.concatenate([self._changes, changes[fresh]])
-        while self._waiting >= self._size + self._reach:
+        while self._waiting >= self._size + max(self._reach, 1):  # a step at least is left, with which the film ends
             yield self._block(self._size, ends=False)
         if window.last:
             yield from self.finish()

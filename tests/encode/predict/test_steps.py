@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from small_encoder import small_encoder
 
-from twinreel.encode.predict.steps import FilmScores, StepPredictor, WindowTokens, frame_changes, spans_above
+from twinreel.encode.predict.steps import BLOCK, FilmScores, StepPredictor, WindowTokens, frame_changes, spans_above
 from twinreel.zoo.build import build
 
 HEAD = {"kind": "steps", "labels": ["normal", "odd"], "width": 8, "dilations": [1, 3], "smooth": 2, "dropout": 0.3}
@@ -67,6 +67,17 @@ def test_the_stream_gives_the_scores_of_the_whole_film(predictor):
         np.testing.assert_allclose(got.scores, wanted, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(got.edges, np.arange(len(wanted) + 1) * 0.5)
     assert found[8].changes[:5].tolist() == [0, 1, 2, 3, 10]
+
+
+def test_no_film_is_lost_where_steps_do_not_look_around():
+    """Films of a block, of a step more and of one less, by a head without convolutions and smoothing."""
+    spec = small_encoder().spec
+    head = HEAD | {"dilations": [], "smooth": 0, "decode": DECODE}
+    spec = spec.replace(towers={"video": spec.towers["video"]}, heads={"anomaly": head})
+    predictor = StepPredictor(spec=spec, model=build(spec, rngs=nnx.Rngs(0)))
+    lengths = [BLOCK, BLOCK + 1, BLOCK - 1]
+    given = [window for film, steps in enumerate(lengths) for window in windows(film, count=1, steps=steps)]
+    assert {found.film: len(found.scores) for found in predictor.films(given)} == dict(enumerate(lengths))
 
 
 def test_memory_does_not_grow_with_the_film(predictor):
