@@ -83,7 +83,13 @@ def real_clips(painter: Painter, *, records: "Records", split: str, only: np.nda
     data = DataOptions(input=painter.spec.input, feed=FeedOptions(batch_size=1, dir=str(records.folder)))
     tokenizer = tokenizer_from_meta(dict(painter.spec.tokenizer))
     given = {"tokenizer": tokenizer, "split": split, "batch_size": 25, "only": only, "records": records}
-    found = [batch["video"][batch["clip_index"] >= 0] for batch in eval_batches(data, **given)]
+    found = []
+    for batch in eval_batches(data, **given):
+        inside = batch["clip_index"] >= 0
+        if bad := batch["clip_index"][inside & ~batch["valid"]].tolist():  # a black clip would be judged
+            clip = records.rows(split)[bad[0]]["clip_id"]
+            raise UserError(f"clip {clip!r} of split {split!r} is damaged or has no caption; prepare the data again")
+        found.append(batch["video"][inside])
     return np.concatenate(found)
 
 

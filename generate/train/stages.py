@@ -204,7 +204,7 @@ def fill_generator(model: "nnx.Module", *, begun: Begun, stage: Path) -> None:
 
 
 def _videos(begun: Begun) -> Iterator[np.ndarray]:
-    """Yield the first training clips as evaluation shows them, the same on all processes."""
+    """Yield training clips, evenly spread, as evaluation shows them, the same on all processes."""
     from ...data.batches.pipeline import eval_batches
 
     feed = begun.data.feed
@@ -212,9 +212,8 @@ def _videos(begun: Begun) -> Iterator[np.ndarray]:
     given = {"tokenizer": begun.tokenizer, "split": feed.train_split, "records": begun.records, "batch_size": 16}
     only = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _MEASURED)).astype(np.int64))
     for batch in eval_batches(begun.data, only=only, **given):
-        inside = batch["clip_index"] >= 0
-        if inside.any():
-            yield batch["video"][inside]
+        if batch["valid"].any():
+            yield batch["video"][batch["valid"]]
 
 
 def _said(batches: Any) -> Any:

@@ -8,9 +8,11 @@ from html_page import Page
 
 from twinreel import __main__ as cli
 from twinreel.base.errors import UserError
+from twinreel.data.batches import pipeline
+from twinreel.data.batches.records import Records
 from twinreel.generate.flow.solve import SolverOptions
 from twinreel.generate.sample.cost import training_cost
-from twinreel.generate.sample.judge import changed_words, chosen_clips, edit_figures, judged
+from twinreel.generate.sample.judge import changed_words, chosen_clips, edit_figures, judged, real_clips
 from twinreel.generate.sample.painter import load_painter
 
 SOLVER = SolverOptions(steps=2, method="euler")
@@ -82,6 +84,20 @@ def test_the_judge_finds_captions_by_colour(painter):
     assert wrong["v2t"]["R@1"] == 0 and right["v2t"]["R@1_low"] < 100
     larger = np.repeat(np.repeat(video, 2, axis=2), 2, axis=3)[:, :1]  # of another size and number of frames
     assert judged(lens, larger, texts=texts)["v2t"]["R@1"] == 100
+
+
+def test_a_damaged_clip_is_no_black_clip_to_judge(painter, colour_data, monkeypatch):
+    whole, records = pipeline.eval_batches, Records(colour_data / "data")
+
+    def damaged(*args, **given):
+        for batch in whole(*args, **given):
+            yield batch | {"valid": batch["valid"] & (batch["clip_index"] != 1)}
+
+    given = {"records": records, "split": "test"}
+    assert len(real_clips(painter, **given, only=np.array([0, 1, 2]))) == 3
+    monkeypatch.setattr(pipeline, "eval_batches", damaged)
+    with pytest.raises(UserError, match=f"clip '{records.rows('test')[1]['clip_id']}' of split 'test' is damaged"):
+        real_clips(painter, **given, only=np.array([0, 1, 2]))
 
 
 def test_figures_of_edits(painter):
