@@ -246,6 +246,12 @@ def _check_frames(located: "Located", *, input: "InputSpec") -> None:
             f"config.data.mask_frames=True, but the teacher {located.path} was made for clips without padding; set it "
             "to False, or take another teacher"
         )
+    frames = located.spec.input.num_frames
+    if input.mask_frames and frames != input.num_frames:
+        raise UserError(
+            f"the teacher {located.path} takes {frames} frames, the run config.data.num_frames={input.num_frames}; "
+            "with config.data.mask_frames=True the same frames must be real to both: set num_frames to the teacher's"
+        )
     if located.spec.features.get("video") or located.spec.towers["video"]["family"] == "features":
         raise UserError(
             f"the video tower of the teacher {located.path} takes vectors that were computed before, not frames; take "

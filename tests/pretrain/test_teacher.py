@@ -1,5 +1,6 @@
 """Distillation from a teacher beside the run: what it sees, that no checkpoint holds it, and mistakes."""
 
+import dataclasses
 import json
 import shutil
 
@@ -16,7 +17,7 @@ from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import make_tokenizer
 from twinreel.data.options import DataOptions
 from twinreel.encode.embed.encoder import Encoder
-from twinreel.encode.embed.teacher import Taught
+from twinreel.encode.embed.teacher import Taught, _check_frames, locate_teacher
 from twinreel.engine.keeping.checkpoint import read_params
 from twinreel.pretrain.objective import make_objective
 from twinreel.pretrain.pretrain import pretrain
@@ -128,3 +129,13 @@ def test_teachers_that_do_not_fit_are_named(tiny_overrides, teacher, tokenizer, 
     other = type("Other", (), {"to_meta": lambda self: {"kind": "other"}})()
     with pytest.raises(UserError, match=message.replace(".", r"\.").replace("{", r"\{")):
         make_teacher(config, spec=student, tokenizer=other if "tokenizer" in fields else tokenizer)
+
+
+def test_masked_frames_are_the_same_for_teacher_and_run(teacher):
+    """The mask of the run's frames says nothing of another number of frames."""
+    own = locate_teacher(str(teacher), sides=("video",), field="config.loss.terms.distillation")
+    given = dataclasses.replace(own.spec.input, mask_frames=True)
+    located = dataclasses.replace(own, spec=own.spec.replace(input=given))
+    _check_frames(located, input=given)
+    with pytest.raises(UserError, match=rf"takes {FRAMES} frames, the run config\.data\.num_frames=8"):
+        _check_frames(located, input=dataclasses.replace(given, num_frames=8))
