@@ -52,6 +52,7 @@ TRIALS, SHARES = "trials", "shares"
 MAX_SEED = 2**31 - 1
 VERBS = ("pretrain", "finetune")
 _WRITE_S = 30.0
+_LOWER = ("loss", "mae", "MdR", "MnR", "EER")  # ends of the names of results of which a lower one is better
 
 
 def main(argv: list[str]) -> int:
@@ -219,7 +220,7 @@ def _metric(args: argparse.Namespace, *, config: Config) -> tuple[str, bool]:
     if args.mode:
         return args.metric or own, args.mode == "max"
     if args.metric and args.metric != own:
-        return args.metric, not args.metric.endswith(("loss", "mae", "MdR", "MnR"))
+        return args.metric, not args.metric.endswith(_LOWER)
     return own, config.train.get("best_mode", "max") == "max"
 
 
@@ -303,7 +304,8 @@ def _parser() -> Parser:
     group.add_argument("--sampler", default="tpe", help=", ".join(SAMPLERS))
     group.add_argument("--pruner", default="median", help=", ".join(PRUNERS))
     group.add_argument("--metric", default="", help="result of an evaluation; default: config.train.best_metric")
-    group.add_argument("--mode", default="", help="max or min; default: that of the config, min for losses")
+    words = "max or min; default: that of the config, min for losses, ranks and error rates"
+    group.add_argument("--mode", default="", help=words)
     group.add_argument("--seed", type=int, default=0, help="of the sampler; runs have the config's seed")
     group.add_argument("--retry_failed", action="store_true", help="try failed trials again")
     group = parser.add_argument_group("learning curve")

@@ -7,15 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
+import ml_collections
 import pytest
 
 pytest.importorskip("optuna")
 
 from twinreel.base.errors import UserError
 from twinreel.sweep import child
-from twinreel.sweep.sweep import main
+from twinreel.sweep.sweep import _metric, main
 from twinreel.sweep.trial import STOPPED, Evaluations, RunSpec, last_lines, log_of, run_trial
 
 RUN = r"""
@@ -140,6 +142,15 @@ def test_a_sweep_whose_first_trials_all_fail_ends_with_their_error(fake, capsys)
     (fake / "run.py").write_text(RUN.replace("lr == 0.3", "False"))
     assert main(flags(fake, "--trials", "2", "--retry_failed")) == 0
     assert [one["state"] for one in results(fake)["trials"]] == ["complete"] * 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "maximize"),
+    [("val/t2v_R@1", True), ("val/loss", False), ("val/EER", False), ("val/AUC", True), ("val/minus_error", True)],
+)
+def test_the_better_end_of_a_metric(metric, maximize):
+    args = types.SimpleNamespace(metric=metric, mode="", verb="finetune")
+    assert _metric(args, config=ml_collections.ConfigDict({"train": {}})) == (metric, maximize)
 
 
 def test_a_metric_that_no_evaluation_gives_is_named(fake):
