@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import dataclasses
 import multiprocessing
@@ -202,9 +203,19 @@ class _Work:
             for result in decoded:
                 waiting.append(listeners.submit(result))
                 if len(waiting) > _AHEAD * workers:
-                    yield waiting.popleft().result()
+                    yield self._heard(waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield self._heard(waiting.popleft())
+
+    def _heard(self, result: "concurrent.futures.Future[dict[str, Any]]") -> dict[str, Any]:
+        """Return what a process heard, once it is there."""
+        try:
+            return result.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                f"a process of {self.recogniser.name} was killed or has crashed, perhaps because memory ran out; give "
+                "fewer --workers and run the same command again: what was recognised is kept"
+            ) from error
 
 
 class _Listeners:

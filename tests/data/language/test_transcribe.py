@@ -1,6 +1,7 @@
 """From a source to a manifest with what is said: a stand-in that hears beeps, and pocketsphinx on real speech."""
 
 import json
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import av
@@ -93,6 +94,22 @@ def test_the_same_command_again_recognises_only_what_is_new(films, media, stand_
     assert said == {"a": "beep0 beep1", "b": "beep0", "quiet": "", "told": "as it is told"}
     report = transcribe(films, out=out, recogniser=stand_in, options=TranscribeOptions(workers=1, redo=True))
     assert report["kept"] == 0 and Beeps.heard == 3
+
+
+def test_a_process_that_dies_is_named_and_what_was_heard_is_kept(films, stand_in, tmp_path, monkeypatch):
+    hear, out = Beeps.listen, tmp_path / "said.jsonl"
+
+    def dies(self, samples):
+        if self.heard:
+            raise BrokenProcessPool("a child process terminated abruptly")
+        return hear(self, samples)
+
+    monkeypatch.setattr(Beeps, "listen", dies)
+    options = TranscribeOptions(workers=1, redo=True)
+    with pytest.raises(UserError, match="fewer --workers and run the same command again"):
+        transcribe(films, out=out, recogniser=stand_in, options=options)
+    monkeypatch.setattr(Beeps, "listen", hear)
+    assert transcribe(films, out=out, recogniser=stand_in, options=options)["reused"] >= 1
 
 
 def test_a_window_hears_its_own_part_and_a_record_cuts_between_words(films, stand_in, tmp_path):
