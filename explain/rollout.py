@@ -83,7 +83,8 @@ class TokenRollout:
         count, length = rows["index"].shape[0], rows["text"].shape[0]
         text, mask = (jnp.broadcast_to(rows[name], (count, length)) for name in ("text", "text_mask"))
         found = rolled_out(lambda: model.encode_text(text, mask=mask) @ rows["clip"], tower="text")
-        return {"part": found[:, :length]}
+        first = found.shape[1] - length - (model.text.class_token is not None)  # prompts precede, that token follows
+        return {"part": found[:, first : first + length]}
 
 
 def rolled_out(score: Any, *, tower: str) -> Float[Array, "R L"]:

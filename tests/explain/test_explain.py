@@ -14,12 +14,16 @@ from tower_loops import drawn
 
 from twinreel.base.errors import UserError
 from twinreel.data.media.clip import DecodedClip
+from twinreel.encode.embed.encoder import Encoder
 from twinreel.encode.predict.predictor import Predictor
 from twinreel.explain.clip import Clip, read_clip
 from twinreel.explain.explain import explain
 from twinreel.explain.explained import Asked, Explained, check
 from twinreel.explain.methods import video_relevance, word_relevance
+from twinreel.explain.rollout import TokenRollout
 from twinreel.explain.scores import Score
+from twinreel.zoo.adapt import AdaptOptions, adapted
+from twinreel.zoo.build import build
 
 TEXT = f"a {WORD} square falls"
 ASKED = Asked(text=TEXT, grid=4, sound=True)
@@ -125,6 +129,18 @@ def test_pictures_and_sound_that_are_fused_have_one_score(clip):
     without = model.encode_clip_arrays(clip.video[None], audio=clip.audio[None], lengths=np.array([0]))[0] @ text
     assert not alone.heard
     assert alone.video_scores(np.ones((1, 4, 4, 4), bool))[0] == pytest.approx(without, abs=1e-6)
+
+
+def test_words_keep_their_places_behind_learned_prompts(clip):
+    """Tokens that the tower does not see have no relevance, and all others have some."""
+    options = AdaptOptions(prompts={"layers": "^text/", "count": 3})
+    spec = adapted(small_spec(), options=options)
+    model = Encoder(spec=spec, model=drawn(lambda: build(spec, rngs=nnx.Rngs(0))), mesh=one_device())
+    explained = Explained(model, clip_of(known_frames()), asked=Asked(text=TEXT, grid=4))
+    shared, _ = explained.tokens()
+    part = explained.apply(TokenRollout(), {"index": np.zeros(1, np.int32)}, shared=shared, batch_size=1)["part"][0]
+    assert not shared["text_mask"].all() and part.shape == shared["text_mask"].shape
+    np.testing.assert_array_equal(part > 0, shared["text_mask"])
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "ordinal"])
