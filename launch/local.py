@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError
+from ..engine.start.gpus import gpus_of
 from .job import Job
 from .watch import ProcessGroup, ProcessSpec
 
@@ -26,7 +27,7 @@ def add_flags(group: Any) -> None:
         "--devices_per_process",
         type=int,
         metavar="D",
-        help="cpu: number of fake devices of each; gpu: process p gets GPUs p*D to p*D+D-1",
+        help="cpu: number of fake devices of each; gpu: process p gets GPUs p*D to p*D+D-1 of those that are visible",
     )
     group.add_argument(
         "--logs",
@@ -105,7 +106,8 @@ def environment(args: argparse.Namespace, *, number: int) -> dict[str, str]:
         kept = [f for f in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in f]
         added["XLA_FLAGS"] = " ".join([*kept, f"--xla_force_host_platform_device_count={devices}"])
     elif platform in ("gpu", "cuda"):
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(number * devices, (number + 1) * devices)))
+        flag = f"--num_processes={args.num_processes} --devices_per_process={devices}"
+        added |= gpus_of(number, count=devices, flag=flag)
     else:
         raise UserError("--devices_per_process needs --platform cpu or --platform gpu")
     return added

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, nearest
+from ..engine.start.gpus import gpus_of
 from .space import Value
 from .study import Claim, SweepStudy
 from .trial import RunSpec, best_of, last_lines, log_of, run_trial, value_of
@@ -49,8 +50,7 @@ class Work:
         """Return the run of a trial."""
         env: dict[str, str] = {}
         if self.gpus:
-            own = range(slot * self.gpus, (slot + 1) * self.gpus)
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, own))
+            env |= gpus_of(slot, count=self.gpus, flag=f"--processes={self.processes} --gpus={self.gpus}")
         flags = [f"--config.{one}" for one in study.space.overrides(values)]
         return RunSpec(verb=self.verb, flags=(*self.flags, *flags), workdir=study.folder / run, env=env)
 

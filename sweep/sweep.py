@@ -16,6 +16,7 @@ from ..base.errors import UserError
 from ..base.parser import Parser, folder
 from ..base.section import field_of, section
 from ..engine.keeping.files import write_atomically
+from ..engine.start.gpus import gpus_of
 from .page import write_sweep_page
 from .results import Results, copied_flags, results_of, share_curve
 from .runner import Runner, Work
@@ -284,6 +285,8 @@ def _check_flags(args: argparse.Namespace) -> None:
     for name, least in (("processes", 1), ("gpus", 0), ("draws", 1), ("seed", 0), ("trials", 1)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    if args.gpus:
+        gpus_of(args.processes - 1, count=args.gpus, flag=f"--processes={args.processes} --gpus={args.gpus}")
     if args.shares:
         _shares(args.shares)
     if args.mode not in ("", "max", "min"):

@@ -105,7 +105,8 @@ def test_local_dry_run(capsys, monkeypatch):
     assert len(lines) == 2
 
 
-def test_local_gpus_are_divided(capsys):
+def test_local_gpus_are_divided(capsys, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     flags = [
         "--backend",
         "local",
@@ -119,6 +120,9 @@ def test_local_gpus_are_divided(capsys):
     ]
     lines = launch(*flags, *PRETRAIN, capsys=capsys).splitlines()
     assert ["CUDA_VISIBLE_DEVICES=0,1,2,3" in lines[0], "CUDA_VISIBLE_DEVICES=4,5,6,7" in lines[1]] == [True, True]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,4,5,6,7,8,9")
+    lines = launch(*flags, *PRETRAIN, capsys=capsys).splitlines()
+    assert "CUDA_VISIBLE_DEVICES=2,3,4,5" in lines[0] and "CUDA_VISIBLE_DEVICES=6,7,8,9" in lines[1]
 
 
 @pytest.mark.parametrize(

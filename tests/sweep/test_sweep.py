@@ -192,8 +192,10 @@ def test_mistakes_in_the_flags(argv, message, tmp_path, monkeypatch):
     assert not (tmp_path / "w" / "trials").exists()
 
 
-def test_gpus_are_given_out_by_slot(tmp_path):
+def test_gpus_are_given_out_by_slot(tmp_path, monkeypatch):
     from twinreel.sweep.runner import Work
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
 
     class Study:
         folder = tmp_path
@@ -203,7 +205,7 @@ def test_gpus_are_given_out_by_slot(tmp_path):
 
     work = Work(verb="pretrain", flags=("--config=demo",), metric="", maximize=True, steps=1, gpus=2)
     spec = work.run(Study, run="0007", values={}, slot=1)
-    assert spec.env == {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert spec.env == {"CUDA_VISIBLE_DEVICES": "6,7"}
     assert spec.line() == f"twinreel pretrain --config=demo --config.a=1 --workdir {tmp_path / '0007'}"
 
 
