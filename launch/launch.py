@@ -19,7 +19,8 @@ each other. --dry_run prints the exact commands or files and starts nothing (--j
 has further flags, which `twinreel launch --backend local --help` and so on list.
 
 local   prefixes the output of each process with its number and writes a log of each. If a process fails, the others are
-        ended and its last lines are repeated. Ctrl-C and SIGTERM are forwarded: all processes save and end.
+        ended and its last lines are repeated. Ctrl-C, SIGTERM and a closed terminal (SIGHUP) are forwarded: all
+        processes save and end.
 slurm   writes a batch script and submits it with sbatch. Before the time limit the run saves and is requeued.
 gke     writes a JobSet (as xpk does) and passes it to kubectl.
 tpu-vm  runs the command on every host of a TPU VM, through gcloud."""

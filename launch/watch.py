@@ -94,7 +94,7 @@ class ProcessGroup:
                 log.write(line)
                 log.flush()
                 self._last[spec.number].append(line.rstrip("\n"))
-                with self._print_lock:
+                with self._print_lock, contextlib.suppress(OSError):  # the terminal is gone: the log has the line
                     print(f"[{spec.number}] {line}", end="" if line.endswith("\n") else "\n", flush=True)
 
     def _wait(self) -> int | None:
@@ -133,7 +133,11 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Forward SIGINT and SIGTERM as SIGTERM, on which a run saves and ends; a second SIGINT kills."""
+        """Forward SIGINT, SIGTERM and SIGHUP as SIGTERM, on which a run saves and ends; a second SIGINT kills.
+
+        A SIGHUP that is ignored, as below nohup, stays so. The processes have sessions of their own: a terminal that is
+        closed would reach this process alone, and leave them behind.
+        """
 
         def handle(number: int, frame: FrameType | None) -> None:
             del frame
@@ -141,7 +145,9 @@ class ProcessGroup:
             for process in self._processes:
                 _send(process, signal.SIGKILL if again and number == signal.SIGINT else signal.SIGTERM)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        caught = (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,)))
+        before = {number: signal.signal(number, handle) for number in caught}
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -52,6 +53,27 @@ def test_one_that_does_not_heed_sigterm_is_killed_after_the_grace(tmp_path, capf
     fails = "import sys, time; time.sleep(2); sys.exit(1)"
     assert group(tmp_path, deaf, fails, grace_s=0.5).run() == 1
     assert "process 1 ended with status 1" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_closed_ends_the_processes_in_order(tmp_path, ignored):
+    saves = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit()))\n"
+    saves += "print('ready', flush=True); time.sleep(3); print('to its end')"
+    made, logs = group(tmp_path, saves, saves), [tmp_path / "logs" / f"{number}.log" for number in range(2)]
+
+    def hang_up():
+        while not all(log.is_file() and "ready" in log.read_text() for log in logs):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else lambda *_: None)
+    try:
+        threading.Thread(target=hang_up, daemon=True).start()
+        assert made.run() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert made.stopped is not ignored
+    assert [log.read_text().split("\n")[1] for log in logs] == ["to its end" if ignored else "saved"] * 2
 
 
 def launch(*flags, workdir, overrides, **options):
