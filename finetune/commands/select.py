@@ -12,6 +12,7 @@ import numpy as np
 from ... import __version__
 from ...base.errors import UserError, unknown
 from ...base.parser import Parser
+from ...base.text_lines import text_lines
 from .predict import write_lines
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def labelled_clips(records: "Records", *, split: str, named: str) -> tuple[np.nd
 
 def _ids(path: Path) -> list[str]:
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path, flag="--labelled"), start=1):
         text = line.strip()
         if text.startswith("{"):
             try:

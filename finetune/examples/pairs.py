@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...base.errors import UserError, unknown
+from ...base.text_lines import text_lines
 
 FOLDS, FOLD_PAIRS = 10, 600
 """Folds of LFW's protocol, and pairs of each, half of them of one identity."""
@@ -105,7 +106,7 @@ def read_pairs(path: Path, *, places: Mapping[str, int]) -> Pairs:
     if not path.is_file():
         raise UserError(f"config.task.pairs={str(path)!r} does not exist; give JSON lines with first, second and same")
     found: list[tuple[int, int, bool]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_lines(path, flag="config.task.pairs"), 1):
         if not line.strip():
             continue
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import UserError, unknown
+from ...base.text_lines import text_lines
 from .clips import LabelledClips
 from .context import TaskContext
 
@@ -134,14 +135,13 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
         yield from enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1)
         return
-    with file.open(encoding="utf-8") as opened:
-        for number, line in enumerate(opened, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"row {number} of {path} is no JSON: {line[:60]!r}") from error
-                yield number, row
+    for number, line in enumerate(text_lines(file, flag="config.task.sessions"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"row {number} of {path} is no JSON: {line[:60]!r}") from error
+            yield number, row
 
 
 def _checked(row: Any, *, number: int, path: str, place: dict[str, int], shortest: int) -> tuple[str, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...base.errors import UserError
 from ...base.parser import Parser
+from ...base.text_lines import text_lines
 from .drawing import about, add_choice, add_drawing, check_choice, out_folder, solver_of
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _texts(args: argparse.Namespace) -> list[str]:
     """Return the texts to paint; [] where clips are given instead."""
     if args.texts and not Path(args.texts).is_file():
         raise UserError(f"--texts {args.texts}: there is no such file; give one with a text on each line")
-    lines = Path(args.texts).read_text(encoding="utf-8").splitlines() if args.texts else []
+    lines = text_lines(args.texts, flag="--texts") if args.texts else []
     texts = [*args.text, *(line.strip() for line in lines if line.strip())]
     if bool(texts) == bool(args.like):
         raise UserError("give texts (--text, --texts FILE) or clips (--like FILE ...), one of the two")

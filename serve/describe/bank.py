@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...base.errors import UserError, unknown
+from ...base.text_lines import text_lines
 from ...encode.embed.encoder import Encoder
 from ...evaluate.measures.zero_shot_rules import class_weights
 from ...evaluate.protocols.class_names import read_classes
@@ -69,10 +70,7 @@ def class_bank(given: Path, *, templates: str, encoder: Encoder) -> Bank:
 
 
 def _of_file(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--captions {path} cannot be read as UTF-8 text ({error})") from error
+    lines = text_lines(path, flag="--captions")
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
