@@ -113,14 +113,17 @@ class Anomaly(LabelledTask):
         return dataclasses.asdict(self.options) | {"labels": self.splits.labels}
 
     def evaluate(self, model: nnx.Module, step: int) -> dict[str, float]:
-        """Return `AUC` and `AP` over frames, if their truth is known, and `film_AUC`; in percent."""
+        """Return `AUC` and `AP` over frames, if their truth is known, and `film_AUC`; in percent.
+
+        NaN where the films that can be read are not of both kinds.
+        """
         del step
         assert self.splits.validation is not None
         figures = anomaly_figures(self._films(model, clips=self.splits.validation, kept=self._validation))
-        found = {"film_AUC": 100 * figures["video_auc"]}
-        if figures["frames"]:
-            found |= {"AUC": 100 * figures["frames"]["auc"], "AP": 100 * figures["frames"]["ap"]}
-        return found
+        found, frames = {"film_AUC": figures["video_auc"]}, figures["frames"]
+        if frames or self.metric == f"{VALIDATION}/AUC":
+            found |= {"AUC": frames and frames["auc"], "AP": frames and frames["ap"]}
+        return {name: float("nan") if value is None else 100 * value for name, value in found.items()}
 
     def report(self, model: nnx.Module, *, out: Path, protocol: dict[str, Any]) -> dict[str, Any]:
         """Measure the model on the test split (or on the validation films), write the report, print its table."""

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from twinreel.demo import odd_films
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune
 from twinreel.finetune.inputs.feed import Feed
+from twinreel.finetune.tasks import anomaly
 
 SHORT = [
     *("data.batch_size=8", "data.num_frames=4", "data.window_seconds=2.0", "data.train_clips=3"),
@@ -157,3 +159,15 @@ def test_mistakes_are_named_before_the_workdir_is_taken(start, override, wanted)
     with pytest.raises(UserError, match=wanted):
         start(start.root / "refused", override)
     assert not (start.root / "refused").exists()
+
+
+@pytest.mark.parametrize("metric", ["val/AUC", "val/film_AUC"])
+def test_validation_films_of_one_kind_have_no_figure(monkeypatch, metric):
+    """As where all normal ones turn out to be damaged: a number that is not known ends no training."""
+    film = types.SimpleNamespace(abnormal=True, marked=False, found=types.SimpleNamespace(scores=np.ones(2)))
+    task = object.__new__(anomaly.Anomaly)
+    task.splits, task._validation = types.SimpleNamespace(validation="films"), []
+    monkeypatch.setattr(anomaly.Anomaly, "_films", lambda self, model, **given: [film])
+    monkeypatch.setattr(anomaly.Anomaly, "metric", metric)
+    found = task.evaluate(None, 1)
+    assert metric.removeprefix("val/") in found and all(np.isnan(value) for value in found.values())
