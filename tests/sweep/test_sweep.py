@@ -276,7 +276,7 @@ def test_real_runs_of_fine_tuning(tmp_path):
     import twinreel
 
     root = prepare_and_pretrain(tmp_path)
-    (root / "space.toml").write_text('"optimizer.lr" = [1e-6, 1e-2]\n')
+    (root / "space.toml").write_text('"optimizer.lr" = [0.0, 1e-2]\n')
     given = ["--config", "demo_classify:linear", "--init", str(root / "pretrained"), "--data", str(root / "data")]
     given += ["--space", str(root / "space.toml"), "--workdir", str(root / "sweep"), "--sampler", "grid", *SHORT]
     assert main(["--verb", "finetune", *given]) == 0
