@@ -87,5 +87,5 @@ def pictures(spec: InputSpec, *, clip: Clip) -> UInt8[np.ndarray, "n H W 3"]:
     """Return all decoded frames of a clip, cropped and scaled as those that the model takes."""
     graph, decoded = frames_graph(spec), clip.decoded
     uniforms = np.zeros(graph.draws, np.float32)[graph.num_frames + 1 :]
-    found = graph.transform(decoded.jpegs, height=decoded.height, width=decoded.width, uniforms=uniforms)
+    found = graph.transform(decoded.encoded, height=decoded.height, width=decoded.width, uniforms=uniforms)
     return found[clip.view[0]] if found.ndim == 5 else found

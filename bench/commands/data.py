@@ -132,7 +132,7 @@ def measure(
         "video": data.augment.train_video,
         "num_frames": num_frames,
         "batch_size": data.feed.batch_size,
-        "jpeg_bytes": sum(map(len, clock.jpegs)) / len(clock.jpegs),
+        "jpeg_bytes": sum(map(len, clock.encoded)) / len(clock.encoded),
         "clips": clips,
         "stages": steps | {"rest": cpu - sum(steps.values())},
         "variants": {name: rate(start, data, seconds=seconds / 2) for name, data in changed.items()},
@@ -204,7 +204,7 @@ def _every_transform(declared: str) -> str:
 
 def _compare(batches: "Batches", *, data: "DataOptions", seconds: float) -> "_Clock":
     """Measure the pipeline and the raw decoder in turns."""
-    clock = _Clock(data, batches=batches, jpegs=_jpegs(batches, limit=_RAW_FRAMES), seconds=seconds / _ROUNDS)
+    clock = _Clock(data, batches=batches, encoded=_jpegs(batches, limit=_RAW_FRAMES), seconds=seconds / _ROUNDS)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         for _ in bar.track(range(_ROUNDS), description="measuring"):
@@ -219,7 +219,7 @@ class _Clock:
 
     data: "DataOptions"
     batches: "Batches"
-    jpegs: Sequence[bytes]
+    encoded: Sequence[bytes]
     seconds: float
     clips: int = 0
     pipeline_s: float = 0.0
@@ -232,7 +232,7 @@ class _Clock:
         """Time the raw decoder, then the pipeline."""
         _wait_until_idle()
         begin, cpu = time.perf_counter(), time.process_time()
-        self.raw_frames += _decode_raw(self.jpegs, threads=self.data.feed.num_threads, until=begin + self.seconds)
+        self.raw_frames += _decode_raw(self.encoded, threads=self.data.feed.num_threads, until=begin + self.seconds)
         self.raw_s += time.perf_counter() - begin
         self.raw_cpu_s += time.process_time() - cpu
         for _ in range(self.data.feed.prefetch + 2):  # batches that were made during the pause
@@ -244,16 +244,16 @@ class _Clock:
         self.pipeline_cpu_s += time.process_time() - cpu
 
 
-def _decode_raw(jpegs: Sequence[bytes], *, threads: int, until: float) -> int:
+def _decode_raw(encoded: Sequence[bytes], *, threads: int, until: float) -> int:
     """Decode the files repeatedly in several threads; return the number of decoded files."""
     import simplejpeg
 
-    largest = max(math.prod(map(int, simplejpeg.decode_jpeg_header(jpeg)[:2])) for jpeg in jpegs)
+    largest = max(math.prod(map(int, simplejpeg.decode_jpeg_header(jpeg)[:2])) for jpeg in encoded)
 
     def work(first: int) -> int:
         done, buffer = 0, bytearray(3 * largest)
         while time.perf_counter() < until:
-            simplejpeg.decode_jpeg(jpegs[(first + done * threads) % len(jpegs)], buffer=buffer)
+            simplejpeg.decode_jpeg(encoded[(first + done * threads) % len(encoded)], buffer=buffer)
             done += 1
         return done
 

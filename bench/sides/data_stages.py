@@ -51,11 +51,11 @@ def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, 
     out = np.empty(graph.shape, np.uint8)
 
     def decode(i: int) -> None:
-        for jpeg in rows[i].jpegs[0]:
+        for jpeg in rows[i].encoded[0]:
             decode_jpeg(jpeg, **sizes[i])
 
     def transform(i: int) -> None:
-        graph.decode(rows[i].jpegs[0], **sizes[i], uniforms=rows[i].uniforms[0], out=out)
+        graph.decode(rows[i].encoded[0], **sizes[i], uniforms=rows[i].uniforms[0], out=out)
 
     read = each(lambda i: source.records.read(source.split, [i]))
     parse = each(lambda i: Record(records[i]))

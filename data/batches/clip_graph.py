@@ -133,12 +133,12 @@ class ClipGraph:
         return [window_of(duration_s=duration_s, seconds=seconds, place=place) for place in places]
 
     def decode(
-        self, jpegs: Sequence[bytes], *, height: int, width: int, uniforms: np.ndarray, out: np.ndarray | None = None
+        self, encoded: Sequence[bytes], *, height: int, width: int, uniforms: np.ndarray, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Decode and transform the drawn frames of a clip.
 
         Args:
-          jpegs: V*T files.
+          encoded: V*T files.
           height: of the pictures, pixels.
           width: likewise.
           uniforms: float32 [draws], those with which the frames were drawn.
@@ -152,8 +152,8 @@ class ClipGraph:
         """
         out = np.empty(self.shape, np.uint8) if out is None else out
         size = {"height": height, "width": width}
-        into = out.reshape(self.transform.shape(len(jpegs)))
-        self.transform(jpegs, **size, uniforms=uniforms[self.num_frames + 1 :], out=into)
+        into = out.reshape(self.transform.shape(len(encoded)))
+        self.transform(encoded, **size, uniforms=uniforms[self.num_frames + 1 :], out=into)
         return out
 
     @property

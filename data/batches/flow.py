@@ -59,7 +59,7 @@ class Flow:
             rows, _ = self._rows(k)
             wanted = Wanted(source=rows.source, record=rows.record, epoch=rows.epoch)
             read, _ = self._reader.read(wanted)
-            yield from read.jpegs[read.ok]
+            yield from read.encoded[read.ok]
 
     def at(self, k: int, *, part: slice) -> dict[str, np.ndarray]:
         """Return rows of batch k as `decoded` would bring them; in any order, from any thread."""
@@ -150,7 +150,7 @@ class Flow:
         if batch["ok"][i]:
             size = {"height": int(read.height[0]), "width": int(read.width[0])}
             try:
-                self._graph.decode(read.jpegs[0], **size, uniforms=read.uniforms[0], out=batch["video"][i])
+                self._graph.decode(read.encoded[0], **size, uniforms=read.uniforms[0], out=batch["video"][i])
             except ValueError as error:
                 self._reader.reject(int(mine.source[0]), int(mine.record[0]), reason=error)
                 batch["ok"][i] = False

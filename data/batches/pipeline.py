@@ -273,8 +273,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def encoded_frames(self) -> Iterator[list[bytes]]:
         """Yield the T JPEG files of each clip from the first batch on, undecoded: for measurements."""
-        for jpegs in self._flow.encoded():
-            yield jpegs.tolist()
+        for encoded in self._flow.encoded():
+            yield encoded.tolist()
 
     def at(self, k: int, *, part: slice) -> dict[str, np.ndarray]:
         """Return some rows of batch k of this process, whichever were asked for before; any thread may call.

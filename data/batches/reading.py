@@ -31,7 +31,7 @@ class Read(NamedTuple):
     """What was read of r rows. Times are seconds from the clip's start; [r,…] is [r,V,…] with V > 1 windows.
 
     Attributes:
-      jpegs: object [r,V*T], the drawn frames' JPEG files; b"" where `ok` is False.
+      encoded: object [r,V*T], the drawn frames' JPEG files; b"" where `ok` is False.
       height: int32 [r], pixels of these frames.
       width: int32 [r].
       uniforms: float32 [r,D], numbers in [0, 1) for the transforms.
@@ -47,7 +47,7 @@ class Read(NamedTuple):
       audio_start_s: float32 [r,…], time of the first of them.
     """
 
-    jpegs: np.ndarray
+    encoded: np.ndarray
     height: np.ndarray
     width: np.ndarray
     uniforms: np.ndarray
@@ -141,7 +141,7 @@ class Reader:
         r, graph = len(wanted.record), self._graph
         rows = (r, graph.windows) if graph.windows > 1 else (r,)
         out = Read(
-            jpegs=np.full((r, graph.num_frames * graph.windows), b"", object),
+            encoded=np.full((r, graph.num_frames * graph.windows), b"", object),
             height=np.ones(r, np.int32),
             width=np.ones(r, np.int32),
             uniforms=np.zeros((r, graph.draws), np.float32),
@@ -230,7 +230,7 @@ class Reader:
             parts = graph.draw_windows(times=times, duration_s=duration, uniforms=out.uniforms[i])
             windows = [(part.start_s, part.end_s) for part in parts]
             frames = np.concatenate([part.frames for part in parts])
-            out.jpegs[i] = parsed.frames(frames.tolist())
+            out.encoded[i] = parsed.frames(frames.tolist())
             out.frame_times_s[i] = times[frames].reshape(out.frame_times_s.shape[1:])
             out.height[i], out.width[i] = row["height"], row["width"]
             if graph.mask_frames:

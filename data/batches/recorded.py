@@ -20,7 +20,7 @@ def clip_of_record(records: Records, *, split: str, index: int, sound: bool = Fa
         times = record.timestamps_s
         if not len(times) or len(times) != row["num_frames"]:
             raise ValueError(f"{len(times)} frames instead of {row['num_frames']}")
-        jpegs = record.frames(range(len(times)))
+        encoded = record.frames(range(len(times)))
         audio = None
         if sound:
             audio = record.sound(start_s=0.0, end_s=duration, samples=round(duration * SAMPLE_RATE))
@@ -28,4 +28,4 @@ def clip_of_record(records: Records, *, split: str, index: int, sound: bool = Fa
         raise damaged_record(split, index, str(error)) from error
     size = {"height": row["height"], "width": row["width"]}
     heard = audio if audio is not None and len(audio) else None
-    return DecodedClip(jpegs=jpegs, timestamps_s=times, **size, audio=heard, duration_s=duration)
+    return DecodedClip(encoded=encoded, timestamps_s=times, **size, audio=heard, duration_s=duration)

@@ -84,5 +84,5 @@ def _show(*, source: str, out: str, start_s: float | None, end_s: float | None, 
         return
     options = DecodeOptions(fps=None, short_side=0, audio=False, blur_faces=blur_faces)
     temporary = Path(f"{out}.tmp")
-    temporary.write_bytes(decode_clip(source, options=options).jpegs[0])
+    temporary.write_bytes(decode_clip(source, options=options).encoded[0])
     temporary.replace(out)

@@ -43,7 +43,7 @@ class DecodedClip:
     """A decoded clip.
 
     Attributes:
-      jpegs: n JPEG files, in order of presentation.
+      encoded: n JPEG files, in order of presentation.
       timestamps_s: float32 [n], seconds from the clip's start, increasing.
       height: of the JPEG frames, in pixels, upright and with square pixels.
       width: likewise.
@@ -57,7 +57,7 @@ class DecodedClip:
       fingerprint: identifies the clip; None until a decoding process has filled it in.
     """
 
-    jpegs: list[bytes]
+    encoded: list[bytes]
     timestamps_s: np.ndarray
     height: int
     width: int

@@ -43,15 +43,15 @@ def decode_clip(
       MemoryError: there is not enough for it.
     """
     reader, frames = _opened(path, options=options, start_s=start_s, end_s=end_s, progress=progress)
-    jpegs: list[bytes] = []
+    encoded: list[bytes] = []
     times: list[float] = []
     height = width = 0
     for time, rgb in frames:
         height, width = rgb.shape[:2]
-        jpegs.append(_encode(rgb, quality=options.jpeg_quality))
+        encoded.append(_encode(rgb, quality=options.jpeg_quality))
         times.append(time)
     return DecodedClip(
-        jpegs=jpegs,
+        encoded=encoded,
         timestamps_s=np.asarray(times, dtype=np.float32),
         height=height,
         width=width,

@@ -37,7 +37,7 @@ class Fingerprint:
 
 
 def fingerprint(
-    jpegs: Sequence[bytes], *, timestamps_s: np.ndarray, duration_s: float, audio: np.ndarray | None
+    encoded: Sequence[bytes], *, timestamps_s: np.ndarray, duration_s: float, audio: np.ndarray | None
 ) -> Fingerprint:
     """Return the fingerprint of a decoded clip.
 
@@ -45,19 +45,19 @@ def fingerprint(
     not stored (container, tags); two windows of one file do not.
 
     Args:
-      jpegs: n JPEG files, in order.
+      encoded: n JPEG files, in order.
       timestamps_s: float32 [n], seconds from the clip's start, increasing.
       duration_s: length of the clip in seconds.
       audio: int16 [S], or None without sound.
     """
     digest = hashlib.sha256(timestamps_s.astype("<f4").tobytes())
-    for part in (*jpegs, b"" if audio is None else audio.astype("<i2").tobytes()):
+    for part in (*encoded, b"" if audio is None else audio.astype("<i2").tobytes()):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
-    count = 1 if len(jpegs) == 1 else FRAMES
+    count = 1 if len(encoded) == 1 else FRAMES
     at = (np.arange(count) + 0.5) / count * duration_s
-    shown = np.clip(np.searchsorted(timestamps_s, at, side="right") - 1, 0, len(jpegs) - 1)
-    small = {index: _small(jpegs[index]) for index in set(shown.tolist())}
+    shown = np.clip(np.searchsorted(timestamps_s, at, side="right") - 1, 0, len(encoded) - 1)
+    small = {index: _small(encoded[index]) for index in set(shown.tolist())}
     phash, motion = perceptual(np.stack([small[index] for index in shown.tolist()]))
     return Fingerprint(sha256=digest.hexdigest(), phash=phash, motion=motion)
 

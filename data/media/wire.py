@@ -49,7 +49,7 @@ def send_answer(pipe: BinaryIO, *, answer: DecodedClip | DecodeError) -> None:
         _send(pipe, header={"reason": answer.reason, "detail": answer.detail})
         return
     sound = b"" if answer.audio is None else answer.audio.astype("<i2").tobytes()
-    parts = [answer.timestamps_s.astype("<f4").tobytes(), sound, *answer.jpegs]
+    parts = [answer.timestamps_s.astype("<f4").tobytes(), sound, *answer.encoded]
     kept = ("height", "width", "duration_s", "notes", "silent", "source", "stated_s")
     header = {key: getattr(answer, key) for key in kept}
     header["fingerprint"] = None if answer.fingerprint is None else dataclasses.asdict(answer.fingerprint)
@@ -69,9 +69,9 @@ def receive_answer(pipe: BinaryIO) -> DecodedClip | DecodeError:
     header = _receive(pipe)
     if "reason" in header:
         return DecodeError(header["reason"], header["detail"])
-    stamps, sound, *jpegs = [_exactly(pipe, size=size) for size in header["sizes"]]
+    stamps, sound, *encoded = [_exactly(pipe, size=size) for size in header["sizes"]]
     return DecodedClip(
-        jpegs=jpegs,
+        encoded=encoded,
         timestamps_s=np.frombuffer(stamps, "<f4").copy(),
         height=header["height"],
         width=header["width"],

@@ -169,7 +169,7 @@ def _answer(job: Job, limits: Limits) -> DecodedClip | DecodeError:
                 job.path, options=job.options, start_s=job.start_s, end_s=job.end_s, progress=alarm.progress
             )
             times, end = clip.timestamps_s, clip.duration_s
-            clip.fingerprint = fingerprint(clip.jpegs, timestamps_s=times, duration_s=end, audio=clip.audio)
+            clip.fingerprint = fingerprint(clip.encoded, timestamps_s=times, duration_s=end, audio=clip.audio)
             return clip
     except DecodeError as error:
         return error
@@ -182,7 +182,7 @@ def _sound_alone(job: Job, *, progress: Callable[[float], object]) -> DecodedCli
     window = {"start_s": job.start_s, "end_s": job.end_s, "progress": progress}
     audio = decode_sound(job.path, max_seconds=job.options.max_seconds, **window)
     empty, seconds = np.zeros(0, np.float32), len(audio) / SAMPLE_RATE
-    return DecodedClip(jpegs=[], timestamps_s=empty, height=0, width=0, audio=audio, duration_s=seconds)
+    return DecodedClip(encoded=[], timestamps_s=empty, height=0, width=0, audio=audio, duration_s=seconds)
 
 
 def _reason(answer: DecodedClip | DecodeError) -> str:

@@ -64,7 +64,7 @@ def add_features(
 def no_video() -> DecodedClip:
     """Return what stands for the decoded frames of a clip that has none."""
     return DecodedClip(
-        jpegs=[], timestamps_s=np.zeros(0, np.float32), height=0, width=0, audio=None, duration_s=0.0, notes=()
+        encoded=[], timestamps_s=np.zeros(0, np.float32), height=0, width=0, audio=None, duration_s=0.0, notes=()
     )
 
 

@@ -54,7 +54,7 @@ def example(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features])
     start = clip.start_s or 0.0
     return {
         "clip_id": clip.clip_id,
-        "frames": decoded.jpegs,
+        "frames": decoded.encoded,
         "timestamps_s": decoded.timestamps_s,
         "height": decoded.height,
         "width": decoded.width,
@@ -152,7 +152,7 @@ def row_of(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features], 
         **({"foils": clip.foils} if clip.foils else {}),
         **({"meta": meta} if (meta := _further(clip.meta)) else {}),
         "duration_s": round(decoded.duration_s, 4),
-        "num_frames": len(decoded.jpegs),
+        "num_frames": len(decoded.encoded),
         "has_audio": decoded.audio is not None,
         "silent": decoded.silent,
         "height": decoded.height,

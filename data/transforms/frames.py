@@ -19,7 +19,7 @@ class Frames:
     """Frames of one clip, encoded (with a window to cut, a size to resize to and a side to mirror) or decoded.
 
     Attributes:
-      jpegs: T JPEG files; () once decoded.
+      encoded: T JPEG files; () once decoded.
       decoded: uint8 [T,height,width,3], or None while encoded.
       window: top, left, height, width in pixels of the JPEG picture.
       height: of the frames as they stand, pixels; differs from the window's while a resize is pending.
@@ -30,7 +30,7 @@ class Frames:
       target: where decoded frames go if they have its shape, uint8 [T,H,W,3].
     """
 
-    jpegs: Sequence[bytes] = ()
+    encoded: Sequence[bytes] = ()
     decoded: np.ndarray | None = None
     window: tuple[int, int, int, int] = (0, 0, 0, 0)
     height: int
@@ -41,10 +41,12 @@ class Frames:
     target: np.ndarray | None = None
 
     @classmethod
-    def of_jpegs(cls, jpegs: Sequence[bytes], *, height: int, width: int, target: np.ndarray | None = None) -> "Frames":
+    def of_encoded(
+        cls, encoded: Sequence[bytes], *, height: int, width: int, target: np.ndarray | None = None
+    ) -> "Frames":
         """Begin with T JPEG files of `height` x `width` pixels."""
         window = (0, 0, height, width)
-        return cls(jpegs=jpegs, window=window, height=height, width=width, source=(height, width), target=target)
+        return cls(encoded=encoded, window=window, height=height, width=width, source=(height, width), target=target)
 
     @classmethod
     def of_video(cls, video: np.ndarray) -> "Frames":
@@ -81,10 +83,10 @@ class Frames:
         """Return uint8 [T,height,width,3]; decodes what is still encoded."""
         if self.decoded is not None:
             return self.decoded
-        shape = (len(self.jpegs), self.height, self.width, 3)
+        shape = (len(self.encoded), self.height, self.width, 3)
         fits = self.target is not None and self.target.shape == shape
         video = self.target if self.target is not None and fits else np.empty(shape, np.uint8)
-        for jpeg, into in zip(self.jpegs, video, strict=True):
+        for jpeg, into in zip(self.encoded, video, strict=True):
             self._decode(jpeg, into=into)
         return video
 

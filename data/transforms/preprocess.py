@@ -133,7 +133,7 @@ class VideoTransform:
 
     def __call__(
         self,
-        jpegs: Sequence[bytes],
+        encoded: Sequence[bytes],
         *,
         height: int,
         width: int,
@@ -143,7 +143,7 @@ class VideoTransform:
         """Decode and transform the frames of a clip.
 
         Args:
-          jpegs: T files.
+          encoded: T files.
           height: of the JPEG pictures, pixels.
           width: likewise.
           uniforms: float32 [draws], random numbers in [0, 1).
@@ -155,9 +155,9 @@ class VideoTransform:
         Raises:
           ValueError: a JPEG file is damaged or has another size.
         """
-        out = np.empty(self.shape(len(jpegs)), np.uint8) if out is None else out
+        out = np.empty(self.shape(len(encoded)), np.uint8) if out is None else out
         target = out if self.views == 1 else None
-        self._apply(Frames.of_jpegs(jpegs, height=height, width=width, target=target), uniforms=uniforms, out=out)
+        self._apply(Frames.of_encoded(encoded, height=height, width=width, target=target), uniforms=uniforms, out=out)
         return out
 
     def decoded(self, video: np.ndarray, *, uniforms: np.ndarray) -> np.ndarray:

@@ -89,8 +89,8 @@ def timed_rows_of(
     graph.transform.check(height=clip.height, width=clip.width, example="the given clip")
     uniforms = np.zeros(graph.draws, np.float32)
     drawn = graph.draw(times=clip.timestamps_s, duration_s=clip.duration_s, uniforms=uniforms)
-    jpegs = [clip.jpegs[i] for i in drawn.frames]
-    rows = {"video": graph.decode(jpegs, height=clip.height, width=clip.width, uniforms=uniforms)}
+    encoded = [clip.encoded[i] for i in drawn.frames]
+    rows = {"video": graph.decode(encoded, height=clip.height, width=clip.width, uniforms=uniforms)}
     rows |= {"video_mask": graph.real_frames(drawn.frames)} if graph.mask_frames else {}
     return rows, clip.timestamps_s[drawn.frames]
 

@@ -141,5 +141,5 @@ def _joined(first: DecodedClip, second: DecodedClip) -> DecodedClip:
     times = np.concatenate([first.timestamps_s, second.timestamps_s + np.float32(first.duration_s)])
     duration = first.duration_s + second.duration_s
     return dataclasses.replace(
-        first, jpegs=[*first.jpegs, *second.jpegs], timestamps_s=times, duration_s=duration, audio=None
+        first, encoded=[*first.encoded, *second.encoded], timestamps_s=times, duration_s=duration, audio=None
     )

@@ -102,7 +102,7 @@ def part_of(clip: DecodedClip, *, start_s: float, end_s: float) -> DecodedClip:
         audio = clip.audio[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
     return dataclasses.replace(
         clip,
-        jpegs=clip.jpegs[low:high],
+        encoded=clip.encoded[low:high],
         timestamps_s=np.maximum(times[low:high] - np.float32(start_s), np.float32(0)),
         audio=audio if audio is not None and len(audio) else None,
         duration_s=end_s - start_s,

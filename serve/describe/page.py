@@ -94,4 +94,4 @@ def _picture(path: str) -> str | None:
         clip = decode_clip(path, options=DecodeOptions(fps=2.0, short_side=240, audio=False), end_s=1.0)
     except DecodeError:
         return None
-    return jpeg_uri(clip.jpegs[-1], side=320)
+    return jpeg_uri(clip.encoded[-1], side=320)

@@ -277,7 +277,7 @@ class _Builder:
 
 def thumbnail(clip: DecodedClip) -> bytes:
     """Return the middle frame of a moment as a small WebP picture."""
-    with Image.open(io.BytesIO(clip.jpegs[len(clip.jpegs) // 2])) as picture:
+    with Image.open(io.BytesIO(clip.encoded[len(clip.encoded) // 2])) as picture:
         picture.draft("RGB", (_SIDE, _SIDE))
         small = picture.convert("RGB")
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)

@@ -125,7 +125,7 @@ def _faces_of_example(path: str, *, faces: FaceFeatures) -> np.ndarray:
 
 def _faces(clip: DecodedClip, *, faces: FaceFeatures) -> np.ndarray:
     """Return the features of all faces of a clip's frames, float32 [n,D]; [0,0] if there are none."""
-    found = [faces(simplejpeg.decode_jpeg(jpeg, colorspace="RGB")) for jpeg in clip.jpegs]
+    found = [faces(simplejpeg.decode_jpeg(jpeg, colorspace="RGB")) for jpeg in clip.encoded]
     found = [one for one in found if len(one)]
     return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 

@@ -190,7 +190,7 @@ class Rolling:
 def _clip(frames: list[LiveFrame], *, times: list[float], span: tuple[float, float]) -> DecodedClip:
     start_s, end_s = span
     return DecodedClip(
-        jpegs=[frame.jpeg for frame in frames],
+        encoded=[frame.jpeg for frame in frames],
         timestamps_s=np.maximum(np.array(times) - start_s, 0).astype(np.float32),
         height=frames[-1].height,
         width=frames[-1].width,

@@ -32,7 +32,7 @@ ASKED = Asked(text=TEXT, grid=4, sound=True)
 def clip_of(video, *, audio=None, duration_s=1.0):
     """A clip as `read_clip` would return it."""
     times = np.arange(len(video), dtype=np.float32) / len(video) * duration_s
-    decoded = DecodedClip(jpegs=[], timestamps_s=times, height=0, width=0, audio=None, duration_s=duration_s)
+    decoded = DecodedClip(encoded=[], timestamps_s=times, height=0, width=0, audio=None, duration_s=duration_s)
     given = {"path": Path("a.mp4"), "mask": None, "view": (0, 1), "audio": audio, "audio_start_s": 0.25}
     return Clip(video=video, times_s=times, duration_s=duration_s, decoded=decoded, **given)
 

@@ -27,7 +27,7 @@ def row(result: DecodedClip | DecodeError) -> dict[str, Any]:
     if isinstance(result, DecodeError):
         return {"rejected": str(result)}
     return {
-        "frames": len(result.jpegs),
+        "frames": len(result.encoded),
         "height": result.height,
         "width": result.width,
         "duration_s": round(result.duration_s, 3),

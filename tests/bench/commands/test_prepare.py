@@ -69,7 +69,9 @@ def test_films_are_clips_with_sound(tmp_path):
     clips = read_manifest(manifest)
     assert len(clips) == 6 and len({clip.clip_id for clip in clips}) == 6 and len({clip.path for clip in clips}) == 2
     found = decode_clip(tmp_path / clips[0].path, options=DecodeOptions(fps=8.0, short_side=128, audio=True))
-    assert len(found.jpegs) == 4 * 8 and found.audio is not None and len(found.audio) == pytest.approx(64_000, abs=2048)
+    assert (
+        len(found.encoded) == 4 * 8 and found.audio is not None and len(found.audio) == pytest.approx(64_000, abs=2048)
+    )
     assert (tmp_path / "0.mp4").read_bytes() != (tmp_path / "1.mp4").read_bytes()
 
 
@@ -80,7 +82,7 @@ def test_bare_loop_keeps_as_many_frames(source, start, end, fps):
     path = source.parent / "1.mp4"
     options = {"fps": fps, "short_side": 24, "jpeg_quality": 92, "audio": True}
     theirs = decode_clip(path, options=DecodeOptions(**options), start_s=start, end_s=end)
-    assert bare.decode(str(path), start, end, options)["frames"] == len(theirs.jpegs)
+    assert bare.decode(str(path), start, end, options)["frames"] == len(theirs.encoded)
 
 
 @pytest.mark.parametrize(

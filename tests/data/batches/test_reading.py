@@ -153,7 +153,7 @@ def test_windows_and_frame_times(options, folder, sampling, windows):
     duration = Records(folder).rows("train")[0]["duration_s"]
     for c in range(CLIPS):
         size = {"height": int(read.height[c]), "width": int(read.width[c])}
-        video = graph.decode(read.jpegs[c], **size, uniforms=read.uniforms[c])
+        video = graph.decode(read.encoded[c], **size, uniforms=read.uniforms[c])
         number = np.rint((video.mean(axis=(-3, -2, -1)) - 20) / 18).astype(int)
         np.testing.assert_allclose(read.frame_times_s[c], np.array(STAMPS)[number] / 1000, atol=2e-3)
         for v in range(windows):
@@ -170,7 +170,7 @@ def test_windows_and_frame_times(options, folder, sampling, windows):
 def test_windows_without_frames(options):
     data = options(num_frames=0, audio_seconds=0.5, window_seconds=1.0)
     read, _ = reader_of(data, seed=-1).read(wanted())
-    assert read.frame_times_s.shape == (CLIPS, 0) and read.jpegs.shape == (CLIPS, 0)
+    assert read.frame_times_s.shape == (CLIPS, 0) and read.encoded.shape == (CLIPS, 0)
     np.testing.assert_allclose(read.window_s[:, 1] - read.window_s[:, 0], 1.0, atol=1e-5)
     np.testing.assert_allclose(read.audio_start_s[:-1], read.window_s[:-1, 0] + 0.25, atol=1e-4)
 

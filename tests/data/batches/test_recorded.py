@@ -19,7 +19,7 @@ def test_a_record_is_the_clip_of_its_file(tiny_data):
         options=DecodeOptions(**{name: records.options[name] for name in names}),
     )
     got = clip_of_record(records, split="val", index=3, sound=True)
-    assert got.jpegs == wanted.jpegs and (got.height, got.width) == (wanted.height, wanted.width)
+    assert got.encoded == wanted.encoded and (got.height, got.width) == (wanted.height, wanted.width)
     np.testing.assert_array_equal(got.timestamps_s, wanted.timestamps_s)
     np.testing.assert_array_equal(got.audio, wanted.audio)
     assert got.duration_s == pytest.approx(wanted.duration_s, abs=1e-4)

@@ -148,7 +148,7 @@ def test_transparency_that_no_decoder_gives_is_noted(tmp_path, monkeypatch):
 def test_windows_of_transparent_films(tmp_path):
     path = write(tmp_path / "a.webm", "libvpx-vp9", "yuva420p", options=VPX, count=60)
     clip = decode_clip(path, options=EVERY, start_s=6.0, end_s=7.0)
-    assert (len(clip.jpegs), clip.notes) == (8, (NOTE,))
+    assert (len(clip.encoded), clip.notes) == (8, (NOTE,))
 
 
 def test_which_pixel_formats_have_alpha():

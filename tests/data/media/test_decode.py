@@ -21,7 +21,7 @@ LEVELS = tuple(range(10, 250, 10))  # 24 frames that can be told apart
 def test_rate(tmp_path, media, fps, expected, pictures):
     path = media.write(tmp_path / "a.mp4", media.grey(*LEVELS), fps=8)
     clip = decode_clip(path, options=DecodeOptions(fps=fps, short_side=0))
-    assert len(clip.jpegs) == expected  # never more than the file has
+    assert len(clip.encoded) == expected  # never more than the file has
     assert clip.duration_s == pytest.approx(3.0)
     rgb = read_rgb(path, options=DecodeOptions(fps=fps, short_side=0))
     step = 8 / fps if fps and fps < 8 else 1
@@ -51,13 +51,13 @@ def test_jpeg_is_the_picture_up_to_compression(tmp_path, media, pictures):
     smooth = [np.repeat(np.linspace(level, 200, 64)[None, :, None], 48, 0).repeat(3, 2) for level in (0, 60, 120)]
     path = media.write(tmp_path / "a.mp4", [picture.astype(np.uint8) for picture in smooth])
     clip = decode_clip(path, options=EVERY)
-    for jpeg, (_, rgb) in zip(clip.jpegs, pictures.reference(path), strict=True):
+    for jpeg, (_, rgb) in zip(clip.encoded, pictures.reference(path), strict=True):
         assert simplejpeg.decode_jpeg_header(jpeg)[:4] == (48, 64, "YCbCr", "420")
         assert np.abs(simplejpeg.decode_jpeg(jpeg).astype(int) - rgb).mean() < 1.5
     assert (clip.height, clip.width) == (48, 64)
     assert clip.timestamps_s.dtype == np.float32
     small = decode_clip(path, options=DecodeOptions(fps=None, short_side=0, jpeg_quality=30))
-    assert sum(map(len, small.jpegs)) < sum(map(len, clip.jpegs))
+    assert sum(map(len, small.encoded)) < sum(map(len, clip.encoded))
 
 
 @pytest.mark.parametrize(("start", "end"), [(None, 1.0), (0.5, None), (1.0, 2.0), (0.3, 0.4), (2.9, 99.0)])
@@ -160,7 +160,7 @@ def test_broken_packets_are_left_out_and_told_of(tmp_path, media):
     path = media.write(tmp_path / "a.mov", media.grey(*LEVELS), codec="png", pix_fmt="rgb24")
     damage(path, 0.25)
     clip = decode_clip(path, options=EVERY)
-    assert len(clip.jpegs) == 18
+    assert len(clip.encoded) == 18
     assert clip.notes == ("broken picture packets left out",)
     assert clip.duration_s == pytest.approx(3.0)
     damage(path, 0.9)
@@ -172,7 +172,7 @@ def test_file_that_was_cut_off_is_used_and_told_of(tmp_path, media, pictures):
     path = media.write(tmp_path / "a.mp4", pictures.moving(24), options={"g": "4"}, container_options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     clip = decode_clip(path, options=EVERY)
-    assert 6 <= len(clip.jpegs) <= 18
+    assert 6 <= len(clip.encoded) <= 18
     assert clip.notes[-1] == "pictures end before the time that the file states"
     assert clip.notes[-1] not in decode_clip(path, options=EVERY, end_s=0.5).notes
 
@@ -213,7 +213,7 @@ def test_sizes_out_of_the_ordinary(tmp_path, media, size):
     clip = decode_clip(path, options=DecodeOptions(fps=None, short_side=16))
     scale = min(1, 16 / min(size))
     assert (clip.height, clip.width) == (round(size[0] * scale), round(size[1] * scale))
-    assert [round(simplejpeg.decode_jpeg(jpeg).mean() / 10) for jpeg in clip.jpegs] == [1, 20]
+    assert [round(simplejpeg.decode_jpeg(jpeg).mean() / 10) for jpeg in clip.encoded] == [1, 20]
 
 
 def test_a_side_that_jpeg_does_not_hold(tmp_path, media):
@@ -228,7 +228,7 @@ def test_frames_a_millisecond_apart_and_a_last_one_of_one_tick(tmp_path, media):
     path = media.write(
         tmp_path / "fast.mkv", media.grey(*LEVELS), stamps_ms=list(range(24)), codec="ffv1", pix_fmt="bgr0"
     )
-    assert len(decode_clip(path, options=EVERY).jpegs) == 24
+    assert len(decode_clip(path, options=EVERY).encoded) == 24
     path = media.write(tmp_path / "tick.mkv", media.grey(*LEVELS[:4]), stamps_ms=[0, 40, 80, 120])
     clip = decode_clip(path, options=EVERY)
-    assert len(clip.jpegs) == 4 and clip.duration_s > 0.121
+    assert len(clip.encoded) == 4 and clip.duration_s > 0.121

@@ -89,7 +89,7 @@ def test_decoded_frames_have_no_faces(red):
     with Decoders(workers=1) as decoders:
         clip = decoders.submit(Job(path=red, options=BLURRED)).result()
     plain = decode_clip(red, options=BLURRED)
-    assert clip.jpegs == plain.jpegs and clip.duration_s == pytest.approx(4)
+    assert clip.encoded == plain.encoded and clip.duration_s == pytest.approx(4)
 
 
 def test_one_face_is_followed():

@@ -107,7 +107,7 @@ def check(result):
         assert 5 < len(str(result)) < 250 and "\n" not in str(result)
         return
     assert isinstance(result, DecodedClip)
-    assert len(result.jpegs) == len(result.timestamps_s) > 0
+    assert len(result.encoded) == len(result.timestamps_s) > 0
     assert result.timestamps_s[0] >= 0 and (np.diff(result.timestamps_s) > 0).all()
     assert 0 < result.duration_s <= OPTIONS.max_seconds + 10
     assert result.height > 0 and result.width > 0

@@ -20,7 +20,7 @@ def test_short_side(tmp_path, media, size, short_side, expected, pictures):
     path = media.write(tmp_path / "a.mp4", pictures.moving(3, size))
     clip = decode_clip(path, options=DecodeOptions(short_side=short_side))
     assert (clip.height, clip.width) == expected
-    assert simplejpeg.decode_jpeg(clip.jpegs[0]).shape == (*expected, 3)
+    assert simplejpeg.decode_jpeg(clip.encoded[0]).shape == (*expected, 3)
 
 
 def test_scaling_averages_areas(tmp_path, media):

@@ -38,7 +38,7 @@ def test_formats(tmp_path, suffix):
     clip = decode_clip(path, options=EVERY)
     assert (clip.height, clip.width, clip.duration_s, clip.audio, clip.notes) == (24, 40, 0.04, None, ())
     assert clip.timestamps_s.tolist() == [0.0]
-    assert simplejpeg.decode_jpeg(clip.jpegs[0]).shape == (24, 40, 3)
+    assert simplejpeg.decode_jpeg(clip.encoded[0]).shape == (24, 40, 3)
 
 
 def test_scaling_averages_areas(tmp_path):

@@ -31,7 +31,7 @@ def test_workers_keep_the_order_and_survive_a_crash(tmp_path, media):
     jobs[4] = Job(path=paths[4], options=Bomb())
     jobs.insert(2, DecodeError("no caption"))
     results = list(decode_in_order(jobs, workers=2))
-    assert [str(r) if isinstance(r, DecodeError) else len(r.jpegs) for r in results] == [
+    assert [str(r) if isinstance(r, DecodeError) else len(r.encoded) for r in results] == [
         *(1, 2, "no caption", 3, 4, "the decoder crashed: exit status 1", 6, 7, 8, 9)
     ]
 
@@ -39,7 +39,7 @@ def test_workers_keep_the_order_and_survive_a_crash(tmp_path, media):
 def test_workers_that_are_left_early_end(tmp_path, media):
     path = media.write(tmp_path / "a.mp4", media.grey(*LEVELS))
     results = decode_in_order((Job(path=path, options=EVERY) for _ in range(1000)), workers=2)
-    assert len(next(results).jpegs) == 24
+    assert len(next(results).encoded) == 24
     results.close()
 
 
@@ -74,7 +74,7 @@ def bad_encoder(tmp_path, monkeypatch):
 def outcomes(path, qualities, *, limits, workers=1):
     jobs = [Job(path=path, options=DecodeOptions(jpeg_quality=quality)) for quality in qualities]
     results = decode_in_order(jobs, workers=workers, limits=limits)
-    return [str(r) if isinstance(r, DecodeError) else r.jpegs[0].rpartition(b"process ")[2] for r in results]
+    return [str(r) if isinstance(r, DecodeError) else r.encoded[0].rpartition(b"process ")[2] for r in results]
 
 
 @pytest.mark.usefixtures("bad_encoder")

@@ -38,7 +38,7 @@ def scene(seed, *, frames=16, size=(72, 96)):
 
 def row(path, *, split="train"):
     clip = decode_clip(path, options=OPTIONS)
-    prints = fingerprint(clip.jpegs, timestamps_s=clip.timestamps_s, duration_s=clip.duration_s, audio=clip.audio)
+    prints = fingerprint(clip.encoded, timestamps_s=clip.timestamps_s, duration_s=clip.duration_s, audio=clip.audio)
     return {"clip_id": path.stem, "split": split, "duration_s": clip.duration_s, **dataclasses.asdict(prints)}
 
 
@@ -73,16 +73,16 @@ def test_hash_of_bytes_covers_pictures_times_and_sound(media, tmp_path):
     clip = decode_clip(path, options=OPTIONS)
 
     def digest(**changed):
-        fields = {"timestamps_s": clip.timestamps_s, "audio": clip.audio, "jpegs": clip.jpegs} | changed
-        return fingerprint(fields.pop("jpegs"), duration_s=clip.duration_s, **fields).sha256
+        fields = {"timestamps_s": clip.timestamps_s, "audio": clip.audio, "encoded": clip.encoded} | changed
+        return fingerprint(fields.pop("encoded"), duration_s=clip.duration_s, **fields).sha256
 
     assert digest() == digest()
     others = [
         digest(audio=None),
         digest(audio=clip.audio + 1),
         digest(timestamps_s=clip.timestamps_s + 0.01),
-        digest(jpegs=clip.jpegs[::-1]),
-        digest(jpegs=[clip.jpegs[0] + clip.jpegs[1], *clip.jpegs[2:]]),
+        digest(encoded=clip.encoded[::-1]),
+        digest(encoded=[clip.encoded[0] + clip.encoded[1], *clip.encoded[2:]]),
     ]
     assert len({digest(), *others}) == 6
 
@@ -118,7 +118,7 @@ def test_windows_of_one_file_are_no_duplicates(media, tmp_path):
     clips = [decode_clip(path, options=OPTIONS, start_s=s, end_s=s + 2) for s in (0.0, 2.0, 0.0)]
     rows = []
     for number, clip in enumerate(clips):
-        prints = fingerprint(clip.jpegs, timestamps_s=clip.timestamps_s, duration_s=clip.duration_s, audio=None)
+        prints = fingerprint(clip.encoded, timestamps_s=clip.timestamps_s, duration_s=clip.duration_s, audio=None)
         rows.append({"clip_id": str(number), "split": "x", "duration_s": 2.0, **dataclasses.asdict(prints)})
     assert kinds(rows) == {("0", "2"): "exact"}
 

@@ -36,7 +36,7 @@ def add(folder, raw: bytes, **fields):
 def test_features_come_back_as_they_were(tmp_path, dtype, order):
     array = np.asarray(RNG.integers(0, 255, (5, 3)), dtype, order=order)
     decoded, found = add(tmp_path, npy(array), meta=SCALE)
-    assert isinstance(decoded, DecodedClip) and decoded.duration_s == 5 and decoded.jpegs == []
+    assert isinstance(decoded, DecodedClip) and decoded.duration_s == 5 and decoded.encoded == []
     back = np.load(io.BytesIO(found["a"].npy), allow_pickle=False)
     np.testing.assert_array_equal(back, array)
     assert back.dtype == np.dtype(dtype).newbyteorder("<") and back.flags.c_contiguous

@@ -147,7 +147,7 @@ def test_records_hold_what_the_decoder_gives(source, prepared):
                 end_s=clip.end_s,
             )
             assert record["clip_id"] == [clip.clip_id.encode()]
-            assert record["frames"] == decoded.jpegs
+            assert record["frames"] == decoded.encoded
             np.testing.assert_array_equal(np.float32(record["timestamps_s"]), decoded.timestamps_s)
             assert (record["height"], record["width"]) == ([24], [36])
             assert record["has_audio"] == [decoded.audio is not None]

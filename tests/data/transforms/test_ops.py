@@ -53,15 +53,15 @@ def test_the_string_above_has_every_random_operation():
     assert named == set(OPS) - {"three_crop", "ten_crop", "naflex"}
 
 
-def decode_rows(transform, *, jpegs, heights, widths, uniforms, threads):
+def decode_rows(transform, *, encoded, heights, widths, uniforms, threads):
     """Decode and transform clips into one batch, each clip in one of the threads."""
-    rows = new_batch((len(jpegs), *transform.shape(jpegs.shape[1])), dtype=np.uint8)
+    rows = new_batch((len(encoded), *transform.shape(encoded.shape[1])), dtype=np.uint8)
 
     def one(row):
         size = {"height": int(heights[row]), "width": int(widths[row])}
-        transform(jpegs[row].tolist(), **size, uniforms=uniforms[row], out=rows[row])
+        transform(encoded[row].tolist(), **size, uniforms=uniforms[row], out=rows[row])
 
-    in_threads(one, count=len(jpegs), threads=threads)
+    in_threads(one, count=len(encoded), threads=threads)
     return rows
 
 
@@ -73,11 +73,11 @@ def test_alone_in_threads_and_in_a_graph_bit_for_bit(declared):
     sizes = {"heights": np.full(5, H), "widths": np.full(5, W)}
     alone = np.stack([transform(JPEGS[i], height=H, width=W, uniforms=uniforms[i], out=None) for i in range(5)])
     for threads in (1, 2, 5):
-        rows = decode_rows(transform, jpegs=files, **sizes, uniforms=uniforms, threads=threads)
+        rows = decode_rows(transform, encoded=files, **sizes, uniforms=uniforms, threads=threads)
         np.testing.assert_array_equal(rows, alone)
 
     def decode(files, uniforms):
-        return decode_rows(transform, jpegs=files, **sizes, uniforms=uniforms, threads=2)
+        return decode_rows(transform, encoded=files, **sizes, uniforms=uniforms, threads=2)
 
     graph = tf.function(lambda files, uniforms: tf.numpy_function(decode, [files, uniforms], tf.uint8))
     np.testing.assert_array_equal(graph(tf.constant(files.tolist()), tf.constant(uniforms)).numpy(), alone)

@@ -25,7 +25,7 @@ def clip() -> DecodedClip:
         for _ in range(COUNT)
     ]
     return DecodedClip(
-        jpegs=[simplejpeg.encode_jpeg(picture, quality=90) for picture in pictures],
+        encoded=[simplejpeg.encode_jpeg(picture, quality=90) for picture in pictures],
         timestamps_s=(np.arange(COUNT) / FPS).astype(np.float32),
         height=HEIGHT,
         width=WIDTH,
@@ -36,7 +36,7 @@ def clip() -> DecodedClip:
 
 @pytest.fixture(scope="module")
 def video(clip) -> np.ndarray:
-    return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in clip.jpegs])
+    return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in clip.encoded])
 
 
 @pytest.mark.parametrize(("num_frames", "windows"), [(4, 1), (16, 1), (3, 2)])

@@ -21,7 +21,7 @@ def film(seconds, *, start=0.0):
     count = round(seconds * FPS)
     times = (np.arange(count) / FPS).astype(np.float32)
     names = [str(round(start * FPS) + i).encode() for i in range(count)]
-    return DecodedClip(jpegs=names, timestamps_s=times, height=8, width=8, audio=None, duration_s=seconds)
+    return DecodedClip(encoded=names, timestamps_s=times, height=8, width=8, audio=None, duration_s=seconds)
 
 
 def cut(parts, *, seconds):
@@ -33,7 +33,7 @@ def cut(parts, *, seconds):
 
 
 def told(window):
-    names = [int(name) for name in window.clip.jpegs]
+    names = [int(name) for name in window.clip.encoded]
     return window.start_s, window.fresh_s, window.end_s, names[0], names[-1], len(names), window.last
 
 
@@ -70,8 +70,8 @@ def test_memory_does_not_grow_with_the_film():
 
         def stretch(number, live=live):
             part = film(5.0, start=5.0 * number)
-            part = dataclasses.replace(part, jpegs=[Frame(name) for name in part.jpegs])
-            live.update(part.jpegs)
+            part = dataclasses.replace(part, encoded=[Frame(name) for name in part.encoded])
+            live.update(part.encoded)
             return part
 
         cutter = Cutter(film=0, seconds=2.0)
@@ -94,9 +94,9 @@ def test_a_file_is_cut_as_the_whole_of_it(tmp_path, media, monkeypatch):
     for number in (0, 1):
         own = [window for window in found if window.film == number]
         assert [(window.start_s, window.last) for window in own] == [(0, False), (2, False), (3.5, True)]
-        times = np.concatenate([own[0].clip.jpegs, own[1].clip.jpegs])
+        times = np.concatenate([own[0].clip.encoded, own[1].clip.encoded])
         assert len(times) == 16
-        assert [*own[0].clip.jpegs, *own[1].clip.jpegs, *own[2].clip.jpegs[-6:]] == whole.clip.jpegs
+        assert [*own[0].clip.encoded, *own[1].clip.encoded, *own[2].clip.encoded[-6:]] == whole.clip.encoded
 
 
 def test_a_file_that_is_none_is_named(tmp_path):

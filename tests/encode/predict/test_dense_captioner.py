@@ -125,7 +125,7 @@ def test_long_events_are_decoded_with_fewer_frames_per_second(captioner, film, m
     seen, rows = [], dense_captioner.rows_of
 
     def counted(spec, *, clip):
-        seen.append(len(clip.jpegs))
+        seen.append(len(clip.encoded))
         return rows(spec, clip=clip)
 
     monkeypatch.setattr(dense_captioner, "rows_of", counted)

@@ -77,9 +77,9 @@ def test_films_join_clips_in_their_order(shape_films, tiny_data):
     [source] = [c for c in clips.values() if len(c.meta["events"]) == len(shown) and same(c.meta["events"], shown)]
     alone = decode_clip(tiny_data.parent / "videos" / source.path, options=options)
     begin = int(np.searchsorted(whole.timestamps_s, first - 1e-3))
-    assert len(alone.jpegs) == np.searchsorted(whole.timestamps_s, second - 1e-3) - begin
-    for i in (0, len(alone.jpegs) - 1):
-        assert np.abs(pixels(whole.jpegs[begin + i]) - pixels(alone.jpegs[i])).mean() < 4
+    assert len(alone.encoded) == np.searchsorted(whole.timestamps_s, second - 1e-3) - begin
+    for i in (0, len(alone.encoded) - 1):
+        assert np.abs(pixels(whole.encoded[begin + i]) - pixels(alone.encoded[i])).mean() < 4
     heard, wanted = (part.astype(float) for part in (whole.audio[round(first * 16_000) :], alone.audio))
     assert np.corrcoef(heard[4000 : len(wanted) - 4000], wanted[4000:-4000])[0, 1] > 0.95
     assert film.meta["shot_changes"] == [event["start_s"] for event in events[1:]]

@@ -22,7 +22,7 @@ def filled(frames, *, live=True, seconds=2.0, hop=1.0):
 
 
 def numbers(window):
-    return [int(jpeg) for jpeg in window.clip.jpegs]
+    return [int(jpeg) for jpeg in window.clip.encoded]
 
 
 def test_a_patient_reader_sees_every_window():
