@@ -37,6 +37,7 @@ class InputSpec:
         as CLAP's, takes that, too, but of files it then hears less than it could.
       decode: how a media file is decoded before frames are drawn, a part of the fields of `media.decode.DecodeOptions`
         (fps, short_side, jpeg_quality): as the records were prepared on which the model was trained, which fill it in.
+        Of records with frames in H.264 there is no jpeg_quality: files are then decoded with the default.
         `crop_faces` is True of a model of faces that were cut out; whoever decodes files puts the detector's file in
         its place.
     """

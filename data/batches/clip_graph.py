@@ -138,7 +138,7 @@ class ClipGraph:
         """Decode and transform the drawn frames of a clip.
 
         Args:
-          encoded: V*T files.
+          encoded: V*T frames, each as `Record.frames` returns it.
           height: of the pictures, pixels.
           width: likewise.
           uniforms: float32 [draws], those with which the frames were drawn.
@@ -148,7 +148,7 @@ class ClipGraph:
           uint8 [T,H,W,3]; with V windows, or views, [V,T,H,W,3].
 
         Raises:
-          ValueError: a JPEG file is damaged or has another size.
+          ValueError: a frame is damaged or has another size.
         """
         out = np.empty(self.shape, np.uint8) if out is None else out
         size = {"height": height, "width": width}

@@ -21,7 +21,7 @@ def read_ends(data: DataOptions) -> None:
         rows = source.rows.rows(np.array(ends, np.int64))
         urls = [source.records.shard_url(source.split, index=record) for record in ends]
         parts = [
-            PartialRecord(url, row=row, frames=source.rows.frames(record))
+            PartialRecord(url, row=row, frames=source.rows.frames(record), segment=source.records.segment)
             for url, row, record in zip(urls, rows, ends, strict=True)
         ]
         read_partial(parts, frames=[[0]] * len(parts), sound=False)

@@ -54,7 +54,7 @@ class Flow:
         self._threads = data.feed.num_threads or cores()
 
     def encoded(self) -> Iterator[np.ndarray]:
-        """Yield the drawn JPEG files of each row, object [V*T] of bytes, undecoded; a damaged row is left out."""
+        """Yield the drawn frames of each row, object [V*T] of bytes, undecoded; a damaged row is left out."""
         for k in range(*self._steps):
             rows, _ = self._rows(k)
             wanted = Wanted(source=rows.source, record=rows.record, epoch=rows.epoch)

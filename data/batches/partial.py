@@ -1,4 +1,7 @@
-"""A record of which only what was drawn is read: its frames by their place in the shard, checked by their CRC-32."""
+"""A record of which only what is drawn is read: frames, by their place in the shard, checked by their CRC-32.
+
+Of a frame that is decoded after others (see `transforms.units`), these are read as well.
+"""
 
 import zlib
 from collections.abc import Sequence
@@ -22,16 +25,17 @@ class PartialRecord:
       bad: whether other bytes came than were written.
     """
 
-    def __init__(self, url: str, *, row: np.void, frames: np.ndarray):
+    def __init__(self, url: str, *, row: np.void, frames: np.ndarray, segment: int = 1):
         """Begin with nothing read.
 
         Args:
           url: of the shard.
           row: `ROW` of the record.
           frames: `FRAME` [n].
+          segment: of the record's folder, see `Records`.
         """
-        self.url, self.bad, self._row, self._frames = url, False, row, frames
-        self._jpegs: dict[int, bytes] = {}
+        self.url, self.bad, self._row, self._frames, self._segment = url, False, row, frames, segment
+        self._stored: dict[int, bytes] = {}
         self._sound: bytes | None = None
 
     @property
@@ -40,8 +44,8 @@ class PartialRecord:
         return np.asarray(self._frames["time_s"], np.float32)
 
     def frames(self, indices: Sequence[int]) -> list[bytes]:
-        """Return the JPEG files of frames that were read."""
-        return [self._jpegs[i] for i in indices]
+        """Return all that decoding each of some frames takes, which have been read."""
+        return [b"".join(self._stored[j] for j in self._needed([i])) for i in indices]
 
     def sound(self, *, start_s: float, end_s: float, samples: int) -> np.ndarray:
         """Return at most `samples` of the sound between two times; see `records.Record`."""
@@ -50,8 +54,8 @@ class PartialRecord:
         return np.frombuffer((self._sound or b"")[2 * start : 2 * end], "<i2")
 
     def places(self, indices: Sequence[int], *, sound: bool) -> list[tuple[int, int]]:
-        """Return (begin, size) in the stream of what is to be read: some frames and, if wanted, the sound."""
-        frames, value = self._frames[sorted(set(indices))], int(self._row["value"])
+        """Return (begin, size) in the stream of what is to be read: of some frames and, if wanted, of the sound."""
+        frames, value = self._frames[self._needed(indices)], int(self._row["value"])
         wanted = [(value + int(frame["begin"]), int(frame["bytes"])) for frame in frames]
         if sound and self._row["sound_bytes"]:
             wanted.append((value + int(self._row["sound"]), int(self._row["sound_bytes"])))
@@ -60,15 +64,19 @@ class PartialRecord:
     def take(self, found: dict[tuple[int, int], bytes], *, indices: Sequence[int], sound: bool) -> bool:
         """Keep what was read, by its place in the stream; return whether all of it is what was written."""
         value = int(self._row["value"])
-        for i in set(indices):
+        for i in self._needed(indices):
             frame = self._frames[i]
-            self._jpegs[i] = _within(found, value + int(frame["begin"]), int(frame["bytes"]))
-            if zlib.crc32(self._jpegs[i]) != frame["crc"]:
+            self._stored[i] = _within(found, value + int(frame["begin"]), int(frame["bytes"]))
+            if zlib.crc32(self._stored[i]) != frame["crc"]:
                 return False
         if sound and self._row["sound_bytes"]:
             self._sound = _within(found, value + int(self._row["sound"]), int(self._row["sound_bytes"]))
             return zlib.crc32(self._sound) == self._row["sound_crc"]
         return True
+
+    def _needed(self, indices: Sequence[int]) -> list[int]:
+        """Return, in order, some frames and those ahead of them in their segments."""
+        return sorted({j for i in indices for j in range(i - i % self._segment, i + 1)})
 
 
 def read_partial(records: Sequence[PartialRecord], *, frames: Sequence[Sequence[int]], sound: bool) -> None:

@@ -272,7 +272,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         return found | ({"damaged_records": float(len(self._reader.bad))} if self._reader.bad else {})
 
     def encoded_frames(self) -> Iterator[list[bytes]]:
-        """Yield the T JPEG files of each clip from the first batch on, undecoded: for measurements."""
+        """Yield the T drawn frames of each clip from the first batch on, undecoded: for measurements."""
         for encoded in self._flow.encoded():
             yield encoded.tolist()
 

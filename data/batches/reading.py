@@ -31,7 +31,7 @@ class Read(NamedTuple):
     """What was read of r rows. Times are seconds from the clip's start; [r,…] is [r,V,…] with V > 1 windows.
 
     Attributes:
-      encoded: object [r,V*T], the drawn frames' JPEG files; b"" where `ok` is False.
+      encoded: object [r,V*T], the drawn frames as `Record.frames` returns them; b"" where `ok` is False.
       height: int32 [r], pixels of these frames.
       width: int32 [r].
       uniforms: float32 [r,D], numbers in [0, 1) for the transforms.
@@ -119,7 +119,9 @@ class Reader:
                 continue
             row = whose.rows.rows(np.array([record]))[0]
             url = whose.records.shard_url(whose.split, index=record)
-            found[i] = part = PartialRecord(url, row=row, frames=whose.rows.frames(record))
+            found[i] = part = PartialRecord(
+                url, row=row, frames=whose.rows.frames(record), segment=whose.records.segment
+            )
             windows = self._graph.draw_windows(
                 times=part.timestamps_s,
                 duration_s=whose.rows[record]["duration_s"],

@@ -10,6 +10,8 @@ from .records import Record, Records, damaged_record
 def clip_of_record(records: Records, *, split: str, index: int, sound: bool = False) -> DecodedClip:
     """Return a record as the clip that was decoded: all frames with their times and, if asked for, the sound.
 
+    Each frame is as `Record.frames` returns it.
+
     Raises:
       UserError: the record cannot be read.
     """

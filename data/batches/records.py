@@ -15,6 +15,7 @@ from ..layout import FORMAT, INDEX, NAME, home_of
 from ..options import SAMPLE_RATE
 from ..paths import PathLike
 from ..tf_cpu import tf
+from ..transforms.units import drawable
 from .far_table import FarTable
 from .open_shards import OpenShards
 from .shards_cache import Mirror
@@ -31,7 +32,8 @@ class Records:
       folder: the folder; of one behind a URL, its local copy.
       url: from where its shards come; "" of a local one.
       splits: number of records by split.
-      options: what `twinreel prepare` was told (fps, short_side, jpeg_quality, audio ...).
+      options: what `twinreel prepare` was told (fps, short_side, frames_as, audio ...).
+      segment: frames of a record from one that is decoded by itself to the next; 1 = each is.
     """
 
     def __init__(self, folder: PathLike, *, cache_dir: str = "", cache_gb: float = 0.0):
@@ -49,6 +51,7 @@ class Records:
         self.folder, self.url = self._mirror.folder, self._mirror.url
         prepared = read_prepared(self.folder)
         self.options: dict[str, Any] = prepared["options"]
+        self.segment = int(self.options.get("segment", 1))
         self._mirror.checksums = {shard["name"]: shard["sha256"] for shard in prepared["shards"]}
         self._sizes = {shard["name"]: int(shard["bytes"]) for shard in prepared["shards"]}
         self._shards, self._rows = self._open(self._sizes)
@@ -291,9 +294,14 @@ class Record:
         return json.loads(text)
 
     def frames(self, indices: Sequence[int]) -> list[bytes]:
-        """Return the JPEG files of frames by their index; IndexError where there is none."""
+        """Return all that decoding each of some frames takes; see `units.drawable`.
+
+        Raises:
+          IndexError: there is no such frame.
+          ValueError: no key picture stands ahead of it.
+        """
         stored = self._feature["frames"].bytes_list.value
-        return [stored[i] for i in indices]
+        return [drawable(stored, i) for i in indices]
 
     def sound(self, *, start_s: float, end_s: float, samples: int) -> np.ndarray:
         """Return at most `samples` of the sound between two times (seconds), int16 [s]; [0] where there is none."""

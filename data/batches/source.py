@@ -90,5 +90,7 @@ def read_in_parts(source: Source, *, data: DataOptions, ahead: bool) -> bool:
             )
         return True
     stored = sum(frames * clips for frames, clips in summary.num_frames.items())
-    drawn = sum(min(frames, data.input.num_frames) * clips for frames, clips in summary.num_frames.items())
+    # A frame within a segment brings those ahead of it, half of the others on average.
+    most = data.input.num_frames * (source.records.segment + 1) / 2
+    drawn = sum(min(frames, most) * clips for frames, clips in summary.num_frames.items())
     return ahead and summary.parts and 2 * drawn < stored

@@ -28,7 +28,7 @@ PART = np.dtype(
 )
 FRAME = np.dtype(
     [
-        ("begin", "<u4"),  # where its JPEG file begins, from the record's first byte
+        ("begin", "<u4"),  # where its JPEG file or access unit begins, from the record's first byte
         ("bytes", "<u4"),
         ("crc", "<u4"),
         ("time_s", "<f4"),  # when it begins, from the clip's start

@@ -14,6 +14,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from ..layout import home_of
 from ..tf_cpu import tf
+from ..transforms.h264 import as_jpegs, decode_units
+from ..transforms.units import drawable, is_unit
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"
 _SHOWN = 20  # faults that are kept; the rest is counted
@@ -61,7 +63,7 @@ def check_records(
 def read_frames(
     folder: Path, *, shards: Sequence[dict[str, Any]], split: str, indices: Sequence[int]
 ) -> Iterator[bytes]:
-    """Yield the middle frame (JPEG) of records of a split; b"" for a clip without frames."""
+    """Yield the middle frame, as a JPEG file, of records of a split; b"" for a clip without frames."""
     members = [shard for shard in shards if shard["split"] == split]
     ends = np.cumsum([shard["records"] for shard in members])
     for index in indices:
@@ -70,8 +72,11 @@ def read_frames(
         reader = ArrayRecordReader(str(folder / home_of(name) / name), options=_READER)
         try:
             first = int(ends[place]) - members[place]["records"]
-            frames = _features(reader.read([index - first])[0])["frames"].bytes_list.value
-            yield bytes(frames[len(frames) // 2]) if frames else b""
+            feature = _features(reader.read([index - first])[0])
+            frames = feature["frames"].bytes_list.value
+            middle = [drawable(frames, len(frames) // 2)] if frames else [b""]
+            size = {name: feature[name].int64_list.value[0] for name in ("height", "width")}
+            yield as_jpegs(middle, **size)[0]
         finally:
             reader.close()
 
@@ -114,10 +119,8 @@ def _fault(record: bytes, row: dict[str, Any]) -> str:
         return f"has {len(frames)} frames and {len(times)} times, clips.jsonl says {row['num_frames']}"
     if (np.diff(times) <= 0).any():
         return "its times do not increase"
-    for number, jpeg in enumerate(frames):
-        shape = simplejpeg.decode_jpeg(jpeg, strict=True).shape
-        if shape != (row["height"], row["width"], 3):
-            return f"frame {number} is {shape[1]}x{shape[0]}, clips.jsonl says {row['width']}x{row['height']}"
+    if fault := _frame_fault(frames, row):
+        return fault
     sound = len(feature["audio"].bytes_list.value[0])
     if bool(sound) != row["has_audio"] or sound % 2:
         return f"has {sound} bytes of sound, clips.jsonl says has_audio={row['has_audio']}"
@@ -129,6 +132,20 @@ def _fault(record: bytes, row: dict[str, Any]) -> str:
     shapes = {name.decode(): list(array.shape) for name, array in zip(names, arrays, strict=True)}
     if shapes != {name: list(shape) for name, shape in row["features"].items()}:
         return f"has features of shapes {json.dumps(shapes)}, clips.jsonl says {json.dumps(row['features'])}"
+    return ""
+
+
+def _frame_fault(frames: Sequence[bytes], row: dict[str, Any]) -> str:
+    """Decode all frames; return what is wrong with one of them, "" if nothing is, or raise an error."""
+    if len(frames) and is_unit(frames[0]):
+        values = [drawable(frames, number) for number in range(len(frames))]
+        for _ in decode_units(values, height=row["height"], width=row["width"]):
+            pass  # one of another size is an error
+        return ""
+    for number, jpeg in enumerate(frames):
+        shape = simplejpeg.decode_jpeg(jpeg, strict=True).shape
+        if shape != (row["height"], row["width"], 3):
+            return f"frame {number} is {shape[1]}x{shape[0]}, clips.jsonl says {row['width']}x{row['height']}"
     return ""
 
 

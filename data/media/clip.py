@@ -7,6 +7,10 @@ import numpy as np
 
 from .fingerprint import Fingerprint
 
+FORMS = ("jpeg", "h264")
+"""Values of `frames_as`."""
+LONGEST_SEGMENT = 64
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
@@ -15,7 +19,11 @@ class DecodeOptions:
     Attributes:
       fps: frames per second to keep; None or 0 = every frame. Never more than the file has: a frame is kept once.
       short_side: pixels of the shorter side of the kept frames; 0 = as in the file. Smaller pictures stay as they are.
-      jpeg_quality: 1 to 100 (libjpeg scale, chroma 4:2:0; at 100 colours keep their full resolution, 4:4:4).
+      frames_as: "jpeg" = a JPEG file for each frame; "h264" = an access unit of H.264 for each frame, see
+        `transforms.units`: for what `prepare` stores, as most units are decoded only after those ahead of them.
+      jpeg_quality: 1 to 100 (libjpeg scale, chroma 4:2:0; at 100 colours keep their full resolution, 4:4:4). Of JPEG.
+      segment: frames from one key picture to the next, 1 to `LONGEST_SEGMENT`. Of H.264.
+      crf: constant rate factor of libx264, 1 (best) to 51. Of H.264.
       audio: whether the sound is kept.
       max_seconds: longest clip (or window) that is accepted, in seconds; bounds the memory of one clip.
       max_pixels: largest picture (width * height in the file) that is accepted.
@@ -26,7 +34,10 @@ class DecodeOptions:
 
     fps: float | None = 8.0
     short_side: int = 256
+    frames_as: str = "jpeg"
     jpeg_quality: int = 92
+    segment: int = 8
+    crf: int = 18
     audio: bool = True
     max_seconds: float = 600.0
     max_pixels: int = 2**26  # 8192 x 8192; 8K video has half of it
@@ -34,8 +45,13 @@ class DecodeOptions:
     crop_faces: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; `crop_faces` only where faces are cut out."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value or name != "crop_faces"}
+        """Return the fields as JSON values.
+
+        `crop_faces` only where faces are cut out; of the options of JPEG and of H.264, those of the one that is used.
+        """
+        unused = {"jpeg": ("frames_as", "segment", "crf"), "h264": ("jpeg_quality",)}[self.frames_as]
+        unused += () if self.crop_faces else ("crop_faces",)
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -43,9 +59,10 @@ class DecodedClip:
     """A decoded clip.
 
     Attributes:
-      encoded: n JPEG files, in order of presentation.
+      encoded: n frames, in order of presentation: JPEG files. With `frames_as="h264"` access units as they are stored;
+        of a record, each with those ahead of it that it needs (`transforms.units.drawable`).
       timestamps_s: float32 [n], seconds from the clip's start, increasing.
-      height: of the JPEG frames, in pixels, upright and with square pixels.
+      height: of the frames, in pixels, upright and with square pixels.
       width: likewise.
       audio: int16 [S] at 16 kHz, mono, S = duration_s * 16000: silence where the track has nothing; None = no sound,
         or nothing but silence.

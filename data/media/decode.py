@@ -1,15 +1,15 @@
-"""One media file, or a window of it, to JPEG frames with their times and 16 kHz mono sound (PyAV, simplejpeg)."""
+"""One media file, or a window of it, to encoded frames with their times and 16 kHz mono sound (PyAV)."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import simplejpeg
 
 from ...base.errors import UserError
 from ..paths import PathLike
 from .clip import DecodedClip, DecodeOptions
+from .encoders import frame_encoder
 from .place import DecodeError
 from .reader import Reader
 
@@ -28,7 +28,7 @@ def decode_clip(
 
     Time is presentation time, counted from the file's first picture. At `fps`, the frame on display at each multiple
     of 1/fps from the clip's start is kept, once, with its own time stamp. Frames are streamed: memory holds a few raw
-    frames, the JPEGs and the sound. A picture (JPEG, PNG, WebP, BMP) is a clip of one frame that lasts 1/25 s.
+    frames, the encoded ones and the sound. A picture (JPEG, PNG, WebP, BMP) is a clip of one frame that lasts 1/25 s.
 
     Args:
       path: a file with a video stream (cover art of a sound file does not count), or a picture; local, behind a URL,
@@ -43,15 +43,15 @@ def decode_clip(
       MemoryError: there is not enough for it.
     """
     reader, frames = _opened(path, options=options, start_s=start_s, end_s=end_s, progress=progress)
-    encoded: list[bytes] = []
+    encoder = frame_encoder(options)
     times: list[float] = []
     height = width = 0
     for time, rgb in frames:
         height, width = rgb.shape[:2]
-        encoded.append(_encode(rgb, quality=options.jpeg_quality))
+        encoder.add(rgb)
         times.append(time)
     return DecodedClip(
-        encoded=encoded,
+        encoded=encoder.end(),
         timestamps_s=np.asarray(times, dtype=np.float32),
         height=height,
         width=width,
@@ -114,14 +114,3 @@ def _blurred(reader: Reader, *, detector: str) -> Iterable[tuple[float, np.ndarr
         yield from without_faces(reader, find=FaceDetector(detector))
     except UserError as error:
         raise DecodeError("faces cannot be blurred", str(error)) from error
-
-
-def _encode(rgb: np.ndarray, *, quality: int) -> bytes:
-    # The accurate DCT costs next to nothing with SIMD; the fast one loses precision at high quality.
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(rgb),
-        quality=quality,
-        colorspace="RGB",
-        colorsubsampling="444" if quality == 100 else "420",
-        fastdct=False,
-    )

@@ -14,6 +14,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from ..transforms.units import drawable, is_unit
+
 FRAMES = 8  # pictures of a clip that are hashed
 _SIDE, _LOW = 32, 8  # side of the picture that is transformed, and of the corner of low frequencies that is kept
 _FLAT = 4.0  # grey levels: a picture whose standard deviation is below has no shape to hash (black, fades)
@@ -45,7 +47,7 @@ def fingerprint(
     not stored (container, tags); two windows of one file do not.
 
     Args:
-      encoded: n JPEG files, in order.
+      encoded: n frames as they are stored, in order: JPEG files or access units of H.264.
       timestamps_s: float32 [n], seconds from the clip's start, increasing.
       duration_s: length of the clip in seconds.
       audio: int16 [S], or None without sound.
@@ -57,7 +59,7 @@ def fingerprint(
     count = 1 if len(encoded) == 1 else FRAMES
     at = (np.arange(count) + 0.5) / count * duration_s
     shown = np.clip(np.searchsorted(timestamps_s, at, side="right") - 1, 0, len(encoded) - 1)
-    small = {index: _small(encoded[index]) for index in set(shown.tolist())}
+    small = _small_ones(encoded, indices=sorted(set(shown.tolist())))
     phash, motion = perceptual(np.stack([small[index] for index in shown.tolist()]))
     return Fingerprint(sha256=digest.hexdigest(), phash=phash, motion=motion)
 
@@ -69,10 +71,23 @@ def perceptual(pictures: np.ndarray) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _hashes(pictures, least=_FLAT), _hashes(moving, least=_STILL)
 
 
-def _small(jpeg: bytes) -> np.ndarray:
-    """Decode to grey [32,32]; libjpeg decodes no larger than is needed for that."""
-    grey = simplejpeg.decode_jpeg(jpeg, "GRAY", min_height=2 * _SIDE, min_width=2 * _SIDE, min_factor=1)[..., 0]
-    return np.asarray(Image.fromarray(grey).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
+def _small_ones(encoded: Sequence[bytes], *, indices: Sequence[int]) -> dict[int, np.ndarray]:
+    """Decode frames to grey [32,32]; libjpeg decodes no larger than is needed for that."""
+    values = [drawable(encoded, index) for index in indices]
+    if is_unit(values[0]):
+        from ..transforms.h264 import decode_grey  # loads OpenCV
+
+        return {indices[i]: _shrunk(Image.fromarray(grey)) for i, grey in decode_grey(values)}
+    least = 2 * _SIDE
+    greys = (
+        simplejpeg.decode_jpeg(value, "GRAY", min_height=least, min_width=least, min_factor=1)[..., 0]
+        for value in values
+    )
+    return {index: _shrunk(Image.fromarray(grey)) for index, grey in zip(indices, greys, strict=True)}
+
+
+def _shrunk(grey: Image.Image) -> np.ndarray:
+    return np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
 
 
 def _hashes(pictures: np.ndarray, *, least: float) -> tuple[str, ...]:

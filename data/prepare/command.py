@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ...base.errors import UserError
 from ...base.parser import Parser
+from ..media.clip import FORMS
 from .benchmark import add_flags, explained, prepare_benchmark, take_flags
 from .duplicates import MODES
 from .merge import merge
@@ -145,7 +146,14 @@ def _parser() -> Parser:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make, or a URL (s3://bucket/folder)")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second to keep; 0 keeps every frame")
     parser.add_argument("--short_side", type=int, default=256, help="pixels of the shorter side; 0 = as in the file")
-    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100; 100 keeps colours at full resolution")
+    words = "how frames are stored: JPEG files, or segments of H.264, which take less room and longer to decode"
+    parser.add_argument("--frames_as", default="jpeg", choices=FORMS, help=words)
+    words = "of JPEG: 1 to 100, 92 by default; 100 keeps colours at full resolution"
+    parser.add_argument("--jpeg_quality", type=int, metavar="N", help=words)
+    words = "of H.264: frames of a segment, 1 to 64, 8 by default; a drawn frame is decoded from its segment's first on"
+    parser.add_argument("--segment", type=int, metavar="N", help=words)
+    words = "of H.264: constant rate factor of libx264, 1 (best) to 51, 18 by default"
+    parser.add_argument("--crf", type=int, metavar="N", help=words)
     parser.add_argument(
         "--audio", action=argparse.BooleanOptionalAction, default=True, help="keep the sound, 16 kHz mono"
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from ..sources.captions import CaptionCounts, clean_captions
 from ..sources.notes import Notes
 from ..sources.read import Listing, read_source
 from .append import PART, append_to, recover
+from .checks import check_beam, check_options, form
 from .duplicates import refuse_counted
 from .folder import KEPT, finished, only_one, resumes
 from .found import Found
@@ -38,7 +38,10 @@ def prepare(
     out: PathLike,
     fps: float | None = 8.0,
     short_side: int = 256,
-    jpeg_quality: int = 92,
+    frames_as: str = "jpeg",
+    jpeg_quality: int | None = None,
+    segment: int | None = None,
+    crf: int | None = None,
     audio: bool = True,
     max_seconds: float = 600.0,
     max_pixels: int = 2**26,
@@ -65,7 +68,10 @@ def prepare(
       out: the folder to make, or a URL to which it is sent once it is built; with Beam, its workers send the shards.
       fps: frames per second to keep; 0 or None = every frame.
       short_side: pixels of the frames' shorter side, 0 = as in the file; smaller pictures are not enlarged.
-      jpeg_quality: 1 to 100.
+      frames_as: "jpeg" stores a JPEG file for each frame, "h264" segments of H.264: less room, more time to decode.
+      jpeg_quality: of "jpeg", 1 to 100; None = 92.
+      segment: of "h264", frames from one key picture to the next, 1 to 64; None = 8.
+      crf: of "h264", constant rate factor of libx264, 1 (best) to 51; None = 18.
       audio: whether to keep the sound (16 kHz mono).
       max_seconds: longest clip that is accepted, in seconds.
       max_pixels: largest picture (width * height in the file) that is accepted.
@@ -103,15 +109,15 @@ def prepare(
     options = DecodeOptions(
         fps=float(fps or 0),
         short_side=short_side,
-        jpeg_quality=jpeg_quality,
+        **form(frames_as, jpeg_quality=jpeg_quality, segment=segment, crf=crf),
         audio=audio,
         max_seconds=max_seconds,
         max_pixels=max_pixels,
         crop_faces=str(crop_faces),
     )
-    _check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
+    check_options(options, workers=workers, max_bad_fraction=max_bad_fraction, shard_clips=shard_clips)
     check_limits(clip_timeout=clip_timeout, clip_memory_gb=clip_memory_gb)
-    _check_beam(beam_runner, beam_options)
+    check_beam(beam_runner, beam_options)
     read = _read(source, found=found, splits=splits, place=place, url="" if append else url, console=console)
     settings = {
         "options": options,
@@ -342,37 +348,3 @@ def _choose(clips: list[Clip], splits: Sequence[str]) -> list[Clip]:
         if split not in known:
             raise unknown("split (--splits)", split, known)
     return [clip for clip in clips if clip.split in splits] if splits else clips
-
-
-def _check_options(options: DecodeOptions, *, workers: int, max_bad_fraction: float, shard_clips: int) -> None:
-    """Refuse values that make no sense, by the name of the flag."""
-    if options.crop_faces:
-        from ..media.faces import FaceDetector  # OpenCV is loaded by those who look for faces
-
-        FaceDetector(options.crop_faces)
-        if not options.short_side:
-            raise UserError("--crop_faces makes squares of --short_side pixels, which is 0; give their side")
-    for name, value, good, wanted in (
-        ("fps", options.fps, 0 <= (options.fps or 0) <= 1000, "0 (every frame) or frames per second up to 1000"),
-        (
-            "short_side",
-            options.short_side,
-            0 <= options.short_side <= 16384,
-            "0 (as in the file) or pixels up to 16384",
-        ),
-        ("jpeg_quality", options.jpeg_quality, 1 <= options.jpeg_quality <= 100, "1 to 100"),
-        ("max_seconds", options.max_seconds, options.max_seconds > 0, "more than 0 seconds"),
-        ("max_pixels", options.max_pixels, options.max_pixels > 0, "1 or more pixels"),
-        ("workers", workers, 0 <= workers <= 1024, "0 (one per core) or a number of processes up to 1024"),
-        ("max_bad_fraction", max_bad_fraction, 0 <= max_bad_fraction <= 1, "a share from 0 to 1"),
-        ("shard_clips", shard_clips, shard_clips >= 0, "0 (by the number of clips) or a number of clips"),
-    ):
-        if not good:
-            raise UserError(f"--{name} is {value}, wanted {wanted}")
-
-
-def _check_beam(runner: str, options: Sequence[str]) -> None:
-    if options and not runner:
-        raise UserError(f"--beam_options {','.join(options)} has no --beam_runner; name one, as DirectRunner")
-    if runner and importlib.util.find_spec("apache_beam") is None:
-        raise UserError(f"--beam_runner {runner} needs Apache Beam: pip install 'twinreel[beam]'")

@@ -45,11 +45,12 @@ def features() -> tfds.features.FeaturesDict:
 def example(clip: Clip, decoded: DecodedClip, *, stored: Mapping[str, Features]) -> dict[str, Any]:
     """Return the features of one record.
 
-    `frames` n JPEG files; `timestamps_s` [n] seconds from the clip's start; `height`, `width` pixels of the frames;
-    `audio` little-endian int16 samples, 16 kHz mono, b"" without sound; `sentences` JSON, see `sentences`;
-    `feature_names`, `feature_data` precomputed features by modality, a `.npy` file each ([n,D] float32, float16 or
-    uint8; of uint8, value = byte * scale + offset, as `features_scale` of `meta` and of the line of clips.jsonl say);
-    `start_s`, `end_s` the window in the file; `meta` JSON. A clip without video has no frames, height and width 0.
+    `frames` n JPEG files or access units of H.264 (see `transforms.units`); `timestamps_s` [n] seconds from the clip's
+    start; `height`, `width` pixels of the frames; `audio` little-endian int16 samples, 16 kHz mono, b"" without sound;
+    `sentences` JSON, see `sentences`; `feature_names`, `feature_data` precomputed features by modality, a `.npy` file
+    each ([n,D] float32, float16 or uint8; of uint8, value = byte * scale + offset, as `features_scale` of `meta` and of
+    the line of clips.jsonl say); `start_s`, `end_s` the window in the file; `meta` JSON. A clip without video has no
+    frames, height and width 0.
     """
     start = clip.start_s or 0.0
     return {

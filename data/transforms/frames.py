@@ -1,4 +1,4 @@
-"""The frames of a clip on their way from JPEG to pixels: geometry is noted as long as nothing has been decoded."""
+"""The frames of a clip on their way from bytes to pixels: geometry is noted as long as nothing has been decoded."""
 
 import dataclasses
 import functools
@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from .units import is_unit
+
 _BUFFERS = threading.local()  # the whole picture, before its window is cut out: one buffer for each thread
 _FRACTIONS = (8, 4, 2)  # libjpeg-turbo decodes at 1/8, 1/4, 1/2 for less than at full size; at 7/8 ... 5/8 for more
 
@@ -19,12 +21,12 @@ class Frames:
     """Frames of one clip, encoded (with a window to cut, a size to resize to and a side to mirror) or decoded.
 
     Attributes:
-      encoded: T JPEG files; () once decoded.
+      encoded: T frames, JPEG files or access units of H.264 as `units.drawable` returns them; () once decoded.
       decoded: uint8 [T,height,width,3], or None while encoded.
-      window: top, left, height, width in pixels of the JPEG picture.
+      window: top, left, height, width in pixels of the stored picture.
       height: of the frames as they stand, pixels; differs from the window's while a resize is pending.
       width: likewise.
-      source: height and width of the JPEG picture, pixels.
+      source: height and width of the stored picture, pixels.
       resized: whether a resize is pending.
       mirrored: whether left and right are to be swapped.
       target: where decoded frames go if they have its shape, uint8 [T,H,W,3].
@@ -44,7 +46,7 @@ class Frames:
     def of_encoded(
         cls, encoded: Sequence[bytes], *, height: int, width: int, target: np.ndarray | None = None
     ) -> "Frames":
-        """Begin with T JPEG files of `height` x `width` pixels."""
+        """Begin with T encoded frames of `height` x `width` pixels."""
         window = (0, 0, height, width)
         return cls(encoded=encoded, window=window, height=height, width=width, source=(height, width), target=target)
 
@@ -86,11 +88,19 @@ class Frames:
         shape = (len(self.encoded), self.height, self.width, 3)
         fits = self.target is not None and self.target.shape == shape
         video = self.target if self.target is not None and fits else np.empty(shape, np.uint8)
+        if len(self.encoded) and is_unit(self.encoded[0]):
+            from .h264 import decode_units  # PyAV is loaded by those who need it
+
+            size = {"height": self.source[0], "width": self.source[1]}
+            for place, part in decode_units(self.encoded, **size, window=self.window):
+                self._put(part, into=video[place])
+            return video
         for jpeg, into in zip(self.encoded, video, strict=True):
-            self._decode(jpeg, into=into)
+            self._put(self._decode(jpeg), into=into)
         return video
 
-    def _decode(self, jpeg: bytes, *, into: np.ndarray) -> None:
+    def _decode(self, jpeg: bytes) -> np.ndarray:
+        """Return the window of a JPEG picture, at a fraction of its size if that has enough pixels."""
         top, left, height, width = self.window
         ratio = self._ratio()
         if ratio > 1:
@@ -100,8 +110,11 @@ class Frames:
             bottom, right = min(bottom, -(-self.source[0] // ratio)), min(right, -(-self.source[1] // ratio))
             height, width = bottom - top, right - left
         picture = decode_jpeg(jpeg, height=self.source[0], width=self.source[1], ratio=ratio)
-        part = picture[top : top + height, left : left + width]
-        if (height, width) != into.shape[:2]:
+        return picture[top : top + height, left : left + width]
+
+    def _put(self, part: np.ndarray, *, into: np.ndarray) -> None:
+        """Resize and mirror a decoded window into its place."""
+        if part.shape != into.shape:
             resize_into(part, into=into)
             part = into
         if self.mirrored:

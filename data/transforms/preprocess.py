@@ -1,7 +1,7 @@
 """Video preprocessing declared as a string, `"random_resized_crop(224)|flip_lr"`, parsed before any data is read.
 
 The same crop, flip and colours for all frames of a clip. Crops, a resize and flips that stand first are part of
-decoding: pixels outside the window are not touched again, and where it is shrunk by 2 or more, the JPEG is decoded at
+decoding: pixels outside the window are not touched again, and where it is shrunk by 2 or more, a JPEG is decoded at
 1/2, 1/4 or 1/8 of its size. All is a function of its inputs, random numbers included, whatever the thread.
 No tensorflow.
 """
@@ -143,8 +143,8 @@ class VideoTransform:
         """Decode and transform the frames of a clip.
 
         Args:
-          encoded: T files.
-          height: of the JPEG pictures, pixels.
+          encoded: T frames, JPEG files or access units of H.264 as `units.drawable` returns them.
+          height: of the stored pictures, pixels.
           width: likewise.
           uniforms: float32 [draws], random numbers in [0, 1).
           out: where the result goes, uint8 of the result's shape, contiguous; None = a new array.
@@ -153,7 +153,7 @@ class VideoTransform:
           uint8 [T,H,W,3] (with views [V,T,H,W,3]), RGB.
 
         Raises:
-          ValueError: a JPEG file is damaged or has another size.
+          ValueError: a frame is damaged or has another size.
         """
         out = np.empty(self.shape(len(encoded)), np.uint8) if out is None else out
         target = out if self.views == 1 else None

@@ -60,7 +60,7 @@ def frames_of(spec: InputSpec, *, clip: DecodedClip, windows: int = 1) -> np.nda
 
     Args:
       spec: what the model eats.
-      clip: the JPEG frames with their times.
+      clip: the encoded frames with their times.
       windows: V windows, evenly spread.
 
     Returns:

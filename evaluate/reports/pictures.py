@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from ...data.batches.records import Records
 
 
-def clip_frames(records: "Records", *, split: str, index: int) -> tuple[list[bytes], np.ndarray]:
-    """Return the JPEG bytes of a record's frames and their times, float32 [frames], seconds from the clip's start."""
+def clip_frames(records: "Records", *, split: str, index: int) -> tuple[Sequence[bytes], np.ndarray]:
+    """Return a record's frames as JPEG files and their times, float32 [frames], seconds from the clip's start.
+
+    Of records with frames in H.264, each file is made when it is taken out.
+    """
     from ...data.batches.records import Record
+    from ...data.transforms.h264 import as_jpegs
 
     record = Record(records.read(split, [index])[0])
     times = record.timestamps_s
-    return record.frames(range(len(times))), times
+    row = records.rows(split)[index]
+    frames = record.frames(range(len(times)))
+    return as_jpegs(frames, height=row["height"], width=row["width"]), times
 
 
 def write_thumbnails(folder: Path, *, records: "Records", split: str, clips: Mapping[str, int]) -> dict[str, str]:
