@@ -73,7 +73,8 @@ VERBS = {
         "measure fine-tuning: cached features, LoRA and full tuning; clips/s, memory",
     ),
     "bench prepare": ("bench.commands.prepare", "compare `prepare` with bare PyAV decoding and JPEG encoding"),
-    "bench data": ("bench.commands.data", "compare the input pipeline with raw JPEG decoding"),
+    "bench data": ("bench.commands.data", "compare the input pipeline with the raw decoder of its frames"),
+    "bench frames": ("bench.commands.frames", "compare frames as JPEG and as H.264: size, quality, time"),
     "bench remote": (
         "bench.commands.remote",
         "measure the input from behind a URL: clips/s, bytes and requests per clip",

@@ -52,7 +52,7 @@ def test_verbs_of_two_words_are_found_by_either_word(typed, meant, capsys):
 def test_a_group_of_verbs_lists_them(argv, capsys):
     status, out, _ = run(*argv, capsys=capsys)
     lines = {verb: line for verb, (_, line) in cli.VERBS.items() if verb.startswith("bench ")}
-    assert status == 0 and len(lines) == 17
+    assert status == 0 and len(lines) == 18
     assert all(f"  {verb} " in out and line in out for verb, line in lines.items()) and "  pretrain " not in out
 
 
@@ -122,6 +122,7 @@ def test_an_interruption_promises_to_resume_only_where_that_is_so(monkeypatch, c
         ("bench gpu_check", "--secnods", "--seconds"),
         ("bench prepare", "--cilps", "--clips"),
         ("bench data", "--dta", "--data"),
+        ("bench frames", "--clisp", "--clips"),
         ("bench compare_step", "--modle", "--model"),
         ("bench compare_towers", "--case", "--cases"),
         ("bench compare_generate", "--case", "--cases"),

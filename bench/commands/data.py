@@ -1,4 +1,4 @@
-"""`twinreel bench data`: the rate of the input pipeline, and that of raw JPEG decoding, in one run."""
+"""`twinreel bench data`: the rate of the input pipeline, and that of the raw decoder, in one run."""
 
 import argparse
 import concurrent.futures
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ...base.errors import UserError
 from ...base.parser import Parser
+from ...data.transforms.units import is_unit, split_units
 
 if TYPE_CHECKING:  # at run time it would load tensorflow, for which --help need not wait
     from ...data.batches.pipeline import Batches
@@ -29,14 +30,14 @@ Measure the training input of a prepared folder: records -> drawn frames -> deco
 Prints frames/s, clips/s and CPU time per frame of the pipeline and of libjpeg-turbo alone (simplejpeg), which decodes
 the same JPEG files in full, from memory, in as many threads. `ratio` is the pipeline's rate divided by that of
 libjpeg-turbo. The two take turns in one process, so that other load affects both; CPU time per frame is the better
-figure on a busy machine.
+figure on a busy machine. Of a folder with frames in H.264, PyAV alone decodes each drawn frame from its key picture on.
 
 Further rows are the pipeline with sound, with every transform and with a mixture of five sources. The last line is the
 CPU time of each stage on its own, in one thread: read a record, parse it, draw and extract its frames, decode them in
-full, transform them.
+full, transform them. `bench frames` compares the two ways to store frames.
 """
 _ROUNDS = 4
-_RAW_FRAMES = 2048  # JPEG files held in memory for the raw rate
+_RAW_FRAMES = 2048  # frames held in memory for the raw rate
 
 
 def main(argv: list[str]) -> int:
@@ -87,7 +88,7 @@ def measure(
     seconds: float = 10.0,
     variants: bool = True,
 ) -> dict[str, Any]:
-    """Measure the pipeline and the raw decoder.
+    """Measure the pipeline and the raw decoder, `raw`.
 
     Args:
       folder: a prepared folder.
@@ -100,9 +101,10 @@ def measure(
       variants: whether to measure the pipeline with sound, all transforms and a mixture, too, half as long each.
 
     Returns:
-      `clips_per_s`, `frames_per_s` of the pipeline, `raw_frames_per_s` of libjpeg-turbo, `ratio` of the latter two; the
-      settings; the mean size of the JPEG files in bytes; `stages` (see `data_stages.stages`) with the `rest` of the
-      pipeline's CPU time (threads, batches, copies); and `variants`: by name `frames_per_s`, `cpu_us_per_frame`.
+      `clips_per_s`, `frames_per_s` of the pipeline, `raw_frames_per_s` of the `raw` decoder, `ratio` of the latter two;
+      the settings; `encoded_bytes` from which a drawn frame is decoded, on average; `stages` (see `data_stages.stages`)
+      with the `rest` of the pipeline's CPU time (threads, batches, copies); and `variants`: by name `frames_per_s`,
+      `cpu_us_per_frame`.
 
     Raises:
       UserError: a fault in the folder or the options.
@@ -132,7 +134,8 @@ def measure(
         "video": data.augment.train_video,
         "num_frames": num_frames,
         "batch_size": data.feed.batch_size,
-        "jpeg_bytes": sum(map(len, clock.encoded)) / len(clock.encoded),
+        "raw": "PyAV" if is_unit(clock.encoded[0]) else "libjpeg-turbo",
+        "encoded_bytes": sum(map(len, clock.encoded)) / len(clock.encoded),
         "clips": clips,
         "stages": steps | {"rest": cpu - sum(steps.values())},
         "variants": {name: rate(start, data, seconds=seconds / 2) for name, data in changed.items()},
@@ -204,7 +207,7 @@ def _every_transform(declared: str) -> str:
 
 def _compare(batches: "Batches", *, data: "DataOptions", seconds: float) -> "_Clock":
     """Measure the pipeline and the raw decoder in turns."""
-    clock = _Clock(data, batches=batches, encoded=_jpegs(batches, limit=_RAW_FRAMES), seconds=seconds / _ROUNDS)
+    clock = _Clock(data, batches=batches, encoded=_encoded(batches, limit=_RAW_FRAMES), seconds=seconds / _ROUNDS)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         for _ in bar.track(range(_ROUNDS), description="measuring"):
@@ -245,15 +248,13 @@ class _Clock:
 
 
 def _decode_raw(encoded: Sequence[bytes], *, threads: int, until: float) -> int:
-    """Decode the files repeatedly in several threads; return the number of decoded files."""
-    import simplejpeg
-
-    largest = max(math.prod(map(int, simplejpeg.decode_jpeg_header(jpeg)[:2])) for jpeg in encoded)
+    """Decode the frames repeatedly in several threads; return the number of decoded frames."""
+    decoder = _raw_h264 if is_unit(encoded[0]) else _raw_jpeg(encoded)
 
     def work(first: int) -> int:
-        done, buffer = 0, bytearray(3 * largest)
+        done, decode = 0, decoder()
         while time.perf_counter() < until:
-            simplejpeg.decode_jpeg(encoded[(first + done * threads) % len(encoded)], buffer=buffer)
+            decode(encoded[(first + done * threads) % len(encoded)])
             done += 1
         return done
 
@@ -261,8 +262,34 @@ def _decode_raw(encoded: Sequence[bytes], *, threads: int, until: float) -> int:
         return sum(pool.map(work, range(threads)))
 
 
-def _jpegs(batches: "Batches", *, limit: int) -> list[bytes]:
-    """Return the first JPEG files that the pipeline decodes."""
+def _raw_jpeg(encoded: Sequence[bytes]) -> Callable[[], Callable[[bytes], object]]:
+    """Return what makes the decoder of a thread."""
+    import simplejpeg
+
+    largest = max(math.prod(map(int, simplejpeg.decode_jpeg_header(jpeg)[:2])) for jpeg in encoded)
+
+    def decoder() -> Callable[[bytes], object]:
+        buffer = bytearray(3 * largest)
+        return lambda jpeg: simplejpeg.decode_jpeg(jpeg, buffer=buffer)
+
+    return decoder
+
+
+def _raw_h264() -> Callable[[bytes], object]:
+    """Return the decoder of a thread."""
+    import av
+
+    def decode(units: bytes) -> object:
+        context: Any = av.CodecContext.create("h264", "r")
+        context.thread_count = 1
+        frames = [frame for unit in split_units(units) for frame in context.decode(av.Packet(unit))]
+        return [*frames, *context.decode(None)][-1].to_ndarray(format="rgb24")
+
+    return decode
+
+
+def _encoded(batches: "Batches", *, limit: int) -> list[bytes]:
+    """Return the first frames that the pipeline decodes."""
     files: list[bytes] = []
     for clip in batches.encoded_frames():
         files += clip
@@ -284,7 +311,7 @@ def _wait_until_idle(*, at_most: float = 10.0) -> None:
 def _print(result: dict[str, Any]) -> None:
     table = Table("", "frames/s", "clips/s", "CPU µs/frame", title=f"{result['video']}, {result['threads']} threads")
     frames = result["num_frames"]
-    for name, key in (("pipeline", ""), ("libjpeg-turbo alone", "raw_")):
+    for name, key in (("pipeline", ""), (f"{result['raw']} alone", "raw_")):
         rate = result[f"{key}frames_per_s"]
         table.add_row(name, f"{rate:,.0f}", f"{rate / frames:,.1f}", f"{result[f'{key}cpu_us_per_frame']:,.0f}")
     for name, found in result["variants"].items():
@@ -294,4 +321,4 @@ def _print(result: dict[str, Any]) -> None:
     console.print(table)
     steps = ", ".join(f"{name} {spent:,.0f}" for name, spent in result["stages"].items())
     console.print(f"CPU µs per frame, by stage: {steps}")
-    console.print(f"ratio {result['ratio']:.2f}; {frames} frames a clip, {result['jpeg_bytes'] / 1e3:,.1f} kB each")
+    console.print(f"ratio {result['ratio']:.2f}; {frames} frames a clip, {result['encoded_bytes'] / 1e3:,.1f} kB each")

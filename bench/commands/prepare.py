@@ -142,7 +142,7 @@ def measure(
         "clips": len(chosen),
         "workers": workers,
         "rounds": rounds,
-        "options": dataclasses.asdict(options),
+        "options": options.to_dict(),
     }
 
 

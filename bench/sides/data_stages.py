@@ -1,5 +1,6 @@
 """CPU time per frame of each stage of the input pipeline, on its own and in one thread."""
 
+import collections
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from ...data.batches.records import Record
 from ...data.batches.source import open_sources
 from ...data.options import DataOptions
 from ...data.transforms.frames import decode_jpeg
+from ...data.transforms.h264 import decode_units
+from ...data.transforms.units import is_unit
 
 
 def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, float]:
@@ -23,7 +26,7 @@ def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, 
 
     Returns:
       CPU microseconds per frame: `read` the record's bytes, `parse` them, `draw` the random numbers and extract the
-      frames (and sound), `decode` the JPEG files in full, `transform` (crop and resize from the decoder's buffer into
+      frames (and sound), `decode` them in full, `transform` (crop and resize from the decoder's buffer into
       the batch, and all further transforms).
     """
     graph = ClipGraph.of(data, train=True)
@@ -51,7 +54,11 @@ def stages(data: DataOptions, *, clips: int = 64, rounds: int = 3) -> dict[str, 
     out = np.empty(graph.shape, np.uint8)
 
     def decode(i: int) -> None:
-        for jpeg in rows[i].encoded[0]:
+        encoded = rows[i].encoded[0]
+        if is_unit(encoded[0]):
+            collections.deque(decode_units(encoded, **sizes[i]), maxlen=0)
+            return
+        for jpeg in encoded:
             decode_jpeg(jpeg, **sizes[i])
 
     def transform(i: int) -> None:

@@ -46,6 +46,17 @@ def test_table_and_given_preprocessing(folder, capsys, monkeypatch):
     assert "by stage: read" in out and "mixture" not in out
 
 
+def test_frames_in_h264_are_decoded_by_pyav_alone_as_well(folder, tmp_path, capsys):
+    prepare(
+        folder.parent / "clips.jsonl", out=tmp_path / "d", fps=0, short_side=0, workers=1, frames_as="h264", segment=4
+    )
+    capsys.readouterr()
+    flags = ["--data", str(tmp_path / "d"), "--json", "--seconds", "0.2", "--num_frames", "4", "--no-variants"]
+    assert bench.main(flags) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["raw"] == "PyAV" and result["raw_frames_per_s"] > 0 and result["stages"]["decode"] > 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
