@@ -278,12 +278,16 @@ def _raw_jpeg(encoded: Sequence[bytes]) -> Callable[[], Callable[[bytes], object
 def _raw_h264() -> Callable[[bytes], object]:
     """Return the decoder of a thread."""
     import av
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
 
     def decode(units: bytes) -> object:
         context: Any = av.CodecContext.create("h264", "r")
         context.thread_count = 1
         frames = [frame for unit in split_units(units) for frame in context.decode(av.Packet(unit))]
-        return [*frames, *context.decode(None)][-1].to_ndarray(format="rgb24")
+        last = [*frames, *context.decode(None)][-1]
+        return reformatter.reformat(last, format="rgb24", threads=1).to_ndarray()
 
     return decode
 

@@ -29,7 +29,7 @@ Compare the two ways in which `twinreel prepare` stores frames, on the same fram
   twinreel bench frames clips.jsonl
   twinreel bench frames clips.jsonl --clips 50 --fps 0 --segment 8 16 --crf 18 23
 
-Prints for JPEG, and for H.264 with each segment and CRF:
+Prints for JPEG with each quality, and for H.264 with each segment and CRF:
   kB stored     of a frame
   PSNR          dB, of all decoded frames
   kB read       of a clip: the --num_frames drawn frames, with those ahead of them that they need
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--short_side", type=int, default=240, help="pixels of the shorter side; 0 = as in the file")
     parser.add_argument("--num_frames", type=int, default=8, help="frames that are drawn from a clip")
     parser.add_argument("--crop", type=int, default=224, help="side of the square; at most the shortest side")
-    parser.add_argument("--jpeg_quality", type=int, default=92, help="1 to 100")
+    parser.add_argument("--jpeg_quality", type=int, nargs="+", default=[92, 80], metavar="N", help="1 to 100")
     parser.add_argument("--segment", type=int, nargs="+", default=[8, 4], metavar="N", help="frames of a segment")
     parser.add_argument("--crf", type=int, nargs="+", default=[18, 23], metavar="N", help="constant rate factors")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each way")
@@ -71,7 +71,7 @@ def measure(
     short_side: int = 240,
     num_frames: int = 8,
     crop: int = 224,
-    jpeg_quality: int = 92,
+    jpeg_quality: Sequence[int] = (92, 80),
     segment: Sequence[int] = (8, 4),
     crf: Sequence[int] = (18, 23),
     rounds: int = 3,
@@ -85,7 +85,7 @@ def measure(
       short_side: pixels of the frames' shorter side; 0 = as in the file.
       num_frames: frames that are drawn from a clip.
       crop: side of the square that is cut out, pixels.
-      jpeg_quality: 1 to 100.
+      jpeg_quality: qualities of JPEG, 1 to 100.
       segment: lengths of segments.
       crf: constant rate factors, each with each length.
       rounds: measurements of each way, of which the fastest counts.
@@ -100,11 +100,11 @@ def measure(
     for name, value in (("clips", clips), ("num_frames", num_frames), ("crop", crop), ("rounds", rounds)):
         if value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    options = DecodeOptions(fps=fps, short_side=short_side, audio=False, jpeg_quality=jpeg_quality)
+    options = DecodeOptions(fps=fps, short_side=short_side, audio=False)
     every = _frames(source, clips=clips, options=options)
     side = min(crop, *(min(rgb.shape[:2]) for frames in every for rgb in frames))
     transform = parse_video(f"center_crop({side})", field="--crop")
-    ways = {f"JPEG, quality {jpeg_quality}": options}
+    ways = {f"JPEG, quality {value}": dataclasses.replace(options, jpeg_quality=value) for value in jpeg_quality}
     for length, rate in itertools.product(segment, crf):
         changed = dataclasses.replace(options, frames_as="h264", segment=length, crf=rate)
         ways[f"H.264, segments of {length}, CRF {rate}"] = changed

@@ -95,6 +95,12 @@ def test_equal_frames_give_equal_bytes_in_any_process():
     assert made.stdout.strip() == own
 
 
+def test_turned_frames_are_encoded_as_well():
+    frames = scene(3)
+    turned = encode([frame.transpose(1, 0, 2)[::-1] for frame in frames])
+    assert turned == encode([np.ascontiguousarray(frame.transpose(1, 0, 2)[::-1]) for frame in frames])
+
+
 def test_frames_that_do_not_fit_are_a_reason():
     with pytest.raises(DecodeError, match=r"cannot be encoded as H\.264"):
         encode([np.zeros((2, 20_000, 3), np.uint8)])
