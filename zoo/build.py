@@ -44,7 +44,7 @@ from ..models.towers.videoprism import VideoPrismTower
 from ..models.towers.vivit import VideoTower
 from ..models.towers.wav2vec2 import Wav2Vec2Tower
 from ..models.towers.words import WordsTower
-from .joint_heads import joint_heads
+from .joint_heads import joint_heads, patch_width
 from .spec import ADAPTERS, FAMILIES, MODALITIES, ModelSpec, checked_fusion
 from .variants import expanded
 
@@ -93,6 +93,7 @@ _NO_ARGUMENTS = (
     "outputs",
     "decode",
     "teacher",
+    "patch_grid",
 )  # fields of a head in a spec that its class does not take
 
 
@@ -303,8 +304,8 @@ def _headed(
             "config.data.mask_frames=True, but a head knows no masks of frames; set it to False: frames of short clips "
             "are then repeated"
         )
-    [(task, given), *more] = spec.heads.items()
-    if more or task not in HEADED:
+    [(task, given), *others] = spec.heads.items()
+    if others or task not in HEADED:
         raise unknown("head in spec.heads:", ", ".join(spec.heads), HEADED)
     kinds = HEADED[task]
     if given["kind"] not in kinds:
@@ -314,10 +315,14 @@ def _headed(
     if kinds is MULTITASK_HEADS:
         return _joined(spec, towers=towers, rngs=rngs)
     if task in _ON_TOKENS:
+        more: dict[str, Any] = {}
+        if grid := given.get("patch_grid", 0):
+            width, more = _width_of_patches(spec, towers["video"]), {"patch_grid": grid}
         classes = {} if kinds is SEQUENCE_HEADS else {"num_classes": given.get("outputs", len(given["labels"]))}
         made = section(head, options, name="task", width=width, rngs=rngs, **classes)
         taught = given.get("teacher")
-        more = {"teacher": TeacherProjection(embed_dim=width, width=taught["width"], rngs=rngs)} if taught else {}
+        if taught:
+            more["teacher"] = TeacherProjection(embed_dim=width, width=taught["width"], rngs=rngs)
         return _ON_TOKENS[task](video=towers["video"], head=made, **more)
     if kinds is STEP_HEADS:
         return StepModel(video=towers["video"], head=section(head, options, name="task", video_width=width, rngs=rngs))
@@ -332,6 +337,13 @@ def _headed(
     sizes = {"video_width": width, "text_width": text.width if text else None, "labels": len(given["labels"]) or 1}
     made = head(**sizes, **options, rngs=rngs)
     return TimelineModel(video=towers["video"], text=text, head=made)
+
+
+def _width_of_patches(spec: ModelSpec, tower: Any) -> int:
+    found = patch_width(spec, tower)
+    if found is None:
+        raise UserError("config.task.patch_grid needs tokens of patches, and the video tower has none; set it to 0")
+    return found
 
 
 def task_spec(spec: ModelSpec, name: str) -> ModelSpec:

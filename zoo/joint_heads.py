@@ -36,7 +36,7 @@ def joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[s
             raise unknown(f"kind of head in config.model.heads.{name}.kind", str(kind), kinds)
         sizes = {"embed_dim": spec.embed_dim, "text_width": towers["text"].width, "video_width": towers["video"].width}
         sizes |= {"vocab_size": spec.towers["text"]["vocab_size"], "context_length": spec.input.context_length}
-        sizes |= {"patch_width": _patch_width(spec, towers["video"])}
+        sizes |= {"patch_width": patch_width(spec, towers["video"])}
         sizes |= {"layout": getattr(towers["video"], "patch_layout", None)}
         sizes |= {"audio_width": towers["audio"].width if "audio" in towers else None}
         takes = arguments(kinds[kind])
@@ -47,7 +47,7 @@ def joint_heads(spec: ModelSpec, *, towers: Mapping[str, Any], layers: Mapping[s
     return found
 
 
-def _patch_width(spec: ModelSpec, tower: Any) -> int | None:
+def patch_width(spec: ModelSpec, tower: Any) -> int | None:
     """Return the width of a video tower's tokens of patches; None if it has none, or takes features made before."""
     if "video" in spec.features or not hasattr(tower, "tokens"):
         return None

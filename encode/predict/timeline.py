@@ -11,6 +11,7 @@ from ...base.errors import UserError
 from ...data.text.clean import text_cleaner
 from ...data.text.tokenizer import tokenizer_from_meta
 from ...losses.crf import Chain, marginals, viterbi
+from ...models.heads.classifier import Classifier
 from ...models.heads.moments import Labels, Moments
 from ..devices.placed import PlacedModel
 from ..devices.rows import Rows, padded, shares
@@ -209,10 +210,12 @@ def moments_in(duration_s: float, *, seconds: float) -> int:
 
 
 def video_tokens(model: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Return the time tokens of clips as a frozen tower gives them to its head, and the rows' other arrays."""
+    """Return the tokens of clips as a frozen tower gives them to its head, and the rows' other arrays."""
     rest = dict(rows)
     if "tokens" in rest:
         return rest
+    if isinstance(model, Classifier):
+        return {"tokens": model.tokens(rest.pop("video"), frozen=True), **rest}
     return {"tokens": model.video.features(rest.pop("video"), drop_patches=False), **rest}
 
 

@@ -105,7 +105,7 @@ def compute_features(
       context: of the run.
       data: how the clips are shown; nothing in it is random.
       batches: (clips, batch size) -> this process's rows of batches with every clip once, in record order.
-      model: its `video` tower computes the features, without dropout.
+      model: its `video` tower computes the features, without dropout: those that its head sees.
       root: gets one folder for each set, whose name is a hash of all that the features depend on.
 
     Raises:
@@ -144,6 +144,7 @@ def _sources(clips: LabelledClips, *, context: "TaskContext", data: "DataOptions
         "pixels": [list(spec.pixel_mean), list(spec.pixel_std)],
         "windows": feed.eval_clips,
         "window_seconds": feed.window_seconds,
+        **({"patch_grid": grid} if (grid := getattr(model, "patch_grid", 0)) else {}),
     }
 
 

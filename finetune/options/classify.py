@@ -30,7 +30,9 @@ class ClassifyOptions(LabelOptions, TowerOptions):
       target: where they stand: "labels", or "meta.NAME" for a field of the clips' meta; "labels" of kind "single".
       head: a name of `models.heads.classifier.HEADS`.
       heads: attention heads of the heads that attend; divides the width of the video tower.
-      positions: the heads that attend know the place in time of each token, see `models.heads.classifier`.
+      positions: the heads that attend know the place of each token, see `models.heads.classifier`.
+      patch_grid: 0 = the head sees one token for each time step; else the tokens of its patches, averaged over a grid
+        of so many cells a side (the side of the tower's own grid = every patch).
       dropout: rate before the last layer.
       label_smoothing: share of the target that is spread over all classes, 0 to below 1.
       class_weights: "none", or "balanced": a class (of several labels, its positives) counts in inverse proportion to
@@ -54,6 +56,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
     head: str = "attentive"
     heads: int = 4
     positions: bool = True
+    patch_grid: int = 0
     dropout: float = 0.0
     label_smoothing: float = 0.0
     class_weights: str = "none"
@@ -74,6 +77,7 @@ class ClassifyOptions(LabelOptions, TowerOptions):
                 raise unknown(f"config.task.{field}:", getattr(self, field), known)
         check_target(self.target)
         self._check_extension()
+        self._check_grid()
         if self.kind == "single" and self.target != "labels":
             raise UserError("config.task.kind='single' takes the first of the clips' labels; set target='labels'")
         for field in ("dropout", "label_smoothing"):
@@ -85,7 +89,17 @@ class ClassifyOptions(LabelOptions, TowerOptions):
         takes = arguments(HEADS[self.head]) if self.head in HEADS else ()
         fields = {"heads": self.heads, "positions": self.positions, "dropout": self.dropout}
         own = {name: value for name, value in fields.items() if name in takes}
-        return {"kind": self.head, "labels": list(labels), **own}
+        seen = {"patch_grid": self.patch_grid} if self.patch_grid else {}
+        return {"kind": self.head, "labels": list(labels), **own, **seen}
+
+    def _check_grid(self) -> None:
+        if self.patch_grid < 0:
+            raise UserError(f"config.task.patch_grid must be at least 0, got {self.patch_grid}")
+        if self.patch_grid and self.head == "statistics":
+            raise UserError(
+                "config.task.head='statistics' takes one token for each time step; set config.task.patch_grid=0, or "
+                "head='attentive'"
+            )
 
     def _check_extension(self) -> None:
         if self.extends and self.kind != "single":

@@ -107,6 +107,8 @@ def _check_part(name: str, fields: Mapping[str, Any]) -> None:
             f"{where}.extends=True continues the head of a checkpoint, and tasks on one tower have new heads; leave it "
             "out, or train that task by itself"
         )
+    if fields.get("patch_grid"):
+        raise UserError(f"{where}.patch_grid: the tasks on one tower share its time tokens; leave it out")
     for field in ("weight", "share"):
         value = fields.get(field, 1.0)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from ...base.errors import UserError
 from ..layers.draws import RowKeys, dropout, fold
 from ..layers.options import BlockOptions
-from ..layers.pooling import AttentionPool, masked_mean, statistics
+from ..layers.pooling import AttentionPool, cells, masked_mean, statistics
 from ..shapes import Video
 from .distillation import TeacherProjection
 
@@ -208,17 +208,22 @@ HEADS: dict[str, type[LinearHead] | type[StatisticsHead] | type[AttentiveHead] |
 
 
 class Classifier(nnx.Module):
-    """A video tower and a head on its time tokens."""
+    """A video tower and a head on its time tokens, or on those of patches.
 
-    def __init__(self, *, video: Any, head: Head, teacher: TeacherProjection | None = None):
+    Attributes:
+      patch_grid: 0 = time tokens; else the patches of each time step, averaged over so many cells a side.
+    """
+
+    def __init__(self, *, video: Any, head: Head, teacher: TeacherProjection | None = None, patch_grid: int = 0):
         """Join a tower and a head.
 
         Args:
           video: a tower of `models/towers`; its `features` give `[B,T,D]` for clips.
-          head: turns them into scores.
+          head: turns tokens into scores.
           teacher: maps the mean token to the embeddings of a teacher, in training; None = there is none.
+          patch_grid: what the head sees; see the attribute.
         """
-        self.video, self.head, self.teacher = video, head, teacher
+        self.video, self.head, self.teacher, self.patch_grid = video, head, teacher, patch_grid
 
     def __call__(self, video: Video, *, keys: RowKeys | None = None, frozen: bool = False) -> Float[Array, "B classes"]:
         """Score clips.
@@ -233,13 +238,17 @@ class Classifier(nnx.Module):
         """
         return self.score(self.tokens(video, keys=keys, frozen=frozen), keys=keys)
 
-    def tokens(self, video: Video, *, keys: RowKeys | None = None, frozen: bool = False) -> Float[Array, "B T D"]:
-        """Return the tower's time tokens of clips; for the arguments see `__call__`."""
-        found = self.video.features(video, keys=None if frozen else fold(keys, 0), drop_patches=False)
-        return jax.lax.stop_gradient(found) if frozen else found
+    def tokens(self, video: Video, *, keys: RowKeys | None = None, frozen: bool = False) -> Float[Array, "B L D"]:
+        """Return the tower's tokens of clips that the head sees, L = T or T * grid * grid; see `__call__`."""
+        found = self.video.outputs(video, keys=None if frozen else fold(keys, 0), drop_patches=False)
+        tokens = found.steps
+        if self.patch_grid:
+            assert found.patches is not None  # `zoo.build` has looked
+            tokens = cells(found.patches, grid=self.patch_grid)
+        return jax.lax.stop_gradient(tokens) if frozen else tokens
 
-    def score(self, tokens: Float[Array, "B T D"], *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
-        """Score the tower's time tokens, such as those of a frozen tower that were computed before."""
+    def score(self, tokens: Float[Array, "B L D"], *, keys: RowKeys | None = None) -> Float[Array, "B classes"]:
+        """Score the tower's tokens, such as those of a frozen tower that were computed before."""
         return self.head(tokens, keys=fold(keys, 1))
 
 

@@ -1,11 +1,14 @@
 """From tokens to one vector: class token, mean, last and end-of-sentence token, attention pooling."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+from einops import reduce
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ...base.errors import unknown
+from ...base.errors import UserError, unknown
 from .attention import Attention, AttentionInputs
 from .dense import linear
 from .mlp import Mlp
@@ -45,6 +48,27 @@ def statistics(x: Float[Array, "B L D"], *, mask: Bool[Array, "B L"] | None = No
         x, real = x[:, 1:] - x[:, :-1], real[:, 1:] & real[:, :-1]
         found.append(masked_mean(jnp.abs(x), mask=real))
     return jnp.concatenate(found, axis=-1)
+
+
+def cells(patches: Float[Array, "B T N W"], *, grid: int) -> Float[Array, "B M W"]:
+    """Average the patches of each time step over the cells of a grid, row-major; float32, M = T * grid * grid.
+
+    Args:
+      patches: of square frames, N = side * side, row-major.
+      grid: cells along each side; it divides the side. The side itself keeps every patch.
+
+    Raises:
+      UserError: frames that are not square, or a grid that does not divide them.
+    """
+    side = math.isqrt(patches.shape[2])
+    if side * side != patches.shape[2] or side % grid:
+        raise UserError(
+            f"config.task.patch_grid={grid} must divide the sides of square frames; the tower has {patches.shape[2]} "
+            f"patches in each time step, {side} to a side"
+        )
+    cut = "b t (i p j q) w -> b (t i j) w"
+    each = side // grid
+    return reduce(patches.astype(jnp.float32), cut, "mean", i=grid, j=grid, p=each, q=each)
 
 
 def token_at(x: Float[Array, "B L D"], *, place: Int[Array, "B"]) -> Float[Array, "B D"]:

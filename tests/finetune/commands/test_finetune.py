@@ -23,6 +23,7 @@ from twinreel.encode.commands import encode
 from twinreel.engine.keeping.checkpoint import FOLDER, read_params, steps_in
 from twinreel.finetune.commands import predict
 from twinreel.finetune.commands.finetune import finetune, main
+from twinreel.finetune.options.classify import ClassifyOptions
 from twinreel.pretrain.pretrain import pretrain
 from twinreel.zoo import load
 from twinreel.zoo.load import load_model, locate
@@ -144,6 +145,23 @@ def test_cached_features_change_no_number(folder, tmp_path):
     assert all((one / "features.json").is_file() for one in sets)
 
 
+def test_a_head_on_patches_learns_from_their_features(folder, tmp_path):
+    """The features are those of patches, kept apart from those of time steps; files are predicted the same way."""
+    kept = tmp_path / "kept"
+    overrides = ["task.heads=2", "optimizer.warmup_steps=1", f"task.features_dir={kept}"]
+    config = config_of(folder, *overrides, "task.patch_grid=2")
+    found = finetune(config, init=folder / "pretrained", workdir=tmp_path / "run")
+    assert found is not None and found["accuracy"] > 60  # three classes
+    [tokens] = {json.loads((one / "features.json").read_text())["shape"][0] for one in kept.iterdir()}
+    model = twinreel.load(tmp_path / "run")
+    assert model.spec.heads["classify"]["patch_grid"] == 2
+    assert [one["label"] for one in model.predict([folder / "test_red_0.mp4"])] == ["red"]
+    config = config_of(folder, *overrides, "train.steps=1", "train.eval_every=1")
+    finetune(config, init=folder / "pretrained", workdir=tmp_path / "times")
+    shapes = {json.loads((one / "features.json").read_text())["shape"][0] for one in kept.iterdir()}
+    assert shapes == {tokens, tokens // 4}
+
+
 def test_a_second_start_writes_no_features(folder, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -237,6 +255,7 @@ def test_open_towers_other_frames_and_held_out_clips(folder, capsys):
         ("--config.task.test_split=tset", "did you mean 'test'"),
         ("--config.task.head=atentive", "did you mean 'attentive'"),
         ("--config.task.dropout=1.5", "config.task.dropout must be at least 0 and below 1"),
+        ("--config.task.patch_grid=-1", "config.task.patch_grid must be at least 0, got -1"),
         ("--config.data.batch_size=7", "batch_size=7 must divide"),
         ("--config.data.batch_size=64", "batch_size=64 is larger than the split, which has 36 clips"),
         ("--config.data.train_video=random_crop(99)", "random_crop"),
@@ -250,6 +269,11 @@ def test_mistakes_are_named_before_the_workdir_is_taken(folder, override, wanted
         config = config_of(folder, "task.heads=2", override)
         finetune(config, init=folder / "pretrained", workdir=folder / "refused")
     assert not (folder / "refused").exists()
+
+
+def test_statistics_over_time_are_not_of_patches():
+    with pytest.raises(UserError, match="head='statistics' takes one token for each time step"):
+        ClassifyOptions(head="statistics", patch_grid=2)
 
 
 def test_nothing_to_report_on(folder):

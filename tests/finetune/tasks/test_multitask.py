@@ -244,6 +244,7 @@ def test_clips_are_mixed_by_share():
     [
         (["task.tasks={}"], r"config\.task\.tasks is empty"),
         (["task.tasks.moments.name=anomaly"], r"tasks\.moments\.name: 'anomaly'"),
+        (["task.tasks.first_colour.patch_grid=2"], r"tasks\.first_colour\.patch_grid: the tasks on one tower share"),
         (["task.tasks.moments.train_towers=True"], r"tasks\.moments\.train_towers is of all tasks together"),
         (["task.tasks.moments.weight=0"], r"tasks\.moments\.weight must be a number above 0, got 0"),
         (["task.tasks.moments.share=-1.0"], r"tasks\.moments\.share must be a number above 0"),

@@ -13,6 +13,7 @@ from twinreel.engine.keeping.transfer import fill, plan_transfer, position_resiz
 from twinreel.engine.step.state import split_model
 from twinreel.models.heads.classifier import HEADS, AttentiveHead, LinearHead, StatisticsHead
 from twinreel.models.layers.draws import row_keys
+from twinreel.models.layers.pooling import cells
 
 TOWER = {"image_size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "temporal_depth": 1, "dropout": 0.5}
 
@@ -148,3 +149,33 @@ def test_new_head_favours_no_class():
 def test_bad_heads_are_named(head, options, wanted):
     with pytest.raises(UserError, match=wanted):
         build_classifier(video=TOWER, num_frames=2, num_classes=3, head=head, head_options=options, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("grid", [1, 2, 4])
+def test_patches_are_averaged_over_cells(grid):
+    given = {"num_frames": 2, "num_classes": 3, "head": "attentive", "head_options": {"heads": 2, "patch_grid": grid}}
+    model = build_classifier(video=TOWER | {"image_size": 16, "dropout": 0.0}, **given)
+    video = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3)).astype(np.uint8)
+    patches = np.asarray(model.video.outputs(video, drop_patches=False).patches, np.float64)  # [B,T,16,W]
+    square = patches.reshape(2, patches.shape[1], 4, 4, -1)
+    side = 4 // grid
+    wanted = [
+        square[:, t, i * side : (i + 1) * side, j * side : (j + 1) * side].mean(axis=(1, 2))
+        for t in range(patches.shape[1])
+        for i in range(grid)
+        for j in range(grid)
+    ]
+    tokens = model.tokens(video)
+    np.testing.assert_allclose(tokens, np.stack(wanted, axis=1), atol=1e-5)
+    randomised(model.head)
+    np.testing.assert_allclose(model(video), model.score(tokens), atol=1e-6)
+
+
+def test_a_grid_that_does_not_fit():
+    with pytest.raises(UserError, match=r"patch_grid=3 must divide the sides .* 4 patches .* 2 to a side"):
+        cells(jnp.zeros((1, 2, 4, 8)), grid=3)
+    with pytest.raises(UserError, match="6 patches in each time step"):
+        cells(jnp.zeros((1, 2, 6, 8)), grid=1)
+    features = {"family": "features", "features": "rgb", "input_width": 4, "width": 8, "over_time": "mean"}
+    with pytest.raises(UserError, match="the video tower has none; set it to 0"):
+        build_classifier(video=features, num_frames=2, num_classes=3, head_options={"patch_grid": 2})
