@@ -47,12 +47,12 @@ Lab record
     points) of one another but for the Fourier coefficients, and none near 92 %.
     Hence data.num_frames=16, data.eval_video='resize(224,224)', model.video.image={"pool":"cls_mean"}, all else as
     above: 87.5, 87.5 and 82.5 % on seeds 0, 1 and 2 (35 of 40: 74 to 95), a clip or two less than eight plain frames.
-    The attentive head on patches, task.patch_grid=4, eight frames squashed to 224 pixels, task.heads=6, 200 steps: 90.0,
-    87.5, 87.5 %. A script of its own with learned positions, clips mirrored at random and half of the tokens left out in
-    each step came to 92.5, 90.0 and 92.5 % on the test clips, but on four interleaved folds of the train clips to 82.7 %:
-    no more than the statistics of class tokens there, so what it gains on 40 test clips is chance. Crops around the
-    person and towers that see motion were not tried. 5 of the 40 test clips have a near duplicate among the train clips.
-    Features of 196 clips of 16 frames: 14 minutes of CPU time; training 20 s.
+    The attentive head on patches, task.patch_grid=4, eight frames squashed to 224 pixels, task.heads=6, 200 steps:
+    90.0, 87.5, 87.5 %. A script of its own with learned positions, clips mirrored at random and half of the tokens left
+    out in each step came to 92.5, 90.0 and 92.5 % on the test clips, but on four interleaved folds of the train clips
+    to 82.7 %, no more than the statistics of class tokens: what it gains on 40 test clips may be chance. Crops around
+    the person and towers that see motion were not tried. 5 of the 40 test clips have a near duplicate among the train
+    clips. Features of 196 clips of 16 frames: 14 minutes of CPU time; training 20 s.
 """
 
 import ml_collections
