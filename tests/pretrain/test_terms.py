@@ -125,7 +125,7 @@ def test_the_spec_declares_the_heads_and_builds_them_again():
         ({}, {}, "has no term in config.loss.terms, so it would not learn"),
         ({"terms": TERMS, "form": "blockwise"}, {}, "config.loss.form='dense'"),
         ({"terms": TERMS, "name": "sigmoid"}, {}, "config.loss.name='infonce'"),
-        ({"terms": TERMS, "pairs": {"video_text": 0.0, "video_audio": 1.0}}, {}, "beside the pair 'video_text'"),
+        ({"terms": TERMS, "pairs": {"video_text": 0.0, "video_audio": 1.0}}, {}, "need the pair 'video_text', which"),
     ],
 )
 def test_options_that_do_not_fit_are_named(loss, model, message):
