@@ -6,7 +6,8 @@ Lab record
   Source: ALBEF (Li et al. 2021), BERT (Devlin et al. 2019), VideoMAE (Tong et al. 2022), CoCa (Yu et al. 2022).
   Commands: twinreel pretrain --config demo_terms:masked_language --workdir runs/terms --data runs/demo/moving_shapes
             twinreel evaluate runs/terms --data runs/demo/moving_shapes --captions first --out runs/terms/report
-    Seeds 0, 1 and 2, two busy CPU cores; 500 test clips. t2v R@1; means of v2t R@1, of motion, texture and shape (minimal pairs) and of the seconds of CPU time:
+    Seeds 0, 1 and 2, two busy CPU cores; 500 test clips. t2v R@1; means of v2t R@1, of motion, texture and shape
+    (minimal pairs) and of the seconds of CPU time:
       none        93.6 94.0 89.4   91.7  85.7 89.6 70.8  158
       matching    94.2 92.2 93.2   92.4  88.9 90.0 68.8  238
       masked      94.8 87.0 91.8   88.8  88.7 86.9 67.3  295
