@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
     from ..sample.written import write_clip, write_clips_page
 
     painter = load_painter(args.model, progress=not args.json)
+    painter.check_lengths([*args.to, *([args.old] if args.old else [])])
     video = np.repeat(painter.frames_of([Path(args.file)]), len(args.to), axis=0)
     how: dict[str, Any] = {"strength": args.strength, "method": args.how, "solver": solver, "seed": args.seed}
     old = [args.old] * len(args.to) if args.old else None

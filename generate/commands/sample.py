@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
 
     painter, names = load_painter(args.model, progress=not args.json), texts or [str(path) for path in args.like]
     how: dict[str, Any] = {"solver": solver, "seed": args.seed, "batch_size": args.batch_size}
+    if texts:
+        painter.check_lengths(texts)
     names = [name for name in names for _ in range(args.count)]
     best = None
     if args.rank_by:

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     protocol |= {"split": args.split, "captions": "the first of each clip", "clips_drawn": "at random, by the seed"}
     if ranker is not None:
         protocol |= {"best_of": args.best_of, "rank_by": args.rank_by}
-    protocol |= {"training": training_cost(args.model)}
+    protocol |= {"texts_truncated": figures["texts_truncated"], "training": training_cost(args.model)}
     more: dict[str, Any] = {}
     if args.edits:
         edits, edited, figures["edits"] = _edited(args, painter, judge=judge, records=records, solver=solver)

@@ -200,13 +200,15 @@ def score_generator(
       batch_size: clips at a time.
 
     Returns:
-      JSON values: of each key of `ROWS` what `judged` returns, `chance` in percent, `clips` (`clip_id`, `caption`), and
-      `record`, the places in the split; and the clips of each row.
+      JSON values: of each key of `ROWS` what `judged` returns, `chance` in percent, `clips` (`clip_id`, `caption`),
+      `record`, the places in the split, and `texts_truncated`, captions that the generator does not read to their end;
+      and the clips of each row.
     """
     only = chosen_clips(records, split=split, count=clips, seed=seed)
     rows = records.rows(split)
     captions = [rows[int(i)]["captions"][0] for i in only]
     texts = judge.encode_text(captions)
+    cut = int((painter.lengths(captions) > painter.spec.input.context_length).sum())
     made = {"real": real_clips(painter, records=records, split=split, only=only)}
     made["autoencoder"] = painter.repaint(made["real"], batch_size=batch_size)
     how: dict[str, Any] = {"solver": solver, "seed": seed, "batch_size": batch_size}
@@ -215,7 +217,7 @@ def score_generator(
         best = paint_best(painter, captions, ranker=ranker, candidates=candidates, first=made["generated"], **how)
         made["best"] = best.video
     found: dict[str, Any] = {name: judged(judge, video, texts=texts) for name, video in made.items()}
-    found |= {"chance": 100 / clips, "record": only.tolist()}
+    found |= {"chance": 100 / clips, "record": only.tolist(), "texts_truncated": cut}
     found["clips"] = [
         {"clip_id": rows[int(i)]["clip_id"], "caption": text} for i, text in zip(only, captions, strict=True)
     ]

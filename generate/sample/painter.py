@@ -172,6 +172,22 @@ class Painter:
         parts = list(frames_of_files(self.spec.input, paths, batch_size=max(len(paths), 1), workers=workers))
         return np.concatenate([part["video"] for part in parts])
 
+    def check_lengths(self, texts: Sequence[str]) -> None:
+        """Refuse texts that have more tokens than the generator reads: what is behind them would not be painted.
+
+        Raises:
+          UserError: there is one.
+        """
+        length = self.spec.input.context_length
+        for text, tokens in zip(texts, self.lengths(texts), strict=True):
+            if tokens > length:
+                raise UserError(f"the text {text!r} has {tokens} tokens, and the generator reads {length}; shorten it")
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the tokens of each text, int64 [n]; those beyond `spec.input.context_length` are not read."""
+        clean = text_cleaner(self.spec.input.text)
+        return self._tokenizer.lengths([clean(text) for text in texts])
+
     def _texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         if isinstance(texts, str) or not len(texts):
             raise UserError(f"wanted a list of texts, got {texts!r}")

@@ -56,6 +56,7 @@ def test_score_has_a_row_for_the_best_of_several(painter_run, colour_data, tower
     found = json.loads(said.out)
     assert found == json.loads((tmp_path / "out" / "generation.json").read_text())
     assert found["protocol"]["best_of"] == 3 and found["chance"] == pytest.approx(100 / 6)
+    assert found["texts_truncated"] == found["protocol"]["texts_truncated"] == 0
     for row in ("real", "autoencoder", "generated", "best"):
         assert len(found[row]["ranks"]) == 6 and 0 <= found[row]["v2t"]["R@1"] <= 100
     page = Page((tmp_path / "out" / "index.html").read_text())

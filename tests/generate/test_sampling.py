@@ -162,6 +162,8 @@ def test_edit_writes_each_wish(painter_run, colour_data, tmp_path, capsys):
             "--edits must be",
         ),
         (["sample", "RUN/stages/autoencoder", "--text", "a", "--out", "OUT"], "is the first stage of a generator"),
+        (["sample", "RUN", "--text", "red " * 9, "--out", "OUT"], "tokens, and the generator reads 8; shorten it"),
+        (["edit", "RUN", __file__, "--to", "blue " * 9, "--out", "OUT"], "tokens, and the generator reads 8"),
     ],
 )
 def test_bad_commands(argv, words, painter_run, tmp_path, capsys):
