@@ -32,7 +32,7 @@ class Records:
       folder: the folder; of one behind a URL, its local copy.
       url: from where its shards come; "" of a local one.
       splits: number of records by split.
-      options: what `twinreel prepare` was told (fps, short_side, frames_as, audio ...).
+      options: those of `twinreel prepare` with which it was made (fps, short_side, frames_as, audio ...).
       segment: frames of a record from one that is decoded by itself to the next; 1 = each is.
     """
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from .fingerprint import Fingerprint
 
-FORMS = ("jpeg", "h264")
-"""Values of `frames_as`."""
+FORMS = {"jpeg": ("jpeg_quality",), "h264": ("segment", "crf")}
+"""Value of `frames_as` -> the options that it has alone."""
 LONGEST_SEGMENT = 64
 
 
@@ -49,8 +49,9 @@ class DecodeOptions:
 
         `crop_faces` only where faces are cut out; of the options of JPEG and of H.264, those of the one that is used.
         """
-        unused = {"jpeg": ("frames_as", "segment", "crf"), "h264": ("jpeg_quality",)}[self.frames_as]
-        unused += () if self.crop_faces else ("crop_faces",)
+        unused = {name for form, names in FORMS.items() if form != self.frames_as for name in names}
+        unused |= {"frames_as"} if self.frames_as == "jpeg" else set()
+        unused |= set() if self.crop_faces else {"crop_faces"}
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
 
 

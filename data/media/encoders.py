@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import av
 import numpy as np
-import simplejpeg
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from ..transforms.jpeg import encode_jpeg
 from ..transforms.units import is_key
 from .clip import DecodeOptions
 from .place import DecodeError
@@ -46,15 +46,7 @@ class _JpegFrames:
         self._quality, self._files = quality, list[bytes]()
 
     def add(self, rgb: np.ndarray) -> None:
-        # The accurate DCT costs next to nothing with SIMD; the fast one loses precision at high quality.
-        file = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(rgb),
-            quality=self._quality,
-            colorspace="RGB",
-            colorsubsampling="444" if self._quality == 100 else "420",
-            fastdct=False,
-        )
-        self._files.append(file)
+        self._files.append(encode_jpeg(rgb, quality=self._quality))
 
     def end(self) -> list[bytes]:
         return self._files

@@ -21,8 +21,7 @@ def form(frames_as: str, **given: int | None) -> dict[str, Any]:
     """
     if frames_as not in FORMS:
         raise unknown("value of --frames_as:", frames_as, FORMS)
-    of = {"jpeg": ("jpeg_quality",), "h264": ("segment", "crf")}
-    for form, names in of.items():
+    for form, names in FORMS.items():
         for name in names:
             if form != frames_as and given[name] is not None:
                 raise UserError(

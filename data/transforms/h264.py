@@ -10,10 +10,10 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import simplejpeg
 from av.codec.context import Flags
 from av.error import FFmpegError
 
+from .jpeg import encode_jpeg
 from .units import is_unit, split_units
 
 _FORMATS = ("yuv420p", "yuvj420p")
@@ -79,9 +79,7 @@ class _Jpegs(Sequence[bytes]):
         if isinstance(index, slice):
             return _Jpegs(self._values[index], height=self._height, width=self._width)
         [(_, picture)] = decode_units([self._values[index]], height=self._height, width=self._width)
-        return simplejpeg.encode_jpeg(
-            np.ascontiguousarray(picture), quality=_QUALITY, colorspace="RGB", colorsubsampling="420", fastdct=False
-        )
+        return encode_jpeg(picture, quality=_QUALITY)
 
 
 def _pictures(values: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
