@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 _SERVE = """
 import logging, sys
@@ -99,3 +100,13 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def upload(folder: Path, url: str) -> None:
+    """Copy the files of a folder to a URL."""
+    import fsspec
+
+    system, path = fsspec.core.url_to_fs(url)
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            system.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from object_store import upload
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches import shards_cache
@@ -41,10 +42,7 @@ def folder(tmp_path_factory, media):
 @pytest.fixture
 def url(folder, s3, monkeypatch):
     monkeypatch.setattr(shards_cache, "_COPIED", 0)
-    system, path = fsspec.core.url_to_fs(f"{s3}/data")
-    for file in folder.rglob("*"):
-        if file.is_file():
-            system.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
+    upload(folder, f"{s3}/data")
     return f"{s3}/data"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from damaged_records import damage_frames
 
 from twinreel.base.errors import UserError
 from twinreel.data.batches.pipeline import eval_batches, make_tokenizer, train_batches
@@ -370,19 +371,7 @@ def test_a_damaged_shard_is_named(options, folder, tokenizer, tmp_path):
 
 
 def test_a_damaged_frame_is_named(options, tokenizer, monkeypatch):
-    whole = Records.read
-
-    def read(self, split, indices):
-        records = whole(self, split, indices)
-        for place, index in enumerate(indices):
-            if index == 3:
-                example = tf.train.Example.FromString(records[place])
-                frames = example.features.feature["frames"].bytes_list.value
-                frames[:] = [frame[:60] for frame in frames]
-                records[place] = example.SerializeToString()
-        return records
-
-    monkeypatch.setattr(Records, "read", read)
+    damage_frames(monkeypatch, index=3, change=lambda frame: frame[:60])
     batches = eval_batches(options(), tokenizer=tokenizer, split="test", batch_size=2)
     next(batches)
     with pytest.raises(UserError, match=r"record 3 of split 'test' is damaged"):

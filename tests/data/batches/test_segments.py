@@ -3,9 +3,10 @@
 import io
 import itertools
 
-import fsspec
 import numpy as np
 import pytest
+from damaged_records import damage_frames
+from object_store import upload
 from PIL import Image
 
 from twinreel.base.errors import UserError
@@ -37,10 +38,7 @@ def folder(tiny_data, tmp_path_factory):
 
 @pytest.fixture
 def url(folder, s3):
-    system, path = fsspec.core.url_to_fs(f"{s3}/data")
-    for file in folder.rglob("*"):
-        if file.is_file():
-            system.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
+    upload(folder, f"{s3}/data")
     return f"{s3}/data"
 
 
@@ -119,19 +117,7 @@ def test_auto_counts_the_frames_ahead_of_those_that_are_drawn(url, monkeypatch):
 
 
 def test_a_damaged_picture_is_a_damaged_record(folder, monkeypatch):
-    whole = Records.read
-
-    def read(self, split, indices):
-        records = whole(self, split, indices)
-        for place, index in enumerate(indices):
-            if index == 3:
-                example = tf.train.Example.FromString(records[place])
-                frames = example.features.feature["frames"].bytes_list.value
-                frames[:] = [frame[: len(frame) // 2] if is_key(frame) else frame for frame in frames]
-                records[place] = example.SerializeToString()
-        return records
-
-    monkeypatch.setattr(Records, "read", read)
+    damage_frames(monkeypatch, index=3, change=lambda frame: frame[: len(frame) // 2] if is_key(frame) else frame)
     found = batches(options(folder, max_bad_fraction=0.1), count=3)
     seen = np.concatenate([batch["valid"][batch["clip_index"] == 3] for batch in found])
     assert len(seen) and not seen.any()

@@ -14,6 +14,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from object_store import upload
 
 from twinreel.base.errors import UserError
 from twinreel.data import remote
@@ -43,15 +44,8 @@ def folder(tmp_path_factory, media):
 
 @pytest.fixture
 def url(folder, s3):
-    send(folder, f"{s3}/data")
+    upload(folder, f"{s3}/data")
     return f"{s3}/data"
-
-
-def send(folder, url):
-    system, path = fsspec.core.url_to_fs(url)
-    for file in folder.rglob("*"):
-        if file.is_file():
-            system.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
 
 
 def shards(folder):
@@ -167,7 +161,7 @@ def test_least_recently_used_copies_make_room(folder, s3, tmp_path):
     cache = str(tmp_path / "c")
     urls = [f"{s3}/{n}/data" for n in range(3)]
     for url in urls:
-        send(folder, url)
+        upload(folder, url)
     one = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     limit = 2.5 * one / 1e9
 

@@ -9,6 +9,7 @@ import time
 
 import fsspec
 import pytest
+from object_store import upload
 from rich.console import Console
 
 from twinreel.base.errors import UserError
@@ -31,13 +32,6 @@ def clips(tmp_path_factory, media):
     return root
 
 
-def put(folder, url):
-    system, path = fsspec.core.url_to_fs(url)
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            system.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
-
-
 def run(source, out, **options):
     printed = io.StringIO()
     settings = {"fps": 4, "short_side": 24, "workers": 2, "console": Console(file=printed, width=300)}
@@ -56,7 +50,7 @@ def contents(folder):
 
 
 def test_videos_and_lists_on_s3_give_the_same_records(clips, tmp_path, s3):
-    put(clips, s3)
+    upload(clips, s3)
     here, _ = run(clips / "m.jsonl", tmp_path / "a")
     there, _ = run(f"{s3}/m.jsonl", tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -69,7 +63,7 @@ def test_videos_and_lists_on_s3_give_the_same_records(clips, tmp_path, s3):
 
 
 def test_missing_video_and_windows_of_one_remote_file(clips, tmp_path, s3):
-    put(clips, s3)
+    upload(clips, s3)
     rows = [
         {
             "clip_id": f"w{n}",
